@@ -1,0 +1,67 @@
+"""Train sentence encoders on data that a causal language model writes from instructions.
+
+The public names are loaded when they are first used (PEP 562), so that `import dino_st` imports neither torch nor
+transformers. Sources of the method: DINO (arXiv 2104.07540), self-debiasing (arXiv 2103.00453).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dino_st.builder import DinoDatasetBuilder
+    from dino_st.errors import DinoError, DinoWarning
+    from dino_st.evaluation import evaluate_encoder
+    from dino_st.preparation import prepare_pairs
+    from dino_st.recipe import run_recipe
+    from dino_st.records import read_reference_jsonl, to_dataloader, to_input_examples, warmup_steps
+    from dino_st.task_spec import LabelSpec, TaskSpec
+    from dino_st.training import train_encoder
+
+_HOMES = {
+    "DinoDatasetBuilder": "builder",
+    "DinoError": "errors",
+    "DinoWarning": "errors",
+    "LabelSpec": "task_spec",
+    "TaskSpec": "task_spec",
+    "evaluate_encoder": "evaluation",
+    "prepare_pairs": "preparation",
+    "read_reference_jsonl": "records",
+    "run_recipe": "recipe",
+    "to_dataloader": "records",
+    "to_input_examples": "records",
+    "train_encoder": "training",
+    "warmup_steps": "records",
+}
+
+__all__ = [
+    "DinoDatasetBuilder",
+    "DinoError",
+    "DinoWarning",
+    "LabelSpec",
+    "TaskSpec",
+    "__version__",
+    "evaluate_encoder",
+    "prepare_pairs",
+    "read_reference_jsonl",
+    "run_recipe",
+    "to_dataloader",
+    "to_input_examples",
+    "train_encoder",
+    "warmup_steps",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("dino-st")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,1 @@
+"""Who writes text: `local` runs the decoding engine on a transformers model."""
