@@ -1,0 +1,106 @@
+"""A tokenizer and models small enough to make on the spot, so that no test downloads anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+)
+
+torch.set_num_threads(1)
+
+CORPUS = [
+    'A man said "yes." Then a woman said, "no". "Why?" they asked.',
+    "Two dogs run over the green grass; a cat sleeps on the mat.",
+    "Task: Write two sentences that mean the same thing.",
+    "Task: Write two sentences that are somewhat similar.",
+    "Task: Write two sentences that are on completely different topics.",
+    'Sentence 1: "A man is playing a flute."\nSentence 2: "Someone plays the flute."\n',
+    "“Curly quotes” stand in this sentence, with naïve café ünïcode.",
+] * 4
+
+VOCABULARY = 384
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer whose vocabulary has marks inside larger tokens, such as `."`."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Split("\n", "isolated")
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(CORPUS, trainer)
+    end = "<|endoftext|>"
+    return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=end, eos_token=end, pad_token=end)
+
+
+def _configuration(family: str) -> Any:
+    ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "vocab_size": VOCABULARY, "initializer_range": 0.4}
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 256}
+    wide = shape | {"intermediate_size": 48}
+    return {
+        "gpt2": lambda: GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=256, **ends),
+        "opt": lambda: OPTConfig(ffn_dim=48, word_embed_proj_dim=32, init_std=0.4, **shape, **ends),
+        "gpt_neox": lambda: GPTNeoXConfig(**wide, **ends),
+        "llama": lambda: LlamaConfig(num_key_value_heads=2, **wide, **ends),
+        "qwen2": lambda: Qwen2Config(num_key_value_heads=2, **wide, **ends),
+        "mistral": lambda: MistralConfig(num_key_value_heads=2, sliding_window=24, **wide, **ends),
+    }[family]()
+
+
+FAMILIES = ("gpt2", "opt", "gpt_neox", "llama", "qwen2", "mistral")
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[..., Any]:
+    """Builds a random model of a family: `make_model("gpt2", dtype=torch.float64)`."""
+
+    def make(family: str, *, dtype: torch.dtype = torch.float64, seed: int = 0) -> Any:
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(_configuration(family)).to(dtype).eval()
+        model.generation_config.pad_token_id = 0
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model_directory(tmp_path_factory: pytest.TempPathFactory, make_model: Any, tokenizer: Any) -> Path:
+    """A directory with a tiny GPT-2 and its tokenizer."""
+    directory = tmp_path_factory.mktemp("models") / "tiny-gpt2"
+    make_model("gpt2", dtype=torch.float32).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real data beside the repository; tests that want it are skipped where it is missing."""
+    directory = Path(__file__).parents[2] / "shared"
+    if not (directory / "data").is_dir():
+        pytest.skip("needs the real data beside the repository")
+    return directory
