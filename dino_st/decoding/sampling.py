@@ -1,0 +1,104 @@
+"""Top-k, top-p, and a draw whose random numbers depend on nothing but its own key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
+
+
+def draw_key(seed: int, x1: str, label: str, sample: int, attempt: int) -> int:
+    """Hashes what names a try of a draw into 64 bits (BLAKE2b), independent of order, batch and process.
+
+    Returns:
+        A signed 64-bit integer.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (str(seed), x1, label, str(sample), str(attempt)):
+        encoded = part.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    return int.from_bytes(digest.digest(), "little", signed=True)
+
+
+def uniforms(keys: Sequence[int], steps: int) -> torch.Tensor:
+    """Random numbers for every step of several draws, by counting instead of by sequence.
+
+    Number t of a key is the t-th output of SplitMix64 (Steele, Lea and Flood 2014) started at that key, so any of them
+    can be had without the ones before it.
+
+    Args:
+        keys: One signed 64-bit integer a draw, from `draw_key`.
+        steps: Numbers for each.
+
+    Returns:
+        Shape (draws, steps), float64 in [0, 1), on the CPU.
+    """
+    counters = torch.arange(1, steps + 1, dtype=torch.int64) * _signed(_GOLDEN)
+    state = torch.tensor(list(keys), dtype=torch.int64).view(-1, 1) + counters
+    state = (state ^ _shift_right(state, 30)) * _signed(_MIX_1)
+    state = (state ^ _shift_right(state, 27)) * _signed(_MIX_2)
+    state = state ^ _shift_right(state, 31)
+    return _shift_right(state, 11).to(torch.float64) * 2.0**-53
+
+
+def top_k_top_p(probabilities: torch.Tensor, *, top_k: int, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keeps the likeliest tokens: first k of them, then the fewest that hold a share p of what k left.
+
+    The order of the two, and that p is measured on the distribution renormalised over the top k, are those of
+    transformers' samplers and so of the published code.
+
+    Args:
+        probabilities: Shape (draws, vocabulary).
+        top_k: How many tokens at most; 0 for all.
+        top_p: Share to keep, in (0, 1].
+
+    Returns:
+        Kept probabilities, likeliest first, zero where top-p cut, each row summing to 1, shape (draws, k); and the ids
+        of these tokens, same shape. Equal probabilities stand in the order of their ids.
+    """
+    vocabulary = probabilities.shape[-1]
+    if 0 < top_k < vocabulary:
+        kept, ids = probabilities.topk(top_k, dim=-1)
+        ids, order = ids.sort(dim=-1)
+        kept, by_probability = kept.gather(-1, order).sort(dim=-1, descending=True, stable=True)
+        ids = ids.gather(-1, by_probability)
+    else:
+        kept, ids = probabilities.sort(dim=-1, descending=True, stable=True)
+    kept = kept / kept.sum(dim=-1, keepdim=True)
+    if top_p < 1:
+        before = kept.cumsum(dim=-1) - kept
+        kept = kept.masked_fill(before >= top_p, 0)
+        kept = kept / kept.sum(dim=-1, keepdim=True)
+    return kept, ids
+
+
+def draw_tokens(probabilities: torch.Tensor, ids: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+    """Draws one token a row by inverting the cumulative distribution.
+
+    Args:
+        probabilities: Likeliest first, shape (draws, k).
+        ids: Their token ids, shape (draws, k).
+        uniform: One number in [0, 1) a draw, shape (draws,).
+
+    Returns:
+        Token ids, shape (draws,).
+    """
+    cumulative = probabilities.cumsum(dim=-1)
+    threshold = uniform.to(cumulative.dtype).unsqueeze(-1) * cumulative[:, -1:]
+    index = (cumulative <= threshold).sum(dim=-1)
+    last = (probabilities > 0).sum(dim=-1) - 1  # rounding may push the threshold to the very end
+    return ids.gather(-1, torch.minimum(index, last).unsqueeze(-1)).squeeze(-1)
+
+
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _shift_right(state: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical shift: torch's own drags the sign bit along."""
+    return torch.bitwise_and(state >> bits, 2 ** (64 - bits) - 1)

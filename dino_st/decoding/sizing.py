@@ -1,0 +1,88 @@
+"""How many streams fit into memory, and what to do when they do not."""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import Any
+
+import torch
+
+_USABLE = 0.6
+"""Share of the free memory that a batch may plan with."""
+
+_LARGEST = {"cpu": 256, "cuda": 4096}
+"""Streams beyond which a batch gains no speed."""
+
+_SMALLEST = 12
+"""The streams of one x1 under the STS task with two samples a label."""
+
+
+def automatic_rows(model: Any, *, prompt_tokens: int, new_tokens: int) -> int:
+    """Chooses how many streams to decode together from the memory that is free.
+
+    A stream holds its prompt's and its own keys and values (twice while the batch is being compacted) and a handful of
+    vectors as long as the vocabulary.
+
+    Args:
+        model: A transformers causal model on its device.
+        prompt_tokens: Length of the longer prompts, in tokens.
+        new_tokens: Tokens that a text may take.
+
+    Returns:
+        Streams, a power of two times twelve or the largest useful number.
+    """
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token_bytes = 2 * config.num_hidden_layers * heads * head_size * model.dtype.itemsize
+    vocabulary_bytes = model.get_output_embeddings().weight.shape[0] * 4 * 8
+    stream_bytes = 2 * token_bytes * (prompt_tokens + new_tokens) + vocabulary_bytes
+    limit = _LARGEST.get(model.device.type, 512)
+    rows = int(_USABLE * free_memory(model.device) / stream_bytes)
+    size = _SMALLEST
+    while size * 2 <= min(rows, limit):
+        size *= 2
+    return size
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be allocated on a device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    try:
+        with open("/proc/meminfo", encoding="ascii") as meminfo:  # noqa: PTH123 - not a file on disk
+            available = next(line for line in meminfo if line.startswith("MemAvailable"))
+        return int(available.split()[1]) * 1024
+    except (OSError, StopIteration):
+        names = os.sysconf_names if hasattr(os, "sysconf_names") else {}
+        if "SC_PHYS_PAGES" in names:
+            return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+        return 4 * 2**30
+
+
+def context_length(model: Any, longest: int) -> int:
+    """Tokens that a model can attend to, or `longest` where it could do more."""
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    return min(longest, positions) if positions else longest
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on whichever device."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and any(
+        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )
+
+
+def release_memory(device: torch.device) -> None:
+    """Hands unused memory back before the next attempt."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -1,0 +1,98 @@
+"""Where a text ends: at the first quotation mark, looked for in the text and not in the tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+Rejection = Literal["no closing quote", "empty", "newline", "too few words", "special token", "prompt too long"]
+"""Why a draw yields no text."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a draw came out: a text, or the reason why there is none."""
+
+    text: str | None
+    rejection: Rejection | None
+
+
+class StopRule:
+    """Decides after every token whether a text is complete.
+
+    A mark may be a token of its own, part of a larger one (`."`), or spread over several (a typographic mark is three
+    bytes). So the text decides; yet most tokens cannot end one, and `may_end` marks those that can, so that only the
+    rows that drew one are decoded.
+
+    Attributes:
+        may_end: Whether a token's text, taken alone, holds a mark or a line break or is an unfinished character; shape
+            (vocabulary,), bool.
+    """
+
+    def __init__(
+        self, tokenizer: Any, vocabulary_size: int, *, end_ids: Collection[int], min_words: int, curly_quotes: bool
+    ) -> None:
+        """Reads the tokenizer's vocabulary.
+
+        Args:
+            tokenizer: A transformers tokenizer.
+            vocabulary_size: Number of the model's output classes; it may exceed the tokenizer's vocabulary.
+            end_ids: Ids that mean end-of-text to the model.
+            min_words: Texts with fewer words are rejected.
+            curly_quotes: Whether “ and ” end a text, too.
+        """
+        self._tokenizer = tokenizer
+        self._marks = '"“”' if curly_quotes else '"'
+        self._min_words = min_words
+        known = sorted(id_ for id_ in tokenizer.get_vocab().values() if id_ < vocabulary_size)
+        pieces = tokenizer.batch_decode([[id_] for id_ in known], clean_up_tokenization_spaces=False)
+        suspects = set(self._marks) | {"\n", "\r", "\ufffd"}
+        self._special = frozenset(tokenizer.all_special_ids)
+        self.may_end = torch.zeros(vocabulary_size, dtype=torch.bool)
+        self.may_end[[i for i, text in zip(known, pieces, strict=True) if not text or suspects & set(text)]] = True
+        self.may_end[[i for i in self._special if i < vocabulary_size]] = True
+        self.unreachable = torch.ones(vocabulary_size, dtype=torch.bool)
+        self.unreachable[known] = False
+        self.unreachable[[i for i in end_ids if i < vocabulary_size]] = True
+
+    def examine(self, ids: Sequence[int]) -> Ending | None:
+        """Looks whether a text is complete.
+
+        Args:
+            ids: The tokens drawn so far.
+
+        Returns:
+            The ending, or None while the text goes on.
+        """
+        if ids[-1] in self._special:
+            return Ending(None, "special token")
+        text = self._decode(ids)
+        end = min((place for mark in self._marks if (place := text.find(mark)) >= 0), default=-1)
+        body = text if end < 0 else text[:end]
+        if "\n" in body or "\r" in body:
+            return Ending(None, "newline")
+        return None if end < 0 else self._judge(body.strip())
+
+    def _judge(self, text: str) -> Ending:
+        if not text:
+            return Ending(None, "empty")
+        if len(text.split()) < self._min_words:
+            return Ending(None, "too few words")
+        return Ending(text, None)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
+        return text
+
+
+def end_of_text_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every id that means end-of-text to a model, from its configuration, generation settings and tokenizer."""
+    ids: set[int] = set()
+    sources = (model.config, getattr(model, "generation_config", None), tokenizer)
+    for source in sources:
+        value = getattr(source, "eos_token_id", None)
+        ids.update(value if isinstance(value, list | tuple) else [] if value is None else [value])
+    return frozenset(ids)

@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import dataclasses
+import functools
+import random
+from typing import Any
+
+import pytest
+import torch
+
+from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
+from dino_st.decoding.options import DecodingOptions
+from dino_st.errors import OutOfMemoryError
+from dino_st.prompting import build_prompts, encode_prompt
+from dino_st.task_spec import TaskSpec
+from tests import reference
+from tests.conftest import FAMILIES
+
+SENTENCES = [
+    "A man is playing a flute.",
+    "Two dogs run.",
+    "The cat, which sleeps on a mat, said no to a woman who asked why the grass is green and wet.",
+]
+OPTIONS = DecodingOptions(max_new_tokens=16, max_tries=3, top_k=60, top_p=0.98)
+
+
+def sts_draws(tokenizer: Any, sentences: list[str] = SENTENCES, samples: int = 2) -> list[Draw]:
+    spec = TaskSpec.load("sts-x2")
+    draws = []
+    for x1 in sentences:
+        for label in spec.labels:
+            prompts = build_prompts(spec, label, x1)
+            target = encode_prompt(prompts.target, tokenizer, "raw")
+            counters = tuple(encode_prompt(text, tokenizer, "raw") for text in prompts.counters)
+            draws += [Draw(x1, label, sample, target, counters) for sample in range(samples)]
+    return draws
+
+
+def outcomes(drawn: list[Drawn]) -> list[tuple[str | None, int, tuple[int, ...]]]:
+    return [(one.text, one.tries, one.tokens) for one in drawn]
+
+
+@pytest.mark.parametrize("decay_constant", [100.0, 0.0])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_batched_decoding_draws_the_tokens_of_the_slow_reference(
+    family: str, decay_constant: float, make_model: Any, tokenizer: Any
+) -> None:
+    model = make_model(family)
+    options = dataclasses.replace(OPTIONS, decay_constant=decay_constant)
+    draws = sts_draws(tokenizer)
+    drawn = DecodingEngine(model, tokenizer, options, seed=7, rows=30).decode(draws)
+    expected = [
+        reference.generate(
+            model,
+            tokenizer,
+            (draw.target, *(draw.counters if decay_constant else ())),
+            (7, draw.x1, draw.label, draw.sample),
+            options,
+        )
+        for draw in draws
+    ]
+    assert outcomes(drawn) == expected
+    texts = [text for text, _, _ in expected]
+    assert any(texts), "the comparison says nothing unless some text ends at a mark"
+
+
+def test_three_counter_prompts_and_the_papers_formula_match_the_reference(make_model: Any, tokenizer: Any) -> None:
+    model = make_model("llama")
+    options = dataclasses.replace(OPTIONS, decay_floor=0.0)
+    texts = ["Task: one", "Task: two, a longer one", "Sentence", "A cat"]
+    prompts = [encode_prompt(f'{text} "', tokenizer, "raw") for text in texts]
+    draws = [Draw("", "y", sample, prompts[0], tuple(prompts[1:])) for sample in range(6)]
+    drawn = DecodingEngine(model, tokenizer, options, seed=1, rows=100).decode(draws)
+    expected = [reference.generate(model, tokenizer, prompts, (1, "", "y", d.sample), options) for d in draws]
+    assert outcomes(drawn) == expected
+
+
+@pytest.mark.parametrize("rows", [1, 5, 12, 1000])
+def test_in_float64_neither_batch_size_nor_order_changes_the_outcome(
+    rows: int, make_model: Any, tokenizer: Any
+) -> None:
+    model = make_model("gpt2")
+    draws = sts_draws(tokenizer)
+    expected = outcomes(DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=24).decode(draws))
+    shuffled = list(range(len(draws)))
+    random.Random(5).shuffle(shuffled)
+    engine = DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=rows)
+    drawn = outcomes(engine.decode([draws[i] for i in shuffled]))
+    assert [drawn[shuffled.index(i)] for i in range(len(draws))] == expected
+
+
+def test_debiasing_and_the_seed_change_what_is_written(make_model: Any, tokenizer: Any) -> None:
+    model = make_model("gpt2")
+    draws = sts_draws(tokenizer)
+
+    def texts(seed: int, decay_constant: float) -> list[Any]:
+        options = dataclasses.replace(OPTIONS, decay_constant=decay_constant)
+        return outcomes(DecodingEngine(model, tokenizer, options, seed=seed, rows=50).decode(draws))
+
+    assert texts(1, 100.0) != texts(1, 0.0)
+    assert texts(1, 100.0) != texts(2, 100.0)
+    assert texts(1, 100.0) == texts(1, 100.0)
+    unbiased = [i for i, draw in enumerate(draws) if not draw.counters]
+    assert [texts(1, 100.0)[i] for i in unbiased] == [texts(1, 0.0)[i] for i in unbiased]
+
+
+def test_end_of_text_is_never_drawn(make_model: Any, tokenizer: Any) -> None:
+    model = make_model("gpt2")
+    options = dataclasses.replace(OPTIONS, max_new_tokens=40, top_k=0, top_p=1.0, max_tries=1)
+    drawn = DecodingEngine(model, tokenizer, options, seed=0, rows=200).decode(sts_draws(tokenizer, samples=10))
+    assert not any(tokenizer.eos_token_id in one.tokens for one in drawn)
+    assert sum(len(one.tokens) for one in drawn) > 1000
+
+
+def test_each_distinct_prompt_is_read_once(make_model: Any, tokenizer: Any) -> None:
+    model = make_model("gpt2")
+    read = []
+    handle = model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(sts_draws(tokenizer))
+    handle.remove()
+    prompts = sum(rows for rows, width in read if width > 1)
+    assert prompts == 3 * len(SENTENCES)
+
+
+def test_finished_streams_leave_the_batch_and_decoding_stops_when_all_are_done(make_model: Any, tokenizer: Any) -> None:
+    model = make_model("gpt2")
+    rows = []
+    handle = model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: rows.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
+    options = dataclasses.replace(OPTIONS, max_new_tokens=200, max_tries=1)
+    drawn = DecodingEngine(model, tokenizer, options, seed=3, rows=1000).decode(sts_draws(tokenizer, ["A man."], 8))
+    handle.remove()
+    steps = [shape[0] for shape in rows if shape[1] == 1]
+    assert steps == sorted(steps, reverse=True)
+    assert steps[-1] < steps[0]
+    assert len(steps) == max(len(one.tokens) for one in drawn) - 1 < 199
+
+
+def test_a_prompt_beyond_the_context_is_counted_and_the_others_are_written(make_model: Any, tokenizer: Any) -> None:
+    draws = sts_draws(tokenizer, ["word " * 400, "A man."])
+    drawn = DecodingEngine(make_model("gpt2"), tokenizer, OPTIONS, seed=3, rows=64).decode(draws)
+    assert [one.rejections["prompt too long"] for one in drawn] == [1] * 6 + [0] * 6
+    assert all(one.tries == 0 and one.text is None for one in drawn[:6])
+    assert all(one.tries > 0 for one in drawn[6:])
+
+
+def test_running_out_of_memory_halves_the_batch_and_changes_nothing(
+    make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("gpt2")
+    draws = sts_draws(tokenizer)
+    expected = outcomes(DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(draws))
+    forward, refused = model.forward, []
+
+    @functools.wraps(forward)
+    def small_forward(*args: Any, **kwargs: Any) -> Any:
+        if kwargs["input_ids"].shape == (kwargs["input_ids"].shape[0], 1) and kwargs["input_ids"].shape[0] > 10:
+            refused.append(kwargs["input_ids"].shape[0])
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", small_forward)
+    engine = DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000)
+    assert outcomes(engine.decode(draws)) == expected
+    assert refused
+    assert engine.rows <= 10 + 3
+
+
+def test_a_draw_that_never_fits_gives_an_error_that_says_what_to_do(
+    make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("gpt2")
+
+    def no_forward(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    monkeypatch.setattr(model, "forward", no_forward)
+    with pytest.raises(OutOfMemoryError, match="use a smaller model"):
+        DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(sts_draws(tokenizer))
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(
+    make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("gpt2")
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(model, "forward", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(sts_draws(tokenizer))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_models_give_float32_logits_and_get_their_head_back(
+    dtype: torch.dtype, make_model: Any, tokenizer: Any
+) -> None:
+    from dino_st.decoding.kv_cache import CausalModel, float32_head
+
+    model = make_model("gpt2", dtype=dtype)
+    prompt = encode_prompt('A man said, "', tokenizer, "raw")
+    with float32_head(model):
+        logits = CausalModel(model).read_prompts([prompt]).logits
+    with torch.inference_mode():
+        hidden = model.transformer(torch.tensor([prompt])).last_hidden_state[:, -1]
+        expected = hidden.float() @ model.lm_head.weight.float().T
+    torch.testing.assert_close(logits, expected)
+    assert logits.dtype == torch.float32
+    assert not torch.equal(logits, logits.to(dtype).float()), "the sums must not have been rounded"
+    assert "forward" not in vars(model.lm_head)
