@@ -1,0 +1,152 @@
+"""Writes text with a transformers model through the decoding engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dino_st.backends.loading import (
+    check_causal_model,
+    hash_weights,
+    load_causal_model,
+    resolve_device,
+    resolve_dtype,
+)
+from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
+from dino_st.decoding.options import DecodingOptions
+from dino_st.decoding.sizing import automatic_rows
+from dino_st.errors import ConfigurationError
+from dino_st.prompting import PromptFormat, build_prompts, choose_format, encode_prompt
+from dino_st.task_spec import TaskSpec
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text to write: for an x1 (None where the task takes none), a label, and a sample number."""
+
+    x1: str | None
+    label: str
+    sample: int
+
+
+class LocalWriter:
+    """A causal language model on this machine, and how it is prompted.
+
+    Attributes:
+        name: What the model is called in manifests.
+        model: The transformers model.
+        tokenizer: Its tokenizer.
+        prompt_format: `raw` or `chat`, after `auto` was decided.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | tuple[Any, Any],
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        prompt_format: PromptFormat = "auto",
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Loads a model, or takes one that is loaded.
+
+        Args:
+            model: Directory, hub name, or a pair (model, tokenizer), which stays where it is and as wide as it is.
+            device: `auto`, or a torch device name.
+            dtype: `auto`, `float32`, `bfloat16`, `float16` or `float64`.
+            prompt_format: `raw`, `chat`, or `auto` (a chat wherever the tokenizer has a chat template).
+            trust_remote_code: Whether code that comes with the model may run.
+
+        Raises:
+            ModelError: If it cannot be loaded or is no decoder-only language model.
+        """
+        self._source: str | Path | None = None
+        if isinstance(model, tuple):
+            self.model, self.tokenizer = model
+            self.name = str(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
+            self.model.eval()
+        else:
+            target = resolve_device(device)
+            self._source = model
+            self.name = str(model)
+            self.model, self.tokenizer = load_causal_model(
+                model, device=target, dtype=resolve_dtype(dtype, target), trust_remote_code=trust_remote_code
+            )
+        check_causal_model(self.model)
+        self.prompt_format = choose_format(prompt_format, self.tokenizer)
+        self._weights_hash: str | None = None
+
+    @property
+    def dtype(self) -> str:
+        """Name of the weights' type, such as `bfloat16`."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    @property
+    def device(self) -> str:
+        """Kind of device, such as `cuda`."""
+        return str(self.model.device.type)
+
+    def weights_hash(self) -> str:
+        """SHA-256 of the weights; see `hash_weights`."""
+        if self._weights_hash is None:
+            self._weights_hash = hash_weights(self._source, self.model)
+        return self._weights_hash
+
+    def choose_rows(
+        self, batch_size: int | str, spec: TaskSpec, sample_of_inputs: Sequence[str], new_tokens: int
+    ) -> int:
+        """Decides how many streams are decoded together.
+
+        Args:
+            batch_size: A number of streams, or `auto`.
+            spec: The task.
+            sample_of_inputs: Some x1, to see how long prompts are; empty where the task takes none.
+            new_tokens: Tokens that a text may take.
+
+        Raises:
+            ConfigurationError: If the batch size is neither `auto` nor a positive number.
+        """
+        if batch_size != "auto":
+            if not str(batch_size).isdecimal() or int(batch_size) < 1:
+                raise ConfigurationError(
+                    f"batch_size = {batch_size!r}: expected 'auto' or a number of streams, at least 1"
+                )
+            return int(batch_size)
+        label = next(iter(spec.labels))
+        examples: list[str | None] = [*sample_of_inputs] or [None]
+        lengths = sorted(len(self._encode(spec, label, x1, False)[0]) for x1 in examples)
+        typical = lengths[int(0.95 * (len(lengths) - 1))]
+        return automatic_rows(self.model, prompt_tokens=typical, new_tokens=new_tokens)
+
+    def engine(self, options: DecodingOptions, *, seed: int, rows: int) -> DecodingEngine:
+        """An engine on this model; see `DecodingEngine`."""
+        return DecodingEngine(self.model, self.tokenizer, options, seed=seed, rows=rows)
+
+    def write(self, spec: TaskSpec, requests: Sequence[Request], engine: DecodingEngine) -> list[Drawn]:
+        """Writes a text for every request.
+
+        Args:
+            spec: The task.
+            requests: What to write; those of one x1 should follow one another.
+            engine: From `engine`.
+
+        Returns:
+            One outcome a request, in the same order.
+        """
+        prompts: dict[tuple[str | None, str], tuple[tuple[int, ...], ...]] = {}
+        draws = []
+        for request in requests:
+            place = (request.x1, request.label)
+            if place not in prompts:
+                prompts[place] = self._encode(spec, request.label, request.x1, engine.options.curly_quotes)
+            target, *counters = prompts[place]
+            draws.append(Draw(request.x1 or "", request.label, request.sample, target, tuple(counters)))
+        return engine.decode(draws)
+
+    def _encode(self, spec: TaskSpec, label: str, x1: str | None, curly_quotes: bool) -> tuple[tuple[int, ...], ...]:
+        built = build_prompts(spec, label, x1, curly_quotes=curly_quotes)
+        return tuple(
+            encode_prompt(text, self.tokenizer, self.prompt_format) for text in (built.target, *built.counters)
+        )

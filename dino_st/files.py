@@ -1,0 +1,76 @@
+"""Writing files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dino_st.errors import OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Lets a file be written under a temporary name, then flushes it to disk and renames it.
+
+    Example:
+        >>> with replacing(Path("scores.json")) as temporary:
+        ...     temporary.write_text("{}")
+
+    Args:
+        path: The final name.
+
+    Yields:
+        The temporary name, in the same directory.
+
+    Raises:
+        OutputError: If the file cannot be written; what stood at `path` before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}); check that the directory is writable and the disk "
+            "not full"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small text file through `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def make_directory(path: Path) -> None:
+    """Creates a directory and checks that files can be made in it.
+
+    Raises:
+        OutputError: If it is a file, or cannot be created or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OutputError(f"{path}: this is a file; expected a directory, or a name that is still free") from None
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be created ({error.strerror or error}); choose a writable place") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: the directory is not writable; choose another --output or change its permissions")
+
+
+def _sync_directory(path: Path) -> None:
+    """Makes a rename survive a power cut, where the system can open directories."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

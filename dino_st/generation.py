@@ -1,0 +1,144 @@
+"""Waves of generated rows: pairs for given sentences, or texts from scratch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dino_st.backends.local import LocalWriter, Request
+from dino_st.columns import LABEL, PROVENANCE_COLUMNS, SCORE, SENTENCE1, SENTENCE2, TEXT
+from dino_st.decoding.engine import DecodingEngine, Drawn
+from dino_st.store import Wave
+from dino_st.task_spec import TaskSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DRAWS_PER_TEXT = 10
+"""Draws made for each text wanted from scratch before a label is given up as exhausted."""
+
+
+@dataclass(frozen=True)
+class Generator:
+    """A writer, what it writes, and how.
+
+    Attributes:
+        writer: The language model.
+        spec: The task.
+        engine: The decoding engine, holding options and seed.
+        streams_in_wave: Streams that a wave may take; a wave is decoded together and stored together.
+    """
+
+    writer: LocalWriter
+    spec: TaskSpec
+    engine: DecodingEngine
+    streams_in_wave: int
+
+    def pair_waves(self, sentences: Sequence[str], samples: int, *, first: int = 0) -> Iterator[Wave]:
+        """Writes x2 for every sentence and label.
+
+        Args:
+            sentences: Distinct x1. Waves are cut from this list alone.
+            samples: Draws for each (x1, label).
+            first: The wave to start at.
+
+        Yields:
+            Waves in the order of the sentences; in each, rows by x1, label and sample.
+        """
+        size = max(1, self.streams_in_wave // (self.spec.streams_per_sample * samples))
+        for start in range(first * size, len(sentences), size):
+            chunk = sentences[start : start + size]
+            requests = [
+                Request(x1, label, sample) for x1 in chunk for label in self.spec.labels for sample in range(samples)
+            ]
+            drawn = self.writer.write(self.spec, requests, self.engine)
+            index = {x1: start + i for i, x1 in enumerate(chunk)}
+            rows = [
+                self._pair_row(request, outcome, index[request.x1 or ""])
+                for request, outcome in zip(requests, drawn, strict=True)
+                if outcome.text is not None
+            ]
+            yield Wave(rows, {"inputs": len(chunk), "rows": len(rows), **count_outcomes(drawn)})
+
+    def _pair_row(self, request: Request, outcome: Drawn, x1_index: int) -> dict[str, Any]:
+        label = {SCORE: float(request.label)} if self.spec.has_scores else {LABEL: request.label}
+        provenance = (x1_index, request.sample, outcome.tries, len(outcome.tokens))
+        texts = {SENTENCE1: request.x1, SENTENCE2: outcome.text}
+        return texts | label | dict(zip(PROVENANCE_COLUMNS, provenance, strict=True))
+
+    def text_waves(self, num: int, *, first: int = 0, before: Iterable[Mapping[str, Any]] = ()) -> Iterator[Wave]:
+        """Writes distinct texts from instructions alone, spread evenly over the labels.
+
+        Candidates are looked at in one fixed order (sample number, then label), and a label's first distinct ones are
+        taken, so the size of a wave does not change which texts come out.
+
+        Args:
+            num: Texts wanted.
+            first: The wave to start at.
+            before: The rows of the waves before it.
+
+        Yields:
+            Waves, until every label has its share or `DRAWS_PER_TEXT` draws were made for each of its texts.
+        """
+        labels = list(self.spec.labels)
+        quota = {label: num // len(labels) + (i < num % len(labels)) for i, label in enumerate(labels)}
+        missing, seen = Counter(quota), set()
+        for row in before:
+            missing[row[LABEL]] -= 1
+            seen.add(row[TEXT])
+        largest = max(quota.values())
+        size = max(1, min(self.streams_in_wave // len(labels), largest + largest // 4))
+        limit = largest * DRAWS_PER_TEXT
+        for start in range(first * size, limit, size):
+            wanted = [label for label in labels if missing[label] > 0]
+            if not wanted:
+                return
+            samples = range(start, min(start + size, limit))
+            requests = [Request(None, label, sample) for sample in samples for label in wanted]
+            drawn = self.writer.write(self.spec, requests, self.engine)
+            yield _distinct_texts(requests, drawn, missing, seen)
+
+    def schema(self) -> pa.Schema:
+        """Columns of the rows: texts, `score` or `label`, and where each row comes from."""
+        import pyarrow as pa
+
+        label = (SCORE, pa.float64()) if self.spec.has_scores else (LABEL, pa.string())
+        texts = (SENTENCE1, SENTENCE2) if self.spec.needs_input else (TEXT,)
+        provenance = PROVENANCE_COLUMNS if self.spec.needs_input else PROVENANCE_COLUMNS[1:]
+        return pa.schema(
+            [*((name, pa.string()) for name in texts), label, *((name, pa.int64()) for name in provenance)]
+        )
+
+
+def count_outcomes(drawn: Iterable[Drawn]) -> dict[str, int]:
+    """Counts draws, tries, draws given up, and rejected tries by reason (`rejected: …`)."""
+    counts: Counter[str] = Counter()
+    for outcome in drawn:
+        counts["draws"] += 1
+        counts["tries"] += outcome.tries
+        counts["given up"] += outcome.text is None
+        counts["tokens"] += len(outcome.tokens)
+        counts.update({f"rejected: {reason}": number for reason, number in outcome.rejections.items()})
+    return dict(counts)
+
+
+def _distinct_texts(requests: Sequence[Request], drawn: Sequence[Drawn], missing: Counter[str], seen: set[str]) -> Wave:
+    """Takes the texts that are new and still wanted; updates `missing` and `seen`."""
+    rows, looked_at, duplicates = [], [], 0
+    for request, outcome in zip(requests, drawn, strict=True):
+        if missing[request.label] <= 0:
+            continue
+        looked_at.append(outcome)
+        if outcome.text is None:
+            continue
+        if outcome.text in seen:
+            duplicates += 1
+            continue
+        seen.add(outcome.text)
+        missing[request.label] -= 1
+        provenance = (request.sample, outcome.tries, len(outcome.tokens))
+        row = {TEXT: outcome.text, LABEL: request.label}
+        rows.append(row | dict(zip(PROVENANCE_COLUMNS[1:], provenance, strict=True)))
+    return Wave(rows, {"rows": len(rows), "duplicate texts": duplicates, **count_outcomes(looked_at)})

@@ -1,0 +1,83 @@
+"""Progress of long work: a bar on a terminal, one line a minute in a log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+_LOG_EVERY_SECONDS = 60.0
+
+logger = logging.getLogger("dino_st")
+
+
+@contextmanager
+def progress(
+    description: str, total: int, unit: str, *, done: int = 0, shown: bool = True
+) -> Iterator[Callable[[int], None]]:
+    """Shows how far some work is, how fast it goes and how long it will take.
+
+    Args:
+        description: What is being done.
+        total: How much there is to do.
+        unit: What is counted, in the plural.
+        done: What was done before.
+        shown: False for silence.
+
+    Yields:
+        A function to call with the amount that was just finished.
+    """
+    if not shown:
+        yield lambda _: None
+    elif sys.stderr.isatty():
+        with _bar(description, total, unit, done) as advance:
+            yield advance
+    else:
+        yield _log_lines(description, total, unit, done)
+
+
+@contextmanager
+def _bar(description: str, total: int, unit: str, done: int) -> Iterator[Callable[[int], None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    start = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(description, total=total, completed=done, rate="")
+        finished = 0
+
+        def advance(amount: int) -> None:
+            nonlocal finished
+            finished += amount
+            rate = finished / max(time.monotonic() - start, 1e-9)
+            bar.update(task, advance=amount, rate=f"{rate:.1f}/s")
+
+        yield advance
+
+
+def _log_lines(description: str, total: int, unit: str, done: int) -> Callable[[int], None]:
+    start = last = time.monotonic()
+    finished = 0
+
+    def advance(amount: int) -> None:
+        nonlocal last, finished
+        finished += amount
+        now = time.monotonic()
+        if now - last < _LOG_EVERY_SECONDS:
+            return
+        last = now
+        rate = finished / (now - start)
+        left = (total - done - finished) / rate if rate else float("inf")
+        logger.info("%s: %d of %d %s, %.1f/s, about %.0f s left", description, done + finished, total, unit, rate, left)
+
+    return advance

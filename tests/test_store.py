@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pytest
+
+from dino_st.errors import OutputError
+from dino_st.files import replacing, write_text
+from dino_st.store import ShardStore, Wave, hash_texts, open_store, read_manifest
+
+SCHEMA = pa.schema([("text", pa.string()), ("label", pa.string())])
+CONFIGURATION = {"seed": 1, "decoding": {"top_k": 5, "top_p": 0.9}}
+CARD = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n"
+
+
+def opened(directory: Path, configuration: Any = CONFIGURATION) -> Any:
+    return open_store(directory, configuration=configuration, provenance={"model": "m"}, schema=SCHEMA)
+
+
+def wave(*texts: str) -> Wave:
+    return Wave([{"text": text, "label": "0"} for text in texts], {"draws": len(texts) + 1, "rejected: empty": 1})
+
+
+def test_waves_come_back_in_order_with_their_counts(tmp_path: Path) -> None:
+    with opened(tmp_path / "raw") as store:
+        store.append(wave("a", "b"))
+        store.append(wave("c"))
+        store.finish(CARD)
+    with opened(tmp_path / "raw") as store:
+        assert store.is_complete
+        assert [row["text"] for row in store.rows()] == ["a", "b", "c"]
+        assert store.to_dataset()["text"][:] == ["a", "b", "c"]
+        assert store.counts == {"draws": 5, "rejected: empty": 2}
+
+
+def test_datasets_reads_the_directory_as_it_is(tmp_path: Path) -> None:
+    with opened(tmp_path / "raw") as store:
+        store.append(wave("a", "b"))
+        store.append(wave("c"))
+        store.finish(CARD)
+    loaded = datasets.load_dataset(str(tmp_path / "raw"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded["text"][:] == ["a", "b", "c"]
+    assert loaded.column_names == ["text", "label"]
+
+
+def test_an_interrupted_run_continues_behind_its_last_wave(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path) as store:  # noqa: PT012
+        store.append(wave("a"))
+        raise KeyboardInterrupt
+    with opened(tmp_path) as store:
+        assert (store.waves, store.is_complete) == (1, False)
+        store.append(wave("b"))
+        assert [row["text"] for row in store.rows()] == ["a", "b"]
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+def test_a_damaged_shard_and_all_behind_it_are_written_again(damage: str, tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        for text in "abc":
+            store.append(wave(text))
+        store.finish(CARD)
+    shard = tmp_path / "data/shard-00001.parquet"
+    shard.write_bytes(shard.read_bytes()[:-9]) if damage == "changed" else shard.unlink()
+    with opened(tmp_path) as store:
+        assert (store.waves, store.is_complete) == (1, False)
+
+
+def test_a_changed_configuration_is_refused_and_said(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+    changed = {"seed": 2, "decoding": {"top_k": 5, "top_p": 0.5}}
+    with (
+        pytest.raises(OutputError, match=r"seed: was 1, now 2\n  decoding.top_p: was 0.9, now 0.5"),
+        opened(tmp_path, changed),
+    ):
+        pass
+    with opened(tmp_path) as store:
+        assert store.waves == 1
+
+
+def test_a_directory_that_holds_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match=r"holds something else \(thesis.tex\)"), opened(tmp_path):
+        pass
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("content", ["{", '{"format": "other"}', "[]"])
+def test_a_damaged_manifest_is_refused_and_nothing_is_lost(content: str, tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(OutputError, match="manifest"), opened(tmp_path):
+        pass
+    assert (tmp_path / "data/shard-00000.parquet").is_file()
+
+
+def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "raw").write_text("")
+    with pytest.raises(OutputError, match="this is a file"), opened(tmp_path / "raw"):
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_directory_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="cannot be created|not writable"), opened(tmp_path / "raw"):
+        pass
+
+
+def test_an_output_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be created"), opened(tmp_path / "file" / "raw"):
+        pass
+
+
+def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+        code = (
+            "import sys; from pathlib import Path; from tests.test_store import opened\n"
+            f"with opened(Path({str(tmp_path)!r})): pass"
+        )
+        second = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False
+        )
+    assert "another process is writing there" in second.stderr
+
+
+def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+
+        def full(_: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", full)
+            with pytest.raises(OutputError, match="No space left on device"):
+                store.append(wave("b"))
+    with opened(tmp_path) as store:
+        assert [row["text"] for row in store.rows()] == ["a"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["shard-00000.parquet"]
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(ValueError, match="half way"), replacing(path) as temporary:  # noqa: PT012
+        temporary.write_text("ne")
+        raise ValueError("half way")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_the_manifest_names_every_shard_with_its_hash(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["configuration"] == CONFIGURATION
+    assert manifest["shards"][0]["file"] == "data/shard-00000.parquet"
+    assert len(manifest["shards"][0]["sha256"]) == 64
+    assert read_manifest(tmp_path) == manifest
+    assert read_manifest(tmp_path / "new") is None
+
+
+def test_the_hash_of_texts_knows_where_each_ends() -> None:
+    assert hash_texts(["ab", "c"]) != hash_texts(["a", "bc"])
+
+
+def test_an_empty_wave_leaves_an_empty_shard(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave())
+        assert isinstance(store, ShardStore)
+        assert store.to_dataset().column_names == ["text", "label"]
