@@ -1,0 +1,201 @@
+"""`DinoDatasetBuilder`: from sentences and a language model to training data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dino_st.errors import ConfigurationError, suggest
+from dino_st.generation_options import GenerationOptions
+from dino_st.inputs import clean_sentences
+from dino_st.task_spec import TaskSpec
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from sentence_transformers import InputExample
+
+    from dino_st.fit_loader import FitDataLoader
+    from dino_st.preparation import PreparedSplits
+
+
+class DinoDatasetBuilder:
+    """Has a causal language model write a labelled data set from instructions (DINO, arXiv 2104.07540).
+
+    Example:
+        >>> builder = DinoDatasetBuilder("gpt2-xl", task="sts-x2", seed=42)
+        >>> raw = builder.generate(["A man is playing a flute."])
+        >>> splits = builder.prepare(raw)
+
+    Attributes:
+        spec: The task specification.
+        options: Samples, seed, batch size, device and the like.
+        decoding: Sampling and debiasing.
+        counts: What happened in the latest `generate`: draws, rows, and rejected tries by reason.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | tuple[Any, Any],
+        task: str | Path | Mapping[str, Any] | TaskSpec = "sts-x2",
+        **options: Any,
+    ) -> None:
+        """Loads the language model.
+
+        Args:
+            model: Hub name, directory, or a pair (model, tokenizer) that is loaded already.
+            task: Name of a built-in task, path of a task file, parsed mapping, or `TaskSpec`.
+            **options: Fields of `GenerationOptions` (`samples`, `seed`, `batch_size`, `device`, `dtype`,
+                `prompt_format`, `trust_remote_code`) and of `DecodingOptions` (`max_new_tokens`, `max_tries`,
+                `decay_constant`, `decay_floor`, `top_k`, `top_p`, `min_words`, `curly_quotes`, …). `top_k` is 5 for
+                pairs and 0 (all tokens) for texts from scratch unless it is given.
+
+        Raises:
+            ConfigurationError: If an option is unknown or out of range.
+            TaskSpecError: If there is no such task, or it is malformed.
+            ModelError: If the model cannot be loaded or is no decoder-only language model.
+        """
+        from dino_st.backends.local import LocalWriter
+        from dino_st.decoding.options import DecodingOptions
+
+        self.spec = TaskSpec.load(task)
+        known = (*GenerationOptions.model_fields, *DecodingOptions.names())
+        for name in options:
+            if name not in known:
+                raise ConfigurationError(f"there is no option {name!r}: {suggest(name, known)}")
+        chosen = {name: value for name, value in options.items() if name in GenerationOptions.model_fields}
+        self.options = GenerationOptions.create(**chosen)
+        self._given = {name: value for name, value in options.items() if name not in chosen}
+        self.decoding = self._decoding_for(self.spec)
+        self.counts: Counter[str] = Counter()
+        self._writer = LocalWriter(
+            model,
+            device=self.options.device,
+            dtype=self.options.dtype,
+            prompt_format=self.options.prompt_format,
+            trust_remote_code=self.options.trust_remote_code,
+        )
+
+    def generate(
+        self,
+        sentences: Iterable[str] | None = None,
+        *,
+        num: int | None = None,
+        output_dir: str | Path | None = None,
+        show_progress: bool = False,
+    ) -> Dataset:
+        """Writes the raw data set.
+
+        Args:
+            sentences: The x1 of a task that takes inputs; blank ones and duplicates are skipped and counted.
+            num: How many texts to write, for a task that takes no inputs.
+            output_dir: Where to write shards as they are finished; the same call continues an interrupted one. Without
+                it everything stays in memory.
+            show_progress: Whether to show a progress bar (on a terminal) or log a line a minute.
+
+        Returns:
+            Pairs: `sentence1`, `sentence2`, `score` (or `label`, where labels are not numbers), then `x1_index`,
+            `sample`, `tries`, `num_tokens`. Texts from scratch: `text`, `label`, `sample`, `tries`, `num_tokens`.
+
+        Raises:
+            ConfigurationError: If the task takes inputs and none are given, or the other way round.
+            InputError: If no usable sentence is among the inputs.
+            OutputError: If the output directory cannot be used.
+        """
+        self._check_arguments(self.spec, sentences, num)
+        if sentences is None:
+            return self._run(self.spec, None, num, output_dir, show_progress)
+        cleaned = clean_sentences(sentences)
+        dataset = self._run(self.spec, cleaned.texts, None, output_dir, show_progress)
+        self.counts.update(cleaned.skipped)
+        return dataset
+
+    def generate_sentences(
+        self,
+        n: int,
+        *,
+        task: str | Path | Mapping[str, Any] | TaskSpec = "sts-x1",
+        output_dir: str | Path | None = None,
+        show_progress: bool = False,
+    ) -> list[str]:
+        """Makes x1 from scratch, spread evenly over the task's instructions, by top-p alone.
+
+        Args:
+            n: How many distinct sentences.
+            task: A task that takes no inputs.
+            output_dir: As for `generate`.
+            show_progress: As for `generate`.
+
+        Returns:
+            Distinct sentences; fewer than n only if ten draws for each did not yield enough, which is logged.
+        """
+        spec = TaskSpec.load(task)
+        self._check_arguments(spec, None, n)
+        texts: list[str] = self._run(spec, None, n, output_dir, show_progress)["text"][:]
+        return texts
+
+    def prepare(self, raw: Dataset, **options: Any) -> PreparedSplits:
+        """Turns raw pairs into training pairs; see `prepare_pairs`, whose options may be given."""
+        from dino_st.preparation import prepare_pairs
+
+        if self.spec.has_scores:
+            options.setdefault("labels", [float(label) for label in self.spec.labels])
+        return prepare_pairs(raw, **({"seed": self.options.seed} | options))
+
+    @staticmethod
+    def to_input_examples(dataset: Dataset) -> list[InputExample]:
+        """Converts prepared pairs; see `dino_st.to_input_examples`."""
+        from dino_st.records import to_input_examples
+
+        return to_input_examples(dataset)
+
+    def to_dataloader(self, dataset: Dataset, *, batch_size: int = 32, shuffle: bool = True) -> FitDataLoader:
+        """Makes the loader that `model.fit` takes; see `dino_st.to_dataloader`."""
+        from dino_st.records import to_dataloader
+
+        return to_dataloader(dataset, batch_size=batch_size, shuffle=shuffle, seed=self.options.seed)
+
+    @staticmethod
+    def warmup_steps(loader: FitDataLoader, epochs: int = 1) -> int:
+        """The 10 % of steps that `model.fit` should warm up for; see `dino_st.warmup_steps`."""
+        from dino_st.records import warmup_steps
+
+        return warmup_steps(loader, epochs)
+
+    def _decoding_for(self, spec: TaskSpec) -> Any:
+        from dino_st.decoding.options import DecodingOptions
+
+        from_scratch = {} if spec.needs_input else {"top_k": 0}
+        return DecodingOptions(**(from_scratch | self._given))
+
+    @staticmethod
+    def _check_arguments(spec: TaskSpec, sentences: Iterable[str] | None, num: int | None) -> None:
+        if isinstance(sentences, str):
+            raise ConfigurationError("sentences: expected a list of sentences, given one text; wrap it: [text]")
+        if spec.needs_input and (sentences is None or num is not None):
+            raise ConfigurationError(f"task {spec.task_name!r} writes for given sentences; give them, and no number")
+        if not spec.needs_input and (sentences is not None or num is None):
+            raise ConfigurationError(
+                f"task {spec.task_name!r} writes from scratch (its instructions have no <X1>); give the number of "
+                "texts, and no sentences"
+            )
+        if num is not None and num < 1:
+            raise ConfigurationError(f"num = {num}: expected at least 1")
+
+    def _run(
+        self,
+        spec: TaskSpec,
+        sentences: Sequence[str] | None,
+        num: int | None,
+        output_dir: str | Path | None,
+        show_progress: bool,
+    ) -> Dataset:
+        from dino_st.generation_run import GenerationRun
+
+        run = GenerationRun(self._writer, spec, self._decoding_for(spec), self.options, sentences, num)
+        if output_dir is None:
+            dataset, self.counts = run.in_memory(show_progress)
+        else:
+            dataset, self.counts = run.into(Path(output_dir), show_progress)
+        return dataset
