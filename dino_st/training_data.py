@@ -1,0 +1,75 @@
+"""What an encoder is trained on, checked before anything slow begins."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset, DatasetDict
+
+from dino_st.columns import PAIR_COLUMNS, SCORE
+from dino_st.errors import DatasetError
+from dino_st.prepared_splits import PreparedSplits, load_prepared
+from dino_st.records import numeric_pairs
+
+
+def training_splits(data: str | os.PathLike[str] | DatasetDict, batch_size: int) -> tuple[DatasetDict, dict[str, Any]]:
+    """Reads the splits to train on, and checks them.
+
+    Args:
+        data: A directory of `save_prepared`, or a `DatasetDict`.
+        batch_size: Pairs that the training split needs at least.
+
+    Returns:
+        `train` and `validation` with exactly the columns `sentence1`, `sentence2` and `score`, and what is known of
+        where they come from.
+
+    Raises:
+        DatasetError: A split or column is missing, scores are not finite numbers, the training split is smaller than
+            a batch, or all validation scores are equal.
+        InputError: The directory cannot be read.
+    """
+    source = load_prepared(data) if isinstance(data, str | os.PathLike) else data
+    if not isinstance(source, Mapping) or not {"train", "validation"} <= set(source):
+        given = f"the splits {list(source)}" if isinstance(source, Mapping) else f"a {type(source).__name__}"
+        raise DatasetError(f"the training data is {given}; expected a DatasetDict with 'train' and 'validation'")
+    splits = DatasetDict()
+    for name in ("train", "validation"):
+        table = numeric_pairs(source[name], name=f"the {name} split")
+        splits[name] = Dataset(table, fingerprint=content_hash(table))
+    rows = splits["train"].num_rows
+    if rows < batch_size:
+        raise DatasetError(
+            f"{rows} training pairs are fewer than a batch of {batch_size}; generate more pairs or choose a smaller "
+            "batch_size"
+        )
+    if len(set(splits["validation"][SCORE])) < 2:
+        raise DatasetError(
+            f"the validation split has {splits['validation'].num_rows} pairs with fewer than two different scores, so "
+            "no checkpoint can be chosen by Spearman's correlation; prepare more pairs, or a larger validation_share"
+        )
+    provenance: dict[str, Any] = {}
+    if isinstance(source, PreparedSplits):
+        counts = {"preparation": {"seed": source.options.seed, "counts": source.counts}}
+        provenance = {**source.provenance, **counts}
+    return splits, provenance
+
+
+def content_hash(table: pa.Table) -> str:
+    """Hashes the pairs of a split.
+
+    Args:
+        table: The columns `sentence1`, `sentence2` and `score`.
+
+    Returns:
+        Sixteen hexadecimal digits of a SHA-256 of all values, however the table is cut into chunks.
+    """
+    digest = hashlib.sha256()
+    for batch in table.to_batches():
+        for row in zip(*(batch.column(name).to_pylist() for name in PAIR_COLUMNS), strict=True):
+            digest.update(json.dumps(row).encode())
+    return digest.hexdigest()[:16]
