@@ -1,0 +1,67 @@
+"""MTEB tasks of dino-st: the papers' STS evaluation, and what `mteb run` lacks to use it.
+
+The names are loaded when they are first used (PEP 562), so that `import mteb_tasks` imports neither mteb nor torch.
+Not even this file imports anything, since the start-up hook in `mteb_tasks.autoload` runs through it.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mteb_tasks.pairs import DinoPairs
+    from mteb_tasks.registry import register, unregister
+    from mteb_tasks.selection import select_tasks
+    from mteb_tasks.tasks import (
+        DinoSICKR,
+        DinoSICKRAll,
+        DinoSTS12,
+        DinoSTS13,
+        DinoSTS14,
+        DinoSTS15,
+        DinoSTS16,
+        DinoSTSBenchmark,
+    )
+
+_HOMES = {
+    "DinoPairs": "pairs",
+    "DinoSICKR": "tasks",
+    "DinoSICKRAll": "tasks",
+    "DinoSTS12": "tasks",
+    "DinoSTS13": "tasks",
+    "DinoSTS14": "tasks",
+    "DinoSTS15": "tasks",
+    "DinoSTS16": "tasks",
+    "DinoSTSBenchmark": "tasks",
+    "register": "registry",
+    "select_tasks": "selection",
+    "unregister": "registry",
+}
+
+__all__ = [
+    "DinoPairs",
+    "DinoSICKR",
+    "DinoSICKRAll",
+    "DinoSTS12",
+    "DinoSTS13",
+    "DinoSTS14",
+    "DinoSTS15",
+    "DinoSTS16",
+    "DinoSTSBenchmark",
+    "register",
+    "select_tasks",
+    "unregister",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,96 @@
+"""Local model directories as mteb models, named by their directory and, as revision, by the hash of their content."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dino_st.encoder_directory import directory_name, directory_revision
+from dino_st.encoder_loading import local_directory
+from dino_st.errors import ConfigurationError
+from dino_st.evaluated_model import load_encoder
+
+if TYPE_CHECKING:
+    from mteb.models import ModelMeta, SentenceTransformerEncoderWrapper
+
+
+def find_local_model(name: str, revision: str | None = None) -> ModelMeta | None:
+    """Mteb's metadata for a model directory.
+
+    Args:
+        name: What was given as the model, for example `my-encoder`, `./my-encoder/` or an absolute path.
+        revision: The revision asked for; a directory has only the one that its content gives it.
+
+    Returns:
+        Metadata that can load the model; None where the name is not a path but may be a name on the hub.
+
+    Raises:
+        ModelError: The path does not exist or holds no model.
+        ConfigurationError: Another revision was asked for.
+    """
+    from mteb.models import ModelMeta
+
+    directory = local_directory(name)
+    if directory is None:
+        return None
+    found = directory_revision(directory)
+    if revision not in (None, found):
+        raise ConfigurationError(
+            f"The revision {revision!r} of the local model '{name}' was asked for, but a directory's revision is the "
+            f"hash of its content, here {found!r}. Leave the revision out."
+        )
+    return ModelMeta.create_empty(
+        overwrites={
+            "name": directory_name(directory),
+            "revision": found,
+            "loader": partial(load_local_model, directory),
+            "framework": ["Sentence Transformers", "PyTorch"],
+        }
+    )
+
+
+def is_explicit_path(name: str) -> bool:
+    """Whether a model's name can only be a path, so that it is not looked up among mteb's models.
+
+    Args:
+        name: What was given as the model.
+
+    Returns:
+        True for `./name`, `~/name` and absolute paths.
+    """
+    return name.startswith((".", "~")) or Path(name).is_absolute()
+
+
+def load_local_model(
+    directory: Path,
+    name: str,  # noqa: ARG001 (mteb's loaders get it)
+    revision: str | None = None,  # noqa: ARG001 (likewise)
+    device: str | int | None = None,
+    **options: Any,
+) -> SentenceTransformerEncoderWrapper:
+    """Loads a model directory as mteb's wrapper of a sentence-transformers model.
+
+    Args:
+        directory: The model directory.
+        name: mteb's name for it.
+        revision: Its content's hash.
+        device: A device of torch, or the number of a CUDA device as `mteb run --device` gives it.
+        **options: Further options of mteb's wrapper.
+
+    Returns:
+        The wrapped model.
+
+    Raises:
+        ModelError: It cannot be loaded.
+    """
+    from mteb.models import SentenceTransformerEncoderWrapper
+
+    target = f"cuda:{device}" if isinstance(device, int) else device
+    encoder = load_encoder(directory, target or "auto")
+    with warnings.catch_warnings():
+        # mteb 2.26 calls a method that sentence-transformers 6 has renamed, and passes itself a deprecated argument.
+        warnings.filterwarnings("ignore", "The `get_sentence_embedding_dimension`", FutureWarning)
+        warnings.filterwarnings("ignore", "The fill_missing parameter", DeprecationWarning)
+        return SentenceTransformerEncoderWrapper(encoder, **options)
