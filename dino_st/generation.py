@@ -36,19 +36,21 @@ class Generator:
     engine: DecodingEngine
     streams_in_wave: int
 
-    def pair_waves(self, sentences: Sequence[str], samples: int, *, first: int = 0) -> Iterator[Wave]:
+    def pair_waves(self, sentences: Sequence[str], samples: int, *, first: int = 0, step: int = 1) -> Iterator[Wave]:
         """Writes x2 for every sentence and label.
 
         Args:
             sentences: Distinct x1. Waves are cut from this list alone.
             samples: Draws for each (x1, label).
             first: The wave to start at.
+            step: Write every so many waves.
 
         Yields:
             Waves in the order of the sentences; in each, rows by x1, label and sample.
         """
         size = max(1, self.streams_in_wave // (self.spec.streams_per_sample * samples))
-        for start in range(first * size, len(sentences), size):
+        for number in range(first, -(-len(sentences) // size), step):
+            start = number * size
             chunk = sentences[start : start + size]
             requests = [
                 Request(x1, label, sample) for x1 in chunk for label in self.spec.labels for sample in range(samples)
@@ -60,7 +62,7 @@ class Generator:
                 for request, outcome in zip(requests, drawn, strict=True)
                 if outcome.text is not None
             ]
-            yield Wave(rows, {"inputs": len(chunk), "rows": len(rows), **count_outcomes(drawn)})
+            yield Wave(number, rows, {"inputs": len(chunk), "rows": len(rows), **count_outcomes(drawn)})
 
     def _pair_row(self, request: Request, outcome: Drawn, x1_index: int) -> dict[str, Any]:
         label = {SCORE: float(request.label)} if self.spec.has_scores else {LABEL: request.label}
@@ -98,7 +100,8 @@ class Generator:
             samples = range(start, min(start + size, limit))
             requests = [Request(None, label, sample) for sample in samples for label in wanted]
             drawn = self.writer.write(self.spec, requests, self.engine)
-            yield _distinct_texts(requests, drawn, missing, seen)
+            rows, counts = _distinct_texts(requests, drawn, missing, seen)
+            yield Wave(start // size, rows, counts)
 
     def schema(self) -> pa.Schema:
         """Columns of the rows: texts, `score` or `label`, and where each row comes from."""
@@ -124,9 +127,12 @@ def count_outcomes(drawn: Iterable[Drawn]) -> dict[str, int]:
     return dict(counts)
 
 
-def _distinct_texts(requests: Sequence[Request], drawn: Sequence[Drawn], missing: Counter[str], seen: set[str]) -> Wave:
+def _distinct_texts(
+    requests: Sequence[Request], drawn: Sequence[Drawn], missing: Counter[str], seen: set[str]
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Takes the texts that are new and still wanted; updates `missing` and `seen`."""
-    rows, looked_at, duplicates = [], [], 0
+    rows: list[dict[str, Any]] = []
+    looked_at, duplicates = [], 0
     for request, outcome in zip(requests, drawn, strict=True):
         if missing[request.label] <= 0:
             continue
@@ -141,4 +147,4 @@ def _distinct_texts(requests: Sequence[Request], drawn: Sequence[Drawn], missing
         provenance = (request.sample, outcome.tries, len(outcome.tokens))
         row = {TEXT: outcome.text, LABEL: request.label}
         rows.append(row | dict(zip(PROVENANCE_COLUMNS[1:], provenance, strict=True)))
-    return Wave(rows, {"rows": len(rows), "duplicate texts": duplicates, **count_outcomes(looked_at)})
+    return rows, {"rows": len(rows), "duplicate texts": duplicates, **count_outcomes(looked_at)}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from dino_st.options import FrozenOptions
 
@@ -31,6 +31,10 @@ class GenerationOptions(FrozenOptions):
         Field(description="raw text, a chat, or auto: a chat where the tokenizer has a chat template"),
     ] = "auto"
     trust_remote_code: Annotated[bool, Field(description="let code that comes with the model run")] = False
+    shard: Annotated[
+        str | None,
+        Field(description="i/n: write only every n-th wave from the i-th on; dino-st merge joins the n directories"),
+    ] = None
 
     @field_validator("batch_size")
     @classmethod
@@ -40,6 +44,29 @@ class GenerationOptions(FrozenOptions):
         if not str(value).isdecimal() or int(value) < 1:
             raise ValueError("'auto', or a number of streams, at least 1")
         return int(value)
+
+    @field_validator("shard")
+    @classmethod
+    def _one_of_several(cls, value: str | None) -> str | None:
+        if value is not None:
+            index, slash, count = value.partition("/")
+            if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+                raise ValueError("i/n with 1 ≤ i ≤ n, such as 2/4")
+        return value
+
+    @model_validator(mode="after")
+    def _shards_agree_on_waves(self) -> Self:
+        if self.shard is not None and self.batch_size == "auto":
+            raise ValueError("a batch_size in numbers along with shard, the same for every shard of a data set")
+        return self
+
+    @property
+    def waves(self) -> tuple[int, int]:
+        """The first wave to write, from 0, and the distance to the next one."""
+        if self.shard is None:
+            return 0, 1
+        index, _, count = self.shard.partition("/")
+        return int(index) - 1, int(count)
 
 
 DEFAULTS = GenerationOptions()

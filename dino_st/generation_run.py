@@ -16,6 +16,7 @@ import pyarrow as pa
 from dino_st.backends.local import LocalWriter
 from dino_st.dataset_card import raw_card
 from dino_st.decoding.options import DecodingOptions
+from dino_st.errors import ConfigurationError
 from dino_st.generation import Generator
 from dino_st.generation_options import GenerationOptions
 from dino_st.progress import logger, progress
@@ -61,7 +62,7 @@ class GenerationRun:
         rows: list[Mapping[str, Any]] = []
         counts: Counter[str] = Counter()
         with self._progress(show_progress) as advance:
-            for wave in self._waves(generator):
+            for wave in self._waves(generator, first=self.options.waves[0]):
                 rows += wave.rows
                 _account(wave, counts, advance)
         self._warn_if_short(counts)
@@ -101,10 +102,11 @@ class GenerationRun:
     def _fill(self, store: ShardStore, generator: Generator, show_progress: bool) -> Counter[str]:
         counts = store.counts
         before = () if self.spec.needs_input else list(store.rows())
+        start, step = self.options.waves
         with ExitStack() as stack:
             done = counts["inputs" if self.spec.needs_input else "rows"]
             advance = stack.enter_context(self._progress(show_progress, done))
-            for wave in self._waves(generator, first=store.waves, before=before):
+            for wave in self._waves(generator, first=start + step * store.waves, before=before):
                 store.append(wave)
                 _account(wave, counts, advance)
         return counts
@@ -123,11 +125,15 @@ class GenerationRun:
         size: int | str = manifest["configuration"].get("batch_size", "auto")
         return size
 
-    def _waves(
-        self, generator: Generator, *, first: int = 0, before: Iterable[Mapping[str, Any]] = ()
-    ) -> Iterable[Wave]:
+    def _waves(self, generator: Generator, *, first: int, before: Iterable[Mapping[str, Any]] = ()) -> Iterable[Wave]:
+        step = self.options.waves[1]
         if self.sentences is not None:
-            return generator.pair_waves(self.sentences, self.options.samples, first=first)
+            return generator.pair_waves(self.sentences, self.options.samples, first=first, step=step)
+        if step > 1:
+            raise ConfigurationError(
+                f"task {self.spec.task_name!r} writes texts that must differ from one another, so it cannot be split "
+                "into shards; leave out shard"
+            )
         return generator.text_waves(self.num or 0, first=first, before=before)
 
     def _configuration(self, generator: Generator) -> dict[str, Any]:
@@ -143,12 +149,13 @@ class GenerationRun:
             "decoding": asdict(self.decoding),
             "seed": self.options.seed,
             "batch_size": generator.streams_in_wave,
+            "shard": self.options.shard,
             "dtype": self.writer.dtype,
             "device": self.writer.device,
         }
 
     def _progress(self, shown: bool, done: int = 0) -> Any:
-        total = (self.num or 0) if self.sentences is None else len(self.sentences)
+        total = (self.num or 0) if self.sentences is None else len(self.sentences) // self.options.waves[1]
         unit = "inputs" if self.spec.needs_input else "texts"
         return progress(f"generating {self.spec.task_name}", total, unit, done=done, shown=shown)
 

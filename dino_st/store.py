@@ -34,10 +34,12 @@ class Wave:
     """The rows of draws that were decoded together, and what happened on the way.
 
     Attributes:
+        number: Place among all waves of the data set, from 0.
         rows: In the order of the input.
         counts: Draws, accepted texts, and rejections by reason.
     """
 
+    number: int
     rows: Sequence[Mapping[str, Any]]
     counts: Mapping[str, int]
 
@@ -119,11 +121,11 @@ class ShardStore:
         import pyarrow as pa
         import pyarrow.parquet
 
-        name = f"data/shard-{self.waves:05d}.parquet"
+        name = f"data/shard-{wave.number:05d}.parquet"
         make_directory(self.directory / "data")
         with replacing(self.directory / name) as temporary:
             pyarrow.parquet.write_table(pa.Table.from_pylist(list(wave.rows), self._schema), temporary)
-            digest = _sha256(temporary)
+            digest = hash_file(temporary)
         entry = {"file": name, "rows": len(wave.rows), "sha256": digest, "counts": dict(wave.counts)}
         self._manifest["shards"].append(entry)
         self._save()
@@ -159,7 +161,7 @@ class ShardStore:
         shards = self._manifest["shards"]
         for i, shard in enumerate(shards):
             path = self.directory / shard["file"]
-            if not path.is_file() or _sha256(path) != shard["sha256"]:
+            if not path.is_file() or hash_file(path) != shard["sha256"]:
                 dropped = len(shards) - i
                 del shards[i:]
                 self._manifest["complete"] = False
@@ -167,7 +169,12 @@ class ShardStore:
         return 0
 
     def _save(self) -> None:
-        write_text(self.directory / MANIFEST, json.dumps(self._manifest, indent=1, ensure_ascii=False) + "\n")
+        write_manifest(self.directory, self._manifest)
+
+
+def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes the manifest of a directory of shards."""
+    write_text(directory / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
 @contextmanager
@@ -257,7 +264,8 @@ def _brief(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _sha256(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

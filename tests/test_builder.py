@@ -269,9 +269,19 @@ def test_wrong_calls_say_what_is_expected(make_builder: Any, make_model: Any, to
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("max_new_tokens", 0), ("max_tries", 0), ("top_k", -1), ("top_p", 0.0), ("decay_constant", -1.0), ("decay_floor", 2.0),
-     ("decay_constant", float("nan")), ("max_new_tokens", 5000), ("min_words", -1), ("top_k", 1.5)],
-)  # fmt: skip
+    [
+        ("max_new_tokens", 0),
+        ("max_new_tokens", 5000),
+        ("max_tries", 0),
+        ("top_k", -1),
+        ("top_k", 1.5),
+        ("top_p", 0.0),
+        ("decay_constant", -1.0),
+        ("decay_constant", float("nan")),
+        ("decay_floor", 2.0),
+        ("min_words", -1),
+    ],
+)
 def test_options_out_of_range_are_refused(option: str, value: Any, make_builder: Any) -> None:
     with pytest.raises(ConfigurationError, match=option):
         make_builder(**{option: value})

@@ -108,7 +108,7 @@ def test_unusable_files_are_refused_with_their_name_and_the_reason(
 
 
 def test_a_missing_file_column_or_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="missing.txt: there is no such file"):
+    with pytest.raises(InputError, match=r"missing.txt: there is no such file"):
         read_sentences(tmp_path / "missing.txt")
     with pytest.raises(InputError, match=r"there is no column 'txt'; did you mean 'text'"):
         read_sentences(written(tmp_path / "a.jsonl", json.dumps({"text": "One."})), column="txt")

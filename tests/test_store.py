@@ -24,14 +24,16 @@ def opened(directory: Path, configuration: Any = CONFIGURATION) -> Any:
     return open_store(directory, configuration=configuration, provenance={"model": "m"}, schema=SCHEMA)
 
 
-def wave(*texts: str) -> Wave:
-    return Wave([{"text": text, "label": "0"} for text in texts], {"draws": len(texts) + 1, "rejected: empty": 1})
+def wave(*texts: str, number: int = 0) -> Wave:
+    return Wave(
+        number, [{"text": text, "label": "0"} for text in texts], {"draws": len(texts) + 1, "rejected: empty": 1}
+    )
 
 
 def test_waves_come_back_in_order_with_their_counts(tmp_path: Path) -> None:
     with opened(tmp_path / "raw") as store:
         store.append(wave("a", "b"))
-        store.append(wave("c"))
+        store.append(wave("c", number=1))
         store.finish(CARD)
     with opened(tmp_path / "raw") as store:
         assert store.is_complete
@@ -43,7 +45,7 @@ def test_waves_come_back_in_order_with_their_counts(tmp_path: Path) -> None:
 def test_datasets_reads_the_directory_as_it_is(tmp_path: Path) -> None:
     with opened(tmp_path / "raw") as store:
         store.append(wave("a", "b"))
-        store.append(wave("c"))
+        store.append(wave("c", number=1))
         store.finish(CARD)
     loaded = datasets.load_dataset(str(tmp_path / "raw"), split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded["text"][:] == ["a", "b", "c"]
@@ -56,15 +58,15 @@ def test_an_interrupted_run_continues_behind_its_last_wave(tmp_path: Path) -> No
         raise KeyboardInterrupt
     with opened(tmp_path) as store:
         assert (store.waves, store.is_complete) == (1, False)
-        store.append(wave("b"))
+        store.append(wave("b", number=1))
         assert [row["text"] for row in store.rows()] == ["a", "b"]
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])
 def test_a_damaged_shard_and_all_behind_it_are_written_again(damage: str, tmp_path: Path) -> None:
     with opened(tmp_path) as store:
-        for text in "abc":
-            store.append(wave(text))
+        for number, text in enumerate("abc"):
+            store.append(wave(text, number=number))
         store.finish(CARD)
     shard = tmp_path / "data/shard-00001.parquet"
     shard.write_bytes(shard.read_bytes()[:-9]) if damage == "changed" else shard.unlink()
@@ -111,7 +113,7 @@ def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write everywhere")
 def test_an_unwritable_directory_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="cannot be created|not writable"), opened(tmp_path / "raw"):
+    with pytest.raises(OutputError, match=r"cannot be created|not writable"), opened(tmp_path / "raw"):
         pass
 
 
@@ -144,7 +146,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path, monkeypatch
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", full)
             with pytest.raises(OutputError, match="No space left on device"):
-                store.append(wave("b"))
+                store.append(wave("b", number=1))
     with opened(tmp_path) as store:
         assert [row["text"] for row in store.rows()] == ["a"]
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["shard-00000.parquet"]

@@ -84,7 +84,7 @@ def load_causal_model(
     except Exception as error:
         raise ModelError(f"model {str(source)!r} cannot be loaded: {_first_line(error)}{_advice(error)}") from error
     if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_ids):
-        raise ModelError(f"model {str(source)!r} has no tokenizer beside it; copy the tokenizer's files (tokenizer.json, …)")
+        raise ModelError(f"model {str(source)!r} has no tokenizer beside it; copy its files (tokenizer.json, …)")
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(

@@ -1,0 +1,93 @@
+"""Joins the shards that several machines wrote into the data set that one would have written."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dino_st.errors import ConfigurationError, InputError, OutputError
+from dino_st.files import make_directory, replacing
+from dino_st.store import MANIFEST, hash_file, read_manifest, write_manifest
+
+
+def merge_shards(directories: Sequence[Path], output: Path) -> dict[str, Any]:
+    """Merges what `--shard 1/n` … `--shard n/n` wrote.
+
+    Args:
+        directories: All n directories, in any order.
+        output: A new or empty directory; gets the same files as a run without shards, byte for byte, its dataset card
+            apart.
+
+    Returns:
+        The manifest of the merged data set.
+
+    Raises:
+        InputError: If a directory is missing, unfinished or damaged, or a shard is missing or given twice.
+        ConfigurationError: If the directories were not made with the same configuration.
+        OutputError: If the output holds something already or cannot be written.
+    """
+    manifests = [(directory, _finished(directory)) for directory in directories]
+    _check_complete_set(manifests)
+    if read_manifest(output) is not None:
+        raise OutputError(f"{output}: holds a data set already; choose a new directory")
+    shards = sorted(
+        ((shard, directory) for directory, manifest in manifests for shard in manifest["shards"]),
+        key=lambda item: item[0]["file"],
+    )
+    make_directory(output / "data")
+    counts: dict[str, int] = {}
+    for shard, directory in shards:
+        source = directory / shard["file"]
+        if not source.is_file() or hash_file(source) != shard["sha256"]:
+            raise InputError(f"{source}: missing or damaged; run its `dino-st generate` again to mend it")
+        with replacing(output / shard["file"]) as temporary:
+            shutil.copyfile(source, temporary)
+        for name, count in shard["counts"].items():
+            counts[name] = counts.get(name, 0) + count
+    first = manifests[0][1]
+    merged = first | {
+        "configuration": first["configuration"] | {"shard": None},
+        "shards": [shard for shard, _ in shards],
+        "counts": counts,
+    }
+    with replacing(output / "README.md") as temporary:
+        shutil.copyfile(manifests[0][0] / "README.md", temporary)
+    write_manifest(output, merged)
+    return merged
+
+
+def _finished(directory: Path) -> dict[str, Any]:
+    if not (directory / MANIFEST).is_file():
+        raise InputError(f"{directory}: holds no {MANIFEST}; expected a directory of `dino-st generate --shard i/n`")
+    manifest = read_manifest(directory) or {}
+    if not manifest["complete"]:
+        raise InputError(f"{directory}: is not complete; run its `dino-st generate` again to finish it")
+    if not manifest["configuration"].get("shard"):
+        raise InputError(f"{directory}: is a whole data set, not a shard; there is nothing to merge")
+    return manifest
+
+
+def _check_complete_set(manifests: Sequence[tuple[Path, dict[str, Any]]]) -> None:
+    if not manifests:
+        raise ConfigurationError("nothing to merge: give the directories of all shards")
+    reference = {**manifests[0][1]["configuration"], "shard": None}
+    for directory, manifest in manifests[1:]:
+        configuration = {**manifest["configuration"], "shard": None}
+        changed = sorted(name for name in reference if configuration.get(name) != reference[name])
+        if changed:
+            raise ConfigurationError(
+                f"{directory} and {manifests[0][0]} are shards of different data sets: they differ in "
+                f"{', '.join(changed)}"
+            )
+    given = [manifest["configuration"]["shard"] for _, manifest in manifests]
+    count = int(given[0].partition("/")[2])
+    expected = [f"{i}/{count}" for i in range(1, count + 1)]
+    missing = [shard for shard in expected if shard not in given]
+    others = [shard for shard in given if shard not in expected or given.count(shard) > 1]
+    if missing or others:
+        raise InputError(
+            f"these are not the {count} shards of one data set: missing {', '.join(missing) or 'none'}; "
+            f"unexpected or double {', '.join(dict.fromkeys(others)) or 'none'}"
+        )

@@ -1,0 +1,251 @@
+"""The four stages as the command line and recipes call them: files in, files out.
+
+Stages meet only through directories, so each can be run again, replaced, or moved to another machine alone.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dino_st.errors import ConfigurationError, InputError, TrainingError
+from dino_st.inputs import read_sentences
+from dino_st.progress import logger
+from dino_st.store import MANIFEST, read_manifest
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from dino_st.preparation import PreparedSplits
+    from dino_st.score_table import ScoreTable
+
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What to generate.
+
+    Attributes:
+        task: Name or file of the task.
+        input: File of sentences, or None for a task without inputs.
+        column: Column of the input.
+        limit: Use only the first so many distinct sentences.
+        num: Texts to write, for a task without inputs.
+        options: Options of `DinoDatasetBuilder`.
+    """
+
+    task: str
+    input: str | None = None
+    column: str | None = None
+    limit: int | None = None
+    num: int | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GenerationOutcome:
+    """What came out of a generation.
+
+    Attributes:
+        counts: Rows, and rejections by reason.
+        kind: `pairs` or `texts`.
+        seconds: Time of this run, model loading apart.
+        new_rows: Rows that this run wrote, as against ones that were there before.
+        examples: A few rows of each label, their texts in order.
+    """
+
+    counts: Mapping[str, int]
+    kind: str
+    seconds: float
+    new_rows: int
+    examples: Mapping[str, Sequence[Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to evaluate on; see `mteb_tasks.select_tasks` and `evaluate_encoder`."""
+
+    tasks: str = "sts"
+    sts_dir: Path | None = None
+    pairs: Sequence[Path] = ()
+    batch_size: int = 32
+    device: str = "auto"
+    protocol: str = "all"
+    whitening_sentences: Path | None = None
+
+
+def generate_data(work: Generation, model: str, output: Path) -> GenerationOutcome:
+    """Generates into a directory, or continues there.
+
+    Args:
+        work: What to generate.
+        model: Directory or hub name of a causal language model.
+        output: The directory.
+
+    Returns:
+        Counts, speed and examples.
+    """
+    from dino_st.builder import DinoDatasetBuilder
+    from dino_st.task_spec import TaskSpec
+
+    spec = TaskSpec.load(work.task)
+    _check_input(spec, work)
+    read_manifest(output)  # an unusable directory is better known before the model is loaded
+    sentences = None if work.input is None else read_sentences(work.input, column=work.column)
+    builder = DinoDatasetBuilder(model, task=spec, **work.options)
+    manifest = read_manifest(output)
+    before = sum(shard["rows"] for shard in manifest["shards"]) if manifest else 0
+    start = time.monotonic()
+    if sentences is None:
+        dataset = builder.generate(num=work.num, output_dir=output, show_progress=True)
+    else:
+        dataset = builder.generate(sentences.texts[: work.limit], output_dir=output, show_progress=True)
+    seconds = time.monotonic() - start
+    skipped = {} if sentences is None else sentences.skipped
+    kind = "pairs" if spec.needs_input else "texts"
+    examples = _examples(dataset, builder.options.seed)
+    return GenerationOutcome(dict(builder.counts) | skipped, kind, seconds, len(dataset) - before, examples)
+
+
+def prepare_data(raw: Path, output: Path, options: Mapping[str, Any]) -> PreparedSplits:
+    """Prepares generated pairs and writes them to a directory.
+
+    Args:
+        raw: Directory of shards, or a JSONL file of pairs in our own columns or those of the published code.
+        output: The directory for the splits.
+        options: Options of `prepare_pairs`.
+
+    Returns:
+        The splits.
+
+    Raises:
+        InputError: If there are no raw pairs at `raw`.
+    """
+    from dino_st.preparation import prepare_pairs, save_prepared
+
+    dataset, provenance, labels = _read_raw(raw)
+    chosen = {"labels": labels, **options} if labels else dict(options)
+    splits = prepare_pairs(dataset, **chosen)
+    save_prepared(splits, output, provenance=provenance)
+    return splits
+
+
+def train_model(prepared: Path, encoder: str, output: Path, options: Mapping[str, Any]) -> str:
+    """Trains an encoder on a prepared directory, or resumes.
+
+    Returns:
+        A sentence about how it went.
+    """
+    from dino_st.training import train_encoder
+    from dino_st.training_run import read_record
+
+    train_encoder(prepared, encoder, output, resume=True, **options)
+    record = read_record(output)
+    if record is None or record.best is None:
+        raise TrainingError(f"{output}: training left no record of its scores; run it again")
+    start = "undefined" if record.start is None else f"{100 * record.start:.2f}"
+    return (
+        f"Spearman × 100 on the generated validation pairs: {start} untrained, {100 * record.best.spearman:.2f} at "
+        f"step {record.best.step} (kept), {record.seconds:.0f} s. The encoder is in {output}"
+    )
+
+
+def evaluate_models(models: Sequence[str] | Mapping[str, str], work: Evaluation, output: Path | None) -> ScoreTable:
+    """Scores encoders on the chosen tasks.
+
+    Args:
+        models: Directories, hub names or baselines; a mapping gives each a name of its own.
+        work: On what.
+        output: Directory for the scores; None writes nothing.
+
+    Returns:
+        The table of scores.
+    """
+    import mteb_tasks
+    from dino_st.evaluation import evaluate_encoder
+
+    names = [name.strip() for name in work.tasks.split(",") if name.strip()] if work.tasks else []
+    selected = mteb_tasks.select_tasks(names, sts_dir=work.sts_dir, pairs=list(work.pairs))
+    return evaluate_encoder(
+        models,
+        tasks=selected,
+        output_dir=output,
+        batch_size=work.batch_size,
+        device=work.device,
+        protocol=work.protocol,  # type: ignore[arg-type]  # checked there
+        whitening_sentences=work.whitening_sentences,
+    )
+
+
+def _check_input(spec: Any, work: Generation) -> None:
+    if spec.needs_input and (work.input is None or work.num is not None):
+        raise ConfigurationError(
+            f"task {spec.task_name!r} writes for given sentences: give them with --input FILE, and leave out --num"
+        )
+    if not spec.needs_input and (work.num is None or work.input is not None):
+        raise ConfigurationError(
+            f"task {spec.task_name!r} writes from scratch: say how many texts with --num N, and leave out --input "
+            "(its instructions have no placeholder <X1> to put a sentence in)"
+        )
+
+
+def _read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
+    """Reads raw rows, where they come from, and the scores that they may have."""
+    from dino_st.jsonl import read_jsonl, read_reference_jsonl
+    from dino_st.task_spec import TaskSpec
+
+    if raw.is_file():
+        with raw.open(encoding="utf-8", errors="replace") as file:
+            is_reference = '"text_a"' in file.readline()
+        return (read_reference_jsonl if is_reference else read_jsonl)(raw), {"raw": raw.name}, None
+    if not (raw / MANIFEST).is_file():
+        raise InputError(
+            f"{raw}: holds no {MANIFEST}; expected a directory of `dino-st generate`, or a .jsonl file of pairs"
+        )
+    manifest = read_manifest(raw) or {}
+    if not manifest["complete"]:
+        logger.warning("%s is not complete; what is there is prepared (run `dino-st generate` again to go on)", raw)
+    configuration = manifest["configuration"]
+    spec = TaskSpec.load(configuration["task"])
+    provenance = {
+        "model": manifest["provenance"]["model"],
+        "versions": manifest["provenance"]["versions"],
+        **configuration,
+    }
+    labels = [float(label) for label in spec.labels] if spec.has_scores else None
+    return _read_shards(raw, manifest), provenance, labels
+
+
+def _read_shards(raw: Path, manifest: Mapping[str, Any]) -> Dataset:
+    import pyarrow as pa
+    import pyarrow.parquet
+    from datasets import Dataset
+
+    files = [raw / shard["file"] for shard in manifest["shards"]]
+    if not files:
+        raise InputError(f"{raw}: no wave of pairs was finished yet; run `dino-st generate` again")
+    try:
+        return Dataset(pa.concat_tables([pyarrow.parquet.read_table(file) for file in files]))
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{raw}: a shard cannot be read ({reason}); run `dino-st generate` again to mend it") from None
+
+
+def _examples(dataset: Dataset, seed: int) -> dict[str, list[list[str]]]:
+    """A few random rows for each label."""
+    label = "score" if "score" in dataset.column_names else "label"
+    texts = [name for name in ("sentence1", "sentence2", "text") if name in dataset.column_names]
+    places: dict[Any, list[int]] = {}
+    for place, value in enumerate(dataset[label][:] if len(dataset) else []):
+        places.setdefault(value, []).append(place)
+    rng = random.Random(seed)
+    chosen = {value: sorted(rng.sample(found, min(_EXAMPLES, len(found)))) for value, found in places.items()}
+    return {
+        f"{value:g}" if isinstance(value, float) else str(value): [[dataset[i][name] for name in texts] for i in rows]
+        for value, rows in chosen.items()
+    }

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dino_st import DinoDatasetBuilder
+from dino_st.errors import ConfigurationError, InputError, OutputError
+from dino_st.merging import merge_shards
+
+SENTENCES = [f"Sentence number {i}." for i in range(11)]
+OPTIONS: dict[str, Any] = {"max_new_tokens": 14, "max_tries": 3, "top_k": 60, "top_p": 0.98, "batch_size": 24}
+
+
+@pytest.fixture
+def generate(make_model: Any, tokenizer: Any) -> Any:
+    model = make_model("gpt2")
+
+    def run(directory: Path, **options: Any) -> None:
+        builder = DinoDatasetBuilder((model, tokenizer), **(OPTIONS | options))
+        builder.generate(SENTENCES, output_dir=directory)
+
+    return run
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((directory / "data").iterdir())}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 9])
+def test_shards_merge_into_the_bytes_of_one_run(count: int, generate: Any, tmp_path: Path) -> None:
+    generate(tmp_path / "whole")
+    parts = [tmp_path / f"part{i}" for i in range(1, count + 1)]
+    for i, part in enumerate(parts, start=1):
+        generate(part, shard=f"{i}/{count}")
+    merge_shards(parts[::-1], tmp_path / "merged")
+    assert files(tmp_path / "merged") == files(tmp_path / "whole")
+    whole = json.loads((tmp_path / "whole/manifest.json").read_text())
+    assert json.loads((tmp_path / "merged/manifest.json").read_text()) == whole
+    generate(tmp_path / "merged")  # a run without shards takes the merged directory for its own, finished
+    assert files(tmp_path / "merged") == files(tmp_path / "whole")
+
+
+def test_wrong_sets_of_shards_are_refused(generate: Any, tmp_path: Path) -> None:
+    generate(tmp_path / "a", shard="1/2")
+    generate(tmp_path / "b", shard="2/2")
+    generate(tmp_path / "other", shard="2/2", seed=7)
+    generate(tmp_path / "whole")
+    with pytest.raises(InputError, match="missing 2/2; unexpected or double none"):
+        merge_shards([tmp_path / "a"], tmp_path / "out")
+    with pytest.raises(InputError, match="missing 2/2; unexpected or double 1/2"):
+        merge_shards([tmp_path / "a", tmp_path / "a"], tmp_path / "out")
+    with pytest.raises(ConfigurationError, match="they differ in seed"):
+        merge_shards([tmp_path / "a", tmp_path / "other"], tmp_path / "out")
+    with pytest.raises(InputError, match="is a whole data set"):
+        merge_shards([tmp_path / "whole"], tmp_path / "out")
+    with pytest.raises(InputError, match=r"holds no manifest.json"):
+        merge_shards([tmp_path / "no"], tmp_path / "out")
+    with pytest.raises(OutputError, match="holds a data set already"):
+        merge_shards([tmp_path / "a", tmp_path / "b"], tmp_path / "whole")
+    next((tmp_path / "b/data").iterdir()).write_bytes(b"damaged")
+    with pytest.raises(InputError, match="missing or damaged"):
+        merge_shards([tmp_path / "a", tmp_path / "b"], tmp_path / "out")
+
+
+def test_shards_need_a_common_batch_size_and_given_sentences(make_model: Any, tokenizer: Any) -> None:
+    model = (make_model("gpt2"), tokenizer)
+    with pytest.raises(ConfigurationError, match="a batch_size in numbers along with shard"):
+        DinoDatasetBuilder(model, shard="1/2")
+    for wrong in ("2", "3/2", "0/2", "a/b"):
+        with pytest.raises(ConfigurationError, match="i/n with 1 ≤ i ≤ n"):
+            DinoDatasetBuilder(model, shard=wrong, batch_size=8)
+    with pytest.raises(ConfigurationError, match="cannot be split into shards"):
+        DinoDatasetBuilder(model, "sts-x1", shard="1/2", batch_size=8).generate(num=3)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import dino_st
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as it would be published."""
+    output = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(output)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return next(output.glob("*.whl"))
+
+
+def test_the_wheel_carries_code_tasks_recipes_and_type_marks(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {"dino_st/py.typed", "mteb_tasks/py.typed", "dino_st/specs/sts-x2.json", "dino_st/recipes/README.md"}
+    wanted |= {f"dino_st/recipes/{path.name}" for path in (ROOT / "recipes").iterdir()}
+    assert wanted <= names
+    assert not [name for name in names if name.startswith(("tests", "benchmarks", "tools"))]
+
+
+def test_recipes_run_by_name_from_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    code = (
+        "import dino_st; from dino_st.recipe import load_recipe, recipe_names\n"
+        "print(dino_st.__file__); print(recipe_names()); print(load_recipe('smoke').input)"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert output[0] == str(tmp_path / "dino_st/__init__.py")
+    assert output[1] == str(sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml")))
+    assert output[2] == str(tmp_path / "dino_st/recipes/smoke-sentences.txt")
+
+
+def test_an_editable_install_finds_the_repositorys_recipes() -> None:
+    from dino_st.recipe import load_recipe
+
+    if Path(dino_st.__file__).parent != ROOT / "dino_st":
+        pytest.skip("not an editable install")
+    assert load_recipe("smoke").input == str(ROOT / "recipes/smoke-sentences.txt")
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_readmes_python_runs_as_printed(shared: Path, tmp_path: Path) -> None:
+    model = str(shared / "models/stopgap-lm")
+    script = tmp_path / "example.py"
+    script.write_text("\n".join(python_blocks()), encoding="utf-8")
+    environment = os.environ | {"MODEL": model, "ENCODER": model, "HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "my-encoder/modules.json").is_file()
+
+
+def test_the_readmes_commands_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = set(re.findall(r"^dino-st (\w+)", text, re.MULTILINE))
+    assert commands == {"generate", "prepare", "train", "evaluate"}
+    for command in commands:
+        used = set(re.findall(rf"^dino-st {command} .*$", text, re.MULTILINE))
+        options = {option for line in used for option in re.findall(r"--[\w-]+", line)}
+        shown = subprocess.run(
+            [sys.executable, "-c", "from dino_st.cli import main; main()", command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"COLUMNS": "200"},
+        ).stdout
+        assert all(option in shown for option in options)
