@@ -13,8 +13,8 @@ Three programs write two x2 for each x1 and each of three labels with zero, one 
 - `padded`: one `model.generate` over a left-padded batch of all prompts and counter-prompts of 16 x1, with a vectorised
   logits processor, transformers' own top-k and top-p, the default cache, and an end at the quotation mark.
 
-`generate` draws each row on its own, while a counter-prompt must follow the text of its target prompt. So both baselines
-draw inside their logits processor and leave `generate` no choice; this costs them less than a hundredth of their time.
+`generate` draws each row on its own, while a counter-prompt must follow the text of its target prompt. So both
+baselines draw inside their logits processor and leave `generate` no choice.
 
 Programs take turns, run by run; medians and ratios of seconds for each x1 are printed. Models made by `--shape` have
 random weights, since speed needs no trained ones.

@@ -56,7 +56,8 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
     path = directory / MANIFEST
     if not path.exists():
         if directory.is_dir():
-            others = sorted(entry.name for entry in directory.iterdir() if entry.name != _LOCK)
+            names = sorted(entry.name for entry in directory.iterdir())
+            others = [name for name in names if name != _LOCK and not (name.startswith(".") and name.endswith(".tmp"))]
             if others:
                 raise OutputError(
                     f"{directory}: the directory holds something else ({', '.join(others[:3])}"
@@ -218,7 +219,11 @@ def open_store(
             manifest |= {"provenance": dict(provenance), "shards": []}
         else:
             _check_same(directory, manifest["configuration"], wanted)
+        for leftover in directory.rglob(".*.tmp"):  # of a process that was killed while it wrote
+            leftover.unlink()
         store = ShardStore(directory, manifest, schema)
+        if not store.waves:
+            write_manifest(directory, manifest)  # before anything else, so that the directory is known as ours
         store.drop_damaged()
         yield store
     finally:

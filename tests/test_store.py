@@ -104,6 +104,22 @@ def test_a_damaged_manifest_is_refused_and_nothing_is_lost(content: str, tmp_pat
     assert (tmp_path / "data/shard-00000.parquet").is_file()
 
 
+def test_a_run_killed_while_it_wrote_its_first_file_starts_again(tmp_path: Path) -> None:
+    (tmp_path / ".manifest.json.4711.tmp").write_text("{")
+    (tmp_path / ".lock").write_text("")
+    with opened(tmp_path) as store:
+        assert store.waves == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "manifest.json"]
+
+
+def test_a_directory_is_known_as_ours_before_its_first_wave(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), opened(tmp_path) as store:  # noqa: PT012
+        store.write_card(CARD)
+        raise KeyboardInterrupt
+    with opened(tmp_path) as store:
+        assert (store.waves, store.is_complete) == (0, False)
+
+
 def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "raw").write_text("")
     with pytest.raises(OutputError, match="this is a file"), opened(tmp_path / "raw"):

@@ -163,7 +163,7 @@ class CausalModel:
         cache = DynamicCache()
         ids = torch.tensor(prompts, device=self.device)
         positions = torch.arange(ids.shape[1], device=self.device).unsqueeze(0).expand_as(ids)
-        return cache, self._forward(ids, cache, None, positions)
+        return cache, self._forward(ids, cache, None, positions).clone()
 
     @torch.inference_mode()
     def read_tokens(self, tokens: torch.Tensor, cache: StreamCache, step: int) -> torch.Tensor:
@@ -194,33 +194,52 @@ def float32_head(model: Any) -> Iterator[None]:
     """Lets a half-precision model's output layer write float32, so that near ties are not decided by rounding.
 
     The products of half-precision numbers are summed in float32 anyway; what is gained is that the sums are not
-    rounded to half precision. Models in float32 or float64 are left alone.
+    rounded to half precision. On a CPU the logits also go to one buffer over and over, since fresh memory of that size
+    costs as much time to map as to fill. So logits must be used, or copied, before the model runs again.
 
     Args:
         model: A transformers causal model; its own forward is restored afterwards.
     """
     head = model.get_output_embeddings()
-    if not isinstance(head, torch.nn.Linear) or head.weight.dtype not in (torch.bfloat16, torch.float16):
+    is_half = isinstance(head, torch.nn.Linear) and head.weight.dtype in (torch.bfloat16, torch.float16)
+    if not isinstance(head, torch.nn.Linear) or not (is_half or head.weight.device.type == "cpu"):
         yield
         return
-    vars(head)["forward"] = _wide_product(head)
+    vars(head)["forward"] = _mixed_product(head) if head.weight.is_cuda and _MIXED else _buffered_product(head)
     try:
         yield
     finally:
         del vars(head)["forward"]
 
 
-def _wide_product(head: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+_MIXED = "out_dtype" in (torch.mm.__doc__ or "")
+"""Whether this torch multiplies half-precision matrices into float32 (on GPUs)."""
+
+
+def _mixed_product(head: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
     bias = None if head.bias is None else head.bias.float()
-    if head.weight.is_cuda and "out_dtype" in (torch.mm.__doc__ or ""):
 
-        def mixed(hidden: torch.Tensor) -> torch.Tensor:
-            flat = torch.mm(hidden.flatten(0, -2), head.weight.t(), out_dtype=torch.float32)
-            return (flat if bias is None else flat + bias).view(*hidden.shape[:-1], -1)
+    def product(hidden: torch.Tensor) -> torch.Tensor:
+        flat = torch.mm(hidden.flatten(0, -2), head.weight.t(), out_dtype=torch.float32)
+        return (flat if bias is None else flat + bias).view(*hidden.shape[:-1], -1)
 
-        return mixed
-    weight = head.weight.float()
-    return lambda hidden: torch.nn.functional.linear(hidden.float(), weight, bias)
+    return product
+
+
+def _buffered_product(head: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+    dtype = torch.promote_types(head.weight.dtype, torch.float32)
+    weight, bias = head.weight.to(dtype), None if head.bias is None else head.bias.to(dtype)
+    buffer = weight.new_empty(0)
+
+    def product(hidden: torch.Tensor) -> torch.Tensor:
+        nonlocal buffer
+        flat = hidden.flatten(0, -2).to(dtype)
+        if len(buffer) < len(flat):
+            buffer = weight.new_empty(len(flat), len(weight))
+        logits = torch.mm(flat, weight.t(), out=buffer[: len(flat)])
+        return (logits if bias is None else logits.add_(bias)).view(*hidden.shape[:-1], -1)
+
+    return product
 
 
 def _chunks_of_one_length(prompts: Sequence[tuple[int, ...]]) -> tuple[list[int], list[list[int]]]:

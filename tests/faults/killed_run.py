@@ -1,0 +1,50 @@
+"""Generates into a directory in forked processes that are killed at random moments, then in one that is not.
+
+Run as `python -m tests.faults.killed_run MODEL DIRECTORY KILLS`; prints how many waves each victim left behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+from dino_st import DinoDatasetBuilder
+from tests.faults import SENTENCES, SETTINGS
+
+
+def generate(model: str, directory: Path) -> None:
+    DinoDatasetBuilder(model, **SETTINGS).generate(SENTENCES, output_dir=directory)
+
+
+def waves(directory: Path) -> int:
+    manifest = directory / "manifest.json"
+    return len(json.loads(manifest.read_text())["shards"]) if manifest.exists() else 0
+
+
+def main(model: str, directory: Path, kills: int) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    rng = random.Random(0)
+    generate(model, directory.with_name("warm-up"))  # so that forks have everything loaded
+    left = []
+    for _ in range(kills):
+        child = os.fork()
+        if child == 0:
+            generate(model, directory)
+            os._exit(0)
+        time.sleep(rng.uniform(0.05, 0.5))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        left.append(waves(directory))
+    generate(model, directory)
+    print(json.dumps(left))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
