@@ -7,13 +7,12 @@ published rows for reference.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dino_st.errors import OutputError
+from dino_st.files import make_directory, write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -145,17 +144,13 @@ class ScoreTable:
             OutputError: A file cannot be written.
         """
         folder = Path(directory)
-        contents = {"scores.json": self.to_json(), "scores.md": self.to_markdown(), "scores.tex": self.to_latex()}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, content in contents.items():
-                unfinished = folder / f".{name}.{os.getpid()}.tmp"
-                unfinished.write_text(content, encoding="utf-8")
-                unfinished.replace(folder / name)
-        except OSError as error:
-            raise OutputError(
-                f"The scores cannot be written to '{folder}' ({error.strerror}). Give a directory that can be written."
-            ) from error
+        make_directory(folder)
+        for name, content in (
+            ("scores.json", self.to_json()),
+            ("scores.md", self.to_markdown()),
+            ("scores.tex", self.to_latex()),
+        ):
+            write_text(folder / name, content)
 
     @property
     def _shows_published(self) -> bool:
