@@ -116,6 +116,7 @@ def make_trainer(
         name=_EVALUATOR,
         write_csv=False,
     )
+    card.generate_widget_examples = False  # its progress bar would show where nothing was asked for
     trainer = SentenceTransformerTrainer(
         model=model,
         args=arguments,
@@ -167,6 +168,7 @@ class ReportProgress(TrainerCallback):
 
     def __init__(self) -> None:
         self._open = contextlib.ExitStack()
+        self._scored = -1
 
     def on_train_begin(
         self,
@@ -192,7 +194,8 @@ class ReportProgress(TrainerCallback):
         **named: Any,
     ) -> None:
         """Logs the score."""
-        if state.is_world_process_zero:
+        if state.is_world_process_zero and state.global_step != self._scored:
+            self._scored = state.global_step  # the last step is evaluated as a step and as the end of the epoch
             score = named["metrics"][METRIC]
             logger.info("step %d: Spearman %.4f on the validation split", state.global_step, score)
 
