@@ -195,7 +195,13 @@ def test_a_signal_ends_the_run_and_keeps_what_was_finished(
     command = [sys.executable, "-c", "from dino_st.cli import main; main()", "generate", "--model", model_directory]
     command += ["--input", path, "--output", raw, "--batch-size", "24", *FLAGS]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore Ctrl-C
+    )
     deadline = time.monotonic() + 120
     while len(list(raw.glob("data/*.parquet"))) < 2 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.1)

@@ -147,6 +147,14 @@ def test_a_prompt_beyond_the_context_is_counted_and_the_others_are_written(make_
     assert all(one.tries > 0 for one in drawn[6:])
 
 
+@pytest.mark.parametrize(("excess", "tries"), [(0, 1), (1, 0)])
+def test_a_prompt_must_leave_room_for_every_new_token(excess: int, tries: int, make_model: Any, tokenizer: Any) -> None:
+    options = dataclasses.replace(OPTIONS, max_new_tokens=40, max_tries=1)
+    prompt = (7,) * (256 - 40 + excess)  # the context of the tests' models is 256
+    [drawn] = DecodingEngine(make_model("gpt2"), tokenizer, options, seed=3, rows=8).decode([Draw("x", "1", 0, prompt)])
+    assert drawn.tries == tries
+
+
 def test_running_out_of_memory_halves_the_batch_and_changes_nothing(
     make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,11 @@ def test_prompts_hold_the_sentence_and_follow_the_counter_labels() -> None:
     )
 
 
+def test_prompts_hold_the_sentence_in_its_quotable_form() -> None:
+    prompts = build_prompts(TaskSpec.load("sts-x2"), "0.5", 'He said\n"no".')
+    assert all('Sentence 1: "He said “no”."\n' in prompt for prompt in (prompts.target, *prompts.counters))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

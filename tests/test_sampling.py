@@ -60,6 +60,11 @@ def test_top_k_then_top_p_keep_what_transformers_keeps(top_k: int, top_p: float)
     torch.testing.assert_close(ours, scores.softmax(-1))
 
 
+def test_the_token_that_reaches_the_share_exactly_is_the_last_one_kept() -> None:
+    kept, ids = top_k_top_p(torch.tensor([[0.25, 0.5, 0.25]]), top_k=0, top_p=0.5)
+    assert (kept.tolist(), ids.tolist()) == ([[1.0, 0.0, 0.0]], [[1, 0, 2]])
+
+
 def test_equal_probabilities_stand_in_the_order_of_their_ids() -> None:
     _, ids = top_k_top_p(torch.tensor([[0.2, 0.4, 0.2, 0.2]]), top_k=4, top_p=1.0)
     assert ids.tolist() == [[1, 0, 2, 3]]

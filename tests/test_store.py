@@ -152,6 +152,23 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     assert "another process is writing there" in second.stderr
 
 
+def test_the_manifest_never_names_a_shard_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dino_st.store
+
+    named: list[bool] = []
+    write = dino_st.store.write_manifest
+
+    def checked(directory: Path, manifest: Any) -> None:
+        named.extend((directory / shard["file"]).is_file() for shard in manifest["shards"])
+        write(directory, manifest)
+
+    monkeypatch.setattr(dino_st.store, "write_manifest", checked)
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+        store.append(wave("b", number=1))
+    assert named == [True] * 3
+
+
 def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tmp_path) as store:
         store.append(wave("a"))
