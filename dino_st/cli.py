@@ -106,6 +106,8 @@ def generate(
     work = Generation(task=task, input=input, column=column, limit=limit, num=num, options=settings)
     outcome = generate_data(work, model, output)
     print_generation_summary(outcome, output)
+    if not outcome.counts.get("rows") and not shard:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -118,7 +120,7 @@ def merge(
     from dino_st.merging import merge_shards
 
     manifest = merge_shards(shards, output)
-    console.print(f"{manifest['counts']['rows']:,} rows in {output}", highlight=False)
+    console.print(f"{manifest['counts'].get('rows', 0):,} rows in {output}", highlight=False)
 
 
 @app.command()
@@ -195,8 +197,12 @@ def evaluate(
         Path | None, typer.Option(envvar="DINO_ST_STS_DIR", help="STS data in SentEval layout; without it, the hub's.")
     ] = None,
     tasks: Annotated[
-        str, typer.Option(help="sts (the papers' seven), syncse (reranking), or mteb task names with commas.")
-    ] = "sts",
+        str | None,
+        typer.Option(
+            help="sts (the papers' seven), syncse (reranking), or mteb task names with commas.",
+            show_default="sts; none along with --pairs",
+        ),
+    ] = None,
     pairs: Annotated[
         list[Path] | None, typer.Option(help="File of sentence1, sentence2, score to evaluate on as a task.")
     ] = None,

@@ -94,7 +94,9 @@ def print_generation_summary(outcome: GenerationOutcome, output: Path) -> None:
     """Prints what came out: rows, rejections by reason, speed, and examples of each label."""
     counts = outcome.counts
     speed = f", {outcome.new_rows / outcome.seconds:,.1f} a second" if outcome.new_rows else ""
-    console.print(f"{counts['rows']:,} {outcome.kind} in {output} ({outcome.seconds:.1f} s{speed})", highlight=False)
+    console.print(
+        f"{counts.get('rows', 0):,} {outcome.kind} in {output} ({outcome.seconds:.1f} s{speed})", highlight=False
+    )
     for name, count in sorted(counts.items()):
         if name.startswith(("rejected", "skipped", "given up", "duplicate")) and count:
             console.print(f"  {name}: {count:,}", highlight=False)

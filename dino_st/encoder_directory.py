@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 # Left behind by training, or documentation: they change nothing about the embeddings.
-_IRRELEVANT_FILES = {"optimizer.pt", "scheduler.pt", "scaler.pt", "trainer_state.json", "training_args.bin"}
+_IRRELEVANT_FILES = {
+    "training.json",
+    "optimizer.pt",
+    "scheduler.pt",
+    "scaler.pt",
+    "trainer_state.json",
+    "training_args.bin",
+}
 _IRRELEVANT_FOLDERS = {"eval", "runs", "logs", "checkpoints", "results", "__pycache__"}
 _IRRELEVANT_SUFFIXES = {".md", ".log", ".lock", ".tmp"}
 

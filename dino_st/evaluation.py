@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
-from dino_st.errors import ConfigurationError, EvaluationError, OutputError, suggest
+from dino_st.errors import ConfigurationError, EvaluationError, InputError, OutputError, suggest
 from dino_st.evaluated_model import EvaluatedModel, find_model, model_meta
 from dino_st.floors import FLOORS, floor_score
 from dino_st.score_table import ScoreTable
@@ -106,6 +106,11 @@ class _Run:
         loaded_here = _load_sts_data(self.tasks)
         try:
             return ScoreTable({name: self._score(name, model) for name, model in found.items()})
+        except ConnectionError as error:
+            raise InputError(
+                f"the data of a task cannot be fetched ({str(error).splitlines()[0]}). Check the connection to the "
+                "hub, or choose tasks whose data is at hand"
+            ) from error
         finally:
             for task in loaded_here:
                 task.unload_data()
@@ -139,6 +144,7 @@ class _Run:
 
         if not pending:
             return []
+        logger.info("scoring %s on %d tasks", found.name, len(pending))
         encoder = found.load()
         outcome = mteb.evaluate(
             EncodeOnce(encoder, model_meta(found, encoder), pending),

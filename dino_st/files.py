@@ -65,6 +65,19 @@ def make_directory(path: Path) -> None:
         raise OutputError(f"{path}: the directory is not writable; choose another --output or change its permissions")
 
 
+def check_can_become_directory(path: Path) -> None:
+    """Checks that a directory can exist at a place, without making it.
+
+    Raises:
+        OutputError: If it, or something above it, is a file.
+    """
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise OutputError(f"{path}: cannot be created, since {place} is a file; choose another --output")
+            return
+
+
 def _sync_directory(path: Path) -> None:
     """Makes a rename survive a power cut, where the system can open directories."""
     if os.name == "nt":

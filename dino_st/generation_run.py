@@ -145,6 +145,7 @@ class GenerationRun:
             "task": self.spec.model_dump(mode="json"),
             "inputs": inputs,
             "weights_sha256": self.writer.weights_hash(),
+            "settings_sha256": self.writer.settings_hash(),
             "prompt_format": self.writer.prompt_format,
             "decoding": asdict(self.decoding),
             "seed": self.options.seed,

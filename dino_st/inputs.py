@@ -62,6 +62,8 @@ def clean_sentences(lines: Iterable[str]) -> Sentences:
             counts["blank"] += 1
         elif "\0" in text:
             counts["NUL byte"] += 1
+        elif not _is_unicode(text):
+            counts["half a surrogate pair"] += 1
         elif text in texts:
             counts["duplicate"] += 1
         else:
@@ -94,6 +96,15 @@ def read_sentences(source: str | Path, *, column: str | None = None) -> Sentence
     except InputError as error:
         name = "standard input" if str(source) == "-" else str(source)
         raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8; JSON lets halves of surrogate pairs through."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_lines(source: str, column: str | None) -> Iterable[str]:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dino_st.dataset_card import raw_card
 from dino_st.errors import ConfigurationError, InputError, OutputError
-from dino_st.files import make_directory, replacing
+from dino_st.files import make_directory, replacing, write_text
 from dino_st.store import MANIFEST, hash_file, read_manifest, write_manifest
+from dino_st.task_spec import TaskSpec
 
 
 def merge_shards(directories: Sequence[Path], output: Path) -> dict[str, Any]:
@@ -52,8 +54,9 @@ def merge_shards(directories: Sequence[Path], output: Path) -> dict[str, Any]:
         "shards": [shard for shard, _ in shards],
         "counts": counts,
     }
-    with replacing(output / "README.md") as temporary:
-        shutil.copyfile(manifests[0][0] / "README.md", temporary)
+    described = {name: merged[name] for name in ("configuration", "provenance", "counts")}
+    spec = TaskSpec.load(merged["configuration"]["task"])
+    write_text(output / "README.md", raw_card(output.name, spec, **described))
     write_manifest(output, merged)
     return merged
 

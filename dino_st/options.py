@@ -42,7 +42,10 @@ def _wording(cls: type[FrozenOptions], error: ValidationError) -> str:
     """One line for each option that pydantic refused."""
     lines = []
     for problem in error.errors():
-        name = str(problem["loc"][0]) if problem["loc"] else cls.__name__
+        if not problem["loc"]:
+            lines.append("expected " + problem["msg"].removeprefix("Value error, "))
+            continue
+        name = str(problem["loc"][0])
         if problem["type"] == "extra_forbidden":
             lines.append(f"there is no option {name!r}: {suggest(name, cls.model_fields)}")
         else:

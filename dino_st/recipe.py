@@ -14,7 +14,15 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, InputError, suggest
 from dino_st.generation_options import GenerationOptions
 from dino_st.preparation_options import PreparationOptions
-from dino_st.stages import Evaluation, Generation, evaluate_models, generate_data, prepare_data, train_model
+from dino_st.stages import (
+    Evaluation,
+    Generation,
+    evaluate_models,
+    generate_data,
+    prepare_data,
+    select_tasks,
+    train_model,
+)
 from dino_st.training_options import TrainingOptions
 
 if TYPE_CHECKING:
@@ -162,6 +170,8 @@ def run_recipe(
     if recipe.input is None and recipe.sentences is None:
         raise ConfigurationError("the recipe leaves the sentences open; give --set input=FILE (a sentence a line)")
     output = Path(output)
+    if recipe.evaluate.tasks not in (VALIDATION, "auto"):
+        select_tasks(_evaluation(recipe, output))  # a mistake in the last stage is better known before the first
     encoder = recipe.encoder or recipe.model
     source = recipe.input
     if recipe.sentences is not None and source is None:
@@ -199,7 +209,7 @@ def _evaluation(recipe: Recipe, output: Path) -> Evaluation:
         tasks = "sts" if sts_dir else VALIDATION
     validation = output / "prepared" / "data" / "validation.parquet"
     return Evaluation(
-        tasks="" if tasks == VALIDATION else tasks,
+        tasks=None if tasks == VALIDATION else tasks,
         sts_dir=Path(sts_dir) if sts_dir else None,
         pairs=(validation,) if tasks == VALIDATION else (),
         batch_size=section.batch_size,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dino_st.errors import ConfigurationError, InputError, TrainingError
 from dino_st.inputs import read_sentences
 from dino_st.progress import logger
-from dino_st.store import MANIFEST, read_manifest
+from dino_st.store import MANIFEST, hash_file, read_manifest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -70,7 +70,7 @@ class GenerationOutcome:
 class Evaluation:
     """What to evaluate on; see `mteb_tasks.select_tasks` and `evaluate_encoder`."""
 
-    tasks: str = "sts"
+    tasks: str | None = None
     sts_dir: Path | None = None
     pairs: Sequence[Path] = ()
     batch_size: int = 32
@@ -166,20 +166,32 @@ def evaluate_models(models: Sequence[str] | Mapping[str, str], work: Evaluation,
     Returns:
         The table of scores.
     """
-    import mteb_tasks
     from dino_st.evaluation import evaluate_encoder
 
-    names = [name.strip() for name in work.tasks.split(",") if name.strip()] if work.tasks else []
-    selected = mteb_tasks.select_tasks(names, sts_dir=work.sts_dir, pairs=list(work.pairs))
     return evaluate_encoder(
         models,
-        tasks=selected,
+        tasks=select_tasks(work),
         output_dir=output,
         batch_size=work.batch_size,
         device=work.device,
         protocol=work.protocol,  # type: ignore[arg-type]  # checked there
         whitening_sentences=work.whitening_sentences,
     )
+
+
+def select_tasks(work: Evaluation) -> Any:
+    """The mteb task instances of an evaluation.
+
+    Raises:
+        ConfigurationError: If a task is unknown.
+        InputError: If a file or directory of data is missing.
+    """
+    import mteb_tasks
+
+    if work.sts_dir is not None and not work.sts_dir.is_dir():
+        raise InputError(f"{work.sts_dir}: there is no such directory; expected STS data in SentEval layout")
+    names = None if work.tasks is None else [name.strip() for name in work.tasks.split(",") if name.strip()]
+    return mteb_tasks.select_tasks(names, sts_dir=work.sts_dir, pairs=list(work.pairs))
 
 
 def _check_input(spec: Any, work: Generation) -> None:
@@ -201,7 +213,7 @@ def _read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
 
     if raw.is_file():
         with raw.open(encoding="utf-8", errors="replace") as file:
-            is_reference = '"text_a"' in file.readline()
+            is_reference = '"text_a"' in next((line for line in file if line.strip()), "")
         return (read_reference_jsonl if is_reference else read_jsonl)(raw), {"raw": raw.name}, None
     if not (raw / MANIFEST).is_file():
         raise InputError(
@@ -227,6 +239,11 @@ def _read_shards(raw: Path, manifest: Mapping[str, Any]) -> Dataset:
     from datasets import Dataset
 
     files = [raw / shard["file"] for shard in manifest["shards"]]
+    for file, shard in zip(files, manifest["shards"], strict=True):
+        if not file.is_file() or hash_file(file) != shard["sha256"]:
+            raise InputError(
+                f"{file}: missing or changed since it was written; run `dino-st generate` again to mend it"
+            )
     if not files:
         raise InputError(f"{raw}: no wave of pairs was finished yet; run `dino-st generate` again")
     try:

@@ -70,7 +70,8 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
         raise OutputError(
             f"{path}: the manifest cannot be read ({error}). The shards beside it are untouched; {_START_ANEW}"
         ) from None
-    if not isinstance(content, dict) or content.get("format") != _FORMAT:
+    needed = {"complete", "configuration", "provenance", "shards"}
+    if not isinstance(content, dict) or content.get("format") != _FORMAT or not needed <= set(content):
         raise OutputError(f"{path}: not a manifest of generated shards ({_FORMAT!r}); choose another directory")
     return content
 

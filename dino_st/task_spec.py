@@ -157,6 +157,8 @@ class TaskSpec(BaseModel):
             return task
         if isinstance(task, Mapping):
             return _validated(dict(task), "the given mapping")
+        if not isinstance(task, str | Path):
+            raise TaskSpecError(f"task: given {type(task).__name__}; expected a name, a file, a mapping or a TaskSpec")
         path = Path(task)
         if path.suffix.lower() in _SUFFIXES or path.is_file():
             return _validated(_read(path), str(path))

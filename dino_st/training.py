@@ -23,6 +23,7 @@ from datasets import DatasetDict
 from dino_st.encoder_directory import directory_revision
 from dino_st.encoder_loading import load_trainable_encoder, local_directory
 from dino_st.errors import DinoWarning, OutOfMemoryError, OutputError, TrainingError
+from dino_st.files import check_can_become_directory
 from dino_st.model_card import add_provenance
 from dino_st.training_data import content_hash, training_splits
 from dino_st.training_options import DEFAULTS, TrainingOptions
@@ -121,7 +122,8 @@ def train_encoder(
         keep_checkpoints=keep_checkpoints,
     )
     directory = Path(output_dir).expanduser().resolve()
-    splits, provenance = training_splits(data, options.batch_size)
+    splits, provenance = training_splits(data, options.batch_size, options.loss)
+    check_can_become_directory(directory)
     record = _new_record(options, encoder, splits, provenance)
     earlier = read_record(directory)
     if earlier is not None and resume:

@@ -17,12 +17,15 @@ from dino_st.prepared_splits import PreparedSplits, load_prepared
 from dino_st.records import numeric_pairs
 
 
-def training_splits(data: str | os.PathLike[str] | DatasetDict, batch_size: int) -> tuple[DatasetDict, dict[str, Any]]:
+def training_splits(
+    data: str | os.PathLike[str] | DatasetDict, batch_size: int, loss: str = "cosine"
+) -> tuple[DatasetDict, dict[str, Any]]:
     """Reads the splits to train on, and checks them.
 
     Args:
         data: A directory of `save_prepared`, or a `DatasetDict`.
         batch_size: Pairs that the training split needs at least.
+        loss: Name of the loss; `cosine` needs scores that a cosine can reach.
 
     Returns:
         `train` and `validation` with exactly the columns `sentence1`, `sentence2` and `score`, and what is known of
@@ -46,6 +49,12 @@ def training_splits(data: str | os.PathLike[str] | DatasetDict, batch_size: int)
         raise DatasetError(
             f"{rows} training pairs are fewer than a batch of {batch_size}; generate more pairs or choose a smaller "
             "batch_size"
+        )
+    lowest, highest = min(splits["train"][SCORE]), max(splits["train"][SCORE])
+    if loss == "cosine" and not -1 <= lowest <= highest <= 1:
+        raise DatasetError(
+            f"scores range from {lowest:g} to {highest:g}, and the loss 'cosine' fits cosines, which lie between -1 "
+            "and 1; give the task labels from 0 to 1, or choose the loss 'cosent', which looks at their order alone"
         )
     if len(set(splits["validation"][SCORE])) < 2:
         raise DatasetError(

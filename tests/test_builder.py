@@ -200,6 +200,25 @@ def test_other_sentences_or_weights_are_refused_too(
         other.generate(SENTENCES[:2], output_dir=tmp_path)
 
 
+def test_another_configuration_or_tokenizer_is_refused_too(
+    make_builder: Any, make_model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    make_builder().generate(SENTENCES[:2], output_dir=tmp_path)
+    other = DinoDatasetBuilder((make_model("gpt2"), tokenizer), **OPTIONS)
+    other._writer.model.config.layer_norm_epsilon = 0.5
+    with pytest.raises(OutputError, match="settings_sha256: was"):
+        other.generate(SENTENCES[:2], output_dir=tmp_path)
+
+
+def test_a_special_token_in_a_sentence_does_not_steer_the_model(make_builder: Any) -> None:
+    builder = make_builder()
+    [prompt, *_] = builder._writer._encode(builder.spec, "1", "A <|endoftext|> B", False)
+    assert builder._writer.tokenizer.eos_token_id not in prompt
+    assert "A < |endoftext|> B" in builder._writer.tokenizer.decode(prompt)
+    raw = builder.generate(["A <|endoftext|> B", *SENTENCES])
+    assert "A <|endoftext|> B" in raw["sentence1"][:]
+
+
 def test_the_manifest_and_the_card_say_how_the_data_was_made(make_builder: Any, tmp_path: Path) -> None:
     builder = make_builder()
     builder.generate(SENTENCES[:2], output_dir=tmp_path)
@@ -255,6 +274,13 @@ def test_wrong_calls_say_what_is_expected(make_builder: Any, make_model: Any, to
         make_builder(samples=0)
     with pytest.raises(ConfigurationError, match="batch_size"):
         make_builder(batch_size="many")
+    with pytest.raises(TaskSpecError, match="task: given int; expected a name"):
+        make_builder(5)
+    for wrong in ([make_model("gpt2"), tokenizer], (tokenizer, make_model("gpt2")), None, (make_model("gpt2"), None)):
+        with pytest.raises(ConfigurationError, match="expected a directory, a hub name, or a pair"):
+            DinoDatasetBuilder(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="max_new_tokens = 256 leaves no room for a prompt"):
+        make_builder(max_new_tokens=256).generate(SENTENCES)
     with pytest.raises(TaskSpecError, match="no built-in task"):
         make_builder("sts")
     with pytest.raises(ConfigurationError, match="'sts-x2' writes for given sentences"):

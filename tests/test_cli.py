@@ -170,6 +170,31 @@ def test_prepare_reads_the_published_format(run: Run, tmp_path: Path) -> None:
     assert sum(len(split) for split in splits.values()) == 60 + 2 * 20
 
 
+def test_a_shard_without_a_wave_is_no_failure(run: Run, sentences: Path, model_directory: Path, tmp_path: Path) -> None:
+    arguments = ["--batch-size", 500, "--shard", "2/2", "--output", tmp_path / "raw"]
+    result = run("generate", "--model", model_directory, "--input", sentences, *FLAGS, *arguments)
+    assert result.exit_code == 0, result.output
+    assert "0 pairs in" in result.output
+
+
+def test_pairs_of_ones_own_need_no_other_task(run: Run, tmp_path: Path) -> None:
+    pairs = tmp_path / "mine.csv"
+    pairs.write_text("sentence1,sentence2,score\na cat,a cat,1\na cat,a dog,0\nthe dog,a dog,0.9\n")
+    result = run("evaluate", "token-jaccard", "--pairs", pairs, "--output", tmp_path / "scores")
+    assert result.exit_code == 0, result.output
+    [name, _] = json.loads((tmp_path / "scores/scores.json").read_text())["token-jaccard"]
+    assert name.startswith("DinoPairs-mine-")
+
+
+def test_a_shard_changed_behind_the_manifests_back_is_not_prepared(
+    run: Run, sentences: Path, model_directory: Path, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    assert run("generate", "--model", model_directory, "--input", sentences, "--output", raw, *FLAGS).exit_code == 0
+    (raw / "data/shard-00000.parquet").write_bytes(b"PAR1")
+    assert_friendly(run("prepare", raw, "--output", tmp_path / "p"), "missing or changed since it was written")
+
+
 def test_debug_shows_the_traceback(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DINO_ST_DEBUG", "")
     monkeypatch.delenv("DINO_ST_DEBUG")

@@ -30,6 +30,12 @@ def test_text_files_give_a_sentence_a_line(tmp_path: Path) -> None:
     assert sentences.skipped == {"skipped: blank": 2, "skipped: duplicate": 1, "skipped: NUL byte": 1}
 
 
+def test_half_a_surrogate_pair_is_skipped_and_counted(tmp_path: Path) -> None:
+    sentences = read_sentences(written(tmp_path / "a.jsonl", '{"text": "a \\ud800 b"}\n{"text": "One."}\n'))
+    assert sentences.texts == ("One.",)
+    assert sentences.counts["half a surrogate pair"] == 1
+
+
 def test_a_very_long_line_is_read(tmp_path: Path) -> None:
     assert len(read_sentences(written(tmp_path / "a.txt", "word " * 20_000)).texts[0]) == 99_999
 

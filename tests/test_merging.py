@@ -39,8 +39,29 @@ def test_shards_merge_into_the_bytes_of_one_run(count: int, generate: Any, tmp_p
     assert files(tmp_path / "merged") == files(tmp_path / "whole")
     whole = json.loads((tmp_path / "whole/manifest.json").read_text())
     assert json.loads((tmp_path / "merged/manifest.json").read_text()) == whole
+    card = (tmp_path / "merged/README.md").read_text()
+    assert card == (tmp_path / "whole/README.md").read_text().replace('load_dataset("whole"', 'load_dataset("merged"')
     generate(tmp_path / "merged")  # a run without shards takes the merged directory for its own, finished
     assert files(tmp_path / "merged") == files(tmp_path / "whole")
+
+
+def test_an_interrupted_shard_continues_with_its_own_waves(
+    make_model: Any, tokenizer: Any, generate: Any, tmp_path: Path
+) -> None:
+    generate(tmp_path / "undisturbed", shard="2/2")
+    builder = DinoDatasetBuilder((make_model("gpt2"), tokenizer), **(OPTIONS | {"shard": "2/2"}))
+
+    def stop(*_: Any) -> None:
+        if (tmp_path / "broken/data/shard-00001.parquet").exists():
+            raise KeyboardInterrupt
+
+    handle = builder._writer.model.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        builder.generate(SENTENCES, output_dir=tmp_path / "broken")
+    handle.remove()
+    assert set(files(tmp_path / "broken")) < set(files(tmp_path / "undisturbed"))
+    builder.generate(SENTENCES, output_dir=tmp_path / "broken")
+    assert files(tmp_path / "broken") == files(tmp_path / "undisturbed")
 
 
 def test_wrong_sets_of_shards_are_refused(generate: Any, tmp_path: Path) -> None:

@@ -86,6 +86,15 @@ def test_unknown_and_unreadable_recipes_are_named(tmp_path: Path) -> None:
         load_recipe(tmp_path / "a.yaml")
 
 
+def test_a_mistake_in_the_last_stage_is_found_before_the_first(tmp_path: Path) -> None:
+    recipe = load_recipe("smoke", ["model=nowhere", "evaluate.tasks=DinoSTS21"])
+    with pytest.raises(ConfigurationError, match="There is no task 'DinoSTS21'"):
+        run_recipe(recipe, tmp_path)
+    recipe = load_recipe("smoke", ["model=nowhere", "evaluate.tasks=sts", "evaluate.sts_dir=nowhere"])
+    with pytest.raises(InputError, match="nowhere: there is no such directory"):
+        run_recipe(recipe, tmp_path)
+
+
 def test_what_a_recipe_leaves_open_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--set model="):
         run_recipe("smoke", tmp_path)

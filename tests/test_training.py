@@ -548,3 +548,17 @@ def test_a_batch_that_the_processes_cannot_share_is_refused(
     monkeypatch.setenv("WORLD_SIZE", "3")
     with pytest.raises(ConfigurationError, match="batch_size is 16, which 3 processes cannot share"):
         train_encoder(splits, bert, tmp_path / "out", **QUICK)
+
+
+def test_scores_that_no_cosine_reaches_are_refused(tmp_path: Path) -> None:
+    from datasets import Dataset, DatasetDict
+
+    split = Dataset.from_dict({"sentence1": ["a"] * 40, "sentence2": ["b"] * 40, "score": [0.0, 4.5] * 20})
+    with pytest.raises(DatasetError, match=r"scores range from 0 to 4.5.*choose the loss 'cosent'"):
+        train_encoder(DatasetDict(train=split, validation=split), "no-encoder", tmp_path / "model")
+
+
+def test_an_output_below_a_file_is_refused_before_anything_is_loaded(splits: DatasetDict, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file is a file; choose another --output"):
+        train_encoder(splits, "no-encoder", tmp_path / "file" / "model")

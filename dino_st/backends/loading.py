@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,24 @@ def hash_weights(source: str | Path | None, model: Any) -> str:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def hash_settings(model: Any, tokenizer: Any) -> str:
+    """Fingerprints what decides a model's output beside its weights: configuration, tokenizer, chat template.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+
+    Returns:
+        Hexadecimal digest of a SHA-256.
+    """
+    passing = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+    config = {name: value for name, value in model.config.to_dict().items() if name not in passing}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = tokenizer.get_vocab() if backend is None else backend.to_str()
+    settings = [config, vocabulary, getattr(tokenizer, "chat_template", None)]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _weight_directory(source: str | Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 from dino_st.backends.loading import (
     check_causal_model,
+    hash_settings,
     hash_weights,
     load_causal_model,
     resolve_device,
@@ -63,6 +64,10 @@ class LocalWriter:
             ModelError: If it cannot be loaded or is no decoder-only language model.
         """
         self._source: str | Path | None = None
+        if not isinstance(model, str | Path) and not _is_model_and_tokenizer(model):
+            raise ConfigurationError(
+                f"model: given {type(model).__name__}; expected a directory, a hub name, or a pair (model, tokenizer)"
+            )
         if isinstance(model, tuple):
             self.model, self.tokenizer = model
             self.name = str(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
@@ -75,6 +80,8 @@ class LocalWriter:
                 model, device=target, dtype=resolve_dtype(dtype, target), trust_remote_code=trust_remote_code
             )
         check_causal_model(self.model)
+        added = self.tokenizer.added_tokens_decoder.values()
+        self._special_tokens = sorted(token.content for token in added if token.special and len(token.content) > 1)
         self.prompt_format = choose_format(prompt_format, self.tokenizer)
         self._weights_hash: str | None = None
 
@@ -93,6 +100,10 @@ class LocalWriter:
         if self._weights_hash is None:
             self._weights_hash = hash_weights(self._source, self.model)
         return self._weights_hash
+
+    def settings_hash(self) -> str:
+        """SHA-256 of configuration and tokenizer; see `hash_settings`."""
+        return hash_settings(self.model, self.tokenizer)
 
     def choose_rows(
         self, batch_size: int | str, spec: TaskSpec, sample_of_inputs: Sequence[str], new_tokens: int
@@ -146,7 +157,24 @@ class LocalWriter:
         return engine.decode(draws)
 
     def _encode(self, spec: TaskSpec, label: str, x1: str | None, curly_quotes: bool) -> tuple[tuple[int, ...], ...]:
-        built = build_prompts(spec, label, x1, curly_quotes=curly_quotes)
+        built = build_prompts(spec, label, self._defused(x1), curly_quotes=curly_quotes)
         return tuple(
             encode_prompt(text, self.tokenizer, self.prompt_format) for text in (built.target, *built.counters)
         )
+
+    def _defused(self, x1: str | None) -> str | None:
+        """Takes special tokens out of a sentence: `<|im_end|>` in a text must not end the user's turn."""
+        if x1 is None:
+            return None
+        for token in self._special_tokens:
+            x1 = x1.replace(token, f"{token[0]} {token[1:]}")
+        return x1
+
+
+def _is_model_and_tokenizer(given: Any) -> bool:
+    return (
+        isinstance(given, tuple)
+        and len(given) == 2
+        and hasattr(given[0], "config")
+        and callable(getattr(given[1], "get_vocab", None))
+    )

@@ -16,7 +16,7 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.sampling import draw_key, draw_tokens, top_k_top_p, uniforms
 from dino_st.decoding.sizing import context_length, is_out_of_memory, release_memory
 from dino_st.decoding.stopping import Ending, StopRule, end_of_text_ids
-from dino_st.errors import OutOfMemoryError
+from dino_st.errors import ConfigurationError, OutOfMemoryError
 
 _COMPACT_BELOW = 0.8
 """Streams are compacted when no more than this share of them is still being written."""
@@ -93,6 +93,11 @@ class DecodingEngine:
         self._may_end = self._stop.may_end.to(self._model.device)
         self._unreachable = self._stop.unreachable.to(self._model.device)
         self.longest_prompt = context_length(model, options.max_total_tokens) - options.max_new_tokens
+        if self.longest_prompt < 1:
+            raise ConfigurationError(
+                f"max_new_tokens = {options.max_new_tokens} leaves no room for a prompt: the model attends to "
+                f"{context_length(model, options.max_total_tokens)} tokens in all"
+            )
 
     def decode(self, draws: Sequence[Draw]) -> list[Drawn]:
         """Writes a text for every draw.
