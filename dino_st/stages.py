@@ -145,6 +145,7 @@ def train_model(prepared: Path, encoder: str, output: Path, options: Mapping[str
     from dino_st.training_run import read_record
 
     train_encoder(prepared, encoder, output, resume=True, **options)
+    _leave_process_group()
     record = read_record(output)
     if record is None or record.best is None:
         raise TrainingError(f"{output}: training left no record of its scores; run it again")
@@ -192,6 +193,15 @@ def select_tasks(work: Evaluation) -> Any:
         raise InputError(f"{work.sts_dir}: there is no such directory; expected STS data in SentEval layout")
     names = None if work.tasks is None else [name.strip() for name in work.tasks.split(",") if name.strip()]
     return mteb_tasks.select_tasks(names, sts_dir=work.sts_dir, pairs=list(work.pairs))
+
+
+def _leave_process_group() -> None:
+    """Ends what `torchrun` began: torch's threads may abort a process that exits without it."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
 
 
 def _check_input(spec: Any, work: Generation) -> None:

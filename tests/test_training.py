@@ -509,6 +509,10 @@ import sys, warnings
 from dino_st.training import train_encoder
 model = train_encoder(sys.argv[1], sys.argv[2], sys.argv[3], batch_size=16, learning_rate=1e-3, evaluation_steps=4,
                       device="cpu")
+import torch.distributed
+if torch.distributed.is_initialized():  # torch's threads may abort a process that ends without this
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 """
 
 
