@@ -104,3 +104,19 @@ def shared() -> Path:
     if not (directory / "data").is_dir():
         pytest.skip("needs the real data beside the repository")
     return directory
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a tiny BERT."""
+    from tests.training_fixtures import save_model
+
+    return save_model(tmp_path_factory.mktemp("models") / "tiny-bert")
+
+
+@pytest.fixture(scope="session")
+def splits() -> Any:
+    """Prepared pairs: 160 to train on and 60 to validate with."""
+    from tests.training_fixtures import prepared_splits
+
+    return prepared_splits(160, 60)

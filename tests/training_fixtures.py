@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset, DatasetDict
+from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -25,6 +28,8 @@ ANIMALS = ["dog", "cat", "horse", "bird", "fish", "cow", "sheep", "mouse"]
 VERBS = ["eats", "sees", "hears", "likes", "follows", "finds"]
 THINGS = ["an apple", "the river", "a red ball", "some bread", "a stone", "the house", "a tree"]
 END = "<|endoftext|>"
+QUICK: dict[str, Any] = {"batch_size": 16, "learning_rate": 1e-3, "evaluation_steps": 4, "device": "cpu"}
+"""Options that train the tiny models in a moment."""
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:
@@ -104,3 +109,19 @@ def tiny_encoder(directory: Path, family: str = "bert") -> SentenceTransformer:
     transformer = Transformer(str(save_model(directory, family)))
     pooling = Pooling(transformer.get_embedding_dimension(), "mean")
     return SentenceTransformer(modules=[transformer, pooling], device="cpu")
+
+
+def record(directory: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((directory / "training.json").read_text(encoding="utf-8"))
+    return content
+
+
+def validation_spearman(model: SentenceTransformer, split: Dataset) -> float:
+    """Spearman of the cosine, computed without sentence-transformers' evaluator."""
+    first = torch.nn.functional.normalize(torch.tensor(model.encode(list(split["sentence1"]))), dim=1)
+    second = torch.nn.functional.normalize(torch.tensor(model.encode(list(split["sentence2"]))), dim=1)
+    return float(spearmanr((first * second).sum(dim=1).numpy(), split["score"]).statistic)
+
+
+def weights(model: SentenceTransformer) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in model.state_dict().items()}
