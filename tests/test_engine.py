@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from dino_st.decoding import kv_cache, shared_prompts
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
+from dino_st.decoding.shared_prompts import SharedCache
 from dino_st.errors import OutOfMemoryError
 from dino_st.prompting import build_prompts, encode_prompt
 from dino_st.task_spec import TaskSpec
@@ -40,12 +42,31 @@ def outcomes(drawn: list[Drawn]) -> list[tuple[str | None, int, tuple[int, ...]]
     return [(one.text, one.tries, one.tokens) for one in drawn]
 
 
+def count_shared_attention(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows with every use of the attention over shared prompts."""
+    attended: list[int] = []
+    attend = SharedCache.attend
+
+    def counted(cache: SharedCache, layer: int, query: torch.Tensor, scaling: float) -> torch.Tensor:
+        attended.append(layer)
+        return attend(cache, layer, query, scaling)
+
+    monkeypatch.setattr(SharedCache, "attend", counted)
+    return attended
+
+
+@pytest.mark.parametrize("path", ["shared prompts", "copied prompts"])
 @pytest.mark.parametrize("decay_constant", [100.0, 0.0])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_batched_decoding_draws_the_tokens_of_the_slow_reference(
-    family: str, decay_constant: float, make_model: Any, tokenizer: Any
+    family: str, decay_constant: float, path: str, make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model(family)
+    if family == "mistral" and path == "shared prompts":
+        model.config.sliding_window = None  # a window keeps it from sharing
+    attended = count_shared_attention(monkeypatch)
+    if path == "copied prompts":
+        monkeypatch.setattr(kv_cache, "can_share", lambda *_: False)
     options = dataclasses.replace(OPTIONS, decay_constant=decay_constant)
     draws = sts_draws(tokenizer)
     drawn = DecodingEngine(model, tokenizer, options, seed=7, rows=30).decode(draws)
@@ -60,6 +81,7 @@ def test_batched_decoding_draws_the_tokens_of_the_slow_reference(
         for draw in draws
     ]
     assert outcomes(drawn) == expected
+    assert bool(attended) == (path == "shared prompts")
     texts = [text for text, _, _ in expected]
     assert any(texts), "the comparison says nothing unless some text ends at a mark"
 
@@ -73,6 +95,38 @@ def test_three_counter_prompts_and_the_papers_formula_match_the_reference(make_m
     drawn = DecodingEngine(model, tokenizer, options, seed=1, rows=100).decode(draws)
     expected = [reference.generate(model, tokenizer, prompts, (1, "", "y", d.sample), options) for d in draws]
     assert outcomes(drawn) == expected
+
+
+def test_a_sliding_window_shorter_than_a_text_may_be_is_left_to_the_model(
+    make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, attended = make_model("mistral"), count_shared_attention(monkeypatch)
+    shared_prompts._say_once.cache_clear()
+    with caplog.at_level("INFO", logger="dino_st"):
+        for _ in range(2):
+            drawn = DecodingEngine(model, tokenizer, OPTIONS, seed=7, rows=30).decode(sts_draws(tokenizer)[:4])
+    assert not attended
+    assert len(drawn) == 4
+    assert [record.message for record in caplog.records] == [
+        "models of type mistral decode with a copy of the prompt for each stream, which is slower"
+    ]
+
+
+def test_the_models_own_attention_is_back_after_decoding_even_after_an_error(make_model: Any, tokenizer: Any) -> None:
+    model = make_model("llama")
+    before = model.config._attn_implementation
+    engine = DecodingEngine(model, tokenizer, OPTIONS, seed=7, rows=30)
+    engine.decode(sts_draws(tokenizer)[:4])
+    assert model.config._attn_implementation == before
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("no")
+
+    handle = model.model.layers[1].register_forward_pre_hook(fail)
+    with pytest.raises(ValueError, match="no"):
+        engine.decode(sts_draws(tokenizer)[:4])
+    handle.remove()
+    assert model.config._attn_implementation == before
 
 
 @pytest.mark.parametrize("rows", [1, 5, 12, 1000])
@@ -212,7 +266,7 @@ def test_half_precision_models_give_float32_logits_and_get_their_head_back(
     model = make_model("gpt2", dtype=dtype)
     prompt = encode_prompt('A man said, "', tokenizer, "raw")
     with float32_head(model):
-        logits = CausalModel(model).read_prompts([prompt]).logits
+        logits = CausalModel(model, longest=100).read_prompts([prompt]).logits
     with torch.inference_mode():
         hidden = model.transformer(torch.tensor([prompt])).last_hidden_state[:, -1]
         expected = hidden.float() @ model.lm_head.weight.float().T

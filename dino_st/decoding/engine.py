@@ -14,6 +14,7 @@ from dino_st.decoding.debiasing import self_debias
 from dino_st.decoding.kv_cache import CausalModel, PromptStates, StreamCache, float32_head
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.sampling import draw_key, draw_tokens, top_k_top_p, uniforms
+from dino_st.decoding.shared_prompts import SharedCache
 from dino_st.decoding.sizing import context_length, is_out_of_memory, release_memory
 from dino_st.decoding.stopping import Ending, StopRule, end_of_text_ids
 from dino_st.errors import ConfigurationError, OutOfMemoryError
@@ -84,7 +85,8 @@ class DecodingEngine:
         self.options = options
         self.rows = rows
         self._seed = seed
-        self._model = CausalModel(model)
+        longest = context_length(model, options.max_total_tokens)
+        self._model = CausalModel(model, longest=longest)
         size = model.get_output_embeddings().weight.shape[0]
         ends = end_of_text_ids(model, tokenizer)
         self._stop = StopRule(
@@ -92,11 +94,11 @@ class DecodingEngine:
         )
         self._may_end = self._stop.may_end.to(self._model.device)
         self._unreachable = self._stop.unreachable.to(self._model.device)
-        self.longest_prompt = context_length(model, options.max_total_tokens) - options.max_new_tokens
+        self.longest_prompt = longest - options.max_new_tokens
         if self.longest_prompt < 1:
             raise ConfigurationError(
                 f"max_new_tokens = {options.max_new_tokens} leaves no room for a prompt: the model attends to "
-                f"{context_length(model, options.max_total_tokens)} tokens in all"
+                f"{longest} tokens in all"
             )
 
     def decode(self, draws: Sequence[Draw]) -> list[Drawn]:
@@ -245,7 +247,7 @@ class _Batch:
         self._counters = [len(draw.counters) for draw in draws]
         rows = [index[prompt] for draw in draws for prompt in (draw.target, *draw.counters)]
         self.prompt_of_row = torch.tensor(rows, device=device)
-        self.cache: StreamCache = states.start_streams(self.prompt_of_row, steps - 1)
+        self.cache: StreamCache | SharedCache = states.start_streams(self.prompt_of_row, steps - 1)
         self._number_rows(device)
 
     def _number_rows(self, device: torch.device) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from dino_st.decoding.shared_prompts import SharedCache, can_share, shared_attention
+
 _PREFILL_TOKENS = 16_384
 """Tokens of one prefill forward pass: enough to keep any hardware busy."""
 
@@ -25,25 +27,29 @@ class PromptStates:
         values: Likewise.
         lengths: Tokens of each prompt, shape (prompts,).
         logits: What the model predicts after each prompt, shape (prompts, vocabulary).
+        shared: Whether streams read them where they are, instead of from a copy for each.
     """
 
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
     lengths: torch.Tensor
     logits: torch.Tensor
+    shared: bool = False
 
     @property
     def width(self) -> int:
         """Length of the longest prompt."""
         return self.keys[0].shape[2]
 
-    def start_streams(self, prompt_of_row: torch.Tensor, steps: int) -> StreamCache:
-        """Gives every stream a copy of its prompt's states, with room for the tokens to come.
+    def start_streams(self, prompt_of_row: torch.Tensor, steps: int) -> StreamCache | SharedCache:
+        """Gives every stream its prompt's states, with room for the tokens to come.
 
         Args:
             prompt_of_row: Index of the prompt that each stream continues, shape (streams,).
             steps: Tokens to make room for.
         """
+        if self.shared:
+            return SharedCache(list(zip(self.keys, self.values, strict=True)), prompt_of_row, self.lengths, steps)
         layers: list[StreamLayer] = [
             StreamLayer(k.index_select(0, prompt_of_row), v.index_select(0, prompt_of_row), steps)
             for k, v in zip(self.keys, self.values, strict=True)
@@ -129,8 +135,15 @@ class CausalModel:
     Options that not every architecture has (`position_ids`, `logits_to_keep`) are passed where they exist.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, longest: int) -> None:
+        """Prepares a model.
+
+        Args:
+            model: A transformers causal model.
+            longest: Tokens that a prompt and its text take together at most.
+        """
         self.model = model
+        self.shares = can_share(model, longest)
         self.device: torch.device = model.device
         wrapped = model.get_base_model() if hasattr(model, "get_base_model") else model  # a PEFT model passes all on
         self._parameters = inspect.signature(wrapped.forward).parameters
@@ -157,6 +170,7 @@ class CausalModel:
             values=[_right_aligned([part.values for part in layer], width, back) for layer in layers],
             lengths=torch.tensor([len(prompt) for prompt in prompts], device=self.device),
             logits=torch.cat([logits for _, logits in parts]).index_select(0, back),
+            shared=self.shares,
         )
 
     def _read_chunk(self, prompts: Sequence[tuple[int, ...]]) -> tuple[DynamicCache, torch.Tensor]:
@@ -166,7 +180,7 @@ class CausalModel:
         return cache, self._forward(ids, cache, None, positions).clone()
 
     @torch.inference_mode()
-    def read_tokens(self, tokens: torch.Tensor, cache: StreamCache, step: int) -> torch.Tensor:
+    def read_tokens(self, tokens: torch.Tensor, cache: StreamCache | SharedCache, step: int) -> torch.Tensor:
         """Appends one token to every stream.
 
         Args:
@@ -177,7 +191,11 @@ class CausalModel:
         Returns:
             Next-token logits, float32 or wider, shape (streams, vocabulary).
         """
-        return self._forward(tokens.unsqueeze(1), cache, cache.attention_mask(), cache.position_ids(step))
+        ids, positions = tokens.unsqueeze(1), cache.position_ids(step)
+        if isinstance(cache, SharedCache):
+            with shared_attention(self.model, cache):
+                return self._forward(ids, cache, None, positions)
+        return self._forward(ids, cache, cache.attention_mask(), positions)
 
     def _forward(
         self, ids: torch.Tensor, cache: Cache, mask: torch.Tensor | None, positions: torch.Tensor

@@ -12,7 +12,11 @@ _USABLE = 0.6
 """Share of the free memory that a batch may plan with."""
 
 _LARGEST = {"cpu": 256, "cuda": 4096}
-"""Streams beyond which a batch gains no speed."""
+"""Streams beyond which a batch of a large model gains no speed."""
+
+_CPU_STEP, _LARGEST_SMALL = 25e9, 1024
+"""On a CPU, a step should read so many parameters times streams, or else the time goes into starting operations; up to
+so many streams."""
 
 _SMALLEST = 12
 """The streams of one x1 under the STS task with two samples a label."""
@@ -39,6 +43,8 @@ def automatic_rows(model: Any, *, prompt_tokens: int, new_tokens: int) -> int:
     vocabulary_bytes = model.get_output_embeddings().weight.shape[0] * 4 * 8
     stream_bytes = 2 * token_bytes * (prompt_tokens + new_tokens) + vocabulary_bytes
     limit = _LARGEST.get(model.device.type, 512)
+    if model.device.type == "cpu":
+        limit = max(limit, min(_LARGEST_SMALL, int(_CPU_STEP / model.num_parameters())))
     rows = int(_USABLE * free_memory(model.device) / stream_bytes)
     size = _SMALLEST
     while size * 2 <= min(rows, limit):
