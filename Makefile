@@ -1,6 +1,6 @@
-# make quickstart MODEL=DIR   the main job, offline, with a causal language model from a directory
-# make test                   the whole test suite
-# make lint                   ruff and mypy
+# make quickstart   the main job, offline, in two minutes
+# make test         the whole test suite
+# make lint         ruff and mypy
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,11 +11,7 @@ INSTALLED = $(VENV)/.installed
 .PHONY: quickstart test lint clean
 
 quickstart: $(INSTALLED)
-ifndef MODEL
-	@echo "make quickstart needs a causal language model: make quickstart MODEL=DIR" >&2; exit 2
-else
-	$(BIN)/dino-st run smoke --set model="$(MODEL)" --output "$(OUTPUT)"
-endif
+	$(BIN)/dino-st quickstart --output "$(OUTPUT)"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
@@ -27,7 +23,7 @@ lint: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,lint]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[report,test,lint]"
 	touch $@
 
 clean:

@@ -68,7 +68,7 @@ SHAPES = {
 TASKS = ("mean the same thing", "are somewhat similar", "are on completely different topics")
 COUNTERS: tuple[tuple[int, ...], ...] = ((), (0,), (0, 1))
 SAMPLES = 2
-SENTENCES = Path(__file__).parents[1] / "recipes" / "smoke-sentences.txt"
+SENTENCES = Path(__file__).parents[1] / "recipes" / "quickstart-sentences.txt"
 
 
 class NumberTokenizer:

@@ -8,7 +8,15 @@ from typing import Annotated, Any
 import typer
 from pydantic.fields import FieldInfo
 
-from dino_st.cli_support import console, friendly, group, print_generation_summary, print_tasks, prompt_settings
+from dino_st.cli_support import (
+    console,
+    friendly,
+    group,
+    print_generation_summary,
+    print_pairs,
+    print_tasks,
+    prompt_settings,
+)
 from dino_st.decoding.options import DecodingOptions
 from dino_st.generation_options import GenerationOptions
 from dino_st.preparation_options import PreparationOptions
@@ -52,7 +60,7 @@ def options(
 @friendly
 def generate(
     output: Annotated[Path, typer.Option(help="Directory for the shards; run again to continue.")],
-    model: Annotated[str, typer.Option(help="Causal language model: a directory, or a name on the hub.")],
+    model: Annotated[str, typer.Option(help="Causal language model: a directory, a name on the hub, or dino-tiny.")],
     task: Annotated[str, typer.Option(help="Built-in task (see `dino-st tasks`), or a JSON or YAML file.")] = "sts-x2",
     input: Annotated[
         str | None,
@@ -162,10 +170,13 @@ def train(
     prepared: Annotated[Path, typer.Argument(help="Directory of `dino-st prepare`.")],
     encoder: Annotated[
         str,
-        typer.Option(help="Encoder to start from: a sentence-transformers or transformers directory, or a hub name."),
+        typer.Option(
+            help="Encoder to start from: a sentence-transformers or transformers directory, a hub name, or "
+            "dino-tiny-encoder."
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Directory for the trained encoder; run again to resume.")],
-    learning_rate: Annotated[float, _option(_TRAINING["learning_rate"])] = _TRAINING["learning_rate"].default,
+    learning_rate: Annotated[float | None, _option(_TRAINING["learning_rate"])] = _TRAINING["learning_rate"].default,
     batch_size: Annotated[int, _option(_TRAINING["batch_size"])] = _TRAINING["batch_size"].default,
     epochs: Annotated[int, _option(_TRAINING["epochs"])] = _TRAINING["epochs"].default,
     loss: Annotated[str, _option(_TRAINING["loss"])] = _TRAINING["loss"].default,
@@ -249,6 +260,27 @@ def run(
     outcome = run_recipe(load_recipe(recipe, set or []), output, report=console.print)
     console.print(outcome.table.to_rich())
     console.print(f"Everything is in {output}", highlight=False)
+
+
+@app.command()
+@friendly
+def quickstart(
+    output: Annotated[Path, typer.Option(help="Directory for everything; run again to continue.")] = Path("quickstart"),
+    sts_dir: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DINO_ST_STS_DIR", help="STS data in SentEval layout, to score on the seven STS tasks, too."
+        ),
+    ] = None,
+) -> None:
+    """Show the whole of dino-st in two minutes, offline: generate, prepare, train, evaluate, with a picture."""
+    from dino_st.quickstart import run_quickstart
+
+    outcome = run_quickstart(output, sts_dir=sts_dir, report=console.print)
+    console.print(outcome.table.to_rich())
+    print_pairs(outcome.examples)
+    for path, content in outcome.written.items():
+        console.print(f"{path}: {content}", highlight=False, soft_wrap=True)
 
 
 @app.command()

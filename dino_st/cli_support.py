@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -100,10 +100,15 @@ def print_generation_summary(outcome: GenerationOutcome, output: Path) -> None:
     for name, count in sorted(counts.items()):
         if name.startswith(("rejected", "skipped", "given up", "duplicate")) and count:
             console.print(f"  {name}: {count:,}", highlight=False)
-    for label, examples in outcome.examples.items():
+    print_pairs(outcome.examples)
+
+
+def print_pairs(examples: Mapping[str, Sequence[Sequence[str]]]) -> None:
+    """Prints texts, or pairs of them, by label."""
+    for label, rows in examples.items():
         console.print(f"Examples of label {label}:", highlight=False)
-        for example in examples:
-            console.print("  " + _escape(" → ".join(example)), highlight=False, soft_wrap=True)
+        for row in rows:
+            console.print("  " + _escape(" → ".join(row)), highlight=False, soft_wrap=True)
 
 
 def print_tasks() -> None:

@@ -7,11 +7,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dino_st.bundled import bundled_directory
 from dino_st.encoder_directory import check_model_directory, pad_with_end_of_text
 from dino_st.errors import ConfigurationError, ModelError
+from dino_st.training_options import PUBLISHED_LEARNING_RATE
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+RECOMMENDATION = "dino_st.json"
+"""File in an encoder's directory that may hold the `learning_rate` to train it with."""
 
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -26,8 +31,8 @@ def load_trainable_encoder(
     both are saved with the model.
 
     Args:
-        encoder: A name on the hub, a sentence-transformers directory, a plain transformers directory, or a
-            `SentenceTransformer`, which is then trained in place.
+        encoder: A name on the hub or of a bundled encoder, a sentence-transformers directory, a plain transformers
+            directory, or a `SentenceTransformer`, which is then trained in place.
         max_seq_length: Tokens kept of a sentence; without it, what the encoder allows.
         device: `auto`, or a device of torch.
 
@@ -47,7 +52,7 @@ def load_trainable_encoder(
         directory = local_directory(encoder)
         if directory is not None:
             _check_weights(directory)
-        model = _load(os.fspath(encoder) if directory is None else str(directory), directory, device)
+        model = _load(os.fspath(encoder) if directory is None else str(directory), directory, device).float()
     pad_with_end_of_text(model)
     tokenizer = getattr(model, "tokenizer", None)
     if getattr(tokenizer, "pad_token", "") is None:
@@ -67,15 +72,44 @@ def local_directory(encoder: str | os.PathLike[str]) -> Path | None:
         encoder: A name or path.
 
     Returns:
-        The absolute path of a directory that holds a model; None where the name can only be one on the hub.
+        The absolute path of a directory that holds a model, one that the package carries among them; None where the
+        name can only be one on the hub.
 
     Raises:
         ModelError: It is a path, and there is no model.
     """
+    bundled = bundled_directory(encoder)
+    if bundled is not None:
+        return check_model_directory(bundled)
     name = os.fspath(encoder)
     path = Path(name).expanduser()
     is_path = isinstance(encoder, os.PathLike) or name.startswith((".", "~", os.sep)) or name.count("/") > 1
     return check_model_directory(path) if is_path or path.exists() else None
+
+
+def recommended_learning_rate(encoder: str | os.PathLike[str] | SentenceTransformer) -> float:
+    """The peak learning rate for an encoder where none is given.
+
+    Args:
+        encoder: What `load_trainable_encoder` takes.
+
+    Returns:
+        The `learning_rate` in the `dino_st.json` of the encoder's directory, or else the published one.
+
+    Raises:
+        ModelError: The file says something else than a positive number.
+    """
+    directory = local_directory(encoder) if isinstance(encoder, str | os.PathLike) else None
+    path = None if directory is None else directory / RECOMMENDATION
+    if path is None or not path.is_file():
+        return PUBLISHED_LEARNING_RATE
+    try:
+        rate = float(json.loads(path.read_text(encoding="utf-8"))["learning_rate"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(f'{path}: expected {{"learning_rate": NUMBER}}; give --learning-rate instead') from error
+    if not 0 < rate < float("inf"):
+        raise ModelError(f"{path}: learning_rate is {rate}; expected a positive number; give --learning-rate instead")
+    return rate
 
 
 def _name(encoder: object) -> str:

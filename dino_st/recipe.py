@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 VALIDATION = "validation"
 """Name in a recipe for the generated validation pairs as the task to evaluate on."""
 
+VALIDATION_PAIRS = Path("prepared") / "data" / "validation.parquet"
+"""Where a recipe's output directory has the generated validation pairs."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,8 +57,8 @@ class EvaluationSection(_Section):
     """What the encoder is scored on.
 
     Attributes:
-        tasks: As for `dino-st evaluate`; `validation` is the generated validation split; `auto` is the seven STS tasks
-            where a directory with their data is given, else `validation`.
+        tasks: As for `dino-st evaluate`; `validation` is the generated validation split; `auto` is that, and the seven
+            STS tasks where a directory with their data is given.
         sts_dir: STS data in SentEval layout.
         batch_size: Sentences encoded at once.
     """
@@ -101,10 +104,17 @@ class Recipe(_Section):
 
 @dataclass(frozen=True)
 class RecipeOutcome:
-    """What a recipe left behind: the directory, and the scores before and after training."""
+    """What a recipe left behind.
+
+    Attributes:
+        directory: Where everything is.
+        table: The scores before and after training.
+        examples: A few generated pairs of each label.
+    """
 
     directory: Path
     table: ScoreTable
+    examples: Mapping[str, Sequence[Sequence[str]]]
 
 
 def recipe_names() -> list[str]:
@@ -184,14 +194,16 @@ def run_recipe(
     options = {"seed": recipe.seed, **recipe.generate}
     work = Generation(recipe.task, source, recipe.column, recipe.limit, options=options)
     outcome = generate_data(work, recipe.model, output / "raw")
-    report(f"    {outcome.counts['rows']} pairs in {outcome.seconds:.0f} s")
+    done = f"{outcome.seconds:.0f} s" if outcome.new_rows else "done before"
+    report(f"    {outcome.counts['rows']} pairs ({done})")
     report("2/4 preparing")
     prepare_data(output / "raw", output / "prepared", {"seed": recipe.seed, **recipe.prepare})
     report("3/4 training")
     report("    " + train_model(output / "prepared", encoder, output / "model", {"seed": recipe.seed, **recipe.train}))
     report("4/4 evaluating")
     models = {"untrained": encoder, "trained": str(output / "model")}
-    return RecipeOutcome(output, evaluate_models(models, _evaluation(recipe, output), output / "scores"))
+    table = evaluate_models(models, _evaluation(recipe, output), output / "scores")
+    return RecipeOutcome(output, table, outcome.examples)
 
 
 def _shared(recipe: Recipe) -> dict[str, Any]:
@@ -205,13 +217,11 @@ def _evaluation(recipe: Recipe, output: Path) -> Evaluation:
     section = recipe.evaluate
     sts_dir = section.sts_dir or os.environ.get("DINO_ST_STS_DIR")
     tasks = section.tasks
-    if tasks == "auto":
-        tasks = "sts" if sts_dir else VALIDATION
-    validation = output / "prepared" / "data" / "validation.parquet"
+    names = {VALIDATION: None, "auto": "sts" if sts_dir else None}.get(tasks, tasks)
     return Evaluation(
-        tasks=None if tasks == VALIDATION else tasks,
+        tasks=names,
         sts_dir=Path(sts_dir) if sts_dir else None,
-        pairs=(validation,) if tasks == VALIDATION else (),
+        pairs=(output / VALIDATION_PAIRS,) if tasks in (VALIDATION, "auto") else (),
         batch_size=section.batch_size,
     )
 

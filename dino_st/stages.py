@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dino_st.preparation import PreparedSplits
     from dino_st.score_table import ScoreTable
 
-_EXAMPLES = 3
+_EXAMPLES = 4
 
 
 @dataclass(frozen=True)

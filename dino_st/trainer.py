@@ -25,7 +25,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from dino_st.columns import SCORE, SENTENCE1, SENTENCE2
 from dino_st.errors import ConfigurationError
 from dino_st.progress import progress
-from dino_st.training_options import LOSSES, TrainingOptions
+from dino_st.training_options import LOSSES, PUBLISHED_LEARNING_RATE, TrainingOptions
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def training_arguments(options: TrainingOptions, checkpoints: Path) -> SentenceT
         output_dir=str(checkpoints),
         per_device_train_batch_size=options.batch_size // processes,
         per_device_eval_batch_size=options.batch_size // processes,
-        learning_rate=options.learning_rate,
+        learning_rate=options.learning_rate or PUBLISHED_LEARNING_RATE,
         weight_decay=options.weight_decay,
         warmup_steps=options.warmup_share,  # a float below 1 is a share
         num_train_epochs=options.epochs,

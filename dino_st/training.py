@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from datasets import DatasetDict
 
 from dino_st.encoder_directory import directory_revision
-from dino_st.encoder_loading import load_trainable_encoder, local_directory
+from dino_st.encoder_loading import load_trainable_encoder, local_directory, recommended_learning_rate
 from dino_st.errors import DinoWarning, OutOfMemoryError, OutputError, TrainingError
 from dino_st.files import check_can_become_directory
 from dino_st.model_card import add_provenance
@@ -52,7 +52,7 @@ def train_encoder(
     *,
     loss: str = DEFAULTS.loss,
     batch_size: int = DEFAULTS.batch_size,
-    learning_rate: float = DEFAULTS.learning_rate,
+    learning_rate: float | None = DEFAULTS.learning_rate,
     weight_decay: float = DEFAULTS.weight_decay,
     warmup_share: float = DEFAULTS.warmup_share,
     epochs: int = DEFAULTS.epochs,
@@ -76,13 +76,13 @@ def train_encoder(
     Args:
         data: What `prepare_pairs` returned, a directory of `save_prepared`, or any `DatasetDict` with `train` and
             `validation`, whose columns `sentence1`, `sentence2` and `score` are used.
-        encoder: A name on the hub, a sentence-transformers directory, a transformers directory (mean pooling is
-            added), or a model, which is trained in place.
+        encoder: A name on the hub or of a bundled encoder, a sentence-transformers directory, a transformers directory
+            (mean pooling is added), or a model, which is trained in place.
         output_dir: Where the encoder, `training.json` and, while training, the checkpoints go.
         loss: `cosine`, `cosent` or `angle`. The latter two compare the pairs of a batch with one another, so they
             depend on how many processes share it.
         batch_size: Pairs in one step, over all processes together.
-        learning_rate: Peak learning rate of AdamW.
+        learning_rate: Peak learning rate of AdamW; None for what the encoder's folder recommends, else 2e-5.
         weight_decay: Of AdamW; biases and norms have none.
         warmup_share: Share of the steps in which the learning rate rises from 0; it falls to 0 after.
         epochs: Passes over the training split.
@@ -110,7 +110,7 @@ def train_encoder(
     options = TrainingOptions.create(
         loss=loss,
         batch_size=batch_size,
-        learning_rate=learning_rate,
+        learning_rate=recommended_learning_rate(encoder) if learning_rate is None else learning_rate,
         weight_decay=weight_decay,
         warmup_share=warmup_share,
         epochs=epochs,

@@ -16,6 +16,9 @@ LOSSES: dict[str, str] = {
 }
 """Names of losses, and the class of `sentence_transformers.sentence_transformer.losses` behind each."""
 
+PUBLISHED_LEARNING_RATE = 2e-5
+"""Of transformer encoders; see `dino_st.encoder_loading.recommended_learning_rate` for others."""
+
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -24,7 +27,12 @@ class TrainingOptions(FrozenOptions):
 
     loss: Annotated[str, Field(description="cosine (published), cosent or angle")] = "cosine"
     batch_size: Annotated[int, Field(ge=1, description="pairs in one step, over all processes together")] = 32
-    learning_rate: Annotated[float, Field(gt=0, description="peak learning rate of AdamW")] = 2e-5
+    learning_rate: Annotated[
+        float | None,
+        Field(
+            gt=0, description="peak learning rate of AdamW; without it, what the encoder's folder recommends, else 2e-5"
+        ),
+    ] = None
     weight_decay: Annotated[
         float, Field(ge=0, description="weight decay of AdamW, not of biases and norms (0.01 is the default of fit)")
     ] = 0.01

@@ -33,6 +33,12 @@ def test_a_directory_loads_in_the_dtype_asked_for(model_directory: Path) -> None
     assert not writer.model.training
 
 
+def test_a_home_directory_may_be_abbreviated(model_directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(model_directory.parent))
+    writer = LocalWriter(f"~/{model_directory.name}", device="cpu", dtype="float32")
+    assert writer.weights_hash() == LocalWriter(model_directory, device="cpu", dtype="float32").weights_hash()
+
+
 def test_a_loaded_model_is_taken_as_it_is(make_model: Callable[..., Any], tokenizer: Any) -> None:
     model = make_model("llama")
     writer = LocalWriter((model, tokenizer))

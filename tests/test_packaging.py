@@ -27,15 +27,21 @@ def test_the_wheel_carries_code_tasks_recipes_and_type_marks(wheel: Path) -> Non
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {"dino_st/py.typed", "mteb_tasks/py.typed", "dino_st/specs/sts-x2.json", "dino_st/recipes/README.md"}
     wanted |= {f"dino_st/recipes/{path.name}" for path in (ROOT / "recipes").iterdir()}
+    wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "dino_st/models").rglob("*") if path.is_file()}
     assert wanted <= names
+    assert {"dino_st/models/dino-tiny/model.safetensors", "dino_st/models/dino-tiny-encoder/README.md"} <= names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "tools"))]
+
+
+def test_the_wheel_stays_small_enough_to_be_installed_for_a_try(wheel: Path) -> None:
+    assert wheel.stat().st_size < 40_000_000
 
 
 def test_recipes_run_by_name_from_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = (
         "import dino_st; from dino_st.recipe import load_recipe, recipe_names\n"
-        "print(dino_st.__file__); print(recipe_names()); print(load_recipe('smoke').input)"
+        "print(dino_st.__file__); print(recipe_names()); print(load_recipe('quickstart').input)"
     )
     output = subprocess.run(
         [sys.executable, "-c", code],
@@ -47,7 +53,7 @@ def test_recipes_run_by_name_from_an_installed_wheel(wheel: Path, tmp_path: Path
     ).stdout.splitlines()
     assert output[0] == str(tmp_path / "dino_st/__init__.py")
     assert output[1] == str(sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml")))
-    assert output[2] == str(tmp_path / "dino_st/recipes/smoke-sentences.txt")
+    assert output[2] == str(tmp_path / "dino_st/recipes/quickstart-sentences.txt")
 
 
 def test_an_editable_install_finds_the_repositorys_recipes() -> None:
@@ -55,18 +61,17 @@ def test_an_editable_install_finds_the_repositorys_recipes() -> None:
 
     if Path(dino_st.__file__).parent != ROOT / "dino_st":
         pytest.skip("not an editable install")
-    assert load_recipe("smoke").input == str(ROOT / "recipes/smoke-sentences.txt")
+    assert load_recipe("quickstart").input == str(ROOT / "recipes/quickstart-sentences.txt")
 
 
 def python_blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_readmes_python_runs_as_printed(shared: Path, tmp_path: Path) -> None:
-    model = str(shared / "models/stopgap-lm")
+def test_the_readmes_python_runs_as_printed(tmp_path: Path) -> None:
     script = tmp_path / "example.py"
     script.write_text("\n".join(python_blocks()), encoding="utf-8")
-    environment = os.environ | {"MODEL": model, "ENCODER": model, "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
     result = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
@@ -77,7 +82,7 @@ def test_the_readmes_python_runs_as_printed(shared: Path, tmp_path: Path) -> Non
 def test_the_readmes_commands_exist() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = set(re.findall(r"^dino-st (\w+)", text, re.MULTILINE))
-    assert commands == {"generate", "prepare", "train", "evaluate"}
+    assert commands == {"quickstart", "generate", "prepare", "train", "evaluate"}
     for command in commands:
         used = set(re.findall(rf"^dino-st {command} .*$", text, re.MULTILINE))
         options = {option for line in used for option in re.findall(r"--[\w-]+", line)}

@@ -25,7 +25,7 @@ def recipe_file(tmp_path: Path) -> Path:
 
 
 def test_the_shipped_recipes_load() -> None:
-    assert {"smoke", "sts-dino-x1x2", "sts-dino-x2"} <= set(recipe_names())
+    assert {"quickstart", "sts-dino-x1x2", "sts-dino-x2"} <= set(recipe_names())
     for name in recipe_names():
         load_recipe(name)
 
@@ -74,8 +74,8 @@ def test_mistakes_are_found_before_anything_runs(change: str, message: str, reci
 
 
 def test_unknown_and_unreadable_recipes_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no recipe 'smok'; did you mean 'smoke'"):
-        load_recipe("smok")
+    with pytest.raises(InputError, match=r"no recipe 'quikstart'; did you mean 'quickstart'"):
+        load_recipe("quikstart")
     with pytest.raises(InputError, match="there is no such recipe file"):
         load_recipe(tmp_path / "no.yaml")
     (tmp_path / "a.yaml").write_text("a: [")
@@ -87,32 +87,42 @@ def test_unknown_and_unreadable_recipes_are_named(tmp_path: Path) -> None:
 
 
 def test_a_mistake_in_the_last_stage_is_found_before_the_first(tmp_path: Path) -> None:
-    recipe = load_recipe("smoke", ["model=nowhere", "evaluate.tasks=DinoSTS21"])
+    recipe = load_recipe("quickstart", ["model=nowhere", "evaluate.tasks=DinoSTS21"])
     with pytest.raises(ConfigurationError, match="There is no task 'DinoSTS21'"):
         run_recipe(recipe, tmp_path)
-    recipe = load_recipe("smoke", ["model=nowhere", "evaluate.tasks=sts", "evaluate.sts_dir=nowhere"])
+    recipe = load_recipe("quickstart", ["model=nowhere", "evaluate.tasks=sts", "evaluate.sts_dir=nowhere"])
     with pytest.raises(InputError, match="nowhere: there is no such directory"):
         run_recipe(recipe, tmp_path)
 
 
 def test_what_a_recipe_leaves_open_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--set model="):
-        run_recipe("smoke", tmp_path)
+        run_recipe(load_recipe("quickstart", ["model=null"]), tmp_path)
     with pytest.raises(ConfigurationError, match="--set input="):
         run_recipe("sts-dino-x2", tmp_path)
 
 
 @pytest.mark.filterwarnings("default")
-def test_the_smoke_recipe_runs_from_sentences_to_scores(model_directory: Path, tmp_path: Path) -> None:
-    changes = [f"model={model_directory}", "limit=20"]
-    changes += ["generate.max_new_tokens=14", "generate.top_k=60", "generate.dtype=float32"]
+def test_a_recipe_runs_from_sentences_to_scores_with_the_bundled_models(tmp_path: Path) -> None:
+    changes = ["limit=40"]
     lines: list[str] = []
-    outcome = run_recipe(load_recipe("smoke", changes), tmp_path / "out", report=lines.append)
+    outcome = run_recipe(load_recipe("quickstart", changes), tmp_path / "out", report=lines.append)
     assert [line[:3] for line in lines if not line.startswith(" ")] == ["1/4", "2/4", "3/4", "4/4"]
     scores = json.loads((tmp_path / "out/scores/scores.json").read_text())
     assert list(scores) == ["untrained", "trained"]
     assert list(outcome.table.scores) == ["untrained", "trained"]
-    assert all(-100 <= scores[model]["average"] <= 100 for model in scores)
+    assert scores["trained"]["average"] > 40  # of unrelated pairs and copies nearly every one is told apart
+    assert set(outcome.examples) == {"0", "0.5", "1"}
     assert (tmp_path / "out/model/model.safetensors").is_file()
-    again = run_recipe(load_recipe("smoke", changes), tmp_path / "out")
+    again = run_recipe(load_recipe("quickstart", changes), tmp_path / "out", report=lines.append)
     assert again.table.to_dict() == outcome.table.to_dict()
+    assert any("done before" in line for line in lines)
+
+
+def test_auto_scores_on_the_validation_pairs_and_on_sts_where_its_data_is_given(tmp_path: Path) -> None:
+    from dino_st.recipe import _evaluation
+
+    without = _evaluation(load_recipe("quickstart"), tmp_path)
+    assert (without.tasks, without.pairs) == (None, (tmp_path / "prepared/data/validation.parquet",))
+    given = _evaluation(load_recipe("quickstart", [f"evaluate.sts_dir={tmp_path}"]), tmp_path)
+    assert (given.tasks, given.sts_dir, given.pairs) == ("sts", tmp_path, without.pairs)

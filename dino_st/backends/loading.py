@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from dino_st.bundled import bundled_directory
 from dino_st.errors import ConfigurationError, ModelError, suggest
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -53,7 +54,7 @@ def load_causal_model(
     """Loads a decoder-only model and its tokenizer, safetensors only.
 
     Args:
-        source: Directory, or a name on the hub.
+        source: Directory, a name on the hub, or one that the package carries (`dino_st.bundled`).
         device: Where to put the model.
         dtype: Of its weights.
         trust_remote_code: Whether code that comes with the model may run.
@@ -66,9 +67,11 @@ def load_causal_model(
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    path = Path(source)
+    source = bundled_directory(source) or source
+    path = Path(source).expanduser()
     if path.exists():
         _check_directory(path)
+        source = path
     elif str(source).startswith((".", "/", "~")) or str(source).count("/") > 1 or not str(source).strip():
         raise ModelError(f"model {str(source)!r}: there is no such directory; expected a directory or a hub name")
     options = {"trust_remote_code": trust_remote_code}
@@ -155,8 +158,9 @@ def hash_settings(model: Any, tokenizer: Any) -> str:
 
 
 def _weight_directory(source: str | Path) -> Path:
-    if Path(source).is_dir():
-        return Path(source)
+    path = Path(bundled_directory(source) or source).expanduser()
+    if path.is_dir():
+        return path
     from transformers.utils.hub import cached_file
 
     return Path(str(cached_file(str(source), "config.json"))).parent

@@ -1,0 +1,168 @@
+"""Redoes the table of `docs/results.md`: what the published recipe and its parts are worth with the bundled models.
+
+2,000 sentences of the STS Benchmark's training file (no score of it is read), the bundled language model, the bundled
+encoder, the seven STS tasks, several seeds. The learning rate is chosen once, by the Spearman correlation on generated
+validation pairs, and kept for every row. Everything is kept in the work directory; a rerun computes what is missing.
+
+    python benchmarks/ablations.py --sts-dir DIR --work DIR [--seeds 3] [--model DIR] [--encoder DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import random
+import shutil
+import statistics
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mteb_tasks
+from dino_st import DinoDatasetBuilder, evaluate_encoder, train_encoder
+from dino_st.floors import FLOORS
+from dino_st.inputs import read_sentences
+from dino_st.preparation import prepare_pairs
+from dino_st.score_table import PAPER_COLUMNS
+from dino_st.training_run import read_record
+
+INPUTS = 2000
+RATES = {"static": (5e-4, 1e-3, 2e-3, 4e-3), "transformer": (1e-4, 3e-4)}
+T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""Student's t for a two-sided 95 % interval of a mean of so many values."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table: what differs from the published recipe."""
+
+    name: str
+    decay_constant: float = 100.0
+    preparation: dict[str, Any] = field(default_factory=dict)
+    kind: str = "static"
+
+
+ROWS = (
+    Row("published recipe, λ = 100"),
+    Row("λ = 0", decay_constant=0.0),
+    Row("λ = 200", decay_constant=200.0),
+    Row("without label smoothing", preparation={"label_smoothing": 0.0}),
+    Row("without random negatives", preparation={"random_negatives": 0}),
+    Row("transformer encoder, published recipe", kind="transformer"),
+)
+
+
+class Study:
+    """The runs, each in a directory of its own.
+
+    Args:
+        options: The command line's.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.work = options, options.work
+        texts = read_sentences(str(options.sts_dir / "STS" / "STSBenchmark" / "sts-train.csv")).texts
+        self.sentences = random.Random(0).sample(sorted(set(texts)), options.inputs)
+        self.tasks = mteb_tasks.select_tasks("sts", sts_dir=options.sts_dir)
+        self.encoders = {"static": options.encoder, "transformer": options.model}
+
+    def raw(self, row: Row, seed: int) -> Any:
+        """Generated pairs; continued where an earlier run stopped."""
+        builder = DinoDatasetBuilder(self.options.model, seed=seed, decay_constant=row.decay_constant)
+        place = self.work / f"raw-{row.decay_constant:g}-{seed}"
+        return builder.generate(self.sentences, output_dir=place, show_progress=False)
+
+    def train(self, row: Row, seed: int, rate: float) -> Path:
+        """A trained encoder."""
+        place = self.work / f"model-{ROWS.index(row)}-{seed}-{rate:g}"
+        record = read_record(place)
+        if record is None or record.status != "complete":
+            splits = prepare_pairs(self.raw(row, seed), seed=seed, **row.preparation)
+            train_encoder(splits, self.encoders[row.kind], place, learning_rate=rate, seed=seed)
+        return place
+
+    def choose_rate(self, kind: str) -> float:
+        """The learning rate with the best Spearman on generated validation pairs of the published recipe, seed 0."""
+        row = next(row for row in ROWS if row.kind == kind)
+        found = {}
+        for rate in RATES[kind]:
+            record = read_record(self.train(row, 0, rate))
+            if record is None or record.best is None:
+                raise RuntimeError(f"no score for learning rate {rate}")
+            found[rate] = record.best.spearman
+        print(f"{kind}: generated validation Spearman by learning rate {found}", flush=True)
+        return max(found, key=found.__getitem__)
+
+    def scores(self, name: str, model: str | Path) -> dict[str, float]:
+        """Seven scores and their average, from the work directory where they are there."""
+        file = self.work / "scores" / f"{name}.json"
+        if not file.exists():
+            table = evaluate_encoder({name: str(model)}, tasks=self.tasks)
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps(table.to_dict()[name]), encoding="utf-8")
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+
+    def run(self) -> None:
+        """Computes what is missing, and prints the table whenever a row is complete."""
+        seeds = range(self.options.seeds)
+        fixed = {"untrained encoder": self.scores("untrained-static", self.encoders["static"])}
+        fixed |= {"untrained transformer": self.scores("untrained-transformer", self.encoders["transformer"])}
+        fixed |= {name: self.scores(name, name) for name in FLOORS}
+        rates: dict[str, float] = {}
+        found: dict[str, list[dict[str, float]]] = {}
+        for row in ROWS:
+            if row.kind not in rates:
+                rates[row.kind] = self.choose_rate(row.kind)
+            for seed in seeds:
+                place = self.train(row, seed, rates[row.kind])
+                found.setdefault(row.name, []).append(self.scores(place.name, place))
+                shutil.rmtree(place / "checkpoints", ignore_errors=True)
+            text = table(fixed, found) + f"\nLearning rates: {rates}.\n"
+            (self.work / "table.md").write_text(text, encoding="utf-8")
+            print(text, flush=True)
+
+
+def table(fixed: dict[str, dict[str, float]], found: dict[str, list[dict[str, float]]]) -> str:
+    """The table in Markdown: means over seeds; differences of averages to the published recipe are paired by seed."""
+    heads = [*PAPER_COLUMNS.values(), "Avg.", "difference to the published recipe"]
+    lines = [f"| Spearman × 100 | {' | '.join(heads)} |", f"| --- | {' | '.join(['---:'] * len(heads))} |"]
+    columns = [*PAPER_COLUMNS, "average"]
+    for name, scores in fixed.items():
+        lines.append(f"| {name} | {' | '.join(f'{scores[c]:.2f}' for c in columns)} | |")
+    base = [scores["average"] for scores in found.get(ROWS[0].name, [])]
+    for name, runs in found.items():
+        means = [statistics.mean(scores[c] for scores in runs) for c in columns]
+        differences = [scores["average"] - other for scores, other in zip(runs, base, strict=False)]
+        shown = "" if name == ROWS[0].name or "transformer" in name else interval(differences)
+        lines.append(f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means)} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean and half width of the 95 % interval."""
+    if len(values) < 2:
+        return f"{values[0]:+.2f}"
+    half = T_95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
+    return f"{statistics.mean(values):+.2f} ± {half:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sts-dir", type=Path, required=True, help="STS data in SentEval layout")
+    parser.add_argument("--work", type=Path, required=True, help="directory for everything")
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default: 3)")
+    parser.add_argument("--inputs", type=int, default=INPUTS, help=f"sentences x1 (default: {INPUTS})")
+    parser.add_argument("--model", default="dino-tiny", help="the language model (default: dino-tiny)")
+    parser.add_argument("--encoder", default="dino-tiny-encoder", help="what is trained (default: dino-tiny-encoder)")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    warnings.filterwarnings("ignore", module="mteb")
+    logging.getLogger("dino_st").setLevel(logging.WARNING)
+    Study(options).run()
+
+
+if __name__ == "__main__":
+    main()
