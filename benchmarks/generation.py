@@ -4,9 +4,10 @@
     python benchmarks/generation.py --model DIR --inputs 64            # natural stops, on shipped sentences
     python benchmarks/generation.py --shape gpt2-xl --device cuda --dtype bfloat16 --inputs 10500 --programs engine
 
-Three programs write two x2 for each x1 and each of three labels with zero, one and two counter-prompts (sts-x2):
+The programs write two x2 for each x1 and each of three labels with zero, one and two counter-prompts (sts-x2):
 
-- `engine`: `dino_st.decoding.engine.DecodingEngine`.
+- `engine`: `dino_st.decoding.engine.DecodingEngine`; `engine-copies` is the same with a copy of the prompt's keys and
+  values for each stream, as for families that cannot share them (not run unless named).
 - `published`: the algorithm of the published DINO code on current transformers: one (x1, label) at a time, its two
   samples and their counter-prompts as the rows of one `model.generate` over 40 tokens, whatever was written before,
   with the debiasing done row by row in a logits processor, and transformers' own top-k and top-p behind it.
@@ -55,6 +56,7 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
+from dino_st.decoding import kv_cache
 from dino_st.decoding.engine import DecodingEngine, Draw
 from dino_st.decoding.options import DecodingOptions
 
@@ -155,6 +157,15 @@ def engine(work: Workload, inputs: Sequence[int], rows: int) -> list[int]:
         for sample in range(SAMPLES)
     ]
     return [len(one.tokens) for one in runner.decode(draws)]
+
+
+def engine_copies(work: Workload, inputs: Sequence[int], rows: int) -> list[int]:
+    """The engine as it runs for families that cannot share prompts."""
+    share, kv_cache.can_share = kv_cache.can_share, lambda *_: False
+    try:
+        return engine(work, inputs, rows)
+    finally:
+        kv_cache.can_share = share
 
 
 class PublishedProcessor(LogitsProcessor):  # type: ignore[misc]
@@ -275,6 +286,7 @@ def generate(work: Workload, batch: Sequence[tuple[int, ...]], processor: Any, s
 
 PROGRAMS: dict[str, Callable[[Workload, Sequence[int], int], list[int]]] = {
     "engine": engine,
+    "engine-copies": engine_copies,
     "published": published,
     "padded": padded,
 }
@@ -336,7 +348,12 @@ def peak_memory(device: torch.device) -> int:
 
 
 def measure(work: Workload, arguments: argparse.Namespace) -> dict[str, Any]:
-    counts = {"engine": arguments.inputs, "published": arguments.slow_inputs, "padded": min(16, arguments.inputs)}
+    counts = {
+        "engine": arguments.inputs,
+        "engine-copies": arguments.inputs,
+        "published": arguments.slow_inputs,
+        "padded": min(16, arguments.inputs),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in arguments.programs}
     decoded: dict[str, list[int]] = {}
     for name in arguments.programs:
@@ -376,7 +393,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"))
-    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
+    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=["engine", "published", "padded"])
     parser.add_argument("--threads", type=int, help="of the CPU")
     arguments = parser.parse_args()
     if arguments.threads:

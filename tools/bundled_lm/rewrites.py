@@ -211,19 +211,9 @@ class Rewriter:
         """One verb from the present to the past or back."""
         return self._replace(sentence, self.lexicon.tenses, rng)
 
-    def near(self, sentence: str, rng: random.Random) -> str | None:
-        """One word of content for a near term: the topic stays, the meaning does not."""
-        return self._replace(sentence, self.lexicon.near, rng, content=True)
-
-    def _replace(
-        self, sentence: str, table: dict[str, list[str]], rng: random.Random, content: bool = False
-    ) -> str | None:
+    def _replace(self, sentence: str, table: dict[str, list[str]], rng: random.Random) -> str | None:
         parts = re.split(r"(\W+)", sentence)
-        places = [
-            i
-            for i, p in enumerate(parts)
-            if p.lower() in table and (not content or self.lexicon.weight(p.lower()) > 4.5)
-        ]
+        places = [i for i, p in enumerate(parts) if p.lower() in table]
         if not places:
             return None
         place = rng.choice(places)
