@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+import typer
+from pydantic.fields import FieldInfo
 from rich.console import Console
 from typer.core import TyperGroup
 
@@ -82,6 +84,13 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(EXIT_FAILURE) from None
 
     return wrapper
+
+
+def option_of(field: FieldInfo, *names: str, **more: Any) -> Any:
+    """An option of a command whose help is the description of an option model's field."""
+    text = field.description or ""
+    sentence = (text if text.startswith("auto") else text[:1].upper() + text[1:]) + "."
+    return typer.Option(*names, help=sentence, **more)
 
 
 def prompt_settings(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

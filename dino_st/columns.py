@@ -13,6 +13,15 @@ TEXT = "text"
 PAIR_COLUMNS = (SENTENCE1, SENTENCE2, SCORE)
 """The columns of a training set, in the order in which sentence-transformers reads them."""
 
+ANCHOR, POSITIVE, NEGATIVE = TRIPLET_COLUMNS = ("anchor", "positive", "negative")
+"""The columns of triplets, in the order in which sentence-transformers reads them."""
+
+LOG_PROBS = "log_probs"
+"""A list of floats, one for each label of the task in the task's order: log p(x2, closing mark | I_y(x1)), in nats."""
+
+INSTRUCTION = "instruction"
+"""Which of a label's instructions a text was written for: an integer, 0 for the first."""
+
 PROVENANCE_COLUMNS = ("x1_index", "sample", "tries", "num_tokens")
 """Where a raw pair comes from: integers, described at `SentencePair`."""
 

@@ -1,0 +1,86 @@
+"""The commands that write data; argument parsing only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dino_st.cli_support import console, friendly, option_of, print_generation_summary, prompt_settings
+from dino_st.decoding.options import DecodingOptions
+from dino_st.generation_options import GenerationOptions
+
+_DECODING = DecodingOptions()
+_GENERATION = GenerationOptions.model_fields
+
+
+@friendly
+def generate(
+    output: Annotated[Path, typer.Option(help="Directory for the shards; run again to continue.")],
+    model: Annotated[str, typer.Option(help="Causal language model: a directory, a name on the hub, or dino-tiny.")],
+    task: Annotated[str, typer.Option(help="Built-in task (see `dino-st tasks`), or a JSON or YAML file.")] = "sts-x2",
+    input: Annotated[
+        str | None,
+        typer.Option(
+            help="Sentences x1: .txt (a line each), .jsonl, .csv, .tsv, STS Benchmark TSV, .parquet, a directory "
+            "of `dino-st generate`, or - for standard input.",
+        ),
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="Column or field of the input that holds the sentences.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many distinct sentences.")] = None,
+    num: Annotated[int | None, typer.Option(min=1, help="Texts to write, for a task without inputs.")] = None,
+    samples: Annotated[int, option_of(_GENERATION["samples"])] = _GENERATION["samples"].default,
+    max_new_tokens: Annotated[
+        int, typer.Option(help="Tokens that a text may take, its closing quotation mark included.")
+    ] = _DECODING.max_new_tokens,
+    max_tries: Annotated[int, typer.Option(help="Times a draw is made before it is given up.")] = _DECODING.max_tries,
+    decay_constant: Annotated[
+        float, typer.Option(help="Strength λ of self-debiasing; 0 is plain sampling.")
+    ] = _DECODING.decay_constant,
+    decay_floor: Annotated[
+        float, typer.Option(help="Smallest factor of self-debiasing; 0 is the paper's formula.")
+    ] = _DECODING.decay_floor,
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens kept for a draw; 0 keeps all.",
+            show_default=f"{_DECODING.top_k}; 0 for tasks without inputs",
+        ),
+    ] = None,
+    top_p: Annotated[
+        float, typer.Option(help="Share of probability kept, after renormalising over the top k; 1 keeps all.")
+    ] = _DECODING.top_p,
+    min_words: Annotated[int, typer.Option(help="Reject texts with fewer words.")] = _DECODING.min_words,
+    curly_quotes: Annotated[
+        bool, typer.Option("--curly-quotes", help="Let typographic quotation marks end a text, too.")
+    ] = _DECODING.curly_quotes,
+    batch_size: Annotated[str, option_of(_GENERATION["batch_size"])] = _GENERATION["batch_size"].default,
+    dtype: Annotated[str, option_of(_GENERATION["dtype"])] = _GENERATION["dtype"].default,
+    device: Annotated[str, option_of(_GENERATION["device"])] = _GENERATION["device"].default,
+    prompt_format: Annotated[str, option_of(_GENERATION["prompt_format"])] = _GENERATION["prompt_format"].default,
+    trust_remote_code: Annotated[bool, option_of(_GENERATION["trust_remote_code"], "--trust-remote-code")] = False,
+    shard: Annotated[str | None, option_of(_GENERATION["shard"], metavar="I/N")] = _GENERATION["shard"].default,
+    seed: Annotated[int, option_of(_GENERATION["seed"])] = _GENERATION["seed"].default,
+) -> None:
+    """Let a language model write pairs (or texts) for every label of a task."""
+    from dino_st.stages import Generation, generate_data
+
+    settings = prompt_settings(locals(), (*_GENERATION, *DecodingOptions.names()))
+    work = Generation(task=task, input=input, column=column, limit=limit, num=num, options=settings)
+    outcome = generate_data(work, model, output)
+    print_generation_summary(outcome, output)
+    if not outcome.counts.get("rows") and not shard:
+        raise typer.Exit(1)
+
+
+@friendly
+def merge(
+    shards: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Directories of `generate --shard i/n`, all n.")],
+    output: Annotated[Path, typer.Option(help="Directory for the whole data set.")],
+) -> None:
+    """Join the shards of several machines into the data set that one would have written."""
+    from dino_st.merging import merge_shards
+
+    manifest = merge_shards(shards, output)
+    console.print(f"{manifest['counts'].get('rows', 0):,} rows in {output}", highlight=False)
