@@ -4,7 +4,7 @@
 encoder, the seven STS tasks, several seeds. The learning rate is chosen once, by the Spearman correlation on generated
 validation pairs, and kept for every row. Everything is kept in the work directory; a rerun computes what is missing.
 
-    python benchmarks/ablations.py --sts-dir DIR --work DIR [--seeds 3] [--model DIR] [--encoder DIR]
+    python benchmarks/ablations.py --sts-dir DIR --work DIR [--seeds 3] [--learning-rate 5e-4]
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import mteb_tasks
 from dino_st import DinoDatasetBuilder, evaluate_encoder, train_encoder
 from dino_st.floors import FLOORS
 from dino_st.inputs import read_sentences
-from dino_st.preparation import prepare_pairs
+from dino_st.preparation import PreparedSplits, prepare_pairs
 from dino_st.score_table import PAPER_COLUMNS
 from dino_st.training_run import read_record
 
@@ -60,10 +60,11 @@ class Study:
 
     Args:
         options: The command line's.
+        rows: What is compared; the first is the published recipe.
     """
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.work = options, options.work
+    def __init__(self, options: argparse.Namespace, rows: Sequence[Row]) -> None:
+        self.options, self.work, self.rows = options, options.work, rows
         texts = read_sentences(str(options.sts_dir / "STS" / "STSBenchmark" / "sts-train.csv")).texts
         self.sentences = random.Random(0).sample(sorted(set(texts)), options.inputs)
         self.tasks = mteb_tasks.select_tasks("sts", sts_dir=options.sts_dir)
@@ -75,18 +76,23 @@ class Study:
         place = self.work / f"raw-{row.decay_constant:g}-{seed}"
         return builder.generate(self.sentences, output_dir=place, show_progress=False)
 
+    def prepared(self, row: Row, seed: int) -> PreparedSplits:
+        """The pairs of a row, ready to train on."""
+        return prepare_pairs(self.raw(row, seed), seed=seed, **row.preparation)
+
     def train(self, row: Row, seed: int, rate: float) -> Path:
         """A trained encoder."""
-        place = self.work / f"model-{ROWS.index(row)}-{seed}-{rate:g}"
+        place = self.work / f"model-{self.rows.index(row)}-{seed}-{rate:g}"
         record = read_record(place)
         if record is None or record.status != "complete":
-            splits = prepare_pairs(self.raw(row, seed), seed=seed, **row.preparation)
-            train_encoder(splits, self.encoders[row.kind], place, learning_rate=rate, seed=seed)
+            train_encoder(self.prepared(row, seed), self.encoders[row.kind], place, learning_rate=rate, seed=seed)
         return place
 
     def choose_rate(self, kind: str) -> float:
         """The learning rate with the best Spearman on generated validation pairs of the published recipe, seed 0."""
-        row = next(row for row in ROWS if row.kind == kind)
+        if kind == "static" and self.options.learning_rate is not None:
+            return float(self.options.learning_rate)
+        row = next(row for row in self.rows if row.kind == kind)
         found = {}
         for rate in RATES[kind]:
             record = read_record(self.train(row, 0, rate))
@@ -113,16 +119,20 @@ class Study:
         fixed |= {name: self.scores(name, name) for name in FLOORS}
         rates: dict[str, float] = {}
         found: dict[str, list[dict[str, float]]] = {}
-        for row in ROWS:
+        for row in self.rows:
             if row.kind not in rates:
                 rates[row.kind] = self.choose_rate(row.kind)
             for seed in seeds:
                 place = self.train(row, seed, rates[row.kind])
                 found.setdefault(row.name, []).append(self.scores(place.name, place))
                 shutil.rmtree(place / "checkpoints", ignore_errors=True)
-            text = table(fixed, found) + f"\nLearning rates: {rates}.\n"
+            text = table(fixed, found) + self.remarks(found) + f"\nLearning rates: {rates}.\n"
             (self.work / "table.md").write_text(text, encoding="utf-8")
             print(text, flush=True)
+
+    def remarks(self, found: dict[str, list[dict[str, float]]]) -> str:
+        """What a study has to say below its table."""
+        return ""
 
 
 def table(fixed: dict[str, dict[str, float]], found: dict[str, list[dict[str, float]]]) -> str:
@@ -132,11 +142,12 @@ def table(fixed: dict[str, dict[str, float]], found: dict[str, list[dict[str, fl
     columns = [*PAPER_COLUMNS, "average"]
     for name, scores in fixed.items():
         lines.append(f"| {name} | {' | '.join(f'{scores[c]:.2f}' for c in columns)} | |")
-    base = [scores["average"] for scores in found.get(ROWS[0].name, [])]
+    base_name = next(iter(found), "")
+    base = [scores["average"] for scores in found.get(base_name, [])]
     for name, runs in found.items():
         means = [statistics.mean(scores[c] for scores in runs) for c in columns]
         differences = [scores["average"] - other for scores, other in zip(runs, base, strict=False)]
-        shown = "" if name == ROWS[0].name or "transformer" in name else interval(differences)
+        shown = "" if name == base_name or "transformer" in name else interval(differences)
         lines.append(f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means)} | {shown} |")
     return "\n".join(lines) + "\n"
 
@@ -149,20 +160,22 @@ def interval(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):+.2f} ± {half:.2f}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def study_options(description: str | None, seeds: int) -> argparse.Namespace:
+    """The command line of a study; makes the work directory and quietens the libraries."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sts-dir", type=Path, required=True, help="STS data in SentEval layout")
     parser.add_argument("--work", type=Path, required=True, help="directory for everything")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default: 3)")
+    parser.add_argument("--seeds", type=int, default=seeds, help=f"seeds of each row (default: {seeds})")
     parser.add_argument("--inputs", type=int, default=INPUTS, help=f"sentences x1 (default: {INPUTS})")
     parser.add_argument("--model", default="dino-tiny", help="the language model (default: dino-tiny)")
     parser.add_argument("--encoder", default="dino-tiny-encoder", help="what is trained (default: dino-tiny-encoder)")
+    parser.add_argument("--learning-rate", type=float, help="of the static encoder, instead of choosing one")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore", module="mteb")
     logging.getLogger("dino_st").setLevel(logging.WARNING)
-    Study(options).run()
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    Study(study_options(__doc__, seeds=3), ROWS).run()

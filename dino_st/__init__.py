@@ -1,7 +1,8 @@
 """Train sentence encoders on data that a causal language model writes from instructions.
 
 The public names are loaded when they are first used (PEP 562), so that `import dino_st` imports neither torch nor
-transformers. Sources of the method: DINO (arXiv 2104.07540), self-debiasing (arXiv 2103.00453).
+transformers. Sources of the method: DINO (arXiv 2104.07540), self-debiasing (arXiv 2103.00453), SynCSE
+(arXiv 2305.15077).
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dino_st.builder import DinoDatasetBuilder
+    from dino_st.contrastive import train_contrastive
     from dino_st.errors import DinoError, DinoWarning
     from dino_st.evaluation import evaluate_encoder
     from dino_st.preparation import prepare_pairs
     from dino_st.recipe import run_recipe
     from dino_st.records import read_reference_jsonl, to_dataloader, to_input_examples, warmup_steps
+    from dino_st.syncse import generate_triplets
     from dino_st.task_spec import LabelSpec, TaskSpec
     from dino_st.training import train_encoder
+    from dino_st.triplets import prepare_triplets, to_triplets
 
 _HOMES = {
     "DinoDatasetBuilder": "builder",
@@ -26,11 +30,15 @@ _HOMES = {
     "LabelSpec": "task_spec",
     "TaskSpec": "task_spec",
     "evaluate_encoder": "evaluation",
+    "generate_triplets": "syncse",
     "prepare_pairs": "preparation",
+    "prepare_triplets": "triplets",
     "read_reference_jsonl": "records",
     "run_recipe": "recipe",
     "to_dataloader": "records",
     "to_input_examples": "records",
+    "to_triplets": "triplets",
+    "train_contrastive": "contrastive",
     "train_encoder": "training",
     "warmup_steps": "records",
 }
@@ -43,11 +51,15 @@ __all__ = [
     "TaskSpec",
     "__version__",
     "evaluate_encoder",
+    "generate_triplets",
     "prepare_pairs",
+    "prepare_triplets",
     "read_reference_jsonl",
     "run_recipe",
     "to_dataloader",
     "to_input_examples",
+    "to_triplets",
+    "train_contrastive",
     "train_encoder",
     "warmup_steps",
 ]

@@ -47,9 +47,9 @@ class DinoDatasetBuilder:
             model: Hub name, directory, or a pair (model, tokenizer) that is loaded already.
             task: Name of a built-in task, path of a task file, parsed mapping, or `TaskSpec`.
             **options: Fields of `GenerationOptions` (`samples`, `seed`, `batch_size`, `device`, `dtype`,
-                `prompt_format`, `trust_remote_code`) and of `DecodingOptions` (`max_new_tokens`, `max_tries`,
-                `decay_constant`, `decay_floor`, `top_k`, `top_p`, `min_words`, `curly_quotes`, …). `top_k` is 5 for
-                pairs and 0 (all tokens) for texts from scratch unless it is given.
+                `prompt_format`, `score_labels`, `trust_remote_code`) and of `DecodingOptions` (`max_new_tokens`,
+                `max_tries`, `decay_constant`, `decay_floor`, `top_k`, `top_p`, `min_words`, `curly_quotes`, …). `top_k`
+                is 5 for pairs and 0 (all tokens) for texts from scratch unless it is given.
 
         Raises:
             ConfigurationError: If an option is unknown or out of range.
@@ -97,6 +97,8 @@ class DinoDatasetBuilder:
         Returns:
             Pairs: `sentence1`, `sentence2`, `score` (or `label`, where labels are not numbers), then `x1_index`,
             `sample`, `tries`, `num_tokens`. Texts from scratch: `text`, `label`, `sample`, `tries`, `num_tokens`.
+            Further columns come with a task that has several phrasings of an instruction (`instruction`, the number of
+            the phrasing) and with `score_labels` (`log_probs`, see `dino_st.columns`).
 
         Raises:
             ConfigurationError: If the task takes inputs and none are given, or the other way round.

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from dino_st.cli_contrastive import prepare_triplets, train_contrastive
 from dino_st.cli_data import prepare
 from dino_st.cli_generate import generate, merge
+from dino_st.cli_inspect import audit, report
+from dino_st.cli_score import score
 from dino_st.cli_support import (
     console,
     friendly,
@@ -42,7 +45,7 @@ def options(
     # `--debug` is taken out of the arguments before they are parsed; see `cli_support.group`.
 
 
-for command in (generate, merge, prepare):
+for command in (generate, merge, score, prepare, audit, report, prepare_triplets, train_contrastive):
     app.command()(command)
 
 
@@ -68,6 +71,9 @@ def train(
     max_seq_length: Annotated[int | None, option_of(_TRAINING["max_seq_length"])] = _TRAINING["max_seq_length"].default,
     dtype: Annotated[str, option_of(_TRAINING["dtype"])] = _TRAINING["dtype"].default,
     device: Annotated[str, option_of(_TRAINING["device"])] = _TRAINING["device"].default,
+    balanced_batches: Annotated[bool, option_of(_TRAINING["balanced_batches"], "--balanced-batches")] = _TRAINING[
+        "balanced_batches"
+    ].default,
     keep_checkpoints: Annotated[bool, option_of(_TRAINING["keep_checkpoints"], "--keep-checkpoints")] = _TRAINING[
         "keep_checkpoints"
     ].default,

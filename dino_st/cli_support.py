@@ -125,6 +125,7 @@ def print_tasks() -> None:
     from rich.table import Table
 
     from dino_st.recipe import recipe_names
+    from dino_st.syncse_spec import PartialSpec, load_syncse_spec, syncse_tasks
     from dino_st.task_spec import TaskSpec, builtin_tasks
 
     table = Table("task", "writes", "labels (counter-labels)")
@@ -135,6 +136,11 @@ def print_tasks() -> None:
             for label, label_spec in spec.labels.items()
         )
         table.add_row(name, "pairs for given texts" if spec.needs_input else "texts from scratch", ", ".join(labels))
+    for name in syncse_tasks():
+        given = (
+            "triplets for given texts" if isinstance(load_syncse_spec(name), PartialSpec) else "triplets from scratch"
+        )
+        table.add_row(name, given, "anchor, positive, negative")
     console.print(table)
     console.print(f"Recipes for `dino-st run`: {', '.join(recipe_names())}", highlight=False)
 

@@ -19,6 +19,9 @@ ANCHOR, POSITIVE, NEGATIVE = TRIPLET_COLUMNS = ("anchor", "positive", "negative"
 LOG_PROBS = "log_probs"
 """A list of floats, one for each label of the task in the task's order: log p(x2, closing mark | I_y(x1)), in nats."""
 
+PLAIN_LOG_PROB = "plain_log_prob"
+"""log p(x2) without an instruction, in nats; filters divide it by `num_tokens`."""
+
 INSTRUCTION = "instruction"
 """Which of a label's instructions a text was written for: an integer, 0 for the first."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from dino_st.training_options import PUBLISHED_LEARNING_RATE
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
+logger = logging.getLogger(__name__)
+
 RECOMMENDATION = "dino_st.json"
 """File in an encoder's directory that may hold the `learning_rate` to train it with."""
 
@@ -22,25 +25,31 @@ _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 def load_trainable_encoder(
-    encoder: str | os.PathLike[str] | SentenceTransformer, *, max_seq_length: int | None = None, device: str = "auto"
+    encoder: str | os.PathLike[str] | SentenceTransformer,
+    *,
+    max_seq_length: int | None = None,
+    device: str = "auto",
+    pooling: str = "mean",
 ) -> SentenceTransformer:
     """Loads an encoder in float32, with what it takes to encode in batches.
 
-    A plain transformers model, an encoder or a causal language model, gets mean pooling. A tokenizer without a padding
-    token (those of GPT) pads with its end-of-text token, and on the right, so that positions start at the first word;
-    both are saved with the model.
+    A plain transformers model, an encoder or a causal language model, gets mean pooling, or `pooling`. A tokenizer
+    without a padding token (those of GPT) pads with its end-of-text token, and on the right, so that positions start at
+    the first word; both are saved with the model.
 
     Args:
         encoder: A name on the hub or of a bundled encoder, a sentence-transformers directory, a plain transformers
             directory, or a `SentenceTransformer`, which is then trained in place.
         max_seq_length: Tokens kept of a sentence; without it, what the encoder allows.
         device: `auto`, or a device of torch.
+        pooling: `mean` or `cls`, for a plain transformers model; any other keeps its own.
 
     Returns:
         The encoder.
 
     Raises:
-        ConfigurationError: `max_seq_length` exceeds the positions that the encoder has.
+        ConfigurationError: `max_seq_length` exceeds the positions that the encoder has, or `cls` is asked for with a
+            causal language model.
         ModelError: There is no such model, it needs code of its own, its weights are missing, damaged or pickled, or
             its tokenizer has no token to pad with.
     """
@@ -52,7 +61,7 @@ def load_trainable_encoder(
         directory = local_directory(encoder)
         if directory is not None:
             _check_weights(directory)
-        model = _load(os.fspath(encoder) if directory is None else str(directory), directory, device).float()
+        model = _load(os.fspath(encoder) if directory is None else str(directory), directory, device, pooling).float()
     pad_with_end_of_text(model)
     tokenizer = getattr(model, "tokenizer", None)
     if getattr(tokenizer, "pad_token", "") is None:
@@ -87,11 +96,14 @@ def local_directory(encoder: str | os.PathLike[str]) -> Path | None:
     return check_model_directory(path) if is_path or path.exists() else None
 
 
-def recommended_learning_rate(encoder: str | os.PathLike[str] | SentenceTransformer) -> float:
+def recommended_learning_rate(
+    encoder: str | os.PathLike[str] | SentenceTransformer, otherwise: float = PUBLISHED_LEARNING_RATE
+) -> float:
     """The peak learning rate for an encoder where none is given.
 
     Args:
         encoder: What `load_trainable_encoder` takes.
+        otherwise: The published rate of the recipe, for encoders without a recommendation.
 
     Returns:
         The `learning_rate` in the `dino_st.json` of the encoder's directory, or else the published one.
@@ -102,7 +114,7 @@ def recommended_learning_rate(encoder: str | os.PathLike[str] | SentenceTransfor
     directory = local_directory(encoder) if isinstance(encoder, str | os.PathLike) else None
     path = None if directory is None else directory / RECOMMENDATION
     if path is None or not path.is_file():
-        return PUBLISHED_LEARNING_RATE
+        return otherwise
     try:
         rate = float(json.loads(path.read_text(encoding="utf-8"))["learning_rate"])
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -139,7 +151,7 @@ def _check_weights(directory: Path) -> None:
     raise ModelError(f"{directory}: holds no weights (no *.safetensors in {home}); copy or download it completely")
 
 
-def _load(name: str, directory: Path | None, device: str) -> SentenceTransformer:
+def _load(name: str, directory: Path | None, device: str, pooling: str) -> SentenceTransformer:
     """Loads a model, and words what can go wrong."""
     import torch
     from safetensors import SafetensorError
@@ -160,14 +172,25 @@ def _load(name: str, directory: Path | None, device: str) -> SentenceTransformer
         )
         if transformer.tokenizer is not None:
             transformer.tokenizer.padding_side = "right"
-        pooling = Pooling(transformer.get_embedding_dimension(), "mean")
-        return SentenceTransformer(modules=[transformer, pooling], device=place)
+        pool = Pooling(transformer.get_embedding_dimension(), pooling)
+        model = SentenceTransformer(modules=[transformer, pool], device=place)
     except SafetensorError as error:
         raise ModelError(
             f"{name}: the weights are truncated or damaged ({error}); copy or download them again"
         ) from error
     except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError) as error:
         raise ModelError(f"{name}: cannot be loaded as an encoder: {_reason(error, directory)}") from error
+    if pooling == "cls" and _is_causal(transformer):
+        raise ConfigurationError(
+            f"pooling is 'cls', but {name} is a causal language model, whose first token sees nothing of the sentence; "
+            "choose pooling='mean'"
+        )
+    return model
+
+
+def _is_causal(transformer: Any) -> bool:
+    architectures = getattr(transformer.model.config, "architectures", None) or ()
+    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
 
 
 def _reason(error: Exception, directory: Path | None) -> str:
@@ -182,7 +205,12 @@ def _reason(error: Exception, directory: Path | None) -> str:
 
 
 def _limit_length(model: SentenceTransformer, length: int, name: str) -> None:
-    """Sets the length, unless the encoder has fewer positions."""
+    """Sets the length, unless the encoder has fewer positions or, having no order of words, needs none."""
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+    if isinstance(model[0], StaticEmbedding):
+        logger.info("%s averages over any number of words; max_seq_length is not used", name)
+        return
     configuration = getattr(getattr(model[0], "model", None), "config", None)
     positions = getattr(configuration, "max_position_embeddings", None)
     if isinstance(positions, int) and 0 < positions < length:

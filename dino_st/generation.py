@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from dino_st.backends.local import LocalWriter, Request
-from dino_st.columns import LABEL, PROVENANCE_COLUMNS, SCORE, SENTENCE1, SENTENCE2, TEXT
+from dino_st.columns import INSTRUCTION, LABEL, LOG_PROBS, PROVENANCE_COLUMNS, SCORE, SENTENCE1, SENTENCE2, TEXT
 from dino_st.decoding.engine import DecodingEngine, Drawn
 from dino_st.store import Wave
 from dino_st.task_spec import TaskSpec
@@ -29,12 +30,14 @@ class Generator:
         spec: The task.
         engine: The decoding engine, holding options and seed.
         streams_in_wave: Streams that a wave may take; a wave is decoded together and stored together.
+        score_labels: Whether pairs are stored with their log-probabilities under every label.
     """
 
     writer: LocalWriter
     spec: TaskSpec
     engine: DecodingEngine
     streams_in_wave: int
+    score_labels: bool = False
 
     def pair_waves(self, sentences: Sequence[str], samples: int, *, first: int = 0, step: int = 1) -> Iterator[Wave]:
         """Writes x2 for every sentence and label.
@@ -53,9 +56,12 @@ class Generator:
             start = number * size
             chunk = sentences[start : start + size]
             requests = [
-                Request(x1, label, sample) for x1 in chunk for label in self.spec.labels for sample in range(samples)
+                Request(x1, label, sample, self._phrasing(label, crc32(x1.encode()) + sample))
+                for x1 in chunk
+                for label in self.spec.labels
+                for sample in range(samples)
             ]
-            drawn = self.writer.write(self.spec, requests, self.engine)
+            drawn = self.writer.write(self.spec, requests, self.engine, score_labels=self.score_labels)
             index = {x1: start + i for i, x1 in enumerate(chunk)}
             rows = [
                 self._pair_row(request, outcome, index[request.x1 or ""])
@@ -68,7 +74,12 @@ class Generator:
         label = {SCORE: float(request.label)} if self.spec.has_scores else {LABEL: request.label}
         provenance = (x1_index, request.sample, outcome.tries, len(outcome.tokens))
         texts = {SENTENCE1: request.x1, SENTENCE2: outcome.text}
-        return texts | label | dict(zip(PROVENANCE_COLUMNS, provenance, strict=True))
+        more = {INSTRUCTION: request.phrasing, LOG_PROBS: _rounded(outcome.log_probs)}
+        return texts | label | dict(zip(PROVENANCE_COLUMNS, provenance, strict=True)) | more
+
+    def _phrasing(self, label: str, number: int) -> int:
+        """Spreads draws evenly over the phrasings of a label."""
+        return number % len(self.spec.labels[label].instructions)
 
     def text_waves(self, num: int, *, first: int = 0, before: Iterable[Mapping[str, Any]] = ()) -> Iterator[Wave]:
         """Writes distinct texts from instructions alone, spread evenly over the labels.
@@ -98,21 +109,31 @@ class Generator:
             if not wanted:
                 return
             samples = range(start, min(start + size, limit))
-            requests = [Request(None, label, sample) for sample in samples for label in wanted]
+            requests = [
+                Request(None, label, sample, self._phrasing(label, sample)) for sample in samples for label in wanted
+            ]
             drawn = self.writer.write(self.spec, requests, self.engine)
             rows, counts = _distinct_texts(requests, drawn, missing, seen)
             yield Wave(start // size, rows, counts)
 
     def schema(self) -> pa.Schema:
-        """Columns of the rows: texts, `score` or `label`, and where each row comes from."""
+        """Columns of the rows: texts, `score` or `label`, where each row comes from, and what else was asked for."""
         import pyarrow as pa
 
         label = (SCORE, pa.float64()) if self.spec.has_scores else (LABEL, pa.string())
         texts = (SENTENCE1, SENTENCE2) if self.spec.needs_input else (TEXT,)
         provenance = PROVENANCE_COLUMNS if self.spec.needs_input else PROVENANCE_COLUMNS[1:]
-        return pa.schema(
-            [*((name, pa.string()) for name in texts), label, *((name, pa.int64()) for name in provenance)]
-        )
+        columns = [*((name, pa.string()) for name in texts), label, *((name, pa.int64()) for name in provenance)]
+        if self.spec.phrasings > 1:
+            columns.append((INSTRUCTION, pa.int64()))
+        if self.score_labels and self.spec.needs_input:
+            columns.append((LOG_PROBS, pa.list_(pa.float64())))
+        return pa.schema(columns)
+
+
+def _rounded(log_probs: Sequence[float] | None) -> list[float] | None:
+    """Log-probabilities without the digits that depend on the size of the batch."""
+    return None if log_probs is None else [round(value, 4) for value in log_probs]
 
 
 def count_outcomes(drawn: Iterable[Drawn]) -> dict[str, int]:
@@ -145,6 +166,6 @@ def _distinct_texts(
         seen.add(outcome.text)
         missing[request.label] -= 1
         provenance = (request.sample, outcome.tries, len(outcome.tokens))
-        row = {TEXT: outcome.text, LABEL: request.label}
+        row = {TEXT: outcome.text, LABEL: request.label, INSTRUCTION: request.phrasing}
         rows.append(row | dict(zip(PROVENANCE_COLUMNS[1:], provenance, strict=True)))
     return rows, {"rows": len(rows), "duplicate texts": duplicates, **count_outcomes(looked_at)}

@@ -30,6 +30,13 @@ class GenerationOptions(FrozenOptions):
         Literal["auto", "raw", "chat"],
         Field(description="raw text, a chat, or auto: a chat where the tokenizer has a chat template"),
     ] = "auto"
+    score_labels: Annotated[
+        bool,
+        Field(
+            description="store how likely each text is under the instruction of every label (column log_probs), for "
+            "filters and noise-aware targets"
+        ),
+    ] = False
     trust_remote_code: Annotated[bool, Field(description="let code that comes with the model run")] = False
     shard: Annotated[
         str | None,

@@ -115,7 +115,7 @@ class GenerationRun:
         inputs = (self.sentences or [])[:_PROMPT_SAMPLE]
         rows = self.writer.choose_rows(batch_size, self.spec, inputs, self.decoding.max_new_tokens)
         engine = self.writer.engine(self.decoding, seed=self.options.seed, rows=rows)
-        return Generator(self.writer, self.spec, engine, streams_in_wave=rows)
+        return Generator(self.writer, self.spec, engine, rows, self.options.score_labels)
 
     def _batch_size_of(self, directory: Path) -> int | str:
         """The batch size that a directory was begun with, where none is asked for."""
@@ -141,6 +141,7 @@ class GenerationRun:
         if self.sentences is not None:
             digest = hash_texts(self.sentences)
             inputs = {"sentences": len(self.sentences), "sha256": digest, "samples": self.options.samples}
+        extra = {"score_labels": True} if self.options.score_labels else {}
         return {
             "task": self.spec.model_dump(mode="json"),
             "inputs": inputs,
@@ -153,6 +154,7 @@ class GenerationRun:
             "shard": self.options.shard,
             "dtype": self.writer.dtype,
             "device": self.writer.device,
+            **extra,
         }
 
     def _progress(self, shown: bool, done: int = 0) -> Any:

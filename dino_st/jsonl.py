@@ -50,7 +50,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> Dataset:
             field.
     """
     rows: list[dict[str, Any]] = []
-    for number, row in _json_objects(path):
+    for number, row in json_objects(path):
         where = f"{os.fspath(path)}, line {number}"
         if not rows and not any(set(required) <= set(row) for required in _REQUIRED_COLUMNS):
             raise InputError(
@@ -93,7 +93,7 @@ def read_reference_jsonl(path: str | os.PathLike[str]) -> Dataset:
             field.
     """
     rows: list[dict[str, Any]] = []
-    for number, row in _json_objects(path):
+    for number, row in json_objects(path):
         where = f"{os.fspath(path)}, line {number}"
         _check_reference_row(where, row)
         if rows and (row["text_b"] is None) != (rows[0]["text_b"] is None):
@@ -155,8 +155,18 @@ def write_reference_jsonl(
     _write_objects(path, rows())
 
 
-def _json_objects(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields line number (from 1) and object of every line that is not blank."""
+def json_objects(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Reads JSON lines.
+
+    Args:
+        path: A file with one JSON object a line; blank lines are skipped.
+
+    Yields:
+        Line number (from 1) and object of every line that is not blank.
+
+    Raises:
+        InputError: The file cannot be read, or a line is no object; the message names the line.
+    """
     name = os.fspath(path)
     try:
         with Path(path).open("rb") as lines:

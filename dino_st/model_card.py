@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dino_st.contrastive_options import ContrastiveOptions
 from dino_st.files import write_text
 from dino_st.markdown import facts_table
 from dino_st.training_run import TrainingRecord
@@ -43,18 +44,42 @@ def provenance_section(record: TrainingRecord) -> str:
         [
             _HEADING,
             "",
-            "A language model wrote the second sentence of each pair from an instruction that stands for the score "
-            "(DINO, [arXiv 2104.07540](https://arxiv.org/abs/2104.07540)). No human label was used, neither to train "
-            f"nor to choose the checkpoint. Trained with dino-st from `{record.encoder}`.",
+            f"{_about(record)} Trained with dino-st from `{record.encoder}`.",
             "",
             facts_table("fact", {**flatten(record.provenance), **record.data}),
             "",
-            f"Spearman × 100 on the generated validation split (the checkpoint of step {best} was kept):",
+            f"Spearman × 100 on {_validation(record)} (the checkpoint of step {best} was kept):",
             "",
             facts_table("evaluation", shown),
             "",
         ]
     )
+
+
+def _about(record: TrainingRecord) -> str:
+    """What the data is, and whether people had a part in it."""
+    if not isinstance(record.options, ContrastiveOptions):
+        return (
+            "A language model wrote the second sentence of each pair from an instruction that stands for the score "
+            "(DINO, [arXiv 2104.07540](https://arxiv.org/abs/2104.07540)). No human label was used, neither to train "
+            "nor to choose the checkpoint."
+        )
+    labels = (
+        "No human label was used to train; the checkpoint was chosen by pairs that people scored."
+        if record.options.checkpoint_choice == "sts-dev"
+        else "No human label was used, neither to train nor to choose the checkpoint."
+    )
+    return (
+        "Trained with a contrastive loss on triplets whose positives and hard negatives a language model wrote (the "
+        "training of SynCSE, [arXiv 2305.15077](https://arxiv.org/abs/2305.15077)). " + labels
+    )
+
+
+def _validation(record: TrainingRecord) -> str:
+    options = record.options
+    if isinstance(options, ContrastiveOptions) and options.checkpoint_choice == "sts-dev":
+        return "the development pairs of the STS Benchmark and SICK, averaged"
+    return "the generated validation split"
 
 
 def flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ for `Generator.permutation`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,11 @@ import pyarrow.compute as pc
 
 Codes = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+Guard = Callable[[Codes, Codes], Mask]
+"""Says of pairs (x1, x2) whether they look too much alike to be drawn at random."""
 
 _BLIND_DRAWS = 8
+_GUARDED_STEPS = 64
 _SLICE = 100_000
 
 
@@ -131,12 +134,14 @@ def draw_negatives(
     known: tuple[Codes, Codes],
     per_input: int,
     bits: np.random.PCG64,
+    is_too_close: Guard | None = None,
 ) -> tuple[Codes, Codes]:
     """Draws for each distinct x1 the x2 of other entries, as many as asked for and distinct.
 
     An entry is drawn uniformly, as in the published code; it is drawn again when its x2 is x1 itself, stands with x1
     in a known pair (in either direction) or was drawn for this x1 before. After eight draws in vain the distinct x2
-    are walked through from a random one on, so what exists is always found.
+    are walked through from a random one on, so what exists is always found. With a guard the walk ends after 64 steps,
+    since every step costs a look at two texts.
 
     Args:
         first: x1 of the entries, shape `(entries,)`.
@@ -144,6 +149,7 @@ def draw_negatives(
         known: x1 and x2 of every pair there is, including those that are no entries any more.
         per_input: Negatives for each x1.
         bits: Where the randomness comes from.
+        is_too_close: Pairs for which this is true are drawn again.
 
     Returns:
         x1 and x2 of the new pairs, ordered by x1; fewer than `per_input` for an x1 that other entries have not enough
@@ -153,19 +159,20 @@ def draw_negatives(
     texts = int(max(map(np.max, (first, second, *known)))) + 1
     forbidden = np.unique(np.concatenate([known[0] * texts + known[1], known[1] * texts + known[0]]))
     distinct = np.unique(second)
+    steps = len(distinct) if is_too_close is None else min(len(distinct), _GUARDED_STEPS)
     drawn = np.full((len(inputs), per_input), -1, np.int64)
 
     for column in range(per_input):
         pending = np.arange(len(inputs))
         for _ in range(_BLIND_DRAWS):
             candidates = second[_positions(len(pending), len(second), bits)]
-            free = _is_new(inputs[pending], candidates, drawn[pending], forbidden, texts)
+            free = _is_free(inputs[pending], candidates, drawn[pending], forbidden, texts, is_too_close)
             drawn[pending[free], column] = candidates[free]
             pending = pending[~free]
         starts = _positions(len(pending), len(distinct), bits)
-        for step in range(len(distinct) if len(pending) else 0):
+        for step in range(steps if len(pending) else 0):
             candidates = distinct[(starts + step) % len(distinct)]
-            free = _is_new(inputs[pending], candidates, drawn[pending], forbidden, texts)
+            free = _is_free(inputs[pending], candidates, drawn[pending], forbidden, texts, is_too_close)
             drawn[pending[free], column] = candidates[free]
             pending, starts = pending[~free], starts[~free]
             if not len(pending):
@@ -179,11 +186,15 @@ def _positions(count: int, size: int, bits: np.random.PCG64) -> Codes:
     return (bits.random_raw(count) % np.uint64(size)).astype(np.int64)
 
 
-def _is_new(inputs: Codes, candidates: Codes, drawn: Codes, forbidden: Codes, texts: int) -> Mask:
-    """Whether a candidate is neither x1, nor known with x1, nor among what was drawn for x1; shape `(inputs,)`."""
+def _is_free(
+    inputs: Codes, candidates: Codes, drawn: Codes, forbidden: Codes, texts: int, is_too_close: Guard | None
+) -> Mask:
+    """Whether a candidate is neither x1, nor known with x1, nor drawn for x1, nor too close to it; `(inputs,)`."""
     keys = inputs * texts + candidates
     places = np.minimum(np.searchsorted(forbidden, keys), len(forbidden) - 1)
     is_new: Mask = (candidates != inputs) & (forbidden[places] != keys) & (drawn != candidates[:, None]).all(axis=1)
+    if is_too_close is not None:
+        is_new[is_new] = ~is_too_close(inputs[is_new], candidates[is_new])
     return is_new
 
 

@@ -15,19 +15,35 @@ import yaml
 from datasets import Dataset, DatasetDict
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dino_st.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT
+from dino_st.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
+from dino_st.contrastive_options import TripletOptions
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.files import make_directory, replacing, write_text
 from dino_st.markdown import facts_table
 from dino_st.preparation_options import PreparationOptions
+from dino_st.rejected_pairs import write_rejected
 
 RECORD = "preparation.json"
 """The file that makes a directory one of ours: options, counts and provenance."""
 
+REJECTED = "rejected.jsonl"
+"""The file of the rows that were dropped, written if `prepare_pairs` was told to keep them."""
+
 _FORMAT = "dino-st prepared pairs, version 1"
 _CARD = "README.md"
+_ABOUT_PAIRS = (
+    "The second text of a pair was written by a language model from an instruction that stands for the label (DINO, "
+    "[arXiv 2104.07540](https://arxiv.org/abs/2104.07540)). No label comes from a person, and the labels are noisy. "
+    "Made with dino-st."
+)
+_ABOUT_TRIPLETS = (
+    "A positive means the same as its anchor and a negative does not, as far as the language model that wrote them "
+    "followed its instructions (SynCSE, [arXiv 2305.15077](https://arxiv.org/abs/2305.15077), or DINO, [arXiv "
+    "2104.07540](https://arxiv.org/abs/2104.07540)). No label comes from a person, and the triplets are noisy. Made "
+    "with dino-st."
+)
 _FILES = {"train": Path("data", "train.parquet"), "validation": Path("data", "validation.parquet")}
-_COLUMNS = (list(PAIR_COLUMNS), [SENTENCE1, SENTENCE2, LABEL], [TEXT, LABEL])
+_COLUMNS = (list(PAIR_COLUMNS), [SENTENCE1, SENTENCE2, LABEL], [TEXT, LABEL], list(TRIPLET_COLUMNS))
 
 
 class PreparedSplits(DatasetDict):  # type: ignore[misc]
@@ -37,6 +53,7 @@ class PreparedSplits(DatasetDict):  # type: ignore[misc]
         counts: Rows kept and dropped by every step, in the order of the steps.
         options: What they were prepared with.
         provenance: Where the raw pairs came from, if known: generator model, task, seed.
+        rejected: The rows that were dropped, with `reason` and `value`, if `prepare_pairs` was told to keep them.
     """
 
     def __init__(
@@ -44,14 +61,16 @@ class PreparedSplits(DatasetDict):  # type: ignore[misc]
         splits: Mapping[str, Dataset],
         *,
         counts: Mapping[str, int],
-        options: PreparationOptions,
+        options: PreparationOptions | TripletOptions,
         provenance: Mapping[str, Any] | None = None,
+        rejected: pa.Table | None = None,
     ) -> None:
         """Makes the splits; `prepare_pairs` and `load_prepared` are the ways to get one."""
         super().__init__(splits)
         self.counts = dict(counts)
         self.options = options
         self.provenance = dict(provenance or {})
+        self.rejected = rejected
 
 
 class _Record(BaseModel):
@@ -61,7 +80,7 @@ class _Record(BaseModel):
 
     format: str = _FORMAT
     complete: bool
-    options: PreparationOptions
+    options: PreparationOptions | TripletOptions
     counts: dict[str, int]
     provenance: dict[str, Any]
 
@@ -85,8 +104,8 @@ def save_prepared(
     """Writes splits to a directory that `datasets.load_dataset(path)` reads as `train` and `validation`.
 
     The directory holds `data/train.parquet`, `data/validation.parquet`, `preparation.json` (options, counts,
-    provenance) and the data set's card. Each file appears whole or not at all, the card last; a directory whose
-    writing was interrupted is recognised as such and may be written again.
+    provenance), the data set's card, and `rejected.jsonl` if dropped rows were kept. Each file appears whole or not at
+    all, the card last; a directory whose writing was interrupted is recognised as such and may be written again.
 
     Args:
         splits: What `prepare_pairs` returned.
@@ -109,7 +128,8 @@ def save_prepared(
     make_directory(directory / "data")
     write_text(directory / RECORD, record.model_dump_json())
     try:
-        for leftover in (directory / _CARD, *map(directory.joinpath, _FILES.values()), *directory.rglob(".*.tmp")):
+        files = [directory / _CARD, directory / REJECTED, *map(directory.joinpath, _FILES.values())]
+        for leftover in (*files, *directory.rglob(".*.tmp")):
             leftover.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
@@ -118,6 +138,8 @@ def save_prepared(
     for split, name in _FILES.items():
         with replacing(directory / name) as temporary:
             pq.write_table(splits[split].with_format("arrow")[:], temporary)
+    if splits.rejected is not None:
+        write_rejected(splits.rejected, directory / REJECTED)
     write_text(directory / RECORD, json.dumps(json.loads(final), ensure_ascii=False, indent=2) + "\n")
     write_text(directory / _CARD, card)
 
@@ -190,9 +212,11 @@ def _card(splits: PreparedSplits, provenance: Mapping[str, Any]) -> str:
     """The data set's card: a YAML header that lists the data files, and a description for people."""
     files = [{"split": split, "path": name.as_posix()} for split, name in _FILES.items()]
     columns = splits["train"].column_names
+    is_triplets = columns == list(TRIPLET_COLUMNS)
+    kind = "triplets" if is_triplets else "pairs"
     header = {
-        "pretty_name": "Pairs written by a language model (DINO)",
-        "task_categories": ["sentence-similarity" if SENTENCE1 in columns else "text-classification"],
+        "pretty_name": f"{kind.capitalize()} written by a language model",
+        "task_categories": ["text-classification" if TEXT in columns else "sentence-similarity"],
         "tags": ["dino-st", "synthetic"],
         "configs": [{"config_name": "default", "data_files": files}],
     }
@@ -203,11 +227,9 @@ def _card(splits: PreparedSplits, provenance: Mapping[str, Any]) -> str:
             yaml.safe_dump(header, sort_keys=False, allow_unicode=True).rstrip(),
             "---",
             "",
-            "# Pairs written by a language model",
+            f"# {kind.capitalize()} written by a language model",
             "",
-            "The second text of a pair was written by a language model from an instruction that stands for the label "
-            "(DINO, [arXiv 2104.07540](https://arxiv.org/abs/2104.07540)). No label comes from a person, and the "
-            "labels are noisy. Made with dino-st.",
+            _ABOUT_TRIPLETS if is_triplets else _ABOUT_PAIRS,
             "",
             "```python",
             "from datasets import load_dataset",
@@ -218,7 +240,7 @@ def _card(splits: PreparedSplits, provenance: Mapping[str, Any]) -> str:
             "",
             f"Columns: {', '.join(f'`{name}`' for name in columns)}.",
             "",
-            "## Where the pairs come from",
+            f"## Where the {kind} come from",
             "",
             facts_table("fact", provenance or {"provenance": "not recorded"}),
             "",

@@ -26,13 +26,17 @@ class Prompts:
     counters: tuple[str, ...]
 
 
-def build_prompts(spec: TaskSpec, label: str, x1: str | None, *, curly_quotes: bool = False) -> Prompts:
+def build_prompts(
+    spec: TaskSpec, label: str, x1: str | None, *, phrasing: int = 0, curly_quotes: bool = False
+) -> Prompts:
     """Fills x1 into the instruction of a label and of its counter-labels.
 
     Args:
         spec: The task specification.
         label: One of its labels.
         x1: The input sentence; None for a task whose instructions take none.
+        phrasing: Which of the instructions to take where a label has several; a counter-label that has fewer gives its
+            first.
         curly_quotes: Whether typographic marks, too, end a generated text (then none may stand in x1 either).
 
     Returns:
@@ -40,7 +44,7 @@ def build_prompts(spec: TaskSpec, label: str, x1: str | None, *, curly_quotes: b
     """
     filling = "" if x1 is None else quotable(x1, curly_quotes=curly_quotes)
     labels = (label, *spec.labels[label].counter_labels)
-    target, *counters = (spec.labels[name].instruction.replace(PLACEHOLDER, filling) for name in labels)
+    target, *counters = (spec.labels[name].phrasing(phrasing).replace(PLACEHOLDER, filling) for name in labels)
     return Prompts(target, tuple(counters))
 
 

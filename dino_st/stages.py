@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.errors import ConfigurationError, InputError, TrainingError
+from dino_st.columns import ANCHOR, LOG_PROBS
+from dino_st.errors import ConfigurationError, InputError
 from dino_st.inputs import read_sentences
 from dino_st.progress import logger
-from dino_st.store import MANIFEST, hash_file, read_manifest
+from dino_st.shards import read_shards
+from dino_st.store import MANIFEST, read_manifest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -130,9 +132,52 @@ def prepare_data(raw: Path, output: Path, options: Mapping[str, Any]) -> Prepare
 
     dataset, provenance, labels = _read_raw(raw)
     chosen = {"labels": labels, **options} if labels else dict(options)
+    if labels and LOG_PROBS in dataset.column_names and set(chosen["labels"]) == set(labels):
+        chosen["labels"] = labels  # the log-probabilities stand in the order of the task's labels
     splits = prepare_pairs(dataset, **chosen)
     save_prepared(splits, output, provenance=provenance)
     return splits
+
+
+def score_data(
+    raw: Path, model: str, output: Path, *, task: str | None = None, options: Mapping[str, Any] | None = None
+) -> dict[str, int]:
+    """Writes pairs once more, with their log-probabilities under every label; see `ScoringRun`.
+
+    Args:
+        raw: Directory of shards, or a JSONL file of pairs.
+        model: Directory or hub name of a causal language model.
+        output: Another directory.
+        task: The task whose instructions are asked about; None takes the one that the shards were written for, or
+            `sts-x2` for a file.
+        options: Batch size, device, dtype and prompt format, as in `GenerationOptions`.
+
+    Returns:
+        Counts of what happened.
+
+    Raises:
+        ConfigurationError: If the pairs do not fit the task.
+    """
+    from dino_st.backends.local import LocalWriter
+    from dino_st.generation_options import GenerationOptions
+    from dino_st.scoring_run import ScoringRun
+    from dino_st.task_spec import TaskSpec
+
+    chosen = GenerationOptions.create(**(options or {}))
+    read_manifest(output)  # an unusable directory is better known before the model is loaded
+    dataset, provenance, _ = _read_raw(raw)
+    spec = TaskSpec.load(task or provenance.get("task") or "sts-x2")
+    if not spec.needs_input:
+        raise ConfigurationError(f"task {spec.task_name!r} has no pairs; give the task they were written for: --task")
+    writer = LocalWriter(
+        model,
+        device=chosen.device,
+        dtype=chosen.dtype,
+        prompt_format=chosen.prompt_format,
+        trust_remote_code=chosen.trust_remote_code,
+    )
+    known = {"model": provenance["model"]} if "model" in provenance else {}
+    return ScoringRun(writer, spec, chosen, dataset, known).into(output, show_progress=True)
 
 
 def train_model(prepared: Path, encoder: str, output: Path, options: Mapping[str, Any]) -> str:
@@ -142,18 +187,11 @@ def train_model(prepared: Path, encoder: str, output: Path, options: Mapping[str
         A sentence about how it went.
     """
     from dino_st.training import train_encoder
-    from dino_st.training_run import read_record
+    from dino_st.training_run import training_summary
 
     train_encoder(prepared, encoder, output, resume=True, **options)
     _leave_process_group()
-    record = read_record(output)
-    if record is None or record.best is None:
-        raise TrainingError(f"{output}: training left no record of its scores; run it again")
-    start = "undefined" if record.start is None else f"{100 * record.start:.2f}"
-    return (
-        f"Spearman × 100 on the generated validation pairs: {start} untrained, {100 * record.best.spearman:.2f} at "
-        f"step {record.best.step} (kept), {record.seconds:.0f} s. The encoder is in {output}"
-    )
+    return training_summary(output, "the generated validation pairs")
 
 
 def evaluate_models(models: Sequence[str] | Mapping[str, str], work: Evaluation, output: Path | None) -> ScoreTable:
@@ -195,6 +233,17 @@ def select_tasks(work: Evaluation) -> Any:
     return mteb_tasks.select_tasks(names, sts_dir=work.sts_dir, pairs=list(work.pairs))
 
 
+def sts_dev_pairs(sts_dir: Path) -> dict[str, Dataset]:
+    """The development pairs of STSb and SICK, which people scored, to choose a checkpoint by.
+
+    Raises:
+        InputError: If a file is missing or malformed.
+    """
+    from mteb_tasks.dev_pairs import read_dev_pairs
+
+    return read_dev_pairs(sts_dir)
+
+
 def _leave_process_group() -> None:
     """Ends what `torchrun` began: torch's threads may abort a process that exits without it."""
     from torch import distributed
@@ -232,6 +281,9 @@ def _read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
     manifest = read_manifest(raw) or {}
     if not manifest["complete"]:
         logger.warning("%s is not complete; what is there is prepared (run `dino-st generate` again to go on)", raw)
+    dataset = read_shards(raw, manifest)
+    if ANCHOR in dataset.column_names:
+        raise InputError(f"{raw}: holds triplets, not pairs; prepare them with `dino-st prepare-triplets`")
     configuration = manifest["configuration"]
     spec = TaskSpec.load(configuration["task"])
     provenance = {
@@ -240,27 +292,7 @@ def _read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
         **configuration,
     }
     labels = [float(label) for label in spec.labels] if spec.has_scores else None
-    return _read_shards(raw, manifest), provenance, labels
-
-
-def _read_shards(raw: Path, manifest: Mapping[str, Any]) -> Dataset:
-    import pyarrow as pa
-    import pyarrow.parquet
-    from datasets import Dataset
-
-    files = [raw / shard["file"] for shard in manifest["shards"]]
-    for file, shard in zip(files, manifest["shards"], strict=True):
-        if not file.is_file() or hash_file(file) != shard["sha256"]:
-            raise InputError(
-                f"{file}: missing or changed since it was written; run `dino-st generate` again to mend it"
-            )
-    if not files:
-        raise InputError(f"{raw}: no wave of pairs was finished yet; run `dino-st generate` again")
-    try:
-        return Dataset(pa.concat_tables([pyarrow.parquet.read_table(file) for file in files]))
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{raw}: a shard cannot be read ({reason}); run `dino-st generate` again to mend it") from None
+    return dataset, provenance, labels
 
 
 def _examples(dataset: Dataset, seed: int) -> dict[str, list[list[str]]]:

@@ -109,10 +109,21 @@ class ShardStore:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """All rows written so far, in order."""
+        for number in range(self.waves):
+            yield from self.rows_of(number)
+
+    def rows_of(self, number: int) -> list[dict[str, Any]]:
+        """The rows of one finished wave, by its place among those of this directory."""
         import pyarrow.parquet
 
-        for shard in self._manifest["shards"]:
-            yield from pyarrow.parquet.read_table(self.directory / shard["file"]).to_pylist()
+        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(
+            self.directory / self._manifest["shards"][number]["file"]
+        ).to_pylist()
+        return rows
+
+    def counts_of(self, number: int) -> Counter[str]:
+        """The counts of one finished wave, by its place among those of this directory."""
+        return Counter(self._manifest["shards"][number]["counts"])
 
     def append(self, wave: Wave) -> None:
         """Writes a finished wave as the next shard.
@@ -120,6 +131,19 @@ class ShardStore:
         Raises:
             OutputError: If the disk is full or the directory is not writable any more.
         """
+        self._manifest["shards"].append(self._write(wave))
+        self._save()
+
+    def replace(self, wave: Wave) -> None:
+        """Writes a finished wave again, in which more was found. Killed in between, the wave counts as damaged.
+
+        Raises:
+            OutputError: If the disk is full or the directory is not writable any more.
+        """
+        self._manifest["shards"][wave.number] = self._write(wave)
+        self._save()
+
+    def _write(self, wave: Wave) -> dict[str, Any]:
         import pyarrow as pa
         import pyarrow.parquet
 
@@ -128,9 +152,7 @@ class ShardStore:
         with replacing(self.directory / name) as temporary:
             pyarrow.parquet.write_table(pa.Table.from_pylist(list(wave.rows), self._schema), temporary)
             digest = hash_file(temporary)
-        entry = {"file": name, "rows": len(wave.rows), "sha256": digest, "counts": dict(wave.counts)}
-        self._manifest["shards"].append(entry)
-        self._save()
+        return {"file": name, "rows": len(wave.rows), "sha256": digest, "counts": dict(wave.counts)}
 
     def finish(self, card: str) -> None:
         """Marks the run as complete and writes the dataset card."""

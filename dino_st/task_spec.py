@@ -29,30 +29,59 @@ class LabelSpec(BaseModel):
     """One label: the instruction to write for it, and the labels its text must not fit.
 
     Attributes:
-        instruction: The prompt up to and including the opening quotation mark of the text to write.
+        instruction: The prompt up to and including the opening quotation mark of the text to write; or several such
+            prompts, over which the draws are spread.
         counter_labels: Labels whose instructions act as counter-prompts in self-debiasing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    instruction: str
+    instruction: str | tuple[str, ...]
     counter_labels: tuple[str, ...] = ()
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """All phrasings of the instruction, at least one."""
+        return (self.instruction,) if isinstance(self.instruction, str) else self.instruction
+
+    def phrasing(self, number: int) -> str:
+        """The phrasing with a number, or the first where there are not so many."""
+        return self.instructions[number] if number < len(self.instructions) else self.instructions[0]
 
     @field_validator("counter_labels", mode="before")
     @classmethod
     def _label_names(cls, value: Any) -> Any:
         return tuple(_label_name(item) for item in value) if isinstance(value, list | tuple) else value
 
+    @field_validator("instruction", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """Says what is wrong once, instead of once for each of the two types."""
+        if isinstance(value, list | tuple) and all(isinstance(phrasing, str) for phrasing in value):
+            return tuple(value)
+        if not isinstance(value, str):
+            given = repr(value)[:40]
+            raise ValueError(f"Input should be a valid string, or a list of strings; given: {given}")  # noqa: TRY004
+        return value
+
     @field_validator("instruction")
     @classmethod
-    def _ends_in_a_quotation_mark(cls, value: str) -> str:
-        if not value.endswith('"'):
+    def _ends_in_a_quotation_mark(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        phrasings = (value,) if isinstance(value, str) else value
+        if not phrasings or len(set(phrasings)) < len(phrasings):
             raise ValueError(
-                'must end in an opening quotation mark ("), because the next mark that the model writes ends its text; '
-                f"given: …{value[-20:]!r}"
+                "holds no phrasing, or one of them twice; expected one instruction, or several different ones"
             )
-        if value.count(PLACEHOLDER) > 1:
-            raise ValueError(f"holds the placeholder {PLACEHOLDER} {value.count(PLACEHOLDER)} times; expected it once")
+        for phrasing in phrasings:
+            if not phrasing.endswith('"'):
+                raise ValueError(
+                    'must end in an opening quotation mark ("), because the next mark that the model writes ends its '
+                    f"text; given: …{phrasing[-20:]!r}"
+                )
+            if phrasing.count(PLACEHOLDER) > 1:
+                raise ValueError(
+                    f"holds the placeholder {PLACEHOLDER} {phrasing.count(PLACEHOLDER)} times; expected it once"
+                )
         return value
 
 
@@ -95,13 +124,14 @@ class TaskSpec(BaseModel):
     def _labels_fit_together(self) -> TaskSpec:
         if not self.labels:
             raise ValueError("labels: the set of labels is empty; at least one is needed")
-        with_input = [label for label, spec in self.labels.items() if PLACEHOLDER in spec.instruction]
-        if with_input:
+        with_input = [label for label, spec in self.labels.items() if all(map(_takes_input, spec.instructions))]
+        if any(_takes_input(phrasing) for spec in self.labels.values() for phrasing in spec.instructions):
             for label in self.labels:
                 if label not in with_input:
                     raise ValueError(
                         f"labels → {label!r} → instruction: the placeholder {PLACEHOLDER} is missing, while the "
-                        f"instruction of {with_input[0]!r} has it; either every instruction has it, or none"
+                        f"instruction of {next(iter(with_input), label)!r} has it; either every instruction has it, or "
+                        "none"
                     )
         for label, spec in self.labels.items():
             self._check_counter_labels(label, spec)
@@ -128,7 +158,12 @@ class TaskSpec(BaseModel):
     @property
     def needs_input(self) -> bool:
         """Whether the instructions take an x1, so that pairs come out; without one, single texts do."""
-        return any(PLACEHOLDER in spec.instruction for spec in self.labels.values())
+        return any(_takes_input(spec.instructions[0]) for spec in self.labels.values())
+
+    @property
+    def phrasings(self) -> int:
+        """Phrasings of the label that has most of them."""
+        return max(len(spec.instructions) for spec in self.labels.values())
 
     @property
     def has_scores(self) -> bool:
@@ -256,3 +291,7 @@ class _StrictLoader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         _no_duplicates([(str(key), None) for key in keys])
         return super().construct_mapping(node, deep=deep)
+
+
+def _takes_input(instruction: str) -> bool:
+    return PLACEHOLDER in instruction

@@ -17,21 +17,15 @@ from sentence_transformers import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from sentence_transformers.sentence_transformer import losses
-from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
-from dino_st.columns import SCORE, SENTENCE1, SENTENCE2
 from dino_st.errors import ConfigurationError
+from dino_st.objective import METRIC, Objective
 from dino_st.progress import progress
-from dino_st.training_options import LOSSES, PUBLISHED_LEARNING_RATE, TrainingOptions
+from dino_st.training_options import PUBLISHED_LEARNING_RATE, TrainingOptions
 
 logger = logging.getLogger(__name__)
-
-_EVALUATOR = "validation"
-METRIC = f"eval_{_EVALUATOR}_spearman_cosine"
-"""The trainer's name of the score by which the best checkpoint is chosen."""
 
 
 def training_arguments(options: TrainingOptions, checkpoints: Path) -> SentenceTransformerTrainingArguments:
@@ -86,8 +80,7 @@ def training_arguments(options: TrainingOptions, checkpoints: Path) -> SentenceT
 
 def make_trainer(
     model: SentenceTransformer,
-    splits: DatasetDict,
-    options: TrainingOptions,
+    objective: Objective,
     arguments: SentenceTransformerTrainingArguments,
     report: ReportProgress,
 ) -> SentenceTransformerTrainer:
@@ -95,9 +88,8 @@ def make_trainer(
 
     Args:
         model: The encoder to train.
-        splits: `train` and `validation` with the columns `sentence1`, `sentence2`, `score`, no others.
-        options: The recipe.
-        arguments: What `training_arguments` made of it.
+        objective: What to train on, and by what.
+        arguments: What `training_arguments` made of the recipe.
         report: Shows how far it is, instead of the bars and lines of the trainer.
 
     Returns:
@@ -105,24 +97,17 @@ def make_trainer(
     """
     card = model.model_card_data
     card.local_files_only, card.generate_widget_examples = True, False
-    card.train_datasets = [{"name": "pairs written by a language model"}]
-    validation = splits["validation"]
-    evaluator = EmbeddingSimilarityEvaluator(
-        sentences1=list(validation[SENTENCE1]),
-        sentences2=list(validation[SENTENCE2]),
-        scores=list(validation[SCORE]),
-        batch_size=options.batch_size,
-        main_similarity="cosine",
-        name=_EVALUATOR,
-        write_csv=False,
-    )
+    parts = len(objective.train) if isinstance(objective.train, DatasetDict) else 1
+    card.train_datasets = [{"name": objective.data_name}] * parts
     card.generate_widget_examples = False  # its progress bar would show where nothing was asked for
+    if objective.batch_sampler is not None:
+        arguments.batch_sampler = objective.batch_sampler
     trainer = SentenceTransformerTrainer(
         model=model,
         args=arguments,
-        train_dataset=splits["train"],
-        loss=getattr(losses, LOSSES[options.loss])(model),
-        evaluator=evaluator,
+        train_dataset=objective.train,
+        loss=objective.loss(model),
+        evaluator=objective.evaluator(),
         callbacks=[EvaluateAtEpochEnd(), report],
     )
     trainer.remove_callback(PrinterCallback)

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
-from dino_st.columns import PAIR_COLUMNS, SCORE
+from dino_st.columns import SCORE, TRIPLET_COLUMNS
 from dino_st.errors import DatasetError
 from dino_st.prepared_splits import PreparedSplits, load_prepared
 from dino_st.records import numeric_pairs
@@ -42,6 +42,10 @@ def training_splits(
         raise DatasetError(f"the training data is {given}; expected a DatasetDict with 'train' and 'validation'")
     splits = DatasetDict()
     for name in ("train", "validation"):
+        if set(TRIPLET_COLUMNS) <= set(getattr(source[name], "column_names", ())):
+            raise DatasetError(
+                f"the {name} split holds triplets; train on them with `dino-st train-contrastive` (train_contrastive)"
+            )
         table = numeric_pairs(source[name], name=f"the {name} split")
         splits[name] = Dataset(table, fingerprint=content_hash(table))
     rows = splits["train"].num_rows
@@ -68,17 +72,31 @@ def training_splits(
     return splits, provenance
 
 
-def content_hash(table: pa.Table) -> str:
-    """Hashes the pairs of a split.
+def data_facts(splits: Mapping[str, Dataset], kind: str) -> dict[str, int | str]:
+    """What a training record says of its data.
 
     Args:
-        table: The columns `sentence1`, `sentence2` and `score`.
+        splits: Splits by name.
+        kind: What their rows are, such as `pairs`.
+
+    Returns:
+        Rows of each split, and a hash of all of them.
+    """
+    rows: dict[str, int | str] = {f"{name} {kind}": split.num_rows for name, split in splits.items()}
+    return rows | {f"{name} sha256": content_hash(split.data) for name, split in splits.items()}
+
+
+def content_hash(table: pa.Table) -> str:
+    """Hashes the rows of a split.
+
+    Args:
+        table: Columns of text and numbers, such as `sentence1`, `sentence2` and `score`.
 
     Returns:
         Sixteen hexadecimal digits of a SHA-256 of all values, however the table is cut into chunks.
     """
     digest = hashlib.sha256()
     for batch in table.to_batches():
-        for row in zip(*(batch.column(name).to_pylist() for name in PAIR_COLUMNS), strict=True):
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             digest.update(json.dumps(row).encode())
     return digest.hexdigest()[:16]

@@ -52,6 +52,9 @@ class TrainingOptions(FrozenOptions):
         Field(description="arithmetic of the forward pass; auto is bfloat16 where a GPU has it, else float32"),
     ] = "auto"
     device: Annotated[str, Field(description="auto, cpu, cuda or mps")] = "auto"
+    balanced_batches: Annotated[
+        bool, Field(description="spread the scores evenly over the batches, each pair still once an epoch")
+    ] = False
     keep_checkpoints: Annotated[bool, Field(description="leave the trainer's checkpoints in the output")] = False
 
     @field_validator("loss")

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dino_st.errors import OutputError
+from dino_st.contrastive_options import ContrastiveOptions
+from dino_st.errors import OutputError, TrainingError
 from dino_st.files import make_directory, write_text
 from dino_st.training_options import TrainingOptions
 
@@ -60,7 +61,7 @@ class TrainingRecord(BaseModel):
 
     format: str = _FORMAT
     status: Literal["running", "complete"] = "running"
-    options: TrainingOptions
+    options: TrainingOptions | ContrastiveOptions
     encoder: str
     encoder_revision: str | None
     data: dict[str, int | str]
@@ -108,6 +109,29 @@ def read_record(directory: Path) -> TrainingRecord | None:
     return record
 
 
+def training_summary(directory: Path, validation: str) -> str:
+    """A sentence about how a finished training went.
+
+    Args:
+        directory: The output directory of a run.
+        validation: What the checkpoint was chosen by, in words.
+
+    Returns:
+        The scores before and after, and the time.
+
+    Raises:
+        TrainingError: The directory has no record of a score.
+    """
+    record = read_record(directory)
+    if record is None or record.best is None:
+        raise TrainingError(f"{directory}: training left no record of its scores; run it again")
+    start = "undefined" if record.start is None else f"{100 * record.start:.2f}"
+    return (
+        f"Spearman × 100 on {validation}: {start} untrained, {100 * record.best.spearman:.2f} at "
+        f"step {record.best.step} (kept), {record.seconds:.0f} s. The encoder is in {directory}"
+    )
+
+
 def check_same_run(directory: Path, old: TrainingRecord, new: TrainingRecord) -> None:
     """Makes sure that a run may continue another one.
 
@@ -134,8 +158,9 @@ def check_same_run(directory: Path, old: TrainingRecord, new: TrainingRecord) ->
 def _comparable(old: TrainingRecord, new: TrainingRecord) -> dict[str, tuple[Any, Any]]:
     """What has to be equal, by name."""
     before, after = old.options.model_dump(), new.options.model_dump()
+    names = dict.fromkeys((*before, *after))
     pairs: dict[str, tuple[Any, Any]] = {
-        name: (before[name], after[name]) for name in before if name not in _FREE_OPTIONS
+        name: (before.get(name), after.get(name)) for name in names if name not in _FREE_OPTIONS
     }
     pairs |= {f"data {name}": (old.data.get(name), new.data.get(name)) for name in new.data}
     if old.encoder_revision or new.encoder_revision:

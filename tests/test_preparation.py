@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
+import math
 import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
+from typer.testing import CliRunner
 
+from dino_st.cli import app
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputError, OutputError
 from dino_st.pair_selection import draw_negatives, random_bits, rank_among_equals, validation_rows
 from dino_st.preparation import PreparationOptions, format_counts, load_prepared, prepare_pairs, save_prepared
+from dino_st.stages import prepare_data
+from dino_st.store import Wave, open_store
 from tests.training_fixtures import raw_pairs
 
 Row = tuple[str, str, float]
 PLAIN: dict[str, Any] = {"label_smoothing": 0, "random_negatives": 0, "max_per_input_and_label": 0}
+
+
+GOLDEN = {"train": "3f80c182f7e20af0", "validation": "204ba76bc58a014f"}
 
 
 def pairs(*rows: Row) -> Dataset:
@@ -374,3 +385,75 @@ def test_directories_that_are_missing_foreign_or_damaged_are_refused(tmp_path: P
     (tmp_path / "set" / "data" / "train.parquet").write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"train\.parquet: cannot be read"):
         load_prepared(tmp_path / "set")
+
+
+def scored_directory(path: Path, labels: Sequence[str] = ("1", "0.5", "0")) -> Path:
+    """Shards as the scorer writes them: each pair is likeliest under its own label, in the order of the task."""
+    task = {"task_name": "t", "labels": {label: {"instruction": f'{label} "<X1>" "'} for label in labels}}
+    rows = [
+        {
+            "sentence1": f"x{i}",
+            "sentence2": f"x{i} y{place}",
+            "score": float(label),
+            "log_probs": [-20.0 - 3 * (other != place) for other in range(len(labels))],
+        }
+        for i in range(40)
+        for place, label in enumerate(labels)
+    ]
+    schema = pa.Table.from_pylist(rows[:1]).schema
+    provenance = {"model": "none", "versions": {}}
+    with open_store(path, configuration={"task": task}, provenance=provenance, schema=schema) as store:
+        store.append(Wave(0, rows, {"rows": len(rows)}))
+        store.finish("# Card")
+    return path
+
+
+def test_the_columns_of_scored_shards_reach_the_preparation_in_the_order_of_the_task(tmp_path: Path) -> None:
+    raw = scored_directory(tmp_path / "raw")
+    options: dict[str, Any] = {"target": "posterior-mixed", "posterior_weight": 1, "posterior_temperature": 1}
+    for labels in ({}, {"labels": [0, 0.5, 1]}):  # a recipe may name the labels in another order
+        splits = prepare_data(raw, tmp_path / "set", {**options, **labels, "random_negatives": 0})
+        assert splits.provenance["label_posterior"]["agreement_with_labels"] == 1
+        # 3 nats: the own label has weight 1, the others e^-3 each; the expected scores of 1, 0.5 and 0 follow.
+        other = math.exp(-3) / (1 + 2 * math.exp(-3))
+        assert sorted(set(splits["train"]["score"])) == pytest.approx([1.5 * other, 0.5, 1 - 1.5 * other])
+
+
+def test_the_command_filters_and_explains(tmp_path: Path) -> None:
+    raw, output = scored_directory(tmp_path / "raw"), tmp_path / "set"
+    command = ["prepare", raw, "--output", output, "--explain", "--min-posterior", 0.5, "--near-copy-overlap", 0.5]
+    command += ["--near-copy-labels", 0, "--target", "posterior-resampled"]
+    result = CliRunner().invoke(app, [str(argument) for argument in command])
+    assert result.exit_code == 0, result.output
+    # "x3" and "x3 y0" share one of two words.
+    reasons = [json.loads(line)["reason"] for line in (output / "rejected.jsonl").read_text("utf-8").splitlines()]
+    assert Counter(reasons) == {"near_copy_overlap": 40}
+    options = load_prepared(output).options
+    assert isinstance(options, PreparationOptions)
+    assert (options.near_copy_labels, options.target) == ((0.0,), "posterior-resampled")
+    assert len(load_dataset(str(output), cache_dir=str(tmp_path / "cache"))["train"]) > 0
+
+
+def test_the_command_refuses_a_threshold_out_of_range_in_words(tmp_path: Path) -> None:
+    raw = scored_directory(tmp_path / "raw")
+    result = CliRunner().invoke(app, ["prepare", str(raw), "--output", str(tmp_path / "set"), "--min-posterior", "2"])
+    assert result.exit_code == 2
+    assert not (tmp_path / "set").exists()
+
+
+def test_data_of_older_versions_is_read_with_the_defaults_of_new_options(tmp_path: Path) -> None:
+    save_prepared(prepare_pairs(raw_pairs(10)), tmp_path / "set")
+    record = tmp_path / "set" / "preparation.json"
+    content = json.loads(record.read_text(encoding="utf-8"))
+    old = ("seed", "labels", "drop_identical", "label_smoothing", "random_negatives", "validation_share")
+    content["options"] = {name: content["options"][name] for name in old}
+    record.write_text(json.dumps(content), encoding="utf-8")
+    assert load_prepared(tmp_path / "set").options == PreparationOptions()
+
+
+def test_the_published_recipe_prepares_the_rows_that_it_always_did() -> None:
+    # Of 60 x1 by the version before there were filters; the order of the rows counts.
+    splits = prepare_pairs(raw_pairs(60))
+    lines = {name: "\n".join(map(json.dumps, split.to_list())).encode() for name, split in splits.items()}
+    found = {name: hashlib.sha256(text).hexdigest()[:16] for name, text in lines.items()}
+    assert found == GOLDEN

@@ -85,7 +85,10 @@ def test_json_and_yaml_files_load_alike(tmp_path: Path) -> None:
         (spec({"1": {"instruction": X1}, "0": {"instruction": X1, "counter_labels": ["1", "1"]}}), "stands twice"),
         (spec({}), "the set of labels is empty"),
         (spec({"1": {"instruction": X1}, "1.0": {"instruction": X1}}), "two labels stand for one score"),
-        (spec({"1": {"instruction": 3}}), "labels → '1' → instruction: Input should be a valid string; given: 3"),
+        (
+            spec({"1": {"instruction": 3}}),
+            "labels → '1' → instruction: Input should be a valid string, or a list of strings; given: 3",
+        ),
         ({"task_name": "a b", "labels": {"1": {"instruction": X1}}}, "task_name: may hold letters"),
     ],
 )

@@ -17,19 +17,38 @@ from dino_st.backends.loading import (
 )
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.sizing import automatic_rows
+from dino_st.decoding.shared_prompts import can_share
+from dino_st.decoding.sizing import automatic_rows, context_length
 from dino_st.errors import ConfigurationError
-from dino_st.prompting import PromptFormat, build_prompts, choose_format, encode_prompt
+from dino_st.prompting import PromptFormat, build_prompts, choose_format, encode_prompt, quotable
 from dino_st.task_spec import TaskSpec
 
 
 @dataclass(frozen=True)
 class Request:
-    """One text to write: for an x1 (None where the task takes none), a label, and a sample number."""
+    """One text to write: for an x1 (None where the task takes none), a label, a sample number, and a phrasing."""
 
     x1: str | None
     label: str
     sample: int
+    phrasing: int = 0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """How likely a given text is.
+
+    Attributes:
+        num_tokens: Tokens of the text with its closing mark.
+        log_probs: log p(text, closing mark | instruction) in nats for each label of the task; None where the prompts
+            are too long for the model.
+        plain_log_prob: log p(text) without instruction, after the token that begins a text; None where the tokenizer
+            has none.
+    """
+
+    num_tokens: int
+    log_probs: tuple[float, ...] | None
+    plain_log_prob: float | None
 
 
 class LocalWriter:
@@ -129,35 +148,82 @@ class LocalWriter:
         examples: list[str | None] = [*sample_of_inputs] or [None]
         lengths = sorted(len(self._encode(spec, label, x1, False)[0]) for x1 in examples)
         typical = lengths[int(0.95 * (len(lengths) - 1))]
-        return automatic_rows(self.model, prompt_tokens=typical, new_tokens=new_tokens)
+        shares = can_share(self.model, context_length(self.model, DecodingOptions().max_total_tokens))
+        return automatic_rows(self.model, prompt_tokens=typical, new_tokens=new_tokens, shares_prompts=shares)
 
     def engine(self, options: DecodingOptions, *, seed: int, rows: int) -> DecodingEngine:
         """An engine on this model; see `DecodingEngine`."""
         return DecodingEngine(self.model, self.tokenizer, options, seed=seed, rows=rows)
 
-    def write(self, spec: TaskSpec, requests: Sequence[Request], engine: DecodingEngine) -> list[Drawn]:
+    def write(
+        self, spec: TaskSpec, requests: Sequence[Request], engine: DecodingEngine, *, score_labels: bool = False
+    ) -> list[Drawn]:
         """Writes a text for every request.
 
         Args:
             spec: The task.
             requests: What to write; those of one x1 should follow one another.
             engine: From `engine`.
+            score_labels: Whether to say how likely each text is under the instruction of every label.
 
         Returns:
-            One outcome a request, in the same order.
+            One outcome a request, in the same order; `log_probs` in the order of the task's labels.
         """
-        prompts: dict[tuple[str | None, str], tuple[tuple[int, ...], ...]] = {}
+        prompts: dict[tuple[str | None, str, int], tuple[tuple[int, ...], ...]] = {}
+        curly_quotes = engine.options.curly_quotes
+
+        def encoded(x1: str | None, label: str, phrasing: int) -> tuple[tuple[int, ...], ...]:
+            place = (x1, label, phrasing)
+            if place not in prompts:
+                prompts[place] = self._encode(spec, label, x1, curly_quotes, phrasing)
+            return prompts[place]
+
         draws = []
         for request in requests:
-            place = (request.x1, request.label)
-            if place not in prompts:
-                prompts[place] = self._encode(spec, request.label, request.x1, engine.options.curly_quotes)
-            target, *counters = prompts[place]
-            draws.append(Draw(request.x1 or "", request.label, request.sample, target, tuple(counters)))
+            target, *counters = encoded(request.x1, request.label, request.phrasing)
+            labels = spec.labels if score_labels else ()
+            scored = tuple(encoded(request.x1, label, request.phrasing)[0] for label in labels)
+            draws.append(Draw(request.x1 or "", request.label, request.sample, target, tuple(counters), scored))
         return engine.decode(draws)
 
-    def _encode(self, spec: TaskSpec, label: str, x1: str | None, curly_quotes: bool) -> tuple[tuple[int, ...], ...]:
-        built = build_prompts(spec, label, self._defused(x1), curly_quotes=curly_quotes)
+    def score(self, spec: TaskSpec, pairs: Sequence[tuple[str, str, int]], engine: DecodingEngine) -> list[Scored]:
+        """Says how likely the second texts of pairs are under the instruction of every label, and without one.
+
+        The text is split into tokens anew, so the tokens may differ from those it was once written in.
+
+        Args:
+            spec: The task.
+            pairs: x1, x2 and the number of the phrasing; pairs of one x1 should follow one another.
+            engine: From `engine`.
+
+        Returns:
+            One outcome a pair, in the same order.
+        """
+        start = next((i for i in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id) if i is not None), None)
+        prompts, texts, fitting = [], [], []
+        results = [Scored(0, None, None) for _ in pairs]
+        for i, (x1, x2, phrasing) in enumerate(pairs):
+            text = quotable(self._defused(x2) or "", curly_quotes=engine.options.curly_quotes)
+            quoted, plain = (self._text_ids(piece) for piece in (f'{text}"', text))
+            labels = [self._encode(spec, label, x1, engine.options.curly_quotes, phrasing)[0] for label in spec.labels]
+            results[i] = Scored(len(quoted), None, None)
+            if max(map(len, labels)) + len(quoted) <= engine.longest_prompt + engine.options.max_new_tokens:
+                without = [] if start is None or not plain else [(start,)]
+                prompts.append((*labels, *without))
+                texts.append((*([quoted] * len(labels)), *([plain] * len(without))))
+                fitting.append(i)
+        for i, scores in zip(fitting, engine.score(prompts, texts), strict=True):
+            count = len(spec.labels)
+            results[i] = Scored(results[i].num_tokens, scores[:count], next(iter(scores[count:]), None))
+        return results
+
+    def _text_ids(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _encode(
+        self, spec: TaskSpec, label: str, x1: str | None, curly_quotes: bool, phrasing: int = 0
+    ) -> tuple[tuple[int, ...], ...]:
+        built = build_prompts(spec, label, self._defused(x1), phrasing=phrasing, curly_quotes=curly_quotes)
         return tuple(
             encode_prompt(text, self.tokenizer, self.prompt_format) for text in (built.target, *built.counters)
         )

@@ -2,66 +2,37 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from typing import Any
 
 import torch
 
 from dino_st.decoding.debiasing import self_debias
-from dino_st.decoding.kv_cache import CausalModel, PromptStates, StreamCache, float32_head
+from dino_st.decoding.draws import Draw, Drawn
+from dino_st.decoding.kv_cache import CausalModel, PromptStates, float32_head
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.sampling import draw_key, draw_tokens, top_k_top_p, uniforms
-from dino_st.decoding.shared_prompts import SharedCache
+from dino_st.decoding.scoring import score_texts
 from dino_st.decoding.sizing import context_length, is_out_of_memory, release_memory
 from dino_st.decoding.stopping import Ending, StopRule, end_of_text_ids
+from dino_st.decoding.stream_batch import StreamBatch
 from dino_st.errors import ConfigurationError, OutOfMemoryError
+
+__all__ = ["DecodingEngine", "Draw", "Drawn"]
 
 _COMPACT_BELOW = 0.8
 """Streams are compacted when no more than this share of them is still being written."""
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One requested text, named by (x1, label, sample).
+class _Try:
+    """One attempt at a draw: how it ended, its tokens, and their log-probabilities after each of the draw's prompts."""
 
-    Attributes:
-        x1: The input sentence, empty where the task takes none.
-        label: The label to write for.
-        sample: Number of the text among those for the same (x1, label).
-        target: Token ids of the target prompt.
-        counters: Token ids of each counter-prompt.
-    """
-
-    x1: str
-    label: str
-    sample: int
-    target: tuple[int, ...]
-    counters: tuple[tuple[int, ...], ...] = ()
-
-    @property
-    def streams(self) -> int:
-        """Rows of the batch that the draw takes."""
-        return 1 + len(self.counters)
-
-
-@dataclass
-class Drawn:
-    """What became of a draw.
-
-    Attributes:
-        text: The text without its closing mark; None if every try was rejected.
-        tries: Tries made.
-        tokens: Ids of the last try, closing mark included.
-        rejections: How often each reason made a try fail.
-    """
-
-    text: str | None = None
-    tries: int = 0
-    tokens: tuple[int, ...] = ()
-    rejections: Counter[str] = field(default_factory=Counter)
+    ending: Ending
+    tokens: tuple[int, ...]
+    log_probs: tuple[float, ...]
 
 
 class DecodingEngine:
@@ -114,11 +85,11 @@ class DecodingEngine:
             OutOfMemoryError: If a single draw does not fit into memory.
         """
         if self.options.decay_constant == 0:  # the counter-prompts have no say, so they are not read
-            draws = [Draw(d.x1, d.label, d.sample, d.target) for d in draws]
+            draws = [replace(draw, counters=()) for draw in draws]
         results = [Drawn() for _ in draws]
         fitting = []
         for i, draw in enumerate(draws):
-            if max(len(prompt) for prompt in (draw.target, *draw.counters)) > self.longest_prompt:
+            if max(len(prompt) for prompt in (*draw.prompts, *draw.scored)) > self.longest_prompt:
                 results[i].rejections["prompt too long"] += 1
             else:
                 fitting.append(i)
@@ -126,6 +97,57 @@ class DecodingEngine:
             for batch in self._batches(draws, fitting):
                 self._decode_or_split([draws[i] for i in batch], [results[i] for i in batch])
         return results
+
+    def score(
+        self, prompts: Sequence[tuple[tuple[int, ...], ...]], texts: Sequence[tuple[tuple[int, ...], ...]]
+    ) -> list[tuple[float, ...]]:
+        """Says how likely given texts are after given prompts.
+
+        Args:
+            prompts: The prompts of each item; items that share prompts should follow one another.
+            texts: The text after each of them, at least one token each.
+
+        Returns:
+            log p(text | prompt) in nats for every prompt of every item, with end-of-text impossible as in decoding.
+
+        Raises:
+            OutOfMemoryError: If a single item does not fit into memory.
+        """
+        most = max((len(item) for item in prompts), default=1)
+        size = max(1, self.rows // most)
+        scores: list[tuple[float, ...]] = []
+        with torch.inference_mode(), float32_head(self._model.model):
+            for start in range(0, len(prompts), size):
+                scores += self._score_or_split(prompts[start : start + size], texts[start : start + size])
+        return scores
+
+    def _score_or_split(
+        self, prompts: Sequence[tuple[tuple[int, ...], ...]], texts: Sequence[tuple[tuple[int, ...], ...]]
+    ) -> list[tuple[float, ...]]:
+        try:
+            distinct = list(dict.fromkeys(prompt for item in prompts for prompt in item))
+            index = {prompt: i for i, prompt in enumerate(distinct)}
+            states = self._model.read_prompts(distinct)
+            flat = [
+                (index[prompt], text)
+                for pair in zip(prompts, texts, strict=True)
+                for prompt, text in zip(*pair, strict=True)
+            ]
+            scores = iter(
+                score_texts(self._model, states, [i for i, _ in flat], [text for _, text in flat], self._unreachable)
+            )
+            return [tuple(islice(scores, len(item))) for item in prompts]
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(prompts) == 1:
+                raise OutOfMemoryError(
+                    f"scoring one text after {len(prompts[0])} prompts does not fit into memory; use a smaller model, "
+                    "a narrower --dtype or another --device"
+                ) from error
+        release_memory(self._model.device)
+        half = len(prompts) // 2
+        return self._score_or_split(prompts[:half], texts[:half]) + self._score_or_split(prompts[half:], texts[half:])
 
     def _batches(self, draws: Sequence[Draw], indices: Sequence[int]) -> Iterator[list[int]]:
         """Packs draws into batches, inputs of similar length together and those of one input side by side."""
@@ -168,28 +190,49 @@ class DecodingEngine:
         self._decode_or_split(draws[half:], results[half:])
 
     def _decode_batch(self, draws: Sequence[Draw], results: Sequence[Drawn]) -> None:
-        prompts = list(dict.fromkeys(prompt for draw in draws for prompt in (draw.target, *draw.counters)))
+        prompts = list(dict.fromkeys(prompt for draw in draws for prompt in (*draw.prompts, *draw.scored)))
         states = self._model.read_prompts(prompts)
         index = {prompt: i for i, prompt in enumerate(prompts)}
+        known: list[dict[tuple[int, ...], float]] = [{} for _ in draws]
         pending = sorted(range(len(draws)), key=lambda i: draws[i].streams)
         for attempt in range(self.options.max_tries):
-            endings = self._try_once([draws[i] for i in pending], attempt, states, index)
-            for i, (ending, tokens) in zip(pending, endings, strict=True):
-                results[i].text, results[i].tokens = ending.text, tokens
+            tries = self._try_once([draws[i] for i in pending], attempt, states, index)
+            for i, made in zip(pending, tries, strict=True):
+                results[i].text, results[i].tokens = made.ending.text, made.tokens
                 results[i].tries += 1
-                if ending.rejection:
-                    results[i].rejections[ending.rejection] += 1
+                known[i] = dict(zip(draws[i].prompts, made.log_probs, strict=bool(made.log_probs)))
+                if made.ending.rejection:
+                    results[i].rejections[made.ending.rejection] += 1
             pending = [i for i in pending if results[i].text is None]
             if not pending:
-                return
+                break
+        self._score(draws, results, known, states, index)
+
+    def _score(
+        self,
+        draws: Sequence[Draw],
+        results: Sequence[Drawn],
+        known: Sequence[dict[tuple[int, ...], float]],
+        states: PromptStates,
+        index: dict[tuple[int, ...], int],
+    ) -> None:
+        """Scores the texts after the prompts that they were not decoded with."""
+        written = [i for i, result in enumerate(results) if result.text is not None and draws[i].scored]
+        missing = [(i, prompt) for i in written for prompt in draws[i].scored if prompt not in known[i]]
+        texts = [results[i].tokens for i, _ in missing]
+        scores = score_texts(self._model, states, [index[prompt] for _, prompt in missing], texts, self._unreachable)
+        for (i, prompt), score in zip(missing, scores, strict=True):
+            known[i][prompt] = score
+        for i in written:
+            results[i].log_probs = tuple(known[i][prompt] for prompt in draws[i].scored)
 
     def _try_once(
         self, draws: Sequence[Draw], attempt: int, states: PromptStates, index: dict[tuple[int, ...], int]
-    ) -> list[tuple[Ending, tuple[int, ...]]]:
-        """Makes one try of several draws, sorted by their number of streams; returns endings and token ids."""
+    ) -> list[_Try]:
+        """Makes one try of several draws, sorted by their number of streams."""
         steps = self.options.max_new_tokens
         keys = [draw_key(self._seed, draw.x1, draw.label, draw.sample, attempt) for draw in draws]
-        batch = _Batch(draws, states, index, uniforms(keys, steps), steps)
+        batch = StreamBatch(draws, states, index, uniforms(keys, steps), steps)
         texts: list[list[int]] = [[] for _ in draws]
         endings: list[Ending | None] = [None] * len(draws)
         logits = states.logits.index_select(0, batch.prompt_of_row)
@@ -207,9 +250,13 @@ class DecodingEngine:
                 tokens = tokens[batch.compact(alive)]
             logits = self._model.read_tokens(tokens[batch.draw_of_row], batch.cache, step)
         unfinished = Ending(None, "no closing quote")
-        return [(ending or unfinished, tuple(text)) for ending, text in zip(endings, texts, strict=True)]
+        log_probs = batch.log_probs([len(text) for text in texts])
+        return [
+            _Try(ending or unfinished, tuple(text), scores)
+            for ending, text, scores in zip(endings, texts, log_probs, strict=True)
+        ]
 
-    def _next_tokens(self, logits: torch.Tensor, batch: _Batch, step: int) -> torch.Tensor:
+    def _next_tokens(self, logits: torch.Tensor, batch: StreamBatch, step: int) -> torch.Tensor:
         """Draws the next token of every draw from the debiased distribution; shape (draws,)."""
         logits.masked_fill_(self._unreachable, -torch.inf)
         uniform = batch.uniforms[:, step].to(logits.device)
@@ -225,49 +272,7 @@ class DecodingEngine:
             )
             kept, ids = top_k_top_p(debiased, top_k=options.top_k, top_p=options.top_p)
             tokens.append(draw_tokens(kept, ids, uniform[first : first + size]))
+            batch.record(row, step, probabilities, tokens[-1])
             row += rows.shape[0] * rows.shape[1]
             first += size
         return torch.cat(tokens)
-
-
-class _Batch:
-    """The streams being decoded: draws in the order of their stream count, each with its target stream first."""
-
-    def __init__(
-        self,
-        draws: Sequence[Draw],
-        states: PromptStates,
-        index: dict[tuple[int, ...], int],
-        numbers: torch.Tensor,
-        steps: int,
-    ) -> None:
-        device = states.lengths.device
-        self.draws = list(range(len(draws)))
-        self.uniforms = numbers
-        self._counters = [len(draw.counters) for draw in draws]
-        rows = [index[prompt] for draw in draws for prompt in (draw.target, *draw.counters)]
-        self.prompt_of_row = torch.tensor(rows, device=device)
-        self.cache: StreamCache | SharedCache = states.start_streams(self.prompt_of_row, steps - 1)
-        self._number_rows(device)
-
-    def _number_rows(self, device: torch.device) -> None:
-        self.groups = [(count, len(list(group))) for count, group in groupby(self._counters)]
-        sizes = torch.tensor([1 + count for count in self._counters], device=device)
-        self.draw_of_row = torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes)
-
-    def compact(self, places: Sequence[int]) -> torch.Tensor:
-        """Drops the streams of all draws but those at the given places.
-
-        Returns:
-            The places as a tensor, to select by.
-        """
-        device = self.draw_of_row.device
-        kept = torch.tensor(places, device=device)
-        wanted = torch.zeros(len(self.draws), dtype=torch.bool, device=device)
-        wanted[kept] = True
-        self.cache.keep(wanted[self.draw_of_row].nonzero().squeeze(1))
-        self.draws = [self.draws[place] for place in places]
-        self.uniforms = self.uniforms[kept.to(self.uniforms.device)]
-        self._counters = [self._counters[place] for place in places]
-        self._number_rows(device)
-        return kept

@@ -50,6 +50,10 @@ class PromptStates:
         """
         if self.shared:
             return SharedCache(list(zip(self.keys, self.values, strict=True)), prompt_of_row, self.lengths, steps)
+        return self.copy_for(prompt_of_row, steps)
+
+    def copy_for(self, prompt_of_row: torch.Tensor, steps: int) -> StreamCache:
+        """A copy of its prompt's states for every stream; arguments as for `start_streams`."""
         layers: list[StreamLayer] = [
             StreamLayer(k.index_select(0, prompt_of_row), v.index_select(0, prompt_of_row), steps)
             for k, v in zip(self.keys, self.values, strict=True)
@@ -113,9 +117,9 @@ class StreamCache(Cache):
         columns = torch.arange(width + steps, device=lengths.device)
         self._mask = (columns >= width - lengths.unsqueeze(1)).to(torch.int64)
 
-    def attention_mask(self) -> torch.Tensor | None:
-        """What the next token of each stream may attend to, shape (streams, positions); None where all of it."""
-        return None if self._even else self._mask[:, : self.get_seq_length() + 1]
+    def attention_mask(self, new_tokens: int = 1) -> torch.Tensor | None:
+        """What the next tokens of each stream may attend to, shape (streams, positions); None where all before."""
+        return None if self._even else self._mask[:, : self.get_seq_length() + new_tokens]
 
     def position_ids(self, step: int) -> torch.Tensor:
         """Position of the next token of each stream, shape (streams, 1)."""
@@ -177,7 +181,7 @@ class CausalModel:
         cache = DynamicCache()
         ids = torch.tensor(prompts, device=self.device)
         positions = torch.arange(ids.shape[1], device=self.device).unsqueeze(0).expand_as(ids)
-        return cache, self._forward(ids, cache, None, positions).clone()
+        return cache, self._forward(ids, cache, None, positions)[:, -1].clone()
 
     @torch.inference_mode()
     def read_tokens(self, tokens: torch.Tensor, cache: StreamCache | SharedCache, step: int) -> torch.Tensor:
@@ -194,16 +198,33 @@ class CausalModel:
         ids, positions = tokens.unsqueeze(1), cache.position_ids(step)
         if isinstance(cache, SharedCache):
             with shared_attention(self.model, cache):
-                return self._forward(ids, cache, None, positions)
-        return self._forward(ids, cache, cache.attention_mask(), positions)
+                return self._forward(ids, cache, None, positions)[:, -1]
+        return self._forward(ids, cache, cache.attention_mask(), positions)[:, -1]
+
+    @torch.inference_mode()
+    def read_texts(self, ids: torch.Tensor, states: PromptStates, prompt_of_row: torch.Tensor) -> torch.Tensor:
+        """Reads whole texts behind their prompts.
+
+        Args:
+            ids: Tokens, shape (texts, length); shorter texts are padded at their end.
+            states: The prompts' states; left as they are.
+            prompt_of_row: Index of each text's prompt, shape (texts,).
+
+        Returns:
+            What the model predicts after each token, shape (texts, length, vocabulary), float32 or wider.
+        """
+        length = ids.shape[1]
+        cache = states.copy_for(prompt_of_row, length)
+        positions = cache.position_ids(0) + torch.arange(length, device=self.device)
+        return self._forward(ids, cache, cache.attention_mask(length), positions, keep=length)
 
     def _forward(
-        self, ids: torch.Tensor, cache: Cache, mask: torch.Tensor | None, positions: torch.Tensor
+        self, ids: torch.Tensor, cache: Cache, mask: torch.Tensor | None, positions: torch.Tensor, *, keep: int = 1
     ) -> torch.Tensor:
-        options: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
+        options: dict[str, Any] = {"position_ids": positions, "logits_to_keep": keep}
         options = {name: value for name, value in options.items() if name in self._parameters}
         output = self.model(input_ids=ids, past_key_values=cache, attention_mask=mask, use_cache=True, **options)
-        logits: torch.Tensor = output.logits[:, -1]
+        logits: torch.Tensor = output.logits[:, -keep:]
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 

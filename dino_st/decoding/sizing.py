@@ -22,16 +22,21 @@ _SMALLEST = 12
 """The streams of one x1 under the STS task with two samples a label."""
 
 
-def automatic_rows(model: Any, *, prompt_tokens: int, new_tokens: int) -> int:
+_STREAMS_OF_A_PROMPT = 2
+"""Streams that share a prompt at least, where any share one: the samples of one label, and its counter-streams."""
+
+
+def automatic_rows(model: Any, *, prompt_tokens: int, new_tokens: int, shares_prompts: bool = False) -> int:
     """Chooses how many streams to decode together from the memory that is free.
 
-    A stream holds its prompt's and its own keys and values (twice while the batch is being compacted) and a handful of
-    vectors as long as the vocabulary.
+    A stream holds its own keys and values and those of its prompt, or its part of those (twice while the batch is being
+    compacted), and a handful of vectors as long as the vocabulary.
 
     Args:
         model: A transformers causal model on its device.
         prompt_tokens: Length of the longer prompts, in tokens.
         new_tokens: Tokens that a text may take.
+        shares_prompts: Whether the streams of a prompt read its keys and values from one place.
 
     Returns:
         Streams, a power of two times twelve or the largest useful number.
@@ -41,7 +46,8 @@ def automatic_rows(model: Any, *, prompt_tokens: int, new_tokens: int) -> int:
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token_bytes = 2 * config.num_hidden_layers * heads * head_size * model.dtype.itemsize
     vocabulary_bytes = model.get_output_embeddings().weight.shape[0] * 4 * 8
-    stream_bytes = 2 * token_bytes * (prompt_tokens + new_tokens) + vocabulary_bytes
+    tokens = new_tokens + prompt_tokens / (_STREAMS_OF_A_PROMPT if shares_prompts else 1)
+    stream_bytes = 2 * token_bytes * tokens + vocabulary_bytes
     limit = _LARGEST.get(model.device.type, 512)
     if model.device.type == "cpu":
         limit = max(limit, min(_LARGEST_SMALL, int(_CPU_STEP / model.num_parameters())))

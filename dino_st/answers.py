@@ -1,0 +1,220 @@
+"""A file of judgements: one line each, on disk before the next question is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from dino_st.audit_table import SCALE
+from dino_st.columns import SENTENCE1, SENTENCE2
+from dino_st.errors import InputError, OutputError
+from dino_st.files import make_directory, write_text
+
+_FORMAT = "dino-st audit 1"
+_ANEW = "choose another --output, or remove the file to start over"
+
+
+@dataclass(frozen=True)
+class AuditPair:
+    """A pair to judge, and the score that it was assigned, which is not shown."""
+
+    sentence1: str
+    sentence2: str
+    generated: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A judgement of a pair; None where it was skipped."""
+
+    pair: AuditPair
+    judged: float | None
+
+
+class AnswerFile:
+    """The answers of one sample in its order; use `open_answers`."""
+
+    def __init__(self, stream: IO[bytes], path: Path, answers: Sequence[Answer], ends: Sequence[int]) -> None:
+        self._stream = stream
+        self._path = path
+        self._answers = list(answers)
+        self._ends = list(ends)
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """All answers so far."""
+        return tuple(self._answers)
+
+    def add(self, answer: Answer) -> None:
+        """Appends an answer and flushes it to disk.
+
+        Raises:
+            OutputError: The disk is full or the file not writable any more.
+        """
+        line = json.dumps(_as_row(answer), ensure_ascii=False) + "\n"
+        self._write(self._ends[-1], line.encode("utf-8", "surrogatepass"))
+        self._answers.append(answer)
+        self._ends.append(self._stream.tell())
+
+    def undo(self) -> bool:
+        """Takes the last answer back, on disk as well.
+
+        Returns:
+            Whether there was one.
+        """
+        if not self._answers:
+            return False
+        self._write(self._ends[-2], b"")
+        self._answers.pop()
+        self._ends.pop()
+        return True
+
+    def _write(self, place: int, content: bytes) -> None:
+        try:
+            self._stream.seek(place)
+            self._stream.truncate()
+            self._stream.write(content)
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            raise OutputError(
+                f"{self._path}: cannot be written ({error.strerror or error}); what was answered before is there. Make "
+                "room and run the same command to continue"
+            ) from error
+
+
+@contextmanager
+def open_answers(path: Path, sample: Sequence[AuditPair], identity: Mapping[str, Any]) -> Iterator[AnswerFile]:
+    """Opens the file of answers, new or to be continued, and keeps other processes out meanwhile.
+
+    Args:
+        path: The file; it and its directory are made if missing.
+        sample: The pairs in the order in which they are asked for.
+        identity: What makes the sample what it is; must be as it was for a file to be continued.
+
+    Yields:
+        The answers.
+
+    Raises:
+        InputError: The file is damaged.
+        OutputError: It belongs to another sample or is something else, is in use, or cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    make_directory(path.parent)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OutputError(f"{path}: another audit is writing there; end it first, or choose another --output") from None
+    try:
+        header = {"format": _FORMAT, **identity}
+        if not path.exists() or not path.stat().st_size:
+            write_text(path, json.dumps(header, ensure_ascii=False) + "\n")
+        try:
+            stream = path.open("r+b")
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror or error}); choose another --output"
+            ) from None
+        with stream:
+            found, answers, ends = _parse(path, stream.read())
+            _check_same(path, found, header)
+            for number, (answer, pair) in enumerate(zip(answers, sample, strict=False), start=2):
+                if answer.pair != pair:
+                    raise InputError(f"{path}, line {number}: answers another pair than was asked for; {_ANEW}")
+            if len(answers) > len(sample):
+                raise InputError(f"{path}: holds {len(answers)} answers for {len(sample)} pairs; {_ANEW}")
+            yield AnswerFile(stream, path, answers, ends)
+    finally:
+        lock.release()
+
+
+def read_answers(path: Path) -> tuple[dict[str, Any], list[Answer]]:
+    """Reads a file of answers.
+
+    Args:
+        path: The file.
+
+    Returns:
+        What the sample is (seed, pairs, …), and the answers.
+
+    Raises:
+        InputError: There is no such file, or it is damaged.
+        OutputError: It is something else.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); expected the answers of `dino-st audit`"
+        ) from None
+    header, answers, _ = _parse(path, content)
+    return header, answers
+
+
+def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], list[Answer], list[int]]:
+    """Header, answers, and where the header and each answer end; a last line without an end was cut off and is left."""
+    lines = content.split(b"\n")[:-1]
+    header = _object(lines[0]) if lines else None
+    if header is None or header.get("format") != _FORMAT:
+        raise OutputError(f"{path}: is no file of `dino-st audit`; choose another --output")
+    ends, answers = [len(lines[0]) + 1], []
+    for number, line in enumerate(lines[1:], start=2):
+        answer = _answer(_object(line))
+        if answer is None:
+            raise InputError(
+                f"{path}, line {number}: is no answer; expected sentence1, sentence2, generated, and judged as one of "
+                f"{', '.join(f'{score:g}' for score in SCALE)} or null; mend or remove the line"
+            )
+        answers.append(answer)
+        ends.append(ends[-1] + len(line) + 1)
+    return header, answers, ends
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _answer(row: Mapping[str, Any] | None) -> Answer | None:
+    """The answer that a line holds, if any."""
+    if row is None or not {SENTENCE1, SENTENCE2, "generated", "judged"} <= row.keys():
+        return None
+    first, second, generated, judged = row[SENTENCE1], row[SENTENCE2], row["generated"], row["judged"]
+    texts = isinstance(first, str) and isinstance(second, str)
+    numbers = isinstance(generated, int | float) and (judged is None or judged in tuple(SCALE))
+    if not texts or not numbers or isinstance(judged, bool):
+        return None
+    return Answer(AuditPair(first, second, float(generated)), None if judged is None else float(judged))
+
+
+def _as_row(answer: Answer) -> dict[str, Any]:
+    pair = answer.pair
+    return {
+        SENTENCE1: pair.sentence1,
+        SENTENCE2: pair.sentence2,
+        "generated": pair.generated,
+        "judged": answer.judged,
+    }
+
+
+def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    changes = [
+        f"{name}: was {old.get(name)!r}, now {new.get(name)!r}"
+        for name in dict.fromkeys((*old, *new))
+        if old.get(name) != new.get(name)
+    ]
+    if changes:
+        raise OutputError(
+            f"{path}: holds the answers to another sample ({'; '.join(changes)}). Repeat the command as it was to "
+            f"continue; {_ANEW}"
+        )

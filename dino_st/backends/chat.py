@@ -1,0 +1,117 @@
+"""What is asked of a model that answers prompts, and what it answers; whoever does it.
+
+Needs neither torch nor a client library, so that whatever works with replies can be imported and tested alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+USAGE_FIELDS = ("requests", "retries", "failures", "prompt_tokens", "completion_tokens")
+"""What every backend counts, in the order of summaries. `retries` are attempts beyond a request's first."""
+
+_OPENING = re.compile(r"""\s*(?:[^\W\d_]+(?:[ ]\d+)?\s*:\s*)?["“]""")
+_CLOSING = re.compile('["”]')
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One prompt to answer.
+
+    Attributes:
+        key: Names the request for good: the same key is the same request. It decides random numbers and is what
+            `ReplyJournal` finds a reply by.
+        prompt: The user's turn; for a model without a chat template, the text to continue.
+        system: A system turn; none if empty.
+        opening: What a local model's answer begins with; a server is not told.
+        max_new_tokens: Tokens that the answer may take.
+    """
+
+    key: str
+    prompt: str
+    system: str = ""
+    opening: str = '"'
+    max_new_tokens: int = 64
+
+
+@dataclass(frozen=True)
+class ChatReply:
+    """What became of a request.
+
+    Attributes:
+        key: Of the request.
+        text: The answer; None if the request finally failed.
+        failure: Why it failed, for people; None if it did not. Never holds a credential.
+        prompt_tokens: Tokens read, over all attempts that were answered.
+        completion_tokens: Tokens written, likewise.
+        attempts: Times the request was made.
+        finished: False if the answer was cut off at `max_new_tokens`.
+    """
+
+    key: str
+    text: str | None
+    failure: str | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    attempts: int = 1
+    finished: bool = True
+
+
+class ChatBackend(Protocol):
+    """Whoever answers requests: `openai_api.OpenAIChat` (a server) or `local_chat.LocalChat` (a model here)."""
+
+    name: str
+    """Of the model, for manifests."""
+
+    is_chat: bool
+    """False for a local model without a chat template: its prompts are raw text to continue."""
+
+    def configuration(self) -> dict[str, Any]:
+        """Everything that decides what is answered, for manifests; no credentials."""
+
+    def complete(
+        self, requests: Sequence[ChatRequest], on_reply: Callable[[ChatReply], None] | None = None
+    ) -> list[ChatReply]:
+        """Answers requests.
+
+        Args:
+            requests: What to ask.
+            on_reply: Called with each reply, failures included, as soon as it is final, in whatever order they come.
+
+        Returns:
+            One reply a request, in the order given.
+        """
+
+    @property
+    def usage(self) -> Counter[str]:
+        """The `USAGE_FIELDS` since the backend was made, and `cost` where prices are known."""
+
+
+def text_up_to_closing_mark(reply: str) -> str | None:
+    """The text of an answer to an instruction that ends in an opening quotation mark, as DINO's do.
+
+    An answer may go on behind the mark, or repeat it, with the last line's label before it or without.
+
+    Example:
+        >>> text_up_to_closing_mark('A man plays." It is similar.')
+        'A man plays.'
+        >>> text_up_to_closing_mark('Sentence 2: "A man plays."')
+        'A man plays.'
+
+    Args:
+        reply: A model's answer.
+
+    Returns:
+        The text; None if it has no closing mark, is empty, or holds a line break.
+    """
+    opening = _OPENING.match(reply)
+    start = opening.end() if opening else 0
+    closing = _CLOSING.search(reply, start)
+    if closing is None:
+        return None
+    text = reply[start : closing.start()].strip()
+    return None if not text or "\n" in text or "\r" in text else text

@@ -1,0 +1,254 @@
+"""Answers of a chat server that speaks OpenAI's protocol: vLLM, transformers serve, Ollama, hosted ones."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from dino_st.backends.chat import USAGE_FIELDS, ChatReply, ChatRequest
+from dino_st.backends.chat_answers import (
+    Answer,
+    AttemptError,
+    error_message,
+    is_retried,
+    pause_before,
+    read_answer,
+    retry_after_seconds,
+    shortened,
+)
+from dino_st.backends.request_run import Pace, RequestRun, run_to_end
+from dino_st.backends.server_options import KEY_VARIABLE, ServerAddress, ServerOptions, scrubbed
+from dino_st.errors import ConfigurationError, DinoError, MissingExtraError, ModelError
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
+
+_LARGEST_REPLY = 4 * 2**20
+_GIVE_UP_AFTER = 32
+"""Requests that may finally fail one after the other for the server's sake, before the run stops."""
+
+
+class OpenAIChat:
+    """A model behind a chat server; a `ChatBackend`.
+
+    The key is read from the environment for each call and kept nowhere. An attempt that may succeed later (a busy or
+    broken server, a lost connection, a reply that is late, cut short, empty or another model's) is repeated after a
+    pause; what finally fails is a reply with its reason. A server that will answer nothing (the key or the model is
+    unknown to it, or request after request fails for its sake) is an error instead; replies until then have been handed
+    to `on_reply`.
+
+    Attributes:
+        name: Name of the model.
+        is_chat: True.
+        options: How the server is asked.
+    """
+
+    is_chat = True
+
+    def __init__(self, model: str, *, base_url: str | None = None, **options: Any) -> None:
+        """Checks everything that can be checked without asking the server.
+
+        Args:
+            model: Name that the server knows the model by.
+            base_url: Such as `http://localhost:8000/v1`; by default `OPENAI_BASE_URL`, or else OpenAI's own.
+            **options: The fields of `ServerOptions`.
+
+        Raises:
+            ConfigurationError: If an option is out of range, the address is none, or the key is missing.
+            MissingExtraError: If the client is not installed.
+        """
+        if find_spec("openai") is None:
+            raise MissingExtraError('a chat server needs the openai client; run: pip install "dino-st[openai]"')
+        self.name = model
+        self.options = ServerOptions.create(**options)
+        self._address = ServerAddress.of(base_url)
+        self._host = self._address.host
+        self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
+        self._pace = Pace(self.options.requests_per_minute)
+        self._troubles = 0
+        self._address.key()
+
+    def configuration(self) -> dict[str, Any]:
+        """What decides the answers; see `ChatBackend`."""
+        decisive = self.options.model_dump(include={"temperature", "top_p", "seed"})
+        return {"backend": "openai", "model": self.name, "base_url": self._address.public, **decisive}
+
+    @property
+    def usage(self) -> Counter[str]:
+        """Counts since the backend was made; see `ChatBackend`."""
+        usage, options = Counter(self._usage), self.options
+        prices = options.price_per_million_prompt_tokens, options.price_per_million_completion_tokens
+        if prices != (None, None):
+            read, written = usage["prompt_tokens"] * (prices[0] or 0), usage["completion_tokens"] * (prices[1] or 0)
+            usage["cost"] = round((read + written) / 1e6, 6)  # type: ignore[assignment]  # typed for whole numbers
+        return usage
+
+    def complete(
+        self, requests: Sequence[ChatRequest], on_reply: Callable[[ChatReply], None] | None = None
+    ) -> list[ChatReply]:
+        """Answers requests, `concurrency` at a time; see `ChatBackend`.
+
+        Raises:
+            ConfigurationError: If the server does not accept the key.
+            ModelError: If the server does not know the model, or does not answer at all.
+        """
+        run = RequestRun(requests, on_reply)
+        run_to_end(self._answer_all(run))
+        if run.fatal is not None:
+            raise run.fatal
+        return [reply for reply in run.replies if reply is not None]
+
+    async def _answer_all(self, run: RequestRun) -> None:
+        """Runs the workers: no more tasks than requests in flight, however many requests there are."""
+        from openai import AsyncOpenAI
+
+        client = AsyncOpenAI(
+            api_key=self._address.key(), base_url=self._address.url, max_retries=0, timeout=self.options.timeout
+        )
+        places = iter(range(len(run.requests)))
+        try:
+            async with client, asyncio.TaskGroup() as workers:
+                for _ in range(min(self.options.concurrency, len(run.requests))):
+                    workers.create_task(self._work(client, places, run))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _work(self, client: AsyncOpenAI, places: Iterator[int], run: RequestRun) -> None:
+        for place in places:
+            reply = await self._answer(client, run.requests[place], run)
+            if reply is None:
+                return
+            self._count(reply)
+            run.replies[place] = reply
+            if run.on_reply is not None:
+                run.on_reply(reply)
+
+    async def _answer(self, client: AsyncOpenAI, request: ChatRequest, run: RequestRun) -> ChatReply | None:
+        """Asks until there is a reply; None if the run stops before."""
+        options, read, written, useless = self.options, 0, 0, 0
+        failed = AttemptError("not asked")
+        for attempt in range(1, options.max_retries + 2):
+            if attempt > 1:
+                await run.sleep(
+                    pause_before(
+                        attempt,
+                        backoff=options.backoff_seconds,
+                        longest=options.longest_wait_seconds,
+                        asked=failed.wait,
+                    )
+                )
+            await run.sleep(self._pace.seconds_to_slot())
+            if run.stopped.is_set():
+                return None
+            try:
+                answer = await self._ask(client, self._body(request, useless))
+            except AttemptError as error:
+                failed = error
+                useless += not error.server_trouble
+                read, written = read + error.answer.prompt_tokens, written + error.answer.completion_tokens
+                if not error.again:
+                    break
+            except DinoError as error:
+                run.stop(error)
+                return None
+            else:
+                self._troubles = 0
+                read, written = read + answer.prompt_tokens, written + answer.completion_tokens
+                text = scrubbed(answer.text, shortest=8)
+                return ChatReply(request.key, text, None, read, written, attempt, answer.finished)
+        self._troubles = self._troubles + 1 if failed.server_trouble else 0
+        if self._troubles >= max(_GIVE_UP_AFTER, options.concurrency):
+            run.stop(self._no_server(failed.reason))
+        return ChatReply(request.key, None, scrubbed(failed.reason), read, written, attempt)
+
+    async def _ask(self, client: AsyncOpenAI, body: dict[str, Any]) -> Answer:
+        """Makes one attempt.
+
+        Raises:
+            AttemptError: If it failed.
+            DinoError: If every other one will fail as well.
+        """
+        import openai
+
+        try:
+            async with asyncio.timeout(self.options.timeout):
+                received = await _post(client, body)
+        except openai.APIStatusError as error:
+            raise self._judged(error) from None
+        except (TimeoutError, openai.APITimeoutError):
+            reason = f"no complete reply within {self.options.timeout:g} s"
+            raise AttemptError(reason, server_trouble=True) from None
+        except Exception as error:
+            if not isinstance(error, openai.OpenAIError) and not _is_of_transport(error):
+                raise
+            cause = error.__cause__ or error
+            reason = f"no connection to {self._host}, or it broke ({shortened(str(cause)) or type(cause).__name__})"
+            raise AttemptError(reason, server_trouble=True) from None
+        return read_answer(received, self.name)
+
+    def _body(self, request: ChatRequest, useless: int) -> dict[str, Any]:
+        """What is sent; after so many useless answers, with another seed, since the same one would bring the same."""
+        turns = [{"role": "system", "content": request.system}] if request.system else []
+        options = self.options
+        # OpenAI's newer models refuse the older name; other servers may know that one alone.
+        limit = "max_completion_tokens" if "openai" in self._host else "max_tokens"
+        body: dict[str, Any] = {
+            "model": self.name,
+            "messages": [*turns, {"role": "user", "content": request.prompt}],
+            limit: request.max_new_tokens,
+            "temperature": options.temperature,
+            "top_p": options.top_p,
+        }
+        if options.seed is not None:
+            digest = hashlib.sha256(f"{options.seed}\0{request.key}\0{useless}".encode()).digest()
+            body["seed"] = int.from_bytes(digest[:4], "big") >> 1
+        return {name: value for name, value in body.items() if value is not None}
+
+    def _judged(self, error: APIStatusError) -> AttemptError | DinoError:
+        """What an error status means for the request, or for all of them."""
+        status, said = error.status_code, scrubbed(error_message(error.body))
+        if status in (401, 403):
+            return ConfigurationError(
+                f"{self._host} does not accept the key in {KEY_VARIABLE} ({status}: {said}); set it to a valid one"
+            )
+        if status == 404:
+            return ModelError(
+                f"{self._host} knows no model {self.name!r}, or the address is wrong (404: {said}); expected a name "
+                "that the server lists under /models, and a base URL such as http://localhost:8000/v1"
+            )
+        if status == 429 and error.code == "insufficient_quota":
+            return ModelError(f"the account at {self._host} has no credit left ({said}); add some and run again")
+        wait = retry_after_seconds(error.response.headers)
+        reason = f"status {status}: {said}"
+        return AttemptError(reason, again=is_retried(status), server_trouble=is_retried(status), wait=wait)
+
+    def _no_server(self, reason: str) -> ModelError:
+        return ModelError(
+            f"{self._troubles} requests in a row failed {self.options.max_retries + 1} times each, the last one with: "
+            f"{scrubbed(reason)}. Look whether {self._host} works, and run again"
+        )
+
+    def _count(self, reply: ChatReply) -> None:
+        counted = (1, reply.attempts - 1, int(reply.text is None), reply.prompt_tokens, reply.completion_tokens)
+        self._usage.update(dict(zip(USAGE_FIELDS, counted, strict=True)))
+
+
+async def _post(client: AsyncOpenAI, body: dict[str, Any]) -> bytes:
+    """Sends a request and reads the reply, up to a size that no honest one has."""
+    received = bytearray()
+    async with client.chat.completions.with_streaming_response.create(**body) as response:
+        async for chunk in response.iter_bytes():
+            received += chunk
+            if len(received) > _LARGEST_REPLY:
+                raise AttemptError(f"the reply does not end ({len(received)} bytes so far)", server_trouble=True)
+    return bytes(received)
+
+
+def _is_of_transport(error: Exception) -> bool:
+    """Whether an error comes from below the client, which lets some through while a reply is read."""
+    module = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or module in ("httpx", "httpx2", "httpcore", "httpcore2", "h11", "anyio")

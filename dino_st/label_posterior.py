@@ -1,0 +1,281 @@
+"""What a language model itself believes of a pair's label: Bayes over the likelihoods of x2 under every instruction.
+
+Instructions turn a language model into a classifier: the label whose instruction makes x2 likeliest is the likeliest
+label of (x1, x2). The likelihoods are those of the model without self-debiasing. NumPy alone; the fit uses SciPy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dino_st.errors import ConfigurationError, DatasetError
+
+Floats = npt.NDArray[np.float64]
+
+TEMPERATURES = (0.01, 1000.0)
+"""The range in which a temperature is fitted. At its upper end the log-probabilities say nothing about the labels."""
+
+_IMPOSSIBLE = math.log(1e-12)
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """A fitted temperature, and what it does to pairs that it was not fitted on.
+
+    Attributes:
+        value: The temperature.
+        cross_entropy_before: Mean of -log P(assigned label | x1, x2) in nats at temperature 1, on the held-out pairs.
+        cross_entropy_after: The same at the fitted temperature.
+        n_held_out: Number of held-out pairs.
+    """
+
+    value: float
+    cross_entropy_before: float
+    cross_entropy_after: float
+    n_held_out: int
+
+
+def label_posterior(
+    log_probs: npt.ArrayLike,
+    num_tokens: npt.ArrayLike | None = None,
+    *,
+    prior: Sequence[float] | npt.ArrayLike | None = None,
+    temperature: float = 1.0,
+    length_normalised: bool = False,
+) -> Floats:
+    """The probability of each label given the pair, P(y | x1, x2) ∝ P(y) · p(x2 | I_y(x1))^(1/T).
+
+    With `length_normalised` the exponent is 1/(T·n) for x2 of n tokens, so that long texts give no surer answers than
+    short ones. A pair that is impossible under every label with a prior above 0 (all -inf) says nothing about its
+    label and gets the prior.
+
+    Example:
+        >>> label_posterior([[-1.0, -1.0 - math.log(3)]]).round(2).tolist()
+        [[0.75, 0.25]]
+
+    Args:
+        log_probs: log p(x2 and closing mark | I_y(x1)) in nats, undebiased, shape `(pairs, labels)`; -inf is allowed.
+        num_tokens: Tokens of x2 with the closing mark, shape `(pairs,)`; needed for `length_normalised` only.
+        prior: P(y), shape `(labels,)`, not necessarily summing to 1; uniform if None.
+        temperature: T, above 0; larger is less sure.
+        length_normalised: Divide each log-probability by the number of tokens.
+
+    Returns:
+        Shape `(pairs, labels)`, rows summing to 1.
+
+    Raises:
+        DatasetError: A log-probability is NaN or +inf (the first such row is named), a shape does not fit, or a
+            number of tokens is below 1.
+        ConfigurationError: The temperature or the prior is out of range.
+    """
+    scaled, log_prior = _checked(log_probs, num_tokens, prior, length_normalised)
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ConfigurationError(f"temperature is {temperature}; expected a finite number above 0")
+    return np.exp(_log_posterior(scaled, log_prior, temperature))
+
+
+def fit_temperature(
+    log_probs: npt.ArrayLike,
+    num_tokens: npt.ArrayLike | None,
+    labels: npt.ArrayLike,
+    *,
+    prior: Sequence[float] | npt.ArrayLike | None = None,
+    length_normalised: bool = False,
+    held_out_share: float = 0.5,
+    seed: int = 0,
+) -> Temperature:
+    """Fits the temperature with which the posterior best predicts the labels that the pairs were written for.
+
+    The temperature minimises the cross-entropy on one part of the pairs, drawn at random; what it achieves is measured
+    on the held-out rest. The labels are the generator's own, so this is the self-consistency of the generator: it says
+    how well the posterior knows which instruction was used, and nothing about what the pair means to a person.
+
+    A pair whose assigned label has log-probability -inf costs -log(1e-12) at every temperature; a pair with -inf
+    throughout costs -log P(y) of the prior.
+
+    Args:
+        log_probs: As for `label_posterior`.
+        num_tokens: As for `label_posterior`.
+        labels: Position of the assigned label among the columns, shape `(pairs,)`.
+        prior: As for `label_posterior`.
+        length_normalised: As for `label_posterior`.
+        held_out_share: Share of the pairs that the temperature is measured on and not fitted to, between 0 and 1.
+        seed: Seed of the draw of the held-out pairs.
+
+    Returns:
+        The temperature, between 0.01 and 1000, and the cross-entropy before and after on the held-out pairs.
+
+    Raises:
+        DatasetError: As for `label_posterior`; or there are fewer than two pairs, or only one label is assigned in the
+            part to fit on, where the best temperature is no finite number.
+        ConfigurationError: The share or the prior is out of range.
+    """
+    from scipy.optimize import minimize_scalar
+
+    scaled, log_prior = _checked(log_probs, num_tokens, prior, length_normalised)
+    assigned = _checked_labels(labels, scaled.shape)
+    if not 0 < held_out_share < 1:
+        raise ConfigurationError(f"held_out_share is {held_out_share}; expected a number above 0 and below 1")
+    pairs = len(scaled)
+    if pairs < 2:
+        raise DatasetError(f"a temperature cannot be fitted on {pairs} pair(s); expected at least 2, or give one")
+    order = np.argsort(np.random.PCG64(np.random.SeedSequence(seed)).random_raw(pairs), kind="stable")
+    held_out, fitted = np.split(order, [min(max(round(pairs * held_out_share), 1), pairs - 1)])
+    if len(np.unique(assigned[fitted])) < 2:
+        raise DatasetError(
+            f"a temperature cannot be fitted: the {len(fitted):,} pairs to fit on all have one label; expected two "
+            "labels at least, or give a temperature"
+        )
+
+    def cross_entropy(part: npt.NDArray[np.int64], temperature: float) -> float:
+        chosen = _log_posterior(scaled[part], log_prior, temperature)[np.arange(len(part)), assigned[part]]
+        return float(-np.where(np.isneginf(chosen), _IMPOSSIBLE, chosen).mean())
+
+    best: Any = minimize_scalar(
+        lambda log_temperature: cross_entropy(fitted, math.exp(log_temperature)),
+        bounds=tuple(map(math.log, TEMPERATURES)),
+        method="bounded",
+        options={"xatol": 1e-6},
+    )
+    value = math.exp(float(best.x))
+    return Temperature(value, cross_entropy(held_out, 1.0), cross_entropy(held_out, value), len(held_out))
+
+
+def expected_score(posterior: npt.ArrayLike, label_values: Sequence[float]) -> Floats:
+    """The mean of the labels under the posterior, E[y | x1, x2] = Σ P(y | x1, x2) · y.
+
+    Example:
+        >>> expected_score([[0.5, 0.5, 0.0]], [0.0, 0.5, 1.0]).tolist()
+        [0.25]
+
+    Args:
+        posterior: Shape `(pairs, labels)`.
+        label_values: The labels as numbers, shape `(labels,)`.
+
+    Returns:
+        Shape `(pairs,)`.
+
+    Raises:
+        DatasetError: The shapes do not fit.
+    """
+    probabilities = np.asarray(posterior, np.float64)
+    if probabilities.ndim != 2 or probabilities.shape[1] != len(label_values):
+        raise DatasetError(f"the posterior has shape {probabilities.shape}; expected (pairs, {len(label_values)})")
+    return probabilities @ np.asarray(label_values, np.float64)
+
+
+def confusion(posterior: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
+    """The mean posterior of the pairs of each assigned label: what the model takes the pairs for that it wrote as y.
+
+    Example:
+        >>> confusion([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]], [0, 0, 1]).tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
+
+    Args:
+        posterior: Shape `(pairs, labels)`.
+        labels: Position of the assigned label, shape `(pairs,)`.
+
+    Returns:
+        Shape `(labels, labels)`, a row for each assigned label; NaN where no pair has it.
+
+    Raises:
+        DatasetError: The shapes do not fit.
+    """
+    probabilities = np.asarray(posterior, np.float64)
+    if probabilities.ndim != 2:
+        raise DatasetError(f"the posterior has shape {probabilities.shape}; expected (pairs, labels)")
+    assigned = _checked_labels(labels, probabilities.shape)
+    size = probabilities.shape[1]
+    sums = np.stack([np.bincount(assigned, column, minlength=size) for column in probabilities.T], axis=1)
+    counts = np.bincount(assigned, minlength=size)[:, None]
+    means: Floats = np.divide(sums, counts, out=np.full((size, size), np.nan), where=counts > 0)
+    return means
+
+
+def check_log_probs(values: Floats) -> None:
+    """Refuses log-probabilities that are NaN or +inf.
+
+    Args:
+        values: In nats, shape `(pairs, labels)`.
+
+    Raises:
+        DatasetError: There are such; the message names the first row.
+    """
+    wrong = np.flatnonzero((np.isnan(values) | np.isposinf(values)).any(axis=1))
+    if len(wrong):
+        row = values[wrong[0]].tolist()
+        raise DatasetError(
+            f"{len(wrong):,} of {len(values):,} pairs have a log-probability that is NaN or +inf, first in row "
+            f"{wrong[0]}: {row}; expected finite numbers or -inf. Score the pairs again with `dino-st score`"
+        )
+
+
+def check_num_tokens(tokens: npt.NDArray[Any]) -> None:
+    """Refuses numbers of tokens below 1.
+
+    Args:
+        tokens: Shape `(pairs,)`.
+
+    Raises:
+        DatasetError: There are such; the message names the first row.
+    """
+    short = np.flatnonzero(~(tokens >= 1))
+    if len(short):
+        raise DatasetError(
+            f"num_tokens is {tokens[short[0]]} in row {short[0]}; expected at least 1, since the closing mark counts"
+        )
+
+
+def _log_posterior(scaled: Floats, log_prior: Floats, temperature: float) -> Floats:
+    """The logarithm of P(y | x1, x2), shape `(pairs, labels)`."""
+    scores = scaled / temperature + log_prior
+    highest = scores.max(axis=1, keepdims=True)
+    silent = np.isneginf(highest[:, 0])
+    scores[silent], highest[silent] = log_prior, log_prior.max()
+    scores -= highest
+    normalised: Floats = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    return normalised
+
+
+def _checked(log_probs: Any, num_tokens: Any, prior: Any, length_normalised: bool) -> tuple[Floats, Floats]:
+    """The log-probabilities, divided by the length if asked for, and the logarithm of the prior."""
+    values = np.asarray(log_probs, np.float64)
+    if values.ndim != 2 or not values.shape[1]:
+        raise DatasetError(f"the log-probabilities have shape {values.shape}; expected (pairs, labels)")
+    check_log_probs(values)
+    if length_normalised:
+        if num_tokens is None:
+            raise DatasetError("length_normalised needs the number of tokens of each x2; none were given")
+        tokens = np.asarray(num_tokens)
+        if tokens.shape != (len(values),):
+            raise DatasetError(f"num_tokens has shape {tokens.shape}; expected ({len(values)},)")
+        check_num_tokens(tokens)
+        values = values / tokens[:, None]
+    weights = np.ones(values.shape[1]) if prior is None else np.asarray(prior, np.float64)
+    if (
+        weights.shape != (values.shape[1],)
+        or not np.isfinite(weights).all()
+        or (weights < 0).any()
+        or not weights.any()
+    ):
+        raise ConfigurationError(
+            f"the prior is {weights.tolist()}; expected {values.shape[1]} numbers of at least 0, one for each label, "
+            "not all 0"
+        )
+    with np.errstate(divide="ignore"):
+        return values, np.log(weights / weights.sum())
+
+
+def _checked_labels(labels: Any, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    assigned = np.asarray(labels)
+    if assigned.shape != shape[:1] or (len(assigned) and assigned.dtype.kind not in "iu"):
+        raise DatasetError(f"the labels have shape {assigned.shape}; expected {shape[0]} positions of labels")
+    if len(assigned) and not 0 <= assigned.min() <= assigned.max() < shape[1]:
+        raise DatasetError(f"a label is {assigned.min()} or {assigned.max()}; expected positions below {shape[1]}")
+    return assigned.astype(np.int64)

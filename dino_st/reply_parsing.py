@@ -1,0 +1,295 @@
+"""From what a chat model answers to the text that was asked for, or the reason why there is none. Pure functions.
+
+Models wrap a sentence into quotation marks, number it, announce it ("Sure, here is …:"), explain it, refuse, or repeat
+what they were given. Whatever can be told from the text with confidence is taken off; the rest has a reason.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal
+
+Reason = Literal[
+    "empty",
+    "cut off",
+    "refusal",
+    "several lines",
+    "echo",
+    "echo of the instruction",
+    "copy of an example",
+    "same as the positive",
+    "too few words",
+    "not in the list",
+]
+"""Why a reply, or a part of it, yields no text."""
+
+_LIKE_AN_INSTRUCTION = 5
+"""Fewest words that a reply has in a row with its instruction to be an echo of it."""
+
+_THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_UNFINISHED_THOUGHT = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
+_NUMBERED = re.compile(r"\s*(?:\(?\d{1,3}[.)](?=\s)|\(?[a-zA-Z]\)(?=\s)|\[\d{1,3}\]|[-*•–—‣·](?=\s))\s*")
+_MARKDOWN_PREFIX = re.compile(r"(?:#{1,6}|>)\s+")
+_MARKDOWN_PAIRS = (("**", "**"), ("__", "__"), ("`", "`"), ("*", "*"), ("_", "_"))
+_QUOTES = (('"', '"'), ("“", "”"), ("”", "”"), ("„", "“"), ("«", "»"), ("‘", "’"), ("'", "'"))
+_LABEL = re.compile(
+    r"""(?:\*\*|__)?(?:(?:the|a|an|your|my|new|second|possible|rewritten|revised|modified|generated|similar|related|hard)\s+)*
+    (?:paraphrases?|paraphrased|rewrit(?:e|ten|ing)|rewording|reworded|restatement|rephrased|positive|negative|
+    contradiction|output|answer|result|response|sentences?|version|text)
+    (?:\s+(?:sentences?|version|text))?(?:\s+\d{1,2})?(?:\*\*|__)?\s*:(?:\*\*|__)?\s*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_ABOUT_TEXTS = (
+    r"(?:paraphras|rewrit|rephras|reword|version|sentence|example|alternativ|answer|list\b|option|contradict)"
+)
+_ANNOUNCEMENT = re.compile(
+    rf"""(?:(?:(?:sure(?:\ thing)?|certainly|of\ course|absolutely|okay|ok|great|alright|gladly|no\ problem)[!.,]*\ *)?
+    (?:here(?:['’]s|\ is|\ are)|i['’]ve|i\ have|this\ is|one)\b[^:\n"“]{{0,80}}?{_ABOUT_TEXTS}[^:\n"“]{{0,60}}
+    |(?:sure(?:\ thing)?|certainly|of\ course|absolutely|okay|ok|here\ you\ (?:go|are))[!.,]?
+    |(?:the|a|your)\ (?:possible\ )?(?:paraphrased?|rewritten|rephrased|reworded|contradict\w+)\b
+     (?:\ (?:sentence|version))?(?:\ (?:of|for)\ [^:\n"“]{{0,60}}?)?(?:\ (?:is|would\ be|could\ be|might\ be))?)
+    :\s*""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_INTERJECTION = re.compile(r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok)\s*!\s*", re.IGNORECASE)
+_SMALL_TALK = re.compile(r"(?:sure(?: thing)?|certainly|of course|absolutely|okay|ok)[!.,]*", re.IGNORECASE)
+_AFTERWORD = re.compile(
+    r"""[(\[*_]*(?:note\b|explanation\b|let\ me\ know\b|i\ hope\ (?:this|that|these)\b|hope\ (?:this|that|these)\b
+    |feel\ free\b|please\ let\ me\b|(?:this|the\ (?:new|rewritten|above))\ (?:sentence|version|paraphrase|rewrite)\b
+    |would\ you\ like\b|is\ there\ anything\b)""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_WRAPPINGS = (_MARKDOWN_PREFIX, _NUMBERED, _INTERJECTION, _ANNOUNCEMENT, _LABEL)
+_APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
+_REFUSAL = re.compile(
+    r"""(?:(?:i['’]?m|i\ am)\ (?:very\ |so\ |really\ )?sorry[,.]?\ (?:but\ )?|sorry[,.]\ (?:but\ )?|unfortunately,?\ |
+        i\ apologi[sz]e[,.]?\ (?:but\ )?|apologies[,.]\ (?:but\ )?)?
+    (?:as\ an?\ (?:ai|(?:large\ )?language\ model|artificial\ intelligence|assistant)\b
+    |(?:i['’]?m|i\ am)\ (?:just\ |only\ )?an?\ (?:ai|(?:large\ )?language\ model)\b
+    |i\ (?:cannot|can['’]t|can\ not|will\ not|won['’]t|must\ decline|do\ not\ feel|don['’]t\ feel)
+      (?:\s*[.!…]*$|\ (?:help\b|assist|comply|paraphras|rephras|rewrit|reword|fulfil|comfortable|to\ \w+\ (?:this|that))
+      |\ (?:provid|generat|creat|writ|complet|do|answer|process|produc|continu|engag|discuss|respond)\w*\b
+       .{0,40}\b(?:this|that|such|your|sentences?|requests?|content|text|prompt|harmful|explicit)\b)
+    |(?:i['’]?m|i\ am)\ (?:unable|not\ able|not\ comfortable)\b
+    |(?:i['’]?m|i\ am)\ not\ (?:going\ to|allowed|permitted)\b
+    |(?:this|the|your)\ (?:request|content|prompt)\ (?:violates|goes\ against|is\ against|may\ violate)
+    |(?:please|could\ you(?:\ please)?|can\ you(?:\ please)?)\ (?:provide|give|share)\b.{0,40}\bsentence
+    |(?:you\ (?:have\ not|haven['’]t|did\ not|didn['’]t)\ (?:provide|give)))""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a reply came to: a text, or the reason why there is none."""
+
+    text: str | None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True)
+class ParsedList:
+    """The texts of a reply that was to be a list, in its order, and what was left out, by reason."""
+
+    texts: tuple[str, ...]
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def normal_form(text: str) -> str:
+    """A text as comparisons see it: compatibility forms, lower case, words and numbers alone, single spaces.
+
+    Example:
+        >>> normal_form(' “A man—plays” the FLUTE!')
+        'a man plays the flute'
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", folded))
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text reads as a model's refusal and not as a sentence."""
+    return _REFUSAL.match(text.lstrip(" \"'“‘*")) is not None
+
+
+def parse_reply(
+    reply: str,
+    source: str,
+    *,
+    instruction: str = "",
+    examples: Collection[str] = (),
+    labels: Collection[str] = (),
+    finished: bool = True,
+) -> Parsed:
+    r"""Takes the one text that was asked for out of a reply.
+
+    Example:
+        >>> parse_reply('Sure! Here is a paraphrase:\n1. "A flute is being played."', "A man plays a flute.").text
+        'A flute is being played.'
+        >>> parse_reply("A man plays a flute!", "A man plays a flute.").reason
+        'echo'
+
+    Args:
+        reply: What the model answered.
+        source: The sentence that it was given.
+        instruction: What it was told, without examples and sentence.
+        examples: Answers that were shown to it.
+        labels: What stands before sentences and answers in its prompt, such as `Given:`.
+        finished: False if the reply was cut off.
+
+    Returns:
+        The text on one line, or the reason why there is none.
+    """
+    lines = _lines_of(reply)
+    if lines is None or not finished:
+        return Parsed(None, "cut off")
+    given = normal_form(source)
+    texts = [text for line in lines if (text := _bare(line, source, labels))]
+    if len(texts) > 1:  # what was given is often repeated above the answer
+        texts = [text for text in texts if normal_form(text) != given] or texts[:1]
+    if not texts or not normal_form(texts[0]):
+        return Parsed(None, "empty")
+    if is_refusal(texts[0]) and not is_refusal(source):
+        return Parsed(None, "refusal")
+    if len(texts) > 1:
+        return Parsed(None, "several lines")
+    [text] = texts
+    words = normal_form(text)
+    if words == given:
+        return Parsed(None, "echo")
+    if _repeats(words, normal_form(instruction)):
+        return Parsed(None, "echo of the instruction")
+    if words in {normal_form(example) for example in examples}:
+        return Parsed(None, "copy of an example")
+    return Parsed(text)
+
+
+def parse_list(reply: str, *, instruction: str = "", finished: bool = True, min_words: int = 3) -> ParsedList:
+    r"""Takes the texts out of a reply that was to be a list of sentences, a line each.
+
+    Numbering, bullets, quotation marks, and what is said before and behind the list are taken off. A list in JSON is
+    read, too. The last entry of a reply that was cut off is left out.
+
+    Example:
+        >>> parse_list('Here are two sentences:\n1. "The bus was late."\n2. Rain fell all night.').texts
+        ('The bus was late.', 'Rain fell all night.')
+
+    Args:
+        reply: What the model answered.
+        instruction: What it was told.
+        finished: False if the reply was cut off.
+        min_words: Texts with fewer words are left out.
+
+    Returns:
+        Texts and counts.
+    """
+    left_out: Counter[str] = Counter()
+    lines = _json_list(reply) or _lines_of(reply)
+    if not lines:
+        return ParsedList((), Counter({"cut off" if lines is None else "empty": 1}))
+    if not finished:
+        lines = lines[:-1]
+        left_out["cut off"] += 1
+    numbered = [line for line in lines if _NUMBERED.match(line)]
+    if 2 * len(numbered) > len(lines):  # then what has no number is talk between the entries
+        left_out["not in the list"] += len(lines) - len(numbered)
+        lines = numbered
+    texts = []
+    for line in lines:
+        text = _bare(line)
+        words = normal_form(text)
+        reason: Reason | None = None
+        if not words:
+            reason = "empty"
+        elif is_refusal(text):
+            reason = "refusal"
+        elif len(words.split()) < min_words:
+            reason = "too few words"
+        elif _repeats(words, normal_form(instruction)):
+            reason = "echo of the instruction"
+        if reason is None:
+            texts.append(text)
+        else:
+            left_out[reason] += 1
+    return ParsedList(tuple(texts), +left_out)
+
+
+def _lines_of(reply: str) -> list[str] | None:
+    """The lines that may hold an answer; None if the reply never came to one."""
+    text = _THOUGHTS.sub("", reply)
+    unfinished = _UNFINISHED_THOUGHT.search(text)
+    if unfinished:
+        return None
+    _, _, answer = text.rpartition("</think>")
+    lines = [line.strip() for line in answer.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("```") and line not in ("---", "***", "___")]
+    while len(lines) > 1 and (lines[0].rstrip("*_").endswith(":") or _SMALL_TALK.fullmatch(lines[0])):
+        lines = lines[1:]
+    while len(lines) > 1 and _AFTERWORD.match(lines[-1]):
+        lines = lines[:-1]
+    return lines
+
+
+def _json_list(reply: str) -> list[str] | None:
+    start, end = reply.find("["), reply.rfind("]")
+    try:
+        content = json.loads(reply[start : end + 1]) if 0 <= start < end else None
+    except ValueError:
+        return None
+    is_list = isinstance(content, list) and content and all(isinstance(entry, str) for entry in content)
+    return [" ".join(entry.split()) for entry in content] if is_list and content else None
+
+
+def _bare(line: str, source: str = "", labels: Collection[str] = ()) -> str:
+    """A line without what models put around a text, until nothing more comes off; what the source has as well stays."""
+    own = [_label_pattern(label) for label in labels if label]
+    wrappings = [wrapping for wrapping in (*own, *_WRAPPINGS) if not wrapping.match(source)]
+    text = " ".join(line.split())
+    while True:
+        before = text
+        for wrapping in wrappings:
+            match = wrapping.match(text)
+            if match and match.end() < len(text):
+                text = text[match.end() :]
+        text = _unwrapped(_unwrapped(text.strip(), _MARKDOWN_PAIRS), _QUOTES)
+        text = _without_half_a_quotation(text)
+        if text == before:
+            return text
+
+
+def _label_pattern(label: str) -> re.Pattern[str]:
+    name, colon, _ = label.strip().partition(":")
+    return re.compile(rf"(?:\*\*|__)?{re.escape(name)}(?:\*\*|__)?{colon}(?:\*\*|__)?\s*", re.IGNORECASE)
+
+
+def _unwrapped(text: str, pairs: Collection[tuple[str, str]]) -> str:
+    """Takes off marks that enclose a whole text, and not its first and its last words apart."""
+    for opening, closing in pairs:
+        inner = text[len(opening) : -len(closing)]
+        if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
+            marks = _APOSTROPHE.sub("", inner)
+            if opening not in marks and closing not in marks:
+                return inner.strip()
+    return text
+
+
+def _without_half_a_quotation(text: str) -> str:
+    """Takes off an opening mark that is never closed, or a closing one that was never opened."""
+    if sum(text.count(mark) for mark in '"“”') == 1:
+        if text[0] in '"“':
+            return text[1:].strip()
+        if text[-1] in '"”':
+            return text[:-1].strip()
+    return text
+
+
+def _repeats(words: str, instruction: str) -> bool:
+    """Whether words, in their normal form, are a piece of an instruction, or begin as it does."""
+    start = " ".join(instruction.split()[:_LIKE_AN_INSTRUCTION])
+    if len(words.split()) < _LIKE_AN_INSTRUCTION or not start:
+        return False
+    return f" {words} " in f" {instruction} " or f"{words} ".startswith(f"{start} ")

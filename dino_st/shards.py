@@ -1,0 +1,45 @@
+"""The rows of a directory of shards, checked against its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dino_st.errors import InputError
+from dino_st.store import hash_file
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def read_shards(raw: Path, manifest: Mapping[str, Any]) -> Dataset:
+    """Reads all shards.
+
+    Args:
+        raw: The directory.
+        manifest: Its manifest, from `read_manifest`.
+
+    Returns:
+        The rows, in order.
+
+    Raises:
+        InputError: A shard is missing, changed or unreadable, or there is none yet.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet
+    from datasets import Dataset
+
+    files = [raw / shard["file"] for shard in manifest["shards"]]
+    for file, shard in zip(files, manifest["shards"], strict=True):
+        if not file.is_file() or hash_file(file) != shard["sha256"]:
+            raise InputError(
+                f"{file}: missing or changed since it was written; run `dino-st generate` again to mend it"
+            )
+    if not files:
+        raise InputError(f"{raw}: no wave of pairs was finished yet; run `dino-st generate` again")
+    try:
+        return Dataset(pa.concat_tables([pyarrow.parquet.read_table(file) for file in files]))
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{raw}: a shard cannot be read ({reason}); run `dino-st generate` again to mend it") from None
