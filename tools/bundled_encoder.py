@@ -29,7 +29,7 @@ from tools.bundled_lm.documents import prepare
 VOCABULARY = 16000
 COMPANY, OWN = 256, 256
 """Dimensions of the two halves."""
-LEARNING_RATE = 2e-3
+LEARNING_RATE = 5e-4
 SCALE = 0.05
 """Root mean square of a weight, which the learning rate is relative to."""
 

@@ -41,12 +41,12 @@ class News:
         return self._tell(first, values), self._tell(second, values)
 
     def similar(self, rng: random.Random) -> tuple[str, str]:
-        """Two events of one kind, or one place and day with two kinds of event."""
+        """Two events of one kind that have three of their particulars in common."""
         event = rng.choice(self.events)
         values, others = self._values(rng), self._values(rng)
         kept = rng.sample(sorted(values), 3)
-        second = rng.choice(event if rng.random() < 0.7 else rng.choice(self.events))
-        return self._tell(rng.choice(event), values), self._tell(second, others | {name: values[name] for name in kept})
+        shared = {name: values[name] for name in kept}
+        return self._tell(rng.choice(event), values), self._tell(rng.choice(event), others | shared)
 
     def one(self, rng: random.Random) -> str:
         """One sentence."""

@@ -14,9 +14,13 @@ from tools.bundled_lm.sources import Corpora, words
 
 Pair = tuple[str, str]
 
-DOMAINS = {"caption": 0.34, "concepts": 0.08, "everyday": 0.22, "request": 0.06, "definition": 0.1, "example": 0.08}
-DOMAINS |= {"encyclopedia": 0.06, "restaurant": 0.01, "news": 0.06}
+DOMAINS = {"caption": 0.29, "concepts": 0.07, "everyday": 0.21, "request": 0.05, "definition": 0.09, "example": 0.08}
+DOMAINS |= {"encyclopedia": 0.11, "restaurant": 0.01, "news": 0.09}
 """How often each domain gives the first sentence."""
+RENAMED = 0.25
+"""Share of related pairs in which a word or number becomes a rare one in both sentences."""
+SHORTENED = 0.12
+"""Share of similar pairs whose second sentence also loses its last phrase."""
 NAMES = [
     "Anna",
     "John",
@@ -91,7 +95,7 @@ class Mixture:
 
 MIXTURES = {
     "wide": Mixture((2, 3, 3, 4, 5), 0.4, 0.12, 0.0, 0.15, 0.15, 0.2),
-    "close": Mixture((3, 4, 5, 5, 6), 0.25, 0.0, 0.8, 0.02, 0.03, 0.1),
+    "close": Mixture((3, 4, 5, 5, 6), 0.15, 0.0, 1.0, 0.02, 0.02, 0.05),
 }
 """Much variety to learn the language from, then pairs that show the labels plainly.
 
@@ -185,8 +189,9 @@ class PairMaker:
         first = self.sentence(rng, domain)
         edits = self._meaning_edits(domain)
         second = self._edited(first, edits, rng.choice(self.mixture.edits), rng)
-        if second is not None and words(second)[:1] == words(first)[:1] and rng.random() < self.mixture.opened:
-            second = self.rewriter.change_opening(second, rng) or second
+        opened = rng.random() < self.mixture.opened
+        if opened and words(second or first)[:1] == words(first)[:1]:
+            second = self.rewriter.change_opening(second or first, domain, rng) or second
         if second is None or not 0.3 <= jaccard(first, second) <= (0.86 if len(words(first)) > 4 else 0.95):
             return None
         return (first, second) if rng.random() < 0.6 else (second, first)
@@ -246,8 +251,8 @@ class PairMaker:
             return self._same_opening(domain, rng)
         first = self.sentence(rng, domain)
         changed = self.rewriter.pivot(first, rng)
-        if changed is not None and rng.random() < 0.3:
-            changed = self.rewriter.drop_tail(changed, rng) or changed
+        if changed is None or rng.random() < SHORTENED:
+            changed = self.rewriter.drop_tail(changed or first, rng) or changed
         if changed is None or not 0.2 <= self.weighted_overlap(first, changed) <= 0.8:
             return None
         return first, changed
@@ -299,6 +304,6 @@ class PairMaker:
                 pair = None
                 while pair is None or pair[0] == pair[1]:
                     pair = make(rng)
-                if label != "0" and rng.random() < 0.2:
+                if label != "0" and rng.random() < RENAMED:
                     pair = self.rewriter.rename(pair, rng)
                 yield label, self.styled(pair, rng)

@@ -96,7 +96,22 @@ PHRASES = (
     ("one of the", "one of"),
     ("some", "a few", "several"),
 )
+FRAMES = {
+    "caption": ("In this picture, ", "Here, ", "We can see ", "You can see ", "In the image, "),
+    "concepts": ("Here, ", "In the scene, ", "We see how ", "It is a scene where "),
+    "request": ("please, ", "hey, ", "hello, ", "so, ", "now, ", "okay, "),
+    "definition": ("That is, ", "Namely, ", "In other words, ", "It means ", "That means "),
+    "everyday": ("In fact, ", "Indeed, ", "Actually, ", "So, ", "Well, ", "You know, ", "The fact is that "),
+    "example": ("In fact, ", "Indeed, ", "It is true that ", "As it happens, "),
+    "encyclopedia": ("In fact, ", "It is known that ", "It is said that ", "According to reports, ", "Reports say "),
+    "restaurant": ("In fact, ", "We hear that ", "It is said that "),
+}
+"""Openings that say who speaks or points and change nothing of what is said, by domain."""
+_DECLARING = ("that ", "how ", "where ", "say ")
 FILLERS = ("very", "really", "just", "currently", "actually", "quite", "simply", "also", "still", "already")
+FREQUENT_FIRST = 200
+"""A first word that the corpora have less often, and that has no near terms, may be a name and keeps its capital."""
+PIVOT_LAST = 0.6
 TARGETS_ONLY = frozenset(
     [
         "and",
@@ -342,8 +357,8 @@ class Rewriter:
             return None
         return _cased_like(sentence, shorter)
 
-    def change_opening(self, sentence: str, rng: random.Random) -> str | None:
-        """The first word changes: another article or none, "there is ...", or the last phrase in front."""
+    def change_opening(self, sentence: str, domain: str, rng: random.Random) -> str | None:
+        """The first word changes: another article or none, "there is ...", the last phrase in front, or a frame."""
         match = re.match(r"(?:a|an|the) (?=\w)", sentence, re.I)
         rest = sentence[match.end() :] if match else ""
         options = [self.voice(sentence, rng), self.tail_first(sentence, rng)]
@@ -352,26 +367,50 @@ class Rewriter:
             plural = rest.split()[0].rstrip(",.").endswith("s")
             options += [rest, "one " + rest if article != "the" else None]
             options += ["the " + rest] * 2 if article != "the" else [] if plural else ["this " + rest]
+        options.append(self.frame(sentence, domain, rng))
         changed = [text for text in options if text is not None and words(text)[:1] != words(sentence)[:1]]
         return _cased_like(sentence, rng.choice(changed)) if changed else None
 
+    def frame(self, sentence: str, domain: str, rng: random.Random) -> str | None:
+        """One of :data:`FRAMES` in front; ``None`` where it would not read: a clause does not take in a question."""
+        opening = rng.choice(FRAMES[domain])
+        if opening.endswith(_DECLARING) and (sentence.endswith("?") or "," in sentence):
+            return None
+        kept = (
+            sentence.split(" ", 1)[0].lower() not in self.lexicon.near
+            and self.lexicon.counts[sentence.split(" ", 1)[0].lower()] < FREQUENT_FIRST
+        )
+        return _cased_like(sentence, opening + (sentence if kept else _lowered(sentence)))
+
     def pivot(self, sentence: str, rng: random.Random) -> str | None:
-        """One or two words of content in the later part of the sentence for near terms; the beginning stays."""
+        """One word of content, mostly the last, for a near term, or a number for another; all else stays as it is.
+
+        Now and then a second word follows. What stays is copied faithfully: a token that "mean the same thing" makes
+        likelier would be taken away from this label by self-debiasing.
+        """
         parts = re.split(r"(\W+)", sentence)
-        known = [
-            i for i, p in enumerate(parts) if p.lower() in self.lexicon.near and self.lexicon.weight(p.lower()) > 4.5
-        ]
-        places = [i for i in known if i >= 0.4 * len(parts)] or known[-1:]
-        changed = False
-        for place in rng.sample(places, min(len(places), rng.choice((1, 1, 2)))):
-            fitting = [new for new in self.lexicon.near[parts[place].lower()] if self._fits(parts, place, new)]
-            if fitting:
-                new = rng.choice(fitting)
+        places = [i for i, part in enumerate(parts) if part.isdigit() or self._known(part.lower())]
+        rng.shuffle(places)
+        if rng.random() < PIVOT_LAST:
+            places.sort(reverse=True)
+        wanted, changed = rng.choice((1, 1, 1, 2)), 0
+        for place in places:
+            if changed < wanted and (new := self._other(parts, place, rng)) is not None:
                 parts[place] = new.capitalize() if parts[place][0].isupper() else new
                 if place >= 2 and parts[place - 2] in ("a", "an"):
                     parts[place - 2] = "an" if new[0] in "aeiou" else "a"
-                changed = True
+                changed += 1
         return "".join(parts) if changed else None
+
+    def _known(self, word: str) -> bool:
+        return word in self.lexicon.near and self.lexicon.weight(word) > 4.5
+
+    def _other(self, parts: list[str], place: int, rng: random.Random) -> str | None:
+        word = parts[place].lower()
+        if word.isdigit():
+            return str(rng.randint(10 ** (len(word) - 1), 10 ** len(word) - 1))
+        fitting = [new for new in self.lexicon.near[word] if self._fits(parts, place, new)]
+        return rng.choice(fitting) if fitting else None
 
     def drop_tail(self, sentence: str, rng: random.Random) -> str | None:
         """The last phrase goes: half of what was said stays."""

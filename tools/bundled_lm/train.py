@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from dino_st.backends.loading import resolve_dtype
+
 BUCKETS = (24, 32, 40, 56, 80)
 """Lengths that documents are padded to; one compiled graph each."""
 TOKENS = 8192
@@ -44,14 +46,14 @@ def build_model(tokenizer: PreTrainedTokenizerFast, width: int, layers: int) -> 
 class Batches:
     """Batches of one bucket each, in an order that depends on the step number alone."""
 
-    def __init__(self, work: Path, eos: int, scale: int) -> None:
+    def __init__(self, work: Path, eos: int, scale: float) -> None:
         rows: dict[int, list[np.ndarray]] = {bucket: [] for bucket in BUCKETS}
         for path in sorted(work.glob("documents-*.npz")):
             shard = np.load(path)
             for row in np.split(shard["ids"], shard["ends"][:-1]):
                 rows[next(bucket for bucket in BUCKETS if len(row) <= bucket)].append(row)
         self.rows = rows
-        self.sizes = {bucket: scale * TOKENS // bucket for bucket in BUCKETS}
+        self.sizes = {bucket: int(scale * TOKENS / bucket) for bucket in BUCKETS}
         plan = [
             (bucket, start)
             for bucket, found in rows.items()
@@ -75,15 +77,20 @@ class Batches:
         return ids, labels
 
 
-def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, AdamW for embeddings and norms."""
+def optimizers(model: LlamaForCausalLM, *, muon: bool) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for embeddings and norms.
+
+    Args:
+        model: What to train.
+        muon: Whether to use Muon; it computes in bfloat16, which takes hundreds of times as long where it is emulated.
+    """
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     held = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in held]
-    return [
-        torch.optim.Muon(matrices, lr=0.02, weight_decay=0.02),
-        torch.optim.AdamW(rest, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0),
-    ]
+    of_matrices: torch.optim.Optimizer = torch.optim.AdamW(matrices, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.02)
+    if muon:
+        of_matrices = torch.optim.Muon(matrices, lr=0.02, weight_decay=0.02)
+    return [of_matrices, torch.optim.AdamW(rest, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.0)]
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -91,11 +98,13 @@ def learning_rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 100, max(0.0, 1.5 * (1 - step / steps)))
 
 
-def loss_function(model: LlamaForCausalLM, device: str, compiled: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    """Mean loss of a batch in bfloat16 products and float32 sums."""
+def loss_function(
+    model: LlamaForCausalLM, device: str, compiled: bool, dtype: torch.dtype
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Mean loss of a batch in products of the given type and float32 sums."""
 
     def loss(ids: Tensor, labels: Tensor) -> Tensor:
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
             hidden = model.model(ids, use_cache=False).last_hidden_state
             logits = model.lm_head(hidden[:, :-1]).float()
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten())
@@ -104,11 +113,12 @@ def loss_function(model: LlamaForCausalLM, device: str, compiled: bool) -> Calla
 
 
 def steps_of(
-    work: Path, model: LlamaForCausalLM, steps: int, device: str, scale: int, compiled: bool, share: float
+    work: Path, model: LlamaForCausalLM, steps: int, device: str, scale: float, compiled: bool, share: float
 ) -> Iterator[str]:
     """Trains; yields a line every so often. Keeps ``checkpoint.pt`` in the work folder."""
     batches = Batches(work, model.config.eos_token_id, scale)
-    found, checkpoint = optimizers(model), work / "checkpoint.pt"
+    dtype = resolve_dtype("auto", torch.device(device))
+    found, checkpoint = optimizers(model, muon=dtype == torch.bfloat16), work / "checkpoint.pt"
     peaks = [share * optimizer.param_groups[0]["lr"] for optimizer in found]
     start = 0
     if checkpoint.exists():
@@ -117,7 +127,7 @@ def steps_of(
         for optimizer, held in zip(found, state["optimizers"], strict=True):
             optimizer.load_state_dict(held)
         start = state["step"]
-    loss_of = loss_function(model, device, compiled)
+    loss_of = loss_function(model, device, compiled, dtype)
     began = saved = time.monotonic()
     recent: list[float] = []
     for step in range(start, steps):
@@ -149,7 +159,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--layers", type=int, default=5)
-    parser.add_argument("--scale", type=int, default=1, help=f"batches of so many times {TOKENS} tokens")
+    parser.add_argument("--scale", type=float, default=1.0, help=f"batches of so many times {TOKENS} tokens")
     parser.add_argument("--no-compile", action="store_true", help="for machines without a C++ compiler")
     parser.add_argument("--start", type=Path, help="a trained model to go on from, with its tokenizer and shape")
     parser.add_argument("--peak", type=float, default=1.0, help="share of the usual learning rates (default: 1)")
