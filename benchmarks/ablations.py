@@ -119,7 +119,7 @@ class Study:
         fixed |= {name: self.scores(name, name) for name in FLOORS}
         rates: dict[str, float] = {}
         found: dict[str, list[dict[str, float]]] = {}
-        for row in self.rows:
+        for row in (self.rows[number] for number in self.options.rows or range(len(self.rows))):
             if row.kind not in rates:
                 rates[row.kind] = self.choose_rate(row.kind)
             for seed in seeds:
@@ -169,6 +169,7 @@ def study_options(description: str | None, seeds: int) -> argparse.Namespace:
     parser.add_argument("--inputs", type=int, default=INPUTS, help=f"sentences x1 (default: {INPUTS})")
     parser.add_argument("--model", default="dino-tiny", help="the language model (default: dino-tiny)")
     parser.add_argument("--encoder", default="dino-tiny-encoder", help="what is trained (default: dino-tiny-encoder)")
+    parser.add_argument("--rows", type=int, nargs="+", help="numbers of the rows to compute, from 0 (default: all)")
     parser.add_argument("--learning-rate", type=float, help="of the static encoder, instead of choosing one")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

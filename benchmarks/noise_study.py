@@ -5,7 +5,9 @@ posterior for every pair (`dino-st score`). Which rows are combined in the last 
 correlation on generated validation pairs, those of the published recipe for every row, so no human label has a say in
 it. The work directory is kept; a rerun computes what is missing, and the table grows row by row.
 
-    python benchmarks/noise_study.py --sts-dir DIR --work DIR [--seeds 5]
+    python benchmarks/noise_study.py --sts-dir DIR --work DIR [--seeds 5] [--learning-rate 5e-4] [--rows 0 5 6]
+
+With `--rows`, only those are computed, and nothing is combined.
 """
 
 from __future__ import annotations
@@ -105,6 +107,8 @@ def main() -> None:
     options = study_options(__doc__, seeds=5)
     study = NoiseStudy(options, ROWS)
     study.run()
+    if options.rows:
+        return
     combined = best_combination(study)
     if combined.preparation:
         NoiseStudy(options, (*ROWS, combined)).run()

@@ -215,6 +215,7 @@ def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> N
     ]
     if changes:
         raise OutputError(
-            f"{path}: holds the answers to another sample ({'; '.join(changes)}). Repeat the command as it was to "
-            f"continue; {_ANEW}"
+            f"{path}: holds the answers to another sample ({'; '.join(changes)}): the options are other ones, or the "
+            "data was written anew since. Repeat the command as it was, on the data as it was, to continue; "
+            f"{_ANEW}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,7 @@ from dino_st.chat_choice import LOCAL_OPTIONS, SERVER_OPTIONS, check_options, op
 from dino_st.chat_options import BackendName, ChatOptions, SynCSEOptions
 from dino_st.columns import ANCHOR, NEGATIVE, POSITIVE
 from dino_st.decoding.options import DecodingOptions
-from dino_st.errors import ConfigurationError, suggest
+from dino_st.errors import ConfigurationError, ModelError, suggest
 from dino_st.generation_options import GenerationOptions
 from dino_st.inputs import read_sentences
 from dino_st.stages import Generation, GenerationOutcome
@@ -88,6 +89,8 @@ def _triplets(
     start = time.monotonic()
     outcome = run_triplets(model, texts, work.num, spec, backend, base_url, output, True, options)
     seconds = time.monotonic() - start
+    if backend == "openai":
+        _check_answered(outcome.usage, output)
     counts = dict(outcome.counts) | ({} if sentences is None else sentences.skipped)
     examples = _examples(outcome.dataset, options.get("seed", 0))
     notes = [
@@ -119,6 +122,7 @@ def _pairs(
     start = time.monotonic()
     dataset, counts, lost = ChatPairRun(writer, spec, decoding, samples, texts).into(output, True)
     seconds = time.monotonic() - start
+    _check_answered(writer.usage, output)
     skipped = {} if sentences is None else sentences.skipped
     notes = [_usage(writer.usage), *_left(output, lost, "texts are missing", "failed requests are made again")]
     return GenerationOutcome(dict(counts) | skipped, "pairs", seconds, len(dataset) - before, {}), notes
@@ -151,6 +155,19 @@ def _examples(dataset: Dataset, seed: int) -> dict[str, list[list[str]]]:
 def _usage(usage: Mapping[str, int]) -> str:
     """A line about what a run asked of a model."""
     return "Asked in this run: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in usage.items())
+
+
+def _check_answered(usage: Mapping[str, int], output: Path) -> None:
+    """Raises if requests were made and every one of them failed; the reason stands beside what was rejected."""
+    if not usage.get("requests") or usage["failures"] < usage["requests"]:
+        return
+    rejected = output / "rejected.jsonl"
+    first = rejected.read_text(encoding="utf-8").partition("\n")[0] if rejected.is_file() else "{}"
+    reason = json.loads(first).get("reason", "see rejected.jsonl")
+    raise ModelError(
+        f"not one of {usage['requests']:,} requests was answered: {reason}. Look whether the server works and "
+        f"--base-url and --model are right; then run the same command again. What was answered before is in {output}"
+    )
 
 
 def _left(output: Path, number: int, what: str, then: str) -> list[str]:

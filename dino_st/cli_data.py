@@ -97,3 +97,5 @@ def prepare(
     settings = prompt_settings(locals(), _PREPARATION)
     prepare_data(raw, output, settings | {"explain": True} if explain else settings)
     console.print(f"Written to {output}", highlight=False)
+    if explain:
+        console.print(f"What was dropped, and why: {output / 'rejected.jsonl'}", highlight=False)

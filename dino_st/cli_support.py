@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning
+from dino_st.printable import printable
 
 if TYPE_CHECKING:
     from dino_st.stages import GenerationOutcome
@@ -117,7 +118,7 @@ def print_pairs(examples: Mapping[str, Sequence[Sequence[str]]]) -> None:
     for label, rows in examples.items():
         console.print(f"Examples of label {label}:", highlight=False)
         for row in rows:
-            console.print("  " + _escape(" → ".join(row)), highlight=False, soft_wrap=True)
+            console.print("  " + _escape(" → ".join(map(printable, row))), highlight=False, soft_wrap=True)
 
 
 def print_tasks() -> None:

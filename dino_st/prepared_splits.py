@@ -124,7 +124,7 @@ def save_prepared(
         card = _card(splits, facts)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the provenance cannot be written as JSON: {error}") from error
-    _refuse_foreign(directory)
+    check_output(directory)
     make_directory(directory / "data")
     write_text(directory / RECORD, record.model_dump_json())
     try:
@@ -183,7 +183,10 @@ def _read_record(directory: Path) -> _Record:
     try:
         record = _Record.model_validate_json(file.read_bytes())
     except FileNotFoundError as error:
-        raise InputError(f"{directory}: has no {RECORD}; expected a directory written by `dino-st prepare`") from error
+        raise InputError(
+            f"{directory}: has no {RECORD}; expected a directory written by `dino-st prepare` (pairs) or `dino-st "
+            "prepare-triplets` (triplets)"
+        ) from error
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
     except ValidationError as error:
@@ -195,8 +198,12 @@ def _read_record(directory: Path) -> _Record:
     return record
 
 
-def _refuse_foreign(directory: Path) -> None:
-    """Raises unless the directory is missing, empty or one of ours."""
+def check_output(directory: Path) -> None:
+    """Checks that a directory is missing, empty or one of ours, so that splits may be written to it.
+
+    Raises:
+        OutputError: If it is a file or holds something else.
+    """
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"{directory}: is a file; expected a directory to write to")
     if directory.is_dir() and any(file.is_file() and file.suffix != ".tmp" for file in directory.rglob("*")):

@@ -129,7 +129,9 @@ def prepare_data(raw: Path, output: Path, options: Mapping[str, Any]) -> Prepare
         InputError: If there are no raw pairs at `raw`.
     """
     from dino_st.preparation import prepare_pairs, save_prepared
+    from dino_st.prepared_splits import check_output
 
+    check_output(output)
     dataset, provenance, labels = _read_raw(raw)
     chosen = {"labels": labels, **options} if labels else dict(options)
     if labels and LOG_PROBS in dataset.column_names and set(chosen["labels"]) == set(labels):
@@ -274,6 +276,10 @@ def _read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
         with raw.open(encoding="utf-8", errors="replace") as file:
             is_reference = '"text_a"' in next((line for line in file if line.strip()), "")
         return (read_reference_jsonl if is_reference else read_jsonl)(raw), {"raw": raw.name}, None
+    if not raw.exists():
+        raise InputError(f"{raw}: there is no such file or directory; expected a directory of `dino-st generate`")
+    if (raw / "preparation.json").is_file():
+        raise InputError(f"{raw}: is prepared already; train on it, or give the directory of `dino-st generate`")
     if not (raw / MANIFEST).is_file():
         raise InputError(
             f"{raw}: holds no {MANIFEST}; expected a directory of `dino-st generate`, or a .jsonl file of pairs"
@@ -283,7 +289,7 @@ def _read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
         logger.warning("%s is not complete; what is there is prepared (run `dino-st generate` again to go on)", raw)
     dataset = read_shards(raw, manifest)
     if ANCHOR in dataset.column_names:
-        raise InputError(f"{raw}: holds triplets, not pairs; prepare them with `dino-st prepare-triplets`")
+        raise InputError(f"{raw}: holds triplets, not pairs; `dino-st prepare-triplets` is for them")
     configuration = manifest["configuration"]
     spec = TaskSpec.load(configuration["task"])
     provenance = {

@@ -200,7 +200,7 @@ class TaskSpec(BaseModel):
         if str(task) not in builtin_tasks():
             raise TaskSpecError(
                 f"there is no built-in task {str(task)!r} and no such file; {suggest(str(task), builtin_tasks())}. "
-                "A task of your own is a .json or .yaml file"
+                "A task of your own is a .json or .yaml file; `dino-st tasks` also lists those that write triplets"
             )
         built_in = resources.files("dino_st") / "specs" / f"{task}.json"
         return _validated(json.loads(built_in.read_text(encoding="utf-8")), f"built-in task {task}")

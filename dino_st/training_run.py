@@ -151,7 +151,7 @@ def check_same_run(directory: Path, old: TrainingRecord, new: TrainingRecord) ->
     if differences:
         raise OutputError(
             f"{directory}: holds another training run ({'; '.join(differences)}). Choose another directory, repeat the "
-            "call as it was, or start over with resume=False"
+            "call as it was, choose another output directory, or (in Python) start over with resume=False"
         )
 
 

@@ -70,6 +70,10 @@ def new_record(
     )
 
 
+_TELLING = 30
+"""Validation rows below which a rank correlation is mostly chance."""
+
+
 def train_or_resume(
     encoder: str | os.PathLike[str] | SentenceTransformer,
     objective: Objective,
@@ -93,6 +97,13 @@ def train_or_resume(
     Raises:
         DinoError: As `train_encoder` does.
     """
+    few = [size for name, size in record.data.items() if name.startswith("validation ") and isinstance(size, int)]
+    if few and 0 < min(few) < _TELLING:
+        logger.warning(
+            "the validation split has %d rows: its score says next to nothing, and neither does the choice of the "
+            "checkpoint; generate from more sentences",
+            min(few),
+        )
     earlier = read_record(directory)
     if earlier is not None and resume:
         check_same_run(directory, earlier, record)

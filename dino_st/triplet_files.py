@@ -78,7 +78,7 @@ def triplet_table(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
         raise DatasetError(f"{name} is {given}; expected a datasets.Dataset of triplets")
     found = _places(dataset.column_names, name)
     if not len(dataset):
-        raise DatasetError(f"{name} has no rows; expected triplets")
+        raise DatasetError(f"there is no row in {name}; generate triplets first")
     whole: pa.Table = dataset.select_columns(list(found.values())).with_format("arrow")[:]
     columns = []
     for column, source in found.items():

@@ -154,7 +154,9 @@ def test_wrong_options_give_a_message_and_exit_code_2(
 
 
 def test_prepare_refuses_what_is_not_raw(run: Run, sentences: Path, tmp_path: Path) -> None:
-    assert_friendly(run("prepare", tmp_path / "no", "--output", tmp_path / "p"), "holds no manifest.json")
+    assert_friendly(run("prepare", tmp_path / "no", "--output", tmp_path / "p"), "there is no such file or directory")
+    (tmp_path / "folder").mkdir()
+    assert_friendly(run("prepare", tmp_path / "folder", "--output", tmp_path / "p"), "holds no manifest.json")
     assert_friendly(run("prepare", sentences, "--output", tmp_path / "p"), "line 1")
 
 

@@ -74,7 +74,7 @@ def test_distilabels_triplets_and_other_names_are_read(tmp_path: Path) -> None:
     [
         ("t.csv", "one,two\n", r"row 1: has 2 columns; expected sentence, positive and hard negative"),
         ("t.csv", "a b,b,c\na,b,c,d\n", r"row 2: has 4 columns"),
-        ("t.csv", "", "has no rows"),
+        ("t.csv", "", "there is no row in"),
         ("t.csv", b"\xff,b,c\n", "is not UTF-8 at byte 0"),
         ("t.jsonl", '{"anchor": "a", "positive": "b"}\n', r"line 1 has the columns .*missing: negative"),
         ("t.jsonl", '{"anchor": "a", "positive": null, "negative": "c"}\n', "line 1: field 'positive' is None"),

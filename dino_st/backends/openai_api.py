@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -26,6 +27,8 @@ from dino_st.errors import ConfigurationError, DinoError, MissingExtraError, Mod
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
+
+logger = logging.getLogger(__name__)
 
 _LARGEST_REPLY = 4 * 2**20
 _GIVE_UP_AFTER = 32
@@ -70,6 +73,7 @@ class OpenAIChat:
         self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
         self._pace = Pace(self.options.requests_per_minute)
         self._troubles = 0
+        self._has_said = False
         self._address.key()
 
     def configuration(self) -> dict[str, Any]:
@@ -152,6 +156,7 @@ class OpenAIChat:
                 read, written = read + error.answer.prompt_tokens, written + error.answer.completion_tokens
                 if not error.again:
                     break
+                self._say_once(error)
             except DinoError as error:
                 run.stop(error)
                 return None
@@ -164,6 +169,12 @@ class OpenAIChat:
         if self._troubles >= max(_GIVE_UP_AFTER, options.concurrency):
             run.stop(self._no_server(failed.reason))
         return ChatReply(request.key, None, scrubbed(failed.reason), read, written, attempt)
+
+    def _say_once(self, error: AttemptError) -> None:
+        """Tells that the server is in trouble, so that nobody waits for one that is not there."""
+        if error.server_trouble and not self._has_said:
+            self._has_said = True
+            logger.warning("%s; trying again, up to %d times", scrubbed(error.reason), self.options.max_retries)
 
     async def _ask(self, client: AsyncOpenAI, body: dict[str, Any]) -> Answer:
         """Makes one attempt.
