@@ -38,7 +38,10 @@ ROWS = (
     Row("near-copies out", preparation={"near_copy_overlap": 0.9, "near_copy_labels": ALL_LABELS_BUT_SAME}),
     Row("lengths alike", preparation={"max_length_ratio": 2.0, "min_words": 3}),
     Row("unlikely texts out", preparation={"min_token_log_prob": -6.0}),
-    Row("repetitions and broken punctuation out", preparation={"max_repeated_trigrams": 0.2}),
+    Row(
+        "repetitions and broken punctuation out",
+        preparation={"max_repeated_trigrams": 0.2, "drop_broken_punctuation": True},
+    ),
     Row("label conflicts solved", preparation={"drop_label_conflicts": True}),
     Row("posterior of the label at least 0.5", preparation={"min_posterior": 0.5}),
     Row("negatives guarded", preparation={"negative_guard": "overlap"}),
@@ -47,7 +50,6 @@ ROWS = (
     Row("γ = 1", preparation={"target": "posterior-mixed", "posterior_weight": 1.0}),
     Row("labels drawn from the posterior", preparation={"target": "posterior-resampled", "posterior_weight": 1.0}),
 )
-ROWS[8].preparation["drop_broken_punctuation"] = True
 
 
 class NoiseStudy(Study):
@@ -55,10 +57,11 @@ class NoiseStudy(Study):
 
     def raw(self, row: Row, seed: int) -> Dataset:
         """Generated and scored pairs."""
-        super().raw(row, seed)
         generated = self.work / f"raw-{row.decay_constant:g}-{seed}"
         scored = self.work / f"scored-{row.decay_constant:g}-{seed}"
-        score_data(generated, self.options.model, scored)
+        if not (read_manifest(scored) or {}).get("complete"):  # else the language model need not be loaded
+            super().raw(row, seed)
+            score_data(generated, self.options.model, scored)
         return read_shards(scored, read_manifest(scored) or {})
 
     def prepared(self, row: Row, seed: int) -> Any:

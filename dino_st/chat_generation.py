@@ -17,7 +17,7 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, ModelError, suggest
 from dino_st.generation_options import GenerationOptions
 from dino_st.inputs import read_sentences
-from dino_st.stages import Generation, GenerationOutcome
+from dino_st.stages import Generation, GenerationOutcome, check_input
 from dino_st.store import read_manifest
 from dino_st.syncse import check_arguments, run_triplets
 from dino_st.syncse_spec import is_syncse_task, load_syncse_spec
@@ -109,10 +109,8 @@ def _pairs(
     decoding = DecodingOptions(**{name: options[name] for name in _PAIRS[1:] if name in options})
     check_debiasing(decoding.decay_constant)
     samples = GenerationOptions.create(**{name: options[name] for name in ("samples",) if name in options}).samples
-    if spec.needs_input and (work.input is None or work.num is not None):
-        raise ConfigurationError(
-            f"task {spec.task_name!r} writes for given sentences: give them with --input FILE, and leave out --num"
-        )
+    if spec.needs_input:  # what is written from scratch is refused by the run, which names the task for servers
+        check_input(spec, work)
     asked = {name: value for name, value in options.items() if name in SERVER_OPTIONS}
     writer = open_backend(model, "openai", base_url=base_url, options=asked)
     sentences = None if work.input is None else read_sentences(work.input, column=work.column)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dino_st.cli_support import console, friendly, option_of, prompt_settings
-from dino_st.preparation_options import PreparationOptions
+from dino_st.preparation_options import REJECTED, PreparationOptions
 
 _PREPARATION = PreparationOptions.model_fields
 
@@ -98,4 +98,4 @@ def prepare(
     prepare_data(raw, output, settings | {"explain": True} if explain else settings)
     console.print(f"Written to {output}", highlight=False)
     if explain:
-        console.print(f"What was dropped, and why: {output / 'rejected.jsonl'}", highlight=False)
+        console.print(f"What was dropped, and why: {output / REJECTED}", highlight=False)

@@ -25,7 +25,10 @@ PLAIN_LOG_PROB = "plain_log_prob"
 INSTRUCTION = "instruction"
 """Which of a label's instructions a text was written for: an integer, 0 for the first."""
 
-PROVENANCE_COLUMNS = ("x1_index", "sample", "tries", "num_tokens")
+NUM_TOKENS = "num_tokens"
+"""Tokens of x2, the closing mark included."""
+
+PROVENANCE_COLUMNS = ("x1_index", "sample", "tries", NUM_TOKENS)
 """Where a raw pair comes from: integers, described at `SentencePair`."""
 
 

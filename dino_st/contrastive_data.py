@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import warnings
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -14,8 +13,8 @@ from datasets import Dataset, DatasetDict
 from dino_st.columns import ANCHOR, POSITIVE, SENTENCE1, TRIPLET_COLUMNS
 from dino_st.contrastive_options import ContrastiveOptions
 from dino_st.errors import DatasetError, DinoWarning
-from dino_st.prepared_splits import PreparedSplits, load_prepared
-from dino_st.training_data import content_hash
+from dino_st.prepared_splits import PreparedSplits
+from dino_st.training_data import content_hash, given_splits
 from dino_st.triplets import triplet_table
 
 _LABELS = ("label", "labels", "score", "scores")
@@ -40,10 +39,7 @@ def triplet_splits(
             triplets share a text that no batch could hold two of them.
         InputError: The directory cannot be read.
     """
-    source = load_prepared(data) if isinstance(data, str | os.PathLike) else data
-    if not isinstance(source, Mapping) or not {"train", "validation"} <= set(source):
-        given = f"the splits {list(source)}" if isinstance(source, Mapping) else f"a {type(source).__name__}"
-        raise DatasetError(f"the training data is {given}; expected a DatasetDict with 'train' and 'validation'")
+    source = given_splits(data)
     splits = DatasetDict()
     for name in ("train", "validation"):
         table = _triplets(source[name], f"the {name} split", may_be_empty=name == "validation")

@@ -12,7 +12,6 @@ from dino_st.errors import ConfigurationError
 from dino_st.jsonl import json_objects, read_jsonl, read_reference_jsonl
 from dino_st.progress import logger
 from dino_st.shards import read_shards
-from dino_st.stages import sts_dev_pairs
 from dino_st.store import MANIFEST, read_manifest
 from dino_st.training_run import training_summary
 from dino_st.triplet_files import read_triplets
@@ -73,6 +72,7 @@ def train_contrastive_model(
         ConfigurationError: If a checkpoint is to be chosen by STS data, and there is none.
     """
     from dino_st.contrastive import train_contrastive
+    from mteb_tasks.dev_pairs import read_dev_pairs
 
     by_labels = options.get("checkpoint_choice") == "sts-dev"
     if by_labels and sts_dir is None:
@@ -80,7 +80,7 @@ def train_contrastive_model(
             "checkpoint_choice is 'sts-dev', which needs STS data in SentEval layout; give its directory with "
             "--sts-dir or the variable DINO_ST_STS_DIR"
         )
-    sts_dev = sts_dev_pairs(sts_dir) if by_labels and sts_dir is not None else None
+    sts_dev = read_dev_pairs(sts_dir) if by_labels and sts_dir is not None else None
     train_contrastive(prepared, encoder, output, pairs=pairs, sts_dev=sts_dev, resume=True, **options)
     if by_labels:
         return training_summary(output, "STSb and SICK dev, averaged")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dino_st.task_spec import TaskSpec
 
-_CARD = """\
+_HEAD = """\
 ---
 configs:
 - config_name: default
@@ -23,16 +23,9 @@ tags:
 
 # {title}
 
-{what} written by the language model `{model}` from instructions, {how} self-debiasing
-([DINO](https://arxiv.org/abs/2104.07540)), by dino-st {version}. **Raw data**: run `dino-st prepare` on it before
-training. No human wrote or checked these texts or labels; they carry whatever errors and biases the language model has.
+"""
 
-```python
-from datasets import load_dataset
-
-dataset = load_dataset("{directory}", split="train")
-```
-
+_TAIL = """
 ## Instructions
 
 {instructions}
@@ -46,6 +39,18 @@ dataset = load_dataset("{directory}", split="train")
 ## Counts
 
 {counts}
+"""
+
+_CARD = """\
+{what} written by the language model `{model}` from instructions, {how} self-debiasing
+([DINO](https://arxiv.org/abs/2104.07540)), by dino-st {version}. **Raw data**: run `dino-st prepare` on it before
+training. No human wrote or checked these texts or labels; they carry whatever errors and biases the language model has.
+
+```python
+from datasets import load_dataset
+
+dataset = load_dataset("{directory}", split="train")
+```
 """
 
 
@@ -74,34 +79,15 @@ def raw_card(
         for label, label_spec in spec.labels.items()
         for instruction in label_spec.instructions
     )
-    return _CARD.format(
+    return (_HEAD + _CARD + _TAIL).format(
         title=f"{spec.task_name}, generated",
         what="Sentence pairs" if spec.needs_input else "Texts",
         how="with" if configuration.get("decoding", {}).get("decay_constant", 1) else "without",
-        model=provenance["model"],
-        version=provenance["versions"]["dino-st"],
-        directory=directory,
-        instructions="\n".join(quoted),
-        configuration=json.dumps({key: value for key, value in configuration.items() if key != "task"}, indent=1),
-        counts="\n".join(f"- {name}: {number}" for name, number in counts.items()) or "The run has just begun.",
+        **_facts(directory, quoted, configuration, provenance, counts),
     )
 
 
 _TRIPLETS = """\
----
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/*.parquet
-tags:
-- sentence-transformers
-- synthetic
-- dino-st
----
-
-# {title}
-
 {what} by the language model `{model}`, in the manner of [SynCSE](https://arxiv.org/abs/2305.15077) and with
 instructions of dino-st's own, by dino-st {version}. `positive` should mean what `anchor` means; `negative` should look
 like it and mean something else. No human wrote or checked what the model wrote; it carries whatever errors and biases
@@ -117,20 +103,6 @@ triplets = dataset.select_columns(["anchor", "positive", "negative"])  # for Mul
 `positive_instruction` and `negative_instruction` name the instructions below, `x1_index` is the anchor's place among
 the sentences, and `tries` the number of replies that were looked at. Sentences without a usable triplet are listed in
 `rejected.jsonl` with the reason; the command that wrote this directory tries them again.
-
-## Instructions
-
-{instructions}
-
-## Configuration
-
-```json
-{configuration}
-```
-
-## Counts
-
-{counts}
 """
 
 
@@ -161,15 +133,28 @@ def triplet_card(
         for role in ("positive", "negative")
         for instruction in (*pools[role], {"id": "completion", "text": pools["completion"][role]})
     )
-    return _TRIPLETS.format(
+    return (_HEAD + _TRIPLETS + _TAIL).format(
         title=f"{task['task_name']}, generated",
         what="Sentences, positives and hard negatives written"
         if from_scratch
         else "Positives and hard negatives written",
-        model=provenance["model"],
-        version=provenance["versions"]["dino-st"],
-        directory=directory,
-        instructions="\n".join(quoted),
-        configuration=json.dumps({key: value for key, value in configuration.items() if key != "task"}, indent=1),
-        counts="\n".join(f"- {name}: {number}" for name, number in counts.items()) or "The run has just begun.",
+        **_facts(directory, quoted, configuration, provenance, counts),
     )
+
+
+def _facts(
+    directory: str,
+    instructions: Iterable[str],
+    configuration: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    counts: Mapping[str, int],
+) -> dict[str, str]:
+    """What fills both kinds of card in the same way."""
+    return {
+        "model": provenance["model"],
+        "version": provenance["versions"]["dino-st"],
+        "directory": directory,
+        "instructions": "\n".join(instructions),
+        "configuration": json.dumps({key: value for key, value in configuration.items() if key != "task"}, indent=1),
+        "counts": "\n".join(f"- {name}: {number}" for name, number in counts.items()) or "The run has just begun.",
+    }

@@ -20,14 +20,8 @@ from dino_st.contrastive_options import TripletOptions
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.files import make_directory, replacing, write_text
 from dino_st.markdown import facts_table
-from dino_st.preparation_options import PreparationOptions
+from dino_st.preparation_options import RECORD, REJECTED, PreparationOptions
 from dino_st.rejected_pairs import write_rejected
-
-RECORD = "preparation.json"
-"""The file that makes a directory one of ours: options, counts and provenance."""
-
-REJECTED = "rejected.jsonl"
-"""The file of the rows that were dropped, written if `prepare_pairs` was told to keep them."""
 
 _FORMAT = "dino-st prepared pairs, version 1"
 _CARD = "README.md"

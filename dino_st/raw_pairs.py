@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from dino_st.columns import LABEL, LOG_PROBS, PLAIN_LOG_PROB, SCORE, SENTENCE1, SENTENCE2, TEXT
+from dino_st.columns import LABEL, LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SCORE, SENTENCE1, SENTENCE2, TEXT
 from dino_st.errors import DatasetError
 from dino_st.label_posterior import check_log_probs, check_num_tokens
 from dino_st.pair_selection import Codes, text_codes
@@ -20,7 +20,6 @@ from dino_st.rejected_pairs import PairRows
 
 Floats = npt.NDArray[np.float64]
 
-_NUM_TOKENS = "num_tokens"
 _PAIR_OPTIONS = ("near_copy_edit", "near_copy_overlap", "max_length_ratio", "max_script_difference")
 _HOW_TO_SCORE = "add it with `dino-st score DIRECTORY --model MODEL`, or leave the option out"
 
@@ -96,7 +95,7 @@ def read_raw_pairs(raw: Dataset, options: PreparationOptions) -> RawPairs:
         (text_columns, label_column),
         labels,
         _log_probs(table[LOG_PROBS], options.labels) if LOG_PROBS in more else None,
-        _num_tokens(table[_NUM_TOKENS]) if _NUM_TOKENS in more else None,
+        _num_tokens(table[NUM_TOKENS]) if NUM_TOKENS in more else None,
         _plain_log_prob(table[PLAIN_LOG_PROB]) if PLAIN_LOG_PROB in more else None,
     )
 
@@ -148,9 +147,9 @@ def _more_columns(names: Sequence[str], options: PreparationOptions, *, is_numer
     elif options.drop_label_conflicts and is_numeric and LOG_PROBS in names:
         wanted[LOG_PROBS] = "drop_label_conflicts"
     if options.min_token_log_prob is not None:
-        wanted[PLAIN_LOG_PROB] = wanted[_NUM_TOKENS] = "min_token_log_prob"
+        wanted[PLAIN_LOG_PROB] = wanted[NUM_TOKENS] = "min_token_log_prob"
     if LOG_PROBS in wanted and options.posterior_length_normalised:
-        wanted[_NUM_TOKENS] = "posterior_length_normalised"
+        wanted[NUM_TOKENS] = "posterior_length_normalised"
     for name, option in wanted.items():
         if name not in names:
             raise DatasetError(
@@ -206,7 +205,7 @@ def _log_probs(column: pa.ChunkedArray, labels: Sequence[float]) -> Floats:
 
 
 def _num_tokens(column: pa.ChunkedArray) -> Codes:
-    tokens = _numbers(column, _NUM_TOKENS)
+    tokens = _numbers(column, NUM_TOKENS)
     check_num_tokens(tokens)
     return tokens.astype(np.int64)
 

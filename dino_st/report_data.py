@@ -14,12 +14,12 @@ import numpy as np
 from dino_st.answers import Answer, read_answers
 from dino_st.audit import ANSWERS
 from dino_st.errors import InputError
+from dino_st.preparation_options import REJECTED
 from dino_st.training_run import RECORD as TRAINING
 from dino_st.training_run import TrainingRecord, read_record
 from dino_st.written_pairs import WrittenPairs, is_prepared, is_raw, read_written
 
 SCORES = "scores.json"
-REJECTED = "rejected.jsonl"
 _REJECTED_EXAMPLES = 2
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dino_st.backends.local import LocalWriter, Scored
-from dino_st.columns import INSTRUCTION, LABEL, LOG_PROBS, PLAIN_LOG_PROB, SCORE, SENTENCE1, SENTENCE2
+from dino_st.columns import INSTRUCTION, LABEL, LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SCORE, SENTENCE1, SENTENCE2
 from dino_st.dataset_card import raw_card
 from dino_st.decoding.engine import DecodingEngine
 from dino_st.decoding.options import DecodingOptions
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 ROWS_IN_WAVE = 2048
 """Pairs that are stored together; a run that was interrupted goes on behind the last such group."""
-_NUM_TOKENS = "num_tokens"
 _TOO_LONG = "left out: prompt too long for the model"
 
 
@@ -135,12 +134,12 @@ def _table(dataset: Dataset) -> pa.Table:
 
 def _schema(given: pa.Schema) -> pa.Schema:
     """The given columns and the new ones."""
-    kept = [field for field in given if field.name not in (LOG_PROBS, PLAIN_LOG_PROB, _NUM_TOKENS)]
-    new = [(_NUM_TOKENS, pa.int64()), (LOG_PROBS, pa.list_(pa.float64())), (PLAIN_LOG_PROB, pa.float64())]
+    kept = [field for field in given if field.name not in (LOG_PROBS, PLAIN_LOG_PROB, NUM_TOKENS)]
+    new = [(NUM_TOKENS, pa.int64()), (LOG_PROBS, pa.list_(pa.float64())), (PLAIN_LOG_PROB, pa.float64())]
     return pa.schema([*kept, *(pa.field(name, kind) for name, kind in new)])
 
 
 def _with_scores(row: dict[str, Any], scored: Scored) -> dict[str, Any]:
     log_probs = [round(value, 4) for value in scored.log_probs or ()]
     plain = None if scored.plain_log_prob is None else round(scored.plain_log_prob, 4)
-    return row | {_NUM_TOKENS: scored.num_tokens, LOG_PROBS: log_probs, PLAIN_LOG_PROB: plain}
+    return row | {NUM_TOKENS: scored.num_tokens, LOG_PROBS: log_probs, PLAIN_LOG_PROB: plain}

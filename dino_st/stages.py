@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dino_st.columns import ANCHOR, LOG_PROBS
 from dino_st.errors import ConfigurationError, InputError
 from dino_st.inputs import read_sentences
+from dino_st.preparation_options import RECORD
 from dino_st.progress import logger
 from dino_st.shards import read_shards
 from dino_st.store import MANIFEST, read_manifest
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from dino_st.preparation import PreparedSplits
     from dino_st.score_table import ScoreTable
+    from dino_st.task_spec import TaskSpec
 
 _EXAMPLES = 4
 
@@ -96,7 +98,7 @@ def generate_data(work: Generation, model: str, output: Path) -> GenerationOutco
     from dino_st.task_spec import TaskSpec
 
     spec = TaskSpec.load(work.task)
-    _check_input(spec, work)
+    check_input(spec, work)
     read_manifest(output)  # an unusable directory is better known before the model is loaded
     sentences = None if work.input is None else read_sentences(work.input, column=work.column)
     builder = DinoDatasetBuilder(model, task=spec, **work.options)
@@ -235,17 +237,6 @@ def select_tasks(work: Evaluation) -> Any:
     return mteb_tasks.select_tasks(names, sts_dir=work.sts_dir, pairs=list(work.pairs))
 
 
-def sts_dev_pairs(sts_dir: Path) -> dict[str, Dataset]:
-    """The development pairs of STSb and SICK, which people scored, to choose a checkpoint by.
-
-    Raises:
-        InputError: If a file is missing or malformed.
-    """
-    from mteb_tasks.dev_pairs import read_dev_pairs
-
-    return read_dev_pairs(sts_dir)
-
-
 def _leave_process_group() -> None:
     """Ends what `torchrun` began: torch's threads may abort a process that exits without it."""
     from torch import distributed
@@ -255,7 +246,12 @@ def _leave_process_group() -> None:
         distributed.destroy_process_group()
 
 
-def _check_input(spec: Any, work: Generation) -> None:
+def check_input(spec: TaskSpec, work: Generation) -> None:
+    """Checks that a task gets what it needs.
+
+    Raises:
+        ConfigurationError: If sentences or the number of texts to write are missing, or do not belong to the task.
+    """
     if spec.needs_input and (work.input is None or work.num is not None):
         raise ConfigurationError(
             f"task {spec.task_name!r} writes for given sentences: give them with --input FILE, and leave out --num"
@@ -278,7 +274,7 @@ def _read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
         return (read_reference_jsonl if is_reference else read_jsonl)(raw), {"raw": raw.name}, None
     if not raw.exists():
         raise InputError(f"{raw}: there is no such file or directory; expected a directory of `dino-st generate`")
-    if (raw / "preparation.json").is_file():
+    if (raw / RECORD).is_file():
         raise InputError(f"{raw}: is prepared already; train on it, or give the directory of `dino-st generate`")
     if not (raw / MANIFEST).is_file():
         raise InputError(

@@ -36,10 +36,7 @@ def training_splits(
             a batch, or all validation scores are equal.
         InputError: The directory cannot be read.
     """
-    source = load_prepared(data) if isinstance(data, str | os.PathLike) else data
-    if not isinstance(source, Mapping) or not {"train", "validation"} <= set(source):
-        given = f"the splits {list(source)}" if isinstance(source, Mapping) else f"a {type(source).__name__}"
-        raise DatasetError(f"the training data is {given}; expected a DatasetDict with 'train' and 'validation'")
+    source = given_splits(data)
     splits = DatasetDict()
     for name in ("train", "validation"):
         if set(TRIPLET_COLUMNS) <= set(getattr(source[name], "column_names", ())):
@@ -70,6 +67,20 @@ def training_splits(
         counts = {"preparation": {"seed": source.options.seed, "counts": source.counts}}
         provenance = {**source.provenance, **counts}
     return splits, provenance
+
+
+def given_splits(data: str | os.PathLike[str] | DatasetDict) -> DatasetDict:
+    """Takes what was given to train on, or reads it from a directory of `save_prepared`.
+
+    Raises:
+        DatasetError: It is no mapping with the splits `train` and `validation`.
+        InputError: The directory cannot be read.
+    """
+    source = load_prepared(data) if isinstance(data, str | os.PathLike) else data
+    if not isinstance(source, Mapping) or not {"train", "validation"} <= set(source):
+        given = f"the splits {list(source)}" if isinstance(source, Mapping) else f"a {type(source).__name__}"
+        raise DatasetError(f"the training data is {given}; expected a DatasetDict with 'train' and 'validation'")
+    return source
 
 
 def data_facts(splits: Mapping[str, Dataset], kind: str) -> dict[str, int | str]:

@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 
 from dino_st.columns import POSITIVE, SCORE
 from dino_st.errors import DatasetError, InputError
-from dino_st.preparation_options import PreparationOptions
+from dino_st.preparation_options import RECORD, PreparationOptions
 from dino_st.store import MANIFEST, read_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-PREPARATION = "preparation.json"
 
 MAX_LEVELS = 12
 """With more different scores than these (as posterior targets give), rows count under the nearest assigned score."""
@@ -75,7 +73,7 @@ def is_raw(directory: Path) -> bool:
 
 def is_prepared(directory: Path) -> bool:
     """Whether a directory looks like one of `dino-st prepare`."""
-    return (directory / PREPARATION).is_file()
+    return (directory / RECORD).is_file()
 
 
 def read_written(directory: Path) -> WrittenPairs:
@@ -100,7 +98,7 @@ def read_written(directory: Path) -> WrittenPairs:
     inside = [name for name in ("prepared", "raw") if (directory / name).is_dir()]
     hint = f"; did you mean {directory / inside[0]}?" if inside else ""
     raise InputError(
-        f"{directory}: holds neither {MANIFEST} nor {PREPARATION}; expected a directory of `dino-st generate` or "
+        f"{directory}: holds neither {MANIFEST} nor {RECORD}; expected a directory of `dino-st generate` or "
         f"`dino-st prepare`{hint}"
     )
 

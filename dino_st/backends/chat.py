@@ -61,6 +61,12 @@ class ChatReply:
     finished: bool = True
 
 
+def usage_of(reply: ChatReply) -> dict[str, int]:
+    """What one reply adds to the counts of `USAGE_FIELDS`."""
+    counted = (1, reply.attempts - 1, int(reply.text is None), reply.prompt_tokens, reply.completion_tokens)
+    return dict(zip(USAGE_FIELDS, counted, strict=True))
+
+
 class ChatBackend(Protocol):
     """Whoever answers requests: `openai_api.OpenAIChat` (a server) or `local_chat.LocalChat` (a model here)."""
 

@@ -146,8 +146,16 @@ class LocalWriter:
             return int(batch_size)
         label = next(iter(spec.labels))
         examples: list[str | None] = [*sample_of_inputs] or [None]
-        lengths = sorted(len(self._encode(spec, label, x1, False)[0]) for x1 in examples)
-        typical = lengths[int(0.95 * (len(lengths) - 1))]
+        return self.automatic_rows([len(self._encode(spec, label, x1, False)[0]) for x1 in examples], new_tokens)
+
+    def automatic_rows(self, prompt_lengths: Sequence[int], new_tokens: int) -> int:
+        """Chooses how many streams to decode together for prompts such as these; see `sizing.automatic_rows`.
+
+        Args:
+            prompt_lengths: Tokens of some prompts, at least one.
+            new_tokens: Tokens that a text may take.
+        """
+        typical = sorted(prompt_lengths)[int(0.95 * (len(prompt_lengths) - 1))]
         shares = can_share(self.model, context_length(self.model, DecodingOptions().max_total_tokens))
         return automatic_rows(self.model, prompt_tokens=typical, new_tokens=new_tokens, shares_prompts=shares)
 

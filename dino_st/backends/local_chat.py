@@ -11,11 +11,10 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from dino_st.backends.chat import USAGE_FIELDS, ChatReply, ChatRequest
+from dino_st.backends.chat import USAGE_FIELDS, ChatReply, ChatRequest, usage_of
 from dino_st.backends.local import LocalWriter
 from dino_st.decoding.draws import Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.sizing import automatic_rows
 from dino_st.errors import ConfigurationError
 from dino_st.prompting import PromptFormat, encode_prompt
 
@@ -158,12 +157,10 @@ class LocalChat(LocalWriter):
     def _rows(self, lengths: Sequence[int], new_tokens: int) -> int:
         if self._batch_size != "auto":
             return int(self._batch_size)
-        typical = sorted(lengths)[int(0.95 * (len(lengths) - 1))]
-        return automatic_rows(self.model, prompt_tokens=typical, new_tokens=new_tokens)
+        return self.automatic_rows(lengths, new_tokens)
 
     def _counted(self, reply: ChatReply) -> ChatReply:
-        counted = (1, reply.attempts - 1, int(reply.text is None), reply.prompt_tokens, reply.completion_tokens)
-        self._usage.update(dict(zip(USAGE_FIELDS, counted, strict=True)))
+        self._usage.update(usage_of(reply))
         return reply
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from dino_st.backends.chat import USAGE_FIELDS, ChatReply, ChatRequest
+from dino_st.backends.chat import USAGE_FIELDS, ChatReply, ChatRequest, usage_of
 from dino_st.backends.chat_answers import (
     Answer,
     AttemptError,
@@ -126,7 +126,7 @@ class OpenAIChat:
             reply = await self._answer(client, run.requests[place], run)
             if reply is None:
                 return
-            self._count(reply)
+            self._usage.update(usage_of(reply))
             run.replies[place] = reply
             if run.on_reply is not None:
                 run.on_reply(reply)
@@ -242,10 +242,6 @@ class OpenAIChat:
             f"{self._troubles} requests in a row failed {self.options.max_retries + 1} times each, the last one with: "
             f"{scrubbed(reason)}. Look whether {self._host} works, and run again"
         )
-
-    def _count(self, reply: ChatReply) -> None:
-        counted = (1, reply.attempts - 1, int(reply.text is None), reply.prompt_tokens, reply.completion_tokens)
-        self._usage.update(dict(zip(USAGE_FIELDS, counted, strict=True)))
 
 
 async def _post(client: AsyncOpenAI, body: dict[str, Any]) -> bytes:
