@@ -161,16 +161,26 @@ def interval(values: Sequence[float]) -> str:
 
 
 def study_options(description: str | None, seeds: int) -> argparse.Namespace:
-    """The command line of a study; makes the work directory and quietens the libraries."""
+    """The command line of a study."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="+", help="numbers of the rows to compute, from 0 (default: all)")
+    parser.add_argument("--learning-rate", type=float, help="of the static encoder, instead of choosing one")
+    return prepare_study(add_study_options(parser, seeds))
+
+
+def add_study_options(parser: argparse.ArgumentParser, seeds: int) -> argparse.ArgumentParser:
+    """Adds what all studies are asked for."""
     parser.add_argument("--sts-dir", type=Path, required=True, help="STS data in SentEval layout")
     parser.add_argument("--work", type=Path, required=True, help="directory for everything")
     parser.add_argument("--seeds", type=int, default=seeds, help=f"seeds of each row (default: {seeds})")
     parser.add_argument("--inputs", type=int, default=INPUTS, help=f"sentences x1 (default: {INPUTS})")
     parser.add_argument("--model", default="dino-tiny", help="the language model (default: dino-tiny)")
     parser.add_argument("--encoder", default="dino-tiny-encoder", help="what is trained (default: dino-tiny-encoder)")
-    parser.add_argument("--rows", type=int, nargs="+", help="numbers of the rows to compute, from 0 (default: all)")
-    parser.add_argument("--learning-rate", type=float, help="of the static encoder, instead of choosing one")
+    return parser
+
+
+def prepare_study(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Reads the command line, makes the work directory, and quietens the libraries."""
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore", module="mteb")

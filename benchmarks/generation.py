@@ -3,6 +3,7 @@
     python benchmarks/generation.py --shape gpt2 --fixed-tokens 40 --dtype float32
     python benchmarks/generation.py --model DIR --inputs 64            # natural stops, on shipped sentences
     python benchmarks/generation.py --shape gpt2-xl --device cuda --dtype bfloat16 --inputs 10500 --programs engine
+    python benchmarks/generation.py --model DIR --inputs 128 --rows 768 --threads 1 --profile     # where the time goes
 
 The programs write two x2 for each x1 and each of three labels with zero, one and two counter-prompts (sts-x2):
 
@@ -382,6 +383,20 @@ def measure(work: Workload, arguments: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def operations(work: Workload, arguments: argparse.Namespace) -> dict[str, float]:
+    """Share of the time in operations that each of the twelve costliest takes while our engine runs."""
+    with torch.profiler.profile() as profile:
+        engine(work, range(arguments.inputs), arguments.rows)
+    on_gpu = work.device.type == "cuda"
+    spent = {
+        event.key: event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        for event in profile.key_averages()
+    }
+    total = sum(spent.values())
+    costliest = sorted(spent, key=lambda key: -spent[key])[:12]
+    return {key: round(spent[key] / total, 3) for key in costliest}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=SHAPES, default="gpt2", help="random weights of this shape")
@@ -395,6 +410,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64"))
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=["engine", "published", "padded"])
     parser.add_argument("--threads", type=int, help="of the CPU")
+    parser.add_argument("--profile", action="store_true", help="only say where our engine spends its time")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -405,9 +421,8 @@ def main() -> None:
         "transformers": transformers.__version__,
         "python": platform.python_version(),
     }
-    print(
-        json.dumps({"arguments": vars(arguments), "machine": machine, **versions} | measure(work, arguments), indent=1)
-    )
+    found = {"operations": operations(work, arguments)} if arguments.profile else measure(work, arguments)
+    print(json.dumps({"arguments": vars(arguments), "machine": machine, **versions} | found, indent=1))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import torch
 
 from dino_st.decoding import kv_cache, shared_prompts
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
+from dino_st.decoding.kv_cache import CausalModel
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.shared_prompts import SharedCache
 from dino_st.errors import OutOfMemoryError
@@ -172,10 +173,36 @@ def test_each_distinct_prompt_is_read_once(make_model: Any, tokenizer: Any) -> N
     handle = model.register_forward_pre_hook(
         lambda _module, _args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
-    DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(sts_draws(tokenizer))
+    draws = sts_draws(tokenizer)
+    DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(draws)
     handle.remove()
-    prompts = sum(rows for rows, width in read if width > 1)
-    assert prompts == 3 * len(SENTENCES)
+    tokens = sum(rows * width for rows, width in read if width > 1)
+    distinct = {prompt for draw in draws for prompt in draw.prompts}
+    assert len(distinct) == 3 * len(SENTENCES)
+    assert max(map(len, distinct)) < tokens <= sum(map(len, distinct))
+
+
+@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"mistral"}))  # its window is too short to share
+def test_prompts_that_begin_alike_have_the_states_of_prompts_read_alone(
+    family: str, make_model: Any, tokenizer: Any
+) -> None:
+    model = CausalModel(make_model(family), longest=256)
+    words = [f"{place} {animal}" * repeats for place in "abcdefgh" for animal in ("cat", "dog") for repeats in (1, 3)]
+    prompts = list(dict.fromkeys(prompt for draw in sts_draws(tokenizer, words) for prompt in draw.prompts))
+    prompts.append(prompts[0][:30])
+    read: list[int] = []
+    model.model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    together = model.read_prompts(prompts)
+    if model.shares:
+        assert sum(read) < 0.6 * sum(map(len, prompts))
+    for i, prompt in enumerate(prompts):
+        alone = model.read_prompts([prompt])
+        torch.testing.assert_close(together.logits[i], alone.logits[0], rtol=0, atol=1e-10)
+        for states, expected in zip(together.keys + together.values, alone.keys + alone.values, strict=True):
+            torch.testing.assert_close(states[i, :, -len(prompt) :], expected[0], rtol=0, atol=1e-10)
+        assert together.lengths[i] == len(prompt)
 
 
 def test_finished_streams_leave_the_batch_and_decoding_stops_when_all_are_done(make_model: Any, tokenizer: Any) -> None:
@@ -261,7 +288,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
 def test_half_precision_models_give_float32_logits_and_get_their_head_back(
     dtype: torch.dtype, make_model: Any, tokenizer: Any
 ) -> None:
-    from dino_st.decoding.kv_cache import CausalModel, float32_head
+    from dino_st.decoding.output_layer import float32_head
 
     model = make_model("gpt2", dtype=dtype)
     prompt = encode_prompt('A man said, "', tokenizer, "raw")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from dino_st.decoding.debiasing import self_debias
 from dino_st.decoding.draws import Draw, Drawn
-from dino_st.decoding.kv_cache import CausalModel, PromptStates, float32_head
+from dino_st.decoding.kv_cache import CausalModel, PromptStates
 from dino_st.decoding.options import DecodingOptions
+from dino_st.decoding.output_layer import float32_head
 from dino_st.decoding.sampling import draw_key, draw_tokens, top_k_top_p, uniforms
 from dino_st.decoding.scoring import score_texts
 from dino_st.decoding.sizing import context_length, is_out_of_memory, release_memory
@@ -21,6 +22,10 @@ from dino_st.decoding.stream_batch import StreamBatch
 from dino_st.errors import ConfigurationError, OutOfMemoryError
 
 __all__ = ["DecodingEngine", "Draw", "Drawn"]
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+_Item = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
 
 _COMPACT_BELOW = 0.8
 """Streams are compacted when no more than this share of them is still being written."""
@@ -95,7 +100,9 @@ class DecodingEngine:
                 fitting.append(i)
         with torch.inference_mode(), float32_head(self._model.model):
             for batch in self._batches(draws, fitting):
-                self._decode_or_split([draws[i] for i in batch], [results[i] for i in batch])
+                outcomes = self._halving(self._decode_batch, [draws[i] for i in batch], lambda draw: draw.streams)
+                for i, outcome in zip(batch, outcomes, strict=True):
+                    results[i] = outcome
         return results
 
     def score(
@@ -113,41 +120,42 @@ class DecodingEngine:
         Raises:
             OutOfMemoryError: If a single item does not fit into memory.
         """
-        most = max((len(item) for item in prompts), default=1)
-        size = max(1, self.rows // most)
+        items = list(zip(prompts, texts, strict=True))
+        size = max(1, self.rows // max((len(item) for item in prompts), default=1))
         scores: list[tuple[float, ...]] = []
         with torch.inference_mode(), float32_head(self._model.model):
-            for start in range(0, len(prompts), size):
-                scores += self._score_or_split(prompts[start : start + size], texts[start : start + size])
+            for start in range(0, len(items), size):
+                scores += self._halving(self._score_batch, items[start : start + size], lambda item: len(item[0]))
         return scores
 
-    def _score_or_split(
-        self, prompts: Sequence[tuple[tuple[int, ...], ...]], texts: Sequence[tuple[tuple[int, ...], ...]]
-    ) -> list[tuple[float, ...]]:
+    def _score_batch(self, items: Sequence[_Item]) -> list[tuple[float, ...]]:
+        distinct = list(dict.fromkeys(prompt for prompts, _ in items for prompt in prompts))
+        index = {prompt: i for i, prompt in enumerate(distinct)}
+        states = self._model.read_prompts(distinct)
+        places = [index[prompt] for prompts, _ in items for prompt in prompts]
+        texts = [text for _, given in items for text in given]
+        scores = iter(score_texts(self._model, states, places, texts, self._unreachable))
+        return [tuple(islice(scores, len(prompts))) for prompts, _ in items]
+
+    def _halving(
+        self, work: Callable[[Sequence[_Given]], list[_Made]], items: Sequence[_Given], rows: Callable[[_Given], int]
+    ) -> list[_Made]:
+        """Works on items together; where memory runs out, on each half, and later batches take no more rows than it."""
         try:
-            distinct = list(dict.fromkeys(prompt for item in prompts for prompt in item))
-            index = {prompt: i for i, prompt in enumerate(distinct)}
-            states = self._model.read_prompts(distinct)
-            flat = [
-                (index[prompt], text)
-                for pair in zip(prompts, texts, strict=True)
-                for prompt, text in zip(*pair, strict=True)
-            ]
-            scores = iter(
-                score_texts(self._model, states, [i for i, _ in flat], [text for _, text in flat], self._unreachable)
-            )
-            return [tuple(islice(scores, len(item))) for item in prompts]
+            return work(items)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            if len(prompts) == 1:
+            if len(items) == 1:
                 raise OutOfMemoryError(
-                    f"scoring one text after {len(prompts[0])} prompts does not fit into memory; use a smaller model, "
-                    "a narrower --dtype or another --device"
+                    "a single text and its prompts do not fit into memory; use a smaller model, a narrower --dtype or "
+                    "another --device"
                 ) from error
+        self._model.buffers.release()
         release_memory(self._model.device)
-        half = len(prompts) // 2
-        return self._score_or_split(prompts[:half], texts[:half]) + self._score_or_split(prompts[half:], texts[half:])
+        half = len(items) // 2
+        self.rows = max(1, min(self.rows, sum(map(rows, items[:half]))))
+        return self._halving(work, items[:half], rows) + self._halving(work, items[half:], rows)
 
     def _batches(self, draws: Sequence[Draw], indices: Sequence[int]) -> Iterator[list[int]]:
         """Packs draws into batches, inputs of similar length together and those of one input side by side."""
@@ -164,32 +172,8 @@ class DecodingEngine:
         if batch:
             yield batch
 
-    def _decode_or_split(self, draws: Sequence[Draw], results: Sequence[Drawn]) -> None:
-        """Decodes a batch; where memory runs out, halves it, and keeps later batches to the size that fitted."""
-        fresh = [Drawn() for _ in draws]
-        try:
-            self._decode_batch(draws, fresh)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            failure: BaseException = error
-        else:
-            for result, outcome in zip(results, fresh, strict=True):
-                result.__dict__.update(outcome.__dict__)
-            return
-        if len(draws) == 1:
-            raise OutOfMemoryError(
-                f"one draw of {draws[0].streams} streams and {len(draws[0].target)} prompt tokens does not fit into "
-                "memory; use a smaller model, a narrower --dtype or another --device"
-            ) from failure
-        del failure
-        release_memory(self._model.device)
-        half = len(draws) // 2
-        self.rows = max(1, min(self.rows, sum(draw.streams for draw in draws[:half])))
-        self._decode_or_split(draws[:half], results[:half])
-        self._decode_or_split(draws[half:], results[half:])
-
-    def _decode_batch(self, draws: Sequence[Draw], results: Sequence[Drawn]) -> None:
+    def _decode_batch(self, draws: Sequence[Draw]) -> list[Drawn]:
+        results = [Drawn() for _ in draws]
         prompts = list(dict.fromkeys(prompt for draw in draws for prompt in (*draw.prompts, *draw.scored)))
         states = self._model.read_prompts(prompts)
         index = {prompt: i for i, prompt in enumerate(prompts)}
@@ -207,6 +191,7 @@ class DecodingEngine:
             if not pending:
                 break
         self._score(draws, results, known, states, index)
+        return results
 
     def _score(
         self,

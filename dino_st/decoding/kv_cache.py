@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from dino_st.decoding.buffers import StreamBuffers, move_to_front
+from dino_st.decoding.prompt_heads import common_heads, prefill_chunks
 from dino_st.decoding.shared_prompts import SharedCache, can_share, shared_attention
 
-_PREFILL_TOKENS = 16_384
-"""Tokens of one prefill forward pass: enough to keep any hardware busy."""
+_Layers = list[tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values of each layer, shape (rows, heads, positions, head size)."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +24,21 @@ class PromptStates:
     """What the model keeps of a set of prompts.
 
     Attributes:
-        keys: One tensor a layer, shape (prompts, heads, width, head size); a prompt's own positions are the last ones.
+        keys: One tensor a layer, shape (prompts, heads, width, head size); a prompt's own positions are the last ones,
+            and what stands before them means nothing.
         values: Likewise.
         lengths: Tokens of each prompt, shape (prompts,).
         logits: What the model predicts after each prompt, shape (prompts, vocabulary).
         shared: Whether streams read them where they are, instead of from a copy for each.
+        buffers: Where streams write; those that are started end the ones before.
     """
 
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
     lengths: torch.Tensor
     logits: torch.Tensor
-    shared: bool = False
+    shared: bool
+    buffers: StreamBuffers
 
     @property
     def width(self) -> int:
@@ -49,7 +53,8 @@ class PromptStates:
             steps: Tokens to make room for.
         """
         if self.shared:
-            return SharedCache(list(zip(self.keys, self.values, strict=True)), prompt_of_row, self.lengths, steps)
+            layers = list(zip(self.keys, self.values, strict=True))
+            return SharedCache(layers, prompt_of_row, self.lengths, steps, self.buffers)
         return self.copy_for(prompt_of_row, steps)
 
     def copy_for(self, prompt_of_row: torch.Tensor, steps: int) -> StreamCache:
@@ -92,8 +97,8 @@ class StreamLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_
 
     def keep(self, rows: torch.Tensor) -> None:
         """Drops every stream but the given ones."""
-        self.key_buffer = self.key_buffer.index_select(0, rows)
-        self.value_buffer = self.value_buffer.index_select(0, rows)
+        self.key_buffer = move_to_front(self.key_buffer, rows, self.filled)
+        self.value_buffer = move_to_front(self.value_buffer, rows, self.filled)
         self._show()
 
     def _show(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,13 +153,18 @@ class CausalModel:
         """
         self.model = model
         self.shares = can_share(model, longest)
+        self.buffers = StreamBuffers()
         self.device: torch.device = model.device
         wrapped = model.get_base_model() if hasattr(model, "get_base_model") else model  # a PEFT model passes all on
         self._parameters = inspect.signature(wrapped.forward).parameters
 
     @torch.inference_mode()
     def read_prompts(self, prompts: Sequence[tuple[int, ...]]) -> PromptStates:
-        """Runs the model over distinct prompts, those of one length together, so that nothing is padded.
+        """Runs the model over distinct prompts.
+
+        Where the model's attention is known (`can_share`), what a group of prompts begins with is read once, and their
+        rests are read together with little padding between the two parts; padding attends to the beginning, so that it
+        stays finite. All other prompts are read with those of the same length, so that nothing is padded.
 
         Args:
             prompts: Token ids.
@@ -162,26 +172,47 @@ class CausalModel:
         Returns:
             Their states, in the same order.
         """
-        order, chunks = _chunks_of_one_length(prompts)
-        parts = [self._read_chunk([prompts[i] for i in chunk]) for chunk in chunks]
-        width = max(len(prompt) for prompt in prompts)
-        back = torch.empty(len(order), dtype=torch.int64)
-        back[order] = torch.arange(len(order))
-        back = back.to(self.device)
-        layers: list[list[Any]] = [list(layer) for layer in zip(*(cache.layers for cache, _ in parts), strict=True)]
-        return PromptStates(
-            keys=[_right_aligned([part.keys for part in layer], width, back) for layer in layers],
-            values=[_right_aligned([part.values for part in layer], width, back) for layer in layers],
-            lengths=torch.tensor([len(prompt) for prompt in prompts], device=self.device),
-            logits=torch.cat([logits for _, logits in parts]).index_select(0, back),
-            shared=self.shares,
-        )
+        lengths = [len(prompt) for prompt in prompts]
+        states: PromptStates | None = None
+        device = self.device.type
+        for head, members in common_heads(prompts, device) if self.shares else [(0, list(range(len(prompts))))]:
+            before = self._read_rows([prompts[members[0]][:head]], [])[0] if head else []
+            for chunk in prefill_chunks([lengths[i] - head for i in members], device, padding=head > 0):
+                places = [members[i] for i in chunk]
+                layers, logits = self._read_rows([prompts[i][head:] for i in places], before)
+                states = states or self._empty_states(lengths, layers, logits)
+                _store(states, places, head, layers, logits)
+        if states is None:
+            raise ValueError("no prompts")
+        return states
 
-    def _read_chunk(self, prompts: Sequence[tuple[int, ...]]) -> tuple[DynamicCache, torch.Tensor]:
-        cache = DynamicCache()
-        ids = torch.tensor(prompts, device=self.device)
-        positions = torch.arange(ids.shape[1], device=self.device).unsqueeze(0).expand_as(ids)
-        return cache, self._forward(ids, cache, None, positions)[:, -1].clone()
+    def _read_rows(self, rows: Sequence[tuple[int, ...]], before: _Layers) -> tuple[_Layers, torch.Tensor]:
+        """Reads left-padded rows, all behind the same tokens; returns the states, and the logits after each row."""
+        cache, start = DynamicCache(), before[0][0].shape[2] if before else 0
+        for number, (keys, values) in enumerate(before):
+            cache.update(keys.expand(len(rows), -1, -1, -1), values.expand(len(rows), -1, -1, -1), number)
+        lengths, longest = torch.tensor([len(row) for row in rows], device=self.device), max(map(len, rows))
+        ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=self.device)
+        columns = torch.arange(longest, device=self.device) - (longest - lengths.unsqueeze(1))
+        mask = None
+        if (columns < 0).any():
+            mask = torch.cat((columns.new_ones(len(rows), start), (columns >= 0).to(torch.int64)), dim=1)
+        logits = self._forward(ids, cache, mask, start + columns.clamp(min=0))[:, -1]
+        layers: list[Any] = cache.layers  # of those of any cache, these have keys and values
+        return [(layer.keys, layer.values) for layer in layers], logits
+
+    def _empty_states(self, lengths: list[int], layers: _Layers, logits: torch.Tensor) -> PromptStates:
+        def empty(state: torch.Tensor) -> torch.Tensor:
+            return state.new_zeros(len(lengths), state.shape[1], max(lengths), state.shape[3])
+
+        return PromptStates(
+            keys=[empty(keys) for keys, _ in layers],
+            values=[empty(values) for _, values in layers],
+            lengths=torch.tensor(lengths, device=self.device),
+            logits=logits.new_empty(len(lengths), logits.shape[1]),
+            shared=self.shares,
+            buffers=self.buffers,
+        )
 
     @torch.inference_mode()
     def read_tokens(self, tokens: torch.Tensor, cache: StreamCache | SharedCache, step: int) -> torch.Tensor:
@@ -228,74 +259,19 @@ class CausalModel:
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 
 
-@contextmanager
-def float32_head(model: Any) -> Iterator[None]:
-    """Lets a half-precision model's output layer write float32, so that near ties are not decided by rounding.
-
-    The products of half-precision numbers are summed in float32 anyway; what is gained is that the sums are not
-    rounded to half precision. On a CPU the logits also go to one buffer over and over, since fresh memory of that size
-    costs as much time to map as to fill. So logits must be used, or copied, before the model runs again.
-
-    Args:
-        model: A transformers causal model; its own forward is restored afterwards.
-    """
-    head = model.get_output_embeddings()
-    is_half = isinstance(head, torch.nn.Linear) and head.weight.dtype in (torch.bfloat16, torch.float16)
-    if not isinstance(head, torch.nn.Linear) or not (is_half or head.weight.device.type == "cpu"):
-        yield
-        return
-    vars(head)["forward"] = _mixed_product(head) if head.weight.is_cuda and _MIXED else _buffered_product(head)
-    try:
-        yield
-    finally:
-        del vars(head)["forward"]
-
-
-_MIXED = "out_dtype" in (torch.mm.__doc__ or "")
-"""Whether this torch multiplies half-precision matrices into float32 (on GPUs)."""
-
-
-def _mixed_product(head: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
-    bias = None if head.bias is None else head.bias.float()
-
-    def product(hidden: torch.Tensor) -> torch.Tensor:
-        flat = torch.mm(hidden.flatten(0, -2), head.weight.t(), out_dtype=torch.float32)
-        return (flat if bias is None else flat + bias).view(*hidden.shape[:-1], -1)
-
-    return product
-
-
-def _buffered_product(head: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
-    dtype = torch.promote_types(head.weight.dtype, torch.float32)
-    weight, bias = head.weight.to(dtype), None if head.bias is None else head.bias.to(dtype)
-    buffer = weight.new_empty(0)
-
-    def product(hidden: torch.Tensor) -> torch.Tensor:
-        nonlocal buffer
-        flat = hidden.flatten(0, -2).to(dtype)
-        if len(buffer) < len(flat):
-            buffer = weight.new_empty(len(flat), len(weight))
-        logits = torch.mm(flat, weight.t(), out=buffer[: len(flat)])
-        return (logits if bias is None else logits.add_(bias)).view(*hidden.shape[:-1], -1)
-
-    return product
-
-
-def _chunks_of_one_length(prompts: Sequence[tuple[int, ...]]) -> tuple[list[int], list[list[int]]]:
-    by_length: defaultdict[int, list[int]] = defaultdict(list)
-    for i, prompt in enumerate(prompts):
-        by_length[len(prompt)].append(i)
-    chunks = []
-    for length in sorted(by_length):
-        indices = by_length[length]
-        size = max(1, _PREFILL_TOKENS // length)
-        chunks += [indices[start : start + size] for start in range(0, len(indices), size)]
-    return [i for chunk in chunks for i in chunk], chunks
-
-
-def _right_aligned(states: Sequence[torch.Tensor], width: int, back: torch.Tensor) -> torch.Tensor:
-    padded = [torch.nn.functional.pad(part, (0, 0, width - part.shape[2], 0)) for part in states]
-    return torch.cat(padded).index_select(0, back)
+def _store(states: PromptStates, places: list[int], head: int, layers: _Layers, logits: torch.Tensor) -> None:
+    """Writes what was read of some prompts, shortest first, to their places, right-aligned and without padding."""
+    device, width = logits.device, states.width
+    states.logits[torch.tensor(places, device=device)] = logits
+    lengths = states.lengths[torch.tensor(places, device=device)].tolist()
+    for length, run in groupby(range(len(places)), key=lengths.__getitem__):
+        rows = list(run)
+        here, there = slice(rows[0], rows[-1] + 1), torch.tensor([places[row] for row in rows], device=device)
+        own = length - head
+        for kept, read in zip(zip(states.keys, states.values, strict=True), layers, strict=True):
+            for target, source in zip(kept, read, strict=True):
+                target[there, :, width - own :] = source[here, :, source.shape[2] - own :]
+                target[there, :, width - length : width - own] = source[here, :, :head]
 
 
 def _with_room(states: torch.Tensor, steps: int) -> torch.Tensor:

@@ -18,6 +18,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicLayer
 
+from dino_st.decoding.buffers import StreamBuffers, move_to_front
+
 logger = logging.getLogger(__name__)
 
 NAME = "dino_st_shared_prompts"
@@ -54,12 +56,13 @@ def _say_once(model_type: str) -> None:
 class SharedLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
     """One layer: the prompts' states once, and a buffer for what the streams write."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, streams: int, steps: int) -> None:
+    def __init__(
+        self, keys: torch.Tensor, values: torch.Tensor, key_buffer: torch.Tensor, value_buffer: torch.Tensor
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.dtype, self.device = keys.dtype, keys.device
         self.prompt_keys, self.prompt_values = keys, values
-        shape = (streams, keys.shape[1], steps, keys.shape[3])
-        self.key_buffer, self.value_buffer = keys.new_empty(shape), values.new_empty(shape)
+        self.key_buffer, self.value_buffer = key_buffer, value_buffer
         self.written = 0
         self.is_initialized = True
 
@@ -80,8 +83,9 @@ class SharedLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_
         return int(self.prompt_keys.shape[2]) + self.written
 
     def keep_streams(self, rows: torch.Tensor) -> None:
-        """Drops every stream but the given ones."""
-        self.key_buffer, self.value_buffer = self.key_buffer[rows], self.value_buffer[rows]
+        """Drops every stream but the given ones; they move to the front of the buffers, as far as these are written."""
+        self.key_buffer = move_to_front(self.key_buffer, rows, self.written)
+        self.value_buffer = move_to_front(self.value_buffer, rows, self.written)
 
     def keep_prompts(self, prompts: torch.Tensor) -> None:
         """Drops every prompt but the given ones."""
@@ -96,6 +100,7 @@ class SharedCache(Cache):
         prompt_of_row: Index of the prompt that each stream continues, shape (streams,).
         lengths: Tokens of each prompt, shape (prompts,).
         steps: Tokens to make room for.
+        buffers: Where they are written.
     """
 
     def __init__(
@@ -104,8 +109,15 @@ class SharedCache(Cache):
         prompt_of_row: torch.Tensor,
         lengths: torch.Tensor,
         steps: int,
+        buffers: StreamBuffers,
     ) -> None:
-        self._shared = [SharedLayer(keys, values, len(prompt_of_row), steps) for keys, values in layers]
+        def room(name: str, like: torch.Tensor) -> torch.Tensor:
+            return buffers.take(name, (len(prompt_of_row), like.shape[1], steps, like.shape[3]), like)
+
+        self._shared = [
+            SharedLayer(keys, values, room(f"keys {number}", keys), room(f"values {number}", values))
+            for number, (keys, values) in enumerate(layers)
+        ]
         super().__init__(layers=list(self._shared))
         self._lengths, self._prompt_of_row = lengths, prompt_of_row
         width = layers[0][0].shape[2]
@@ -161,20 +173,20 @@ class SharedCache(Cache):
         streams, heads, _ = query.shape
         repeats = heads // groups
         query = query * scaling
-        grid = query[self.row_of_slot].view(prompts, self.most, groups, repeats, size)
+        grid = query.index_select(0, self.row_of_slot).view(prompts, self.most, groups, repeats, size)
         grid = grid.transpose(1, 2).reshape(prompts, groups, self.most * repeats, size)
         scores = grid @ states.prompt_keys.transpose(2, 3)
         scores = scores.masked_fill_(self._hidden[:, None, None, :], -torch.inf)
         scores = scores.view(prompts, groups, self.most, repeats, width).transpose(1, 2)
-        over_prompt = scores.reshape(prompts * self.most, heads, width)[self.slot_of_row]
+        over_prompt = scores.reshape(prompts * self.most, heads, width).index_select(0, self.slot_of_row)
         written = slice(0, states.written)
         own = query.view(streams, groups, repeats, size) @ states.key_buffer[:, :, written].transpose(2, 3)
         scores = torch.cat((over_prompt, own.view(streams, heads, -1)), dim=-1)
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(query.dtype, torch.float32)).to(query.dtype)
-        grid = weights[..., :width][self.row_of_slot].view(prompts, self.most, groups, repeats, width)
+        grid = weights[..., :width].index_select(0, self.row_of_slot).view(prompts, self.most, groups, repeats, width)
         grid = grid.transpose(1, 2).reshape(prompts, groups, self.most * repeats, width) @ states.prompt_values
         grid = grid.view(prompts, groups, self.most, repeats, size).transpose(1, 2)
-        from_prompt = grid.reshape(prompts * self.most, heads, size)[self.slot_of_row]
+        from_prompt = grid.reshape(prompts * self.most, heads, size).index_select(0, self.slot_of_row)
         own = weights[..., width:].reshape(streams, groups, repeats, -1) @ states.value_buffer[:, :, written]
         return from_prompt + own.view(streams, heads, size)
 

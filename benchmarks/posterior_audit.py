@@ -1,0 +1,75 @@
+"""What the label posterior knows of pairs that were judged by hand.
+
+    python benchmarks/posterior_audit.py --work DIR [--model dino-tiny]
+
+The pairs of `docs/audits/bundled-lm.jsonl` are scored by the model that wrote them, and the label with the highest
+posterior (uniform prior, temperature 1) is compared with the judgement, as the assigned label is. Then: how well a low
+posterior of the assigned label, or a low mean log-probability of sentence 2's tokens without instruction, finds pairs
+whose label is wrong: the area under the curve, where 0.5 is chance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import rankdata
+
+from dino_st.columns import LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SENTENCE1, SENTENCE2
+from dino_st.label_posterior import label_posterior
+from dino_st.shards import read_shards
+from dino_st.stages import score_data
+from dino_st.store import read_manifest
+
+AUDIT = Path(__file__).parents[1] / "docs" / "audits" / "bundled-lm.jsonl"
+LABELS = (1.0, 0.5, 0.0)
+FITTING = {0.9: 1.0, 0.5: 0.5, 0.1: 0.0, 0.0: 0.0}
+"""The label that a judgement stands for."""
+
+
+def area(signal: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> float:
+    """Area under the curve: how often a positive item has the larger signal, ties counted half."""
+    count = int(positive.sum())
+    if count in (0, len(positive)):
+        return float("nan")
+    ranks = rankdata(signal)[positive].sum()
+    return float((ranks - count * (count + 1) / 2) / (count * (len(positive) - count)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="directory for the scored pairs")
+    parser.add_argument("--model", default="dino-tiny", help="the language model (default: dino-tiny)")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    judged = [json.loads(line) for line in AUDIT.read_text(encoding="utf-8").splitlines()]
+    pairs = options.work / "judged.jsonl"
+    rows = [{SENTENCE1: row[SENTENCE1], SENTENCE2: row[SENTENCE2], "score": row["generated"]} for row in judged]
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    scored = options.work / "scored"
+    score_data(pairs, options.model, scored)
+    table = read_shards(scored, read_manifest(scored) or {})
+    if [row[SENTENCE2] for row in judged] != list(table[SENTENCE2]):
+        raise RuntimeError("the scored pairs stand in another order than the judged ones")
+
+    posterior = label_posterior(table[LOG_PROBS][:])
+    likeliest = np.array(LABELS)[posterior.argmax(axis=1)]
+    assigned = np.array([float(row["generated"]) for row in judged])
+    truth = np.array([FITTING[float(row["judged"])] for row in judged])
+    own = posterior[np.arange(len(posterior)), [LABELS.index(label) for label in assigned]]
+    plain = np.array(table[PLAIN_LOG_PROB][:], dtype=np.float64) / np.array(table[NUM_TOKENS][:])
+    wrong = assigned != truth
+    print(f"pairs: {len(judged)}, wrong label: {wrong.sum()}")
+    print(f"right: assigned label {(~wrong).mean():.1%}, likeliest label {(likeliest == truth).mean():.1%}")
+    print(f"pairs for which the two differ: {(likeliest != assigned).sum()}")
+    print("\n| finds wrong labels among | 1 − posterior | − mean log p without instruction |\n| --- | ---: | ---: |")
+    for name, chosen in (("all", assigned == assigned), *((f"label {label:g}", assigned == label) for label in LABELS)):
+        areas = (area(signal[chosen], wrong[chosen]) for signal in (1 - own, -plain))
+        print(f"| {name} | {' | '.join(f'{value:.2f}' for value in areas)} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""An output layer that writes float32, whatever the type of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+
+@contextmanager
+def float32_head(model: Any) -> Iterator[None]:
+    """Lets a half-precision model's output layer write float32, so that near ties are not decided by rounding.
+
+    The products of half-precision numbers are summed in float32 anyway; what is gained is that the sums are not
+    rounded to half precision. On a CPU the logits also go to one buffer over and over, since fresh memory of that size
+    costs as much time to map as to fill. So logits must be used, or copied, before the model runs again.
+
+    Args:
+        model: A transformers causal model; its own forward is restored afterwards.
+    """
+    head = model.get_output_embeddings()
+    is_half = isinstance(head, torch.nn.Linear) and head.weight.dtype in (torch.bfloat16, torch.float16)
+    if not isinstance(head, torch.nn.Linear) or not (is_half or head.weight.device.type == "cpu"):
+        yield
+        return
+    vars(head)["forward"] = _mixed_product(head) if head.weight.is_cuda and _MIXED else _buffered_product(head)
+    try:
+        yield
+    finally:
+        del vars(head)["forward"]
+
+
+_MIXED = "out_dtype" in (torch.mm.__doc__ or "")
+"""Whether this torch multiplies half-precision matrices into float32 (on GPUs)."""
+
+
+def _mixed_product(head: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+    bias = None if head.bias is None else head.bias.float()
+
+    def product(hidden: torch.Tensor) -> torch.Tensor:
+        flat = torch.mm(hidden.flatten(0, -2), head.weight.t(), out_dtype=torch.float32)
+        return (flat if bias is None else flat + bias).view(*hidden.shape[:-1], -1)
+
+    return product
+
+
+def _buffered_product(head: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+    dtype = torch.promote_types(head.weight.dtype, torch.float32)
+    weight, bias = head.weight.to(dtype), None if head.bias is None else head.bias.to(dtype)
+    buffer = weight.new_empty(0)
+
+    def product(hidden: torch.Tensor) -> torch.Tensor:
+        nonlocal buffer
+        flat = hidden.flatten(0, -2).to(dtype)
+        if len(buffer) < len(flat):
+            buffer = weight.new_empty(len(flat), len(weight))
+        logits = torch.mm(flat, weight.t(), out=buffer[: len(flat)])
+        return (logits if bias is None else logits.add_(bias)).view(*hidden.shape[:-1], -1)
+
+    return product
