@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+import dino_st
 from dino_st.cli_contrastive import prepare_triplets, train_contrastive
 from dino_st.cli_data import prepare
 from dino_st.cli_generate import generate, merge
@@ -34,11 +35,21 @@ app = typer.Typer(
 _TRAINING = TrainingOptions.model_fields
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dino-st {dino_st.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[
         bool,
         typer.Option("--debug", help="Show tracebacks and the libraries' own messages; works behind a command, too."),
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_print_version),
     ] = False,
 ) -> None:
     """Train sentence encoders on data that a language model writes from instructions, and score them."""

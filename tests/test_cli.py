@@ -14,6 +14,7 @@ import datasets
 import pytest
 from typer.testing import CliRunner, Result
 
+import dino_st
 from dino_st.cli import app
 
 FLAGS = ["--max-new-tokens", "14", "--top-k", "60", "--top-p", "0.98", "--dtype", "float32", "--device", "cpu"]
@@ -41,6 +42,11 @@ def assert_friendly(result: Result, message: str, code: int = 1) -> None:
     assert result.exit_code == code, result.output
     assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.output) == (0, f"dino-st {dino_st.__version__}\n")
 
 
 def test_generate_then_prepare_write_what_datasets_reads(
