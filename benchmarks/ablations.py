@@ -66,7 +66,8 @@ class Study:
     def __init__(self, options: argparse.Namespace, rows: Sequence[Row]) -> None:
         self.options, self.work, self.rows = options, options.work, rows
         texts = read_sentences(str(options.sts_dir / "STS" / "STSBenchmark" / "sts-train.csv")).texts
-        self.sentences = random.Random(0).sample(sorted(set(texts)), options.inputs)
+        self.all_sentences = sorted(set(texts))
+        self.sentences = random.Random(0).sample(self.all_sentences, options.inputs)
         self.tasks = mteb_tasks.select_tasks("sts", sts_dir=options.sts_dir)
         self.encoders = {"static": options.encoder, "transformer": options.model}
 
