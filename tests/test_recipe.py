@@ -42,6 +42,14 @@ def test_the_papers_recipes_hold_the_papers_values() -> None:
     assert load_recipe("sts-dino-x1x2").sentences.num == 15_000  # type: ignore[union-attr]
 
 
+def test_the_recipe_without_debiasing_differs_from_the_papers_in_nothing_else() -> None:
+    without, published = load_recipe("dino-no-debiasing"), load_recipe("sts-dino-x2")
+    generation = {key: value for key, value in published.generate.items() if key != "decay_floor"}
+    assert without.generate == generation | {"decay_constant": 0}
+    assert (without.task, without.prepare) == (published.task, published.prepare)
+    assert without.train == published.train | {"learning_rate": None}
+
+
 def test_fields_can_be_set_from_the_command_line(recipe_file: Path) -> None:
     recipe = load_recipe(
         recipe_file, ["model=gpt2", "train.learning_rate=1e-4", "sentences.num=9", "encoder=null", "seed=7"]
