@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,10 +74,10 @@ def make_builder() -> tuple[DinoDatasetBuilder, list[int]]:
     return builder, forwards
 
 
-def make_inputs(number: int) -> list[str]:
+def make_inputs(number: int) -> Iterator[str]:
     """Distinct inputs of which any first part has the lengths of the whole."""
     sentences = SENTENCES.read_text(encoding="utf-8").splitlines()
-    return [f"{i:06d} {sentences[i % len(sentences)]}" for i in range(number)]
+    return (f"{i:06d} {sentences[i % len(sentences)]}" for i in range(number))
 
 
 def measure_time(inputs: int, repeats: int) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def child(number: int) -> dict[str, Any]:
     builder, _ = make_builder()
     with tempfile.TemporaryDirectory() as directory:
         start = time.perf_counter()
-        rows = len(builder.generate(make_inputs(number), output_dir=directory))
+        rows = builder.generate_shards(directory, make_inputs(number))["rows"]
         seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return {"rows": rows, "seconds": round(seconds, 1), "peak MiB": peak}

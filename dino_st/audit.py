@@ -21,9 +21,9 @@ from dino_st.columns import SCORE, SENTENCE1, SENTENCE2
 from dino_st.errors import ConfigurationError, DatasetError, InputError
 from dino_st.files import write_text
 from dino_st.inspection_options import AuditOptions
+from dino_st.manifest import hash_texts
 from dino_st.printable import printable
 from dino_st.progress import logger
-from dino_st.store import hash_texts
 
 if TYPE_CHECKING:
     from dino_st.written_pairs import WrittenPairs

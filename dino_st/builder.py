@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import ConfigurationError, suggest
 from dino_st.generation_options import GenerationOptions
 from dino_st.inputs import clean_sentences
+from dino_st.shards import read_written
 from dino_st.task_spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sentence_transformers import InputExample
 
     from dino_st.fit_loader import FitDataLoader
+    from dino_st.generation_run import GenerationRun
     from dino_st.preparation import PreparedSplits
 
 
@@ -91,7 +93,7 @@ class DinoDatasetBuilder:
             sentences: The x1 of a task that takes inputs; blank ones and duplicates are skipped and counted.
             num: How many texts to write, for a task that takes no inputs.
             output_dir: Where to write shards as they are finished; the same call continues an interrupted one. Without
-                it everything stays in memory.
+                it everything stays in memory. See also `generate_shards`.
             show_progress: Whether to show a progress bar (on a terminal) or log a line a minute.
 
         Returns:
@@ -105,13 +107,40 @@ class DinoDatasetBuilder:
             InputError: If no usable sentence is among the inputs.
             OutputError: If the output directory cannot be used.
         """
-        self._check_arguments(self.spec, sentences, num)
-        if sentences is None:
-            return self._run(self.spec, None, num, output_dir, show_progress)
-        cleaned = clean_sentences(sentences)
-        dataset = self._run(self.spec, cleaned.texts, None, output_dir, show_progress)
-        self.counts.update(cleaned.skipped)
+        if output_dir is not None:
+            self.generate_shards(output_dir, sentences, num=num, show_progress=show_progress)
+            return read_written(Path(output_dir))
+        run, skipped = self._run(self.spec, sentences, num)
+        dataset, self.counts = run.in_memory(show_progress)
+        self.counts.update(skipped)
         return dataset
+
+    def generate_shards(
+        self,
+        output_dir: str | Path,
+        sentences: Iterable[str] | None = None,
+        *,
+        num: int | None = None,
+        show_progress: bool = False,
+    ) -> Counter[str]:
+        """Writes the raw data set into a directory and leaves it there, so that memory need not hold it.
+
+        Sentences are taken one by one, and only those of the wave being written are in memory. What is written, and
+        what may be raised, is as for `generate`.
+
+        Args:
+            output_dir: Where to write shards as they are finished; the same call continues an interrupted one.
+            sentences: As for `generate`.
+            num: As for `generate`.
+            show_progress: As for `generate`.
+
+        Returns:
+            What happened: draws, rows, and rejected tries by reason, of all calls that wrote the directory.
+        """
+        run, skipped = self._run(self.spec, sentences, num)
+        self.counts = run.into(Path(output_dir), show_progress)
+        self.counts.update(skipped)
+        return self.counts
 
     def generate_sentences(
         self,
@@ -133,8 +162,13 @@ class DinoDatasetBuilder:
             Distinct sentences; fewer than n only if ten draws for each did not yield enough, which is logged.
         """
         spec = TaskSpec.load(task)
-        self._check_arguments(spec, None, n)
-        texts: list[str] = self._run(spec, None, n, output_dir, show_progress)["text"][:]
+        run, _ = self._run(spec, None, n)
+        if output_dir is None:
+            dataset, self.counts = run.in_memory(show_progress)
+        else:
+            self.counts = run.into(Path(output_dir), show_progress)
+            dataset = read_written(Path(output_dir))
+        texts: list[str] = dataset["text"][:]
         return texts
 
     def prepare(self, raw: Dataset, **options: Any) -> PreparedSplits:
@@ -186,18 +220,12 @@ class DinoDatasetBuilder:
             raise ConfigurationError(f"num = {num}: expected at least 1")
 
     def _run(
-        self,
-        spec: TaskSpec,
-        sentences: Sequence[str] | None,
-        num: int | None,
-        output_dir: str | Path | None,
-        show_progress: bool,
-    ) -> Dataset:
+        self, spec: TaskSpec, sentences: Iterable[str] | None, num: int | None
+    ) -> tuple[GenerationRun, dict[str, int]]:
+        """A run of generation, and the counts of the sentences that were skipped."""
         from dino_st.generation_run import GenerationRun
 
-        run = GenerationRun(self._writer, spec, self._decoding_for(spec), self.options, sentences, num)
-        if output_dir is None:
-            dataset, self.counts = run.in_memory(show_progress)
-        else:
-            dataset, self.counts = run.into(Path(output_dir), show_progress)
-        return dataset
+        self._check_arguments(spec, sentences, num)
+        cleaned = None if sentences is None else clean_sentences(sentences)
+        texts, skipped = (None, {}) if cleaned is None else (cleaned.texts, cleaned.skipped)
+        return GenerationRun(self._writer, spec, self._decoding_for(spec), self.options, texts, num), skipped

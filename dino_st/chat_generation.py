@@ -17,8 +17,8 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, ModelError, suggest
 from dino_st.generation_options import GenerationOptions
 from dino_st.inputs import read_sentences
+from dino_st.manifest import read_manifest
 from dino_st.stages import Generation, GenerationOutcome, check_input
-from dino_st.store import read_manifest
 from dino_st.syncse import check_arguments, run_triplets
 from dino_st.syncse_spec import is_syncse_task, load_syncse_spec
 from dino_st.task_spec import TaskSpec
@@ -85,7 +85,7 @@ def _triplets(
     spec = load_syncse_spec(work.task)
     check_arguments(spec, has_sentences=work.input is not None, num=work.num)
     sentences = None if work.input is None else read_sentences(work.input, column=work.column)
-    texts = None if sentences is None else sentences.texts[: work.limit]
+    texts = None if sentences is None else sentences.texts.first(work.limit)
     start = time.monotonic()
     outcome = run_triplets(model, texts, work.num, spec, backend, base_url, output, True, options)
     seconds = time.monotonic() - start
@@ -114,7 +114,7 @@ def _pairs(
     asked = {name: value for name, value in options.items() if name in SERVER_OPTIONS}
     writer = open_backend(model, "openai", base_url=base_url, options=asked)
     sentences = None if work.input is None else read_sentences(work.input, column=work.column)
-    texts = () if sentences is None else sentences.texts[: work.limit]
+    texts = () if sentences is None else sentences.texts.first(work.limit)
     manifest = read_manifest(output)
     before = sum(shard["rows"] for shard in manifest["shards"]) if manifest else 0
     start = time.monotonic()

@@ -24,9 +24,10 @@ from dino_st.dataset_card import raw_card
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
 from dino_st.files import write_text
+from dino_st.manifest import hash_texts
 from dino_st.progress import progress
 from dino_st.prompting import build_prompts
-from dino_st.store import ShardStore, Wave, hash_texts, open_store
+from dino_st.store import ShardStore, Wave, open_store
 from dino_st.syncse_run import JOURNAL, backend_provenance
 from dino_st.task_spec import TaskSpec
 

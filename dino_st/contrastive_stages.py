@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from dino_st.columns import SENTENCE1
 from dino_st.errors import ConfigurationError
 from dino_st.jsonl import json_objects, read_jsonl, read_reference_jsonl
+from dino_st.manifest import MANIFEST, read_manifest
 from dino_st.progress import logger
 from dino_st.shards import read_shards
-from dino_st.store import MANIFEST, read_manifest
 from dino_st.training_run import training_summary
 from dino_st.triplet_files import read_triplets
 

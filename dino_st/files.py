@@ -35,10 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_directory(path.parent)
     except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); check that the directory is writable and the disk "
-            "not full"
-        ) from error
+        raise _cannot_be_written(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -47,6 +44,24 @@ def write_text(path: Path, text: str) -> None:
     """Writes a small text file through `replacing`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to a file, or begins it, and flushes it to disk.
+
+    Raises:
+        OutputError: If it cannot be written; what stood there remains, perhaps with a part of the line behind.
+    """
+    try:
+        is_new = not path.exists()
+        with path.open("ab") as stream:
+            stream.write(line.encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        if is_new:
+            _sync_directory(path.parent)
+    except OSError as error:
+        raise _cannot_be_written(path, error) from error
 
 
 def make_directory(path: Path) -> None:
@@ -76,6 +91,13 @@ def check_can_become_directory(path: Path) -> None:
             if not place.is_dir():
                 raise OutputError(f"{path}: cannot be created, since {place} is a file; choose another --output")
             return
+
+
+def _cannot_be_written(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{path}: cannot be written ({error.strerror or error}); check that the directory is writable and the disk not "
+        "full"
+    )
 
 
 def _sync_directory(path: Path) -> None:

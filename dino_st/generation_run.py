@@ -19,8 +19,9 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
 from dino_st.generation import Generator
 from dino_st.generation_options import GenerationOptions
+from dino_st.manifest import hash_texts, read_manifest
 from dino_st.progress import logger, progress
-from dino_st.store import ShardStore, Wave, hash_texts, open_store, read_manifest
+from dino_st.store import ShardStore, Wave, open_store
 from dino_st.task_spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -68,11 +69,11 @@ class GenerationRun:
         self._warn_if_short(counts)
         return Dataset(pa.Table.from_pylist(rows, generator.schema())), counts
 
-    def into(self, directory: Path, show_progress: bool) -> tuple[Dataset, Counter[str]]:
+    def into(self, directory: Path, show_progress: bool) -> Counter[str]:
         """Generates into a directory, wave by wave, or continues there.
 
         Returns:
-            All rows of the directory, and the counts of all runs that wrote it.
+            The counts of all runs that wrote it.
 
         Raises:
             OutputError: If the directory holds something else, was begun differently, is in use or cannot be written.
@@ -85,7 +86,7 @@ class GenerationRun:
         ) as store:
             if store.is_complete:
                 logger.info("%s is complete already; nothing to do", directory)
-                return store.to_dataset(), store.counts
+                return store.counts
 
             def card() -> str:
                 described = {"configuration": configuration, "provenance": provenance, "counts": store.counts}
@@ -97,7 +98,7 @@ class GenerationRun:
             counts = self._fill(store, generator, show_progress)
             self._warn_if_short(counts)
             store.finish(card())
-            return store.to_dataset(), counts
+            return counts
 
     def _fill(self, store: ShardStore, generator: Generator, show_progress: bool) -> Counter[str]:
         counts = store.counts

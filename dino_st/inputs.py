@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
+from dino_st.distinct_texts import DistinctTexts
 from dino_st.errors import InputError, suggest
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
@@ -30,7 +32,7 @@ class Sentences:
         counts: `read`, `kept`, and one count for every reason to skip a line.
     """
 
-    texts: tuple[str, ...]
+    texts: DistinctTexts
     counts: dict[str, int]
 
     @property
@@ -43,16 +45,19 @@ def clean_sentences(lines: Iterable[str]) -> Sentences:
     """Strips sentences, and skips and counts blank ones, duplicates, and ones with a NUL byte.
 
     Args:
-        lines: Raw sentences.
+        lines: Raw sentences, as many as there are: they are read one by one, and few of them are in memory at a time.
 
     Returns:
         The distinct ones that remain.
 
     Raises:
         InputError: If an item is no text, or nothing remains.
+        OutputError: If there are more than the temporary directory has room for.
     """
+    if isinstance(lines, DistinctTexts):  # cleaned before
+        return Sentences(lines, {"read": len(lines), "kept": len(lines)})
     counts: Counter[str] = Counter()
-    texts: dict[str, None] = {}
+    texts = DistinctTexts()
     for number, line in enumerate(lines, start=1):
         if not isinstance(line, str):
             raise InputError(f"sentence {number}: expected text, given {type(line).__name__} ({line!r:.60})")
@@ -64,14 +69,12 @@ def clean_sentences(lines: Iterable[str]) -> Sentences:
             counts["NUL byte"] += 1
         elif not _is_unicode(text):
             counts["half a surrogate pair"] += 1
-        elif text in texts:
+        elif not texts.add(text):
             counts["duplicate"] += 1
-        else:
-            texts[text] = None
     if not texts:
         raise InputError(f"no sentence to start from: {_describe(counts)}; at least one non-blank sentence is needed")
     counts["kept"] = len(texts)
-    return Sentences(tuple(texts), dict(counts))
+    return Sentences(texts, dict(counts))
 
 
 def read_sentences(source: str | Path, *, column: str | None = None) -> Sentences:
@@ -107,13 +110,12 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _read_lines(source: str, column: str | None) -> Iterable[str]:
+def _read_lines(source: str, column: str | None) -> Iterator[str]:
     if source == "-":
-        return _text_lines(_decode(sys.stdin.buffer.read()))
+        yield from _text_lines(sys.stdin.buffer)
+        return
     path = Path(source)
-    if path.is_dir():
-        return _directory_rows(path, column)
-    readers: dict[str, Callable[[Path, str | None], Iterable[str]]] = {
+    readers: dict[str, Callable[[Path, str | None], Iterator[str]]] = {
         ".jsonl": _jsonl_rows,
         ".json": _jsonl_rows,
         ".csv": _separated_rows,
@@ -121,65 +123,96 @@ def _read_lines(source: str, column: str | None) -> Iterable[str]:
         ".parquet": _parquet_rows,
     }
     try:
-        if path.stat().st_size == 0:
+        if path.is_dir():
+            yield from _directory_rows(path, column)
+            return
+        if path.stat().st_size == 0 and path.is_file():
             raise InputError("the file is empty; expected one sentence a line")
-        if path.suffix.lower() in readers:
-            return readers[path.suffix.lower()](path, column)
-        if column is not None:
-            raise InputError(f"a column ({column!r}) was named, but {path.suffix or 'this'} is a file of plain lines")
-        return _text_lines(_decode(path.read_bytes()))
+        yield from readers.get(path.suffix.lower(), _plain_rows)(path, column)
     except FileNotFoundError:
         raise InputError("there is no such file") from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})") from None
 
 
-def _decode(content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"line {line} is not UTF-8 (byte {content[error.start : error.start + 1]!r} at offset {error.start}); "
-            "convert the file first, for example: iconv -f latin1 -t utf-8 FILE > FILE.utf8"
-        ) from None
-
-
-def _text_lines(text: str) -> Iterator[str]:
+def _text_lines(content: Iterable[bytes]) -> Iterator[str]:
     """Lines by line ends alone: `str.splitlines` would also cut at characters that occur inside sentences."""
-    return (line.rstrip("\r") for line in text.split("\n")[: -1 if text.endswith("\n") else None])
+    offset = 0
+    for number, line in enumerate(content, start=1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                encoding, byte = "utf-16", line[:1]
+            else:
+                encoding, byte = "latin1", line[error.start : error.start + 1]
+            raise InputError(
+                f"line {number} is not UTF-8 (byte {byte!r} at offset {offset + error.start}); "
+                f"convert the file first, for example: iconv -f {encoding} -t utf-8 FILE > FILE.utf8"
+            ) from None
+        offset += len(line)
+        yield text.removesuffix("\n").rstrip("\r")
+
+
+def _plain_rows(path: Path, column: str | None) -> Iterator[str]:
+    if column is not None:
+        raise InputError(f"a column ({column!r}) was named, but {path.suffix or 'this'} is a file of plain lines")
+    with path.open("rb") as stream:
+        yield from _text_lines(stream)
 
 
 def _jsonl_rows(path: Path, column: str | None) -> Iterator[str]:
-    for number, line in enumerate(_text_lines(_decode(path.read_bytes())), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"line {number}: not JSON ({error.msg}); expected one JSON object a line") from None
-        if isinstance(row, str) and column is None:
-            yield row
-        elif isinstance(row, dict):
-            yield _checked(row[_pick(list(row), column, f"line {number}")], f"line {number}")
-        else:
-            raise InputError(f"line {number}: expected a JSON object with a text field, given {type(row).__name__}")
+    with path.open("rb") as stream:
+        for number, line in enumerate(_text_lines(stream), start=1):
+            if line.strip():
+                yield _jsonl_row(line, column, f"line {number}")
+
+
+def _jsonl_row(line: str, column: str | None, where: str) -> str:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: not JSON ({error.msg}); expected one JSON object a line") from None
+    if isinstance(row, str) and column is None:
+        return row
+    if isinstance(row, dict):
+        return _checked(row[_pick(list(row), column, where)], where)
+    raise InputError(f"{where}: expected a JSON object with a text field, given {type(row).__name__}")
 
 
 def _separated_rows(path: Path, column: str | None) -> Iterator[str]:
-    text = _decode(path.read_bytes())
-    tabs = text.partition("\n")[0].count("\t")
-    if column is None and tabs >= _STSB_COLUMNS - 1 and _is_stsb(text):
-        return _stsb_rows(text)
-    separator = "\t" if path.suffix.lower() == ".tsv" or tabs else ","
     csv.field_size_limit(2**31 - 1)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=_quoting(separator))
-    return _table_rows(rows, column)
+    with path.open("rb") as stream:
+        lines = _text_lines(stream)
+        first = next(lines, "")
+        tabs = first.count("\t")
+        lines = chain([first], lines)
+        if column is None and tabs >= _STSB_COLUMNS - 1 and _is_stsb(first):
+            yield from _stsb_rows(lines)
+            return
+        separator = "\t" if path.suffix.lower() == ".tsv" or tabs else ","
+        rows = csv.reader(
+            (f"{line}\n" for line in lines), delimiter=separator, quoting=_quoting(separator), strict=True
+        )
+        with _csv_errors(rows):
+            yield from _table_rows(rows, column)
 
 
 def _quoting(separator: str) -> Literal[0, 3]:
     """Tab-separated files quote nothing: their sentences have unbalanced quotation marks."""
     return csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+
+
+@contextmanager
+def _csv_errors(rows: Any) -> Iterator[None]:
+    """Says which row is malformed: an open quotation mark would otherwise swallow all that follows."""
+    try:
+        yield
+    except csv.Error as error:
+        raise InputError(
+            f"the row that ends at line {rows.line_num} has quotation marks out of place ({error}); write a mark "
+            "inside a quoted field twice, or give the sentences as .txt, a line each"
+        ) from None
 
 
 def _table_rows(rows: Iterator[list[str]], column: str | None) -> Iterator[str]:
@@ -192,16 +225,16 @@ def _table_rows(rows: Iterator[list[str]], column: str | None) -> Iterator[str]:
             yield row[place]
 
 
-def _is_stsb(text: str) -> bool:
-    first = text.partition("\n")[0].split("\t")
+def _is_stsb(first_line: str) -> bool:
+    fields = first_line.split("\t")
     try:
-        return 0 <= float(first[4]) <= 5
+        return 0 <= float(fields[4]) <= 5
     except ValueError:
-        return first[4:7] == ["score", "sentence1", "sentence2"]
+        return fields[4:7] == ["score", "sentence1", "sentence2"]
 
 
-def _stsb_rows(text: str) -> Iterator[str]:
-    for number, line in enumerate(_text_lines(text), start=1):
+def _stsb_rows(lines: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
         fields = line.split("\t")
         if len(fields) < _STSB_COLUMNS:
             raise InputError(
@@ -216,12 +249,14 @@ def _parquet_rows(path: Path, column: str | None) -> Iterator[str]:
     import pyarrow.parquet
 
     try:
-        names = pyarrow.parquet.read_schema(path).names
-        name = _pick(names, column, "schema")
-        values = pyarrow.parquet.read_table(path, columns=[name]).column(name).to_pylist()
+        with pyarrow.parquet.ParquetFile(path) as file:
+            name = _pick(file.schema_arrow.names, column, "schema")
+            batches = file.iter_batches(columns=[name])
+            values = (value for batch in batches for value in batch.column(0).to_pylist())
+            for number, value in enumerate(values, start=1):
+                yield _checked(value, f"row {number}")
     except pyarrow.ArrowException as error:
         raise InputError(f"not a readable parquet file ({str(error).splitlines()[0]})") from None
-    return (_checked(value, f"row {number}") for number, value in enumerate(values, start=1))
 
 
 def _directory_rows(path: Path, column: str | None) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from dino_st.dataset_card import raw_card
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.files import make_directory, replacing, write_text
-from dino_st.store import MANIFEST, hash_file, read_manifest, write_manifest
+from dino_st.manifest import MANIFEST, hash_file, read_manifest, write_manifest
 from dino_st.task_spec import TaskSpec
 
 

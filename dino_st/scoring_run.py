@@ -21,8 +21,9 @@ from dino_st.decoding.engine import DecodingEngine
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import DatasetError
 from dino_st.generation_options import GenerationOptions
+from dino_st.manifest import hash_texts
 from dino_st.progress import logger, progress
-from dino_st.store import Wave, hash_texts, open_store
+from dino_st.store import Wave, open_store
 from dino_st.task_spec import TaskSpec
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import InputError
-from dino_st.store import hash_file
+from dino_st.manifest import hash_file, read_manifest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,3 +43,19 @@ def read_shards(raw: Path, manifest: Mapping[str, Any]) -> Dataset:
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{raw}: a shard cannot be read ({reason}); run `dino-st generate` again to mend it") from None
+
+
+def read_written(directory: Path) -> Dataset:
+    """All rows of a directory that a run has just written; none where every draw of it was another machine's."""
+    from datasets import Dataset
+
+    manifest = read_manifest(directory)
+    return read_shards(directory, manifest) if manifest and manifest["shards"] else Dataset.from_dict({})
+
+
+def iterate_rows(directory: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a directory of shards, of which one shard at a time is in memory."""
+    import pyarrow.parquet
+
+    for shard in (read_manifest(directory) or {"shards": []})["shards"]:
+        yield from pyarrow.parquet.read_table(directory / shard["file"]).to_pylist()

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.columns import ANCHOR, LOG_PROBS
+from dino_st.columns import ANCHOR, LABEL, LOG_PROBS, SCORE, SENTENCE1, SENTENCE2, TEXT
 from dino_st.errors import ConfigurationError, InputError
 from dino_st.inputs import read_sentences
+from dino_st.manifest import MANIFEST, read_manifest
 from dino_st.preparation_options import RECORD
 from dino_st.progress import logger
-from dino_st.shards import read_shards
-from dino_st.store import MANIFEST, read_manifest
+from dino_st.shards import iterate_rows, read_shards
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -105,15 +106,13 @@ def generate_data(work: Generation, model: str, output: Path) -> GenerationOutco
     manifest = read_manifest(output)
     before = sum(shard["rows"] for shard in manifest["shards"]) if manifest else 0
     start = time.monotonic()
-    if sentences is None:
-        dataset = builder.generate(num=work.num, output_dir=output, show_progress=True)
-    else:
-        dataset = builder.generate(sentences.texts[: work.limit], output_dir=output, show_progress=True)
+    texts = None if sentences is None else sentences.texts.first(work.limit)
+    counts = builder.generate_shards(output, texts, num=work.num, show_progress=True)
     seconds = time.monotonic() - start
     skipped = {} if sentences is None else sentences.skipped
     kind = "pairs" if spec.needs_input else "texts"
-    examples = _examples(dataset, builder.options.seed)
-    return GenerationOutcome(dict(builder.counts) | skipped, kind, seconds, len(dataset) - before, examples)
+    examples = _examples(iterate_rows(output), builder.options.seed)
+    return GenerationOutcome(dict(counts) | skipped, kind, seconds, counts["rows"] - before, examples)
 
 
 def prepare_data(raw: Path, output: Path, options: Mapping[str, Any]) -> PreparedSplits:
@@ -297,16 +296,19 @@ def _read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
     return dataset, provenance, labels
 
 
-def _examples(dataset: Dataset, seed: int) -> dict[str, list[list[str]]]:
-    """A few random rows for each label."""
-    label = "score" if "score" in dataset.column_names else "label"
-    texts = [name for name in ("sentence1", "sentence2", "text") if name in dataset.column_names]
-    places: dict[Any, list[int]] = {}
-    for place, value in enumerate(dataset[label][:] if len(dataset) else []):
-        places.setdefault(value, []).append(place)
+def _examples(rows: Iterable[Mapping[str, Any]], seed: int) -> dict[str, list[list[str]]]:
+    """A few random rows for each label (reservoir sampling), in the order of the labels' appearance."""
     rng = random.Random(seed)
-    chosen = {value: sorted(rng.sample(found, min(_EXAMPLES, len(found)))) for value, found in places.items()}
-    return {
-        f"{value:g}" if isinstance(value, float) else str(value): [[dataset[i][name] for name in texts] for i in rows]
-        for value, rows in chosen.items()
-    }
+    seen: Counter[str] = Counter()
+    chosen: dict[str, list[list[str]]] = {}
+    for row in rows:
+        label = f"{row[SCORE]:g}" if SCORE in row else str(row[LABEL])
+        texts = [row[name] for name in (SENTENCE1, SENTENCE2, TEXT) if name in row]
+        kept = chosen.setdefault(label, [])
+        place = rng.randrange(seen[label] + 1)
+        seen[label] += 1
+        if len(kept) < _EXAMPLES:
+            kept.append(texts)
+        elif place < _EXAMPLES:
+            kept[place] = texts
+    return chosen

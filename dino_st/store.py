@@ -1,16 +1,15 @@
 """Crash-safe shards of generated rows, their manifest, and going on after an interruption.
 
 A run writes `data/shard-00000.parquet`, …, one for each finished wave: under a temporary name, flushed to disk,
-renamed, and only then entered in `manifest.json`. Whatever happens in between, every wave in the manifest is complete,
+renamed, and only then entered in the manifest. Whatever happens in between, every wave in the manifest is complete,
 and the same command continues behind it. `README.md` is a dataset card, so `datasets.load_dataset` reads the directory.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import OutputError
 from dino_st.files import make_directory, replacing, write_text
+from dino_st.manifest import (
+    LOCK,
+    add_to_manifest,
+    check_same,
+    has_unmoved_lines,
+    hash_file,
+    new_manifest,
+    read_manifest,
+    write_manifest,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
-
-MANIFEST = "manifest.json"
-_FORMAT = "dino-st raw 1"
-_LOCK = ".lock"
-_START_ANEW = "to start anew, choose another --output or remove the directory"
 
 
 @dataclass(frozen=True)
@@ -42,38 +46,6 @@ class Wave:
     number: int
     rows: Sequence[Mapping[str, Any]]
     counts: Mapping[str, int]
-
-
-def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """Reads the manifest of a directory of shards.
-
-    Returns:
-        Its content, or None where the directory is new or empty.
-
-    Raises:
-        OutputError: If the directory holds something else, or the manifest is damaged.
-    """
-    path = directory / MANIFEST
-    if not path.exists():
-        if directory.is_dir():
-            names = sorted(entry.name for entry in directory.iterdir())
-            others = [name for name in names if name != _LOCK and not (name.startswith(".") and name.endswith(".tmp"))]
-            if others:
-                raise OutputError(
-                    f"{directory}: the directory holds something else ({', '.join(others[:3])}"
-                    f"{', …' if len(others) > 3 else ''}); choose an empty one or a new name"
-                )
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OutputError(
-            f"{path}: the manifest cannot be read ({error}). The shards beside it are untouched; {_START_ANEW}"
-        ) from None
-    needed = {"complete", "configuration", "provenance", "shards"}
-    if not isinstance(content, dict) or content.get("format") != _FORMAT or not needed <= set(content):
-        raise OutputError(f"{path}: not a manifest of generated shards ({_FORMAT!r}); choose another directory")
-    return content
 
 
 class ShardStore:
@@ -131,8 +103,9 @@ class ShardStore:
         Raises:
             OutputError: If the disk is full or the directory is not writable any more.
         """
-        self._manifest["shards"].append(self._write(wave))
-        self._save()
+        shard = self._write(wave)
+        add_to_manifest(self.directory, shard)
+        self._manifest["shards"].append(shard)
 
     def replace(self, wave: Wave) -> None:
         """Writes a finished wave again, in which more was found. Killed in between, the wave counts as damaged.
@@ -166,15 +139,14 @@ class ShardStore:
         write_text(self.directory / "README.md", card)
 
     def to_dataset(self) -> Dataset:
-        """Everything written so far, memory-mapped where the library does so."""
-        from datasets import Dataset, concatenate_datasets
+        """Everything written so far, in memory."""
+        import pyarrow as pa
+        import pyarrow.parquet
+        from datasets import Dataset
 
-        files = [str(self.directory / shard["file"]) for shard in self._manifest["shards"]]
-        return (
-            concatenate_datasets([_as_dataset(file, self._schema) for file in files])
-            if files
-            else Dataset.from_dict({})
-        )
+        files = [self.directory / shard["file"] for shard in self._manifest["shards"]]
+        tables = [pyarrow.parquet.read_table(file).cast(self._schema) for file in files]
+        return Dataset(pa.concat_tables(tables) if tables else pa.table({}))
 
     def drop_damaged(self) -> int:
         """Forgets the first shard that is missing or changed, and all behind it; they are then written again.
@@ -189,16 +161,12 @@ class ShardStore:
                 dropped = len(shards) - i
                 del shards[i:]
                 self._manifest["complete"] = False
+                self._save()
                 return dropped
         return 0
 
     def _save(self) -> None:
         write_manifest(self.directory, self._manifest)
-
-
-def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes the manifest of a directory of shards."""
-    write_text(directory / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 
 @contextmanager
@@ -223,7 +191,7 @@ def open_store(
 
     manifest = read_manifest(directory)
     make_directory(directory)
-    lock = FileLock(directory / _LOCK, timeout=0)
+    lock = FileLock(directory / LOCK, timeout=0)
     try:
         lock.acquire()
     except Timeout:
@@ -238,68 +206,15 @@ def open_store(
         manifest = read_manifest(directory)
         wanted = json.loads(json.dumps(configuration))
         if manifest is None:
-            manifest = {"format": _FORMAT, "complete": False, "configuration": wanted}
-            manifest |= {"provenance": dict(provenance), "shards": []}
+            manifest = new_manifest(wanted, provenance)
         else:
-            _check_same(directory, manifest["configuration"], wanted)
+            check_same(directory, manifest["configuration"], wanted)
         for leftover in directory.rglob(".*.tmp"):  # of a process that was killed while it wrote
             leftover.unlink()
         store = ShardStore(directory, manifest, schema)
-        if not store.waves:
+        if not store.waves or has_unmoved_lines(directory):
             write_manifest(directory, manifest)  # before anything else, so that the directory is known as ours
         store.drop_damaged()
         yield store
     finally:
         lock.release()
-
-
-def hash_texts(texts: Iterable[str]) -> str:
-    """SHA-256 over texts and where each ends."""
-    digest = hashlib.sha256()
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.hexdigest()
-
-
-def _check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    changes = [
-        f"{name}: was {_brief(before)}, now {_brief(now)}"
-        for name, (before, now) in _flatten(old, new).items()
-        if before != now
-    ]
-    if changes:
-        raise OutputError(
-            f"{directory}: was begun with another configuration, so that this run cannot continue it:\n  "
-            + "\n  ".join(changes)
-            + f"\nRun it as before to continue; {_START_ANEW}"
-        )
-
-
-def _flatten(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    flat: dict[str, tuple[Any, Any]] = {}
-    for name in dict.fromkeys((*old, *new)):
-        before, now = old.get(name), new.get(name)
-        if isinstance(before, Mapping) and isinstance(now, Mapping):
-            flat |= _flatten(before, now, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = (before, now)
-    return flat
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _as_dataset(file: str, schema: pa.Schema) -> Dataset:
-    import pyarrow.parquet
-    from datasets import Dataset
-
-    return Dataset(pyarrow.parquet.read_table(file).cast(schema))

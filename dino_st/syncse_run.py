@@ -18,8 +18,9 @@ from dino_st.chat_choice import is_local
 from dino_st.chat_options import SynCSEOptions
 from dino_st.dataset_card import triplet_card
 from dino_st.errors import ModelError
+from dino_st.manifest import hash_texts
 from dino_st.progress import logger, progress
-from dino_st.store import ShardStore, hash_texts, open_store
+from dino_st.store import ShardStore, open_store
 from dino_st.syncse_filling import SCHEMA, WAVE, TripletFilling
 from dino_st.syncse_partial import Triplet, TripletWriter
 from dino_st.syncse_scratch import (

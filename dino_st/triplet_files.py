@@ -17,9 +17,10 @@ from dino_st.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, TRIPLET_COLUM
 from dino_st.errors import ConfigurationError, DatasetError, InputError, suggest
 from dino_st.files import replacing
 from dino_st.jsonl import json_objects, write_jsonl
+from dino_st.manifest import MANIFEST, hash_texts, read_manifest
 from dino_st.progress import logger
 from dino_st.shards import read_shards
-from dino_st.store import MANIFEST, Wave, hash_texts, open_store, read_manifest
+from dino_st.store import Wave, open_store
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from dino_st.columns import POSITIVE, SCORE
 from dino_st.errors import DatasetError, InputError
+from dino_st.manifest import MANIFEST, read_manifest
 from dino_st.preparation_options import RECORD, PreparationOptions
-from dino_st.store import MANIFEST, read_manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -21,8 +21,8 @@ from dino_st.cli import app
 from dino_st.confidence import percent, wilson_interval
 from dino_st.errors import ConfigurationError, DatasetError, InputError, OutputError
 from dino_st.inspection_options import AuditOptions
+from dino_st.manifest import write_manifest
 from dino_st.printable import printable
-from dino_st.store import write_manifest
 from dino_st.written_pairs import WrittenPairs, assigned_scores
 
 ROOT = Path(__file__).parents[1]

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,14 +27,14 @@ def written(path: Path, content: str | bytes) -> Path:
 def test_text_files_give_a_sentence_a_line(tmp_path: Path) -> None:
     path = written(tmp_path / "a.txt", "\ufeffOne.\r\n\r\n  Two. \nOne.\n\nT\0hree.\nFour\u2028four\x85.")
     sentences = read_sentences(path)
-    assert sentences.texts == ("One.", "Two.", "Four\u2028four\x85.")
+    assert sentences.texts[:] == ["One.", "Two.", "Four\u2028four\x85."]
     assert sentences.counts == {"read": 7, "kept": 3, "blank": 2, "duplicate": 1, "NUL byte": 1}
     assert sentences.skipped == {"skipped: blank": 2, "skipped: duplicate": 1, "skipped: NUL byte": 1}
 
 
 def test_half_a_surrogate_pair_is_skipped_and_counted(tmp_path: Path) -> None:
     sentences = read_sentences(written(tmp_path / "a.jsonl", '{"text": "a \\ud800 b"}\n{"text": "One."}\n'))
-    assert sentences.texts == ("One.",)
+    assert sentences.texts[:] == ["One."]
     assert sentences.counts["half a surrogate pair"] == 1
 
 
@@ -51,20 +53,20 @@ def test_a_very_long_line_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_the_first_known_text_column_is_read(name: str, content: str, tmp_path: Path) -> None:
-    assert read_sentences(written(tmp_path / name, content)).texts == ("One.", "Two.")
+    assert read_sentences(written(tmp_path / name, content)).texts[:] == ["One.", "Two."]
 
 
 def test_a_column_can_be_named(tmp_path: Path) -> None:
     csv = written(tmp_path / "a.csv", 'text,quote\nno,"One, two."\n')
-    assert read_sentences(csv, column="quote").texts == ("One, two.",)
+    assert read_sentences(csv, column="quote").texts[:] == ["One, two."]
     pq.write_table(pa.table({"text": ["no"], "other": ["yes"]}), tmp_path / "a.parquet")
-    assert read_sentences(tmp_path / "a.parquet", column="other").texts == ("yes",)
+    assert read_sentences(tmp_path / "a.parquet", column="other").texts[:] == ["yes"]
 
 
 @pytest.mark.parametrize("name", ["sts-train.csv", "sts-train.tsv"])
 def test_the_sts_benchmark_file_gives_both_sentences_and_keeps_unbalanced_quotes(name: str, tmp_path: Path) -> None:
     sentences = read_sentences(written(tmp_path / name, STSB))
-    assert sentences.texts == ("A plane.", 'An air "plane.', "A flute.")
+    assert sentences.texts[:] == ["A plane.", 'An air "plane.', "A flute."]
     assert sentences.counts["duplicate"] == 1
 
 
@@ -78,16 +80,25 @@ def test_the_real_sts_benchmark_has_as_many_distinct_sentences_as_counted_by_han
     assert sentences.counts["read"] == 2 * 5749
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_named_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("One.\nTwo.\n",))
+    writer.start()
+    assert read_sentences(tmp_path / "pipe").texts[:] == ["One.", "Two."]
+    writer.join()
+
+
 def test_a_generated_directory_gives_its_texts(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     pq.write_table(pa.table({"text": ["One."], "label": ["0"]}), tmp_path / "data/shard-00000.parquet")
     pq.write_table(pa.table({"text": ["Two."], "label": ["1"]}), tmp_path / "data/shard-00001.parquet")
-    assert read_sentences(tmp_path).texts == ("One.", "Two.")
+    assert read_sentences(tmp_path).texts[:] == ["One.", "Two."]
 
 
 def test_standard_input_is_read_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Eins.\nZwei ä.\n".encode())))
-    assert read_sentences("-").texts == ("Eins.", "Zwei ä.")
+    assert read_sentences("-").texts[:] == ["Eins.", "Zwei ä."]
 
 
 @pytest.mark.parametrize(
@@ -103,6 +114,9 @@ def test_standard_input_is_read_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.csv", "id,name\n1,x\n", "header line: none of the columns.*name one with --column"),
         ("a.csv", "id,text\n1\n", "row 2: has 1 columns, expected 2"),
         ("a.parquet", b"PAR0", "not a readable parquet file"),
+        ("a.csv", 'id,text\n1,"One.\n2,Two.\n', r"the row that ends at line 3 has quotation marks out of place"),
+        ("a.csv", 'id,text\n1,"One" and.\n', r"the row that ends at line 2 has quotation marks out of place"),
+        ("a.txt", "One.\nTwo.\n".encode("utf-16"), r"line 1 is not UTF-8.*iconv -f utf-16"),
     ],
 )
 def test_unusable_files_are_refused_with_their_name_and_the_reason(

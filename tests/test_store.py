@@ -13,7 +13,8 @@ import pytest
 
 from dino_st.errors import OutputError
 from dino_st.files import replacing, write_text
-from dino_st.store import ShardStore, Wave, hash_texts, open_store, read_manifest
+from dino_st.manifest import hash_texts, read_manifest
+from dino_st.store import ShardStore, Wave, open_store
 
 SCHEMA = pa.schema([("text", pa.string()), ("label", pa.string())])
 CONFIGURATION = {"seed": 1, "decoding": {"top_k": 5, "top_p": 0.9}}
@@ -153,20 +154,70 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_manifest_never_names_a_shard_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dino_st.store
-
     named: list[bool] = []
-    write = dino_st.store.write_manifest
+    fsync = os.fsync
 
-    def checked(directory: Path, manifest: Any) -> None:
-        named.extend((directory / shard["file"]).is_file() for shard in manifest["shards"])
-        write(directory, manifest)
+    def checked(descriptor: int) -> None:
+        fsync(descriptor)
+        shards = (read_manifest(tmp_path) or {"shards": []})["shards"]
+        named.extend((tmp_path / shard["file"]).is_file() for shard in shards)
 
-    monkeypatch.setattr(dino_st.store, "write_manifest", checked)
+    monkeypatch.setattr(os, "fsync", checked)
     with opened(tmp_path) as store:
         store.append(wave("a"))
         store.append(wave("b", number=1))
-    assert named == [True] * 3
+        store.finish(CARD)
+    assert len(named) > 5
+    assert all(named)
+
+
+def test_a_wave_is_entered_without_writing_the_others_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        before = (tmp_path / "manifest.json").read_text()
+        for number, text in enumerate("abc"):
+            store.append(wave(text, number=number))
+            assert (tmp_path / "manifest.json").read_text() == before
+            assert len((read_manifest(tmp_path) or {})["shards"]) == number + 1
+        store.finish(CARD)
+    assert len(json.loads((tmp_path / "manifest.json").read_text())["shards"]) == 3
+    assert not (tmp_path / "manifest.jsonl").exists()
+
+
+@pytest.mark.parametrize(("damage", "left"), [("cut", 1), ("garbled", 1), ("whole", 2)])
+def test_lines_behind_the_manifest_count_up_to_the_first_damaged_one(damage: str, left: int, tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+        store.append(wave("b", number=1))
+    journal = tmp_path / "manifest.jsonl"
+    content = journal.read_bytes()
+    first, second = content.splitlines(keepends=True)
+    journal.write_bytes({"cut": content[:-1], "garbled": first + b"\0\n" + second}.get(damage, content))
+    with opened(tmp_path) as store:
+        assert store.waves == left
+        for number in range(left, 3):
+            store.append(wave("abc"[number], number=number))
+        assert [row["text"] for row in store.rows()] == ["a", "b", "c"]
+    assert len((read_manifest(tmp_path) or {})["shards"]) == 3
+
+
+def test_a_run_killed_between_moving_the_lines_and_removing_them_counts_them_once(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+        journal = (tmp_path / "manifest.jsonl").read_bytes()
+        store.finish(CARD)
+    (tmp_path / "manifest.jsonl").write_bytes(journal)
+    with opened(tmp_path) as store:
+        assert (store.waves, store.is_complete) == (1, True)
+    assert not (tmp_path / "manifest.jsonl").exists()
+
+
+def test_shards_without_a_manifest_are_refused_as_what_they_are(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+        store.finish(CARD)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(OutputError, match=r"holds shards but no manifest\.json.*load_dataset"), opened(tmp_path):
+        pass
 
 
 def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +249,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_the_manifest_names_every_shard_with_its_hash(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.append(wave("a"))
+        store.finish(CARD)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["configuration"] == CONFIGURATION
     assert manifest["shards"][0]["file"] == "data/shard-00000.parquet"

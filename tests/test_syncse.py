@@ -18,9 +18,9 @@ from dino_st.backends.chat import ChatReply, ChatRequest
 from dino_st.chat_options import SynCSEOptions
 from dino_st.cli import app
 from dino_st.errors import ConfigurationError, ModelError, OutputError, TaskSpecError
+from dino_st.manifest import read_manifest
 from dino_st.near_duplicates import DistinctSentences
 from dino_st.reply_parsing import normal_form
-from dino_st.store import read_manifest
 from dino_st.syncse import generate_triplets
 from dino_st.syncse_partial import Triplet, TripletWriter
 from dino_st.syncse_scratch import SentenceWriter

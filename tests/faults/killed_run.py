@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from dino_st import DinoDatasetBuilder
+from dino_st.manifest import read_manifest
 from tests.faults import SENTENCES, SETTINGS
 
 
@@ -22,8 +23,8 @@ def generate(model: str, directory: Path) -> None:
 
 
 def waves(directory: Path) -> int:
-    manifest = directory / "manifest.json"
-    return len(json.loads(manifest.read_text())["shards"]) if manifest.exists() else 0
+    manifest = read_manifest(directory)
+    return len(manifest["shards"]) if manifest else 0
 
 
 def main(model: str, directory: Path, kills: int) -> None:
