@@ -114,7 +114,7 @@ def open_answers(path: Path, sample: Sequence[AuditPair], identity: Mapping[str,
         raise OutputError(f"{path}: another audit is writing there; end it first, or choose another --output") from None
     try:
         header = {"format": _FORMAT, **identity}
-        if not path.exists() or not path.stat().st_size:
+        if not path.exists() or not path.stat().st_size or _is_unanswered(path):
             write_text(path, json.dumps(header, ensure_ascii=False) + "\n")
         try:
             stream = path.open("r+b")
@@ -156,6 +156,15 @@ def read_answers(path: Path) -> tuple[dict[str, Any], list[Answer]]:
         ) from None
     header, answers, _ = _parse(path, content)
     return header, answers
+
+
+def _is_unanswered(path: Path) -> bool:
+    """Whether a file of ours holds no answer, so that a sample of another size may take its place."""
+    try:
+        header, answers, _ = _parse(path, path.read_bytes())
+    except (OSError, OutputError, InputError):
+        return False  # what is wrong is said where the file is opened
+    return bool(header) and not answers
 
 
 def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], list[Answer], list[int]]:

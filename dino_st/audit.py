@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dino_st.answers import Answer, AnswerFile, AuditPair, open_answers, read_answers
 from dino_st.audit_table import RULE, SCALE, confusion, to_markdown
 from dino_st.columns import SCORE, SENTENCE1, SENTENCE2
-from dino_st.errors import ConfigurationError, DatasetError, InputError
+from dino_st.errors import ConfigurationError, DatasetError, DinoError, InputError
 from dino_st.files import write_text
 from dino_st.inspection_options import AuditOptions
 from dino_st.manifest import hash_texts
@@ -215,6 +215,31 @@ def write_summary(answers: Path) -> str:
     write_text(answers.with_suffix(".md"), text)
     write_text(answers.with_suffix(".json"), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return text
+
+
+def check_sample(directory: Path, answers: Path) -> None:
+    """Warns where the answers are about other pairs than the directory holds now.
+
+    Args:
+        directory: Of `dino-st generate` or `dino-st prepare`.
+        answers: The file of answers.
+
+    Raises:
+        DinoError: See `read_answers`.
+    """
+    from dino_st.written_pairs import read_written
+
+    judged, _ = read_answers(answers)
+    options = AuditOptions.create(**{name: judged[name] for name in AuditOptions.model_fields if name in judged})
+    try:
+        now = describe_sample(draw_sample(read_written(directory), options), options)
+    except DinoError as error:
+        logger.warning("whether the pairs are still the same cannot be said: %s", error)
+        return
+    if now["sample"] != judged.get("sample"):
+        logger.warning(
+            "%s was written anew since these pairs were drawn; the table is about the pairs of then", directory
+        )
 
 
 def check_answers_name(answers: Path) -> None:

@@ -40,7 +40,10 @@ class GenerationOptions(FrozenOptions):
     trust_remote_code: Annotated[bool, Field(description="let code that comes with the model run")] = False
     shard: Annotated[
         str | None,
-        Field(description="i/n: write only every n-th wave from the i-th on; dino-st merge joins the n directories"),
+        Field(
+            description="i/n with 1 ≤ i ≤ n, such as 2/4: write only every n-th wave from the i-th on; dino-st merge "
+            "joins the n directories"
+        ),
     ] = None
 
     @field_validator("batch_size")

@@ -19,7 +19,7 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
 from dino_st.generation import Generator
 from dino_st.generation_options import GenerationOptions
-from dino_st.manifest import hash_texts, read_manifest
+from dino_st.manifest import begun_batch_size, hash_texts
 from dino_st.progress import logger, progress
 from dino_st.store import ShardStore, Wave, open_store
 from dino_st.task_spec import TaskSpec
@@ -78,7 +78,7 @@ class GenerationRun:
         Raises:
             OutputError: If the directory holds something else, was begun differently, is in use or cannot be written.
         """
-        generator = self._generator(self._batch_size_of(directory))
+        generator = self._generator(begun_batch_size(directory, self.options.batch_size))
         configuration = self._configuration(generator)
         provenance = {"model": self.writer.name, "versions": _versions()}
         with open_store(
@@ -117,14 +117,6 @@ class GenerationRun:
         rows = self.writer.choose_rows(batch_size, self.spec, inputs, self.decoding.max_new_tokens)
         engine = self.writer.engine(self.decoding, seed=self.options.seed, rows=rows)
         return Generator(self.writer, self.spec, engine, rows, self.options.score_labels)
-
-    def _batch_size_of(self, directory: Path) -> int | str:
-        """The batch size that a directory was begun with, where none is asked for."""
-        manifest = read_manifest(directory)
-        if manifest is None or self.options.batch_size != "auto":
-            return self.options.batch_size
-        size: int | str = manifest["configuration"].get("batch_size", "auto")
-        return size
 
     def _waves(self, generator: Generator, *, first: int, before: Iterable[Mapping[str, Any]] = ()) -> Iterable[Wave]:
         step = self.options.waves[1]

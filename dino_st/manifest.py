@@ -96,6 +96,15 @@ def add_to_manifest(directory: Path, shard: Mapping[str, Any]) -> None:
     append_line(directory / _JOURNAL, json.dumps(shard, ensure_ascii=False))
 
 
+def begun_batch_size(directory: Path, asked: int | str) -> int | str:
+    """The batch size that a directory was begun with where none is asked for (`auto`), else the one asked for."""
+    manifest = read_manifest(directory)
+    if manifest is None or asked != "auto":
+        return asked
+    size: int | str = manifest["configuration"].get("batch_size", "auto")
+    return size
+
+
 def has_unmoved_lines(directory: Path) -> bool:
     """Whether the manifest should be written as a whole before anything is added to it."""
     return (directory / _JOURNAL).exists()

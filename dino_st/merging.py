@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from dino_st.dataset_card import raw_card
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.files import make_directory, replacing, write_text
-from dino_st.manifest import MANIFEST, hash_file, read_manifest, write_manifest
+from dino_st.manifest import MANIFEST, hash_file, new_manifest, read_manifest, write_manifest
 from dino_st.task_spec import TaskSpec
 
 
@@ -19,8 +20,8 @@ def merge_shards(directories: Sequence[Path], output: Path) -> dict[str, Any]:
 
     Args:
         directories: All n directories, in any order.
-        output: A new or empty directory; gets the same files as a run without shards, byte for byte, its dataset card
-            apart.
+        output: A new or empty directory, or one where a merge of the same shards was interrupted; gets the same files
+            as a run without shards, byte for byte, its dataset card apart.
 
     Returns:
         The manifest of the merged data set.
@@ -32,27 +33,30 @@ def merge_shards(directories: Sequence[Path], output: Path) -> dict[str, Any]:
     """
     manifests = [(directory, _finished(directory)) for directory in directories]
     _check_complete_set(manifests)
-    if read_manifest(output) is not None:
-        raise OutputError(f"{output}: holds a data set already; choose a new directory")
     shards = sorted(
         ((shard, directory) for directory, manifest in manifests for shard in manifest["shards"]),
         key=lambda item: item[0]["file"],
     )
-    make_directory(output / "data")
-    counts: dict[str, int] = {}
+    counts: Counter[str] = Counter()
     for shard, directory in shards:
         source = directory / shard["file"]
         if not source.is_file() or hash_file(source) != shard["sha256"]:
             raise InputError(f"{source}: missing or damaged; run its `dino-st generate` again to mend it")
-        with replacing(output / shard["file"]) as temporary:
-            shutil.copyfile(source, temporary)
-        for name, count in shard["counts"].items():
-            counts[name] = counts.get(name, 0) + count
+        counts.update(shard["counts"])
     first = manifests[0][1]
+    configuration = first["configuration"] | {"shard": None}
+    begun = read_manifest(output)
+    if begun is not None and (begun["shards"] or begun["configuration"] != configuration):
+        raise OutputError(f"{output}: holds a data set already; choose a new directory")
+    make_directory(output / "data")
+    write_manifest(output, new_manifest(configuration, first["provenance"]))  # so that a rerun knows it as begun
+    for shard, directory in shards:
+        with replacing(output / shard["file"]) as temporary:
+            shutil.copyfile(directory / shard["file"], temporary)
     merged = first | {
-        "configuration": first["configuration"] | {"shard": None},
+        "configuration": configuration,
         "shards": [shard for shard, _ in shards],
-        "counts": counts,
+        "counts": dict(counts),
     }
     described = {name: merged[name] for name in ("configuration", "provenance", "counts")}
     spec = TaskSpec.load(merged["configuration"]["task"])

@@ -17,13 +17,15 @@ Filters and targets that know of noise (`pair_filters`, `noisy_targets`) are opt
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 
-from dino_st.errors import DatasetError
+from dino_st.errors import DatasetError, DinoWarning
 from dino_st.noisy_targets import posterior_of_rows, target_scores
 from dino_st.pair_filters import filter_doubtful_labels, filter_near_copies, filter_texts
 from dino_st.pair_selection import random_bits
@@ -36,6 +38,18 @@ from dino_st.rejected_pairs import Rejections
 __all__ = ["PreparationOptions", "PreparedSplits", "format_counts", "load_prepared", "prepare_pairs", "save_prepared"]
 
 logger = logging.getLogger(__name__)
+
+
+class NothingLeftError(DatasetError):
+    """Every pair was dropped.
+
+    Attributes:
+        rejected: The pairs with the reasons, if `prepare_pairs` was told to keep them.
+    """
+
+    def __init__(self, message: str, rejected: pa.Table | None) -> None:
+        super().__init__(message)
+        self.rejected = rejected
 
 
 def prepare_pairs(
@@ -126,8 +140,16 @@ def _prepare(raw_set: Dataset, options: PreparationOptions, *, explain: bool) ->
         rows = cap(rows, options, rejections)
     counts["kept"] = len(rows)
     if not len(rows):
-        raise DatasetError(f"no pair is left after preparation:\n{format_counts(counts)}")
+        rejected = rejections.table(raw.texts, raw.columns, raw.labels)
+        raise NothingLeftError(f"no pair is left after preparation:\n{format_counts(counts)}", rejected)
     counts |= tally(rows.label, raw.labels)
+    if raw.is_pair and len(np.unique(rows.label)) == 1:
+        warnings.warn(
+            f"all pairs have the label {raw.labels[int(rows.label[0])]}; an encoder cannot learn from them how the "
+            "labels differ",
+            DinoWarning,
+            stacklevel=3,
+        )
 
     values, targets = raw.labels, None
     if raw.is_numeric:

@@ -142,6 +142,11 @@ class PreparationOptions(FrozenOptions):
         strange = [label for label in self.near_copy_labels if label not in self.labels]
         if strange:
             raise ValueError(f"near_copy_labels among the labels {list(self.labels)}; given {strange}")
+        lowest, highest = min(-1.0, *self.labels), max(1.0, *self.labels)
+        if not lowest <= self.random_negative_score <= highest:
+            raise ValueError(
+                f"a random_negative_score between {lowest:g} and {highest:g}; given {self.random_negative_score:g}"
+            )
         if self.max_words is not None and self.max_words < self.min_words:
             raise ValueError(f"max_words of at least min_words, which is {self.min_words}; given {self.max_words}")
         prior = self.label_prior

@@ -192,6 +192,21 @@ def _read_record(directory: Path) -> _Record:
     return record
 
 
+def save_rejected(rejected: pa.Table, directory: Path) -> bool:
+    """Writes the dropped pairs of a preparation that left none, unless the directory holds an earlier preparation.
+
+    Returns:
+        Whether they were written.
+    """
+    if (directory / RECORD).exists():
+        return False
+    make_directory(directory)
+    record = _Record(complete=False, options=PreparationOptions(), counts={}, provenance={})
+    write_text(directory / RECORD, record.model_dump_json())  # so that the directory is known as ours
+    write_rejected(rejected, directory / REJECTED)
+    return True
+
+
 def check_output(directory: Path) -> None:
     """Checks that a directory is missing, empty or one of ours, so that splits may be written to it.
 

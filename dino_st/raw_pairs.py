@@ -21,7 +21,10 @@ from dino_st.rejected_pairs import PairRows
 Floats = npt.NDArray[np.float64]
 
 _PAIR_OPTIONS = ("near_copy_edit", "near_copy_overlap", "max_length_ratio", "max_script_difference")
-_HOW_TO_SCORE = "add it with `dino-st score DIRECTORY --model MODEL`, or leave the option out"
+_HOW_TO_SCORE = (
+    "add it with `dino-st score DIRECTORY --model MODEL --output OTHER` (log_probs also with `dino-st generate "
+    "--score-labels`), or leave the option out"
+)
 
 
 @dataclass(frozen=True)

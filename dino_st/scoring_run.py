@@ -21,7 +21,7 @@ from dino_st.decoding.engine import DecodingEngine
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import DatasetError
 from dino_st.generation_options import GenerationOptions
-from dino_st.manifest import hash_texts
+from dino_st.manifest import begun_batch_size, hash_texts
 from dino_st.progress import logger, progress
 from dino_st.store import Wave, open_store
 from dino_st.task_spec import TaskSpec
@@ -72,7 +72,8 @@ class ScoringRun:
         """
         table = _table(self.dataset)
         sample = table[SENTENCE1].slice(0, 1000).to_pylist()
-        rows = self.writer.choose_rows(self.options.batch_size, self.spec, sample, DecodingOptions().max_new_tokens)
+        size = begun_batch_size(directory, self.options.batch_size)
+        rows = self.writer.choose_rows(size, self.spec, sample, DecodingOptions().max_new_tokens)
         engine = self.writer.engine(DecodingOptions(), seed=0, rows=rows)
         schema = _schema(table.schema)
         configuration = self._configuration(table, rows)

@@ -13,17 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.columns import ANCHOR, LABEL, LOG_PROBS, SCORE, SENTENCE1, SENTENCE2, TEXT
-from dino_st.errors import ConfigurationError, InputError
+from dino_st.columns import LABEL, LOG_PROBS, SCORE, SENTENCE1, SENTENCE2, TEXT
+from dino_st.errors import ConfigurationError, DatasetError, InputError
 from dino_st.inputs import read_sentences
-from dino_st.manifest import MANIFEST, read_manifest
-from dino_st.preparation_options import RECORD
-from dino_st.progress import logger
-from dino_st.shards import iterate_rows, read_shards
+from dino_st.manifest import read_manifest
+from dino_st.preparation_options import REJECTED
+from dino_st.raw_files import read_raw
+from dino_st.shards import iterate_rows
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from dino_st.preparation import PreparedSplits
     from dino_st.score_table import ScoreTable
     from dino_st.task_spec import TaskSpec
@@ -128,16 +126,22 @@ def prepare_data(raw: Path, output: Path, options: Mapping[str, Any]) -> Prepare
 
     Raises:
         InputError: If there are no raw pairs at `raw`.
+        DatasetError: If no pair is left.
     """
-    from dino_st.preparation import prepare_pairs, save_prepared
-    from dino_st.prepared_splits import check_output
+    from dino_st.preparation import NothingLeftError, prepare_pairs, save_prepared
+    from dino_st.prepared_splits import check_output, save_rejected
 
     check_output(output)
-    dataset, provenance, labels = _read_raw(raw)
+    dataset, provenance, labels = read_raw(raw)
     chosen = {"labels": labels, **options} if labels else dict(options)
     if labels and LOG_PROBS in dataset.column_names and set(chosen["labels"]) == set(labels):
         chosen["labels"] = labels  # the log-probabilities stand in the order of the task's labels
-    splits = prepare_pairs(dataset, **chosen)
+    try:
+        splits = prepare_pairs(dataset, **chosen)
+    except NothingLeftError as error:
+        if error.rejected is None or not save_rejected(error.rejected, output):
+            raise
+        raise DatasetError(f"{error}\nWhat was dropped, and why: {output / REJECTED}") from error
     save_prepared(splits, output, provenance=provenance)
     return splits
 
@@ -167,8 +171,12 @@ def score_data(
     from dino_st.task_spec import TaskSpec
 
     chosen = GenerationOptions.create(**(options or {}))
+    if output.resolve() == raw.resolve():
+        raise ConfigurationError(
+            f"--output {output}: holds the pairs to be scored; give another directory for the scored ones"
+        )
     read_manifest(output)  # an unusable directory is better known before the model is loaded
-    dataset, provenance, _ = _read_raw(raw)
+    dataset, provenance, _ = read_raw(raw)
     spec = TaskSpec.load(task or provenance.get("task") or "sts-x2")
     if not spec.needs_input:
         raise ConfigurationError(f"task {spec.task_name!r} has no pairs; give the task they were written for: --task")
@@ -260,40 +268,6 @@ def check_input(spec: TaskSpec, work: Generation) -> None:
             f"task {spec.task_name!r} writes from scratch: say how many texts with --num N, and leave out --input "
             "(its instructions have no placeholder <X1> to put a sentence in)"
         )
-
-
-def _read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
-    """Reads raw rows, where they come from, and the scores that they may have."""
-    from dino_st.jsonl import read_jsonl, read_reference_jsonl
-    from dino_st.task_spec import TaskSpec
-
-    if raw.is_file():
-        with raw.open(encoding="utf-8", errors="replace") as file:
-            is_reference = '"text_a"' in next((line for line in file if line.strip()), "")
-        return (read_reference_jsonl if is_reference else read_jsonl)(raw), {"raw": raw.name}, None
-    if not raw.exists():
-        raise InputError(f"{raw}: there is no such file or directory; expected a directory of `dino-st generate`")
-    if (raw / RECORD).is_file():
-        raise InputError(f"{raw}: is prepared already; train on it, or give the directory of `dino-st generate`")
-    if not (raw / MANIFEST).is_file():
-        raise InputError(
-            f"{raw}: holds no {MANIFEST}; expected a directory of `dino-st generate`, or a .jsonl file of pairs"
-        )
-    manifest = read_manifest(raw) or {}
-    if not manifest["complete"]:
-        logger.warning("%s is not complete; what is there is prepared (run `dino-st generate` again to go on)", raw)
-    dataset = read_shards(raw, manifest)
-    if ANCHOR in dataset.column_names:
-        raise InputError(f"{raw}: holds triplets, not pairs; `dino-st prepare-triplets` is for them")
-    configuration = manifest["configuration"]
-    spec = TaskSpec.load(configuration["task"])
-    provenance = {
-        "model": manifest["provenance"]["model"],
-        "versions": manifest["provenance"]["versions"],
-        **configuration,
-    }
-    labels = [float(label) for label in spec.labels] if spec.has_scores else None
-    return dataset, provenance, labels
 
 
 def _examples(rows: Iterable[Mapping[str, Any]], seed: int) -> dict[str, list[list[str]]]:

@@ -291,6 +291,27 @@ def test_another_sample_in_the_same_file_is_refused(audit: Callable[..., Result]
     assert "sample: was" in audit("9\n", "--output", answers, directory=other).output
 
 
+def test_a_file_without_answers_takes_another_sample(audit: Callable[..., Result], raw: Path) -> None:
+    assert audit("q\n").exit_code == 0
+    assert audit("9\nq\n", "--seed", "1").exit_code == 0
+    assert json.loads((raw / "audit.jsonl").read_text().splitlines()[0])["seed"] == 1
+    assert "was 1, now 42" in " ".join(audit("9\n").output.split())
+
+
+def test_a_summary_says_where_the_pairs_are_not_those_of_the_data_any_more(
+    audit: Callable[..., Result], raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = str(tmp_path / "judge.jsonl")
+    assert audit("9\n", "--output", answers).exit_code == 0
+    assert audit("", "--summary", "--output", answers).exit_code == 0
+    assert not caplog.messages
+    other = write_raw(tmp_path / "other", [0.0, 0.5, 1.0] * 5, text="Other {}.")
+    assert audit("", "--summary", "--output", answers, directory=other).exit_code == 0
+    assert "written anew since these pairs were drawn" in caplog.text
+    assert audit("", "--summary", "--output", answers, directory=tmp_path / "gone").exit_code == 0
+    assert "there is no such directory" in caplog.text
+
+
 def test_wrong_directories_and_names_are_explained(audit: Callable[..., Result], tmp_path: Path, raw: Path) -> None:
     def message(result: Result) -> str:
         assert "Traceback" not in result.output

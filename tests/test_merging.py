@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,51 @@ def test_an_interrupted_shard_continues_with_its_own_waves(
     assert set(files(tmp_path / "broken")) < set(files(tmp_path / "undisturbed"))
     builder.generate(SENTENCES, output_dir=tmp_path / "broken")
     assert files(tmp_path / "broken") == files(tmp_path / "undisturbed")
+
+
+def test_an_interrupted_merge_can_be_run_again_and_a_damaged_shard_is_found_before_anything_is_copied(
+    generate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [tmp_path / "a", tmp_path / "b"]
+    for i, part in enumerate(parts, start=1):
+        generate(part, shard=f"{i}/2")
+    shard = next((tmp_path / "b/data").iterdir())
+    content = shard.read_bytes()
+    shard.write_bytes(b"damaged")
+    with pytest.raises(InputError, match="missing or damaged"):
+        merge_shards(parts, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+    shard.write_bytes(content)
+    copy, copied = shutil.copyfile, []
+
+    def stop(source: Path, target: Path) -> None:
+        if len(copied) == 2:
+            raise KeyboardInterrupt
+        copied.append(source)
+        copy(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", stop)
+        with pytest.raises(KeyboardInterrupt):
+            merge_shards(parts, tmp_path / "merged")
+    merge_shards(parts, tmp_path / "merged")
+    generate(tmp_path / "whole")
+    assert files(tmp_path / "merged") == files(tmp_path / "whole")
+
+
+def test_a_begun_data_set_is_not_merged_over(make_model: Any, tokenizer: Any, generate: Any, tmp_path: Path) -> None:
+    generate(tmp_path / "a", shard="1/1")
+    builder = DinoDatasetBuilder((make_model("gpt2"), tokenizer), **OPTIONS)
+
+    def stop(*_: Any) -> None:
+        if (tmp_path / "begun/data/shard-00001.parquet").exists():
+            raise KeyboardInterrupt
+
+    builder._writer.model.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        builder.generate(SENTENCES, output_dir=tmp_path / "begun")
+    with pytest.raises(OutputError, match="holds a data set already"):
+        merge_shards([tmp_path / "a"], tmp_path / "begun")
 
 
 def test_wrong_sets_of_shards_are_refused(generate: Any, tmp_path: Path) -> None:

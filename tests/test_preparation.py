@@ -81,6 +81,7 @@ def test_identical_blank_and_duplicate_pairs_are_dropped_and_counted() -> None:
     assert expected.items() <= splits.counts.items()
 
 
+@pytest.mark.filterwarnings("ignore:all pairs have the label")
 def test_dropping_can_be_switched_off() -> None:
     raw = pairs(("a", "a", 1.0), ("a", "b", 1.0), ("a", "b", 1.0))
     splits = prepare_pairs(raw, **PLAIN, drop_identical=False, drop_duplicates=False)
@@ -114,6 +115,7 @@ def test_negatives_are_x2_of_other_inputs_each_once_with_their_own_score() -> No
     assert all(x2.split()[0] != x1 for x1, x2 in negatives)
 
 
+@pytest.mark.filterwarnings("ignore:all pairs have the label")
 def test_a_negative_never_stands_in_the_raw_data_in_either_direction() -> None:
     # b is x2 of a and x1 itself; c's x2 is a: (b, a) would contradict (a, b) with score 1, (b, b) would be identical.
     raw = pairs(("a", "b", 1.0), ("c", "a", 1.0), ("b", "d", 1.0))
@@ -289,6 +291,7 @@ def test_nothing_to_prepare_is_refused() -> None:
         ({"validation_share": 1}, "'validation_share' is 1; expected less than 1"),
         ({"max_per_input_and_label": -1}, "'max_per_input_and_label' is -1"),
         ({"random_negative_score": float("inf")}, "'random_negative_score' is inf; expected a finite number"),
+        ({"random_negative_score": 5}, "a random_negative_score between -1 and 1; given 5"),
         ({"labels": (0.0, 0.0)}, "'labels' is .*; expected each label once"),
         ({"labels": ()}, "'labels'"),
         ({"seed": -1}, "'seed' is -1"),
@@ -432,6 +435,27 @@ def test_the_command_filters_and_explains(tmp_path: Path) -> None:
     assert isinstance(options, PreparationOptions)
     assert (options.near_copy_labels, options.target) == ((0.0,), "posterior-resampled")
     assert len(load_dataset(str(output), cache_dir=str(tmp_path / "cache"))["train"]) > 0
+
+
+def test_the_command_explains_even_where_nothing_is_left(tmp_path: Path) -> None:
+    raw, output = scored_directory(tmp_path / "raw"), tmp_path / "set"
+    command = ["prepare", str(raw), "--output", str(output), "--min-words", "99"]
+    result = CliRunner().invoke(app, [*command, "--explain"])
+    assert result.exit_code == 1
+    assert f"What was dropped, and why: {output / 'rejected.jsonl'}" in result.output.replace("\n", "")
+    assert len((output / "rejected.jsonl").read_text("utf-8").splitlines()) > 100
+    with pytest.raises(InputError):
+        load_prepared(output)
+    assert CliRunner().invoke(app, [*command[:-2]]).exit_code == 0  # the directory is ours and may be written again
+    assert not (output / "rejected.jsonl").exists()
+    before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
+    assert CliRunner().invoke(app, [*command, "--explain"]).exit_code == 1
+    assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
+
+
+def test_pairs_of_one_label_alone_are_prepared_with_a_warning() -> None:
+    with pytest.warns(DinoWarning, match="all pairs have the label 1"):
+        prepare_pairs(raw_pairs(10).filter(lambda row: row["score"] == 1))
 
 
 def test_the_command_refuses_a_threshold_out_of_range_in_words(tmp_path: Path) -> None:

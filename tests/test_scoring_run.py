@@ -100,6 +100,22 @@ def test_a_pair_beyond_the_models_context_is_left_out_and_counted(tmp_path: Path
     assert (counts["rows"], counts["left out: prompt too long for the model"]) == (1, 1)
 
 
+def test_an_interrupted_run_keeps_its_batch_size_where_free_memory_has_changed(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LocalWriter, "automatic_rows", lambda *_: 96)
+    score_data(raw, "dino-tiny", tmp_path / "scored")
+    monkeypatch.setattr(LocalWriter, "automatic_rows", lambda *_: 48)
+    score_data(raw, "dino-tiny", tmp_path / "scored")
+    with pytest.raises(OutputError, match="batch_size: was 96, now 48"):
+        score_data(raw, "dino-tiny", tmp_path / "scored", options={"batch_size": 48})
+
+
+def test_pairs_are_not_scored_into_their_own_directory(raw: Path) -> None:
+    with pytest.raises(ConfigurationError, match="holds the pairs to be scored; give another directory"):
+        score_data(raw, "dino-tiny", raw)
+
+
 def test_a_task_without_pairs_is_refused(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="has no pairs"):
         score_data(raw, "dino-tiny", tmp_path / "scored", task="sts-x1")
