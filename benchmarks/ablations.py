@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import random
 import shutil
 import statistics
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,12 @@ class Row:
     decay_constant: float = 100.0
     preparation: dict[str, Any] = field(default_factory=dict)
     kind: str = "static"
+
+    @property
+    def key(self) -> str:
+        """What directories of this row are called: the same for the same settings, whatever the row's name or place."""
+        settings = [self.decay_constant, self.kind, sorted(self.preparation.items())]
+        return blake2b(json.dumps(settings).encode(), digest_size=4).hexdigest()
 
 
 ROWS = (
@@ -83,7 +91,7 @@ class Study:
 
     def train(self, row: Row, seed: int, rate: float) -> Path:
         """A trained encoder."""
-        place = self.work / f"model-{self.rows.index(row)}-{seed}-{rate:g}"
+        place = self.work / f"model-{row.key}-{seed}-{rate:g}"
         record = read_record(place)
         if record is None or record.status != "complete":
             train_encoder(self.prepared(row, seed), self.encoders[row.kind], place, learning_rate=rate, seed=seed)
@@ -157,8 +165,17 @@ def interval(values: Sequence[float]) -> str:
     """Mean and half width of the 95 % interval."""
     if len(values) < 2:
         return f"{values[0]:+.2f}"
-    half = T_95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
-    return f"{statistics.mean(values):+.2f} ± {half:.2f}"
+    return f"{statistics.mean(values):+.2f} ± {half_width(values):.2f}"
+
+
+def lower_end(values: Sequence[float]) -> float:
+    """Lower end of the 95 % interval of the mean; of a single value nothing is known."""
+    return statistics.mean(values) - half_width(values) if len(values) > 1 else -math.inf
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half width of the 95 % interval of the mean."""
+    return T_95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
 
 
 def study_options(description: str | None, seeds: int) -> argparse.Namespace:

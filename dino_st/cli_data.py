@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dino_st.cli_support import console, friendly, option_of, prompt_settings
-from dino_st.preparation_options import REJECTED, PreparationOptions
+from dino_st.preparation_options import RECORD, REJECTED, PreparationOptions
 
 _PREPARATION = PreparationOptions.model_fields
 
@@ -95,7 +95,8 @@ def prepare(
     from dino_st.stages import prepare_data
 
     settings = prompt_settings(locals(), _PREPARATION)
+    replaced = ", in place of an earlier preparation" if (output / RECORD).exists() else ""
     prepare_data(raw, output, settings | {"explain": True} if explain else settings)
-    console.print(f"Written to {output}", highlight=False)
+    console.print(f"Written to {output}{replaced}", highlight=False)
     if explain:
         console.print(f"What was dropped, and why: {output / REJECTED}", highlight=False)

@@ -446,7 +446,9 @@ def test_the_command_explains_even_where_nothing_is_left(tmp_path: Path) -> None
     assert len((output / "rejected.jsonl").read_text("utf-8").splitlines()) > 100
     with pytest.raises(InputError):
         load_prepared(output)
-    assert CliRunner().invoke(app, [*command[:-2]]).exit_code == 0  # the directory is ours and may be written again
+    again = CliRunner().invoke(app, [*command[:-2]])  # the directory is ours and may be written again
+    assert again.exit_code == 0
+    assert "in place of an earlier preparation" in again.output.replace("\n", " ")
     assert not (output / "rejected.jsonl").exists()
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     assert CliRunner().invoke(app, [*command, "--explain"]).exit_code == 1

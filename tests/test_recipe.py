@@ -50,6 +50,13 @@ def test_the_recipe_without_debiasing_differs_from_the_papers_in_nothing_else() 
     assert without.train == published.train | {"learning_rate": None}
 
 
+def test_the_recipe_with_more_negatives_differs_from_the_papers_in_nothing_else() -> None:
+    more, published = load_recipe("dino-more-negatives"), load_recipe("sts-dino-x2")
+    assert (more.task, more.generate) == (published.task, published.generate)
+    assert more.prepare == published.prepare | {"random_negatives": 8}
+    assert more.train == published.train | {"learning_rate": None}
+
+
 def test_fields_can_be_set_from_the_command_line(recipe_file: Path) -> None:
     recipe = load_recipe(
         recipe_file, ["model=gpt2", "train.learning_rate=1e-4", "sentences.num=9", "encoder=null", "seed=7"]
