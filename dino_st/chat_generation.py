@@ -84,8 +84,8 @@ def _triplets(
 ) -> tuple[GenerationOutcome, list[str]]:
     spec = load_syncse_spec(work.task)
     check_arguments(spec, has_sentences=work.input is not None, num=work.num)
-    sentences = None if work.input is None else read_sentences(work.input, column=work.column)
-    texts = None if sentences is None else sentences.texts.first(work.limit)
+    sentences = None if work.input is None else read_sentences(work.input, column=work.column, limit=work.limit)
+    texts = None if sentences is None else sentences.texts
     start = time.monotonic()
     outcome = run_triplets(model, texts, work.num, spec, backend, base_url, output, True, options)
     seconds = time.monotonic() - start
@@ -113,8 +113,8 @@ def _pairs(
         check_input(spec, work)
     asked = {name: value for name, value in options.items() if name in SERVER_OPTIONS}
     writer = open_backend(model, "openai", base_url=base_url, options=asked)
-    sentences = None if work.input is None else read_sentences(work.input, column=work.column)
-    texts = () if sentences is None else sentences.texts.first(work.limit)
+    sentences = None if work.input is None else read_sentences(work.input, column=work.column, limit=work.limit)
+    texts = () if sentences is None else sentences.texts
     manifest = read_manifest(output)
     before = sum(shard["rows"] for shard in manifest["shards"]) if manifest else 0
     start = time.monotonic()

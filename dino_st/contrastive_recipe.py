@@ -162,7 +162,7 @@ def _write_triplets(
     report("1/4 generating triplets")
     sentences = None
     if recipe.input is not None:
-        sentences = read_sentences(recipe.input, column=recipe.column).texts.first(recipe.limit)
+        sentences = read_sentences(recipe.input, column=recipe.column, limit=recipe.limit).texts
     triplets = generate_triplets(
         model,
         sentences,

@@ -52,12 +52,6 @@ class DistinctTexts(Sequence[str]):
         self._length += found.rowcount
         return found.rowcount == 1
 
-    def first(self, number: int | None) -> DistinctTexts:
-        """The first so many texts, all where the number is None, without copying them."""
-        part = object.__new__(DistinctTexts)
-        part._database, part._length = self._database, self._length if number is None else min(number, self._length)
-        return part
-
     def __len__(self) -> int:
         return self._length
 

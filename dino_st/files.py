@@ -40,6 +40,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(*directories: Path) -> None:
+    """Removes the temporary files of `replacing` that a killed process left in directories of ours."""
+    for directory in directories:
+        for leftover in directory.glob(".*.*.tmp"):
+            if leftover.name.split(".")[-2].isdecimal():
+                leftover.unlink(missing_ok=True)
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a small text file through `replacing`."""
     with replacing(path) as temporary:

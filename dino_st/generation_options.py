@@ -62,6 +62,7 @@ class GenerationOptions(FrozenOptions):
             index, slash, count = value.partition("/")
             if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
                 raise ValueError("i/n with 1 ≤ i ≤ n, such as 2/4")
+            return f"{int(index)}/{int(count)}"
         return value
 
     @model_validator(mode="after")

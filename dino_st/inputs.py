@@ -7,7 +7,6 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, Literal
 
 from dino_st.distinct_texts import DistinctTexts
 from dino_st.errors import InputError, suggest
+from dino_st.manifest import MANIFEST, read_manifest
+from dino_st.progress import logger
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
 """Columns looked for, in this order, where none is named."""
@@ -41,11 +42,12 @@ class Sentences:
         return {f"skipped: {why}": count for why, count in self.counts.items() if why not in ("read", "kept")}
 
 
-def clean_sentences(lines: Iterable[str]) -> Sentences:
+def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Sentences:
     """Strips sentences, and skips and counts blank ones, duplicates, and ones with a NUL byte.
 
     Args:
         lines: Raw sentences, as many as there are: they are read one by one, and few of them are in memory at a time.
+        limit: Read no further than so many distinct sentences; None reads all.
 
     Returns:
         The distinct ones that remain.
@@ -71,13 +73,15 @@ def clean_sentences(lines: Iterable[str]) -> Sentences:
             counts["half a surrogate pair"] += 1
         elif not texts.add(text):
             counts["duplicate"] += 1
+        if len(texts) == limit:
+            break
     if not texts:
         raise InputError(f"no sentence to start from: {_describe(counts)}; at least one non-blank sentence is needed")
     counts["kept"] = len(texts)
     return Sentences(texts, dict(counts))
 
 
-def read_sentences(source: str | Path, *, column: str | None = None) -> Sentences:
+def read_sentences(source: str | Path, *, column: str | None = None, limit: int | None = None) -> Sentences:
     """Reads sentences from a file.
 
     The ending of the name says what it is: `.jsonl`, `.csv`, `.tsv`, `.parquet`; anything else is text with a
@@ -87,6 +91,7 @@ def read_sentences(source: str | Path, *, column: str | None = None) -> Sentence
     Args:
         source: File, directory, or `-`.
         column: Column or JSON field that holds the sentences; by default the first of `TEXT_COLUMNS` that exists.
+        limit: Read no further than so many distinct sentences; None reads all.
 
     Returns:
         Distinct sentences.
@@ -95,7 +100,7 @@ def read_sentences(source: str | Path, *, column: str | None = None) -> Sentence
         InputError: If the file is missing, empty, not UTF-8 or malformed, or lacks the column.
     """
     try:
-        return clean_sentences(_read_lines(str(source), column))
+        return clean_sentences(_read_lines(str(source), column), limit=limit)
     except InputError as error:
         name = "standard input" if str(source) == "-" else str(source)
         raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from None
@@ -112,6 +117,8 @@ def _is_unicode(text: str) -> bool:
 
 def _read_lines(source: str, column: str | None) -> Iterator[str]:
     if source == "-":
+        if column is not None:
+            raise InputError(f"a column ({column!r}) was named, but standard input is read as plain lines")
         yield from _text_lines(sys.stdin.buffer)
         return
     path = Path(source)
@@ -136,14 +143,14 @@ def _read_lines(source: str, column: str | None) -> Iterator[str]:
 
 
 def _text_lines(content: Iterable[bytes]) -> Iterator[str]:
-    """Lines by line ends alone: `str.splitlines` would also cut at characters that occur inside sentences."""
+    """Lines by LF, CR LF or CR alone: `str.splitlines` also cuts at characters that occur inside sentences."""
     offset = 0
     for number, line in enumerate(content, start=1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                encoding, byte = "utf-16", line[:1]
+            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
+                encoding, byte = "utf-32" if b"\x00\x00" in line[:4] else "utf-16", line[:1]
             else:
                 encoding, byte = "latin1", line[error.start : error.start + 1]
             raise InputError(
@@ -151,7 +158,7 @@ def _text_lines(content: Iterable[bytes]) -> Iterator[str]:
                 f"convert the file first, for example: iconv -f {encoding} -t utf-8 FILE > FILE.utf8"
             ) from None
         offset += len(line)
-        yield text.removesuffix("\n").rstrip("\r")
+        yield from text.removesuffix("\n").rstrip("\r").split("\r")
 
 
 def _plain_rows(path: Path, column: str | None) -> Iterator[str]:
@@ -171,8 +178,9 @@ def _jsonl_rows(path: Path, column: str | None) -> Iterator[str]:
 def _jsonl_row(line: str, column: str | None, where: str) -> str:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: not JSON ({error.msg}); expected one JSON object a line") from None
+    except (ValueError, RecursionError) as error:
+        why = error.msg if isinstance(error, json.JSONDecodeError) else "numbers or nesting beyond measure"
+        raise InputError(f"{where}: not JSON ({why}); expected one JSON object a line") from None
     if isinstance(row, str) and column is None:
         return row
     if isinstance(row, dict):
@@ -190,12 +198,11 @@ def _separated_rows(path: Path, column: str | None) -> Iterator[str]:
         if column is None and tabs >= _STSB_COLUMNS - 1 and _is_stsb(first):
             yield from _stsb_rows(lines)
             return
-        separator = "\t" if path.suffix.lower() == ".tsv" or tabs else ","
-        rows = csv.reader(
-            (f"{line}\n" for line in lines), delimiter=separator, quoting=_quoting(separator), strict=True
-        )
-        with _csv_errors(rows):
-            yield from _table_rows(rows, column)
+        semicolons = ";" in first and "," not in first
+        separator = "\t" if path.suffix.lower() == ".tsv" or tabs else ";" if semicolons else ","
+        ended = (f"{line}\n" for line in lines)
+        rows = csv.reader(ended, delimiter=separator, quoting=_quoting(separator), strict=True)
+        yield from _table_rows(_numbered_rows(rows), column)
 
 
 def _quoting(separator: str) -> Literal[0, 3]:
@@ -203,26 +210,34 @@ def _quoting(separator: str) -> Literal[0, 3]:
     return csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
 
 
-@contextmanager
-def _csv_errors(rows: Any) -> Iterator[None]:
-    """Says which row is malformed: an open quotation mark would otherwise swallow all that follows."""
-    try:
-        yield
-    except csv.Error as error:
-        raise InputError(
-            f"the row that ends at line {rows.line_num} has quotation marks out of place ({error}); write a mark "
-            "inside a quoted field twice, or give the sentences as .txt, a line each"
-        ) from None
+def _numbered_rows(rows: Any) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the line that each begins at; an open quotation mark would swallow all that follows."""
+    while True:
+        line = rows.line_num + 1
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise InputError(
+                f"the row that begins at line {line} has quotation marks out of place ({error}); write a mark inside a "
+                "quoted field twice, or give the sentences as .txt, a line each"
+            ) from None
+        if row is None:
+            return
+        yield line, row
 
 
-def _table_rows(rows: Iterator[list[str]], column: str | None) -> Iterator[str]:
-    header = next(rows, [])
+def _table_rows(rows: Iterator[tuple[int, list[str]]], column: str | None) -> Iterator[str]:
+    _, header = next(rows, (1, []))
     place = header.index(_pick(header, column, "header line"))
-    for number, row in enumerate(rows, start=2):
-        if row:
-            if place >= len(row):
-                raise InputError(f"row {number}: has {len(row)} columns, expected {len(header)} as in the header")
-            yield row[place]
+    for line, row in rows:
+        if not row:
+            continue
+        if place >= len(row) or any(row[len(header) :]):
+            raise InputError(
+                f"line {line}: has {len(row)} columns, expected {len(header)} as in the header; text that holds the "
+                "separator stands between quotation marks"
+            )
+        yield row[place]
 
 
 def _is_stsb(first_line: str) -> bool:
@@ -260,7 +275,13 @@ def _parquet_rows(path: Path, column: str | None) -> Iterator[str]:
 
 
 def _directory_rows(path: Path, column: str | None) -> Iterator[str]:
-    shards = sorted((path / "data").glob("*.parquet"))
+    if (path / MANIFEST).exists():
+        manifest = read_manifest(path) or {"complete": False, "shards": []}
+        if not manifest["complete"]:
+            logger.warning("%s is not complete; what is there is taken (run `dino-st generate` again to go on)", path)
+        shards = [path / shard["file"] for shard in manifest["shards"]]
+    else:
+        shards = sorted((path / "data").glob("*.parquet"))
     if not shards:
         raise InputError(
             "this directory holds no data/*.parquet; expected a file, or a directory of `dino-st generate`"

@@ -62,27 +62,43 @@ def read_manifest(directory: Path) -> dict[str, Any] | None:
             f"{path}: the manifest cannot be read ({error}). Put back an undamaged copy to continue "
             f"({_STILL_READABLE}); {_START_ANEW}"
         ) from None
-    needed = {"complete", "configuration", "provenance", "shards"}
-    if not isinstance(content, dict) or content.get("format") != _FORMAT or not needed <= set(content):
+    kinds = {"complete": bool, "configuration": dict, "provenance": dict, "shards": list}
+    if (
+        not isinstance(content, dict)
+        or content.get("format") != _FORMAT
+        or not all(isinstance(content.get(name), kind) for name, kind in kinds.items())
+        or not all(map(_is_shard, content["shards"]))
+    ):
         raise OutputError(f"{path}: not a manifest of generated shards ({_FORMAT!r}); choose another directory")
-    known = {shard["file"] for shard in content["shards"]}
-    content["shards"] += [shard for shard in journal if shard["file"] not in known]
+    for line in journal:
+        if line["place"] > len(content["shards"]):
+            break  # lines before it are lost, and with them what these shards follow
+        if line["place"] == len(content["shards"]):
+            content["shards"].append(line["shard"])
     return content
 
 
 def _read_journal(directory: Path) -> list[dict[str, Any]]:
-    """The waves that were finished since the manifest was written, up to the first line that is damaged."""
-    waves: list[dict[str, Any]] = []
+    """The shards that were finished since the manifest was written, up to the first line that is damaged."""
+    lines: list[dict[str, Any]] = []
     try:
         content = (directory / _JOURNAL).read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        return waves
-    for line in content.split(b"\n")[:-1]:
+        return lines
+    for text in content.split(b"\n")[:-1]:
         try:
-            waves.append(json.loads(line))
+            line = json.loads(text)
         except ValueError:
             break
-    return waves
+        if not isinstance(line, dict) or not isinstance(line.get("place"), int) or not _is_shard(line.get("shard")):
+            break
+        lines.append(line)
+    return lines
+
+
+def _is_shard(entry: Any) -> bool:
+    kinds = {"file": str, "rows": int, "sha256": str, "counts": dict}
+    return isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())
 
 
 def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
@@ -91,9 +107,9 @@ def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
     (directory / _JOURNAL).unlink(missing_ok=True)
 
 
-def add_to_manifest(directory: Path, shard: Mapping[str, Any]) -> None:
-    """Enters one more shard on disk."""
-    append_line(directory / _JOURNAL, json.dumps(shard, ensure_ascii=False))
+def add_to_manifest(directory: Path, shard: Mapping[str, Any], place: int) -> None:
+    """Enters one more shard on disk, and how many stand before it."""
+    append_line(directory / _JOURNAL, json.dumps({"place": place, "shard": shard}, ensure_ascii=False))
 
 
 def begun_batch_size(directory: Path, asked: int | str) -> int | str:

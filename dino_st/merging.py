@@ -10,8 +10,9 @@ from typing import Any
 
 from dino_st.dataset_card import raw_card
 from dino_st.errors import ConfigurationError, InputError, OutputError
-from dino_st.files import make_directory, replacing, write_text
+from dino_st.files import make_directory, remove_leftovers, replacing, write_text
 from dino_st.manifest import MANIFEST, hash_file, new_manifest, read_manifest, write_manifest
+from dino_st.progress import logger
 from dino_st.task_spec import TaskSpec
 
 
@@ -46,9 +47,14 @@ def merge_shards(directories: Sequence[Path], output: Path) -> dict[str, Any]:
     first = manifests[0][1]
     configuration = first["configuration"] | {"shard": None}
     begun = read_manifest(output)
+    if begun is not None and begun["complete"] and begun["shards"] == [shard for shard, _ in shards]:
+        logger.info("%s is complete already; nothing to do", output)
+        return begun
     if begun is not None and (begun["shards"] or begun["configuration"] != configuration):
         raise OutputError(f"{output}: holds a data set already; choose a new directory")
+    make_directory(output)
     make_directory(output / "data")
+    remove_leftovers(output, output / "data")
     write_manifest(output, new_manifest(configuration, first["provenance"]))  # so that a rerun knows it as begun
     for shard, directory in shards:
         with replacing(output / shard["file"]) as temporary:

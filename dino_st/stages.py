@@ -99,12 +99,12 @@ def generate_data(work: Generation, model: str, output: Path) -> GenerationOutco
     spec = TaskSpec.load(work.task)
     check_input(spec, work)
     read_manifest(output)  # an unusable directory is better known before the model is loaded
-    sentences = None if work.input is None else read_sentences(work.input, column=work.column)
+    sentences = None if work.input is None else read_sentences(work.input, column=work.column, limit=work.limit)
     builder = DinoDatasetBuilder(model, task=spec, **work.options)
     manifest = read_manifest(output)
     before = sum(shard["rows"] for shard in manifest["shards"]) if manifest else 0
     start = time.monotonic()
-    texts = None if sentences is None else sentences.texts.first(work.limit)
+    texts = None if sentences is None else sentences.texts
     counts = builder.generate_shards(output, texts, num=work.num, show_progress=True)
     seconds = time.monotonic() - start
     skipped = {} if sentences is None else sentences.skipped

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import OutputError
-from dino_st.files import make_directory, replacing, write_text
+from dino_st.files import make_directory, remove_leftovers, replacing, write_text
 from dino_st.manifest import (
     LOCK,
     add_to_manifest,
@@ -104,7 +104,7 @@ class ShardStore:
             OutputError: If the disk is full or the directory is not writable any more.
         """
         shard = self._write(wave)
-        add_to_manifest(self.directory, shard)
+        add_to_manifest(self.directory, shard, self.waves)
         self._manifest["shards"].append(shard)
 
     def replace(self, wave: Wave) -> None:
@@ -209,8 +209,7 @@ def open_store(
             manifest = new_manifest(wanted, provenance)
         else:
             check_same(directory, manifest["configuration"], wanted)
-        for leftover in directory.rglob(".*.tmp"):  # of a process that was killed while it wrote
-            leftover.unlink()
+        remove_leftovers(directory, directory / "data")
         store = ShardStore(directory, manifest, schema)
         if not store.waves or has_unmoved_lines(directory):
             write_manifest(directory, manifest)  # before anything else, so that the directory is known as ours

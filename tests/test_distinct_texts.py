@@ -31,12 +31,6 @@ def test_a_text_is_taken_once_and_leaves_no_gap(texts: DistinctTexts) -> None:
     assert texts[:] == [*TEXTS, "Six."]
 
 
-def test_the_first_few_are_a_view(texts: DistinctTexts) -> None:
-    assert texts.first(2)[:] == TEXTS[:2]
-    assert (list(texts.first(None)), list(texts.first(99))) == (TEXTS, TEXTS)
-    assert texts.first(2)[-1] == "Two."
-
-
 def test_two_readers_do_not_disturb_each_other(texts: DistinctTexts) -> None:
     assert [(a, b) for a in texts for b in texts] == [(a, b) for a in TEXTS for b in TEXTS]
 

@@ -13,6 +13,7 @@ import pytest
 
 from dino_st.errors import InputError
 from dino_st.inputs import clean_sentences, read_sentences
+from dino_st.store import Wave, open_store
 
 STSB = (
     'main\tMSRvid\t2012\t0001\t5.000\tA plane.\tAn air "plane.\nmain\tMSRvid\t2012\t0004\t3.800\tA flute.\tA plane.\n'
@@ -50,6 +51,9 @@ def test_a_very_long_line_is_read(tmp_path: Path) -> None:
         ("a.jsonl", '{"text_a": "One.", "text_b": "x", "label": "1"}\n{"text_a": "Two."}'),
         ("a.csv", 'id,sentence\n1,One.\n2,"Two."\n'),
         ("a.tsv", "id\tsentence\r\n1\tOne.\r\n2\tTwo.\r\n"),
+        ("a.csv", "id;sentence\n1;One.\n2;Two.\n"),
+        ("a.csv", "id,sentence,\n1,One.,,\n2,Two.,\n"),
+        ("a.txt", "One.\rTwo.\r"),
     ],
 )
 def test_the_first_known_text_column_is_read(name: str, content: str, tmp_path: Path) -> None:
@@ -89,6 +93,24 @@ def test_a_named_pipe_is_read_to_its_end(tmp_path: Path) -> None:
     writer.join()
 
 
+def test_no_more_is_read_than_the_limit(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.jsonl", '"One."\n"One."\n\n"Two."\nno JSON at all\n')
+    sentences = read_sentences(path, limit=2)
+    assert sentences.texts[:] == ["One.", "Two."]
+    assert sentences.counts == {"read": 3, "kept": 2, "duplicate": 1}
+
+
+def test_of_a_directory_with_a_manifest_only_its_shards_are_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    schema = pa.schema([("text", pa.string())])
+    with open_store(tmp_path, configuration={}, provenance={}, schema=schema) as store:
+        store.append(Wave(0, [{"text": "One."}], {}))
+    pq.write_table(pa.table({"text": ["Two."]}), tmp_path / "data/shard-00009.parquet")
+    assert read_sentences(tmp_path).texts[:] == ["One."]
+    assert "is not complete; what is there is taken" in caplog.text
+
+
 def test_a_generated_directory_gives_its_texts(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     pq.write_table(pa.table({"text": ["One."], "label": ["0"]}), tmp_path / "data/shard-00000.parquet")
@@ -112,11 +134,15 @@ def test_standard_input_is_read_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.jsonl", "[1]", "line 1: expected a JSON object"),
         ("a.jsonl", '{"satz": "One."}', "none of the columns text, sentence.*Columns: 'satz'"),
         ("a.csv", "id,name\n1,x\n", "header line: none of the columns.*name one with --column"),
-        ("a.csv", "id,text\n1\n", "row 2: has 1 columns, expected 2"),
+        ("a.csv", "id,text\n1\n", "line 2: has 1 columns, expected 2"),
         ("a.parquet", b"PAR0", "not a readable parquet file"),
-        ("a.csv", 'id,text\n1,"One.\n2,Two.\n', r"the row that ends at line 3 has quotation marks out of place"),
-        ("a.csv", 'id,text\n1,"One" and.\n', r"the row that ends at line 2 has quotation marks out of place"),
+        ("a.csv", 'id,text\n1,"One.\n2,Two.\n', r"the row that begins at line 2 has quotation marks out of place"),
+        ("a.csv", 'id,text\n1,"One" and.\n', r"the row that begins at line 2 has quotation marks out of place"),
+        ("a.csv", "text,x\nHello, there, friend,1\n", r"line 2: has 4 columns, expected 2.*between quotation marks"),
         ("a.txt", "One.\nTwo.\n".encode("utf-16"), r"line 1 is not UTF-8.*iconv -f utf-16"),
+        ("a.txt", "One.\nTwo.\n".encode("utf-32"), r"line 1 is not UTF-8.*iconv -f utf-32"),
+        ("a.jsonl", "[" * 100_000, "line 1: not JSON"),
+        ("a.jsonl", "1" * 5_000, "line 1: not JSON"),
     ],
 )
 def test_unusable_files_are_refused_with_their_name_and_the_reason(
@@ -136,6 +162,8 @@ def test_a_missing_file_column_or_directory_is_named(tmp_path: Path) -> None:
         read_sentences(tmp_path)
     with pytest.raises(InputError, match="is a file of plain lines"):
         read_sentences(written(tmp_path / "a.txt", "One."), column="text")
+    with pytest.raises(InputError, match="standard input is read as plain lines"):
+        read_sentences("-", column="text")
 
 
 def test_items_that_are_no_text_are_refused() -> None:

@@ -90,7 +90,9 @@ def test_an_interrupted_merge_can_be_run_again_and_a_damaged_shard_is_found_befo
         patched.setattr(shutil, "copyfile", stop)
         with pytest.raises(KeyboardInterrupt):
             merge_shards(parts, tmp_path / "merged")
-    merge_shards(parts, tmp_path / "merged")
+    (tmp_path / "merged/data/.shard-00002.parquet.4711.tmp").write_text("of a killed process")
+    merged = merge_shards(parts, tmp_path / "merged")
+    assert merge_shards(parts, tmp_path / "merged") == merged  # complete already
     generate(tmp_path / "whole")
     assert files(tmp_path / "merged") == files(tmp_path / "whole")
 
@@ -126,7 +128,7 @@ def test_wrong_sets_of_shards_are_refused(generate: Any, tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"holds no manifest.json"):
         merge_shards([tmp_path / "no"], tmp_path / "out")
     with pytest.raises(OutputError, match="holds a data set already"):
-        merge_shards([tmp_path / "a", tmp_path / "b"], tmp_path / "whole")
+        merge_shards([tmp_path / "a", tmp_path / "b"], tmp_path / "other")
     next((tmp_path / "b/data").iterdir()).write_bytes(b"damaged")
     with pytest.raises(InputError, match="missing or damaged"):
         merge_shards([tmp_path / "a", tmp_path / "b"], tmp_path / "out")

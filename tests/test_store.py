@@ -95,7 +95,16 @@ def test_a_directory_that_holds_something_else_is_refused(tmp_path: Path) -> Non
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
-@pytest.mark.parametrize("content", ["{", '{"format": "other"}', "[]"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        '{"format": "other"}',
+        "[]",
+        '{"format": "dino-st raw 1", "complete": true, "configuration": {}, "provenance": {}, "shards": [1]}',
+        '{"format": "dino-st raw 1", "complete": true, "configuration": 3, "provenance": {}, "shards": []}',
+    ],
+)
 def test_a_damaged_manifest_is_refused_and_nothing_is_lost(content: str, tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.append(wave("a"))
@@ -198,6 +207,46 @@ def test_lines_behind_the_manifest_count_up_to_the_first_damaged_one(damage: str
             store.append(wave("abc"[number], number=number))
         assert [row["text"] for row in store.rows()] == ["a", "b", "c"]
     assert len((read_manifest(tmp_path) or {})["shards"]) == 3
+
+
+@pytest.mark.parametrize("line", [b"123", b"null", b"{}", b'{"place": 0}', b'{"place": "0", "shard": {"file": 1}}'])
+def test_lines_of_something_else_are_no_shards(line: bytes, tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+    with (tmp_path / "manifest.jsonl").open("ab") as stream:
+        stream.write(line + b"\n")
+    assert len((read_manifest(tmp_path) or {})["shards"]) == 1
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+def test_shards_behind_lost_lines_are_written_again_and_none_twice(lost: int, tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+        store.append(wave("b", number=1))
+        (tmp_path / "manifest.jsonl").unlink()
+        store.append(wave("c", number=2))
+        store.append(wave("d", number=3))
+        lines = (tmp_path / "manifest.jsonl").read_bytes().splitlines(keepends=True)
+        (tmp_path / "manifest.jsonl").write_bytes(b"".join(lines[lost - 1 :]))
+    with opened(tmp_path) as store:
+        assert store.waves == 0
+        for number, text in enumerate("abcd"):
+            store.append(wave(text, number=number))
+        store.finish(CARD)
+        assert [row["text"] for row in store.rows()] == list("abcd")
+
+
+def test_temporary_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+    (tmp_path / "notes").mkdir()
+    mine = [tmp_path / "notes/.mine.tmp", tmp_path / "notes/.a.1.tmp", tmp_path / ".mine.tmp", tmp_path / "data/.b.tmp"]
+    for path in (*mine, tmp_path / "data/.shard-00001.parquet.4711.tmp"):
+        path.write_text("keep")
+    with opened(tmp_path):
+        pass
+    assert all(path.exists() for path in mine)
+    assert not (tmp_path / "data/.shard-00001.parquet.4711.tmp").exists()
 
 
 def test_a_run_killed_between_moving_the_lines_and_removing_them_counts_them_once(tmp_path: Path) -> None:

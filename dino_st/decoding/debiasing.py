@@ -31,7 +31,8 @@ def self_debias(
     """
     if counters.shape[1] == 0 or decay_constant == 0:
         return target / target.sum(dim=-1, keepdim=True)
-    exponent = (target - counters.amax(dim=1)).clamp_(max=0).mul_(decay_constant)
+    likeliest = counters[:, 0] if counters.shape[1] == 1 else counters.amax(dim=1)
+    exponent = (target - likeliest).clamp_(max=0).mul_(decay_constant)
     if decay_floor == 0:
         # Every token of a row may decay so far that all underflow; a common shift leaves the renormalised row as it is.
         exponent -= exponent.masked_fill(target == 0, -torch.inf).amax(dim=-1, keepdim=True)

@@ -27,8 +27,11 @@ _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
 _Item = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
 
-_COMPACT_BELOW = 0.8
-"""Streams are compacted when no more than this share of them is still being written."""
+_COMPACT_BELOW = {"cpu": 0.92}
+"""Streams are compacted when no more than this share of them is still being written; elsewhere `_COMPACT_ELSEWHERE`."""
+
+_COMPACT_ELSEWHERE = 0.8
+"""Where arithmetic is cheap beside memory, as on a GPU, what is moved counts for more."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class DecodingEngine:
         )
         self._may_end = self._stop.may_end.to(self._model.device)
         self._unreachable = self._stop.unreachable.to(self._model.device)
+        self._compact_below = _COMPACT_BELOW.get(self._model.device.type, _COMPACT_ELSEWHERE)
+        self._unreachable_ids = self._unreachable.nonzero().squeeze(1)
         self.longest_prompt = longest - options.max_new_tokens
         if self.longest_prompt < 1:
             raise ConfigurationError(
@@ -231,7 +236,7 @@ class DecodingEngine:
             alive = [place for place, i in enumerate(batch.draws) if endings[i] is None]
             if not alive or step == steps - 1:
                 break
-            if len(alive) <= _COMPACT_BELOW * len(batch.draws):
+            if len(alive) <= self._compact_below * len(batch.draws):
                 tokens = tokens[batch.compact(alive)]
             logits = self._model.read_tokens(tokens[batch.draw_of_row], batch.cache, step)
         unfinished = Ending(None, "no closing quote")
@@ -243,12 +248,14 @@ class DecodingEngine:
 
     def _next_tokens(self, logits: torch.Tensor, batch: StreamBatch, step: int) -> torch.Tensor:
         """Draws the next token of every draw from the debiased distribution; shape (draws,)."""
-        logits.masked_fill_(self._unreachable, -torch.inf)
+        logits.index_fill_(1, self._unreachable_ids, -torch.inf)
+        room = self._model.buffers.take("probabilities", logits.shape, logits)
         uniform = batch.uniforms[:, step].to(logits.device)
         options, tokens, row, first = self.options, [], 0, 0
         for counters, size in batch.groups:
-            rows = logits[row : row + size * (1 + counters)].view(size, 1 + counters, -1)
-            probabilities = rows.softmax(dim=-1)
+            here = slice(row, row + size * (1 + counters))
+            rows = logits[here].view(size, 1 + counters, -1)
+            probabilities = torch.softmax(rows, dim=-1, out=room[here].view_as(rows))
             debiased = self_debias(
                 probabilities[:, 0],
                 probabilities[:, 1:],

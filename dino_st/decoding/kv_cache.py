@@ -203,7 +203,7 @@ class CausalModel:
 
     def _empty_states(self, lengths: list[int], layers: _Layers, logits: torch.Tensor) -> PromptStates:
         def empty(state: torch.Tensor) -> torch.Tensor:
-            return state.new_zeros(len(lengths), state.shape[1], max(lengths), state.shape[3])
+            return state.new_empty(len(lengths), state.shape[1], max(lengths), state.shape[3])
 
         return PromptStates(
             keys=[empty(keys) for keys, _ in layers],
@@ -270,6 +270,7 @@ def _store(states: PromptStates, places: list[int], head: int, layers: _Layers, 
         own = length - head
         for kept, read in zip(zip(states.keys, states.values, strict=True), layers, strict=True):
             for target, source in zip(kept, read, strict=True):
+                target[there, :, : width - length] = 0  # has no weight in attention, but must be finite
                 target[there, :, width - own :] = source[here, :, source.shape[2] - own :]
                 target[there, :, width - length : width - own] = source[here, :, :head]
 
