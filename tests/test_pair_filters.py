@@ -23,6 +23,9 @@ from dino_st.prepared_splits import REJECTED
 from dino_st.text_quality import measure
 from dino_st.text_similarity import WordSets, edit_similarity
 
+# One label is enough to show what a filter drops.
+pytestmark = pytest.mark.filterwarnings("ignore:all pairs have the label")
+
 KEEP_ALL: dict[str, Any] = {
     "random_negatives": 0,
     "max_per_input_and_label": 0,
