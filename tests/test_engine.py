@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import random
@@ -205,19 +206,43 @@ def test_prompts_that_begin_alike_have_the_states_of_prompts_read_alone(
         assert together.lengths[i] == len(prompt)
 
 
-def test_finished_streams_leave_the_batch_and_decoding_stops_when_all_are_done(make_model: Any, tokenizer: Any) -> None:
+@pytest.mark.parametrize("path", ["shared prompts", "copied prompts"])
+def test_each_beginning_of_a_text_is_read_once_after_each_prompt_and_none_after_its_end(
+    path: str, make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = make_model("gpt2")
-    rows = []
+    if path == "copied prompts":
+        monkeypatch.setattr(kv_cache, "can_share", lambda *_: False)
+    shapes = []
     handle = model.register_forward_pre_hook(
-        lambda _module, _args, kwargs: rows.append(kwargs["input_ids"].shape), with_kwargs=True
+        lambda _module, _args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True
     )
-    options = dataclasses.replace(OPTIONS, max_new_tokens=200, max_tries=1)
-    drawn = DecodingEngine(model, tokenizer, options, seed=3, rows=1000).decode(sts_draws(tokenizer, ["A man."], 8))
+    options = dataclasses.replace(OPTIONS, top_k=3, max_new_tokens=200, max_tries=1)
+    draws = sts_draws(tokenizer, ["A man."], 8)
+    drawn = DecodingEngine(model, tokenizer, options, seed=3, rows=1000).decode(draws)
     handle.remove()
-    steps = [shape[0] for shape in rows if shape[1] == 1]
-    assert steps == sorted(steps, reverse=True)
-    assert steps[-1] < steps[0]
-    assert len(steps) == max(len(one.tokens) for one in drawn) - 1 < 199
+    beginnings = [
+        {
+            (prompt, one.tokens[:length])
+            for draw, one in zip(draws, drawn, strict=True)
+            for prompt in draw.prompts
+            if len(one.tokens) > length
+        }
+        for length in range(1, max(len(one.tokens) for one in drawn))
+    ]
+    assert [shape[0] for shape in shapes if shape[1] == 1] == [len(distinct) for distinct in beginnings]
+    assert len(beginnings[0]) < len(beginnings[3]) > len(beginnings[-1])
+    assert len(beginnings) < 199
+
+
+def test_a_model_that_does_not_call_its_output_layer_is_decoded_all_the_same(
+    make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, draws = make_model("gpt2"), sts_draws(tokenizer)
+    expected = outcomes(DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(draws))
+    elsewhere = copy.deepcopy(model.get_output_embeddings())
+    monkeypatch.setattr(model, "get_output_embeddings", lambda: elsewhere)
+    assert outcomes(DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(draws)) == expected
 
 
 def test_a_prompt_beyond_the_context_is_counted_and_the_others_are_written(make_model: Any, tokenizer: Any) -> None:

@@ -34,7 +34,7 @@ def test_streams_fit_into_the_share_of_free_memory_that_may_be_planned_with(
 ) -> None:
     config = model.config
     token = 2 * config.n_layer * config.n_embd * 4  # a key and a value in each layer, float32
-    states = 2 * token * (60 + 40)  # twice while the batch is compacted
+    states = token * (60 + 40)
     vocabulary = config.vocab_size * 4 * 8
     monkeypatch.setattr(sizing, "free_memory", lambda _: int((states + vocabulary) * 48 / 0.6) + 100)
     assert rows(model) == 48

@@ -39,17 +39,14 @@ class StreamBuffers:
         self._kept.clear()
 
 
-def move_to_front(buffer: torch.Tensor, rows: torch.Tensor, written: int) -> torch.Tensor:
-    """Keeps some rows of a buffer, as far as they are written, without another buffer of that size.
+def copy_rows(buffer: torch.Tensor, sources: torch.Tensor, targets: torch.Tensor, written: int) -> None:
+    """Copies some rows of a buffer to other places, as far as they are written.
 
     Args:
-        buffer: Shape (streams, heads, tokens, head size).
-        rows: Rows to keep, in ascending order.
+        buffer: Shape (rows, heads, tokens, head size).
+        sources: Rows to copy.
+        targets: Where each goes; none of them is a source.
         written: Tokens that have been written.
-
-    Returns:
-        The front part of the buffer, one row for each of `rows`.
     """
-    front = buffer[: len(rows)]
-    front[:, :, :written] = buffer[:, :, :written].index_select(0, rows)
-    return front
+    states = buffer[:, :, :written]
+    states[targets] = states.index_select(0, sources)

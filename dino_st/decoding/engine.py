@@ -27,12 +27,6 @@ _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
 _Item = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
 
-_COMPACT_BELOW = {"cpu": 0.92}
-"""Streams are compacted when no more than this share of them is still being written; elsewhere `_COMPACT_ELSEWHERE`."""
-
-_COMPACT_ELSEWHERE = 0.8
-"""Where arithmetic is cheap beside memory, as on a GPU, what is moved counts for more."""
-
 
 @dataclass(frozen=True)
 class _Try:
@@ -73,7 +67,6 @@ class DecodingEngine:
         )
         self._may_end = self._stop.may_end.to(self._model.device)
         self._unreachable = self._stop.unreachable.to(self._model.device)
-        self._compact_below = _COMPACT_BELOW.get(self._model.device.type, _COMPACT_ELSEWHERE)
         self._unreachable_ids = self._unreachable.nonzero().squeeze(1)
         self.longest_prompt = longest - options.max_new_tokens
         if self.longest_prompt < 1:
@@ -225,20 +218,18 @@ class DecodingEngine:
         batch = StreamBatch(draws, states, index, uniforms(keys, steps), steps)
         texts: list[list[int]] = [[] for _ in draws]
         endings: list[Ending | None] = [None] * len(draws)
-        logits = states.logits.index_select(0, batch.prompt_of_row)
+        logits = batch.first_logits()
         for step in range(steps):
             tokens = self._next_tokens(logits, batch, step)
             drawn, suspicious = torch.stack((tokens, self._may_end[tokens].to(tokens.dtype))).tolist()
             for i, token, suspect in zip(batch.draws, drawn, suspicious, strict=True):
-                if endings[i] is None:
-                    texts[i].append(token)
-                    endings[i] = self._stop.examine(texts[i]) if suspect else None
+                texts[i].append(token)
+                endings[i] = self._stop.examine(texts[i]) if suspect else None
             alive = [place for place, i in enumerate(batch.draws) if endings[i] is None]
             if not alive or step == steps - 1:
                 break
-            if len(alive) <= self._compact_below * len(batch.draws):
-                tokens = tokens[batch.compact(alive)]
-            logits = self._model.read_tokens(tokens[batch.draw_of_row], batch.cache, step)
+            ids, row_of_stream, cache = batch.advance(drawn, alive)
+            logits = self._model.read_tokens(ids, cache, row_of_stream, step)
         unfinished = Ending(None, "no closing quote")
         log_probs = batch.log_probs([len(text) for text in texts])
         return [
@@ -250,7 +241,7 @@ class DecodingEngine:
         """Draws the next token of every draw from the debiased distribution; shape (draws,)."""
         logits.index_fill_(1, self._unreachable_ids, -torch.inf)
         room = self._model.buffers.take("probabilities", logits.shape, logits)
-        uniform = batch.uniforms[:, step].to(logits.device)
+        uniform = batch.uniforms[:, step]
         options, tokens, row, first = self.options, [], 0, 0
         for counters, size in batch.groups:
             here = slice(row, row + size * (1 + counters))

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
-from dino_st.decoding.buffers import StreamBuffers, move_to_front
+from dino_st.decoding.buffers import StreamBuffers, copy_rows
+from dino_st.decoding.output_layer import head_rows
 from dino_st.decoding.prompt_heads import common_heads, prefill_chunks
 from dino_st.decoding.shared_prompts import SharedCache, can_share, shared_attention
 
+_Indices = npt.NDArray[np.int64]
 _Layers = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of each layer, shape (rows, heads, positions, head size)."""
 
@@ -45,38 +49,40 @@ class PromptStates:
         """Length of the longest prompt."""
         return self.keys[0].shape[2]
 
-    def start_streams(self, prompt_of_row: torch.Tensor, steps: int) -> StreamCache | SharedCache:
-        """Gives every stream its prompt's states, with room for the tokens to come.
+    def start_streams(self, prompt_of_row: _Indices, most_rows: int, steps: int) -> StreamCache | SharedCache:
+        """Gives rows their prompts' states, with room for the tokens to come.
 
         Args:
-            prompt_of_row: Index of the prompt that each stream continues, shape (streams,).
+            prompt_of_row: Index of the prompt that each row continues, shape (rows,).
+            most_rows: How many rows there may be.
             steps: Tokens to make room for.
         """
-        if self.shared:
-            layers = list(zip(self.keys, self.values, strict=True))
-            return SharedCache(layers, prompt_of_row, self.lengths, steps, self.buffers)
-        return self.copy_for(prompt_of_row, steps)
+        if not self.shared:
+            return self.copy_for(prompt_of_row, steps, most_rows)
+        layers = list(zip(self.keys, self.values, strict=True))
+        return SharedCache(layers, self.lengths, prompt_of_row, most_rows, steps, self.buffers)
 
-    def copy_for(self, prompt_of_row: torch.Tensor, steps: int) -> StreamCache:
-        """A copy of its prompt's states for every stream; arguments as for `start_streams`."""
+    def copy_for(self, prompt_of_row: _Indices, steps: int, most_rows: int = 0) -> StreamCache:
+        """A copy of its prompt's states for every row; arguments as for `start_streams`."""
+        prompts, most_rows = torch.from_numpy(prompt_of_row).to(self.lengths.device), max(most_rows, len(prompt_of_row))
         layers: list[StreamLayer] = [
-            StreamLayer(k.index_select(0, prompt_of_row), v.index_select(0, prompt_of_row), steps)
+            StreamLayer(k.index_select(0, prompts), v.index_select(0, prompts), most_rows, steps)
             for k, v in zip(self.keys, self.values, strict=True)
         ]
-        return StreamCache(layers, self.lengths[prompt_of_row], self.width, steps)
+        return StreamCache(layers, self.lengths, prompt_of_row, self.width, steps)
 
 
 class StreamLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
     """One layer's keys and values of all streams, in a buffer that is allocated once instead of growing."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, steps: int) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, most_rows: int, steps: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.dtype, self.device = keys.dtype, keys.device
         self.filled = keys.shape[2]
-        self.key_buffer = _with_room(keys, steps)
-        self.value_buffer = _with_room(values, steps)
+        self.key_buffer = _with_room(keys, most_rows, steps)
+        self.value_buffer = _with_room(values, most_rows, steps)
         self.is_initialized = True
-        self._show()
+        self.show(len(keys))
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Nothing is left to do: the buffers exist from the start."""
@@ -85,57 +91,73 @@ class StreamLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes the states of new tokens behind the others and returns all of them."""
-        end = self.filled + key_states.shape[2]
-        self.key_buffer[:, :, self.filled : end] = key_states
-        self.value_buffer[:, :, self.filled : end] = value_states
+        rows, end = len(key_states), self.filled + key_states.shape[2]
+        self.key_buffer[:rows, :, self.filled : end] = key_states
+        self.value_buffer[:rows, :, self.filled : end] = value_states
         self.filled = end
-        return self._show()
+        return self.show(rows)
 
     def get_seq_length(self) -> int:
         """Positions filled so far."""
         return self.filled
 
-    def keep(self, rows: torch.Tensor) -> None:
-        """Drops every stream but the given ones."""
-        self.key_buffer = move_to_front(self.key_buffer, rows, self.filled)
-        self.value_buffer = move_to_front(self.value_buffer, rows, self.filled)
-        self._show()
+    def move(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
+        """Copies rows to other places."""
+        copy_rows(self.key_buffer, sources, targets, self.filled)
+        copy_rows(self.value_buffer, sources, targets, self.filled)
 
-    def _show(self) -> tuple[torch.Tensor, torch.Tensor]:
-        self.keys = self.key_buffer[:, :, : self.filled]
-        self.values = self.value_buffer[:, :, : self.filled]
+    def show(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The states of the first rows, as far as they are written."""
+        self.keys = self.key_buffer[:rows, :, : self.filled]
+        self.values = self.value_buffer[:rows, :, : self.filled]
         return self.keys, self.values
 
 
 class StreamCache(Cache):
-    """Keys and values of all streams of a batch, and where each stream's text begins.
+    """Keys and values of all rows of a batch, and where each row's text begins.
 
-    Prompts of several lengths stand right-aligned, so that all streams write to the same column; a mask hides what
-    lies left of the shorter ones.
+    Prompts of several lengths stand right-aligned, so that all rows write to the same column; a mask hides what lies
+    left of the shorter ones.
     """
 
-    def __init__(self, layers: list[StreamLayer], lengths: torch.Tensor, width: int, steps: int) -> None:
+    def __init__(
+        self, layers: list[StreamLayer], lengths: torch.Tensor, prompt_of_row: _Indices, width: int, steps: int
+    ) -> None:
         super().__init__(layers=list(layers))
-        self._streams = layers
-        self._lengths = lengths
+        self._rows = layers
+        self._lengths, self._width = lengths, width
         self._even = bool((lengths == width).all())
-        columns = torch.arange(width + steps, device=lengths.device)
-        self._mask = (columns >= width - lengths.unsqueeze(1)).to(torch.int64)
+        self._columns = torch.arange(width + steps, device=lengths.device)
+        self._arrange(prompt_of_row)
 
     def attention_mask(self, new_tokens: int = 1) -> torch.Tensor | None:
-        """What the next tokens of each stream may attend to, shape (streams, positions); None where all before."""
-        return None if self._even else self._mask[:, : self.get_seq_length() + new_tokens]
+        """What the next tokens of each row may attend to, shape (rows, positions); None where all before."""
+        if self._even:
+            return None
+        columns = self._columns[: self.get_seq_length() + new_tokens]
+        return (columns >= self._width - self._row_lengths.unsqueeze(1)).to(torch.int64)
 
     def position_ids(self, step: int) -> torch.Tensor:
-        """Position of the next token of each stream, shape (streams, 1)."""
-        return (self._lengths + step).unsqueeze(1)
+        """Position of the next token of each row, shape (rows, 1)."""
+        return (self._row_lengths + step).unsqueeze(1)
 
-    def keep(self, rows: torch.Tensor) -> None:
-        """Drops every stream but the given ones."""
-        for layer in self._streams:
-            layer.keep(rows)
-        self._lengths = self._lengths[rows]
-        self._mask = self._mask[rows]
+    def move(self, sources: _Indices, targets: _Indices, prompt_of_row: _Indices) -> None:
+        """Copies rows to other places, and keeps as many rows as have a prompt.
+
+        Args:
+            sources: Rows to copy.
+            targets: Where each goes.
+            prompt_of_row: Index of the prompt that each row continues afterwards, shape (rows,).
+        """
+        if len(sources):
+            for layer in self._rows:
+                layer.move(*(torch.from_numpy(rows).to(self._lengths.device) for rows in (sources, targets)))
+        for layer in self._rows:
+            layer.show(len(prompt_of_row))
+        self._arrange(prompt_of_row)
+
+    def _arrange(self, prompt_of_row: _Indices) -> None:
+        self._row_lengths = self._lengths[torch.from_numpy(prompt_of_row).to(self._lengths.device)]
 
 
 class CausalModel:
@@ -215,25 +237,32 @@ class CausalModel:
         )
 
     @torch.inference_mode()
-    def read_tokens(self, tokens: torch.Tensor, cache: StreamCache | SharedCache, step: int) -> torch.Tensor:
-        """Appends one token to every stream.
+    def read_tokens(
+        self, tokens: torch.Tensor, cache: StreamCache | SharedCache, row_of_stream: torch.Tensor, step: int
+    ) -> torch.Tensor:
+        """Appends one token to every row.
 
         Args:
-            tokens: Shape (streams,).
-            cache: The streams' states; extended in place.
+            tokens: Shape (rows,).
+            cache: The rows' states; extended in place.
+            row_of_stream: Which row has the text of each stream, shape (streams,).
             step: How many tokens each stream has had before this one.
 
         Returns:
             Next-token logits, float32 or wider, shape (streams, vocabulary).
         """
-        ids, positions = tokens.unsqueeze(1), cache.position_ids(step)
-        if isinstance(cache, SharedCache):
-            with shared_attention(self.model, cache):
-                return self._forward(ids, cache, None, positions)[:, -1]
-        return self._forward(ids, cache, cache.attention_mask(), positions)[:, -1]
+        ids = tokens.unsqueeze(1)
+        positions = cache.position_ids(step)
+        with head_rows(self.model, row_of_stream) as head:
+            if isinstance(cache, SharedCache):
+                with shared_attention(self.model, cache):
+                    logits = self._forward(ids, cache, None, positions)[:, -1]
+            else:
+                logits = self._forward(ids, cache, cache.attention_mask(), positions)[:, -1]
+        return logits if head.has_selected else logits.index_select(0, row_of_stream)
 
     @torch.inference_mode()
-    def read_texts(self, ids: torch.Tensor, states: PromptStates, prompt_of_row: torch.Tensor) -> torch.Tensor:
+    def read_texts(self, ids: torch.Tensor, states: PromptStates, prompt_of_row: _Indices) -> torch.Tensor:
         """Reads whole texts behind their prompts.
 
         Args:
@@ -275,8 +304,8 @@ def _store(states: PromptStates, places: list[int], head: int, layers: _Layers, 
                 target[there, :, width - length : width - own] = source[here, :, :head]
 
 
-def _with_room(states: torch.Tensor, steps: int) -> torch.Tensor:
+def _with_room(states: torch.Tensor, most_rows: int, steps: int) -> torch.Tensor:
     rows, heads, width, size = states.shape
-    buffer = states.new_empty(rows, heads, width + steps, size)  # only what was written is ever read
-    buffer[:, :, :width] = states
+    buffer = states.new_empty(most_rows, heads, width + steps, size)  # only what was written is ever read
+    buffer[:rows, :, :width] = states
     return buffer

@@ -1,4 +1,4 @@
-"""An output layer that writes float32, whatever the type of its weights."""
+"""An output layer that writes float32, whatever the type of its weights, and reads the rows that it is told to."""
 
 from __future__ import annotations
 
@@ -30,6 +30,38 @@ def float32_head(model: Any) -> Iterator[None]:
         yield
     finally:
         del vars(head)["forward"]
+
+
+class HeadRows:
+    """Whether an output layer has selected rows."""
+
+    has_selected = False
+
+
+@contextmanager
+def head_rows(model: Any, rows: torch.Tensor) -> Iterator[HeadRows]:
+    """Lets a model's output layer read chosen rows, so that nothing as wide as the vocabulary has to be rearranged.
+
+    Args:
+        model: A transformers causal model.
+        rows: Which of its batch, each as often as it is wanted.
+
+    Yields:
+        Whether it did so; a model that computes its logits in another way leaves the selection to the caller.
+    """
+    selection = HeadRows()
+
+    def select(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...] | None:
+        if not inputs:
+            return None
+        selection.has_selected = True
+        return (inputs[0].index_select(0, rows), *inputs[1:])
+
+    handle = model.get_output_embeddings().register_forward_pre_hook(select)
+    try:
+        yield selection
+    finally:
+        handle.remove()
 
 
 _MIXED = "out_dtype" in (torch.mm.__doc__ or "")

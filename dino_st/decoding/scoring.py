@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 if TYPE_CHECKING:
@@ -56,8 +58,8 @@ def score_texts(
         while end < len(order) and (end + 1 - start) * len(texts[order[end]]) <= limit:
             end += 1
         chunk = order[start:end]
-        rows = torch.tensor([prompt_of_text[i] for i in chunk], device=model.device)
-        sums = _score_chunk(model, states, rows, [texts[i] for i in chunk], unreachable)
+        prompts = np.array([prompt_of_text[i] for i in chunk])
+        sums = _score_chunk(model, states, prompts, [texts[i] for i in chunk], unreachable)
         for i, score in zip(chunk, sums.tolist(), strict=True):
             scores[i] = score
         start = end
@@ -67,17 +69,17 @@ def score_texts(
 def _score_chunk(
     model: CausalModel,
     states: PromptStates,
-    rows: torch.Tensor,
+    prompts: npt.NDArray[np.int64],
     texts: Sequence[tuple[int, ...]],
     unreachable: torch.Tensor,
 ) -> torch.Tensor:
-    longest = max(map(len, texts))
-    padded = torch.tensor([[*text, *([0] * (longest - len(text)))] for text in texts], device=rows.device)
-    logits = states.logits.index_select(0, rows).masked_fill_(unreachable, -torch.inf)
+    longest, device = max(map(len, texts)), model.device
+    padded = torch.tensor([[*text, *([0] * (longest - len(text)))] for text in texts], device=device)
+    logits = states.logits.index_select(0, torch.from_numpy(prompts).to(device)).masked_fill_(unreachable, -torch.inf)
     total = token_log_probs(logits, padded[:, 0])
     if longest == 1:
         return total
-    logits = model.read_texts(padded[:, :-1], states, rows).masked_fill_(unreachable, -torch.inf)
-    lengths = torch.tensor([len(text) for text in texts], device=rows.device)
-    behind = torch.arange(1, longest, device=rows.device) >= lengths.unsqueeze(1)
+    logits = model.read_texts(padded[:, :-1], states, prompts).masked_fill_(unreachable, -torch.inf)
+    lengths = torch.tensor([len(text) for text in texts], device=device)
+    behind = torch.arange(1, longest, device=device) >= lengths.unsqueeze(1)
     return total + token_log_probs(logits, padded[:, 1:]).masked_fill_(behind, 0).sum(dim=1)

@@ -1,8 +1,8 @@
 """Attention in which all streams of one prompt read its keys and values from one place.
 
-The scores over a prompt are one matrix product for each of its heads, with the prompt's streams as rows; the scores
-over what each stream has written stand beside them, and one softmax covers both. That is the same function as attention
-over a copy of the prompt's states for each stream.
+The scores over a prompt are one matrix product for each of its heads, with a row for each text that continues it; the
+scores over what has been written stand beside them, and one softmax covers both. That is the same function as attention
+over a copy of the prompt's states for each row.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import AttentionInterface
 from transformers.cache_utils import Cache, DynamicLayer
 
-from dino_st.decoding.buffers import StreamBuffers, move_to_front
+from dino_st.decoding.buffers import StreamBuffers, copy_rows
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,7 @@ _FAMILIES = frozenset({"gpt2", "opt", "gpt_neox", "llama", "mistral", "qwen2"})
 _SELECT_BELOW = 0.8
 """Prompts are selected anew when no more than this share of them still has a stream."""
 
+_Indices = npt.NDArray[np.int64]
 _cache: ContextVar[SharedCache] = ContextVar("cache")
 
 
@@ -72,20 +75,21 @@ class SharedLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes the states of a new token for each stream and returns all that the streams have written."""
-        self.key_buffer[:, :, self.written : self.written + 1] = key_states
-        self.value_buffer[:, :, self.written : self.written + 1] = value_states
+        """Writes the states of a new token for each row and returns all that the rows have written."""
+        rows, place = len(key_states), slice(self.written, self.written + 1)
+        self.key_buffer[:rows, :, place] = key_states
+        self.value_buffer[:rows, :, place] = value_states
         self.written += 1
-        return self.key_buffer[:, :, : self.written], self.value_buffer[:, :, : self.written]
+        return self.key_buffer[:rows, :, : self.written], self.value_buffer[:rows, :, : self.written]
 
     def get_seq_length(self) -> int:
         """Positions filled so far, those of the longest prompt among them."""
         return int(self.prompt_keys.shape[2]) + self.written
 
-    def keep_streams(self, rows: torch.Tensor) -> None:
-        """Drops every stream but the given ones; they move to the front of the buffers, as far as these are written."""
-        self.key_buffer = move_to_front(self.key_buffer, rows, self.written)
-        self.value_buffer = move_to_front(self.value_buffer, rows, self.written)
+    def move(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
+        """Copies what rows have written to other places."""
+        copy_rows(self.key_buffer, sources, targets, self.written)
+        copy_rows(self.value_buffer, sources, targets, self.written)
 
     def keep_prompts(self, prompts: torch.Tensor) -> None:
         """Drops every prompt but the given ones."""
@@ -93,12 +97,13 @@ class SharedLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_
 
 
 class SharedCache(Cache):
-    """Keys and values of prompts and streams, and which stream continues which prompt.
+    """Keys and values of prompts and rows, and which row continues which prompt.
 
     Args:
         layers: Keys and values of each layer's prompts, shape (prompts, heads, width, head size), right-aligned.
-        prompt_of_row: Index of the prompt that each stream continues, shape (streams,).
         lengths: Tokens of each prompt, shape (prompts,).
+        prompt_of_row: Index of the prompt that each row continues, shape (rows,).
+        most_rows: How many rows there may be.
         steps: Tokens to make room for.
         buffers: Where they are written.
     """
@@ -106,89 +111,97 @@ class SharedCache(Cache):
     def __init__(
         self,
         layers: Sequence[tuple[torch.Tensor, torch.Tensor]],
-        prompt_of_row: torch.Tensor,
         lengths: torch.Tensor,
+        prompt_of_row: _Indices,
+        most_rows: int,
         steps: int,
         buffers: StreamBuffers,
     ) -> None:
         def room(name: str, like: torch.Tensor) -> torch.Tensor:
-            return buffers.take(name, (len(prompt_of_row), like.shape[1], steps, like.shape[3]), like)
+            return buffers.take(name, (most_rows, like.shape[1], steps, like.shape[3]), like)
 
         self._shared = [
             SharedLayer(keys, values, room(f"keys {number}", keys), room(f"values {number}", values))
             for number, (keys, values) in enumerate(layers)
         ]
         super().__init__(layers=list(self._shared))
-        self._lengths, self._prompt_of_row = lengths, prompt_of_row
+        self._lengths, self._device = lengths, lengths.device
         width = layers[0][0].shape[2]
-        columns = torch.arange(width, device=lengths.device)
+        columns = torch.arange(width, device=self._device)
         self._hidden = columns < width - lengths.unsqueeze(1)
-        self._arrange()
+        self._prompts = np.arange(len(lengths))
+        self._arrange(prompt_of_row)
 
     def attention_mask(self) -> None:
         """The attention function hides what must not be seen by itself."""
 
     def position_ids(self, step: int) -> torch.Tensor:
-        """Position of the next token of each stream, shape (streams, 1)."""
+        """Position of the next token of each row, shape (rows, 1)."""
         return (self._lengths[self._prompt_of_row] + step).unsqueeze(1)
 
-    def keep(self, rows: torch.Tensor) -> None:
-        """Drops every stream but the given ones, and prompts without a stream where there are many."""
-        self._prompt_of_row = self._prompt_of_row[rows]
-        for layer in self._shared:
-            layer.keep_streams(rows)
-        self._arrange()
+    def move(self, sources: _Indices, targets: _Indices, prompt_of_row: _Indices) -> None:
+        """Copies rows to other places, and keeps as many rows as have a prompt.
 
-    def _arrange(self) -> None:
-        """Lays the streams out in a grid (prompts, most streams of a prompt); empty places repeat stream 0."""
-        used = self._prompt_of_row.bincount().nonzero().squeeze(1)
-        if len(used) <= _SELECT_BELOW * len(self._lengths):
-            self._prompt_of_row = torch.searchsorted(used, self._prompt_of_row)
-            self._lengths, self._hidden = self._lengths[used], self._hidden[used]
+        Args:
+            sources: Rows to copy.
+            targets: Where each goes.
+            prompt_of_row: Index of the prompt that each row continues afterwards, shape (rows,).
+        """
+        if len(sources):
             for layer in self._shared:
-                layer.keep_prompts(used)
-        order = self._prompt_of_row.argsort(stable=True)
-        counts = self._prompt_of_row.bincount(minlength=len(self._lengths))
-        self.most = int(counts.max())
-        first = counts.cumsum(0) - counts
-        place = torch.empty_like(order)
-        place[order] = torch.arange(len(order), device=order.device) - first[self._prompt_of_row[order]]
-        self.slot_of_row = self._prompt_of_row * self.most + place
-        self.row_of_slot = torch.zeros(len(counts) * self.most, dtype=torch.int64, device=order.device)
-        self.row_of_slot[self.slot_of_row] = torch.arange(len(order), device=order.device)
+                layer.move(self._on_device(sources), self._on_device(targets))
+        self._arrange(prompt_of_row)
+
+    def _arrange(self, prompt_of_row: _Indices) -> None:
+        """Lays the rows' heads out in a grid (prompts, key heads, most rows of a prompt); empty places repeat one."""
+        used = np.unique(prompt_of_row)
+        if len(used) <= _SELECT_BELOW * len(self._prompts):
+            kept = self._on_device(np.searchsorted(self._prompts, used))
+            self._prompts, self._hidden = used, self._hidden[kept]
+            for layer in self._shared:
+                layer.keep_prompts(kept)
+        prompt = np.searchsorted(self._prompts, prompt_of_row)
+        counts = np.bincount(prompt, minlength=len(self._prompts))
+        self.most, groups = int(counts.max()), self._shared[0].prompt_keys.shape[1]
+        place = np.empty_like(prompt)
+        place[prompt.argsort(kind="stable")] = np.arange(len(prompt)) - np.repeat(counts.cumsum() - counts, counts)
+        slot_of_row = (prompt[:, None] * groups + np.arange(groups)) * self.most + place[:, None]
+        row_of_slot = np.zeros(len(counts) * groups * self.most, dtype=np.int64)
+        row_of_slot[slot_of_row] = np.arange(slot_of_row.size).reshape(slot_of_row.shape)
+        self._prompt_of_row = self._on_device(prompt_of_row)
+        self.slot_of_row, self.row_of_slot = self._on_device(slot_of_row.ravel()), self._on_device(row_of_slot)
+
+    def _on_device(self, indices: _Indices) -> torch.Tensor:
+        return torch.from_numpy(indices).to(self._device)
 
     def attend(self, layer: int, query: torch.Tensor, scaling: float) -> torch.Tensor:
-        """Attention of one new token of each stream over its prompt and over what it has written.
+        """Attention of one new token of each row over its prompt and over what it has written.
 
         Args:
             layer: Number of the layer.
-            query: Shape (streams, heads, head size).
+            query: Shape (rows, heads, head size).
             scaling: What scores are multiplied by.
 
         Returns:
-            Shape (streams, heads, head size).
+            Shape (rows, heads, head size).
         """
         states = self._shared[layer]
         prompts, groups, width, size = states.prompt_keys.shape
-        streams, heads, _ = query.shape
+        rows, heads, _ = query.shape
         repeats = heads // groups
-        query = query * scaling
-        grid = query.index_select(0, self.row_of_slot).view(prompts, self.most, groups, repeats, size)
-        grid = grid.transpose(1, 2).reshape(prompts, groups, self.most * repeats, size)
+        query = (query * scaling).view(rows * groups, repeats, size)
+        grid = query.index_select(0, self.row_of_slot).view(prompts, groups, self.most * repeats, size)
         scores = grid @ states.prompt_keys.transpose(2, 3)
         scores = scores.masked_fill_(self._hidden[:, None, None, :], -torch.inf)
-        scores = scores.view(prompts, groups, self.most, repeats, width).transpose(1, 2)
-        over_prompt = scores.reshape(prompts * self.most, heads, width).index_select(0, self.slot_of_row)
+        over_prompt = scores.view(-1, repeats, width).index_select(0, self.slot_of_row)
         written = slice(0, states.written)
-        own = query.view(streams, groups, repeats, size) @ states.key_buffer[:, :, written].transpose(2, 3)
-        scores = torch.cat((over_prompt, own.view(streams, heads, -1)), dim=-1)
+        own = query.view(rows, groups, repeats, size) @ states.key_buffer[:rows, :, written].transpose(2, 3)
+        scores = torch.cat((over_prompt, own.view(rows * groups, repeats, -1)), dim=-1)
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(query.dtype, torch.float32)).to(query.dtype)
-        grid = weights[..., :width].index_select(0, self.row_of_slot).view(prompts, self.most, groups, repeats, width)
-        grid = grid.transpose(1, 2).reshape(prompts, groups, self.most * repeats, width) @ states.prompt_values
-        grid = grid.view(prompts, groups, self.most, repeats, size).transpose(1, 2)
-        from_prompt = grid.reshape(prompts * self.most, heads, size).index_select(0, self.slot_of_row)
-        own = weights[..., width:].reshape(streams, groups, repeats, -1) @ states.value_buffer[:, :, written]
-        return from_prompt + own.view(streams, heads, size)
+        grid = weights[..., :width].index_select(0, self.row_of_slot).view(prompts, groups, self.most * repeats, width)
+        from_prompt = (grid @ states.prompt_values).view(-1, repeats, size).index_select(0, self.slot_of_row)
+        own = weights[..., width:].view(rows, groups, repeats, -1) @ states.value_buffer[:rows, :, written]
+        return (from_prompt + own.view(rows * groups, repeats, size)).view(rows, heads, size)
 
 
 @contextmanager

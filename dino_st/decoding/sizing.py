@@ -14,7 +14,7 @@ _USABLE = 0.6
 _LARGEST = {"cpu": 256, "cuda": 4096}
 """Streams beyond which a batch of a large model gains no speed."""
 
-_CPU_STEP, _LARGEST_SMALL = 25e9, 1024
+_CPU_STEP, _LARGEST_SMALL = 25e9, 2048
 """On a CPU, a step should read so many parameters times streams, or else the time goes into starting operations; up to
 so many streams."""
 
@@ -29,8 +29,8 @@ _STREAMS_OF_A_PROMPT = 2
 def automatic_rows(model: Any, *, prompt_tokens: int, new_tokens: int, shares_prompts: bool = False) -> int:
     """Chooses how many streams to decode together from the memory that is free.
 
-    A stream holds its own keys and values and those of its prompt, or its part of those (twice while the batch is being
-    compacted), and a handful of vectors as long as the vocabulary.
+    A stream holds its own keys and values and those of its prompt, or its part of those, and a handful of vectors as
+    long as the vocabulary.
 
     Args:
         model: A transformers causal model on its device.
@@ -47,7 +47,7 @@ def automatic_rows(model: Any, *, prompt_tokens: int, new_tokens: int, shares_pr
     token_bytes = 2 * config.num_hidden_layers * heads * head_size * model.dtype.itemsize
     vocabulary_bytes = model.get_output_embeddings().weight.shape[0] * 4 * 8
     tokens = new_tokens + prompt_tokens / (_STREAMS_OF_A_PROMPT if shares_prompts else 1)
-    stream_bytes = 2 * token_bytes * tokens + vocabulary_bytes
+    stream_bytes = token_bytes * tokens + vocabulary_bytes
     limit = _LARGEST.get(model.device.type, 512)
     if model.device.type == "cpu":
         limit = max(limit, min(_LARGEST_SMALL, int(_CPU_STEP / model.num_parameters())))

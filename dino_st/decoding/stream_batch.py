@@ -1,19 +1,28 @@
-"""The streams that are decoded together, and what is kept of each."""
+"""The streams that are decoded together, the rows that the model reads for them, and what is kept of each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby, islice
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from dino_st.decoding.draws import Draw
 from dino_st.decoding.kv_cache import PromptStates, StreamCache
 from dino_st.decoding.shared_prompts import SharedCache
 
+Rows = tuple[torch.Tensor, torch.Tensor, StreamCache | SharedCache]
+_Indices = npt.NDArray[np.int64]
+
 
 class StreamBatch:
-    """The streams being decoded: draws in the order of their stream count, each with its target stream first."""
+    """The streams being decoded: draws in the order of their stream count, each with its target stream first.
+
+    Streams that continue the same prompt with the same tokens, such as the two samples of a label until they part, have
+    one row in the model's batch. Rows whose streams have all ended are given to others at once.
+    """
 
     def __init__(
         self,
@@ -23,36 +32,40 @@ class StreamBatch:
         numbers: torch.Tensor,
         steps: int,
     ) -> None:
-        device = states.lengths.device
+        self._states, self._steps = states, steps
+        self._device = states.lengths.device
         self.draws = list(range(len(draws)))
-        self.uniforms = numbers
-        self._counters = [len(draw.counters) for draw in draws]
-        rows = [index[prompt] for draw in draws for prompt in draw.prompts]
-        self.prompt_of_row = torch.tensor(rows, device=device)
-        self._streams = torch.tensor([draw.streams for draw in draws], device=device)
-        self._row_numbers = torch.arange(len(rows), device=device)
+        self.uniforms = numbers.to(self._device)
+        self._streams = np.array([draw.streams for draw in draws])
+        self._prompt_of_row = np.arange(len(states.lengths))
+        self._row_of_stream = np.array([index[prompt] for draw in draws for prompt in draw.prompts])
+        self._stream_numbers = torch.arange(len(self._row_of_stream), device=self._device)
         is_scored = any(draw.scored for draw in draws)
-        self._log_probs = states.logits.new_zeros(len(rows), steps) if is_scored else None
-        self.cache: StreamCache | SharedCache = states.start_streams(self.prompt_of_row, steps - 1)
-        self._number_rows(device)
+        self._log_probs = states.logits.new_zeros(len(self._row_of_stream), steps) if is_scored else None
+        self._sizes = self._streams
+        self._cache: StreamCache | SharedCache | None = None
 
-    def _number_rows(self, device: torch.device) -> None:
-        self.groups = [(count, len(list(group))) for count, group in groupby(self._counters)]
-        sizes = torch.tensor([1 + count for count in self._counters], device=device)
-        self.draw_of_row = torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes)
+    @property
+    def groups(self) -> list[tuple[int, int]]:
+        """How many counter-streams some draws have, and how many draws those are; the draws follow one another."""
+        return [(int(size) - 1, len(list(group))) for size, group in groupby(self._sizes.tolist())]
 
-    def record(self, row: int, step: int, probabilities: torch.Tensor, tokens: torch.Tensor) -> None:
+    def first_logits(self) -> torch.Tensor:
+        """What the model predicts after each stream's prompt, shape (streams, vocabulary)."""
+        return self._states.logits.index_select(0, torch.from_numpy(self._row_of_stream).to(self._device))
+
+    def record(self, stream: int, step: int, probabilities: torch.Tensor, tokens: torch.Tensor) -> None:
         """Keeps how likely each stream found the token that was drawn, if texts are scored.
 
         Args:
-            row: The first stream of the draws.
+            stream: The first stream of the draws.
             step: Which token it is.
             probabilities: Shape (draws, streams of each, vocabulary).
             tokens: Shape (draws,).
         """
         if self._log_probs is not None:
             chosen = probabilities.gather(-1, tokens.view(-1, 1, 1).expand(-1, probabilities.shape[1], 1)).flatten()
-            places = self._row_numbers[row : row + len(chosen)]
+            places = self._stream_numbers[stream : stream + len(chosen)]
             self._log_probs[places, step] = chosen.clamp_(min=torch.finfo(chosen.dtype).tiny).log_()
 
     def log_probs(self, lengths: Sequence[int]) -> list[tuple[float, ...]]:
@@ -63,26 +76,70 @@ class StreamBatch:
         """
         if self._log_probs is None:
             return [() for _ in lengths]
-        written = torch.tensor(lengths, device=self._log_probs.device).repeat_interleave(self._streams)
-        columns = torch.arange(self._log_probs.shape[1], device=written.device)
+        written = torch.from_numpy(np.repeat(np.array(lengths), self._streams)).to(self._device)
+        columns = torch.arange(self._log_probs.shape[1], device=self._device)
         sums = iter(self._log_probs.masked_fill(columns >= written.unsqueeze(1), 0).sum(dim=1).tolist())
         return [tuple(islice(sums, count)) for count in self._streams.tolist()]
 
-    def compact(self, places: Sequence[int]) -> torch.Tensor:
-        """Drops the streams of all draws but those at the given places.
+    def advance(self, tokens: Sequence[int], alive: Sequence[int]) -> Rows:
+        """Drops the streams of draws that have ended, and gives a token to those of all others.
+
+        Args:
+            tokens: What each draw drew.
+            alive: Places of the draws that go on, in ascending order.
 
         Returns:
-            The places as a tensor, to select by.
+            What the model reads next: a token for each row, shape (rows,); the row of each stream, shape (streams,);
+            and the states of the rows.
         """
-        device = self.draw_of_row.device
-        kept = torch.tensor(places, device=device)
-        wanted = torch.zeros(len(self.draws), dtype=torch.bool, device=device)
-        wanted[kept] = True
-        rows = wanted[self.draw_of_row].nonzero().squeeze(1)
-        self.cache.keep(rows)
-        self._row_numbers = self._row_numbers[rows]
-        self.draws = [self.draws[place] for place in places]
-        self.uniforms = self.uniforms[kept.to(self.uniforms.device)]
-        self._counters = [self._counters[place] for place in places]
-        self._number_rows(device)
-        return kept
+        if len(alive) < len(self.draws):
+            self._keep(np.array(alive))
+        of_stream = np.repeat(np.array(tokens)[alive], self._sizes)
+        size = int(of_stream.max()) + 1
+        rows, child_of_stream = np.unique(self._row_of_stream * size + of_stream, return_inverse=True)
+        parents, ids = np.divmod(rows, size)
+        places = np.arange(len(rows)) if self._cache is None else _places(parents)
+        self._row_of_stream = places[child_of_stream]
+        self._prompt_of_row = _scatter(self._prompt_of_row[parents], places)
+        if self._cache is None:
+            self._cache = self._states.start_streams(self._prompt_of_row, len(of_stream), self._steps - 1)
+        else:
+            moved = places != parents
+            self._cache.move(parents[moved], places[moved], self._prompt_of_row)
+        following = torch.from_numpy(_scatter(ids, places)).to(self._device)
+        return following, torch.from_numpy(self._row_of_stream).to(self._device), self._cache
+
+    def _keep(self, alive: _Indices) -> None:
+        wanted = np.zeros(len(self.draws), dtype=bool)
+        wanted[alive] = True
+        streams = np.repeat(wanted, self._sizes)
+        self._row_of_stream = self._row_of_stream[streams]
+        self._sizes = self._sizes[alive]
+        self.draws = [self.draws[place] for place in alive]
+        self.uniforms = self.uniforms[torch.from_numpy(alive).to(self._device)]
+        self._stream_numbers = self._stream_numbers[torch.from_numpy(streams).to(self._device)]
+
+
+def _places(parents: _Indices) -> _Indices:
+    """Where rows go, so that as few as possible move and no place is left empty.
+
+    Args:
+        parents: The row that each of them continues, in ascending order.
+
+    Returns:
+        Of the rows that continue the same one, the first stays where that is, unless it lies beyond the number of rows;
+        all others fill what is free.
+    """
+    first = np.concatenate(([True], parents[1:] != parents[:-1]))
+    stays = first & (parents < len(parents))
+    free = np.ones(len(parents), dtype=bool)
+    free[parents[stays]] = False
+    places = parents.copy()
+    places[~stays] = free.nonzero()[0]
+    return places
+
+
+def _scatter(values: _Indices, places: _Indices) -> _Indices:
+    result = np.empty_like(values)
+    result[places] = values
+    return result
