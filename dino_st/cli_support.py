@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from pydantic.fields import FieldInfo
@@ -30,6 +30,7 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+_INTERRUPTED = "Interrupted. What was finished is on disk; run the same command to continue."
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,6 +50,14 @@ def group() -> type[TyperGroup]:
     return DebuggableGroup
 
 
+class _Terminated(SystemExit):
+    """SIGTERM has come."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise _Terminated(EXIT_TERMINATED)
+
+
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
     """Turns errors into a message and an exit code: 1 for failures, 2 for wrong options, 130 for Ctrl-C, 143 for TERM.
 
@@ -58,13 +67,16 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         _quieten_libraries()
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(EXIT_TERMINATED))
+        signal.signal(signal.SIGTERM, _terminate)
         try:
             return command(*args, **kwargs)
         except KeyboardInterrupt:
-            errors.print("Interrupted. What was finished is on disk; run the same command to continue.")
+            errors.print(_INTERRUPTED)
             _trace()
             raise SystemExit(EXIT_INTERRUPTED) from None
+        except _Terminated:
+            errors.print(_INTERRUPTED)
+            raise
         except DinoError as error:
             errors.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
             _trace()

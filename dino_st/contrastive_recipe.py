@@ -22,8 +22,8 @@ from dino_st.errors import ConfigurationError
 from dino_st.inputs import read_sentences
 from dino_st.jsonl import write_jsonl
 from dino_st.preparation_options import PreparationOptions
-from dino_st.recipe_model import VALIDATION, Recipe, RecipeOutcome, check_generation, evaluation_of, generate_pairs
-from dino_st.stages import evaluate_models, prepare_data, select_tasks
+from dino_st.recipe_model import Recipe, RecipeOutcome, check_generation, evaluation_of, generate_pairs
+from dino_st.stages import check_evaluation, evaluate_models, prepare_data
 from dino_st.syncse import check_arguments, generate_triplets
 from dino_st.syncse_spec import PartialSpec, ScratchSpec, is_syncse_task, load_syncse_spec
 
@@ -115,8 +115,7 @@ def run_contrastive_recipe(
     """
     model = _check_complete(recipe)
     evaluation = evaluation_of(recipe, output / VALIDATION_PAIRS)
-    if recipe.evaluate.tasks not in (VALIDATION, "auto"):
-        select_tasks(evaluation)  # a mistake in the last stage is better known before the first
+    check_evaluation(evaluation)
     if recipe.is_syncse:
         examples = _write_triplets(recipe, model, output, report)
     else:

@@ -86,6 +86,8 @@ def suggest(given: str, legal: Iterable[str]) -> str:
         A clause to append to the message, without a final full stop.
     """
     values = list(dict.fromkeys(legal))
+    if not values:
+        return "there is none to choose from"
     listing = "Legal values: " + ", ".join(repr(value) for value in values)
     nearest = difflib.get_close_matches(given, values, n=1, cutoff=0.5)
     return f"did you mean {nearest[0]!r}? {listing}" if nearest else listing

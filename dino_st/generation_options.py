@@ -12,7 +12,7 @@ from dino_st.options import FrozenOptions
 class GenerationOptions(FrozenOptions):
     """What is generated, and on what hardware."""
 
-    samples: Annotated[int, Field(ge=1, description="texts drawn for each sentence and label")] = 2
+    samples: Annotated[int, Field(ge=1, le=1000, description="texts drawn for each sentence and label")] = 2
     seed: Annotated[int, Field(ge=0, description="seed of every draw")] = 42
     batch_size: Annotated[
         int | str,

@@ -85,6 +85,7 @@ class GenerationRun:
             directory, configuration=configuration, provenance=provenance, schema=generator.schema()
         ) as store:
             if store.is_complete:
+                store.warn_of_strays()
                 logger.info("%s is complete already; nothing to do", directory)
                 return store.counts
 

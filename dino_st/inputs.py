@@ -16,6 +16,7 @@ from dino_st.distinct_texts import DistinctTexts
 from dino_st.errors import InputError, suggest
 from dino_st.manifest import MANIFEST, read_manifest
 from dino_st.progress import logger
+from dino_st.text_lines import text_lines
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
 """Columns looked for, in this order, where none is named."""
@@ -119,7 +120,7 @@ def _read_lines(source: str, column: str | None) -> Iterator[str]:
     if source == "-":
         if column is not None:
             raise InputError(f"a column ({column!r}) was named, but standard input is read as plain lines")
-        yield from _text_lines(sys.stdin.buffer)
+        yield from text_lines(sys.stdin.buffer)
         return
     path = Path(source)
     readers: dict[str, Callable[[Path, str | None], Iterator[str]]] = {
@@ -142,35 +143,16 @@ def _read_lines(source: str, column: str | None) -> Iterator[str]:
         raise InputError(f"cannot be read ({error.strerror or error})") from None
 
 
-def _text_lines(content: Iterable[bytes]) -> Iterator[str]:
-    """Lines by LF, CR LF or CR alone: `str.splitlines` also cuts at characters that occur inside sentences."""
-    offset = 0
-    for number, line in enumerate(content, start=1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
-                encoding, byte = "utf-32" if b"\x00\x00" in line[:4] else "utf-16", line[:1]
-            else:
-                encoding, byte = "latin1", line[error.start : error.start + 1]
-            raise InputError(
-                f"line {number} is not UTF-8 (byte {byte!r} at offset {offset + error.start}); "
-                f"convert the file first, for example: iconv -f {encoding} -t utf-8 FILE > FILE.utf8"
-            ) from None
-        offset += len(line)
-        yield from text.removesuffix("\n").rstrip("\r").split("\r")
-
-
 def _plain_rows(path: Path, column: str | None) -> Iterator[str]:
     if column is not None:
         raise InputError(f"a column ({column!r}) was named, but {path.suffix or 'this'} is a file of plain lines")
     with path.open("rb") as stream:
-        yield from _text_lines(stream)
+        yield from text_lines(stream)
 
 
 def _jsonl_rows(path: Path, column: str | None) -> Iterator[str]:
     with path.open("rb") as stream:
-        for number, line in enumerate(_text_lines(stream), start=1):
+        for number, line in enumerate(text_lines(stream), start=1):
             if line.strip():
                 yield _jsonl_row(line, column, f"line {number}")
 
@@ -191,7 +173,7 @@ def _jsonl_row(line: str, column: str | None, where: str) -> str:
 def _separated_rows(path: Path, column: str | None) -> Iterator[str]:
     csv.field_size_limit(2**31 - 1)
     with path.open("rb") as stream:
-        lines = _text_lines(stream)
+        lines = text_lines(stream)
         first = next(lines, "")
         tabs = first.count("\t")
         lines = chain([first], lines)

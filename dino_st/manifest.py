@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from dino_st.directory_lock import LOCK
 from dino_st.errors import OutputError
 from dino_st.files import append_line, write_text
 
 MANIFEST = "manifest.json"
-LOCK = ".lock"
 _FORMAT = "dino-st raw 1"
 _JOURNAL = "manifest.jsonl"
 _START_ANEW = "to start anew, choose another --output or remove the directory"
@@ -119,6 +119,21 @@ def begun_batch_size(directory: Path, asked: int | str) -> int | str:
         return asked
     size: int | str = manifest["configuration"].get("batch_size", "auto")
     return size
+
+
+def is_intact(directory: Path, shard: Mapping[str, Any]) -> bool:
+    """Whether a shard is there, unchanged, with as many rows as the manifest says.
+
+    Args:
+        directory: The directory of shards.
+        shard: Its entry in the manifest.
+    """
+    import pyarrow.parquet
+
+    path = directory / shard["file"]
+    if not path.is_file() or hash_file(path) != shard["sha256"]:
+        return False
+    return bool(pyarrow.parquet.read_metadata(path).num_rows == shard["rows"])
 
 
 def has_unmoved_lines(directory: Path) -> bool:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from dino_st.dataset_card import raw_card
+from dino_st.directory_lock import only_writer
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.files import make_directory, remove_leftovers, replacing, write_text
-from dino_st.manifest import MANIFEST, hash_file, new_manifest, read_manifest, write_manifest
+from dino_st.manifest import MANIFEST, is_intact, new_manifest, read_manifest, write_manifest
 from dino_st.progress import logger
 from dino_st.task_spec import TaskSpec
 
@@ -40,30 +41,34 @@ def merge_shards(directories: Sequence[Path], output: Path) -> dict[str, Any]:
     )
     counts: Counter[str] = Counter()
     for shard, directory in shards:
-        source = directory / shard["file"]
-        if not source.is_file() or hash_file(source) != shard["sha256"]:
-            raise InputError(f"{source}: missing or damaged; run its `dino-st generate` again to mend it")
+        if not is_intact(directory, shard):
+            raise InputError(
+                f"{directory / shard['file']}: missing or damaged; run its `dino-st generate` again to mend it"
+            )
         counts.update(shard["counts"])
     first = manifests[0][1]
     configuration = first["configuration"] | {"shard": None}
+    read_manifest(output)  # so that nothing is written into a directory of something else
+    with only_writer(output):
+        return _write(shards, output, first | {"configuration": configuration, "counts": dict(counts)})
+
+
+def _write(shards: Sequence[tuple[dict[str, Any], Path]], output: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Writes the merged data set, whose manifest still lacks its shards."""
+    configuration = manifest["configuration"]
     begun = read_manifest(output)
     if begun is not None and begun["complete"] and begun["shards"] == [shard for shard, _ in shards]:
         logger.info("%s is complete already; nothing to do", output)
         return begun
     if begun is not None and (begun["shards"] or begun["configuration"] != configuration):
         raise OutputError(f"{output}: holds a data set already; choose a new directory")
-    make_directory(output)
     make_directory(output / "data")
     remove_leftovers(output, output / "data")
-    write_manifest(output, new_manifest(configuration, first["provenance"]))  # so that a rerun knows it as begun
+    write_manifest(output, new_manifest(configuration, manifest["provenance"]))  # so that a rerun knows it as begun
     for shard, directory in shards:
         with replacing(output / shard["file"]) as temporary:
             shutil.copyfile(directory / shard["file"], temporary)
-    merged = first | {
-        "configuration": configuration,
-        "shards": [shard for shard, _ in shards],
-        "counts": dict(counts),
-    }
+    merged = manifest | {"shards": [shard for shard, _ in shards]}
     described = {name: merged[name] for name in ("configuration", "provenance", "counts")}
     spec = TaskSpec.load(merged["configuration"]["task"])
     write_text(output / "README.md", raw_card(output.name, spec, **described))

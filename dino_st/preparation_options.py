@@ -36,7 +36,7 @@ class PreparationOptions(FrozenOptions):
         float, Field(ge=0, le=1, description="share s of the mean label mixed into each score: y·(1-s) + s·mean")
     ] = 0.2
     random_negatives: Annotated[
-        int, Field(ge=0, description="random pairs added for each x1, their x2 drawn from other entries")
+        int, Field(ge=0, le=1000, description="random pairs added for each x1, their x2 drawn from other entries")
     ] = 2
     random_negative_score: Annotated[float, Field(description="score of the random pairs, not smoothed")] = 0.0
     negative_guard: Annotated[
@@ -142,6 +142,8 @@ class PreparationOptions(FrozenOptions):
         strange = [label for label in self.near_copy_labels if label not in self.labels]
         if strange:
             raise ValueError(f"near_copy_labels among the labels {list(self.labels)}; given {strange}")
+        if self.near_copy_labels and self.near_copy_edit is None and self.near_copy_overlap is None:
+            raise ValueError("near_copy_edit or near_copy_overlap along with near_copy_labels, or else none is dropped")
         lowest, highest = min(-1.0, *self.labels), max(1.0, *self.labels)
         if not lowest <= self.random_negative_score <= highest:
             raise ValueError(

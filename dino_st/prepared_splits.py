@@ -17,8 +17,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino_st.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
 from dino_st.contrastive_options import TripletOptions
+from dino_st.directory_lock import LOCK, only_writer
 from dino_st.errors import ConfigurationError, InputError, OutputError
-from dino_st.files import make_directory, replacing, write_text
+from dino_st.files import make_directory, remove_leftovers, replacing, write_text
 from dino_st.markdown import facts_table
 from dino_st.preparation_options import RECORD, REJECTED, PreparationOptions
 from dino_st.rejected_pairs import write_rejected
@@ -119,12 +120,18 @@ def save_prepared(
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the provenance cannot be written as JSON: {error}") from error
     check_output(directory)
+    with only_writer(directory):
+        _write(splits, directory, record, final, card)
+
+
+def _write(splits: PreparedSplits, directory: Path, record: _Record, final: str, card: str) -> None:
     make_directory(directory / "data")
     write_text(directory / RECORD, record.model_dump_json())
     try:
         files = [directory / _CARD, directory / REJECTED, *map(directory.joinpath, _FILES.values())]
-        for leftover in (*files, *directory.rglob(".*.tmp")):
+        for leftover in files:
             leftover.unlink(missing_ok=True)
+        remove_leftovers(directory, directory / "data")
     except OSError as error:
         raise OutputError(
             f"{directory}: cannot be cleared ({error.strerror or error}); check its permissions"
@@ -215,7 +222,9 @@ def check_output(directory: Path) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"{directory}: is a file; expected a directory to write to")
-    if directory.is_dir() and any(file.is_file() and file.suffix != ".tmp" for file in directory.rglob("*")):
+    if directory.is_dir() and any(
+        file.is_file() and file.suffix != ".tmp" and file.name != LOCK for file in directory.rglob("*")
+    ):
         try:
             _read_record(directory)
         except InputError as error:

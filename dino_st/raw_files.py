@@ -46,7 +46,10 @@ def read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
         )
     manifest = read_manifest(raw) or {}
     if not manifest["complete"]:
-        logger.warning("%s is not complete; what is there is prepared (run `dino-st generate` again to go on)", raw)
+        logger.warning("%s is not complete; what is there is taken (run `dino-st generate` again to go on)", raw)
+    if manifest["configuration"].get("shard"):
+        part = manifest["configuration"]["shard"]
+        logger.warning("%s is shard %s of a data set; `dino-st merge` joins them", raw, part)
     dataset = read_shards(raw, manifest)
     if ANCHOR in dataset.column_names:
         raise InputError(f"{raw}: holds triplets, not pairs; `dino-st prepare-triplets` is for them")

@@ -24,7 +24,7 @@ from dino_st.recipe_model import (
     recipe_names,
     validate,
 )
-from dino_st.stages import Evaluation, evaluate_models, prepare_data, select_tasks, train_model
+from dino_st.stages import Evaluation, check_evaluation, evaluate_models, prepare_data, train_model
 from dino_st.training_options import TrainingOptions
 
 __all__ = [
@@ -113,8 +113,7 @@ def run_recipe(
         raise ConfigurationError("the recipe leaves the language model open; give --set model=DIRECTORY_OR_HUB_NAME")
     if recipe.input is None and recipe.sentences is None:
         raise ConfigurationError("the recipe leaves the sentences open; give --set input=FILE (a sentence a line)")
-    if recipe.evaluate.tasks not in (VALIDATION, "auto"):
-        select_tasks(_evaluation(recipe, output))  # a mistake in the last stage is better known before the first
+    check_evaluation(_evaluation(recipe, output))
     encoder = recipe.encoder or recipe.model
     outcome = generate_pairs(recipe, recipe.model, output, report)
     report("2/4 preparing")

@@ -13,7 +13,7 @@ import numpy as np
 
 from dino_st.answers import Answer, read_answers
 from dino_st.audit import ANSWERS
-from dino_st.errors import InputError
+from dino_st.errors import DinoError, InputError
 from dino_st.preparation_options import REJECTED
 from dino_st.training_run import RECORD as TRAINING
 from dino_st.training_run import TrainingRecord, read_record
@@ -33,7 +33,7 @@ class Findings:
         training: The record of a training run.
         scores: Each model's score on each task × 100; None where a score is undefined.
         rejected: Rows that preparation rejected by reason, with a few examples of each.
-        answers: Judgements of an audit by the set that they are about.
+        answers: Judgements of an audit by the set that they are about, or why they cannot be read.
     """
 
     directory: Path
@@ -41,7 +41,7 @@ class Findings:
     training: TrainingRecord | None = None
     scores: Mapping[str, Mapping[str, float | None]] | None = None
     rejected: tuple[Mapping[str, int], Mapping[str, Sequence[Mapping[str, Any]]]] = field(default=({}, {}))
-    answers: Mapping[str, Sequence[Answer]] = field(default_factory=dict)
+    answers: Mapping[str, Sequence[Answer] | str] = field(default_factory=dict)
 
 
 def find(directory: Path) -> Findings:
@@ -81,12 +81,15 @@ def find(directory: Path) -> Findings:
         read_record(model) if model is not None else None,
         _read_scores(scores) if scores is not None else None,
         _read_rejected(rejected) if rejected is not None and rejected.is_file() else ({}, {}),
-        {part.kind: read_answers(part.directory / ANSWERS)[1] for part in written if _is_audited(part.directory)},
+        {part.kind: _read_answers(path) for part in written if (path := part.directory / ANSWERS).is_file()},
     )
 
 
-def _is_audited(directory: Path) -> bool:
-    return (directory / ANSWERS).is_file()
+def _read_answers(path: Path) -> Sequence[Answer] | str:
+    try:
+        return read_answers(path)[1]
+    except DinoError as error:
+        return str(error)
 
 
 def _read_scores(path: Path) -> dict[str, dict[str, float | None]]:

@@ -209,7 +209,10 @@ def _texts_of(row: Mapping[str, object]) -> tuple[str, str, str, str]:
 def audit_section(findings: Findings) -> Section:
     """What people judged, by assigned label."""
     tables = []
+    unreadable = [answers for answers in findings.answers.values() if isinstance(answers, str)]
     for kind, answers in findings.answers.items():
+        if isinstance(answers, str):
+            continue
         rows = confusion((answer.pair.generated, answer.judged) for answer in answers)
         cells = []
         for row in rows:
@@ -219,8 +222,8 @@ def audit_section(findings: Findings) -> Section:
         head = ("assigned", "judged", *(f"judged {score:g}" for score in SCALE), "fits")
         tables.append(Table(head, cells, f"Blind judgements of {kind} pairs, shares with 95 % intervals (Wilson)"))
     if not any(table.rows for table in tables):
-        return Section("Human check", ["No pair was judged by a person; `dino-st audit` asks for it."])
-    return Section("Human check", (), (), tables)
+        return Section("Human check", unreadable or ["No pair was judged by a person; `dino-st audit` asks for it."])
+    return Section("Human check", unreadable, (), tables)
 
 
 def training_section(findings: Findings) -> Section:

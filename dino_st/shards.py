@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import InputError
-from dino_st.manifest import hash_file, read_manifest
+from dino_st.manifest import is_intact, read_manifest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,7 +32,7 @@ def read_shards(raw: Path, manifest: Mapping[str, Any]) -> Dataset:
 
     files = [raw / shard["file"] for shard in manifest["shards"]]
     for file, shard in zip(files, manifest["shards"], strict=True):
-        if not file.is_file() or hash_file(file) != shard["sha256"]:
+        if not is_intact(raw, shard):
             raise InputError(
                 f"{file}: missing or changed since it was written; run `dino-st generate` again to mend it"
             )

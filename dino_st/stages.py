@@ -9,7 +9,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -242,6 +242,21 @@ def select_tasks(work: Evaluation) -> Any:
         raise InputError(f"{work.sts_dir}: there is no such directory; expected STS data in SentEval layout")
     names = None if work.tasks is None else [name.strip() for name in work.tasks.split(",") if name.strip()]
     return mteb_tasks.select_tasks(names, sts_dir=work.sts_dir, pairs=list(work.pairs))
+
+
+def check_evaluation(work: Evaluation) -> None:
+    """Loads the data of an evaluation once, since what is missing is better known before the stages that take hours.
+
+    Args:
+        work: What will be evaluated on; pairs that are still to be written are left out.
+
+    Raises:
+        DinoError: As for `select_tasks`, or the data of a task cannot be had.
+    """
+    if work.tasks is not None:
+        for task in select_tasks(replace(work, pairs=())):
+            task.load_data()
+            task.unload_data()
 
 
 def _leave_process_group() -> None:

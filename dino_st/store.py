@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.errors import OutputError
+from dino_st.directory_lock import only_writer
 from dino_st.files import make_directory, remove_leftovers, replacing, write_text
 from dino_st.manifest import (
-    LOCK,
     add_to_manifest,
     check_same,
     has_unmoved_lines,
     hash_file,
+    is_intact,
     new_manifest,
     read_manifest,
     write_manifest,
 )
+from dino_st.progress import logger
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -133,6 +134,19 @@ class ShardStore:
         self._manifest["counts"] = dict(self.counts)
         self.write_card(card)
         self._save()
+        self.warn_of_strays()
+
+    def warn_of_strays(self) -> None:
+        """Says which files beside the shards would be read with them."""
+        known = {shard["file"] for shard in self._manifest["shards"]}
+        found = sorted(f"data/{path.name}" for path in (self.directory / "data").glob("*.parquet"))
+        strays = [name for name in found if name not in known]
+        if strays:
+            logger.warning(
+                "%s: %s is not of this run, but datasets.load_dataset would read it, too; move it elsewhere",
+                self.directory,
+                ", ".join(strays[:3]) + (", …" if len(strays) > 3 else ""),
+            )
 
     def write_card(self, card: str) -> None:
         """Writes the dataset card, which names the data files to `datasets.load_dataset`."""
@@ -156,8 +170,7 @@ class ShardStore:
         """
         shards = self._manifest["shards"]
         for i, shard in enumerate(shards):
-            path = self.directory / shard["file"]
-            if not path.is_file() or hash_file(path) != shard["sha256"]:
+            if not is_intact(self.directory, shard):
                 dropped = len(shards) - i
                 del shards[i:]
                 self._manifest["complete"] = False
@@ -187,22 +200,8 @@ def open_store(
     Raises:
         OutputError: If the directory holds something else, was begun differently, is in use, or cannot be written.
     """
-    from filelock import FileLock, Timeout
-
-    manifest = read_manifest(directory)
-    make_directory(directory)
-    lock = FileLock(directory / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise OutputError(
-            f"{directory}: another process is writing there; wait for it, or choose another --output"
-        ) from None
-    except OSError as error:
-        raise OutputError(
-            f"{directory}: cannot be locked ({error.strerror or error}); choose a writable place"
-        ) from None
-    try:
+    read_manifest(directory)  # so that nothing is written into a directory of something else
+    with only_writer(directory):
         manifest = read_manifest(directory)
         wanted = json.loads(json.dumps(configuration))
         if manifest is None:
@@ -215,5 +214,3 @@ def open_store(
             write_manifest(directory, manifest)  # before anything else, so that the directory is known as ours
         store.drop_damaged()
         yield store
-    finally:
-        lock.release()

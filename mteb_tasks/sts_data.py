@@ -18,7 +18,8 @@ from mteb_tasks.sts_layout import TableFile, YearLayout
 
 STS_DIR_VARIABLE = "DINO_ST_STS_DIR"
 HOW_TO_NAME_THE_DIRECTORY = (
-    f"Give a directory in SentEval layout with `--sts-dir DIR`, `sts_dir=...` or the variable {STS_DIR_VARIABLE}"
+    "Give a directory in SentEval layout with `--sts-dir DIR`, `sts_dir=...`, in a recipe `evaluate.sts_dir`, or the "
+    f"variable {STS_DIR_VARIABLE}"
 )
 
 

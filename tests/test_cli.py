@@ -242,6 +242,7 @@ def test_a_signal_ends_the_run_and_keeps_what_was_finished(
     process.send_signal(number)
     message = process.communicate(timeout=60)[1]
     assert process.returncode == code, message
+    assert "run the same command to continue" in message
     assert "Traceback" not in message
     manifest = read_manifest(raw) or {}
     assert len(manifest["shards"]) >= 2

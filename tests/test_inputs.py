@@ -141,6 +141,8 @@ def test_standard_input_is_read_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.csv", "text,x\nHello, there, friend,1\n", r"line 2: has 4 columns, expected 2.*between quotation marks"),
         ("a.txt", "One.\nTwo.\n".encode("utf-16"), r"line 1 is not UTF-8.*iconv -f utf-16"),
         ("a.txt", "One.\nTwo.\n".encode("utf-32"), r"line 1 is not UTF-8.*iconv -f utf-32"),
+        ("a.txt.gz", b"\x1f\x8b\x08\x00", "this is a gzip file, not text"),
+        ("a.docx", b"PK\x03\x04 word", r"this is a zip \(perhaps \.docx or \.xlsx\) file, not text"),
         ("a.jsonl", "[" * 100_000, "line 1: not JSON"),
         ("a.jsonl", "1" * 5_000, "line 1: not JSON"),
     ],

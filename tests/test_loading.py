@@ -140,7 +140,9 @@ def test_recurrent_models_are_refused(tokenizer: Any) -> None:
 
 
 def test_unknown_devices_and_dtypes_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="device 'gpu' cannot be used here"):
+    with pytest.raises(
+        ConfigurationError, match=r"device 'gpu' cannot be used here \(torch knows no such device\); use auto, cpu"
+    ):
         resolve_device("gpu")
     with pytest.raises(ConfigurationError, match=r"dtype 'bfloat' is unknown; did you mean 'bfloat16'"):
         resolve_dtype("bfloat", torch.device("cpu"))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dino_st import DinoDatasetBuilder
+from dino_st.directory_lock import only_writer
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.merging import merge_shards
 
@@ -143,3 +144,11 @@ def test_shards_need_a_common_batch_size_and_given_sentences(make_model: Any, to
             DinoDatasetBuilder(model, shard=wrong, batch_size=8)
     with pytest.raises(ConfigurationError, match="cannot be split into shards"):
         DinoDatasetBuilder(model, "sts-x1", shard="1/2", batch_size=8).generate(num=3)
+
+
+def test_a_directory_that_another_process_writes_to_is_refused(generate: Any, tmp_path: Path) -> None:
+    generate(tmp_path / "part", shard="1/1")
+    with only_writer(tmp_path / "merged"), pytest.raises(OutputError, match="another process is writing there"):
+        merge_shards([tmp_path / "part"], tmp_path / "merged")
+    merge_shards([tmp_path / "part"], tmp_path / "merged")
+    assert files(tmp_path / "merged") == files(tmp_path / "part")

@@ -492,6 +492,7 @@ def test_a_validation_split_that_takes_all_is_refused() -> None:
         ({"target": "posterior"}, "'target' is 'posterior'; expected 'smoothed', 'posterior-mixed'"),
         ({"negative_guard": "words"}, "'negative_guard' is 'words'"),
         ({"negative_guard_overlap": 0}, "'negative_guard_overlap' is 0"),
+        ({"near_copy_labels": [0.0]}, "expected near_copy_edit or near_copy_overlap along with near_copy_labels"),
         ({"near_copy_labels": [2.0]}, r"expected near_copy_labels among the labels .*; given \[2\.0\]"),
         ({"min_words": 5, "max_words": 4}, "expected max_words of at least min_words, which is 5; given 4"),
         ({"label_prior": [1.0]}, r"expected a label_prior of 3 numbers .*; given \[1\.0\]"),
@@ -510,9 +511,14 @@ def test_thresholds_out_of_range_are_refused_by_name(options: dict[str, Any], me
         ({"max_length_ratio": 2}, "'max_length_ratio' compares the two texts of a pair"),
         ({"min_posterior": 0.5}, "'min_posterior' needs scores, and the labels of the raw data are words"),
         ({"target": "posterior-mixed"}, "'target' needs scores"),
-        ({"near_copy_labels": [0.0]}, "'near_copy_labels' needs scores"),
     ],
 )
 def test_options_that_make_no_sense_for_single_texts_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         prepare_pairs(Dataset.from_dict({"text": ["a", "b"], "label": ["x", "y"]}), **options)
+
+
+def test_near_copies_of_labels_that_are_words_cannot_be_chosen_by_score() -> None:
+    pairs = Dataset.from_dict({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": ["x", "y"]})
+    with pytest.raises(DatasetError, match="'near_copy_labels' needs scores"):
+        prepare_pairs(pairs, near_copy_labels=[0.0], near_copy_edit=0.8)

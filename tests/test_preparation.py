@@ -21,6 +21,7 @@ from datasets import Dataset, DatasetDict, load_dataset
 from typer.testing import CliRunner
 
 from dino_st.cli import app
+from dino_st.directory_lock import only_writer
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputError, OutputError
 from dino_st.pair_selection import draw_negatives, random_bits, rank_among_equals, validation_rows
 from dino_st.preparation import PreparationOptions, format_counts, load_prepared, prepare_pairs, save_prepared
@@ -343,6 +344,14 @@ def test_a_prepared_directory_may_be_written_again_but_no_other(tmp_path: Path) 
     assert (tmp_path / "other" / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_directory_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
+    splits = prepare_pairs(raw_pairs(20))
+    with only_writer(tmp_path), pytest.raises(OutputError, match="another process is writing there"):
+        save_prepared(splits, tmp_path)
+    save_prepared(splits, tmp_path)
+    assert load_prepared(tmp_path).counts == splits.counts
+
+
 def test_an_interrupted_directory_is_recognised_and_can_be_written_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +369,7 @@ def test_an_interrupted_directory_is_recognised_and_can_be_written_again(
     save_prepared(splits, tmp_path / "set")
     assert load_prepared(tmp_path / "set").counts == splits.counts
     assert sorted(file.name for file in (tmp_path / "set").rglob("*") if file.is_file()) == [
+        ".lock",
         "README.md",
         "preparation.json",
         "train.parquet",

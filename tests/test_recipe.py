@@ -108,6 +108,10 @@ def test_a_mistake_in_the_last_stage_is_found_before_the_first(tmp_path: Path) -
     recipe = load_recipe("quickstart", ["model=nowhere", "evaluate.tasks=sts", "evaluate.sts_dir=nowhere"])
     with pytest.raises(InputError, match="nowhere: there is no such directory"):
         run_recipe(recipe, tmp_path)
+    (tmp_path / "half/STS").mkdir(parents=True)
+    recipe = load_recipe("quickstart", ["model=nowhere", "evaluate.tasks=sts", f"evaluate.sts_dir={tmp_path / 'half'}"])
+    with pytest.raises(InputError, match="STS12"):
+        run_recipe(recipe, tmp_path)
 
 
 def test_what_a_recipe_leaves_open_is_asked_for(tmp_path: Path) -> None:

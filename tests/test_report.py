@@ -333,6 +333,14 @@ def test_damaged_rejections_are_refused_with_their_line(copy: Path) -> None:
         find(copy)
 
 
+def test_answers_that_cannot_be_read_cost_their_section_alone(copy: Path, tmp_path: Path) -> None:
+    (copy / "prepared/audit.jsonl").write_text('{"bad\n')
+    page = write_report(copy, tmp_path / "page").read_text(encoding="utf-8")
+    assert "audit.jsonl" in page
+    assert "No pair was judged" not in page
+    assert "Training took 2 s." in page
+
+
 def test_what_is_missing_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -75,6 +75,24 @@ def test_a_damaged_shard_and_all_behind_it_are_written_again(damage: str, tmp_pa
         assert (store.waves, store.is_complete) == (1, False)
 
 
+def test_a_shard_with_another_number_of_rows_than_the_manifest_says_is_written_again(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a", "b"))
+        store.finish(CARD)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"rows": 2', '"rows": 3'))
+    with opened(tmp_path) as store:
+        assert (store.waves, store.is_complete) == (0, False)
+
+
+def test_files_that_would_be_read_with_the_shards_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with opened(tmp_path) as store:
+        store.append(wave("a"))
+        (tmp_path / "data/shard-00099.parquet").write_bytes(b"")
+        store.finish(CARD)
+    assert ["data/shard-00099.parquet is not of this run" in record.getMessage() for record in caplog.records] == [True]
+
+
 def test_a_changed_configuration_is_refused_and_said(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.append(wave("a"))

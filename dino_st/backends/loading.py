@@ -29,8 +29,11 @@ def resolve_device(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, ModuleNotFoundError, NotImplementedError) as error:
+        reason = _first_line(error)
+        if "Expected one of" in reason:  # a list of every kind of device that there ever was
+            reason = "torch knows no such device"
         raise ConfigurationError(
-            f"device {device!r} cannot be used here ({_first_line(error)}); use auto, cpu, cuda, cuda:1, … or mps"
+            f"device {device!r} cannot be used here ({reason}); use auto, cpu, cuda, cuda:1, … or mps"
         ) from None
     return chosen
 

@@ -1,0 +1,43 @@
+"""One writer for each directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dino_st.errors import OutputError
+from dino_st.files import make_directory
+
+LOCK = ".lock"
+"""The file that a writer holds; it stays behind."""
+
+
+@contextmanager
+def only_writer(directory: Path) -> Iterator[None]:
+    """Keeps other processes out of a directory while this one writes to it.
+
+    Args:
+        directory: Created if need be.
+
+    Raises:
+        OutputError: If another process is writing there, or the directory cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    make_directory(directory)
+    lock = FileLock(directory / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OutputError(
+            f"{directory}: another process is writing there; wait for it, or choose another --output"
+        ) from None
+    except OSError as error:
+        raise OutputError(
+            f"{directory}: cannot be locked ({error.strerror or error}); choose a writable place"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
