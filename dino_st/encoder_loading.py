@@ -180,11 +180,13 @@ def _load(name: str, directory: Path | None, device: str, pooling: str) -> Sente
         ) from error
     except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError) as error:
         raise ModelError(f"{name}: cannot be loaded as an encoder: {_reason(error, directory)}") from error
-    if pooling == "cls" and _is_causal(transformer):
-        raise ConfigurationError(
-            f"pooling is 'cls', but {name} is a causal language model, whose first token sees nothing of the sentence; "
-            "choose pooling='mean'"
-        )
+    if _is_causal(transformer):
+        if pooling == "cls":
+            raise ConfigurationError(
+                f"pooling is 'cls', but {name} is a causal language model, whose first token sees nothing of the "
+                "sentence; choose pooling='mean'"
+            )
+        logger.info("%s is a causal language model; the mean of its token vectors is taken for the sentence", name)
     return model
 
 

@@ -97,9 +97,9 @@ def make_trainer(
     """
     card = model.model_card_data
     card.local_files_only, card.generate_widget_examples = True, False
+    vars(card)["set_widget_examples"] = lambda _: None  # shows a progress bar even where no examples are wanted
     parts = len(objective.train) if isinstance(objective.train, DatasetDict) else 1
     card.train_datasets = [{"name": objective.data_name}] * parts
-    card.generate_widget_examples = False  # its progress bar would show where nothing was asked for
     if objective.batch_sampler is not None:
         arguments.batch_sampler = objective.batch_sampler
     trainer = SentenceTransformerTrainer(
@@ -110,6 +110,7 @@ def make_trainer(
         evaluator=objective.evaluator(),
         callbacks=[EvaluateAtEpochEnd(), report],
     )
+    del vars(card)["set_widget_examples"]
     trainer.remove_callback(PrinterCallback)
     return trainer
 

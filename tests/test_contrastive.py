@@ -158,13 +158,20 @@ def test_the_published_rate_is_taken_where_nothing_else_is_recommended(bert: Pat
     assert {name: getattr(DEFAULTS, name) for name in published} == published
 
 
-def test_pooling_is_for_plain_transformers_and_cls_not_for_causal_models(bert: Path, tmp_path: Path) -> None:
+def test_pooling_is_for_plain_transformers_and_cls_not_for_causal_models(
+    bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     from tests.training_fixtures import save_model
 
     assert load_trainable_encoder(bert, device="cpu", pooling="cls")[1].pooling_mode == "cls"
     assert load_trainable_encoder(bert, device="cpu")[1].pooling_mode == "mean"
+    llama = save_model(tmp_path / "llama", "llama")
     with pytest.raises(ConfigurationError, match=r"causal language model, .* choose pooling='mean'"):
-        load_trainable_encoder(save_model(tmp_path / "llama", "llama"), device="cpu", pooling="cls")
+        load_trainable_encoder(llama, device="cpu", pooling="cls")
+    assert "the mean of its token vectors" not in caplog.text
+    with caplog.at_level("INFO", logger="dino_st"):
+        load_trainable_encoder(llama, device="cpu")
+    assert "is a causal language model; the mean of its token vectors" in caplog.text
 
 
 def triplet_dict(*rows: tuple[str, str, str], validation: int = 1, **columns: list[Any]) -> DatasetDict:
