@@ -88,10 +88,16 @@ def test_batched_decoding_draws_the_tokens_of_the_slow_reference(
     assert any(texts), "the comparison says nothing unless some text ends at a mark"
 
 
-def test_three_counter_prompts_and_the_papers_formula_match_the_reference(make_model: Any, tokenizer: Any) -> None:
+@pytest.mark.parametrize("path", ["shared prompts", "copied prompts"])
+@pytest.mark.parametrize("counters", [1, 2, 3])
+def test_any_number_of_counter_prompts_and_the_papers_formula_match_the_reference(
+    counters: int, path: str, make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = make_model("llama")
+    if path == "copied prompts":
+        monkeypatch.setattr(kv_cache, "can_share", lambda *_: False)
     options = dataclasses.replace(OPTIONS, decay_floor=0.0)
-    texts = ["Task: one", "Task: two, a longer one", "Sentence", "A cat"]
+    texts = ["Task: one", "Task: two, a longer one", "Sentence", "A cat"][: 1 + counters]
     prompts = [encode_prompt(f'{text} "', tokenizer, "raw") for text in texts]
     draws = [Draw("", "y", sample, prompts[0], tuple(prompts[1:])) for sample in range(6)]
     drawn = DecodingEngine(model, tokenizer, options, seed=1, rows=100).decode(draws)
