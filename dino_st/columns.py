@@ -17,7 +17,9 @@ ANCHOR, POSITIVE, NEGATIVE = TRIPLET_COLUMNS = ("anchor", "positive", "negative"
 """The columns of triplets, in the order in which sentence-transformers reads them."""
 
 LOG_PROBS = "log_probs"
-"""A list of floats, one for each label of the task in the task's order: log p(x2, closing mark | I_y(x1)), in nats."""
+"""A list of floats, one for each label of the task in the task's order: log p(x2, closing mark | I_y(x1)), in nats.
+
+Tokens that are never drawn, such as end-of-text, have no share of the probability."""
 
 PLAIN_LOG_PROB = "plain_log_prob"
 """log p(x2) without an instruction, in nats; filters divide it by `num_tokens`."""

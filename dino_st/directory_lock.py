@@ -10,15 +10,17 @@ from dino_st.errors import OutputError
 from dino_st.files import make_directory
 
 LOCK = ".lock"
-"""The file that a writer holds; it stays behind."""
+"""The file that a writer holds."""
 
 
 @contextmanager
-def only_writer(directory: Path) -> Iterator[None]:
+def only_writer(directory: Path, *, leave: bool = True) -> Iterator[None]:
     """Keeps other processes out of a directory while this one writes to it.
 
     Args:
         directory: Created if need be.
+        leave: Whether the file stays behind; taken away, it might be that two writers hold files of the same name, but
+            only if the second one comes at the very moment at which the first one ends.
 
     Raises:
         OutputError: If another process is writing there, or the directory cannot be written.
@@ -40,4 +42,6 @@ def only_writer(directory: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        if not leave:
+            (directory / LOCK).unlink(missing_ok=True)
         lock.release()

@@ -19,7 +19,7 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
 from dino_st.generation import Generator
 from dino_st.generation_options import GenerationOptions
-from dino_st.manifest import begun_batch_size, hash_texts
+from dino_st.manifest import begun_batch_size, hash_texts, warn_of_strays
 from dino_st.progress import logger, progress
 from dino_st.store import ShardStore, Wave, open_store
 from dino_st.task_spec import TaskSpec
@@ -85,7 +85,7 @@ class GenerationRun:
             directory, configuration=configuration, provenance=provenance, schema=generator.schema()
         ) as store:
             if store.is_complete:
-                store.warn_of_strays()
+                warn_of_strays(directory, store.manifest)
                 logger.info("%s is complete already; nothing to do", directory)
                 return store.counts
 
@@ -94,7 +94,7 @@ class GenerationRun:
                 return raw_card(directory.name, self.spec, **described)
 
             if store.waves:
-                logger.info("continuing %s behind wave %d", directory, store.waves)
+                logger.info("continuing %s: %d waves are finished", directory, store.waves)
             store.write_card(card())
             counts = self._fill(store, generator, show_progress)
             self._warn_if_short(counts)

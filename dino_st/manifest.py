@@ -15,6 +15,7 @@ from typing import Any
 from dino_st.directory_lock import LOCK
 from dino_st.errors import OutputError
 from dino_st.files import append_line, write_text
+from dino_st.progress import logger
 
 MANIFEST = "manifest.json"
 _FORMAT = "dino-st raw 1"
@@ -134,6 +135,19 @@ def is_intact(directory: Path, shard: Mapping[str, Any]) -> bool:
     if not path.is_file() or hash_file(path) != shard["sha256"]:
         return False
     return bool(pyarrow.parquet.read_metadata(path).num_rows == shard["rows"])
+
+
+def warn_of_strays(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Says which files beside the shards would be read with them."""
+    known = {shard["file"] for shard in manifest["shards"]}
+    found = sorted(f"data/{path.name}" for path in (directory / "data").glob("*.parquet"))
+    strays = [name for name in found if name not in known]
+    if strays:
+        logger.warning(
+            "%s: %s is not of this run, but datasets.load_dataset would read it, too; move it elsewhere",
+            directory,
+            ", ".join(strays[:3]) + (", …" if len(strays) > 3 else ""),
+        )
 
 
 def has_unmoved_lines(directory: Path) -> bool:

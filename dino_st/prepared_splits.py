@@ -112,19 +112,16 @@ def save_prepared(
         OutputError: The directory holds something else or cannot be written.
     """
     directory = Path(path)
-    facts = {**splits.provenance, **(provenance or {})}
-    record = _Record(complete=False, options=splits.options, counts=splits.counts, provenance=facts)
-    try:
-        final = json.dumps(record.model_copy(update={"complete": True}).model_dump(mode="json"), ensure_ascii=False)
-        card = _card(splits, facts)
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(f"the provenance cannot be written as JSON: {error}") from error
+    _described(splits, provenance)  # what cannot be written should leave no directory behind
     check_output(directory)
     with only_writer(directory):
-        _write(splits, directory, record, final, card)
+        write_prepared(splits, directory, provenance=provenance)
 
 
-def _write(splits: PreparedSplits, directory: Path, record: _Record, final: str, card: str) -> None:
+def write_prepared(splits: PreparedSplits, directory: Path, *, provenance: Mapping[str, Any] | None = None) -> None:
+    """Writes splits into a directory that `only_writer` holds; otherwise as `save_prepared`."""
+    record, final, card = _described(splits, provenance)
+    check_output(directory)
     make_directory(directory / "data")
     write_text(directory / RECORD, record.model_dump_json())
     try:
@@ -143,6 +140,18 @@ def _write(splits: PreparedSplits, directory: Path, record: _Record, final: str,
         write_rejected(splits.rejected, directory / REJECTED)
     write_text(directory / RECORD, json.dumps(json.loads(final), ensure_ascii=False, indent=2) + "\n")
     write_text(directory / _CARD, card)
+
+
+def _described(splits: PreparedSplits, provenance: Mapping[str, Any] | None) -> tuple[_Record, str, str]:
+    """The record of a preparation that has begun, that of a complete one as JSON, and the card."""
+    facts = {**splits.provenance, **(provenance or {})}
+    record = _Record(complete=False, options=splits.options, counts=splits.counts, provenance=facts)
+    try:
+        final = json.dumps(record.model_copy(update={"complete": True}).model_dump(mode="json"), ensure_ascii=False)
+        card = _card(splits, facts)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"the provenance cannot be written as JSON: {error}") from error
+    return record, final, card
 
 
 def load_prepared(path: str | os.PathLike[str]) -> PreparedSplits:

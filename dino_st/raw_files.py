@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino_st.columns import ANCHOR
 from dino_st.errors import InputError
-from dino_st.manifest import MANIFEST, read_manifest
+from dino_st.manifest import MANIFEST, read_manifest, warn_of_strays
 from dino_st.preparation_options import RECORD
 from dino_st.progress import logger
 from dino_st.shards import read_shards
@@ -50,6 +50,8 @@ def read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
     if manifest["configuration"].get("shard"):
         part = manifest["configuration"]["shard"]
         logger.warning("%s is shard %s of a data set; `dino-st merge` joins them", raw, part)
+    if manifest["complete"]:
+        warn_of_strays(raw, manifest)
     dataset = read_shards(raw, manifest)
     if ANCHOR in dataset.column_names:
         raise InputError(f"{raw}: holds triplets, not pairs; `dino-st prepare-triplets` is for them")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import InputError
-from dino_st.manifest import is_intact, read_manifest
+from dino_st.manifest import MANIFEST, is_intact, read_manifest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -34,7 +34,7 @@ def read_shards(raw: Path, manifest: Mapping[str, Any]) -> Dataset:
     for file, shard in zip(files, manifest["shards"], strict=True):
         if not is_intact(raw, shard):
             raise InputError(
-                f"{file}: missing or changed since it was written; run `dino-st generate` again to mend it"
+                f"{file}: missing, or not as {MANIFEST} describes it; run `dino-st generate` again to mend it"
             )
     if not files:
         raise InputError(f"{raw}: no wave of pairs was finished yet; run `dino-st generate` again")

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.columns import LABEL, LOG_PROBS, SCORE, SENTENCE1, SENTENCE2, TEXT
+from dino_st.directory_lock import only_writer
 from dino_st.errors import ConfigurationError, DatasetError, InputError
 from dino_st.inputs import read_sentences
 from dino_st.manifest import read_manifest
-from dino_st.preparation_options import REJECTED
+from dino_st.preparation_options import REJECTED, PreparationOptions
 from dino_st.raw_files import read_raw
 from dino_st.shards import iterate_rows
 
@@ -128,21 +129,24 @@ def prepare_data(raw: Path, output: Path, options: Mapping[str, Any]) -> Prepare
         InputError: If there are no raw pairs at `raw`.
         DatasetError: If no pair is left.
     """
-    from dino_st.preparation import NothingLeftError, prepare_pairs, save_prepared
-    from dino_st.prepared_splits import check_output, save_rejected
+    from dino_st.preparation import NothingLeftError, prepare_pairs
+    from dino_st.prepared_splits import check_output, save_rejected, write_prepared
 
     check_output(output)
     dataset, provenance, labels = read_raw(raw)
     chosen = {"labels": labels, **options} if labels else dict(options)
     if labels and LOG_PROBS in dataset.column_names and set(chosen["labels"]) == set(labels):
         chosen["labels"] = labels  # the log-probabilities stand in the order of the task's labels
-    try:
-        splits = prepare_pairs(dataset, **chosen)
-    except NothingLeftError as error:
-        if error.rejected is None or not save_rejected(error.rejected, output):
-            raise
-        raise DatasetError(f"{error}\nWhat was dropped, and why: {output / REJECTED}") from error
-    save_prepared(splits, output, provenance=provenance)
+    # Wrong options should leave no directory behind.
+    PreparationOptions.create(**{name: value for name, value in chosen.items() if name != "explain"})
+    with only_writer(output):
+        try:
+            splits = prepare_pairs(dataset, **chosen)
+        except NothingLeftError as error:
+            if error.rejected is None or not save_rejected(error.rejected, output):
+                raise
+            raise DatasetError(f"{error}\nWhat was dropped, and why: {output / REJECTED}") from error
+        write_prepared(splits, output, provenance=provenance)
     return splits
 
 

@@ -25,9 +25,9 @@ from dino_st.manifest import (
     is_intact,
     new_manifest,
     read_manifest,
+    warn_of_strays,
     write_manifest,
 )
-from dino_st.progress import logger
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -66,6 +66,11 @@ class ShardStore:
     def is_complete(self) -> bool:
         """Whether the run came to its end."""
         return bool(self._manifest["complete"])
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """What is finished, and under which configuration."""
+        return self._manifest
 
     @property
     def waves(self) -> int:
@@ -134,19 +139,7 @@ class ShardStore:
         self._manifest["counts"] = dict(self.counts)
         self.write_card(card)
         self._save()
-        self.warn_of_strays()
-
-    def warn_of_strays(self) -> None:
-        """Says which files beside the shards would be read with them."""
-        known = {shard["file"] for shard in self._manifest["shards"]}
-        found = sorted(f"data/{path.name}" for path in (self.directory / "data").glob("*.parquet"))
-        strays = [name for name in found if name not in known]
-        if strays:
-            logger.warning(
-                "%s: %s is not of this run, but datasets.load_dataset would read it, too; move it elsewhere",
-                self.directory,
-                ", ".join(strays[:3]) + (", …" if len(strays) > 3 else ""),
-            )
+        warn_of_strays(self.directory, self._manifest)
 
     def write_card(self, card: str) -> None:
         """Writes the dataset card, which names the data files to `datasets.load_dataset`."""

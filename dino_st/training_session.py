@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.contrastive_options import ContrastiveOptions
+from dino_st.directory_lock import only_writer
 from dino_st.encoder_directory import directory_revision
 from dino_st.encoder_loading import load_trainable_encoder, local_directory
 from dino_st.errors import DinoWarning, OutOfMemoryError, OutputError, TrainingError
@@ -134,26 +135,27 @@ def _run(
     length = record.options.max_seq_length
     model = load_trainable_encoder(encoder, max_seq_length=length, device="cpu", pooling=objective.pooling)
     PartialState().wait_for_everyone()  # all have read the record of an earlier run by now
-    if is_main:
-        if fresh:
-            clear_run(directory)
-        write_record(directory, record)
-        newest_checkpoint(directory, repair=True)
-    PartialState().wait_for_everyone()
-    report = ReportProgress()
-    with _worded(record.options, directory), quiet_bars(), contextlib.closing(report):
-        trainer = make_trainer(model, objective, arguments, report)
-        if record.start is None:
-            record = record.model_copy(update={"start": start_score(trainer)})
-            if is_main:
-                write_record(directory, record)
-        checkpoint = newest_checkpoint(directory, repair=False)
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        record = _outcome(trainer, record, time.monotonic() - started)
-        trainer.accelerator.wait_for_everyone()  # the others are done with reading the best checkpoint
+    with only_writer(directory, leave=False) if is_main else contextlib.nullcontext():
         if is_main:
-            _save(model, directory, record)
-        trainer.accelerator.wait_for_everyone()
+            if fresh:
+                clear_run(directory)
+            write_record(directory, record)
+            newest_checkpoint(directory, repair=True)
+        PartialState().wait_for_everyone()
+        report = ReportProgress()
+        with _worded(record.options, directory), quiet_bars(), contextlib.closing(report):
+            trainer = make_trainer(model, objective, arguments, report)
+            if record.start is None:
+                record = record.model_copy(update={"start": start_score(trainer)})
+                if is_main:
+                    write_record(directory, record)
+            checkpoint = newest_checkpoint(directory, repair=False)
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            record = _outcome(trainer, record, time.monotonic() - started)
+            trainer.accelerator.wait_for_everyone()  # the others are done with reading the best checkpoint
+            if is_main:
+                _save(model, directory, record)
+            trainer.accelerator.wait_for_everyone()
     return model
 
 

@@ -14,7 +14,7 @@ from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.kv_cache import CausalModel
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.shared_prompts import SharedCache
-from dino_st.errors import OutOfMemoryError
+from dino_st.errors import ConfigurationError, OutOfMemoryError
 from dino_st.prompting import build_prompts, encode_prompt
 from dino_st.task_spec import TaskSpec
 from tests import reference
@@ -312,6 +312,19 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
 
     monkeypatch.setattr(model, "forward", broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
+        DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(sts_draws(tokenizer))
+
+
+def test_a_model_that_has_no_float64_is_called_so(
+    make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("gpt2")
+
+    def narrow(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("Expected mat_a to be Float32, BFloat16 or Float16 matrix, got Double")
+
+    monkeypatch.setattr(model, "forward", narrow)
+    with pytest.raises(ConfigurationError, match=r"cannot compute in float64 .* choose another dtype, such as float32"):
         DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(sts_draws(tokenizer))
 
 

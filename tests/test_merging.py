@@ -11,6 +11,7 @@ from dino_st import DinoDatasetBuilder
 from dino_st.directory_lock import only_writer
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.merging import merge_shards
+from dino_st.stages import prepare_data
 
 SENTENCES = [f"Sentence number {i}." for i in range(11)]
 OPTIONS: dict[str, Any] = {"max_new_tokens": 14, "max_tries": 3, "top_k": 60, "top_p": 0.98, "batch_size": 24}
@@ -152,3 +153,17 @@ def test_a_directory_that_another_process_writes_to_is_refused(generate: Any, tm
         merge_shards([tmp_path / "part"], tmp_path / "merged")
     merge_shards([tmp_path / "part"], tmp_path / "merged")
     assert files(tmp_path / "merged") == files(tmp_path / "part")
+
+
+def test_a_preparation_is_refused_before_it_computes_where_another_one_runs(
+    generate: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    generate(tmp_path / "raw")
+    with only_writer(tmp_path / "prepared"), pytest.raises(OutputError, match="another process is writing there"):
+        prepare_data(tmp_path / "raw", tmp_path / "prepared", {})
+    with pytest.raises(ConfigurationError, match="label_smoothing"):
+        prepare_data(tmp_path / "raw", tmp_path / "wrong", {"label_smoothing": 2})
+    assert not (tmp_path / "wrong").exists()
+    shutil.copy(tmp_path / "raw/data/shard-00000.parquet", tmp_path / "raw/data/extra.parquet")
+    prepare_data(tmp_path / "raw", tmp_path / "prepared", {})
+    assert "data/extra.parquet is not of this run" in caplog.text

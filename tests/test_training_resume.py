@@ -12,6 +12,7 @@ from datasets import DatasetDict
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 
+from dino_st.directory_lock import LOCK, only_writer
 from dino_st.errors import OutputError
 from dino_st.training import train_encoder
 from dino_st.training_run import newest_checkpoint
@@ -105,6 +106,15 @@ def _stop_at_the_end(output: Path) -> Any:
         save(self, path, *arguments, **named)
 
     return interrupted
+
+
+def test_a_directory_that_another_process_trains_into_is_refused(
+    bert: Path, splits: DatasetDict, tmp_path: Path
+) -> None:
+    with only_writer(tmp_path / "out"), pytest.raises(OutputError, match="another process is writing there"):
+        train_encoder(splits, bert, tmp_path / "out", **QUICK)
+    train_encoder(splits, bert, tmp_path / "out", **QUICK)
+    assert not (tmp_path / "out" / LOCK).exists()
 
 
 def test_a_finished_run_is_returned_without_training(
