@@ -13,6 +13,11 @@ LOCK = ".lock"
 """The file that a writer holds."""
 
 
+def is_content(file: Path) -> bool:
+    """Whether a file is more than what writers leave behind: their lock, and temporary files."""
+    return file.suffix != ".tmp" and file.name != LOCK
+
+
 @contextmanager
 def only_writer(directory: Path, *, leave: bool = True) -> Iterator[None]:
     """Keeps other processes out of a directory while this one writes to it.

@@ -19,7 +19,7 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
 from dino_st.generation import Generator
 from dino_st.generation_options import GenerationOptions
-from dino_st.manifest import begun_batch_size, hash_texts, warn_of_strays
+from dino_st.manifest import begun_batch_size, hash_texts
 from dino_st.progress import logger, progress
 from dino_st.store import ShardStore, Wave, open_store
 from dino_st.task_spec import TaskSpec
@@ -85,7 +85,6 @@ class GenerationRun:
             directory, configuration=configuration, provenance=provenance, schema=generator.schema()
         ) as store:
             if store.is_complete:
-                warn_of_strays(directory, store.manifest)
                 logger.info("%s is complete already; nothing to do", directory)
                 return store.counts
 

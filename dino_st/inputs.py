@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 from dino_st.distinct_texts import DistinctTexts
 from dino_st.errors import InputError, suggest
-from dino_st.manifest import MANIFEST, read_manifest
-from dino_st.progress import logger
+from dino_st.manifest import MANIFEST, read_manifest, warn_if_incomplete
 from dino_st.text_lines import text_lines
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
@@ -259,8 +258,7 @@ def _parquet_rows(path: Path, column: str | None) -> Iterator[str]:
 def _directory_rows(path: Path, column: str | None) -> Iterator[str]:
     if (path / MANIFEST).exists():
         manifest = read_manifest(path) or {"complete": False, "shards": []}
-        if not manifest["complete"]:
-            logger.warning("%s is not complete; what is there is taken (run `dino-st generate` again to go on)", path)
+        warn_if_incomplete(path, manifest)
         shards = [path / shard["file"] for shard in manifest["shards"]]
     else:
         shards = sorted((path / "data").glob("*.parquet"))

@@ -137,6 +137,12 @@ def is_intact(directory: Path, shard: Mapping[str, Any]) -> bool:
     return bool(pyarrow.parquet.read_metadata(path).num_rows == shard["rows"])
 
 
+def warn_if_incomplete(directory: Path, manifest: Mapping[str, Any]) -> None:
+    """Says that a run has not come to its end, where its rows are about to be read."""
+    if not manifest["complete"]:
+        logger.warning("%s is not complete; what is there is taken (run `dino-st generate` again to go on)", directory)
+
+
 def warn_of_strays(directory: Path, manifest: Mapping[str, Any]) -> None:
     """Says which files beside the shards would be read with them."""
     known = {shard["file"] for shard in manifest["shards"]}

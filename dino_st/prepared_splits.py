@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino_st.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
 from dino_st.contrastive_options import TripletOptions
-from dino_st.directory_lock import LOCK, only_writer
+from dino_st.directory_lock import is_content, only_writer
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.files import make_directory, remove_leftovers, replacing, write_text
 from dino_st.markdown import facts_table
@@ -231,9 +231,7 @@ def check_output(directory: Path) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"{directory}: is a file; expected a directory to write to")
-    if directory.is_dir() and any(
-        file.is_file() and file.suffix != ".tmp" and file.name != LOCK for file in directory.rglob("*")
-    ):
+    if directory.is_dir() and any(file.is_file() and is_content(file) for file in directory.rglob("*")):
         try:
             _read_record(directory)
         except InputError as error:

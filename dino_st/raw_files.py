@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino_st.columns import ANCHOR
 from dino_st.errors import InputError
-from dino_st.manifest import MANIFEST, read_manifest, warn_of_strays
+from dino_st.manifest import MANIFEST, read_manifest, warn_if_incomplete, warn_of_strays
 from dino_st.preparation_options import RECORD
 from dino_st.progress import logger
 from dino_st.shards import read_shards
@@ -45,8 +45,7 @@ def read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
             f"{raw}: holds no {MANIFEST}; expected a directory of `dino-st generate`, or a .jsonl file of pairs"
         )
     manifest = read_manifest(raw) or {}
-    if not manifest["complete"]:
-        logger.warning("%s is not complete; what is there is taken (run `dino-st generate` again to go on)", raw)
+    warn_if_incomplete(raw, manifest)
     if manifest["configuration"].get("shard"):
         part = manifest["configuration"]["shard"]
         logger.warning("%s is shard %s of a data set; `dino-st merge` joins them", raw, part)

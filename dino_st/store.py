@@ -68,11 +68,6 @@ class ShardStore:
         return bool(self._manifest["complete"])
 
     @property
-    def manifest(self) -> Mapping[str, Any]:
-        """What is finished, and under which configuration."""
-        return self._manifest
-
-    @property
     def waves(self) -> int:
         """Finished waves."""
         return len(self._manifest["shards"])
@@ -206,4 +201,6 @@ def open_store(
         if not store.waves or has_unmoved_lines(directory):
             write_manifest(directory, manifest)  # before anything else, so that the directory is known as ours
         store.drop_damaged()
+        if store.is_complete:
+            warn_of_strays(directory, manifest)
         yield store

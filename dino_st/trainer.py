@@ -97,20 +97,22 @@ def make_trainer(
     """
     card = model.model_card_data
     card.local_files_only, card.generate_widget_examples = True, False
-    vars(card)["set_widget_examples"] = lambda _: None  # shows a progress bar even where no examples are wanted
     parts = len(objective.train) if isinstance(objective.train, DatasetDict) else 1
     card.train_datasets = [{"name": objective.data_name}] * parts
     if objective.batch_sampler is not None:
         arguments.batch_sampler = objective.batch_sampler
-    trainer = SentenceTransformerTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=objective.train,
-        loss=objective.loss(model),
-        evaluator=objective.evaluator(),
-        callbacks=[EvaluateAtEpochEnd(), report],
-    )
-    del vars(card)["set_widget_examples"]
+    vars(card)["set_widget_examples"] = lambda _: None  # shows a progress bar even where no examples are wanted
+    try:
+        trainer = SentenceTransformerTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=objective.train,
+            loss=objective.loss(model),
+            evaluator=objective.evaluator(),
+            callbacks=[EvaluateAtEpochEnd(), report],
+        )
+    finally:
+        del vars(card)["set_widget_examples"]
     trainer.remove_callback(PrinterCallback)
     return trainer
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino_st.contrastive_options import ContrastiveOptions
-from dino_st.directory_lock import LOCK
+from dino_st.directory_lock import is_content
 from dino_st.errors import OutputError, TrainingError
 from dino_st.files import make_directory, write_text
 from dino_st.training_options import TrainingOptions
@@ -89,7 +89,7 @@ def read_record(directory: Path) -> TrainingRecord | None:
     """
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"{directory}: is a file; expected a directory to write to")
-    if not directory.is_dir() or not any(file.suffix != ".tmp" and file.name != LOCK for file in directory.iterdir()):
+    if not directory.is_dir() or not any(map(is_content, directory.iterdir())):
         return None
     try:
         record = TrainingRecord.model_validate_json((directory / RECORD).read_bytes())

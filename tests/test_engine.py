@@ -57,6 +57,15 @@ def count_shared_attention(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return attended
 
 
+def break_forward(model: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets every forward pass of a model fail as torch would."""
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(model, "forward", broken)
+
+
 @pytest.mark.parametrize("path", ["shared prompts", "copied prompts"])
 @pytest.mark.parametrize("decay_constant", [100.0, 0.0])
 @pytest.mark.parametrize("family", FAMILIES)
@@ -293,38 +302,33 @@ def test_a_draw_that_never_fits_gives_an_error_that_says_what_to_do(
     make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model("gpt2")
-
-    def no_forward(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
-
-    monkeypatch.setattr(model, "forward", no_forward)
+    break_forward(model, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes", monkeypatch)
     with pytest.raises(OutOfMemoryError, match="use a smaller model"):
         DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(sts_draws(tokenizer))
 
 
+@pytest.mark.parametrize(
+    ("message", "error", "wording"),
+    [
+        ("shapes do not fit", RuntimeError, "shapes do not fit"),
+        (
+            "Expected mat_a to be Float32, BFloat16 or Float16 matrix, got Double",
+            ConfigurationError,
+            r"cannot compute in float64 .* choose another dtype, such as float32",
+        ),
+    ],
+)
 def test_other_errors_are_not_taken_for_a_lack_of_memory(
-    make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+    message: str,
+    error: type[Exception],
+    wording: str,
+    make_model: Any,
+    tokenizer: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model = make_model("gpt2")
-
-    def broken(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("shapes do not fit")
-
-    monkeypatch.setattr(model, "forward", broken)
-    with pytest.raises(RuntimeError, match="shapes do not fit"):
-        DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(sts_draws(tokenizer))
-
-
-def test_a_model_that_has_no_float64_is_called_so(
-    make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = make_model("gpt2")
-
-    def narrow(*args: Any, **kwargs: Any) -> Any:
-        raise RuntimeError("Expected mat_a to be Float32, BFloat16 or Float16 matrix, got Double")
-
-    monkeypatch.setattr(model, "forward", narrow)
-    with pytest.raises(ConfigurationError, match=r"cannot compute in float64 .* choose another dtype, such as float32"):
+    break_forward(model, message, monkeypatch)
+    with pytest.raises(error, match=wording):
         DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(sts_draws(tokenizer))
 
 

@@ -37,16 +37,3 @@ class StreamBuffers:
     def release(self) -> None:
         """Gives the memory back."""
         self._kept.clear()
-
-
-def copy_rows(buffer: torch.Tensor, sources: torch.Tensor, targets: torch.Tensor, written: int) -> None:
-    """Copies some rows of a buffer to other places, as far as they are written.
-
-    Args:
-        buffer: Shape (rows, heads, tokens, head size).
-        sources: Rows to copy.
-        targets: Where each goes; none of them is a source.
-        written: Tokens that have been written.
-    """
-    states = buffer[:, :, :written]
-    states[targets] = states.index_select(0, sources)

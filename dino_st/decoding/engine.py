@@ -66,8 +66,7 @@ class DecodingEngine:
             tokenizer, size, end_ids=ends, min_words=options.min_words, curly_quotes=options.curly_quotes
         )
         self._may_end = self._stop.may_end.to(self._model.device)
-        self._unreachable = self._stop.unreachable.to(self._model.device)
-        self._unreachable_ids = self._unreachable.nonzero().squeeze(1)
+        self._unreachable = self._stop.unreachable.nonzero().squeeze(1).to(self._model.device)
         self.longest_prompt = longest - options.max_new_tokens
         if self.longest_prompt < 1:
             raise ConfigurationError(
@@ -243,7 +242,7 @@ class DecodingEngine:
 
     def _next_tokens(self, logits: torch.Tensor, batch: StreamBatch, step: int) -> torch.Tensor:
         """Draws the next token of every draw from the debiased distribution; shape (draws,)."""
-        logits.index_fill_(1, self._unreachable_ids, -torch.inf)
+        logits.index_fill_(1, self._unreachable, -torch.inf)
         room = self._model.buffers.take("probabilities", logits.shape, logits)
         uniform = batch.uniforms[:, step]
         options, tokens, row, first = self.options, [], 0, 0

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache
 
-from dino_st.decoding.buffers import StreamBuffers, copy_rows
+from dino_st.decoding.buffers import StreamBuffers
 from dino_st.decoding.output_layer import head_rows
 from dino_st.decoding.prompt_heads import common_heads, prefill_chunks
+from dino_st.decoding.row_cache import Indices, RowCache, RowLayer, on_device
 from dino_st.decoding.shared_prompts import SharedCache, can_share, shared_attention
 
-_Indices = npt.NDArray[np.int64]
 _Layers = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of each layer, shape (rows, heads, positions, head size)."""
 
@@ -49,7 +47,7 @@ class PromptStates:
         """Length of the longest prompt."""
         return self.keys[0].shape[2]
 
-    def start_streams(self, prompt_of_row: _Indices, most_rows: int, steps: int) -> StreamCache | SharedCache:
+    def start_streams(self, prompt_of_row: Indices, most_rows: int, steps: int) -> RowCache:
         """Gives rows their prompts' states, with room for the tokens to come.
 
         Args:
@@ -62,58 +60,18 @@ class PromptStates:
         layers = list(zip(self.keys, self.values, strict=True))
         return SharedCache(layers, self.lengths, prompt_of_row, most_rows, steps, self.buffers)
 
-    def copy_for(self, prompt_of_row: _Indices, steps: int, most_rows: int = 0) -> StreamCache:
+    def copy_for(self, prompt_of_row: Indices, steps: int, most_rows: int = 0) -> StreamCache:
         """A copy of its prompt's states for every row; arguments as for `start_streams`."""
-        prompts, most_rows = torch.from_numpy(prompt_of_row).to(self.lengths.device), max(most_rows, len(prompt_of_row))
-        layers: list[StreamLayer] = [
-            StreamLayer(k.index_select(0, prompts), v.index_select(0, prompts), most_rows, steps)
-            for k, v in zip(self.keys, self.values, strict=True)
-        ]
+        prompts, most_rows = on_device(prompt_of_row, self.lengths.device), max(most_rows, len(prompt_of_row))
+
+        def copied(states: torch.Tensor) -> torch.Tensor:
+            return _with_room(states.index_select(0, prompts), most_rows, steps)
+
+        layers = [RowLayer(copied(k), copied(v), self.width) for k, v in zip(self.keys, self.values, strict=True)]
         return StreamCache(layers, self.lengths, prompt_of_row, self.width, steps)
 
 
-class StreamLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
-    """One layer's keys and values of all streams, in a buffer that is allocated once instead of growing."""
-
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, most_rows: int, steps: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.dtype, self.device = keys.dtype, keys.device
-        self.filled = keys.shape[2]
-        self.key_buffer = _with_room(keys, most_rows, steps)
-        self.value_buffer = _with_room(values, most_rows, steps)
-        self.is_initialized = True
-        self.show(len(keys))
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing is left to do: the buffers exist from the start."""
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes the states of new tokens behind the others and returns all of them."""
-        rows, end = len(key_states), self.filled + key_states.shape[2]
-        self.key_buffer[:rows, :, self.filled : end] = key_states
-        self.value_buffer[:rows, :, self.filled : end] = value_states
-        self.filled = end
-        return self.show(rows)
-
-    def get_seq_length(self) -> int:
-        """Positions filled so far."""
-        return self.filled
-
-    def move(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
-        """Copies rows to other places."""
-        copy_rows(self.key_buffer, sources, targets, self.filled)
-        copy_rows(self.value_buffer, sources, targets, self.filled)
-
-    def show(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The states of the first rows, as far as they are written."""
-        self.keys = self.key_buffer[:rows, :, : self.filled]
-        self.values = self.value_buffer[:rows, :, : self.filled]
-        return self.keys, self.values
-
-
-class StreamCache(Cache):
+class StreamCache(RowCache):
     """Keys and values of all rows of a batch, and where each row's text begins.
 
     Prompts of several lengths stand right-aligned, so that all rows write to the same column; a mask hides what lies
@@ -121,14 +79,13 @@ class StreamCache(Cache):
     """
 
     def __init__(
-        self, layers: list[StreamLayer], lengths: torch.Tensor, prompt_of_row: _Indices, width: int, steps: int
+        self, layers: list[RowLayer], lengths: torch.Tensor, prompt_of_row: Indices, width: int, steps: int
     ) -> None:
-        super().__init__(layers=list(layers))
-        self._rows = layers
+        super().__init__(layers, lengths.device)
         self._lengths, self._width = lengths, width
         self._even = bool((lengths == width).all())
         self._columns = torch.arange(width + steps, device=lengths.device)
-        self._arrange(prompt_of_row)
+        self.arrange(prompt_of_row)
 
     def attention_mask(self, new_tokens: int = 1) -> torch.Tensor | None:
         """What the next tokens of each row may attend to, shape (rows, positions); None where all before."""
@@ -141,23 +98,11 @@ class StreamCache(Cache):
         """Position of the next token of each row, shape (rows, 1)."""
         return (self._row_lengths + step).unsqueeze(1)
 
-    def move(self, sources: _Indices, targets: _Indices, prompt_of_row: _Indices) -> None:
-        """Copies rows to other places, and keeps as many rows as have a prompt.
-
-        Args:
-            sources: Rows to copy.
-            targets: Where each goes.
-            prompt_of_row: Index of the prompt that each row continues afterwards, shape (rows,).
-        """
-        if len(sources):
-            for layer in self._rows:
-                layer.move(*(torch.from_numpy(rows).to(self._lengths.device) for rows in (sources, targets)))
-        for layer in self._rows:
+    def arrange(self, prompt_of_row: Indices) -> None:
+        """Takes note of the prompt that each row continues, shape (rows,)."""
+        for layer in self._row_layers:
             layer.show(len(prompt_of_row))
-        self._arrange(prompt_of_row)
-
-    def _arrange(self, prompt_of_row: _Indices) -> None:
-        self._row_lengths = self._lengths[torch.from_numpy(prompt_of_row).to(self._lengths.device)]
+        self._row_lengths = self._lengths[on_device(prompt_of_row, self._device)]
 
 
 class CausalModel:
@@ -238,7 +183,7 @@ class CausalModel:
 
     @torch.inference_mode()
     def read_tokens(
-        self, tokens: torch.Tensor, cache: StreamCache | SharedCache, row_of_stream: torch.Tensor, step: int
+        self, tokens: torch.Tensor, cache: RowCache, row_of_stream: torch.Tensor, step: int
     ) -> torch.Tensor:
         """Appends one token to every row.
 
@@ -262,7 +207,7 @@ class CausalModel:
         return logits if head.has_selected else logits.index_select(0, row_of_stream)
 
     @torch.inference_mode()
-    def read_texts(self, ids: torch.Tensor, states: PromptStates, prompt_of_row: _Indices) -> torch.Tensor:
+    def read_texts(self, ids: torch.Tensor, states: PromptStates, prompt_of_row: Indices) -> torch.Tensor:
         """Reads whole texts behind their prompts.
 
         Args:

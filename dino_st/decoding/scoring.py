@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
+
+from dino_st.decoding.row_cache import Indices, on_device
 
 if TYPE_CHECKING:
     from dino_st.decoding.kv_cache import CausalModel, PromptStates
@@ -44,7 +45,7 @@ def score_texts(
         states: What it kept of them.
         prompt_of_text: Index of each text's prompt.
         texts: Token ids, at least one each.
-        unreachable: Tokens that are never drawn and have no share of the probability, shape (vocabulary,), bool.
+        unreachable: Ids of tokens that are never drawn and have no share of the probability.
 
     Returns:
         Nats, in the order of the texts.
@@ -69,17 +70,17 @@ def score_texts(
 def _score_chunk(
     model: CausalModel,
     states: PromptStates,
-    prompts: npt.NDArray[np.int64],
+    prompts: Indices,
     texts: Sequence[tuple[int, ...]],
     unreachable: torch.Tensor,
 ) -> torch.Tensor:
     longest, device = max(map(len, texts)), model.device
     padded = torch.tensor([[*text, *([0] * (longest - len(text)))] for text in texts], device=device)
-    logits = states.logits.index_select(0, torch.from_numpy(prompts).to(device)).masked_fill_(unreachable, -torch.inf)
+    logits = states.logits.index_select(0, on_device(prompts, device)).index_fill_(-1, unreachable, -torch.inf)
     total = token_log_probs(logits, padded[:, 0])
     if longest == 1:
         return total
-    logits = model.read_texts(padded[:, :-1], states, prompts).masked_fill_(unreachable, -torch.inf)
+    logits = model.read_texts(padded[:, :-1], states, prompts).index_fill_(-1, unreachable, -torch.inf)
     lengths = torch.tensor([len(text) for text in texts], device=device)
     behind = torch.arange(1, longest, device=device) >= lengths.unsqueeze(1)
     return total + token_log_probs(logits, padded[:, 1:]).masked_fill_(behind, 0).sum(dim=1)

@@ -15,12 +15,11 @@ from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import AttentionInterface
-from transformers.cache_utils import Cache, DynamicLayer
 
-from dino_st.decoding.buffers import StreamBuffers, copy_rows
+from dino_st.decoding.buffers import StreamBuffers
+from dino_st.decoding.row_cache import Indices, RowCache, RowLayer, on_device
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +30,6 @@ _FAMILIES = frozenset({"gpt2", "opt", "gpt_neox", "llama", "mistral", "qwen2"})
 _SELECT_BELOW = 0.8
 """Prompts are selected anew when no more than this share of them still has a stream."""
 
-_Indices = npt.NDArray[np.int64]
 _cache: ContextVar[SharedCache] = ContextVar("cache")
 
 
@@ -56,47 +54,25 @@ def _say_once(model_type: str) -> None:
     logger.info("models of type %s decode with a copy of the prompt for each stream, which is slower", model_type)
 
 
-class SharedLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
-    """One layer: the prompts' states once, and a buffer for what the streams write."""
+class SharedLayer(RowLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
+    """One layer: the prompts' states once, and buffers for what the rows write."""
 
     def __init__(
         self, keys: torch.Tensor, values: torch.Tensor, key_buffer: torch.Tensor, value_buffer: torch.Tensor
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.dtype, self.device = keys.dtype, keys.device
+        super().__init__(key_buffer, value_buffer)
         self.prompt_keys, self.prompt_values = keys, values
-        self.key_buffer, self.value_buffer = key_buffer, value_buffer
-        self.written = 0
-        self.is_initialized = True
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing is left to do: the buffers exist from the start."""
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes the states of a new token for each row and returns all that the rows have written."""
-        rows, place = len(key_states), slice(self.written, self.written + 1)
-        self.key_buffer[:rows, :, place] = key_states
-        self.value_buffer[:rows, :, place] = value_states
-        self.written += 1
-        return self.key_buffer[:rows, :, : self.written], self.value_buffer[:rows, :, : self.written]
 
     def get_seq_length(self) -> int:
         """Positions filled so far, those of the longest prompt among them."""
-        return int(self.prompt_keys.shape[2]) + self.written
-
-    def move(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
-        """Copies what rows have written to other places."""
-        copy_rows(self.key_buffer, sources, targets, self.written)
-        copy_rows(self.value_buffer, sources, targets, self.written)
+        return int(self.prompt_keys.shape[2]) + self.filled
 
     def keep_prompts(self, prompts: torch.Tensor) -> None:
         """Drops every prompt but the given ones."""
         self.prompt_keys, self.prompt_values = self.prompt_keys[prompts], self.prompt_values[prompts]
 
 
-class SharedCache(Cache):
+class SharedCache(RowCache):
     """Keys and values of prompts and rows, and which row continues which prompt.
 
     Args:
@@ -112,7 +88,7 @@ class SharedCache(Cache):
         self,
         layers: Sequence[tuple[torch.Tensor, torch.Tensor]],
         lengths: torch.Tensor,
-        prompt_of_row: _Indices,
+        prompt_of_row: Indices,
         most_rows: int,
         steps: int,
         buffers: StreamBuffers,
@@ -124,13 +100,13 @@ class SharedCache(Cache):
             SharedLayer(keys, values, room(f"keys {number}", keys), room(f"values {number}", values))
             for number, (keys, values) in enumerate(layers)
         ]
-        super().__init__(layers=list(self._shared))
-        self._lengths, self._device = lengths, lengths.device
+        super().__init__(self._shared, lengths.device)
+        self._lengths = lengths
         width = layers[0][0].shape[2]
         columns = torch.arange(width, device=self._device)
         self._hidden = columns < width - lengths.unsqueeze(1)
         self._prompts = np.arange(len(lengths))
-        self._arrange(prompt_of_row)
+        self.arrange(prompt_of_row)
 
     def attention_mask(self) -> None:
         """The attention function hides what must not be seen by itself."""
@@ -139,24 +115,11 @@ class SharedCache(Cache):
         """Position of the next token of each row, shape (rows, 1)."""
         return (self._lengths[self._prompt_of_row] + step).unsqueeze(1)
 
-    def move(self, sources: _Indices, targets: _Indices, prompt_of_row: _Indices) -> None:
-        """Copies rows to other places, and keeps as many rows as have a prompt.
-
-        Args:
-            sources: Rows to copy.
-            targets: Where each goes.
-            prompt_of_row: Index of the prompt that each row continues afterwards, shape (rows,).
-        """
-        if len(sources):
-            for layer in self._shared:
-                layer.move(self._on_device(sources), self._on_device(targets))
-        self._arrange(prompt_of_row)
-
-    def _arrange(self, prompt_of_row: _Indices) -> None:
+    def arrange(self, prompt_of_row: Indices) -> None:
         """Lays the rows' heads out in a grid (prompts, key heads, most rows of a prompt); empty places repeat one."""
         used = np.unique(prompt_of_row)
         if len(used) <= _SELECT_BELOW * len(self._prompts):
-            kept = self._on_device(np.searchsorted(self._prompts, used))
+            kept = on_device(np.searchsorted(self._prompts, used), self._device)
             self._prompts, self._hidden = used, self._hidden[kept]
             for layer in self._shared:
                 layer.keep_prompts(kept)
@@ -168,11 +131,11 @@ class SharedCache(Cache):
         slot_of_row = (prompt[:, None] * groups + np.arange(groups)) * self.most + place[:, None]
         row_of_slot = np.zeros(len(counts) * groups * self.most, dtype=np.int64)
         row_of_slot[slot_of_row] = np.arange(slot_of_row.size).reshape(slot_of_row.shape)
-        self._prompt_of_row = self._on_device(prompt_of_row)
-        self.slot_of_row, self.row_of_slot = self._on_device(slot_of_row.ravel()), self._on_device(row_of_slot)
-
-    def _on_device(self, indices: _Indices) -> torch.Tensor:
-        return torch.from_numpy(indices).to(self._device)
+        self._prompt_of_row = on_device(prompt_of_row, self._device)
+        self.slot_of_row, self.row_of_slot = (
+            on_device(slot_of_row.ravel(), self._device),
+            on_device(row_of_slot, self._device),
+        )
 
     def attend(self, layer: int, query: torch.Tensor, scaling: float) -> torch.Tensor:
         """Attention of one new token of each row over its prompt and over what it has written.
@@ -194,7 +157,7 @@ class SharedCache(Cache):
         scores = grid @ states.prompt_keys.transpose(2, 3)
         scores = scores.masked_fill_(self._hidden[:, None, None, :], -torch.inf)
         over_prompt = scores.view(-1, repeats, width).index_select(0, self.slot_of_row)
-        written = slice(0, states.written)
+        written = slice(0, states.filled)
         own = query.view(rows, groups, repeats, size) @ states.key_buffer[:rows, :, written].transpose(2, 3)
         scores = torch.cat((over_prompt, own.view(rows * groups, repeats, -1)), dim=-1)
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(query.dtype, torch.float32)).to(query.dtype)

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from itertools import groupby, islice
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from dino_st.decoding.draws import Draw
-from dino_st.decoding.kv_cache import PromptStates, StreamCache
-from dino_st.decoding.shared_prompts import SharedCache
+from dino_st.decoding.kv_cache import PromptStates
+from dino_st.decoding.row_cache import Indices, RowCache, on_device
 
-Rows = tuple[torch.Tensor, torch.Tensor, StreamCache | SharedCache]
-_Indices = npt.NDArray[np.int64]
+Rows = tuple[torch.Tensor, torch.Tensor, RowCache]
 
 
 class StreamBatch:
@@ -43,7 +41,7 @@ class StreamBatch:
         is_scored = any(draw.scored for draw in draws)
         self._log_probs = states.logits.new_zeros(len(self._row_of_stream), steps) if is_scored else None
         self._sizes = self._streams
-        self._cache: StreamCache | SharedCache | None = None
+        self._cache: RowCache | None = None
 
     @property
     def groups(self) -> list[tuple[int, int]]:
@@ -52,7 +50,7 @@ class StreamBatch:
 
     def first_logits(self) -> torch.Tensor:
         """What the model predicts after each stream's prompt, shape (streams, vocabulary)."""
-        return self._states.logits.index_select(0, torch.from_numpy(self._row_of_stream).to(self._device))
+        return self._states.logits.index_select(0, on_device(self._row_of_stream, self._device))
 
     def record(self, stream: int, step: int, probabilities: torch.Tensor, tokens: torch.Tensor) -> None:
         """Keeps how likely each stream found the token that was drawn, if texts are scored.
@@ -76,7 +74,7 @@ class StreamBatch:
         """
         if self._log_probs is None:
             return [() for _ in lengths]
-        written = torch.from_numpy(np.repeat(np.array(lengths), self._streams)).to(self._device)
+        written = on_device(np.repeat(np.array(lengths), self._streams), self._device)
         columns = torch.arange(self._log_probs.shape[1], device=self._device)
         sums = iter(self._log_probs.masked_fill(columns >= written.unsqueeze(1), 0).sum(dim=1).tolist())
         return [tuple(islice(sums, count)) for count in self._streams.tolist()]
@@ -100,27 +98,26 @@ class StreamBatch:
         parents, ids = np.divmod(rows, size)
         places = np.arange(len(rows)) if self._cache is None else _places(parents)
         self._row_of_stream = places[child_of_stream]
-        self._prompt_of_row = _scatter(self._prompt_of_row[parents], places)
+        before, self._prompt_of_row = len(self._prompt_of_row), _scatter(self._prompt_of_row[parents], places)
         if self._cache is None:
             self._cache = self._states.start_streams(self._prompt_of_row, len(of_stream), self._steps - 1)
-        else:
-            moved = places != parents
+        elif (moved := places != parents).any() or len(rows) < before:
             self._cache.move(parents[moved], places[moved], self._prompt_of_row)
-        following = torch.from_numpy(_scatter(ids, places)).to(self._device)
-        return following, torch.from_numpy(self._row_of_stream).to(self._device), self._cache
+        following = on_device(_scatter(ids, places), self._device)
+        return following, on_device(self._row_of_stream, self._device), self._cache
 
-    def _keep(self, alive: _Indices) -> None:
+    def _keep(self, alive: Indices) -> None:
         wanted = np.zeros(len(self.draws), dtype=bool)
         wanted[alive] = True
         streams = np.repeat(wanted, self._sizes)
         self._row_of_stream = self._row_of_stream[streams]
         self._sizes = self._sizes[alive]
         self.draws = [self.draws[place] for place in alive]
-        self.uniforms = self.uniforms[torch.from_numpy(alive).to(self._device)]
-        self._stream_numbers = self._stream_numbers[torch.from_numpy(streams).to(self._device)]
+        self.uniforms = self.uniforms[on_device(alive, self._device)]
+        self._stream_numbers = self._stream_numbers[on_device(streams, self._device)]
 
 
-def _places(parents: _Indices) -> _Indices:
+def _places(parents: Indices) -> Indices:
     """Where rows go, so that as few as possible move and no place is left empty.
 
     Args:
@@ -139,7 +136,7 @@ def _places(parents: _Indices) -> _Indices:
     return places
 
 
-def _scatter(values: _Indices, places: _Indices) -> _Indices:
+def _scatter(values: Indices, places: Indices) -> Indices:
     result = np.empty_like(values)
     result[places] = values
     return result
