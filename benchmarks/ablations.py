@@ -25,11 +25,11 @@ from typing import Any
 
 import mteb_tasks
 from dino_st import DinoDatasetBuilder, evaluate_encoder, train_encoder
-from dino_st.floors import FLOORS
-from dino_st.inputs import read_sentences
-from dino_st.preparation import PreparedSplits, prepare_pairs
-from dino_st.score_table import PAPER_COLUMNS
-from dino_st.training_run import read_record
+from dino_st.data.sentences import read_sentences
+from dino_st.evaluation.floors import FLOORS
+from dino_st.evaluation.table import PAPER_COLUMNS
+from dino_st.preparation.prepare import PreparedSplits, prepare_pairs
+from dino_st.training.record import read_record
 
 INPUTS = 2000
 RATES = {"static": (5e-4, 1e-3, 2e-3, 4e-3), "transformer": (1e-4, 3e-4)}

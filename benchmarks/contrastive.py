@@ -21,8 +21,8 @@ from typing import Any
 from ablations import ROWS, Study, study_options, table
 
 from dino_st import prepare_pairs, prepare_triplets, train_contrastive, train_encoder
-from dino_st.floors import FLOORS
-from dino_st.training_run import read_record
+from dino_st.evaluation.floors import FLOORS
+from dino_st.training.record import read_record
 
 GENERATED = ROWS[0]
 """The row of `ablations.py` whose data everything here is trained on."""

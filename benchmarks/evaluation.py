@@ -23,8 +23,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 import mteb_tasks
-from dino_st.evaluated_model import load_encoder
-from dino_st.evaluation import evaluate_encoder
+from dino_st.evaluation.evaluate import evaluate_encoder
+from dino_st.evaluation.models import load_encoder
 
 
 def main() -> None:

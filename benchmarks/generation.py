@@ -57,7 +57,7 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
-from dino_st.decoding import kv_cache
+from dino_st.decoding import runner
 from dino_st.decoding.engine import DecodingEngine, Draw
 from dino_st.decoding.options import DecodingOptions
 
@@ -162,11 +162,11 @@ def engine(work: Workload, inputs: Sequence[int], rows: int) -> list[int]:
 
 def engine_copies(work: Workload, inputs: Sequence[int], rows: int) -> list[int]:
     """The engine as it runs for families that cannot share prompts."""
-    share, kv_cache.can_share = kv_cache.can_share, lambda *_: False
+    share, runner.can_share = runner.can_share, lambda *_: False
     try:
         return engine(work, inputs, rows)
     finally:
-        kv_cache.can_share = share
+        runner.can_share = share
 
 
 class PublishedProcessor(LogitsProcessor):  # type: ignore[misc]

@@ -19,7 +19,7 @@ import torch
 import transformers
 
 from dino_st import DinoDatasetBuilder
-from dino_st.columns import LOG_PROBS
+from dino_st.data.columns import LOG_PROBS
 
 SENTENCES = Path(__file__).parents[1] / "recipes" / "quickstart-sentences.txt"
 

@@ -21,9 +21,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
 from dino_st import DinoDatasetBuilder
-from dino_st.encoder_loading import load_trainable_encoder
-from dino_st.training_run import read_record
-from mteb_tasks.dev_pairs import read_dev_pairs
+from dino_st.encoders.loading import load_trainable_encoder
+from dino_st.training.record import read_record
+from mteb_tasks.sts_files import read_dev_pairs
 
 RATES = (2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3)
 SENTENCES = Path(__file__).parents[1] / "recipes" / "quickstart-sentences.txt"

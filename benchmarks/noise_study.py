@@ -30,10 +30,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
 from dino_st import DinoDatasetBuilder
-from dino_st.manifest import read_manifest
-from dino_st.preparation import prepare_pairs
-from dino_st.shards import read_shards
-from dino_st.stages import score_data
+from dino_st.data.shards import read_manifest, read_shards
+from dino_st.pipeline.stages import score_data
+from dino_st.preparation.prepare import prepare_pairs
 
 HELD_OUT, HELD_OUT_SEED = 400, 1000
 ALL_LABELS_BUT_SAME = (0.0, 0.5)

@@ -18,11 +18,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from dino_st.columns import LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SENTENCE1, SENTENCE2
-from dino_st.label_posterior import label_posterior
-from dino_st.manifest import read_manifest
-from dino_st.shards import read_shards
-from dino_st.stages import score_data
+from dino_st.data.columns import LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SENTENCE1, SENTENCE2
+from dino_st.data.shards import read_manifest, read_shards
+from dino_st.pipeline.stages import score_data
+from dino_st.preparation.posterior import label_posterior
 
 AUDIT = Path(__file__).parents[1] / "docs" / "audits" / "bundled-lm.jsonl"
 LABELS = (1.0, 0.5, 0.0)

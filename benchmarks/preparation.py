@@ -21,9 +21,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from dino_st.columns import LOG_PROBS, PLAIN_LOG_PROB
-from dino_st.store import Wave, open_store
-from dino_st.task_spec import TaskSpec
+from dino_st.data.columns import LOG_PROBS, PLAIN_LOG_PROB
+from dino_st.data.shards import Wave, open_store
+from dino_st.tasks.spec import TaskSpec
 
 WAVE = 30_000
 SCHEMA = pa.schema(

@@ -35,9 +35,9 @@ from generation import NumberTokenizer
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from dino_st import DinoDatasetBuilder
-from dino_st.bundled import bundled_directory
 from dino_st.decoding.engine import DecodingEngine, Draw
 from dino_st.decoding.options import DecodingOptions
+from dino_st.models import bundled_directory
 
 SENTENCES = Path(__file__).parents[1] / "recipes" / "quickstart-sentences.txt"
 TOKENS = 8

@@ -12,35 +12,36 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dino_st.builder import DinoDatasetBuilder
-    from dino_st.contrastive import train_contrastive
+    from dino_st.data.pairs import read_reference_jsonl
     from dino_st.errors import DinoError, DinoWarning
-    from dino_st.evaluation import evaluate_encoder
-    from dino_st.preparation import prepare_pairs
-    from dino_st.recipe import run_recipe
-    from dino_st.records import read_reference_jsonl, to_dataloader, to_input_examples, warmup_steps
-    from dino_st.syncse import generate_triplets
-    from dino_st.task_spec import LabelSpec, TaskSpec
-    from dino_st.training import train_encoder
-    from dino_st.triplets import prepare_triplets, to_triplets
+    from dino_st.evaluation.evaluate import evaluate_encoder
+    from dino_st.pipeline.recipe import run_recipe
+    from dino_st.preparation.prepare import prepare_pairs
+    from dino_st.preparation.triplets import prepare_triplets, to_triplets
+    from dino_st.syncse.run import generate_triplets
+    from dino_st.tasks.spec import LabelSpec, TaskSpec
+    from dino_st.training.contrastive import train_contrastive
+    from dino_st.training.fit import to_dataloader, to_input_examples, warmup_steps
+    from dino_st.training.pairs import train_encoder
 
 _HOMES = {
     "DinoDatasetBuilder": "builder",
     "DinoError": "errors",
     "DinoWarning": "errors",
-    "LabelSpec": "task_spec",
-    "TaskSpec": "task_spec",
-    "evaluate_encoder": "evaluation",
-    "generate_triplets": "syncse",
-    "prepare_pairs": "preparation",
-    "prepare_triplets": "triplets",
-    "read_reference_jsonl": "records",
-    "run_recipe": "recipe",
-    "to_dataloader": "records",
-    "to_input_examples": "records",
-    "to_triplets": "triplets",
-    "train_contrastive": "contrastive",
-    "train_encoder": "training",
-    "warmup_steps": "records",
+    "LabelSpec": "tasks.spec",
+    "TaskSpec": "tasks.spec",
+    "evaluate_encoder": "evaluation.evaluate",
+    "generate_triplets": "syncse.run",
+    "prepare_pairs": "preparation.prepare",
+    "prepare_triplets": "preparation.triplets",
+    "read_reference_jsonl": "data.pairs",
+    "run_recipe": "pipeline.recipe",
+    "to_dataloader": "training.fit",
+    "to_input_examples": "training.fit",
+    "to_triplets": "preparation.triplets",
+    "train_contrastive": "training.contrastive",
+    "train_encoder": "training.pairs",
+    "warmup_steps": "training.fit",
 }
 
 __all__ = [

@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dino_st.data.sentences import clean_sentences
+from dino_st.data.shards import read_written
 from dino_st.errors import ConfigurationError, suggest
-from dino_st.generation_options import GenerationOptions
-from dino_st.inputs import clean_sentences
-from dino_st.shards import read_written
-from dino_st.task_spec import TaskSpec
+from dino_st.generation.options import GenerationOptions
+from dino_st.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import InputExample
 
-    from dino_st.fit_loader import FitDataLoader
-    from dino_st.generation_run import GenerationRun
-    from dino_st.preparation import PreparedSplits
+    from dino_st.generation.run import GenerationRun
+    from dino_st.preparation.prepare import PreparedSplits
+    from dino_st.training.fit import FitDataLoader
 
 
 class DinoDatasetBuilder:
@@ -100,7 +100,7 @@ class DinoDatasetBuilder:
             Pairs: `sentence1`, `sentence2`, `score` (or `label`, where labels are not numbers), then `x1_index`,
             `sample`, `tries`, `num_tokens`. Texts from scratch: `text`, `label`, `sample`, `tries`, `num_tokens`.
             Further columns come with a task that has several phrasings of an instruction (`instruction`, the number of
-            the phrasing) and with `score_labels` (`log_probs`, see `dino_st.columns`).
+            the phrasing) and with `score_labels` (`log_probs`, see `dino_st.data.columns`).
 
         Raises:
             ConfigurationError: If the task takes inputs and none are given, or the other way round.
@@ -173,7 +173,7 @@ class DinoDatasetBuilder:
 
     def prepare(self, raw: Dataset, **options: Any) -> PreparedSplits:
         """Turns raw pairs into training pairs; see `prepare_pairs`, whose options may be given."""
-        from dino_st.preparation import prepare_pairs
+        from dino_st.preparation.prepare import prepare_pairs
 
         if self.spec.has_scores:
             options.setdefault("labels", [float(label) for label in self.spec.labels])
@@ -182,20 +182,20 @@ class DinoDatasetBuilder:
     @staticmethod
     def to_input_examples(dataset: Dataset) -> list[InputExample]:
         """Converts prepared pairs; see `dino_st.to_input_examples`."""
-        from dino_st.records import to_input_examples
+        from dino_st.training.fit import to_input_examples
 
         return to_input_examples(dataset)
 
     def to_dataloader(self, dataset: Dataset, *, batch_size: int = 32, shuffle: bool = True) -> FitDataLoader:
         """Makes the loader that `model.fit` takes; see `dino_st.to_dataloader`."""
-        from dino_st.records import to_dataloader
+        from dino_st.training.fit import to_dataloader
 
         return to_dataloader(dataset, batch_size=batch_size, shuffle=shuffle, seed=self.options.seed)
 
     @staticmethod
     def warmup_steps(loader: FitDataLoader, epochs: int = 1) -> int:
         """The 10 % of steps that `model.fit` should warm up for; see `dino_st.warmup_steps`."""
-        from dino_st.records import warmup_steps
+        from dino_st.training.fit import warmup_steps
 
         return warmup_steps(loader, epochs)
 
@@ -225,7 +225,7 @@ class DinoDatasetBuilder:
         self, spec: TaskSpec, sentences: Iterable[str] | None, num: int | None
     ) -> tuple[GenerationRun, dict[str, int]]:
         """A run of generation, and the counts of the sentences that were skipped."""
-        from dino_st.generation_run import GenerationRun
+        from dino_st.generation.run import GenerationRun
 
         self._check_arguments(spec, sentences, num)
         cleaned = None if sentences is None else clean_sentences(sentences)

@@ -11,8 +11,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mteb_tasks.pairs import DinoPairs
-    from mteb_tasks.registry import register, unregister
-    from mteb_tasks.selection import select_tasks
+    from mteb_tasks.registry import register, select_tasks, unregister
     from mteb_tasks.tasks import (
         DinoSICKR,
         DinoSICKRAll,
@@ -35,7 +34,7 @@ _HOMES = {
     "DinoSTS16": "tasks",
     "DinoSTSBenchmark": "tasks",
     "register": "registry",
-    "select_tasks": "selection",
+    "select_tasks": "registry",
     "unregister": "registry",
 }
 

@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.encoder_directory import directory_name, directory_revision
-from dino_st.encoder_loading import local_directory
+from dino_st.encoders.directory import directory_name, directory_revision
+from dino_st.encoders.loading import local_directory
 from dino_st.errors import ConfigurationError
-from dino_st.evaluated_model import load_encoder
+from dino_st.evaluation.models import load_encoder
 
 if TYPE_CHECKING:
     from mteb.models import ModelMeta, SentenceTransformerEncoderWrapper

@@ -14,7 +14,7 @@ import torch
 
 from dino_st import DinoDatasetBuilder
 from dino_st.errors import ConfigurationError, InputError, OutputError, TaskSpecError
-from dino_st.task_spec import TaskSpec
+from dino_st.tasks.spec import TaskSpec
 from tests import reference
 
 SENTENCES = [

@@ -25,7 +25,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_carries_code_tasks_recipes_and_type_marks(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {"dino_st/py.typed", "mteb_tasks/py.typed", "dino_st/specs/sts-x2.json", "dino_st/recipes/README.md"}
+    wanted = {"dino_st/py.typed", "mteb_tasks/py.typed", "dino_st/tasks/specs/sts-x2.json", "dino_st/recipes/README.md"}
     wanted |= {f"dino_st/recipes/{path.name}" for path in (ROOT / "recipes").iterdir()}
     wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "dino_st/models").rglob("*") if path.is_file()}
     assert wanted <= names
@@ -40,7 +40,7 @@ def test_the_wheel_stays_small_enough_to_be_installed_for_a_try(wheel: Path) -> 
 def test_recipes_run_by_name_from_an_installed_wheel(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = (
-        "import dino_st; from dino_st.recipe import load_recipe, recipe_names\n"
+        "import dino_st; from dino_st.pipeline.recipe import load_recipe, recipe_names\n"
         "print(dino_st.__file__); print(recipe_names()); print(load_recipe('quickstart').input)"
     )
     output = subprocess.run(
@@ -57,7 +57,7 @@ def test_recipes_run_by_name_from_an_installed_wheel(wheel: Path, tmp_path: Path
 
 
 def test_an_editable_install_finds_the_repositorys_recipes() -> None:
-    from dino_st.recipe import load_recipe
+    from dino_st.pipeline.recipe import load_recipe
 
     if Path(dino_st.__file__).parent != ROOT / "dino_st":
         pytest.skip("not an editable install")
@@ -90,7 +90,7 @@ def test_the_readmes_commands_exist() -> None:
         used = set(re.findall(rf"^dino-st {command} .*$", text, re.MULTILINE))
         options = {option for line in used for option in re.findall(r"--[\w-]+", line)}
         shown = subprocess.run(
-            [sys.executable, "-c", "from dino_st.cli import main; main()", command, "--help"],
+            [sys.executable, "-c", "from dino_st.cli.main import main; main()", command, "--help"],
             capture_output=True,
             text=True,
             check=True,

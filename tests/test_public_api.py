@@ -55,7 +55,9 @@ def test_help_answers_at_once() -> None:
     def seconds() -> float:
         start = time.perf_counter()
         subprocess.run(
-            [sys.executable, "-c", "from dino_st.cli import main; main()", "--help"], check=True, capture_output=True
+            [sys.executable, "-c", "from dino_st.cli.main import main; main()", "--help"],
+            check=True,
+            capture_output=True,
         )
         return time.perf_counter() - start
 
@@ -64,7 +66,7 @@ def test_help_answers_at_once() -> None:
 
 def test_help_of_every_command_loads_no_heavy_library() -> None:
     code = (
-        "import sys; from dino_st.cli import app\n"
+        "import sys; from dino_st.cli.main import app\n"
         "for command in ('generate', 'prepare', 'train', 'evaluate', 'run', 'tasks'):\n"
         "    app([command, '--help'], standalone_mode=False)\n"
         "assert not {'torch', 'transformers', 'datasets', 'mteb'} & set(sys.modules), sorted(sys.modules)\n"

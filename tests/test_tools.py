@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dino_st.bundled import bundled_directory
+from dino_st.models import bundled_directory
 from tools.bundled_lm.documents import templates
 from tools.bundled_lm.lexicon import inflected
 from tools.bundled_lm.news import News

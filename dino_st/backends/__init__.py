@@ -1,1 +1,1 @@
-"""Who writes text: `local` runs the decoding engine on a transformers model."""
+"""Who writes: a causal language model on this machine, or a chat server."""

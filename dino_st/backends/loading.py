@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from dino_st.bundled import bundled_directory
 from dino_st.errors import ConfigurationError, ModelError, suggest
+from dino_st.models import bundled_directory
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -57,7 +57,7 @@ def load_causal_model(
     """Loads a decoder-only model and its tokenizer, safetensors only.
 
     Args:
-        source: Directory, a name on the hub, or one that the package carries (`dino_st.bundled`).
+        source: Directory, a name on the hub, or one that the package carries (`dino_st.models`).
         device: Where to put the model.
         dtype: Of its weights.
         trust_remote_code: Whether code that comes with the model may run.

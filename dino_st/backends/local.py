@@ -15,13 +15,13 @@ from dino_st.backends.loading import (
     resolve_device,
     resolve_dtype,
 )
+from dino_st.decoding.attention import can_share
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
+from dino_st.decoding.memory import automatic_rows, context_length
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.shared_prompts import can_share
-from dino_st.decoding.sizing import automatic_rows, context_length
 from dino_st.errors import ConfigurationError
-from dino_st.prompting import PromptFormat, build_prompts, choose_format, encode_prompt, quotable
-from dino_st.task_spec import TaskSpec
+from dino_st.tasks.prompts import PromptFormat, build_prompts, choose_format, encode_prompt, quotable
+from dino_st.tasks.spec import TaskSpec
 
 
 @dataclass(frozen=True)

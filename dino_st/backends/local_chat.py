@@ -13,10 +13,10 @@ from jinja2 import TemplateError
 
 from dino_st.backends.chat import USAGE_FIELDS, ChatReply, ChatRequest, usage_of
 from dino_st.backends.local import LocalWriter
-from dino_st.decoding.draws import Draw, Drawn
+from dino_st.decoding.batch import Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
-from dino_st.prompting import PromptFormat, encode_prompt
+from dino_st.tasks.prompts import PromptFormat, encode_prompt
 
 _BATCHES_AT_ONCE = 4
 """Batches between two reports of replies: the more, the more alike the lengths within each."""

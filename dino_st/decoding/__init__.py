@@ -1,1 +1,1 @@
-"""Self-debiased decoding on any decoder-only transformers model; needs torch, transformers and numpy alone."""
+"""Decoding with self-debiasing: prompts in, texts out; needs torch, transformers and NumPy alone."""

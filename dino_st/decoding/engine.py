@@ -9,16 +9,15 @@ from typing import Any, TypeVar
 
 import torch
 
+from dino_st.decoding.batch import Draw, Drawn, StreamBatch
 from dino_st.decoding.debiasing import self_debias
-from dino_st.decoding.draws import Draw, Drawn
-from dino_st.decoding.kv_cache import CausalModel, PromptStates
+from dino_st.decoding.head import float32_head
+from dino_st.decoding.memory import context_length, is_out_of_memory, release_memory
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.output_layer import float32_head
+from dino_st.decoding.runner import CausalModel, PromptStates
 from dino_st.decoding.sampling import draw_key, draw_tokens, top_k_top_p, uniforms
 from dino_st.decoding.scoring import score_texts
-from dino_st.decoding.sizing import context_length, is_out_of_memory, release_memory
 from dino_st.decoding.stopping import Ending, StopRule, end_of_text_ids
-from dino_st.decoding.stream_batch import StreamBatch
 from dino_st.errors import ConfigurationError, OutOfMemoryError
 
 __all__ = ["DecodingEngine", "Draw", "Drawn"]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from dino_st.decoding.row_cache import Indices, on_device
+from dino_st.decoding.cache import Indices, on_device
 
 if TYPE_CHECKING:
-    from dino_st.decoding.kv_cache import CausalModel, PromptStates
+    from dino_st.decoding.runner import CausalModel, PromptStates
 
 _TOKENS = {"cpu": 1024}
 """Tokens read at once; each takes a row as long as the vocabulary."""

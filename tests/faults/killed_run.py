@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from dino_st import DinoDatasetBuilder
-from dino_st.manifest import read_manifest
+from dino_st.data.shards import read_manifest
 from tests.faults import SENTENCES, SETTINGS
 
 

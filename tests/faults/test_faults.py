@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from dino_st import DinoDatasetBuilder
+from dino_st.data.shards import read_manifest
 from dino_st.errors import OutputError
-from dino_st.manifest import read_manifest
 from tests.faults import SENTENCES, SETTINGS
 
 ROOT = Path(__file__).parents[2]

@@ -19,7 +19,7 @@ from tools.bundled_lm.lexicon import Lexicon
 from tools.bundled_lm.pairs import MIXTURES, PairMaker
 from tools.bundled_lm.sources import Corpora, Evaluation, read_corpora
 
-SPEC = Path(__file__).parents[2] / "dino_st" / "specs" / "sts-x2.json"
+SPEC = Path(__file__).parents[2] / "dino_st" / "tasks" / "specs" / "sts-x2.json"
 END = "<|endoftext|>"
 VOCABULARY = 6144
 LONGEST = 80

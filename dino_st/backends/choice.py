@@ -1,0 +1,104 @@
+"""A chat backend by name, with the options that fit it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from dino_st.backends.chat import ChatBackend
+from dino_st.backends.options import BackendName, ChatOptions, ServerOptions
+from dino_st.decoding.options import DecodingOptions
+from dino_st.errors import ConfigurationError, suggest
+
+_LOCAL = ("device", "dtype", "prompt_format", "batch_size", "trust_remote_code", "seed")
+_DRAWING = ("top_k", "top_p", "min_words", "curly_quotes", "max_total_tokens")
+
+LOCAL_OPTIONS = (*_LOCAL, *_DRAWING)
+"""Options of a local model that chats."""
+
+SERVER_OPTIONS = tuple(ServerOptions.model_fields)
+"""Options of a chat server."""
+
+
+def open_backend(
+    model: str | Path | tuple[Any, Any] | ChatBackend,
+    backend: BackendName = "local",
+    *,
+    base_url: str | None = None,
+    options: Mapping[str, Any],
+) -> ChatBackend:
+    """Loads a model, or gets ready to ask a server; a backend that is there already is taken as it is.
+
+    Args:
+        model: Name or directory, a pair (model, tokenizer), or a backend.
+        backend: `local` or `openai`.
+        base_url: Address of the server.
+        options: `LOCAL_OPTIONS` or `SERVER_OPTIONS`, whichever fits.
+
+    Raises:
+        ConfigurationError: If an option does not exist or does not fit the backend.
+        ModelError: If a local model cannot be loaded.
+        MissingExtraError: If the server's client is not installed.
+    """
+    backend = ChatOptions.create(backend=backend, base_url=base_url).backend
+    ready = not isinstance(model, str | Path | tuple)
+    check_options(backend, base_url=base_url, options=() if ready else options)
+    if not isinstance(model, str | Path | tuple):
+        unused = [name for name in options if name != "seed"]
+        if unused or base_url is not None:
+            raise ConfigurationError(
+                f"model: given a backend that is ready, and options for making one ({', '.join(unused) or 'base_url'})"
+                "; set them where the backend is made"
+            )
+        return model
+    if backend == "openai":
+        from dino_st.backends.openai import OpenAIChat
+
+        if isinstance(model, tuple):
+            raise ConfigurationError("model: given a pair, expected the name that the server knows the model by")
+        return OpenAIChat(str(model), base_url=base_url, **options)
+    from dino_st.backends.local_chat import LocalChat
+
+    drawing = DecodingOptions(**{name: value for name, value in options.items() if name in _DRAWING})
+    return LocalChat(model, options=drawing, **{name: value for name, value in options.items() if name in _LOCAL})
+
+
+def check_options(backend: BackendName, *, base_url: str | None, options: Any) -> None:
+    """Checks that options fit the backend, before anything is loaded.
+
+    Raises:
+        ConfigurationError: If one does not; it says which backend it belongs to.
+    """
+    mine, others = (LOCAL_OPTIONS, SERVER_OPTIONS) if backend == "local" else (SERVER_OPTIONS, LOCAL_OPTIONS)
+    if backend == "local" and base_url is not None:
+        raise ConfigurationError(
+            "base_url: a local model has no address; give --backend openai, or leave --base-url out"
+        )
+    for name in options:
+        if name not in mine and name in others:
+            other = next(each for each in get_args(BackendName) if each != backend)
+            raise ConfigurationError(
+                f"option {name!r} belongs to the backend {other!r}, and the backend is {backend!r}; leave it out, or "
+                f"choose --backend {other}"
+            )
+        if name not in mine:
+            raise ConfigurationError(f"there is no option {name!r}: {suggest(name, mine)}")
+
+
+def is_local(backend: ChatBackend) -> bool:
+    """Whether answers end at the first quotation mark, and a failure is one of the text and not of a request."""
+    return backend.configuration().get("backend") == "local"
+
+
+def from_all_tokens(backend: ChatBackend) -> ChatBackend:
+    """The same local model drawing by top-p alone, as DINO writes sentences from scratch; any other as it is."""
+    options = getattr(backend, "options", None)
+    if not isinstance(options, DecodingOptions):
+        return backend
+    widened: Any = copy.copy(backend)
+    widened.options = replace(options, top_k=0)
+    chat: ChatBackend = widened
+    return chat

@@ -1,0 +1,172 @@
+"""Replies kept on disk as they come, so that no answered request is asked, and paid for, again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, Self
+
+from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, shortened
+from dino_st.errors import InputError, OutputError
+
+_APPLICATION, _VERSION = 0x64696E6F, 1
+_TABLE = """
+CREATE TABLE IF NOT EXISTS replies (
+    key TEXT PRIMARY KEY,
+    request TEXT NOT NULL,
+    text TEXT,
+    failure TEXT,
+    prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    attempts INTEGER NOT NULL,
+    finished INTEGER NOT NULL
+) WITHOUT ROWID
+"""
+_FIELDS = tuple(field.name for field in fields(ChatReply))
+
+
+class ReplyJournal:
+    """A file of replies by the key of their request; close it, or use it in a `with` statement.
+
+    Each reply is committed when it comes, so a killed process loses only what was in flight. A reply counts for a
+    request of the same key, prompt and limit to a backend that answers the same way (wherever it stands: the server's
+    address does not matter). Failures are kept for `failures`, and asked again.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Opens a journal, or begins one.
+
+        Args:
+            path: The file; SQLite puts two more beside it while it is open.
+
+        Raises:
+            OutputError: If the file is damaged, is something else, or cannot be written.
+        """
+        self.path = Path(path)
+        with self._explained():
+            # One caller at a time, yet in a notebook from another thread than this one.
+            self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
+            try:
+                self._begin()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def complete(
+        self,
+        backend: ChatBackend,
+        requests: Sequence[ChatRequest],
+        on_reply: Callable[[ChatReply], None] | None = None,
+    ) -> list[ChatReply]:
+        """Answers requests, asking only for what was not answered before.
+
+        Args:
+            backend: Whom to ask.
+            requests: What to ask; a key that comes twice is asked once.
+            on_reply: Called with each reply that the backend gives, after it was stored.
+
+        Returns:
+            One reply a request, in the order given.
+
+        Raises:
+            InputError: If two different requests have the same key.
+            OutputError: If the journal cannot be read or written.
+        """
+        context = _context(backend)
+        hashes: dict[str, str] = {}
+        for request in requests:
+            if hashes.setdefault(request.key, _hash(request, context)) != _hash(request, context):
+                raise InputError(f"two different requests have the key {request.key!r}; expected a key for each")
+        known = {key: reply for key in hashes if (reply := self._stored(key, hashes[key])) is not None}
+        missing = {request.key: request for request in requests if request.key not in known}
+
+        def keep(reply: ChatReply) -> None:
+            self._store(reply, hashes[reply.key])
+            if on_reply is not None:
+                on_reply(reply)
+
+        if missing:
+            known |= {reply.key: reply for reply in backend.complete(list(missing.values()), on_reply=keep)}
+        return [known[request.key] for request in requests]
+
+    def failures(self) -> dict[str, str]:
+        """The reason for each request whose last outcome is a failure, by its key, in the order of keys."""
+        with self._explained():
+            rows = self._database.execute("SELECT key, failure FROM replies WHERE text IS NULL ORDER BY key")
+            return {key: reason or "no reason given" for key, reason in rows}
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        application, version = (self._pragma("application_id"), self._pragma("user_version"))
+        tables = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and (application, version) != (_APPLICATION, _VERSION):
+            raise OutputError(f"{self.path}: not a journal of replies (version {_VERSION}); choose another file")
+        verdict = self._pragma("quick_check(1)")
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        # A commit survives the end of the process; a power cut may take the last ones, but never damages the file.
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.execute(_TABLE)
+        self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
+        self._database.execute(f"PRAGMA user_version = {_VERSION}")
+        self._database.execute("COMMIT")
+
+    def _pragma(self, name: str) -> Any:
+        return self._database.execute(f"PRAGMA {name}").fetchone()[0]
+
+    def _stored(self, key: str, request: str) -> ChatReply | None:
+        """The reply to a request, if it was answered."""
+        query = f"SELECT {', '.join(_FIELDS)} FROM replies WHERE key = ? AND request = ? AND text IS NOT NULL"
+        with self._explained():
+            row = self._database.execute(query, (key, request)).fetchone()
+        if row is None:
+            return None
+        values = dict(zip(_FIELDS, row, strict=True))
+        return ChatReply(**values | {"finished": bool(values["finished"])})
+
+    def _store(self, reply: ChatReply, request: str) -> None:
+        values = asdict(reply) | {"request": request}
+        places = ", ".join(f":{name}" for name in values)
+        with self._explained():
+            self._database.execute(f"INSERT OR REPLACE INTO replies ({', '.join(values)}) VALUES ({places})", values)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Words SQLite's errors for people."""
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            advice = "another run may be using it" if "locked" in str(error) else "check the path, rights and space"
+            raise OutputError(f"{self.path}: the journal of replies cannot be used ({error}); {advice}") from None
+        except sqlite3.DatabaseError as error:
+            raise OutputError(
+                f"{self.path}: the journal of replies is damaged ({shortened(str(error))}); move it away to go on "
+                "without it, and its requests are asked again"
+            ) from None
+
+
+def _context(backend: ChatBackend) -> str:
+    """What decides a backend's answers beside the request; not where it stands."""
+    configuration = {name: value for name, value in backend.configuration().items() if name != "base_url"}
+    return json.dumps([backend.name, configuration], sort_keys=True, default=str)
+
+
+def _hash(request: ChatRequest, context: str) -> str:
+    content = [request.prompt, request.system, request.opening, request.max_new_tokens, context]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Data on disk: sentences, shards of generated rows, pairs, triplets, cards."""

@@ -1,0 +1,407 @@
+"""Sentences from files: text, JSONL, CSV, TSV, the STS Benchmark's TSV, parquet, a directory, standard input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, overload
+
+from dino_st.data.shards import MANIFEST, read_manifest, warn_if_incomplete
+from dino_st.errors import InputError, OutputError, suggest
+
+_NO_TEXT = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip (perhaps .docx or .xlsx)",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstandard",
+    b"%PDF-": "PDF",
+    b"PAR1": "parquet",
+}
+"""How files begin that would be read as rubbish."""
+
+
+def text_lines(content: Iterable[bytes]) -> Iterator[str]:
+    """Decodes lines that end in LF, CR LF or CR alone; `str.splitlines` also cuts at characters inside sentences.
+
+    Args:
+        content: A binary stream, or its lines by LF.
+
+    Yields:
+        Lines without their ends.
+
+    Raises:
+        InputError: If it is no text, or not UTF-8.
+    """
+    offset = 0
+    for number, line in enumerate(content, start=1):
+        kind = next((kind for magic, kind in _NO_TEXT.items() if number == 1 and line.startswith(magic)), None)
+        if kind is not None:
+            raise InputError(f"this is a {kind} file, not text; take the sentences out of it first, one a line")
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
+                encoding, byte = "utf-32" if b"\x00\x00" in line[:4] else "utf-16", line[:1]
+            else:
+                encoding, byte = "latin1", line[error.start : error.start + 1]
+            raise InputError(
+                f"line {number} is not UTF-8 (byte {byte!r} at offset {offset + error.start}); "
+                f"convert the file first, for example: iconv -f {encoding} -t utf-8 FILE > FILE.utf8"
+            ) from None
+        offset += len(line)
+        yield from text.removesuffix("\n").rstrip("\r").split("\r")
+
+
+class DistinctTexts(Sequence[str]):
+    """An ordered set of texts that is read like a tuple.
+
+    They stand in a private SQLite database: in memory while they fit into its cache of two megabytes, in a temporary
+    file that nobody else sees from then on.
+
+    Example:
+        >>> texts = DistinctTexts()
+        >>> texts.add("A man plays a flute."), texts.add("It rains."), texts.add("It rains.")
+        (True, True, False)
+        >>> texts[1:]
+        ['It rains.']
+    """
+
+    def __init__(self) -> None:
+        self._length = 0
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._database.executescript(
+            "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            "CREATE TABLE texts (place INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);"
+        )
+
+    def add(self, text: str) -> bool:
+        """Takes a text in as the last one, unless it is there.
+
+        Args:
+            text: Anything that can be written as UTF-8.
+
+        Returns:
+            Whether it is new.
+
+        Raises:
+            OutputError: If there is no room for it on the disk.
+        """
+        try:
+            found = self._database.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (self._length, text))
+        except sqlite3.Error as error:
+            raise OutputError(
+                f"the sentences do not fit into a temporary file ({error}); let TMPDIR name a directory with more room"
+            ) from None
+        self._length += found.rowcount
+        return found.rowcount == 1
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[str]:
+        return self._select(0, self._length)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[str]: ...
+
+    def __getitem__(self, place: int | slice) -> str | list[str]:
+        if isinstance(place, slice):
+            places = range(self._length)[place]
+            if places.step == 1:
+                return list(self._select(places.start, places.stop))
+            return [self[i] for i in places]
+        number = range(self._length)[place]
+        return next(self._select(number, number + 1))
+
+    def _select(self, start: int, stop: int) -> Iterator[str]:
+        found = self._database.execute(
+            "SELECT text FROM texts WHERE place >= ? AND place < ? ORDER BY place", (start, stop)
+        )
+        return (text for (text,) in found)
+
+
+TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
+"""Columns looked for, in this order, where none is named."""
+
+_STSB_COLUMNS = 7
+"""Fewest columns of an STS Benchmark file: genre, file, year, id, score, sentence1, sentence2."""
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Distinct sentences, and what was left out on the way.
+
+    Attributes:
+        texts: In the order of their first appearance.
+        counts: `read`, `kept`, and one count for every reason to skip a line.
+    """
+
+    texts: DistinctTexts
+    counts: dict[str, int]
+
+    @property
+    def skipped(self) -> dict[str, int]:
+        """What was left out, by reason, as `skipped: …`."""
+        return {f"skipped: {why}": count for why, count in self.counts.items() if why not in ("read", "kept")}
+
+
+def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Sentences:
+    """Strips sentences, and skips and counts blank ones, duplicates, and ones with a NUL byte.
+
+    Args:
+        lines: Raw sentences, as many as there are: they are read one by one, and few of them are in memory at a time.
+        limit: Read no further than so many distinct sentences; None reads all.
+
+    Returns:
+        The distinct ones that remain.
+
+    Raises:
+        InputError: If an item is no text, or nothing remains.
+        OutputError: If there are more than the temporary directory has room for.
+    """
+    if isinstance(lines, DistinctTexts):  # cleaned before
+        return Sentences(lines, {"read": len(lines), "kept": len(lines)})
+    counts: Counter[str] = Counter()
+    texts = DistinctTexts()
+    for number, line in enumerate(lines, start=1):
+        if not isinstance(line, str):
+            raise InputError(f"sentence {number}: expected text, given {type(line).__name__} ({line!r:.60})")
+        counts["read"] += 1
+        text = line.strip()
+        if not text:
+            counts["blank"] += 1
+        elif "\0" in text:
+            counts["NUL byte"] += 1
+        elif not _is_unicode(text):
+            counts["half a surrogate pair"] += 1
+        elif not texts.add(text):
+            counts["duplicate"] += 1
+        if len(texts) == limit:
+            break
+    if not texts:
+        raise InputError(f"no sentence to start from: {_describe(counts)}; at least one non-blank sentence is needed")
+    counts["kept"] = len(texts)
+    return Sentences(texts, dict(counts))
+
+
+def read_sentences(source: str | Path, *, column: str | None = None, limit: int | None = None) -> Sentences:
+    """Reads sentences from a file.
+
+    The ending of the name says what it is: `.jsonl`, `.csv`, `.tsv`, `.parquet`; anything else is text with a
+    sentence a line. A tab-separated file in the layout of the STS Benchmark is recognised by its columns, and gives
+    both of its sentences. A directory written by `dino-st generate` gives its texts. `-` is standard input.
+
+    Args:
+        source: File, directory, or `-`.
+        column: Column or JSON field that holds the sentences; by default the first of `TEXT_COLUMNS` that exists.
+        limit: Read no further than so many distinct sentences; None reads all.
+
+    Returns:
+        Distinct sentences.
+
+    Raises:
+        InputError: If the file is missing, empty, not UTF-8 or malformed, or lacks the column.
+    """
+    try:
+        return clean_sentences(_read_lines(str(source), column), limit=limit)
+    except InputError as error:
+        name = "standard input" if str(source) == "-" else str(source)
+        raise error if str(error).startswith(name) else InputError(f"{name}: {error}") from None
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written as UTF-8; JSON lets halves of surrogate pairs through."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _read_lines(source: str, column: str | None) -> Iterator[str]:
+    if source == "-":
+        if column is not None:
+            raise InputError(f"a column ({column!r}) was named, but standard input is read as plain lines")
+        yield from text_lines(sys.stdin.buffer)
+        return
+    path = Path(source)
+    readers: dict[str, Callable[[Path, str | None], Iterator[str]]] = {
+        ".jsonl": _jsonl_rows,
+        ".json": _jsonl_rows,
+        ".csv": _separated_rows,
+        ".tsv": _separated_rows,
+        ".parquet": _parquet_rows,
+    }
+    try:
+        if path.is_dir():
+            yield from _directory_rows(path, column)
+            return
+        if path.stat().st_size == 0 and path.is_file():
+            raise InputError("the file is empty; expected one sentence a line")
+        yield from readers.get(path.suffix.lower(), _plain_rows)(path, column)
+    except FileNotFoundError:
+        raise InputError("there is no such file") from None
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})") from None
+
+
+def _plain_rows(path: Path, column: str | None) -> Iterator[str]:
+    if column is not None:
+        raise InputError(f"a column ({column!r}) was named, but {path.suffix or 'this'} is a file of plain lines")
+    with path.open("rb") as stream:
+        yield from text_lines(stream)
+
+
+def _jsonl_rows(path: Path, column: str | None) -> Iterator[str]:
+    with path.open("rb") as stream:
+        for number, line in enumerate(text_lines(stream), start=1):
+            if line.strip():
+                yield _jsonl_row(line, column, f"line {number}")
+
+
+def _jsonl_row(line: str, column: str | None, where: str) -> str:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        why = error.msg if isinstance(error, json.JSONDecodeError) else "numbers or nesting beyond measure"
+        raise InputError(f"{where}: not JSON ({why}); expected one JSON object a line") from None
+    if isinstance(row, str) and column is None:
+        return row
+    if isinstance(row, dict):
+        return _checked(row[_pick(list(row), column, where)], where)
+    raise InputError(f"{where}: expected a JSON object with a text field, given {type(row).__name__}")
+
+
+def _separated_rows(path: Path, column: str | None) -> Iterator[str]:
+    csv.field_size_limit(2**31 - 1)
+    with path.open("rb") as stream:
+        lines = text_lines(stream)
+        first = next(lines, "")
+        tabs = first.count("\t")
+        lines = chain([first], lines)
+        if column is None and tabs >= _STSB_COLUMNS - 1 and _is_stsb(first):
+            yield from _stsb_rows(lines)
+            return
+        semicolons = ";" in first and "," not in first
+        separator = "\t" if path.suffix.lower() == ".tsv" or tabs else ";" if semicolons else ","
+        ended = (f"{line}\n" for line in lines)
+        rows = csv.reader(ended, delimiter=separator, quoting=_quoting(separator), strict=True)
+        yield from _table_rows(_numbered_rows(rows), column)
+
+
+def _quoting(separator: str) -> Literal[0, 3]:
+    """Tab-separated files quote nothing: their sentences have unbalanced quotation marks."""
+    return csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
+
+
+def _numbered_rows(rows: Any) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the line that each begins at; an open quotation mark would swallow all that follows."""
+    while True:
+        line = rows.line_num + 1
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise InputError(
+                f"the row that begins at line {line} has quotation marks out of place ({error}); write a mark inside a "
+                "quoted field twice, or give the sentences as .txt, a line each"
+            ) from None
+        if row is None:
+            return
+        yield line, row
+
+
+def _table_rows(rows: Iterator[tuple[int, list[str]]], column: str | None) -> Iterator[str]:
+    _, header = next(rows, (1, []))
+    place = header.index(_pick(header, column, "header line"))
+    for line, row in rows:
+        if not row:
+            continue
+        if place >= len(row) or any(row[len(header) :]):
+            raise InputError(
+                f"line {line}: has {len(row)} columns, expected {len(header)} as in the header; text that holds the "
+                "separator stands between quotation marks"
+            )
+        yield row[place]
+
+
+def _is_stsb(first_line: str) -> bool:
+    fields = first_line.split("\t")
+    try:
+        return 0 <= float(fields[4]) <= 5
+    except ValueError:
+        return fields[4:7] == ["score", "sentence1", "sentence2"]
+
+
+def _stsb_rows(lines: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        fields = line.split("\t")
+        if len(fields) < _STSB_COLUMNS:
+            raise InputError(
+                f"line {number}: has {len(fields)} columns; an STS Benchmark line has at least {_STSB_COLUMNS}"
+            )
+        if fields[4] != "score":
+            yield from fields[5:7]
+
+
+def _parquet_rows(path: Path, column: str | None) -> Iterator[str]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            name = _pick(file.schema_arrow.names, column, "schema")
+            batches = file.iter_batches(columns=[name])
+            values = (value for batch in batches for value in batch.column(0).to_pylist())
+            for number, value in enumerate(values, start=1):
+                yield _checked(value, f"row {number}")
+    except pyarrow.ArrowException as error:
+        raise InputError(f"not a readable parquet file ({str(error).splitlines()[0]})") from None
+
+
+def _directory_rows(path: Path, column: str | None) -> Iterator[str]:
+    if (path / MANIFEST).exists():
+        manifest = read_manifest(path) or {"complete": False, "shards": []}
+        warn_if_incomplete(path, manifest)
+        shards = [path / shard["file"] for shard in manifest["shards"]]
+    else:
+        shards = sorted((path / "data").glob("*.parquet"))
+    if not shards:
+        raise InputError(
+            "this directory holds no data/*.parquet; expected a file, or a directory of `dino-st generate`"
+        )
+    for shard in shards:
+        yield from _parquet_rows(shard, column)
+
+
+def _pick(names: Sequence[str], column: str | None, where: str) -> str:
+    if column is not None:
+        if column not in names:
+            raise InputError(f"{where}: there is no column {column!r}; {suggest(column, names)}")
+        return column
+    for name in TEXT_COLUMNS:
+        if name in names:
+            return name
+    raise InputError(
+        f"{where}: none of the columns {', '.join(TEXT_COLUMNS)} is there; name one with --column. "
+        f"Columns: {', '.join(repr(name) for name in names)}"
+    )
+
+
+def _checked(value: Any, where: str) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{where}: expected text, given {type(value).__name__} ({value!r:.60})")
+    return value
+
+
+def _describe(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "nothing was read"

@@ -1,0 +1,1 @@
+"""Encoders on disk, encoders to train, and baselines."""

@@ -1,0 +1,1 @@
+"""Encoders scored on mteb tasks, side by side."""

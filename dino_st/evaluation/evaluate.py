@@ -1,0 +1,362 @@
+"""Scores encoders with mteb: task instances in, a table out.
+
+The tasks are instances, such as those of `mteb_tasks.select_tasks` or `mteb.get_tasks`. Results are stored in mteb's
+own format, and a stored result answers only for the same model content and the same data: mteb alone would also return
+it for retrained weights or changed data.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+import numpy as np
+from mteb.abstasks.sts import AbsTaskSTS
+from mteb.models.abs_encoder import get_prompt_name
+from numpy.typing import NDArray
+
+from dino_st.errors import ConfigurationError, EvaluationError, InputError, OutputError, suggest
+from dino_st.evaluation.floors import FLOORS, floor_score
+from dino_st.evaluation.models import EvaluatedModel, find_model, model_meta
+from dino_st.evaluation.table import ScoreTable
+
+if TYPE_CHECKING:
+    from mteb import ResultCache, TaskResult
+    from mteb.abstasks import AbsTask
+    from mteb.abstasks.task_metadata import TaskMetadata
+    from mteb.models import ModelMeta
+    from mteb.types import PromptType
+    from sentence_transformers import SentenceTransformer
+
+    Model = str | Path | SentenceTransformer
+
+
+Matrix = NDArray[Any]
+
+
+class EncodeOnce:
+    """Fulfils mteb's `EncoderProtocol` with a sentence-transformers model.
+
+    Embeddings are remembered for the STS tasks given, grouped by the prompt that the model wants for a task. Texts of
+    other tasks (a reranking corpus may be large) are encoded once in a call and not kept.
+    """
+
+    def __init__(self, model: SentenceTransformer, meta: ModelMeta, tasks: Iterable[AbsTask] = ()) -> None:
+        """Wraps a model.
+
+        Args:
+            model: The encoder.
+            meta: The name and revision under which mteb stores its results.
+            tasks: The tasks that are going to be evaluated; STS tasks whose data is loaded are encoded together.
+        """
+        self.model = model
+        self.mteb_model_meta = meta
+        self._tasks = [task for task in tasks if isinstance(task, AbsTaskSTS) and task.data_loaded]
+        self._known: dict[str | None, tuple[dict[str, int], Matrix]] = {}
+
+    def encode(
+        self,
+        inputs: Iterable[dict[str, Any]],
+        *,
+        task_metadata: TaskMetadata,
+        hf_split: str,  # noqa: ARG002 (mteb passes it to every encoder)
+        hf_subset: str,  # noqa: ARG002 (likewise)
+        prompt_type: PromptType | None = None,
+        **options: Any,
+    ) -> Matrix:
+        """Embeds texts, from memory where they are known.
+
+        Args:
+            inputs: Batches, each with its texts under `text`.
+            task_metadata: The task, which settles the prompt.
+            hf_split: Ignored.
+            hf_subset: Ignored.
+            prompt_type: Query or document in asymmetric tasks; None in STS tasks.
+            **options: Options of the model's `encode`, such as `batch_size` and `show_progress_bar`.
+
+        Returns:
+            Embeddings in float32, `(texts, dimensions)`.
+        """
+        texts = [text for batch in inputs for text in batch["text"]]
+        if prompt_type is not None or not any(task.metadata.name == task_metadata.name for task in self._tasks):
+            rows, matrix = self._encode_distinct(texts, self._prompt(task_metadata, prompt_type), prompt_type, options)
+            return _look_up(texts, rows, matrix)
+        prompt = self._prompt(task_metadata, None)
+        if prompt not in self._known or any(text not in self._known[prompt][0] for text in texts):
+            self._known[prompt] = self._encode_distinct([*self._texts_with(prompt), *texts], prompt, None, options)
+        return _look_up(texts, *self._known[prompt])
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """The model's own similarity of every first to every second embedding."""
+        return self.model.similarity(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """The model's own similarity of each pair of embeddings."""
+        return self.model.similarity_pairwise(embeddings1, embeddings2)
+
+    def _encode_distinct(
+        self, texts: Sequence[str], prompt: str | None, prompt_type: PromptType | None, options: dict[str, Any]
+    ) -> tuple[dict[str, int], Matrix]:
+        """Each distinct text's row, and the rows; sentence-transformers itself sorts a call's texts by length."""
+        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        kind = prompt_type.value if prompt_type else None
+        methods = {"query": self.model.encode_query, "document": self.model.encode_document}
+        encode: Callable[..., Any] = methods[kind] if kind else self.model.encode
+        embeddings = encode(list(rows), prompt=prompt, **{**options, "convert_to_numpy": True})
+        return rows, np.asarray(embeddings)
+
+    def _texts_with(self, prompt: str | None) -> Iterator[str]:
+        for task in self._tasks:
+            if self._prompt(task.metadata, None) == prompt:
+                yield from sts_texts(task)
+
+    def _prompt(self, metadata: TaskMetadata, prompt_type: PromptType | None) -> str | None:
+        prompts = cast("dict[str, str]", self.model.prompts)
+        name = get_prompt_name(prompts, metadata, prompt_type)
+        return prompts[name] if name else None
+
+
+def sts_texts(task: AbsTaskSTS) -> Iterator[str]:
+    """Every sentence of the splits that a loaded STS task is going to be evaluated on.
+
+    Args:
+        task: An STS task with its data loaded.
+
+    Yields:
+        The sentences, with repetitions.
+    """
+    data: Any = task.dataset
+    for subset in task.hf_subsets:
+        splits = data.get(subset, data)
+        for split in task.eval_splits:
+            for column in task.column_names:
+                yield from splits[split][column]
+
+
+def _look_up(texts: Sequence[str], rows: dict[str, int], matrix: Matrix) -> Matrix:
+    return matrix[[rows[text] for text in texts]]
+
+
+SourceProtocol = Literal["all", "mean", "wmean"]
+
+DEFAULT_BATCH_SIZE = 32
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_encoder(
+    models: Model | Sequence[Model] | Mapping[str, Model],
+    *,
+    tasks: Iterable[AbsTask],
+    output_dir: str | Path | None = None,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+    device: str = "auto",
+    protocol: SourceProtocol = "all",
+    whitening_sentences: str | Path | Sequence[str] | None = None,
+    show_progress: bool | None = None,
+) -> ScoreTable:
+    """Scores one or several encoders on tasks.
+
+    Example:
+        >>> table = evaluate_encoder("my-encoder", tasks=mteb_tasks.select_tasks("sts", sts_dir="SentEval"))
+
+    Args:
+        models: One or several of: a directory (sentence-transformers, or transformers with mean pooling), a name on the
+            hub, a loaded `SentenceTransformer`, a baseline such as `"cls:DIR"` (see `dino_st.encoders.baselines`), or a
+            floor such as `"tf-idf"` (see `dino_st.evaluation.floors`). A mapping gives each a name of your own.
+        tasks: Task instances, for example from `mteb_tasks.select_tasks`.
+        output_dir: Where `scores.json`, `scores.md`, `scores.tex` and mteb's results are written; results found there
+            for the same model and data are not computed again. None writes nothing.
+        batch_size: Sentences encoded at once.
+        device: `"auto"`, or a device of torch.
+        protocol: Which number of a task with several sources is reported: `"all"` (over the pooled pairs, as in the
+            DINO and SynCSE papers), `"mean"` (of the sources) or `"wmean"` (weighted by their sizes).
+        whitening_sentences: Unlabelled sentences that whitened baselines are fitted on: a file with one a line, or the
+            sentences.
+        show_progress: Whether to show progress bars; None for only on a terminal.
+
+    Returns:
+        The table of scores × 100; its columns are the tasks in the order given.
+
+    Raises:
+        ConfigurationError: No task or no model, a name twice, an unknown protocol, or one that the data cannot give.
+        ModelError: A model cannot be loaded.
+        InputError: A task's data is missing or malformed.
+        DatasetError: A task's data has another number of pairs than was published.
+        EvaluationError: A model cannot be scored: NaN or constant embeddings.
+        OutputError: `output_dir` cannot be written.
+    """
+    named, instances = _name_models(models), _check_tasks(tasks)
+    if protocol not in get_args(SourceProtocol):
+        raise ConfigurationError(f"protocol is {protocol!r}: {suggest(protocol, get_args(SourceProtocol))}.")
+    cache = None if output_dir is None else _open_results(Path(output_dir))
+    run = _Run(instances, cache, batch_size, device, protocol, whitening_sentences, _progress(show_progress))
+    table = run.table(named)
+    if output_dir is not None:
+        table.write(output_dir)
+    return table
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the evaluation of every model shares."""
+
+    tasks: Sequence[AbsTask]
+    cache: ResultCache | None
+    batch_size: int
+    device: str
+    protocol: SourceProtocol
+    whitening_sentences: str | Path | Sequence[str] | None
+    show_progress: bool
+
+    def table(self, models: Mapping[str, Model]) -> ScoreTable:
+        """Every model's row; all of them are looked for before the first is scored."""
+        found = {name: self._find(model) for name, model in models.items()}
+        loaded_here = _load_sts_data(self.tasks)
+        try:
+            return ScoreTable({name: self._score(name, model) for name, model in found.items()})
+        except ConnectionError as error:
+            raise InputError(
+                f"the data of a task cannot be fetched ({str(error).splitlines()[0]}). Check the connection to the "
+                "hub, or choose tasks whose data is at hand"
+            ) from error
+        finally:
+            for task in loaded_here:
+                task.unload_data()
+
+    def _find(self, model: Model) -> EvaluatedModel | str:
+        """A model, or the name of a floor."""
+        if isinstance(model, str) and model in FLOORS:
+            return model
+        return find_model(model, device=self.device, whitening_sentences=self.whitening_sentences)
+
+    def _score(self, name: str, model: EvaluatedModel | str) -> dict[str, float]:
+        """One model's score × 100 on every task."""
+        if isinstance(model, str):
+            scores = {task.metadata.name: floor_score(model, task, self.protocol) for task in self.tasks}
+        else:
+            results = self._results(model.resolved())
+            scores = {task.metadata.name: self._read(results[task.metadata.name], task, name) for task in self.tasks}
+        return {task: score * 100 for task, score in scores.items()}
+
+    def _results(self, found: EvaluatedModel) -> dict[str, TaskResult]:
+        """Every task's result: from storage where that is of this model and this data, else computed."""
+        stored = {task.metadata.name: self._stored(task, found) for task in self.tasks}
+        results = {name: result for name, result in stored.items() if result is not None}
+        pending = [task for task in self.tasks if task.metadata.name not in results]
+        return results | {result.task_name: result for result in self._evaluate(found, pending)}
+
+    def _evaluate(self, found: EvaluatedModel, pending: Sequence[AbsTask]) -> Sequence[TaskResult]:
+        import mteb
+
+        if not pending:
+            return []
+        logger.info("scoring %s on %d tasks", found.name, len(pending))
+        encoder = found.load()
+        outcome = mteb.evaluate(
+            EncodeOnce(encoder, model_meta(found, encoder), pending),
+            pending,
+            cache=self.cache,
+            overwrite_strategy="always",
+            encode_kwargs={"batch_size": self.batch_size, "show_progress_bar": self.show_progress},
+            show_progress_bar=self.show_progress,
+            co2_tracker=False,
+        )
+        return outcome.task_results
+
+    def _stored(self, task: AbsTask, found: EvaluatedModel) -> TaskResult | None:
+        if self.cache is None:
+            return None
+        try:
+            result = self.cache.load_task_result(task.metadata.name, found.name, found.revision)
+        except (OSError, ValueError) as error:
+            logger.warning("A stored result of %s is unreadable and computed again: %s", task.metadata.name, error)
+            return None
+        if result is None or result.dataset_revision != task.metadata.revision or result.get_missing_evaluations(task):
+            return None
+        return result
+
+    def _read(self, result: TaskResult, task: AbsTask, model: str) -> float:
+        key = "main_score" if self.protocol == "all" or not getattr(task, "has_sources", False) else self.protocol
+        try:
+            score = float(result.get_score(splits=list(task.eval_splits), getter=lambda scores: scores[key]))
+        except KeyError:
+            raise EvaluationError(
+                f"{task.metadata.name} has no score by the protocol {self.protocol!r}: the hub's copy of the data does "
+                "not name the sources. Give a directory in SentEval layout with `--sts-dir DIR`, or use 'all'."
+            ) from None
+        if not math.isfinite(score):
+            raise EvaluationError(
+                f"{task.metadata.name}: the score of '{model}' is {score}. Its embeddings are constant or not numbers."
+            )
+        return score
+
+
+def _name_models(models: Model | Sequence[Model] | Mapping[str, Model]) -> dict[str, Model]:
+    """Each model under the name that its row gets; a string is its own name."""
+    if isinstance(models, Mapping):
+        named = dict(models)
+    else:
+        several = list(models) if isinstance(models, list | tuple) else [cast("Model", models)]
+        named = {}
+        for model in several:
+            name = str(model) if isinstance(model, str | Path) else f"model {len(named) + 1}"
+            if name in named:
+                raise ConfigurationError(f"The model '{name}' was given twice. Give each model once.")
+            named[name] = model
+    if not named:
+        raise ConfigurationError("No model was given. Give at least one directory, hub name or baseline.")
+    return named
+
+
+def _check_tasks(tasks: Iterable[AbsTask]) -> list[AbsTask]:
+    instances = list(tasks)
+    names = [task.metadata.name for task in instances]
+    if not names:
+        raise ConfigurationError("No task was given. Give task instances, e.g. `mteb_tasks.select_tasks('sts')`.")
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"The task '{name}' was given twice. Give each task once.")
+    return instances
+
+
+def _open_results(output_dir: Path) -> ResultCache:
+    """Opens the results folder, and makes sure before any model is loaded that it can be written."""
+    from mteb import ResultCache
+
+    try:
+        cache = ResultCache(output_dir)
+        results = output_dir / "results"
+        results.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=results):
+            return cache
+    except OSError as error:
+        raise OutputError(
+            f"The results cannot be written to '{output_dir}' ({error.strerror}). Give a directory that can be written."
+        ) from error
+
+
+def _load_sts_data(tasks: Iterable[AbsTask]) -> list[AbsTask]:
+    """Loads the data of the STS tasks, which settles its revision and the sentences to encode.
+
+    Returns:
+        The tasks whose data was not loaded before.
+    """
+    from mteb.abstasks.sts import AbsTaskSTS
+
+    fresh: list[AbsTask] = []
+    for task in tasks:
+        if isinstance(task, AbsTaskSTS) and not task.data_loaded:
+            task.load_data()
+            fresh.append(task)
+    return fresh
+
+
+def _progress(show_progress: bool | None) -> bool:
+    return sys.stderr.isatty() if show_progress is None else show_progress

@@ -1,0 +1,1 @@
+"""Runs that write pairs or texts, score them, or join them."""

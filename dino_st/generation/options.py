@@ -1,0 +1,83 @@
+"""The options of generation beside those of decoding, and their defaults; light enough for `--help`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from dino_st.support.options import FrozenOptions
+
+
+class GenerationOptions(FrozenOptions):
+    """What is generated, and on what hardware."""
+
+    samples: Annotated[int, Field(ge=1, le=1000, description="texts drawn for each sentence and label")] = 2
+    seed: Annotated[int, Field(ge=0, description="seed of every draw")] = 42
+    batch_size: Annotated[
+        int | str,
+        Field(
+            description="streams (rows of the model's batch) decoded together; one text takes a stream for its label "
+            "and one for each counter-label; auto goes by free memory"
+        ),
+    ] = "auto"
+    device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1, … or mps")] = "auto"
+    dtype: Annotated[
+        str,
+        Field(description="auto (bfloat16 where the hardware computes in it), float32, bfloat16, float16 or float64"),
+    ] = "auto"
+    prompt_format: Annotated[
+        Literal["auto", "raw", "chat"],
+        Field(description="raw text, a chat, or auto: a chat where the tokenizer has a chat template"),
+    ] = "auto"
+    score_labels: Annotated[
+        bool,
+        Field(
+            description="store how likely each text is under the instruction of every label (column log_probs), for "
+            "filters and noise-aware targets"
+        ),
+    ] = False
+    trust_remote_code: Annotated[bool, Field(description="let code that comes with the model run")] = False
+    shard: Annotated[
+        str | None,
+        Field(
+            description="i/n with 1 ≤ i ≤ n, such as 2/4: write only every n-th wave from the i-th on; dino-st merge "
+            "joins the n directories"
+        ),
+    ] = None
+
+    @field_validator("batch_size")
+    @classmethod
+    def _auto_or_positive(cls, value: int | str) -> int | str:
+        if value == "auto":
+            return value
+        if not str(value).isdecimal() or int(value) < 1:
+            raise ValueError("'auto', or a number of streams, at least 1")
+        return int(value)
+
+    @field_validator("shard")
+    @classmethod
+    def _one_of_several(cls, value: str | None) -> str | None:
+        if value is not None:
+            index, slash, count = value.partition("/")
+            if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+                raise ValueError("i/n with 1 ≤ i ≤ n, such as 2/4")
+            return f"{int(index)}/{int(count)}"
+        return value
+
+    @model_validator(mode="after")
+    def _shards_agree_on_waves(self) -> Self:
+        if self.shard is not None and self.batch_size == "auto":
+            raise ValueError("a batch_size in numbers along with shard, the same for every shard of a data set")
+        return self
+
+    @property
+    def waves(self) -> tuple[int, int]:
+        """The first wave to write, from 0, and the distance to the next one."""
+        if self.shard is None:
+            return 0, 1
+        index, _, count = self.shard.partition("/")
+        return int(index) - 1, int(count)
+
+
+DEFAULTS = GenerationOptions()

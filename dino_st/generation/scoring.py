@@ -1,0 +1,147 @@
+"""Scores for pairs that are there already: how likely each x2 is under the instruction of every label.
+
+Generation can store these on the way (`score_labels`); this is for data sets that were written without them, or by
+another model, or by people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from dino_st.backends.local import LocalWriter, Scored
+from dino_st.data.cards import raw_card
+from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SCORE, SENTENCE1, SENTENCE2
+from dino_st.data.shards import Wave, begun_batch_size, hash_texts, open_store
+from dino_st.decoding.engine import DecodingEngine
+from dino_st.decoding.options import DecodingOptions
+from dino_st.errors import DatasetError
+from dino_st.generation.options import GenerationOptions
+from dino_st.support.progress import logger, progress
+from dino_st.tasks.spec import TaskSpec
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+ROWS_IN_WAVE = 2048
+"""Pairs that are stored together; a run that was interrupted goes on behind the last such group."""
+_TOO_LONG = "left out: prompt too long for the model"
+
+
+@dataclass(frozen=True)
+class ScoringRun:
+    """Everything that decides the scores.
+
+    Attributes:
+        writer: The language model.
+        spec: The task whose instructions are asked about.
+        options: Batch size and the like.
+        dataset: Pairs: `sentence1`, `sentence2`, `score` or `label`, and whatever else.
+        provenance: What is known of where the pairs come from; kept, and not compared.
+    """
+
+    writer: LocalWriter
+    spec: TaskSpec
+    options: GenerationOptions
+    dataset: Dataset
+    provenance: Mapping[str, Any]
+
+    def into(self, directory: Path, show_progress: bool = False) -> dict[str, int]:
+        """Writes the pairs with their scores into a directory of shards, or continues there.
+
+        All columns stay; `log_probs` (a number for each label of the task, in its order) and `plain_log_prob` (without
+        instruction) are new, and `num_tokens` is the number of tokens that were scored, closing mark included. A pair
+        whose prompt is longer than the model's context is left out and counted.
+
+        Args:
+            directory: Where to write.
+            show_progress: Whether to show a progress bar.
+
+        Returns:
+            Counts of what happened.
+
+        Raises:
+            DatasetError: If a column is missing or empty.
+            OutputError: If the directory holds something else, was begun differently, is in use or cannot be written.
+        """
+        table = _table(self.dataset)
+        sample = table[SENTENCE1].slice(0, 1000).to_pylist()
+        size = begun_batch_size(directory, self.options.batch_size)
+        rows = self.writer.choose_rows(size, self.spec, sample, DecodingOptions().max_new_tokens)
+        engine = self.writer.engine(DecodingOptions(), seed=0, rows=rows)
+        schema = _schema(table.schema)
+        configuration = self._configuration(table, rows)
+        provenance = {"model": "unknown", **self.provenance, "scored_by": self.writer.name}
+        provenance["versions"] = {name: version(name) for name in ("dino-st", "torch", "transformers")}
+        with open_store(directory, configuration=configuration, provenance=provenance, schema=schema) as store:
+            if store.is_complete:
+                logger.info("%s is complete already; nothing to do", directory)
+                return dict(store.counts)
+            done = store.waves * ROWS_IN_WAVE
+            with progress("scoring", len(table), "pairs", done=done, shown=show_progress) as advance:
+                for wave in self._waves(engine, table, store.waves):
+                    store.append(wave)
+                    advance(wave.counts["pairs"])
+            described = {"configuration": configuration, "provenance": provenance, "counts": store.counts}
+            store.finish(raw_card(directory.name, self.spec, **described))
+            return dict(store.counts)
+
+    def _waves(self, engine: DecodingEngine, table: pa.Table, first: int) -> Iterator[Wave]:
+        for number in range(first, -(-len(table) // ROWS_IN_WAVE)):
+            part = table.slice(number * ROWS_IN_WAVE, ROWS_IN_WAVE).to_pylist()
+            pairs = [(row[SENTENCE1], row[SENTENCE2], row.get(INSTRUCTION) or 0) for row in part]
+            outcomes = self.writer.score(self.spec, pairs, engine)
+            kept = [_with_scores(row, one) for row, one in zip(part, outcomes, strict=True) if one.log_probs]
+            counts = {"pairs": len(part), "rows": len(kept), _TOO_LONG: len(part) - len(kept)}
+            yield Wave(number, kept, counts)
+
+    def _configuration(self, table: pa.Table, rows: int) -> dict[str, Any]:
+        texts = (text for name in (SENTENCE1, SENTENCE2) for text in table[name].to_pylist())
+        return {
+            "task": self.spec.model_dump(mode="json"),
+            "inputs": {"pairs": len(table), "sha256": hash_texts(texts)},
+            "scored": True,
+            "weights_sha256": self.writer.weights_hash(),
+            "settings_sha256": self.writer.settings_hash(),
+            "prompt_format": self.writer.prompt_format,
+            "batch_size": rows,
+            "dtype": self.writer.dtype,
+            "device": self.writer.device,
+        }
+
+
+def _table(dataset: Dataset) -> pa.Table:
+    names = dataset.column_names
+    missing = [name for name in (SENTENCE1, SENTENCE2) if name not in names]
+    if missing or not (SCORE in names or LABEL in names):
+        raise DatasetError(
+            f"the pairs have the columns {names}; expected {SENTENCE1}, {SENTENCE2}, and {SCORE} or {LABEL}"
+        )
+    if not len(dataset):
+        raise DatasetError("there is no pair to score")
+    table: pa.Table = dataset.with_format("arrow")[:]
+    for name in (SENTENCE1, SENTENCE2):
+        texts = table[name].to_pylist()
+        row = next((i for i, text in enumerate(texts) if not isinstance(text, str) or not text.strip()), None)
+        if row is not None:
+            raise DatasetError(f"column {name!r} is {texts[row]!r} in row {row}; expected a text")
+    return table
+
+
+def _schema(given: pa.Schema) -> pa.Schema:
+    """The given columns and the new ones."""
+    kept = [field for field in given if field.name not in (LOG_PROBS, PLAIN_LOG_PROB, NUM_TOKENS)]
+    new = [(NUM_TOKENS, pa.int64()), (LOG_PROBS, pa.list_(pa.float64())), (PLAIN_LOG_PROB, pa.float64())]
+    return pa.schema([*kept, *(pa.field(name, kind) for name, kind in new)])
+
+
+def _with_scores(row: dict[str, Any], scored: Scored) -> dict[str, Any]:
+    log_probs = [round(value, 4) for value in scored.log_probs or ()]
+    plain = None if scored.plain_log_prob is None else round(scored.plain_log_prob, 4)
+    return row | {NUM_TOKENS: scored.num_tokens, LOG_PROBS: log_probs, PLAIN_LOG_PROB: plain}

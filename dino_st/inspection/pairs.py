@@ -1,0 +1,208 @@
+"""What `generate` and `prepare` wrote, read back to be looked at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dino_st.data.columns import POSITIVE, SCORE
+from dino_st.data.shards import MANIFEST, read_manifest
+from dino_st.errors import DatasetError, InputError
+from dino_st.preparation.options import RECORD, PreparationOptions
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+MAX_LEVELS = 12
+"""With more different scores than these (as posterior targets give), rows count under the nearest assigned score."""
+
+
+@dataclass(frozen=True)
+class WrittenPairs:
+    """Rows of a directory with what is known of them.
+
+    Attributes:
+        kind: Which stage wrote them.
+        directory: Where they lie.
+        table: All rows, all columns; of a prepared set the training split before the validation split.
+        task: The task's specification as it was stored; empty where it is not known.
+        counts: What the stage counted.
+        levels: Scores that the stage assigns, ascending; empty for labels that are not numbers.
+        score_of_label: The assigned score of each of the task's labels, where they are numbers.
+        complete: Whether the stage came to its end.
+        facts: Where the rows come from: model, seed, ….
+    """
+
+    kind: Literal["raw", "prepared"]
+    directory: Path
+    table: pa.Table
+    task: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    levels: tuple[float, ...] = ()
+    score_of_label: Mapping[str, float] = field(default_factory=dict)
+    complete: bool = True
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The task's labels in its order, which is that of stored log-probabilities; empty where not known."""
+        labels = self.task.get("labels")
+        return tuple(map(str, labels)) if isinstance(labels, Mapping) else ()
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the rows carry numbers and not names."""
+        return SCORE in self.table.column_names
+
+    @property
+    def is_triplets(self) -> bool:
+        """Whether the rows are triplets, which have no labels."""
+        return POSITIVE in self.table.column_names
+
+
+def is_raw(directory: Path) -> bool:
+    """Whether a directory looks like one of `dino-st generate`."""
+    return (directory / MANIFEST).is_file()
+
+
+def is_prepared(directory: Path) -> bool:
+    """Whether a directory looks like one of `dino-st prepare`."""
+    return (directory / RECORD).is_file()
+
+
+def read_written(directory: Path) -> WrittenPairs:
+    """Reads a directory of `dino-st generate` or `dino-st prepare`.
+
+    Args:
+        directory: The directory.
+
+    Returns:
+        Its rows, none where generation has not finished a wave.
+
+    Raises:
+        InputError: The directory is missing, holds neither, or a file in it is damaged.
+        OutputError: The manifest is damaged.
+    """
+    if not directory.is_dir():
+        raise InputError(f"{directory}: there is no such directory; expected one of `dino-st generate` or `prepare`")
+    if is_raw(directory):
+        return _read_raw(directory)
+    if is_prepared(directory):
+        return _read_prepared(directory)
+    inside = [name for name in ("prepared", "raw") if (directory / name).is_dir()]
+    hint = f"; did you mean {directory / inside[0]}?" if inside else ""
+    raise InputError(
+        f"{directory}: holds neither {MANIFEST} nor {RECORD}; expected a directory of `dino-st generate` or "
+        f"`dino-st prepare`{hint}"
+    )
+
+
+def has_many_scores(scores: NDArray[np.float64]) -> bool:
+    """Whether there are more different scores than labels can have, so that `assigned_scores` takes the nearest."""
+    return len(np.unique(np.round(scores, 6))) > MAX_LEVELS
+
+
+def assigned_scores(scores: NDArray[np.float64], levels: Sequence[float]) -> NDArray[np.float64]:
+    """The score that each row counts under in tables and pictures.
+
+    Args:
+        scores: Finite scores, `(rows,)`.
+        levels: The scores that were assigned, if known.
+
+    Returns:
+        The scores themselves, rounded to six digits, where there are at most `MAX_LEVELS` different ones; else the
+        nearest level of each, the lower of two equally near; `(rows,)`.
+
+    Raises:
+        DatasetError: There are more different scores, and no level is known.
+    """
+    rounded = np.round(scores, 6) + 0.0
+    if not has_many_scores(scores):
+        return rounded
+    if not levels:
+        raise DatasetError(
+            f"the pairs have {len(np.unique(rounded)):,} different scores, and it is not known which were assigned; "
+            f"expected at most {MAX_LEVELS}"
+        )
+    ascending = np.sort(np.asarray(levels, np.float64))
+    nearest: NDArray[np.float64] = ascending[np.abs(rounded[:, None] - ascending).argmin(axis=1)]
+    return nearest
+
+
+def _read_raw(directory: Path) -> WrittenPairs:
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    manifest = read_manifest(directory) or {}
+    task = manifest["configuration"].get("task") or {}
+    counts: Counter[str] = Counter()
+    tables = []
+    for shard in manifest["shards"]:
+        counts.update(shard["counts"])
+        try:
+            tables.append(pyarrow.parquet.ParquetFile(directory / shard["file"]).read())
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{directory / shard['file']}: cannot be read ({reason}); run `dino-st generate` again to mend it"
+            ) from None
+    table = pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+    scores = _numbers(task.get("labels", {})) if SCORE in table.column_names else {}
+    facts = {"language model": manifest["provenance"].get("model"), "seed": manifest["configuration"].get("seed")}
+    return WrittenPairs(
+        "raw",
+        directory,
+        table,
+        task,
+        counts,
+        tuple(sorted(scores.values())),
+        scores,
+        bool(manifest["complete"]),
+        {name: value for name, value in facts.items() if value is not None},
+    )
+
+
+def _read_prepared(directory: Path) -> WrittenPairs:
+    import pyarrow as pa
+
+    from dino_st.preparation.splits import load_prepared
+
+    splits = load_prepared(directory)
+    table = pa.concat_tables(
+        [splits[name].with_format("arrow")[:] for name in ("train", "validation")], promote_options="default"
+    )
+    task = splits.provenance.get("task")
+    task = task if isinstance(task, Mapping) else {}
+    options = splits.options
+    scores: dict[str, float] = {}
+    levels: set[float] = set()
+    if SCORE in table.column_names and isinstance(options, PreparationOptions):
+        scores = {label: options.smoothed(score) for label, score in _numbers(task.get("labels", {})).items()}
+        levels = {options.smoothed(label) for label in options.labels}
+        levels |= {float(options.random_negative_score)} if options.random_negatives else set()
+    facts = {"language model": splits.provenance.get("model"), "seed of the preparation": options.seed}
+    return WrittenPairs(
+        "prepared",
+        directory,
+        table,
+        task,
+        splits.counts,
+        tuple(sorted(levels)),
+        scores,
+        facts={name: value for name, value in facts.items() if value is not None},
+    )
+
+
+def _numbers(labels: Any) -> dict[str, float]:
+    """The task's labels as numbers; none where one of them is no number."""
+    try:
+        return {str(label): float(label) for label in labels}
+    except (TypeError, ValueError):
+        return {}

@@ -1,0 +1,158 @@
+"""What lies in a directory as one self-contained page, and its pictures as PNG files beside it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dino_st.errors import MissingExtraError, OutputError
+from dino_st.inspection.options import ReportOptions
+from dino_st.support.files import check_can_become_directory, make_directory, replacing, write_text
+from dino_st.support.text import printable
+
+if TYPE_CHECKING:
+    from dino_st.inspection.sections import Picture, Section
+
+
+PAGE = "index.html"
+_MARK = '<meta name="generator" content="dino-st report">'
+_PIXELS_PER_INCH = 150
+_PAGE_PIXELS_PER_INCH = 96
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A picture as a page holds it."""
+
+    content: bytes
+    width: int
+
+    @property
+    def source(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.content).decode("ascii")
+
+
+def write_report(directory: Path, output: Path, options: ReportOptions | None = None) -> Path:
+    """Writes `index.html`, which needs neither network nor another file, and the pictures as PNG files.
+
+    Args:
+        directory: Of `dino-st generate`, `prepare`, `train` or `evaluate`, or of a whole recipe.
+        output: New, empty, or an earlier report, which is replaced.
+        options: What to look at; the defaults if None.
+
+    Returns:
+        The page.
+
+    Raises:
+        MissingExtraError: matplotlib or Jinja2 is not installed.
+        InputError: The directory is missing, holds nothing of ours, or a file in it is damaged.
+        DatasetError: Rows lack columns, or none of them can be shown.
+        OutputError: The output holds something else or cannot be written.
+    """
+    for library, module in (("matplotlib", "matplotlib"), ("Jinja2", "jinja2")):
+        if not _is_installed(module):
+            raise MissingExtraError(f'a report needs {library}; run: pip install "dino-st[report]"')
+    _check_output(output)
+    title, sections = build_sections(directory, options or ReportOptions())
+    images = {picture.name: _drawn(picture) for section in sections for picture in section.pictures}
+    page = render(title, sections, images)
+    make_directory(output)
+    for old in output.glob("*.png"):
+        if old.stem not in images:
+            old.unlink()
+    for name, image in images.items():
+        with replacing(output / f"{name}.png") as temporary:
+            temporary.write_bytes(image.content)
+    write_text(output / PAGE, page)
+    return output / PAGE
+
+
+def build_sections(directory: Path, options: ReportOptions) -> tuple[str, list[Section]]:
+    """Looks at everything in a directory.
+
+    Args:
+        directory: As for `write_report`.
+        options: What to look at.
+
+    Returns:
+        The title of the report and its sections, those that cannot be filled with the reason.
+    """
+    from dino_st.inspection import sections as parts
+    from dino_st.inspection.contents import Posteriors, find, labelled_rows, posteriors
+
+    findings = find(directory)
+    sets = [labelled_rows(part, options) for part in findings.sets if part.table.num_rows and not part.is_triplets]
+    beliefs: dict[str, Posteriors | str] = {rows.source.kind: posteriors(rows) for rows in sets}
+    sections = [parts.overview_section(findings, sets)]
+    if sets:
+        sections += [
+            parts.scores_section(sets),
+            parts.lengths_section(sets),
+            parts.overlap_section(sets),
+            parts.posterior_section(sets, beliefs),
+        ]
+    else:
+        sections.append(parts.Section("Rows", ["There are no rows with labels here to look at."]))
+    sections.append(parts.rejections_section(findings))
+    if sets:
+        sections += [
+            parts.instructions_section(sets, beliefs),
+            parts.examples_section(sets, beliefs, options),
+            parts.audit_section(findings),
+        ]
+    sections += [parts.training_section(findings), parts.results_section(findings)]
+    return f"Report on {directory.resolve().name or directory}", sections
+
+
+def render(title: str, sections: Sequence[Section], images: Mapping[str, _Image]) -> str:
+    """The page; whatever comes from data is escaped.
+
+    Args:
+        title: Of the page.
+        sections: In order.
+        images: The drawn pictures by name.
+
+    Returns:
+        HTML.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    source = resources.files("dino_st.inspection").joinpath("templates/report.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    environment.filters["printable"] = printable
+    return environment.from_string(source).render(
+        title=printable(title), sections=sections, images=images, version=version("dino-st")
+    )
+
+
+def _drawn(picture: Picture) -> _Image:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    FigureCanvasAgg(picture.figure)
+    picture.figure.savefig(buffer, format="png", dpi=_PIXELS_PER_INCH, metadata={"Software": None})
+    return _Image(buffer.getvalue(), round(picture.figure.get_figwidth() * _PAGE_PIXELS_PER_INCH))
+
+
+def _is_installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def _check_output(output: Path) -> None:
+    """Raises unless the output is new, empty, or an earlier report."""
+    check_can_become_directory(output)
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    try:
+        is_report = _MARK in (output / PAGE).read_text(encoding="utf-8", errors="replace")[:2000]
+    except OSError:
+        is_report = False
+    if not is_report:
+        raise OutputError(f"{output}: holds something else than a report; choose an empty directory or a new name")

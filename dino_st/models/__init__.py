@@ -1,0 +1,28 @@
+"""The small models that the package carries, by name: nothing is downloaded for them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+LANGUAGE_MODEL = "dino-tiny"
+"""A small causal language model that knows the three instructions of `sts-x2`; a stand-in for a real one."""
+
+ENCODER = "dino-tiny-encoder"
+"""Static word embeddings made without labels, as a start for training."""
+
+_MODELS = Path(__file__).parent
+
+
+def bundled_directory(model: str | os.PathLike[str]) -> Path | None:
+    """The directory of a model that the package carries.
+
+    A directory of the same name is reached with a path, as in `./dino-tiny`.
+
+    Args:
+        model: What was given as a model.
+
+    Returns:
+        The directory; None where the package carries no model of this name.
+    """
+    return _MODELS / model if model in (LANGUAGE_MODEL, ENCODER) else None

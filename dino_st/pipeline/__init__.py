@@ -1,0 +1,1 @@
+"""From sentences to scores: stages, recipes, the quick start."""

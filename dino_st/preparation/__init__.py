@@ -1,0 +1,1 @@
+"""From raw pairs to training pairs and triplets."""

@@ -1,0 +1,546 @@
+"""Raw pairs as numbers: read and checked, chosen among, and what became of those that were dropped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+
+from dino_st.data.columns import LABEL, LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SCORE, SENTENCE1, SENTENCE2, TEXT
+from dino_st.errors import DatasetError
+from dino_st.preparation.options import PreparationOptions
+from dino_st.preparation.posterior import check_log_probs, check_num_tokens
+from dino_st.support.files import replacing
+
+Codes = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Guard = Callable[[Codes, Codes], Mask]
+"""Says of pairs (x1, x2) whether they look too much alike to be drawn at random."""
+
+_BLIND_DRAWS = 8
+_GUARDED_STEPS = 64
+_SLICE = 100_000
+
+
+def random_bits(seed: int, stage: int) -> np.random.PCG64:
+    """A stream of random numbers for one stage, which the draws of other stages do not shift.
+
+    Args:
+        seed: The seed of the whole preparation.
+        stage: Number of the stage.
+
+    Returns:
+        A bit generator; take numbers with `random_raw`.
+    """
+    return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stage,)))
+
+
+def random_order(size: int, bits: np.random.PCG64) -> Codes:
+    """A random permutation.
+
+    Args:
+        size: Number of elements.
+        bits: Where the randomness comes from.
+
+    Returns:
+        Positions of shape `(size,)`.
+    """
+    return np.argsort(bits.random_raw(size), kind="stable")
+
+
+def text_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Codes], pa.LargeStringArray]:
+    """Numbers texts over all columns together, equal texts alike, in the byte order of the texts.
+
+    Args:
+        columns: String columns of the same length, without nulls.
+
+    Returns:
+        For each column its codes of shape `(rows,)`, and the distinct texts by code.
+    """
+    chunks = [chunk.cast(pa.large_string()) for column in columns for chunk in column.chunks]
+    encoded = pa.chunked_array(chunks, pa.large_string()).dictionary_encode().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):  # an empty column has no chunk to combine
+        encoded = pa.array([], pa.large_string()).dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    codes = ranks[encoded.indices.to_numpy()]
+    return np.split(codes, np.cumsum([len(column) for column in columns])[:-1]), encoded.dictionary.take(order)
+
+
+def texts_of(codes: Codes, texts: pa.LargeStringArray) -> pa.ChunkedArray:
+    """The texts behind codes.
+
+    Args:
+        codes: Shape `(rows,)`.
+        texts: The distinct texts by code.
+
+    Returns:
+        A string column of `rows` rows, in chunks that stay below the 2 GiB which a string array can hold.
+    """
+    slices = [codes[start : start + _SLICE] for start in range(0, len(codes), _SLICE)]
+    return pa.chunked_array([texts.take(pa.array(part)).cast(pa.string()) for part in slices], pa.string())
+
+
+def content_hash(header: str, texts: pa.LargeStringArray, *rows: Codes) -> str:
+    """A hash of rows and the texts behind them, for a data set's fingerprint.
+
+    Without one, `datasets` pickles the whole table to compute its own, which takes several times its memory.
+
+    Args:
+        header: What else tells the data set from others: names of columns, values behind codes.
+        texts: The distinct texts by code.
+        *rows: Arrays of codes.
+
+    Returns:
+        Sixteen hexadecimal digits of a SHA-256.
+    """
+    digest = hashlib.sha256(header.encode())
+    for buffer in texts.buffers()[1:]:
+        if buffer is not None:
+            digest.update(buffer)
+    for row in rows:
+        digest.update(row.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def rank_among_equals(groups: Codes) -> Codes:
+    """How many equal elements stand before each element.
+
+    Example:
+        >>> rank_among_equals(np.array([7, 3, 7, 7, 3]))
+        array([0, 0, 1, 2, 1])
+
+    Args:
+        groups: Shape `(rows,)`.
+
+    Returns:
+        Ranks from 0, shape `(rows,)`.
+    """
+    order = np.argsort(groups, kind="stable")
+    grouped = groups[order]
+    starts = np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]][: len(grouped)])
+    ranks = np.empty(len(groups), np.int64)
+    ranks[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)]))
+    return ranks
+
+
+def draw_negatives(
+    first: Codes,
+    second: Codes,
+    known: tuple[Codes, Codes],
+    per_input: int,
+    bits: np.random.PCG64,
+    is_too_close: Guard | None = None,
+) -> tuple[Codes, Codes]:
+    """Draws for each distinct x1 the x2 of other entries, as many as asked for and distinct.
+
+    An entry is drawn uniformly, as in the published code; it is drawn again when its x2 is x1 itself, stands with x1
+    in a known pair (in either direction) or was drawn for this x1 before. After eight draws in vain the distinct x2
+    are walked through from a random one on, so what exists is always found. With a guard the walk ends after 64 steps,
+    since every step costs a look at two texts.
+
+    Args:
+        first: x1 of the entries, shape `(entries,)`.
+        second: x2 of the entries, shape `(entries,)`.
+        known: x1 and x2 of every pair there is, including those that are no entries any more.
+        per_input: Negatives for each x1.
+        bits: Where the randomness comes from.
+        is_too_close: Pairs for which this is true are drawn again.
+
+    Returns:
+        x1 and x2 of the new pairs, ordered by x1; fewer than `per_input` for an x1 that other entries have not enough
+        x2 for.
+    """
+    inputs = np.unique(first)
+    texts = int(max(map(np.max, (first, second, *known)))) + 1
+    forbidden = np.unique(np.concatenate([known[0] * texts + known[1], known[1] * texts + known[0]]))
+    distinct = np.unique(second)
+    steps = len(distinct) if is_too_close is None else min(len(distinct), _GUARDED_STEPS)
+    drawn = np.full((len(inputs), per_input), -1, np.int64)
+
+    for column in range(per_input):
+        pending = np.arange(len(inputs))
+        for _ in range(_BLIND_DRAWS):
+            candidates = second[_positions(len(pending), len(second), bits)]
+            free = _is_free(inputs[pending], candidates, drawn[pending], forbidden, texts, is_too_close)
+            drawn[pending[free], column] = candidates[free]
+            pending = pending[~free]
+        starts = _positions(len(pending), len(distinct), bits)
+        for step in range(steps if len(pending) else 0):
+            candidates = distinct[(starts + step) % len(distinct)]
+            free = _is_free(inputs[pending], candidates, drawn[pending], forbidden, texts, is_too_close)
+            drawn[pending[free], column] = candidates[free]
+            pending, starts = pending[~free], starts[~free]
+            if not len(pending):
+                break
+    found = drawn >= 0
+    return np.repeat(inputs, found.sum(axis=1)), drawn[found]
+
+
+def _positions(count: int, size: int, bits: np.random.PCG64) -> Codes:
+    """Draws positions below `size`; the modulo favours none of them by more than one in 2^64 / size."""
+    return (bits.random_raw(count) % np.uint64(size)).astype(np.int64)
+
+
+def _is_free(
+    inputs: Codes, candidates: Codes, drawn: Codes, forbidden: Codes, texts: int, is_too_close: Guard | None
+) -> Mask:
+    """Whether a candidate is neither x1, nor known with x1, nor drawn for x1, nor too close to it; `(inputs,)`."""
+    keys = inputs * texts + candidates
+    places = np.minimum(np.searchsorted(forbidden, keys), len(forbidden) - 1)
+    is_new: Mask = (candidates != inputs) & (forbidden[places] != keys) & (drawn != candidates[:, None]).all(axis=1)
+    if is_too_close is not None:
+        is_new[is_new] = ~is_too_close(inputs[is_new], candidates[is_new])
+    return is_new
+
+
+def validation_rows(strata: Codes, share: float, bits: np.random.PCG64) -> tuple[Mask, int]:
+    """Chooses the rows of the validation split, the same share of each stratum.
+
+    The share of a stratum is rounded down, as published; but a stratum of at least two rows gives at least one.
+
+    Args:
+        strata: Stratum of each row, numbered from 0, shape `(rows,)`.
+        share: Share of the rows, from 0 to below 1. With 0 no row is chosen.
+        bits: Where the randomness comes from.
+
+    Returns:
+        A mask of shape `(rows,)`, and the number of strata that got their row only by the exception.
+    """
+    sizes = np.bincount(strata)
+    # 0.29 * 100 is 28.999999999999996: a millionth of a row makes up for the representation of the share.
+    wanted = np.floor(sizes * share + 1e-6).astype(np.int64)
+    lifted = (wanted == 0) & (sizes >= 2) & (share > 0)
+    wanted[lifted] = 1
+    order = random_order(len(strata), bits)
+    mask = np.empty(len(strata), np.bool_)
+    mask[order] = rank_among_equals(strata[order]) < wanted[strata[order]]
+    return mask, int(lifted.sum())
+
+
+REASON, VALUE = "reason", "value"
+"""Columns of rejected pairs: why it was dropped, and the number that was held against the option's threshold."""
+
+
+@dataclass(frozen=True)
+class PairRows:
+    """Pairs as numbers, each of shape `(rows,)`.
+
+    Attributes:
+        first: Rank of x1 among all texts.
+        second: Rank of x2; that of the text itself where there are single texts.
+        label: Position of the label among all labels.
+        origin: Row of the raw data, -1 for a random pair.
+    """
+
+    first: Codes
+    second: Codes
+    label: Codes
+    origin: Codes
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def take(self, chosen: npt.NDArray[Any]) -> PairRows:
+        """The rows at positions, or under a mask."""
+        return PairRows(self.first[chosen], self.second[chosen], self.label[chosen], self.origin[chosen])
+
+
+class Rejections:
+    """Counts the rows that are dropped, and keeps them if asked for.
+
+    Attributes:
+        counts: Rows by step, in the order of the steps.
+    """
+
+    def __init__(self, *, keep: bool) -> None:
+        """Starts without any.
+
+        Args:
+            keep: Keep the rows for `table`.
+        """
+        self.counts: dict[str, int] = {}
+        self._keep = keep
+        self._dropped: list[tuple[str, PairRows, npt.NDArray[np.float64] | None]] = []
+
+    def drop(
+        self, rows: PairRows, rejected: Mask, reason: str, values: npt.NDArray[np.float64] | None = None
+    ) -> PairRows:
+        """Drops rows for a reason.
+
+        Args:
+            rows: The rows.
+            rejected: Which to drop, shape `(rows,)`.
+            reason: Name of the reason; the count is called `dropped_` and the name.
+            values: What was held against the threshold, shape `(rows,)`, if there is one.
+
+        Returns:
+            The other rows.
+        """
+        self.counts[f"dropped_{reason}"] = int(rejected.sum())
+        if self._keep:
+            lost = rows.take(rejected)
+            self._dropped.append((reason, lost, None if values is None else values[rejected]))
+        return rows.take(~rejected)
+
+    def table(
+        self, texts: pa.LargeStringArray, columns: tuple[list[str], str], labels: list[float] | list[str]
+    ) -> pa.Table | None:
+        """The rows that were dropped.
+
+        Args:
+            texts: The texts by rank.
+            columns: Names of the texts' columns and of the label's.
+            labels: The labels by position, not smoothed.
+
+        Returns:
+            The texts, the label, `reason` and `value`, by reason in the order of the steps and then by text; None
+            unless rows are kept.
+        """
+        if not self._keep:
+            return None
+        kind = pa.string() if labels and isinstance(labels[0], str) else pa.float64()
+        names = [*columns[0], columns[1], REASON, VALUE]
+        empty = pa.schema(
+            zip(names, [*([pa.string()] * len(columns[0])), kind, pa.string(), pa.float64()], strict=True)
+        )
+        tables = [empty.empty_table()]
+        for reason, rows, values in self._dropped:
+            order = np.lexsort((rows.origin * 0 if values is None else values, rows.label, rows.second, rows.first))
+            rows = rows.take(order)
+            arrays = [texts_of(rank, texts) for rank in (rows.first, rows.second)][: len(columns[0])]
+            arrays.append(pa.array(labels, kind).take(pa.array(rows.label)))
+            arrays.append(pa.array([reason], pa.string()).take(pa.array(np.zeros(len(rows), np.int64))))
+            arrays.append(pa.nulls(len(rows), pa.float64()) if values is None else pa.array(values[order]))
+            tables.append(pa.table(arrays, names=names))
+        return pa.concat_tables(tables)
+
+
+def write_rejected(table: pa.Table, path: Path) -> None:
+    """Writes rejected pairs as JSON lines; the file appears whole or not at all.
+
+    Args:
+        table: What `Rejections.table` returned.
+        path: The file; an existing one is replaced.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for batch in table.to_batches(max_chunksize=10_000):
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
+
+
+Floats = npt.NDArray[np.float64]
+
+_PAIR_OPTIONS = ("near_copy_edit", "near_copy_overlap", "max_length_ratio", "max_script_difference")
+_HOW_TO_SCORE = (
+    "add it with `dino-st score DIRECTORY --model MODEL --output OTHER` (log_probs also with `dino-st generate "
+    "--score-labels`), or leave the option out"
+)
+
+
+@dataclass(frozen=True)
+class RawPairs:
+    """Raw pairs as numbers.
+
+    Attributes:
+        rows: The pairs, in the order in which they came.
+        texts: The distinct texts by rank.
+        columns: Names of the columns of the texts, and of the label.
+        labels: The labels by position.
+        log_probs: The column `log_probs`, shape `(rows, labels)`, if an option asks for it.
+        num_tokens: The column `num_tokens`, shape `(rows,)`, if an option asks for it.
+        plain_log_prob: The column `plain_log_prob`, shape `(rows,)`, if an option asks for it.
+    """
+
+    rows: PairRows
+    texts: pa.LargeStringArray
+    columns: tuple[list[str], str]
+    labels: list[float] | list[str]
+    log_probs: Floats | None
+    num_tokens: Codes | None
+    plain_log_prob: Floats | None
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether there are two texts in a row."""
+        return len(self.columns[0]) == 2
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether the labels are scores."""
+        return self.columns[1] == SCORE
+
+
+def read_raw_pairs(raw: Dataset, options: PreparationOptions) -> RawPairs:
+    """Reads a data set, and refuses one that the options cannot be applied to.
+
+    Args:
+        raw: As for `prepare_pairs`.
+        options: What will be done with it.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        DatasetError: A column that is needed is missing or holds something else than expected, a score is none of the
+            labels, or an option makes no sense for single texts or for labels that are words.
+    """
+    text_columns, label_column = _columns(raw)
+    _check_fit(options, is_pair=len(text_columns) == 2, is_numeric=label_column == SCORE)
+    more = _more_columns(raw.column_names, options, is_numeric=label_column == SCORE)
+    table: pa.Table = raw.select_columns([*text_columns, label_column, *more]).with_format("arrow")[:]
+    for name in [*text_columns, *([label_column] if label_column == LABEL else [])]:
+        kind = table.schema.field(name).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            hint = "; if it holds numbers, rename it to 'score'" if name == LABEL else ""
+            raise DatasetError(f"column {name!r} of the raw pairs holds {kind}; expected text{hint}")
+    for name in table.column_names:
+        row = pc.index(pc.is_null(table[name]), True).as_py()
+        if row >= 0:
+            hint = (
+                "; score with a model whose tokenizer has a token that begins a text" if name == PLAIN_LOG_PROB else ""
+            )
+            raise DatasetError(f"column {name!r} of the raw pairs has no value in row {row}{hint}")
+    codes, texts = text_codes([table[name] for name in text_columns])
+    label, labels = _label_codes(table[label_column], options.labels, is_numeric=label_column == SCORE)
+    return RawPairs(
+        PairRows(codes[0], codes[-1], label, np.arange(len(label))),
+        texts,
+        (text_columns, label_column),
+        labels,
+        _log_probs(table[LOG_PROBS], options.labels) if LOG_PROBS in more else None,
+        _num_tokens(table[NUM_TOKENS]) if NUM_TOKENS in more else None,
+        _plain_log_prob(table[PLAIN_LOG_PROB]) if PLAIN_LOG_PROB in more else None,
+    )
+
+
+def _columns(raw: Dataset) -> tuple[list[str], str]:
+    """Checks the kind of data set; returns the names of the texts and of the label."""
+    if not isinstance(raw, Dataset):
+        hint = f"; it has the splits {list(raw)}, pass one of them" if isinstance(raw, dict) else ""
+        raise DatasetError(f"the raw pairs are a {type(raw).__name__}; expected a datasets.Dataset{hint}")
+    names = raw.column_names
+    texts = [TEXT] if TEXT in names and SENTENCE1 not in names else [SENTENCE1, SENTENCE2]
+    label = SCORE if SCORE in names and TEXT not in texts else LABEL
+    missing = [name for name in [*texts, label] if name not in names]
+    if missing or (label == SCORE and LABEL in names):
+        raise DatasetError(
+            f"the raw pairs have the columns {names}; expected sentence1, sentence2 and either score or label, or text "
+            "and label"
+        )
+    if not len(raw):
+        raise DatasetError("the raw data set is empty; generate pairs first")
+    return texts, label
+
+
+def _check_fit(options: PreparationOptions, *, is_pair: bool, is_numeric: bool) -> None:
+    """Refuses options that single texts, or labels that are words, leave nothing to do for."""
+    if not is_pair:
+        for name in _PAIR_OPTIONS:
+            if getattr(options, name) is not None:
+                raise DatasetError(
+                    f"option {name!r} compares the two texts of a pair, and the raw data has single texts"
+                )
+    if not is_numeric:
+        for name, is_used in (
+            ("min_posterior", options.min_posterior is not None),
+            ("target", options.target != "smoothed"),
+            ("near_copy_labels", bool(options.near_copy_labels)),
+        ):
+            if is_used:
+                raise DatasetError(
+                    f"option {name!r} needs scores, and the labels of the raw data are words (column 'label')"
+                )
+
+
+def _more_columns(names: Sequence[str], options: PreparationOptions, *, is_numeric: bool) -> list[str]:
+    """The columns beside texts and label that the options ask for; refuses a set that lacks one."""
+    wanted: dict[str, str] = {}
+    if options.needs_posterior:
+        wanted[LOG_PROBS] = "target" if options.min_posterior is None else "min_posterior"
+    elif options.drop_label_conflicts and is_numeric and LOG_PROBS in names:
+        wanted[LOG_PROBS] = "drop_label_conflicts"
+    if options.min_token_log_prob is not None:
+        wanted[PLAIN_LOG_PROB] = wanted[NUM_TOKENS] = "min_token_log_prob"
+    if LOG_PROBS in wanted and options.posterior_length_normalised:
+        wanted[NUM_TOKENS] = "posterior_length_normalised"
+    for name, option in wanted.items():
+        if name not in names:
+            raise DatasetError(
+                f"option {option!r} needs the column {name!r}, which the raw pairs lack; {_HOW_TO_SCORE}"
+            )
+    return list(wanted)
+
+
+def _label_codes(
+    column: pa.ChunkedArray, labels: Sequence[float], *, is_numeric: bool
+) -> tuple[Codes, list[float] | list[str]]:
+    """Numbers the labels of the rows; refuses scores that are none of the labels."""
+    if not is_numeric:
+        (codes,), names = text_codes([column])
+        return codes, names.to_pylist()
+    scores = _numbers(column, SCORE)
+    distances = np.abs(scores[:, None] - np.array(labels))
+    codes = distances.argmin(axis=1)
+    strange = np.flatnonzero(~(distances.min(axis=1) < 1e-6))
+    if len(strange):
+        found = ", ".join(format(score, "g") for score in np.unique(scores[strange])[:5])
+        raise DatasetError(
+            f"{len(strange):,} of {len(scores):,} pairs have a score that is none of the labels {list(labels)}: "
+            f"{found} (first in row {strange[0]}). If this set was prepared already, train on it as it is; if its "
+            "task has other labels, pass labels=..."
+        )
+    return codes, list(labels)
+
+
+def _numbers(column: pa.ChunkedArray, name: str) -> Floats:
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise DatasetError(f"column {name!r} of the raw pairs holds {column.type}; expected numbers")
+    numbers: Floats = column.cast(pa.float64()).to_numpy()
+    return numbers
+
+
+def _log_probs(column: pa.ChunkedArray, labels: Sequence[float]) -> Floats:
+    """The lists of log-probabilities as a matrix of shape `(rows, labels)`."""
+    kind = column.type
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not is_list or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        raise DatasetError(f"column {LOG_PROBS!r} of the raw pairs holds {kind}; expected lists of numbers")
+    lengths = pc.list_value_length(column).to_numpy()
+    wrong = np.flatnonzero(lengths != len(labels))
+    if len(wrong):
+        raise DatasetError(
+            f"column {LOG_PROBS!r} has {lengths[wrong[0]]} numbers in row {wrong[0]}; expected {len(labels)}, one for "
+            f"each of the labels {list(labels)} in this order. Pass labels=... as the task has them"
+        )
+    values: Floats = pc.list_flatten(column).cast(pa.float64()).to_numpy().reshape(-1, len(labels))
+    check_log_probs(values)
+    return values
+
+
+def _num_tokens(column: pa.ChunkedArray) -> Codes:
+    tokens = _numbers(column, NUM_TOKENS)
+    check_num_tokens(tokens)
+    return tokens.astype(np.int64)
+
+
+def _plain_log_prob(column: pa.ChunkedArray) -> Floats:
+    values = _numbers(column, PLAIN_LOG_PROB)
+    wrong = np.flatnonzero(np.isnan(values) | np.isposinf(values))
+    if len(wrong):
+        raise DatasetError(
+            f"column {PLAIN_LOG_PROB!r} is {values[wrong[0]]} in row {wrong[0]}; expected a finite number or -inf"
+        )
+    return values

@@ -1,0 +1,286 @@
+"""Training pairs with their provenance, in memory and as a directory that `datasets.load_dataset` reads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from datasets import Dataset, DatasetDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
+from dino_st.errors import ConfigurationError, InputError, OutputError
+from dino_st.preparation.options import RECORD, REJECTED, PreparationOptions, TripletOptions
+from dino_st.preparation.rows import write_rejected
+from dino_st.support.files import is_content, make_directory, only_writer, remove_leftovers, replacing, write_text
+from dino_st.support.text import facts_table
+
+_FORMAT = "dino-st prepared pairs, version 1"
+_CARD = "README.md"
+_ABOUT_PAIRS = (
+    "The second text of a pair was written by a language model from an instruction that stands for the label (DINO, "
+    "[arXiv 2104.07540](https://arxiv.org/abs/2104.07540)). No label comes from a person, and the labels are noisy. "
+    "Made with dino-st."
+)
+_ABOUT_TRIPLETS = (
+    "A positive means the same as its anchor and a negative does not, as far as the language model that wrote them "
+    "followed its instructions (SynCSE, [arXiv 2305.15077](https://arxiv.org/abs/2305.15077), or DINO, [arXiv "
+    "2104.07540](https://arxiv.org/abs/2104.07540)). No label comes from a person, and the triplets are noisy. Made "
+    "with dino-st."
+)
+_FILES = {"train": Path("data", "train.parquet"), "validation": Path("data", "validation.parquet")}
+_COLUMNS = (list(PAIR_COLUMNS), [SENTENCE1, SENTENCE2, LABEL], [TEXT, LABEL], list(TRIPLET_COLUMNS))
+
+
+class PreparedSplits(DatasetDict):  # type: ignore[misc]
+    """The splits `train` and `validation`, with how they came about.
+
+    Attributes:
+        counts: Rows kept and dropped by every step, in the order of the steps.
+        options: What they were prepared with.
+        provenance: Where the raw pairs came from, if known: generator model, task, seed.
+        rejected: The rows that were dropped, with `reason` and `value`, if `prepare_pairs` was told to keep them.
+    """
+
+    def __init__(
+        self,
+        splits: Mapping[str, Dataset],
+        *,
+        counts: Mapping[str, int],
+        options: PreparationOptions | TripletOptions,
+        provenance: Mapping[str, Any] | None = None,
+        rejected: pa.Table | None = None,
+    ) -> None:
+        """Makes the splits; `prepare_pairs` and `load_prepared` are the ways to get one."""
+        super().__init__(splits)
+        self.counts = dict(counts)
+        self.options = options
+        self.provenance = dict(provenance or {})
+        self.rejected = rejected
+
+
+class _Record(BaseModel):
+    """What `preparation.json` holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: str = _FORMAT
+    complete: bool
+    options: PreparationOptions | TripletOptions
+    counts: dict[str, int]
+    provenance: dict[str, Any]
+
+
+def format_counts(counts: Mapping[str, int]) -> str:
+    """The counts of a preparation as lines to print.
+
+    Args:
+        counts: Names of steps and rows, as in `PreparedSplits.counts`.
+
+    Returns:
+        One line a step, names on the left and numbers on the right, without a final newline.
+    """
+    width = max((len(name) for name in counts), default=0)
+    return "\n".join(f"{name.replace('_', ' '):<{width}}  {count:>12,}" for name, count in counts.items())
+
+
+def save_prepared(
+    splits: PreparedSplits, path: str | os.PathLike[str], *, provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Writes splits to a directory that `datasets.load_dataset(path)` reads as `train` and `validation`.
+
+    The directory holds `data/train.parquet`, `data/validation.parquet`, `preparation.json` (options, counts,
+    provenance), the data set's card, and `rejected.jsonl` if dropped rows were kept. Each file appears whole or not at
+    all, the card last; a directory whose writing was interrupted is recognised as such and may be written again.
+
+    Args:
+        splits: What `prepare_pairs` returned.
+        path: The directory; made if missing. One written by this function before is replaced.
+        provenance: Where the raw pairs came from, as JSON can hold it; joins `splits.provenance`.
+
+    Raises:
+        ConfigurationError: The provenance cannot be written as JSON.
+        OutputError: The directory holds something else or cannot be written.
+    """
+    directory = Path(path)
+    _described(splits, provenance)  # what cannot be written should leave no directory behind
+    check_output(directory)
+    with only_writer(directory):
+        write_prepared(splits, directory, provenance=provenance)
+
+
+def write_prepared(splits: PreparedSplits, directory: Path, *, provenance: Mapping[str, Any] | None = None) -> None:
+    """Writes splits into a directory that `only_writer` holds; otherwise as `save_prepared`."""
+    record, final, card = _described(splits, provenance)
+    check_output(directory)
+    make_directory(directory / "data")
+    write_text(directory / RECORD, record.model_dump_json())
+    try:
+        files = [directory / _CARD, directory / REJECTED, *map(directory.joinpath, _FILES.values())]
+        for leftover in files:
+            leftover.unlink(missing_ok=True)
+        remove_leftovers(directory, directory / "data")
+    except OSError as error:
+        raise OutputError(
+            f"{directory}: cannot be cleared ({error.strerror or error}); check its permissions"
+        ) from error
+    for split, name in _FILES.items():
+        with replacing(directory / name) as temporary:
+            pq.write_table(splits[split].with_format("arrow")[:], temporary)
+    if splits.rejected is not None:
+        write_rejected(splits.rejected, directory / REJECTED)
+    write_text(directory / RECORD, json.dumps(json.loads(final), ensure_ascii=False, indent=2) + "\n")
+    write_text(directory / _CARD, card)
+
+
+def _described(splits: PreparedSplits, provenance: Mapping[str, Any] | None) -> tuple[_Record, str, str]:
+    """The record of a preparation that has begun, that of a complete one as JSON, and the card."""
+    facts = {**splits.provenance, **(provenance or {})}
+    record = _Record(complete=False, options=splits.options, counts=splits.counts, provenance=facts)
+    try:
+        final = json.dumps(record.model_copy(update={"complete": True}).model_dump(mode="json"), ensure_ascii=False)
+        card = _card(splits, facts)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"the provenance cannot be written as JSON: {error}") from error
+    return record, final, card
+
+
+def load_prepared(path: str | os.PathLike[str]) -> PreparedSplits:
+    """Reads a directory written by `save_prepared`.
+
+    Args:
+        path: The directory.
+
+    Returns:
+        The splits, with counts, options and provenance.
+
+    Raises:
+        InputError: The directory is missing, was not written by `save_prepared`, is incomplete or damaged.
+    """
+    directory = Path(path)
+    record = _read_record(directory)
+    if not record.complete:
+        raise InputError(f"{directory}: writing it was interrupted; run the preparation again")
+    splits = {}
+    for split, name in _FILES.items():
+        file = directory / name
+        try:
+            table = pq.ParquetFile(file).read()
+            with file.open("rb") as content:
+                fingerprint = hashlib.file_digest(content, "sha256").hexdigest()[:16]
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(f"{file}: cannot be read ({error}); run the preparation again") from error
+        if table.column_names not in _COLUMNS:
+            raise InputError(f"{file}: has the columns {table.column_names}; expected one of {list(_COLUMNS)}")
+        splits[split] = Dataset(table.replace_schema_metadata(None), fingerprint=fingerprint)
+    return PreparedSplits(splits, counts=record.counts, options=record.options, provenance=record.provenance)
+
+
+def _read_record(directory: Path) -> _Record:
+    """Reads and checks `preparation.json`."""
+    file = directory / RECORD
+    if not directory.is_dir():
+        raise InputError(f"{directory}: there is no such directory; expected one written by `dino-st prepare`")
+    try:
+        record = _Record.model_validate_json(file.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{directory}: has no {RECORD}; expected a directory written by `dino-st prepare` (pairs) or `dino-st "
+            "prepare-triplets` (triplets)"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"])) or "the whole file"
+        raise InputError(f"{file}: {field}: {problem['msg']}; run the preparation again") from error
+    if record.format != _FORMAT:
+        raise InputError(f"{file}: format is {record.format!r}; expected {_FORMAT!r}; run the preparation again")
+    return record
+
+
+def save_rejected(rejected: pa.Table, directory: Path) -> bool:
+    """Writes the dropped pairs of a preparation that left none, unless the directory holds an earlier preparation.
+
+    Returns:
+        Whether they were written.
+    """
+    if (directory / RECORD).exists():
+        return False
+    make_directory(directory)
+    record = _Record(complete=False, options=PreparationOptions(), counts={}, provenance={})
+    write_text(directory / RECORD, record.model_dump_json())  # so that the directory is known as ours
+    write_rejected(rejected, directory / REJECTED)
+    return True
+
+
+def check_output(directory: Path) -> None:
+    """Checks that a directory is missing, empty or one of ours, so that splits may be written to it.
+
+    Raises:
+        OutputError: If it is a file or holds something else.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise OutputError(f"{directory}: is a file; expected a directory to write to")
+    if directory.is_dir() and any(file.is_file() and is_content(file) for file in directory.rglob("*")):
+        try:
+            _read_record(directory)
+        except InputError as error:
+            raise OutputError(
+                f"{directory}: holds something else than prepared pairs; choose another directory or empty it"
+            ) from error
+
+
+def _card(splits: PreparedSplits, provenance: Mapping[str, Any]) -> str:
+    """The data set's card: a YAML header that lists the data files, and a description for people."""
+    files = [{"split": split, "path": name.as_posix()} for split, name in _FILES.items()]
+    columns = splits["train"].column_names
+    is_triplets = columns == list(TRIPLET_COLUMNS)
+    kind = "triplets" if is_triplets else "pairs"
+    header = {
+        "pretty_name": f"{kind.capitalize()} written by a language model",
+        "task_categories": ["text-classification" if TEXT in columns else "sentence-similarity"],
+        "tags": ["dino-st", "synthetic"],
+        "configs": [{"config_name": "default", "data_files": files}],
+    }
+    settings = splits.options.model_dump(mode="json")
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(header, sort_keys=False, allow_unicode=True).rstrip(),
+            "---",
+            "",
+            f"# {kind.capitalize()} written by a language model",
+            "",
+            _ABOUT_TRIPLETS if is_triplets else _ABOUT_PAIRS,
+            "",
+            "```python",
+            "from datasets import load_dataset",
+            "",
+            'splits = load_dataset("DIRECTORY")  # '
+            + ", ".join(f"{name}: {splits[name].num_rows:,}" for name in _FILES),
+            "```",
+            "",
+            f"Columns: {', '.join(f'`{name}`' for name in columns)}.",
+            "",
+            f"## Where the {kind} come from",
+            "",
+            facts_table("fact", provenance or {"provenance": "not recorded"}),
+            "",
+            "## Rows by step of the preparation",
+            "",
+            facts_table("step", {name.replace("_", " "): f"{count:,}" for name, count in splits.counts.items()}),
+            "",
+            "## Options of the preparation",
+            "",
+            facts_table("option", settings),
+            "",
+        ]
+    )

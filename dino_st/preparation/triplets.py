@@ -1,0 +1,247 @@
+"""Triplets: made from DINO pairs and back, and prepared for contrastive training.
+
+A triplet is an anchor, a positive that means the same, and a hard negative that is about the same things and means
+something else. Whatever is chosen here is chosen by a hash of seed and texts, so that neither the order of the rows nor
+other rows matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dino_st.data.columns import PAIR_COLUMNS, POSITIVE, SENTENCE1, TRIPLET_COLUMNS
+from dino_st.data.triplets import read_triplets, triplet_table, write_triplets
+from dino_st.errors import DatasetError
+from dino_st.preparation.options import TRIPLET_DEFAULTS, TripletOptions
+from dino_st.support.progress import logger
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from dino_st.preparation.splits import PreparedSplits
+
+
+__all__ = ["prepare_triplets", "read_triplets", "to_pairs", "to_triplets", "triplet_table", "write_triplets"]
+
+Triplet = tuple[str, str, str]
+
+_POSITIVE_SCORE = 1.0
+_NEGATIVE_SCORES = {"0.5": (0.5,), "0": (0.0,), "both": (0.5, 0.0)}
+_SCORES = (0.0, 0.5, 1.0)
+
+
+def to_triplets(
+    pairs: Dataset, *, negatives: str = TRIPLET_DEFAULTS.negatives, seed: int = TRIPLET_DEFAULTS.seed
+) -> Dataset:
+    """Makes triplets (x1, label-1 text, label-0.5 or label-0 text) from raw DINO pairs.
+
+    Each text is used at least once: of the texts of an x1, the first positive meets the first negative, the second the
+    second, and where there are fewer of one kind, its texts are used again. An x1 without a positive or without a
+    negative is left out; how many were is logged, and `prepare_triplets` counts it.
+
+    Example:
+        >>> triplets = to_triplets(builder.generate(sentences), negatives="both")
+
+    Args:
+        pairs: Columns `sentence1`, `sentence2` and `score`, with the scores 0, 0.5 and 1.
+        negatives: The label whose texts become negatives: `0.5` (about the same things, as hard negatives should be),
+            `0` (something else) or `both` (triplets of either kind).
+        seed: Decides which positive meets which negative.
+
+    Returns:
+        The columns `anchor`, `positive`, `negative`, ordered by anchor.
+
+    Raises:
+        ConfigurationError: `negatives` is something else.
+        DatasetError: A column is missing, a score is another one (as in pairs that were prepared already), or no x1 has
+            both a positive and a negative.
+    """
+    options = TripletOptions.create(negatives=negatives, seed=seed)
+    triplets, counts = _from_pairs(pairs, options)
+    logger.info("%s", ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))
+    return _dataset(triplets)
+
+
+def to_pairs(triplets: Dataset) -> Dataset:
+    """Makes pairs of triplets: (anchor, positive) with score 1 and (anchor, negative) with score 0, each once.
+
+    Spearman's correlation on them is at most √3/2 ≈ 0.87, since there are only two scores.
+
+    Args:
+        triplets: Columns `anchor`, `positive`, `negative`.
+
+    Returns:
+        The columns `sentence1`, `sentence2`, `score`, in the order of the triplets.
+
+    Raises:
+        DatasetError: The data set holds no triplets.
+    """
+    from datasets import Dataset
+
+    pairs: dict[tuple[str, str, float], None] = {}
+    for anchor, positive, negative in _rows(triplets):
+        pairs[anchor, positive, 1.0] = None
+        pairs[anchor, negative, 0.0] = None
+    columns = zip(*pairs, strict=True)
+    return Dataset.from_dict({name: list(column) for name, column in zip(PAIR_COLUMNS, columns, strict=True)})
+
+
+def prepare_triplets(
+    raw: Dataset,
+    *,
+    negatives: str = TRIPLET_DEFAULTS.negatives,
+    validation_share: float = TRIPLET_DEFAULTS.validation_share,
+    max_validation: int = TRIPLET_DEFAULTS.max_validation,
+    seed: int = TRIPLET_DEFAULTS.seed,
+) -> PreparedSplits:
+    """Turns raw triplets, or DINO pairs, into a training and a validation split.
+
+    Triplets with a blank text, with two equal texts, and duplicates are dropped. The split is by anchor: all triplets
+    of an anchor are in the same one.
+
+    Args:
+        raw: Triplets as for `triplet_table`, or pairs as for `to_triplets`.
+        negatives: Which texts of pairs become negatives; not used for triplets.
+        validation_share: Share of the anchors in the validation split, rounded down, at least one of two.
+        max_validation: Anchors in it at most; 0 for no limit.
+        seed: Of pairing and split. The same rows and seed give the same splits, whatever the order of the rows.
+
+    Returns:
+        `train` and `validation` with the columns `anchor`, `positive`, `negative`; what was kept and dropped is in
+        `counts`. `save_prepared` writes them to a directory, `load_prepared` reads it.
+
+    Raises:
+        ConfigurationError: An option is out of range.
+        DatasetError: A column is missing, a value is no text, or no triplet is left.
+    """
+    from dino_st.preparation.splits import PreparedSplits, format_counts
+
+    options = TripletOptions.create(
+        negatives=negatives, validation_share=validation_share, max_validation=max_validation, seed=seed
+    )
+    counts: dict[str, int] = {}
+    names = getattr(raw, "column_names", ())
+    if SENTENCE1 in names and POSITIVE not in names:
+        triplets, counts = _from_pairs(raw, options)
+    else:
+        triplets = list(_rows(raw))
+    counts["input"] = len(triplets)
+    kept = _drop(triplets, counts)
+    counts["kept"] = len(kept)
+    if not kept:
+        raise DatasetError(f"no triplet is left after preparation:\n{format_counts(counts)}")
+    parts = _split(kept, options, counts)
+    splits = {name: _dataset(rows) for name, rows in parts.items()}
+    logger.info("prepared triplets:\n%s", format_counts(counts))
+    return PreparedSplits(splits, counts=counts, options=options)
+
+
+def _from_pairs(pairs: Dataset, options: TripletOptions) -> tuple[list[Triplet], dict[str, int]]:
+    """Triplets of pairs, and what became of the x1."""
+    from dino_st.training.fit import numeric_pairs
+
+    table = numeric_pairs(pairs, name="the raw pairs")
+    texts: dict[str, dict[float, set[str]]] = {}
+    for x1, x2, score in zip(*(table[name].to_pylist() for name in PAIR_COLUMNS), strict=True):
+        label = min(_SCORES, key=lambda known: abs(known - score))
+        if abs(label - score) > 1e-6:
+            raise DatasetError(
+                f"a pair has the score {score:g}; triplets are made of raw pairs with the scores 0, 0.5 and 1. If "
+                "these were prepared already, give what they were prepared from"
+            )
+        texts.setdefault(x1, {}).setdefault(label, set()).add(x2)
+    counts = {"pairs": table.num_rows, "inputs": len(texts), "inputs_without_positive": 0, "inputs_without_negative": 0}
+    triplets: list[Triplet] = []
+    for x1 in sorted(texts):
+        made = list(_triplets_of(x1, texts[x1], options))
+        if not made:
+            missing = "negative" if _POSITIVE_SCORE in texts[x1] else "positive"
+            counts[f"inputs_without_{missing}"] += 1
+        triplets.extend(made)
+    if not triplets:
+        raise DatasetError(
+            f"no x1 of {len(texts):,} has both a text of score 1 and one of score {' or '.join(_wanted(options))}; "
+            "generate pairs of both, or choose other negatives"
+        )
+    return triplets, counts
+
+
+def _wanted(options: TripletOptions) -> list[str]:
+    return [f"{score:g}" for score in _NEGATIVE_SCORES[options.negatives]]
+
+
+def _triplets_of(x1: str, texts: Mapping[float, Iterable[str]], options: TripletOptions) -> Iterator[Triplet]:
+    positives = _shuffled(options.seed, x1, texts.get(_POSITIVE_SCORE, ()))
+    for score in _NEGATIVE_SCORES[options.negatives]:
+        negatives = _shuffled(options.seed, x1, texts.get(score, ()))
+        for place in range(max(len(positives), len(negatives)) if positives and negatives else 0):
+            yield x1, positives[place % len(positives)], negatives[place % len(negatives)]
+
+
+def _drop(triplets: Iterable[Triplet], counts: dict[str, int]) -> list[Triplet]:
+    """Drops what teaches nothing or something wrong, and counts it by the first reason that applies."""
+    dropped = Counter({"blank": 0, "anchor_is_positive": 0, "positive_is_negative": 0, "anchor_is_negative": 0})
+    seen: dict[Triplet, None] = {}
+    duplicates = 0
+    for triplet in triplets:
+        anchor, positive, negative = (text.strip() for text in triplet)
+        if not (anchor and positive and negative):
+            dropped["blank"] += 1
+        elif anchor == positive:
+            dropped["anchor_is_positive"] += 1
+        elif positive == negative:
+            dropped["positive_is_negative"] += 1
+        elif anchor == negative:
+            dropped["anchor_is_negative"] += 1
+        elif (anchor, positive, negative) in seen:
+            duplicates += 1
+        else:
+            seen[anchor, positive, negative] = None
+    counts |= {f"dropped_{reason}": count for reason, count in dropped.items()}
+    counts["dropped_duplicate"] = duplicates
+    return list(seen)
+
+
+def _split(kept: Sequence[Triplet], options: TripletOptions, counts: dict[str, int]) -> dict[str, list[Triplet]]:
+    """Splits by anchor; the rows come in random order."""
+    anchors = _shuffled(options.seed, "validation", {triplet[0] for triplet in kept})
+    wanted = int(len(anchors) * options.validation_share + 1e-6)
+    if options.validation_share and len(anchors) >= 2:
+        wanted = max(wanted, 1)
+    if options.max_validation:
+        wanted = min(wanted, options.max_validation)
+    held_out = set(anchors[:wanted])
+    ordered = sorted(kept, key=lambda triplet: _key(options.seed, "order", *triplet))
+    parts = {
+        "train": [triplet for triplet in ordered if triplet[0] not in held_out],
+        "validation": [triplet for triplet in ordered if triplet[0] in held_out],
+    }
+    counts |= {"anchors": len(anchors), "validation_anchors": wanted}
+    counts |= {name: len(rows) for name, rows in parts.items()}
+    return parts
+
+
+def _rows(triplets: Dataset) -> Iterator[Triplet]:
+    table = triplet_table(triplets, name="the triplets")
+    return zip(*(table[name].to_pylist() for name in TRIPLET_COLUMNS), strict=True)
+
+
+def _dataset(triplets: Sequence[Triplet]) -> Dataset:
+    import pyarrow as pa
+    from datasets import Dataset
+
+    columns: list[Any] = list(zip(*triplets, strict=True)) or [()] * len(TRIPLET_COLUMNS)
+    arrays = [pa.array(column, pa.string()) for column in columns]
+    fingerprint = hashlib.sha256(repr(columns).encode()).hexdigest()[:16]
+    return Dataset(pa.table(arrays, names=list(TRIPLET_COLUMNS)), fingerprint=fingerprint)
+
+
+def _shuffled(seed: int, group: str, texts: Iterable[str]) -> list[str]:
+    return sorted(texts, key=lambda text: _key(seed, group, text))
+
+
+def _key(seed: int, *texts: str) -> bytes:
+    return hashlib.sha256("\0".join((str(seed), *texts)).encode("utf-8", "surrogatepass")).digest()

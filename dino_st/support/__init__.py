@@ -1,0 +1,1 @@
+"""Options, files, progress and text; nothing of the method."""

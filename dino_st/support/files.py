@@ -1,0 +1,162 @@
+"""Writing files so that a reader never sees half of one, and one writer for each directory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dino_st.errors import OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Lets a file be written under a temporary name, then flushes it to disk and renames it.
+
+    Example:
+        >>> with replacing(Path("scores.json")) as temporary:
+        ...     temporary.write_text("{}")
+
+    Args:
+        path: The final name.
+
+    Yields:
+        The temporary name, in the same directory.
+
+    Raises:
+        OutputError: If the file cannot be written; what stood at `path` before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise _cannot_be_written(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(*directories: Path) -> None:
+    """Removes the temporary files of `replacing` that a killed process left in directories of ours."""
+    for directory in directories:
+        for leftover in directory.glob(".*.*.tmp"):
+            if leftover.name.split(".")[-2].isdecimal():
+                leftover.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a small text file through `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds a line to a file, or begins it, and flushes it to disk.
+
+    Raises:
+        OutputError: If it cannot be written; what stood there remains, perhaps with a part of the line behind.
+    """
+    try:
+        is_new = not path.exists()
+        with path.open("ab") as stream:
+            stream.write(line.encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        if is_new:
+            _sync_directory(path.parent)
+    except OSError as error:
+        raise _cannot_be_written(path, error) from error
+
+
+def make_directory(path: Path) -> None:
+    """Creates a directory and checks that files can be made in it.
+
+    Raises:
+        OutputError: If it is a file, or cannot be created or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise OutputError(f"{path}: this is a file; expected a directory, or a name that is still free") from None
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be created ({error.strerror or error}); choose a writable place") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise OutputError(f"{path}: the directory is not writable; choose another --output or change its permissions")
+
+
+def check_can_become_directory(path: Path) -> None:
+    """Checks that a directory can exist at a place, without making it.
+
+    Raises:
+        OutputError: If it, or something above it, is a file.
+    """
+    for place in (path, *path.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise OutputError(f"{path}: cannot be created, since {place} is a file; choose another --output")
+            return
+
+
+def _cannot_be_written(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{path}: cannot be written ({error.strerror or error}); check that the directory is writable and the disk not "
+        "full"
+    )
+
+
+def _sync_directory(path: Path) -> None:
+    """Makes a rename survive a power cut, where the system can open directories."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+LOCK = ".lock"
+"""The file that a writer holds."""
+
+
+def is_content(file: Path) -> bool:
+    """Whether a file is more than what writers leave behind: their lock, and temporary files."""
+    return file.suffix != ".tmp" and file.name != LOCK
+
+
+@contextmanager
+def only_writer(directory: Path, *, leave: bool = True) -> Iterator[None]:
+    """Keeps other processes out of a directory while this one writes to it.
+
+    Args:
+        directory: Created if need be.
+        leave: Whether the file stays behind; taken away, it might be that two writers hold files of the same name, but
+            only if the second one comes at the very moment at which the first one ends.
+
+    Raises:
+        OutputError: If another process is writing there, or the directory cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    make_directory(directory)
+    lock = FileLock(directory / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise OutputError(
+            f"{directory}: another process is writing there; wait for it, or choose another --output"
+        ) from None
+    except OSError as error:
+        raise OutputError(
+            f"{directory}: cannot be locked ({error.strerror or error}); choose a writable place"
+        ) from None
+    try:
+        yield
+    finally:
+        if not leave:
+            (directory / LOCK).unlink(missing_ok=True)
+        lock.release()

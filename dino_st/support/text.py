@@ -1,0 +1,62 @@
+"""Text made harmless for terminals and pages, and small pieces of Markdown for cards."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_TURNS_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def printable(text: str) -> str:
+    r"""Replaces what a terminal might obey, or what would show another order than is written.
+
+    These are control characters (so that no escape sequence survives), line and paragraph separators, marks that turn
+    the direction of writing, surrogates and code points that mean nothing. Tabs and line ends become spaces.
+
+    Example:
+        >>> printable("A \x1b[31mcat")
+        'A �[31mcat'
+
+    Args:
+        text: Any text.
+
+    Returns:
+        Text of one line.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(map(_shown, text))
+
+
+def _shown(character: str) -> str:
+    if character in "\t\n\r":
+        return " "
+    hidden = character in _TURNS_DIRECTION or unicodedata.category(character) in _UNPRINTABLE
+    return _REPLACEMENT if hidden else character
+
+
+def facts_table(heading: str, facts: Mapping[str, Any]) -> str:
+    """A table of names and values.
+
+    Args:
+        heading: What stands above the names.
+        facts: Names and values; values that are no strings are written as JSON.
+
+    Returns:
+        Markdown without a final newline.
+    """
+    lines = [f"| {heading} | value |", "| --- | --- |"]
+    for name, value in facts.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        lines.append(f"| {_cell(name)} | {_cell(text)} |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text that neither ends a cell nor a row."""
+    return text.replace("|", "\\|").replace("\r", " ").replace("\n", " ")

@@ -1,0 +1,238 @@
+"""SynCSE-partial: a positive and a hard negative for each sentence (arXiv 2305.15077), with tries and reasons."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, TypeVar
+
+from dino_st.backends.chat import ChatReply, ChatRequest
+from dino_st.backends.options import SynCSEOptions
+from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE
+from dino_st.syncse.replies import normal_form, parse_reply
+from dino_st.tasks.prompts import quotable
+from dino_st.tasks.spec import PLACEHOLDER
+from dino_st.tasks.syncse import Example, PartialSpec
+
+ROLES = (POSITIVE, NEGATIVE)
+COMPLETION = "completion"
+"""What a triplet records as its instruction where the model went on with raw text."""
+
+UNFINISHED = "no finished text"
+"""Reason of a local model's failure: whatever it wrote had no closing mark, or was otherwise rejected by the engine."""
+
+Ask = Callable[[Sequence[ChatRequest]], list[ChatReply]]
+"""Answers requests, in their order."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Search:
+    """How far the search for one text has come.
+
+    Attributes:
+        text: What was found; None so far.
+        instruction: Id of the instruction that it was written for.
+        tries: Replies looked at, in all runs.
+        reason: Why the latest one was not taken.
+    """
+
+    text: str | None = None
+    instruction: str | None = None
+    tries: int = 0
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """A sentence, and how far its triplet has come."""
+
+    x1_index: int
+    anchor: str
+    positive: Search = field(default_factory=Search)
+    negative: Search = field(default_factory=Search)
+
+    def of(self, role: str) -> Search:
+        """The search for a role's text."""
+        return self.positive if role == POSITIVE else self.negative
+
+    def having(self, role: str, search: Search) -> Triplet:
+        """The triplet with one of the two searches further on."""
+        return replace(self, positive=search) if role == POSITIVE else replace(self, negative=search)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether both texts are there."""
+        return self.positive.text is not None and self.negative.text is not None
+
+    def as_row(self) -> dict[str, Any]:
+        """A whole triplet as a row."""
+        return {
+            ANCHOR: self.anchor,
+            POSITIVE: self.positive.text,
+            NEGATIVE: self.negative.text,
+            "positive_instruction": self.positive.instruction,
+            "negative_instruction": self.negative.instruction,
+            "x1_index": self.x1_index,
+            "tries": self.positive.tries + self.negative.tries,
+        }
+
+    def as_rejected(self) -> dict[str, Any]:
+        """A triplet that is not whole, as a line of `rejected.jsonl`."""
+        reasons = [f"{role}: {self.of(role).reason}" for role in ROLES if self.of(role).text is None]
+        reasons = [reason for reason in reasons if not reason.endswith("None")]
+        searches = {role: asdict(self.of(role)) for role in ROLES}
+        return {"x1_index": self.x1_index, ANCHOR: self.anchor, "reason": "; ".join(reasons), **searches}
+
+    @classmethod
+    def from_rejected(cls, line: Mapping[str, Any]) -> Triplet:
+        """What `as_rejected` wrote."""
+        return cls(line["x1_index"], line[ANCHOR], Search(**line[POSITIVE]), Search(**line[NEGATIVE]))
+
+
+@dataclass(frozen=True)
+class TripletWriter:
+    """What is asked, and who is asked.
+
+    Attributes:
+        spec: Instructions and examples.
+        ask: Answers requests.
+        is_chat: Whether the model takes instructions, or goes on with raw text.
+        is_local: Whether a request fails for the text that was written; a server's requests fail for other reasons.
+        options: Seed, tries, tokens.
+    """
+
+    spec: PartialSpec
+    ask: Ask
+    is_chat: bool
+    is_local: bool
+    options: SynCSEOptions
+
+    def write(self, triplets: Sequence[Triplet]) -> tuple[list[Triplet], Counter[str]]:
+        """Looks for the texts that are missing.
+
+        Every round asks for all of them together. A reply that cannot be used is tried again with the next instruction
+        of the pool, `max_tries` times. A request that failed, and a sentence one of whose texts was not found, are left
+        to the next run.
+
+        Args:
+            triplets: Sentences, and what earlier runs found.
+
+        Returns:
+            The triplets in the same order, and counts: `tries`, tokens, `rejected: …` by role and reason.
+        """
+        found = list(triplets)
+        limits = [{role: triplet.of(role).tries + self.options.max_tries for role in ROLES} for triplet in triplets]
+        counts: Counter[str] = Counter()
+        while wanted := [
+            (place, role)
+            for place, triplet in enumerate(found)
+            if all(triplet.of(role).text is not None or triplet.of(role).tries < limits[place][role] for role in ROLES)
+            for role in ROLES
+            if triplet.of(role).text is None
+        ]:
+            requests = [self.request(found[place], role) for place, role in wanted]
+            for (place, role), reply in zip(wanted, self.ask(requests), strict=True):
+                search = self._judged(found[place], role, reply, counts)
+                if search.tries == found[place].of(role).tries:
+                    limits[place][role] = search.tries  # the request failed: nothing more in this run
+                found[place] = found[place].having(role, search)
+            for place in dict.fromkeys(place for place, _ in wanted):
+                found[place] = _told_apart(found[place], counts)
+        return found, counts
+
+    def request(self, triplet: Triplet, role: str) -> ChatRequest:
+        """The next request for a text: another instruction and other examples for each try."""
+        number, name = triplet.of(role).tries, _digest(triplet.anchor)
+        limit = self.options.max_new_tokens
+        key = f"{role}/{name}/{number}"
+        if not self.is_chat:
+            raw: str = getattr(self.spec.completion, role)
+            return ChatRequest(key, raw.replace(PLACEHOLDER, quotable(triplet.anchor)), max_new_tokens=limit)
+        _, instruction = self._instruction(triplet, role)
+        shown = "\n\n".join(
+            _filled(self.spec.example, {PLACEHOLDER: example.sentence, "<ANSWER>": getattr(example, role)})
+            for example in self._examples(triplet, role)
+        )
+        given = " ".join(triplet.anchor.split())
+        values = {"<INSTRUCTION>": instruction.strip(), "<EXAMPLES>": shown, PLACEHOLDER: given}
+        prompt = _filled(self.spec.prompt, values)
+        return ChatRequest(key, prompt.strip(), self.spec.system, max_new_tokens=limit)
+
+    def _judged(self, triplet: Triplet, role: str, reply: ChatReply, counts: Counter[str]) -> Search:
+        """What a reply brings the search for a text on to."""
+        search = triplet.of(role)
+        counts.update({"prompt tokens": reply.prompt_tokens, "completion tokens": reply.completion_tokens})
+        if reply.text is None and not self.is_local:
+            counts["failed requests"] += 1
+            return replace(search, reason=f"request failed: {reply.failure}")
+        counts["tries"] += 1
+        reason: str | None = UNFINISHED
+        name, instruction = self._instruction(triplet, role)
+        if reply.text is not None:
+            answers = [getattr(example, role) for example in self._examples(triplet, role)]
+            parsed = parse_reply(
+                reply.text,
+                triplet.anchor,
+                instruction=instruction,
+                examples=answers,
+                labels=self.spec.prompt_labels,
+                finished=reply.finished,
+            )
+            if parsed.text is not None:
+                return Search(parsed.text, name, search.tries + 1)
+            reason = parsed.reason
+        counts[f"rejected: {role}: {reason}"] += 1
+        return Search(tries=search.tries + 1, reason=reason)
+
+    def _instruction(self, triplet: Triplet, role: str) -> tuple[str, str]:
+        """Id and text of the instruction for the next try."""
+        if not self.is_chat:
+            return COMPLETION, ""
+        pool = shuffled(self.spec.instructions(role), f"{self.options.seed}/{role}/{_digest(triplet.anchor)}")
+        chosen = pool[triplet.of(role).tries % len(pool)]
+        return chosen.id, chosen.text
+
+    def _examples(self, triplet: Triplet, role: str) -> list[Example]:
+        """The examples for the next try; never the sentence itself."""
+        if not self.is_chat:
+            return []
+        name = f"{self.options.seed}/examples/{role}/{_digest(triplet.anchor)}/{triplet.of(role).tries}"
+        given = normal_form(triplet.anchor)
+        pool = [example for example in self.spec.examples if normal_form(example.sentence) != given]
+        return shuffled(pool, name)[: self.spec.examples_per_request]
+
+
+def _told_apart(triplet: Triplet, counts: Counter[str]) -> Triplet:
+    """Takes a negative back that says what the positive says."""
+    positive, negative = triplet.positive.text, triplet.negative.text
+    if positive is None or negative is None or normal_form(positive) != normal_form(negative):
+        return triplet
+    counts["rejected: negative: same as the positive"] += 1
+    return replace(triplet, negative=Search(tries=triplet.negative.tries, reason="same as the positive"))
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    """Fills placeholders in, all at once: one that stands in a value stays."""
+    pieces = [text]
+    for placeholder in values:
+        pieces = [part for piece in pieces for part in _split(piece, placeholder)]
+    return "".join(values.get(piece, piece) for piece in pieces)
+
+
+def _split(text: str, placeholder: str) -> list[str]:
+    before, found, after = text.partition(placeholder)
+    return [before, found, after] if found else [text]
+
+
+def shuffled(items: Sequence[T], name: str) -> list[T]:
+    """An order that the name alone decides, on every machine and Python."""
+    digests = [hashlib.sha256(f"{name}/{number}".encode()).digest() for number in range(len(items))]
+    return [items[number] for number in sorted(range(len(items)), key=digests.__getitem__)]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -1,0 +1,193 @@
+"""SynCSE-scratch: distinct sentences by genre, topic and style (arXiv 2305.15077)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+
+from dino_st.backends.chat import ChatRequest
+from dino_st.backends.options import SynCSEOptions
+from dino_st.errors import OutputError
+from dino_st.support.files import write_text
+from dino_st.syncse.partial import Ask, shuffled
+from dino_st.syncse.replies import normal_form, parse_list
+from dino_st.tasks.syncse import ScratchSpec
+
+NEAR = 0.8
+"""Jaccard coefficient of two sentences' sets of words from which on they count as one."""
+
+
+class DistinctSentences:
+    """Takes sentences one by one and says of each whether one like it is there already.
+
+    Two sets of words A and B with |A ∩ B| / |A ∪ B| ≥ t share a word among the first |A| - ⌈t·|A|⌉ + 1 of A and the
+    first |B| - ⌈t·|B|⌉ + 1 of B, whatever the order of all words is. Only these few are indexed, and with the longest
+    words first, which are rare, few sentences have to be compared.
+
+    Example:
+        >>> distinct = DistinctSentences()
+        >>> distinct.add("A man plays a flute."), distinct.add("a man plays a flute"), distinct.add("It rains.")
+        (True, False, True)
+    """
+
+    def __init__(self, threshold: float = NEAR) -> None:
+        self._threshold = threshold
+        self._sets: list[frozenset[str]] = []
+        self._index: defaultdict[str, list[int]] = defaultdict(list)
+
+    def __len__(self) -> int:
+        return len(self._sets)
+
+    def add(self, sentence: str) -> bool:
+        """Takes a sentence in, unless it or one like it is there.
+
+        Args:
+            sentence: Any text; case, punctuation, and the order and number of its words do not matter.
+
+        Returns:
+            Whether it was taken in.
+        """
+        words = frozenset(normal_form(sentence).split())
+        ordered = sorted(words, key=lambda word: (-len(word), word))
+        prefix = ordered[: len(words) - math.ceil(self._threshold * len(words) - 1e-9) + 1]
+        candidates = {number for word in prefix for number in self._index[word]}
+        if any(self._is_near(words, self._sets[number]) for number in candidates):
+            return False
+        for word in prefix:
+            self._index[word].append(len(self._sets))
+        self._sets.append(words)
+        return True
+
+    def _is_near(self, one: frozenset[str], other: frozenset[str]) -> bool:
+        if min(len(one), len(other)) < self._threshold * max(len(one), len(other)) - 1e-9:
+            return False
+        common = len(one & other)
+        return common >= self._threshold * (len(one) + len(other) - common) - 1e-9
+
+
+REQUESTS_PER_SENTENCE = 10
+"""A run gives up after so many times the requests that it would take if every sentence were new."""
+
+_LEAST_IN_A_ROUND, _MOST_IN_A_ROUND = 8, 512
+_RESERVE = 1.1
+
+
+@dataclass(frozen=True)
+class WrittenSentence:
+    """A sentence, and the combination it was asked for with; empty where a model went on with raw text."""
+
+    text: str
+    genre: str = ""
+    topic: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class SentenceWriter:
+    """What is asked, and who is asked.
+
+    Attributes:
+        spec: Lists and prompts.
+        ask: Answers requests.
+        is_chat: Whether the model takes instructions, or goes on with raw text.
+        is_local: Whether its answer ends at the first quotation mark, so that it holds one sentence.
+        options: Seed and tokens.
+    """
+
+    spec: ScratchSpec
+    ask: Ask
+    is_chat: bool
+    is_local: bool
+    options: SynCSEOptions
+
+    def write(
+        self, num: int, advance: Callable[[int], None] = lambda _: None
+    ) -> tuple[list[WrittenSentence], Counter[str]]:
+        """Writes sentences, no two of them alike.
+
+        The combinations come in an order that the seed decides, all of them once, then all of them again. Sentences are
+        looked at in the order of requests, and the first ones that are like none before are taken, so that nothing
+        depends on how many requests are made at a time.
+
+        Args:
+            num: Sentences wanted.
+            advance: Told how many were taken.
+
+        Returns:
+            The sentences, fewer than `num` where `REQUESTS_PER_SENTENCE` were not enough; and counts: `sentence
+            requests`, `failed sentence requests`, `duplicate sentences`, `left out sentences: …`, tokens.
+        """
+        distinct, counts = DistinctSentences(), Counter[str]()
+        taken: list[WrittenSentence] = []
+        combinations = self._combinations()
+        several = 1 if self.is_local or not self.is_chat else self.spec.sentences_per_request
+        limit = REQUESTS_PER_SENTENCE * math.ceil(num / several)
+        number = 0
+        while len(taken) < num and number < limit:
+            wanted = math.ceil(_RESERVE * (num - len(taken)) / several)
+            size = min(max(wanted, _LEAST_IN_A_ROUND), _MOST_IN_A_ROUND, limit - number)
+            asked = [next(combinations) for _ in range(size)]
+            requests = [self._request(number + i, several, *combination) for i, combination in enumerate(asked)]
+            number += size
+            before = len(taken)
+            for combination, request, reply in zip(asked, requests, self.ask(requests), strict=True):
+                counts["sentence requests"] += 1
+                counts.update({"prompt tokens": reply.prompt_tokens, "completion tokens": reply.completion_tokens})
+                if reply.text is None:
+                    reason = "left out sentences: no finished text" if self.is_local else "failed sentence requests"
+                    counts[reason] += 1
+                    continue
+                instruction = request.prompt if self.is_chat else ""
+                parsed = parse_list(reply.text, instruction=instruction, finished=reply.finished)
+                counts.update({f"left out sentences: {why}": count for why, count in parsed.left_out.items()})
+                for text in parsed.texts if len(taken) < num else ():
+                    if not distinct.add(text):
+                        counts["duplicate sentences"] += 1
+                    elif len(taken) < num:
+                        taken.append(WrittenSentence(text, *(combination if self.is_chat else ())))
+            advance(len(taken) - before)
+        return taken, +counts
+
+    def _request(self, number: int, several: int, genre: str, topic: str, style: str) -> ChatRequest:
+        key = f"sentences/{number}"
+        if not self.is_chat:
+            raw = self.spec.completion[number % len(self.spec.completion)]
+            return ChatRequest(key, raw, max_new_tokens=self.options.max_new_tokens)
+        prompt = self.spec.one if several == 1 else self.spec.several.replace("<NUMBER>", str(several))
+        for placeholder, value in (("<GENRE>", genre), ("<TOPIC>", topic), ("<STYLE>", style)):
+            prompt = prompt.replace(placeholder, value)
+        limit = several * self.options.max_new_tokens
+        return ChatRequest(key, prompt.strip(), self.spec.system, max_new_tokens=limit)
+
+    def _combinations(self) -> Iterator[tuple[str, str, str]]:
+        name = f"{self.options.seed}/combinations"
+        once = shuffled(list(product(self.spec.genres, self.spec.topics, self.spec.styles)), name)
+        while True:
+            yield from once
+
+
+def save_sentences(path: Path, sentences: Sequence[WrittenSentence]) -> None:
+    """Writes sentences as JSON lines with the combination of each."""
+    lines = (json.dumps(asdict(sentence), ensure_ascii=False) + "\n" for sentence in sentences)
+    write_text(path, "".join(lines))
+
+
+def load_sentences(path: Path) -> list[WrittenSentence]:
+    """Reads what `save_sentences` wrote.
+
+    Raises:
+        OutputError: If the file is missing or damaged.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [WrittenSentence(**json.loads(line)) for line in lines if line]
+    except (OSError, ValueError, TypeError) as error:
+        raise OutputError(
+            f"{path}: the sentences that the triplets beside it belong to cannot be read ({error}); put the file back, "
+            "or choose another --output"
+        ) from None

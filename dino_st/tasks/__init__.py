@@ -1,0 +1,1 @@
+"""What is written: task specifications and prompts."""

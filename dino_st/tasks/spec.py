@@ -1,0 +1,297 @@
+"""Task specifications: which labels there are, and the instruction that makes a language model write for each.
+
+The format is that of the published DINO code (arXiv 2104.07540, section 3), so its files work unchanged; the same
+structure may be written as YAML.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from dino_st.errors import TaskSpecError, suggest
+
+PLACEHOLDER = "<X1>"
+"""Stands in an instruction where x1 goes."""
+
+_SUFFIXES = (".json", ".yaml", ".yml")
+
+
+class LabelSpec(BaseModel):
+    """One label: the instruction to write for it, and the labels its text must not fit.
+
+    Attributes:
+        instruction: The prompt up to and including the opening quotation mark of the text to write; or several such
+            prompts, over which the draws are spread.
+        counter_labels: Labels whose instructions act as counter-prompts in self-debiasing.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    instruction: str | tuple[str, ...]
+    counter_labels: tuple[str, ...] = ()
+
+    @property
+    def instructions(self) -> tuple[str, ...]:
+        """All phrasings of the instruction, at least one."""
+        return (self.instruction,) if isinstance(self.instruction, str) else self.instruction
+
+    def phrasing(self, number: int) -> str:
+        """The phrasing with a number, or the first where there are not so many."""
+        return self.instructions[number] if number < len(self.instructions) else self.instructions[0]
+
+    @field_validator("counter_labels", mode="before")
+    @classmethod
+    def _label_names(cls, value: Any) -> Any:
+        return tuple(_label_name(item) for item in value) if isinstance(value, list | tuple) else value
+
+    @field_validator("instruction", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        """Says what is wrong once, instead of once for each of the two types."""
+        if isinstance(value, list | tuple) and all(isinstance(phrasing, str) for phrasing in value):
+            return tuple(value)
+        if not isinstance(value, str):
+            given = repr(value)[:40]
+            raise ValueError(f"Input should be a valid string, or a list of strings; given: {given}")  # noqa: TRY004
+        return value
+
+    @field_validator("instruction")
+    @classmethod
+    def _ends_in_a_quotation_mark(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        phrasings = (value,) if isinstance(value, str) else value
+        if not phrasings or len(set(phrasings)) < len(phrasings):
+            raise ValueError(
+                "holds no phrasing, or one of them twice; expected one instruction, or several different ones"
+            )
+        for phrasing in phrasings:
+            if not phrasing.endswith('"'):
+                raise ValueError(
+                    'must end in an opening quotation mark ("), because the next mark that the model writes ends its '
+                    f"text; given: …{phrasing[-20:]!r}"
+                )
+            if phrasing.count(PLACEHOLDER) > 1:
+                raise ValueError(
+                    f"holds the placeholder {PLACEHOLDER} {phrasing.count(PLACEHOLDER)} times; expected it once"
+                )
+        return value
+
+
+class TaskSpec(BaseModel):
+    """The labels of a task and their instructions.
+
+    Example:
+        >>> spec = TaskSpec.load("sts-x2")
+        >>> spec.labels["0.5"].counter_labels
+        ('1',)
+
+    Attributes:
+        task_name: Letters, digits, `-`, `_` and `.` only.
+        labels: Label name to its specification, in the order in which labels are generated.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task_name: str
+    labels: dict[str, LabelSpec]
+
+    @field_validator("task_name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
+            raise ValueError(f"may hold letters, digits, '-', '_' and '.' only; given: {value!r}")
+        return value
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _named_labels(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        named = {_label_name(label): spec for label, spec in value.items()}
+        if len(named) < len(value):
+            raise ValueError(f"holds two spellings of one label: {', '.join(repr(label) for label in value)}")
+        return named
+
+    @model_validator(mode="after")
+    def _labels_fit_together(self) -> TaskSpec:
+        if not self.labels:
+            raise ValueError("labels: the set of labels is empty; at least one is needed")
+        with_input = [label for label, spec in self.labels.items() if all(map(_takes_input, spec.instructions))]
+        if any(_takes_input(phrasing) for spec in self.labels.values() for phrasing in spec.instructions):
+            for label in self.labels:
+                if label not in with_input:
+                    raise ValueError(
+                        f"labels → {label!r} → instruction: the placeholder {PLACEHOLDER} is missing, while the "
+                        f"instruction of {next(iter(with_input), label)!r} has it; either every instruction has it, or "
+                        "none"
+                    )
+        for label, spec in self.labels.items():
+            self._check_counter_labels(label, spec)
+        if len({float(label) for label in self.labels}) < len(self.labels) if self.is_numeric else False:
+            raise ValueError(f"labels: two labels stand for one score: {', '.join(self.labels)}")
+        return self
+
+    def _check_counter_labels(self, label: str, spec: LabelSpec) -> None:
+        field = f"labels → {label!r} → counter_labels"
+        for counter in spec.counter_labels:
+            if counter == label:
+                raise ValueError(f"{field}: a label cannot be its own counter-label; remove {counter!r}")
+            if counter not in self.labels:
+                others = [other for other in self.labels if other != label]
+                raise ValueError(f"{field}: {counter!r} is not a label of this task; {suggest(counter, others)}")
+        if len(set(spec.counter_labels)) < len(spec.counter_labels):
+            raise ValueError(f"{field}: a counter-label stands twice in {list(spec.counter_labels)}")
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether every label is a finite number, so that it is a score an encoder can be trained on."""
+        return all(_is_finite_number(label) for label in self.labels)
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether the instructions take an x1, so that pairs come out; without one, single texts do."""
+        return any(_takes_input(spec.instructions[0]) for spec in self.labels.values())
+
+    @property
+    def phrasings(self) -> int:
+        """Phrasings of the label that has most of them."""
+        return max(len(spec.instructions) for spec in self.labels.values())
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether generated rows carry a `score`: pairs under numeric labels do, everything else has a `label`."""
+        return self.is_numeric and self.needs_input
+
+    @property
+    def streams_per_sample(self) -> int:
+        """Rows of the model's batch that one sample of every label takes: one a label, one a counter-label."""
+        return sum(1 + len(spec.counter_labels) for spec in self.labels.values())
+
+    @classmethod
+    def load(cls, task: str | Path | Mapping[str, Any] | TaskSpec) -> TaskSpec:
+        """Finds a specification by the name of a built-in one, by file, or takes it as it is.
+
+        Args:
+            task: Built-in name (see `builtin_tasks`), path of a JSON or YAML file, parsed mapping, or `TaskSpec`.
+
+        Returns:
+            The validated specification.
+
+        Raises:
+            TaskSpecError: If there is no such task or its content is malformed; names file, label and field.
+        """
+        if isinstance(task, TaskSpec):
+            return task
+        if isinstance(task, Mapping):
+            return _validated(dict(task), "the given mapping")
+        if not isinstance(task, str | Path):
+            raise TaskSpecError(f"task: given {type(task).__name__}; expected a name, a file, a mapping or a TaskSpec")
+        path = Path(task)
+        if path.suffix.lower() in _SUFFIXES or path.is_file():
+            return _validated(_read(path), str(path))
+        if str(task) not in builtin_tasks():
+            raise TaskSpecError(
+                f"there is no built-in task {str(task)!r} and no such file; {suggest(str(task), builtin_tasks())}. "
+                "A task of your own is a .json or .yaml file; `dino-st tasks` also lists those that write triplets"
+            )
+        built_in = resources.files("dino_st.tasks") / "specs" / f"{task}.json"
+        return _validated(json.loads(built_in.read_text(encoding="utf-8")), f"built-in task {task}")
+
+
+def builtin_tasks() -> list[str]:
+    """Names of the built-in task specifications, sorted."""
+    folder = resources.files("dino_st.tasks") / "specs"
+    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+
+
+def _label_name(value: Any) -> Any:
+    """YAML reads an unquoted 0.5 as a number; labels are names."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return f"{value:g}"
+
+
+def _is_finite_number(label: str) -> bool:
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False
+
+
+def _validated(content: Any, source: str) -> TaskSpec:
+    if not isinstance(content, Mapping):
+        raise TaskSpecError(
+            f"{source}: expected an object with 'task_name' and 'labels', given {type(content).__name__}"
+        )
+    try:
+        return TaskSpec.model_validate(content)
+    except ValidationError as error:
+        raise TaskSpecError(f"{source} is not a valid task specification:\n" + _explain(error)) from error
+
+
+def _explain(error: ValidationError) -> str:
+    fields = {"": ("task_name", "labels"), "labels": ("instruction", "counter_labels")}
+    lines = []
+    for problem in error.errors():
+        place = [str(part) for part in problem["loc"]]
+        where = " → ".join([*place[:1], *(repr(part) if i == 0 else part for i, part in enumerate(place[1:]))])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = f"unknown field; {suggest(place[-1], fields['labels' if len(place) > 1 else ''])}"
+        elif problem["type"] == "missing":
+            message = "this field is missing"
+        elif not problem["msg"].startswith("Value error"):
+            message = f"{message}; given: {problem['input']!r:.80}"
+        lines.append(f"  {where}: {message}" if where else f"  {message}")
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise TaskSpecError(
+            f"{path}: there is no such task file; built-in tasks: {', '.join(builtin_tasks())}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise TaskSpecError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
+    except OSError as error:
+        raise TaskSpecError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        if path.suffix.lower() == ".json":
+            return json.loads(text, object_pairs_hook=_no_duplicates)
+        return yaml.load(text, Loader=_StrictLoader)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise TaskSpecError(f"{path}: cannot be parsed: {error}") from None
+    except TaskSpecError as error:
+        raise TaskSpecError(f"{path}: {error}") from None
+
+
+def _no_duplicates(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in items:
+        if key in result:
+            raise TaskSpecError(f"the key {key!r} stands twice in one object; keep one")
+        result[key] = value
+    return result
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader, except that a key that stands twice is an error instead of a silent loss."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        _no_duplicates([(str(key), None) for key in keys])
+        return super().construct_mapping(node, deep=deep)
+
+
+def _takes_input(instruction: str) -> bool:
+    return PLACEHOLDER in instruction

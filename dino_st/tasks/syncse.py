@@ -1,0 +1,294 @@
+"""Specifications of SynCSE: what a chat model is asked for, as YAML that people edit.
+
+SynCSE-partial (Zhang, Lan and He 2023, arXiv 2305.15077) has a model write a positive and a hard negative for each
+sentence, by an instruction drawn from a pool, with examples from another; SynCSE-scratch has it write the sentences
+first. The shipped specifications, `specs/syncse-*.yaml`, are in words of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from dino_st.errors import TaskSpecError, suggest
+from dino_st.tasks.spec import PLACEHOLDER
+
+_SUFFIXES = (".yaml", ".yml")
+
+Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Instruction(_Model):
+    """One way to ask.
+
+    Attributes:
+        id: What triplets record; letters, digits, `-`, `_` and `.`.
+        text: The instruction.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    text: Text
+
+
+class Example(_Model):
+    """A sentence with a good positive and a good hard negative, to show to a model."""
+
+    sentence: Text
+    positive: Text
+    negative: Text
+
+
+class Completions(_Model):
+    """Raw text that a model without a chat template goes on with; each ends in an opening quotation mark."""
+
+    positive: str
+    negative: str
+
+    @field_validator("positive", "negative")
+    @classmethod
+    def _takes_a_sentence(cls, value: str) -> str:
+        return _completion(_with_placeholders(value, PLACEHOLDER))
+
+
+class PartialSpec(_Model):
+    """What positives and hard negatives are asked for with.
+
+    Attributes:
+        kind: `syncse-partial`.
+        task_name: What manifests and cards call it.
+        system: System turn; none if empty.
+        prompt: User's turn, with `<INSTRUCTION>`, `<EXAMPLES>` and `<X1>`.
+        example: How an example is written, with `<X1>` and `<ANSWER>`.
+        positive: Instructions for positives.
+        negative: Instructions for hard negatives.
+        examples: The pool of examples.
+        examples_per_request: How many of them are shown.
+        completion: For models without a chat template.
+    """
+
+    kind: Literal["syncse-partial"]
+    task_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    system: str = ""
+    prompt: str
+    example: str
+    positive: Annotated[tuple[Instruction, ...], Field(min_length=1)]
+    negative: Annotated[tuple[Instruction, ...], Field(min_length=1)]
+    examples: tuple[Example, ...] = ()
+    examples_per_request: Annotated[int, Field(ge=0)] = 3
+    completion: Completions
+
+    @field_validator("prompt")
+    @classmethod
+    def _takes_instruction_and_sentence(cls, value: str) -> str:
+        return _with_placeholders(value, "<INSTRUCTION>", PLACEHOLDER)
+
+    @field_validator("example")
+    @classmethod
+    def _takes_sentence_and_answer(cls, value: str) -> str:
+        return _with_placeholders(value, PLACEHOLDER, "<ANSWER>")
+
+    @field_validator("positive", "negative")
+    @classmethod
+    def _distinct_ids(cls, value: tuple[Instruction, ...]) -> tuple[Instruction, ...]:
+        _distinct([instruction.id for instruction in value], "id")
+        return value
+
+    @model_validator(mode="after")
+    def _enough_examples(self) -> PartialSpec:
+        if self.examples_per_request > len(self.examples):
+            raise ValueError(
+                f"examples_per_request: given {self.examples_per_request}, while examples holds {len(self.examples)}; "
+                "expected at most as many as there are"
+            )
+        if self.examples_per_request and "<EXAMPLES>" not in self.prompt:
+            raise ValueError("prompt: lacks <EXAMPLES>, where the examples go; or set examples_per_request to 0")
+        return self
+
+    @property
+    def prompt_labels(self) -> tuple[str, ...]:
+        """What stands before sentences and answers in an example, such as `Given:`; models like to repeat it."""
+        before = (self.example.partition(placeholder)[0] for placeholder in (PLACEHOLDER, "<ANSWER>"))
+        return tuple(text.rpartition("\n")[2].strip() for text in before)
+
+    def instructions(self, role: str) -> tuple[Instruction, ...]:
+        """The pool of a role, `positive` or `negative`."""
+        return self.positive if role == "positive" else self.negative
+
+
+class ScratchSpec(_Model):
+    """What sentences are asked for with.
+
+    Attributes:
+        kind: `syncse-scratch`.
+        task_name: What manifests and cards call it.
+        triplets: The specification for positives and hard negatives; in YAML its name, or a file beside this one.
+        sentences_per_request: Sentences asked of a server at once.
+        system: System turn; none if empty.
+        several: User's turn for several sentences, with `<NUMBER>`, `<GENRE>`, `<TOPIC>` and `<STYLE>`.
+        one: User's turn for one sentence, with the last three of these.
+        genres: Where a sentence might stand.
+        topics: What it might be about.
+        styles: How it might be worded.
+        completion: Raw texts for models without a chat template, each ending in an opening quotation mark.
+    """
+
+    kind: Literal["syncse-scratch"]
+    task_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    triplets: PartialSpec
+    sentences_per_request: Annotated[int, Field(ge=1, le=100)] = 10
+    system: str = ""
+    several: str
+    one: str
+    genres: Annotated[tuple[Text, ...], Field(min_length=1)]
+    topics: Annotated[tuple[Text, ...], Field(min_length=1)]
+    styles: Annotated[tuple[Text, ...], Field(min_length=1)]
+    completion: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @field_validator("several")
+    @classmethod
+    def _takes_a_number(cls, value: str) -> str:
+        return _with_placeholders(value, "<NUMBER>", "<GENRE>", "<TOPIC>", "<STYLE>")
+
+    @field_validator("one")
+    @classmethod
+    def _takes_a_combination(cls, value: str) -> str:
+        return _with_placeholders(value, "<GENRE>", "<TOPIC>", "<STYLE>")
+
+    @field_validator("genres", "topics", "styles")
+    @classmethod
+    def _distinct_entries(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        _distinct(value, "entry")
+        return value
+
+    @field_validator("completion")
+    @classmethod
+    def _open_quotations(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_completion(text) for text in value)
+
+
+SynCSESpec = PartialSpec | ScratchSpec
+_KINDS: dict[str, type[PartialSpec] | type[ScratchSpec]] = {
+    "syncse-partial": PartialSpec,
+    "syncse-scratch": ScratchSpec,
+}
+_ADAPTER: TypeAdapter[SynCSESpec] = TypeAdapter(Annotated[SynCSESpec, Field(discriminator="kind")])
+
+
+def syncse_tasks() -> list[str]:
+    """Names of the shipped specifications, sorted."""
+    folder = resources.files("dino_st.tasks") / "specs"
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+
+
+def is_syncse_task(task: Any) -> bool:
+    """Whether a task is one of SynCSE and not of DINO: by its name, or by the `kind` that its file begins with."""
+    if isinstance(task, PartialSpec | ScratchSpec):
+        return True
+    if isinstance(task, Mapping):
+        return "kind" in task
+    if not isinstance(task, str | Path) or str(task) in syncse_tasks():
+        return isinstance(task, str | Path)
+    path = Path(task)
+    if path.suffix.lower() not in _SUFFIXES or not path.is_file():
+        return str(task).startswith("syncse")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False  # whoever reads it as a task says what is wrong
+    return isinstance(content, dict) and "kind" in content
+
+
+def load_syncse_spec(task: str | Path | Mapping[str, Any] | SynCSESpec) -> SynCSESpec:
+    """Finds a specification by name, by file, or takes it as it is.
+
+    Args:
+        task: `syncse-partial`, `syncse-scratch`, path of a YAML file, parsed mapping, or a specification.
+
+    Returns:
+        The validated specification.
+
+    Raises:
+        TaskSpecError: If there is no such task or its content is malformed; names file, field, what was given and what
+            was expected.
+    """
+    if isinstance(task, PartialSpec | ScratchSpec):
+        return task
+    if isinstance(task, Mapping):
+        return _validated(dict(task), "the given mapping", Path())
+    if str(task) in syncse_tasks():
+        text = (resources.files("dino_st.tasks") / "specs" / f"{task}.yaml").read_text(encoding="utf-8")
+        return _validated(yaml.safe_load(text), f"built-in task {task}", Path())
+    path = Path(task)
+    if path.suffix.lower() not in _SUFFIXES:
+        raise TaskSpecError(
+            f"there is no SynCSE task {str(task)!r}; {suggest(str(task), syncse_tasks())}, or a .yaml file of your own"
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise TaskSpecError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise TaskSpecError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
+    except yaml.YAMLError as error:
+        raise TaskSpecError(f"{path}: cannot be parsed: {error}") from None
+    return _validated(content, str(path), path.parent)
+
+
+def _validated(content: Any, source: str, beside: Path) -> SynCSESpec:
+    if not isinstance(content, dict) or content.get("kind") not in _KINDS:
+        given = content.get("kind") if isinstance(content, dict) else type(content).__name__
+        raise TaskSpecError(f"{source}: field 'kind': given {given!r}; {suggest(str(given), _KINDS)}")
+    nested = content.get("triplets")
+    if content["kind"] == "syncse-scratch" and isinstance(nested, str):
+        file = beside / nested
+        content = content | {"triplets": load_syncse_spec(file if file.is_file() else nested).model_dump()}
+    try:
+        return _ADAPTER.validate_python(content)
+    except ValidationError as error:
+        raise TaskSpecError(f"{source} is not a valid specification:\n{_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        kind, *place = [str(part) for part in problem["loc"]]
+        where = " → ".join(place)
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden" and len(place) == 1:
+            message = f"unknown field; {suggest(place[-1], _KINDS[kind].model_fields)}"
+        elif problem["type"] == "missing":
+            message = "this field is missing"
+        elif not problem["msg"].startswith("Value error"):
+            message = f"{message}; given: {problem['input']!r:.80}"
+        lines.append(f"  {where}: {message}" if where else f"  {message}")
+    return "\n".join(lines)
+
+
+def _with_placeholders(text: str, *placeholders: str) -> str:
+    for placeholder in placeholders:
+        if text.count(placeholder) != 1:
+            raise ValueError(
+                f"holds {placeholder} {text.count(placeholder)} times; expected it once; given: {text!r:.80}"
+            )
+    return text
+
+
+def _completion(text: str) -> str:
+    if not text.endswith('"'):
+        raise ValueError(f'must end in an opening quotation mark ("); given: …{text[-20:]!r}')
+    return text
+
+
+def _distinct(values: Sequence[str], what: str) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"the {what} {value!r} stands {values.count(value)} times; expected each once")

@@ -1,0 +1,1 @@
+"""Training an encoder on pairs, on triplets, or on both."""

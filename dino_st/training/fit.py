@@ -1,0 +1,269 @@
+"""The columns of pairs, and their conversions to what sentence-transformers reads.
+
+Raw pairs are a `datasets.Dataset` with `sentence1`, `sentence2` and either `score` (labels that are numbers) or
+`label` (labels that are not), followed by the provenance columns. Single texts have `text` and `label` instead.
+Importing this module imports neither torch nor datasets.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from dino_st.data.columns import (
+    LABEL,
+    PAIR_COLUMNS,
+    PROVENANCE_COLUMNS,
+    SCORE,
+    SENTENCE1,
+    SENTENCE2,
+    TEXT,
+    SentencePair,
+)
+from dino_st.data.pairs import read_jsonl, read_reference_jsonl, write_jsonl, write_reference_jsonl
+from dino_st.errors import ConfigurationError, DatasetError, DinoWarning
+from dino_st.training.options import DEFAULTS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+    from sentence_transformers import InputExample
+
+
+FIT_DEFAULT_WARMUP_STEPS = 10_000
+"""`warmup_steps` of `SentenceTransformer.fit` when it is not given."""
+
+
+class FitDataLoader(DataLoader[Any]):
+    """A loader of `InputExample` batches that is unused until `warmup_steps` was called for it, or warns.
+
+    `fit` reads the loader once, as lists of examples, whatever the collate function; so this one collates to lists
+    as well. `fit` warms up for 10,000 steps unless told otherwise. On a set with fewer steps than that the learning
+    rate never gets near its peak, and hardly anything is learned, silently.
+
+    Attributes:
+        warmup_was_computed: Whether `dino_st.warmup_steps` was called for this loader.
+    """
+
+    warmup_was_computed: bool = False
+
+    def __init__(self, examples: Sequence[InputExample], *, batch_size: int, shuffle: bool, seed: int) -> None:
+        """Makes the loader.
+
+        Args:
+            examples: What to train on.
+            batch_size: Examples in a batch; `fit` takes it over.
+            shuffle: Whether the order is random.
+            seed: Seed of the random order.
+        """
+        super().__init__(
+            examples,  # type: ignore[arg-type]
+            batch_size=batch_size,
+            shuffle=shuffle,
+            collate_fn=list,
+            generator=torch.Generator().manual_seed(seed),
+        )
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        if not self.warmup_was_computed and len(self) < FIT_DEFAULT_WARMUP_STEPS:
+            warnings.warn(
+                f"model.fit warms up for {FIT_DEFAULT_WARMUP_STEPS:,} steps unless told otherwise, and this loader has "
+                f"{len(self):,}: the learning rate would stay near zero. Call model.fit(train_objectives="
+                "[(loader, loss)], warmup_steps=warmup_steps(loader, epochs), epochs=epochs) with "
+                "`from dino_st import warmup_steps`.",
+                DinoWarning,
+                stacklevel=3,
+            )
+        return super().__iter__()
+
+
+__all__ = [
+    "LABEL",
+    "PAIR_COLUMNS",
+    "PROVENANCE_COLUMNS",
+    "SCORE",
+    "SENTENCE1",
+    "SENTENCE2",
+    "TEXT",
+    "SentencePair",
+    "numeric_pairs",
+    "read_jsonl",
+    "read_reference_jsonl",
+    "to_dataloader",
+    "to_input_examples",
+    "warmup_steps",
+    "write_jsonl",
+    "write_reference_jsonl",
+]
+
+
+def numeric_pairs(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
+    """Checks that a data set can be trained on, and takes its three columns.
+
+    Args:
+        dataset: Pairs; further columns are left out, so that none of them becomes a third text.
+        name: What to call the data set in a message.
+
+    Returns:
+        A table of the columns `sentence1`, `sentence2` (strings) and `score` (float64), in this order.
+
+    Raises:
+        DatasetError: It is not a single `datasets.Dataset`, a column is missing, the labels are not numbers, or a
+            value is missing or not finite.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    _check_columns(dataset, name)
+    table: pa.Table = dataset.select_columns(list(PAIR_COLUMNS)).with_format("arrow")[:]
+    for column in (SENTENCE1, SENTENCE2):
+        kind = table.schema.field(column).type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise DatasetError(f"column {column!r} of {name} holds {kind}; expected text")
+    kind = table.schema.field(SCORE).type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        raise DatasetError(
+            f"column {SCORE!r} of {name} holds {kind}; the training part is for numeric labels, such as 0.5"
+        )
+    scores = pc.cast(table[SCORE], pa.float64())
+    table = table.set_column(2, SCORE, scores)
+    usable = pc.fill_null(pc.is_finite(scores), False)
+    for column in (SENTENCE1, SENTENCE2):
+        usable = pc.and_(usable, pc.is_valid(table[column]))
+    row = pc.index(usable, False).as_py()
+    if row >= 0:
+        raise DatasetError(
+            f"row {row} of {name} is {table.slice(row, 1).to_pylist()[0]}; expected two texts and a finite score"
+        )
+    return table
+
+
+def _check_columns(dataset: Dataset, name: str) -> None:
+    """Raises unless the three columns of a pair with a score are there."""
+    from datasets import Dataset
+
+    if isinstance(dataset, dict):
+        raise DatasetError(f"{name} has the splits {list(dataset)}; pass one of them, such as splits['train']")
+    if not isinstance(dataset, Dataset):
+        raise DatasetError(f"{name} is a {type(dataset).__name__}; expected a datasets.Dataset")
+    columns = dataset.column_names
+    if SCORE not in columns and LABEL in columns:
+        raise DatasetError(
+            f"{name} has the column {LABEL!r} and no {SCORE!r}: the training part is for numeric labels. If these are "
+            f"numbers, rename the column: dataset.rename_column({LABEL!r}, {SCORE!r})"
+        )
+    missing = [column for column in PAIR_COLUMNS if column not in columns]
+    if missing:
+        raise DatasetError(f"{name} has the columns {columns}; missing: {missing}")
+
+
+def to_input_examples(dataset: Dataset) -> list[InputExample]:
+    """Turns pairs into the examples that `SentenceTransformer.fit` and the evaluators read.
+
+    Args:
+        dataset: Pairs with `sentence1`, `sentence2` and `score`; further columns never become text.
+
+    Returns:
+        One example for each row, in order: `texts` holds the two sentences, `label` the score as a float.
+
+    Raises:
+        DatasetError: A column is missing, the labels are not numbers, or a value is missing or not finite.
+    """
+    from sentence_transformers import InputExample
+
+    table = numeric_pairs(dataset)
+    columns = (table[column].to_pylist() for column in PAIR_COLUMNS)
+    return [InputExample(texts=[first, second], label=score) for first, second, score in zip(*columns, strict=True)]
+
+
+def to_dataloader(
+    dataset: Dataset | Sequence[InputExample],
+    *,
+    batch_size: int = DEFAULTS.batch_size,
+    shuffle: bool = True,
+    seed: int = DEFAULTS.seed,
+) -> FitDataLoader:
+    """Makes the loader for `model.fit(train_objectives=[(loader, loss)], warmup_steps=warmup_steps(loader))`.
+
+    What `fit` would train on wrongly without a word is refused here: labels that are all zero (it drops them and
+    the loss crashes), fewer rows than a batch (it schedules no step, so the learning rate is zero), examples of
+    different lengths (it cuts them), columns beyond the pair (they would be text). A warning comes when `fit` reads
+    the loader before `warmup_steps` was called for it, since the default of `fit` learns nothing on small sets.
+
+    Args:
+        dataset: Pairs with `sentence1`, `sentence2` and `score`, or examples made from pairs.
+        batch_size: Pairs in a batch.
+        shuffle: Whether the order is random.
+        seed: Seed of the random order.
+
+    Returns:
+        A `torch.utils.data.DataLoader` whose batches are lists of `InputExample`.
+
+    Raises:
+        ConfigurationError: The batch size is not positive.
+        DatasetError: The data cannot be trained on; the message says why and what to do.
+    """
+    from datasets import Dataset
+
+    if batch_size < 1:
+        raise ConfigurationError(f"batch_size is {batch_size}; expected at least 1")
+    if isinstance(dataset, Dataset | dict):
+        examples = to_input_examples(dataset)
+    else:
+        examples = list(dataset)
+        _check_examples(examples)
+    if len(examples) < batch_size:
+        raise DatasetError(
+            f"{len(examples)} pairs are fewer than a batch of {batch_size}: model.fit would train nothing, silently. "
+            "Pass a smaller batch_size or generate more pairs"
+        )
+    if all(example.label == 0 for example in examples):
+        raise DatasetError(
+            "all scores are 0: model.fit would drop them. Train on pairs with different scores, such as 0, 0.5 and 1"
+        )
+    return FitDataLoader(examples, batch_size=batch_size, shuffle=shuffle, seed=seed)
+
+
+def _check_examples(examples: Sequence[InputExample]) -> None:
+    """Raises unless every example is two texts and a number."""
+    for row, example in enumerate(examples):
+        texts = getattr(example, "texts", None)
+        if not isinstance(texts, list | tuple) or len(texts) != 2 or not all(isinstance(text, str) for text in texts):
+            raise DatasetError(
+                f"example {row} has the texts {texts!r}; expected two in every example (model.fit cuts examples of "
+                "different lengths to the shortest, silently)"
+            )
+        label = example.label
+        if isinstance(label, bool) or not isinstance(label, int | float) or not math.isfinite(label):
+            raise DatasetError(
+                f"example {row} has the label {label!r}; the training part is for numeric labels, such as 0.5"
+            )
+
+
+def warmup_steps(loader: FitDataLoader, epochs: int = DEFAULTS.epochs, share: float = DEFAULTS.warmup_share) -> int:
+    """The warm-up that `model.fit` should be called with: a share of all steps, rounded up.
+
+    Args:
+        loader: What `to_dataloader` returned; it does not warn any more afterwards. Any `DataLoader` will do.
+        epochs: Passes over the data, as given to `fit`.
+        share: Share of the steps in which the learning rate rises from zero to its peak.
+
+    Returns:
+        Steps; the ceiling of `share * epochs * len(loader)`.
+
+    Raises:
+        ConfigurationError: `epochs` is not positive or `share` is not between 0 and 1.
+    """
+    if epochs < 1:
+        raise ConfigurationError(f"epochs is {epochs}; expected at least 1")
+    if not 0 <= share <= 1:
+        raise ConfigurationError(f"share is {share}; expected a number from 0 to 1")
+    if hasattr(loader, "warmup_was_computed"):
+        loader.warmup_was_computed = True
+    return math.ceil(Fraction(str(share)) * epochs * len(loader))

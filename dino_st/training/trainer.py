@@ -1,0 +1,227 @@
+"""`SentenceTransformerTrainer` set up for the recipe: arguments, loss, evaluator and when to evaluate."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import DatasetDict
+from sentence_transformers import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+from dino_st.errors import ConfigurationError
+from dino_st.support.progress import progress
+from dino_st.training.objective import METRIC, Objective
+from dino_st.training.options import PUBLISHED_LEARNING_RATE, TrainingOptions
+
+logger = logging.getLogger(__name__)
+
+
+def training_arguments(options: TrainingOptions, checkpoints: Path) -> SentenceTransformerTrainingArguments:
+    """The recipe in the words of the trainer; under `torchrun` this joins the process group.
+
+    Args:
+        options: The recipe.
+        checkpoints: Folder of the checkpoints.
+
+    Returns:
+        The arguments.
+
+    Raises:
+        ConfigurationError: The device is missing, or the batch cannot be shared by the processes.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if options.batch_size % processes:
+        raise ConfigurationError(
+            f"batch_size is {options.batch_size}, which {processes} processes cannot share; expected a multiple of "
+            f"{processes}"
+        )
+    on_cpu = _use_cpu(options.device)
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(checkpoints),
+        per_device_train_batch_size=options.batch_size // processes,
+        per_device_eval_batch_size=options.batch_size // processes,
+        learning_rate=options.learning_rate or PUBLISHED_LEARNING_RATE,
+        weight_decay=options.weight_decay,
+        warmup_steps=options.warmup_share,  # a float below 1 is a share
+        num_train_epochs=options.epochs,
+        seed=options.seed,
+        bf16=_use_bfloat16(options.dtype, on_cpu=on_cpu),
+        use_cpu=on_cpu,
+        ddp_backend="gloo" if on_cpu and processes > 1 else None,
+        dataloader_pin_memory=not on_cpu,
+        eval_strategy="steps",
+        eval_steps=options.evaluation_steps,
+        save_strategy="steps",
+        save_steps=options.evaluation_steps,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model=METRIC,
+        greater_is_better=True,
+        logging_steps=options.evaluation_steps,
+        report_to="none",
+        disable_tqdm=True,
+    )
+    # Without torchrun the trainer would spread each batch over all GPUs with DataParallel, and multiply it.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def make_trainer(
+    model: SentenceTransformer,
+    objective: Objective,
+    arguments: SentenceTransformerTrainingArguments,
+    report: ReportProgress,
+) -> SentenceTransformerTrainer:
+    """Makes the trainer.
+
+    Args:
+        model: The encoder to train.
+        objective: What to train on, and by what.
+        arguments: What `training_arguments` made of the recipe.
+        report: Shows how far it is, instead of the bars and lines of the trainer.
+
+    Returns:
+        The trainer.
+    """
+    card = model.model_card_data
+    card.local_files_only, card.generate_widget_examples = True, False
+    parts = len(objective.train) if isinstance(objective.train, DatasetDict) else 1
+    card.train_datasets = [{"name": objective.data_name}] * parts
+    if objective.batch_sampler is not None:
+        arguments.batch_sampler = objective.batch_sampler
+    vars(card)["set_widget_examples"] = lambda _: None  # shows a progress bar even where no examples are wanted
+    try:
+        trainer = SentenceTransformerTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=objective.train,
+            loss=objective.loss(model),
+            evaluator=objective.evaluator(),
+            callbacks=[EvaluateAtEpochEnd(), report],
+        )
+    finally:
+        del vars(card)["set_widget_examples"]
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def start_score(trainer: SentenceTransformerTrainer) -> float | None:
+    """Scores the encoder before it is trained.
+
+    Not by `trainer.evaluate()`: called before `train()` under `torchrun`, it leaves the trainer with a model that is
+    not wrapped for distributed training, and the processes then train apart without a word.
+
+    Args:
+        trainer: What `make_trainer` made.
+
+    Returns:
+        Spearman's correlation on the validation split, or None where it is undefined. Each process computes it.
+    """
+    evaluator: Any = trainer.evaluator
+    score = evaluator(trainer.model)[METRIC.removeprefix("eval_")]
+    logger.info("untrained start: Spearman %.4f on the validation split", score)
+    return float(score) if math.isfinite(score) else None
+
+
+class EvaluateAtEpochEnd(TrainerCallback):
+    """Evaluates and saves at the end of each epoch, unless its last step was evaluated already."""
+
+    def on_epoch_end(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,
+        **_: Any,
+    ) -> TrainerControl:
+        """Asks the trainer for an evaluation and a checkpoint."""
+        if not any(entry["step"] == state.global_step and METRIC in entry for entry in state.log_history):
+            control.should_evaluate = control.should_save = True
+        return control
+
+
+class ReportProgress(TrainerCallback):
+    """Shows the steps as progress and logs each evaluation, in the main process."""
+
+    def __init__(self) -> None:
+        self._open = contextlib.ExitStack()
+        self._scored = -1
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        **_: Any,
+    ) -> None:
+        """Opens the progress bar."""
+        shown = state.is_world_process_zero
+        bar = progress("training", state.max_steps, "steps", done=state.global_step, shown=shown)
+        self._advance = self._open.enter_context(bar)
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Moves the progress bar."""
+        self._advance(1)
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        **named: Any,
+    ) -> None:
+        """Logs the score."""
+        if state.is_world_process_zero and state.global_step != self._scored:
+            self._scored = state.global_step  # the last step is evaluated as a step and as the end of the epoch
+            score = named["metrics"][METRIC]
+            logger.info("step %d: Spearman %.4f on the validation split", state.global_step, score)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        """Closes the progress bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the progress bar, if it is still open."""
+        self._open.close()
+
+
+@contextlib.contextmanager
+def quiet_bars() -> Iterator[None]:
+    """Hides the progress bars that transformers shows for every file it reads or writes, in favour of ours."""
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _use_cpu(device: str) -> bool:
+    """Whether to train on the CPU; raises where the device asked for is missing."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return not (available["cuda"] or available["mps"])
+    if not available[device]:
+        raise ConfigurationError(f"device is {device!r}, which this machine lacks; choose 'auto' or 'cpu'")
+    return device == "cpu"
+
+
+def _use_bfloat16(dtype: str, *, on_cpu: bool) -> bool:
+    """Whether the forward pass is in bfloat16."""
+    if dtype != "auto":
+        return dtype == "bfloat16"
+    if on_cpu or not torch.cuda.is_available():
+        return False
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from dino_st.decoding import memory
+
+GIB = 2**30
+
+
+@pytest.fixture
+def model(make_model: Any) -> Any:
+    return make_model("gpt2", dtype=torch.float32)
+
+
+def rows(model: Any, **options: Any) -> int:
+    return memory.automatic_rows(model, **({"prompt_tokens": 60, "new_tokens": 40} | options))
+
+
+@pytest.mark.parametrize("free", [1, GIB // 100, GIB // 10, GIB, 1000 * GIB])
+def test_rows_are_twelve_times_a_power_of_two_and_never_fewer(
+    free: int, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda _: free)
+    found = rows(model)
+    assert found >= 12
+    assert found in [12 * 2**n for n in range(9)]
+
+
+def test_streams_fit_into_the_share_of_free_memory_that_may_be_planned_with(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = model.config
+    token = 2 * config.n_layer * config.n_embd * 4  # a key and a value in each layer, float32
+    states = token * (60 + 40)
+    vocabulary = config.vocab_size * 4 * 8
+    monkeypatch.setattr(memory, "free_memory", lambda _: int((states + vocabulary) * 48 / 0.6) + 100)
+    assert rows(model) == 48
+    monkeypatch.setattr(memory, "free_memory", lambda _: int((states + vocabulary) * 48 / 0.6) - 100)
+    assert rows(model) == 24
+
+
+def test_sharing_prompts_makes_room_for_more_streams(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda _: GIB // 10)
+    assert rows(model, prompt_tokens=1000, shares_prompts=True) > rows(model, prompt_tokens=1000)

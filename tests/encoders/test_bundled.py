@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dino_st.backends.local import LocalWriter
+from dino_st.encoders.loading import load_trainable_encoder, local_directory, recommended_learning_rate
+from dino_st.errors import ModelError
+from dino_st.evaluation.models import find_model
+from dino_st.models import ENCODER, LANGUAGE_MODEL, bundled_directory
+from dino_st.training.options import PUBLISHED_LEARNING_RATE
+from mteb_tasks.local_models import find_local_model
+
+
+def test_only_the_two_bundled_names_are_bundled() -> None:
+    assert bundled_directory("dino-tiny") == bundled_directory(LANGUAGE_MODEL) is not None
+    assert bundled_directory("./dino-tiny") is None
+    assert bundled_directory("gpt2") is None
+    assert bundled_directory(Path("dino-tiny")) is None
+
+
+def test_a_bundled_name_wins_over_a_directory_and_a_path_over_the_bundled_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ENCODER).mkdir()
+    (tmp_path / ENCODER / "config.json").write_text("{}")
+    assert local_directory(ENCODER) == bundled_directory(ENCODER)
+    assert local_directory(f"./{ENCODER}") == tmp_path / ENCODER
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_language_model_loads_without_network_in_the_type_asked_for(dtype: torch.dtype) -> None:
+    writer = LocalWriter("dino-tiny", device="cpu", dtype=str(dtype).removeprefix("torch."))
+    assert {parameter.dtype for parameter in writer.model.parameters()} == {dtype}
+    assert writer.name == "dino-tiny"
+
+
+def test_each_instruction_of_the_task_is_one_token_of_the_language_model() -> None:
+    from dino_st.tasks.spec import TaskSpec
+
+    tokenizer = LocalWriter("dino-tiny", device="cpu", dtype="float32").tokenizer
+    for label in TaskSpec.load("sts-x2").labels.values():
+        head, middle = label.instruction.split("<X1>")
+        assert len(tokenizer(head)["input_ids"]) == len(tokenizer(middle)["input_ids"]) == 1
+    assert tokenizer.convert_ids_to_tokens(tokenizer('"yes."')["input_ids"])[-1] == '"'
+
+
+def test_the_encoder_loads_in_float32_everywhere() -> None:
+    encoder = load_trainable_encoder(ENCODER, device="cpu")
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.float32}
+    alike, other = encoder.similarity(
+        encoder.encode(["A man plays a guitar."]), encoder.encode(["a guitar", "the law"])
+    )[0]
+    assert alike > other + 0.3
+    assert find_model(ENCODER).name == "local/dino-tiny-encoder"
+    meta = find_local_model(ENCODER)
+    assert meta is not None
+    assert meta.name == "local/dino-tiny-encoder"
+
+
+def test_the_language_model_is_an_encoder_too() -> None:
+    assert load_trainable_encoder(LANGUAGE_MODEL, device="cpu").encode("a dog").shape == (256,)
+
+
+def test_the_learning_rate_is_the_folders_or_else_the_published_one(tmp_path: Path) -> None:
+    directory = bundled_directory(ENCODER)
+    assert directory is not None
+    assert recommended_learning_rate(ENCODER) == json.loads((directory / "dino_st.json").read_text())["learning_rate"]
+    assert recommended_learning_rate("roberta-base") == PUBLISHED_LEARNING_RATE == 2e-5
+    (tmp_path / "config.json").write_text("{}")
+    assert recommended_learning_rate(tmp_path) == PUBLISHED_LEARNING_RATE
+    (tmp_path / "dino_st.json").write_text('{"learning_rate": 0.004}')
+    assert recommended_learning_rate(tmp_path) == 0.004
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"learning_rate": "fast"}', "{", '{"learning_rate": -1}'])
+def test_a_folders_unusable_learning_rate_is_named(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "dino_st.json").write_text(content)
+    with pytest.raises(ModelError, match=r"dino_st.json: .*give --learning-rate"):
+        recommended_learning_rate(tmp_path)

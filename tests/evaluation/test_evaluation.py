@@ -1,0 +1,297 @@
+"""Scoring encoders: what is stored and when it counts, what is encoded, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mteb
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+
+import mteb_tasks
+from dino_st.errors import ConfigurationError, EvaluationError, ModelError, OutputError
+from dino_st.evaluation.evaluate import evaluate_encoder
+from tests.mteb_tasks.fixtures import make_bag_of_words, make_transformer, write_sts_directory
+
+SMALL = ["DinoSTS13", "DinoSTS16"]
+
+
+@pytest.fixture(scope="module")
+def sts_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sts_directory(tmp_path_factory.mktemp("sts"))
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "my-encoder"
+    make_bag_of_words(path)
+    return path
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every sentence that any model encodes."""
+    sentences: list[str] = []
+    original = SentenceTransformer.encode
+
+    def encode(self: SentenceTransformer, inputs: Any, *args: Any, **options: Any) -> Any:
+        sentences.extend(inputs)
+        return original(self, inputs, *args, **options)
+
+    monkeypatch.setattr(SentenceTransformer, "encode", encode)
+    return sentences
+
+
+def tasks(sts_dir: Path) -> list[Any]:
+    return mteb_tasks.select_tasks(SMALL, sts_dir=sts_dir)
+
+
+def results(output: Path) -> dict[str, Any]:
+    files = sorted(output.glob("results/**/Dino*.json"))
+    return {str(file.relative_to(output / "results")): json.loads(file.read_text("utf-8")) for file in files}
+
+
+def test_scores_are_written_under_the_name_that_was_given(encoder: Path, sts_dir: Path, tmp_path: Path) -> None:
+    table = evaluate_encoder([str(encoder), "token-jaccard"], tasks=tasks(sts_dir), output_dir=tmp_path)
+    written = json.loads((tmp_path / "scores.json").read_text("utf-8"))
+    assert list(written) == [str(encoder), "token-jaccard"]
+    assert list(written[str(encoder)]) == [*SMALL, "average"]
+    assert written == table.to_dict()
+    assert written[str(encoder)]["average"] == pytest.approx(
+        (written[str(encoder)]["DinoSTS13"] + written[str(encoder)]["DinoSTS16"]) / 2, abs=1e-4
+    )
+    assert "DinoSTS13" not in (tmp_path / "scores.md").read_text("utf-8")
+    assert (tmp_path / "scores.tex").read_text("utf-8").startswith(r"\begin{tabular}")
+
+
+def test_results_of_a_directory_are_named_after_it_and_its_content(
+    encoder: Path, sts_dir: Path, tmp_path: Path
+) -> None:
+    evaluate_encoder(encoder, tasks=tasks(sts_dir), output_dir=tmp_path)
+    stored = results(tmp_path)
+    assert {Path(name).parts[0] for name in stored} == {"local__my-encoder"}
+    assert {result["task_name"] for result in stored.values()} == set(SMALL)
+    assert {result["dataset_revision"] for result in stored.values()} == {t.data_revision() for t in tasks(sts_dir)}
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{}/", "{}/../my-encoder"])
+def test_an_unchanged_model_is_answered_from_storage_however_it_is_spelled(
+    encoder: Path, sts_dir: Path, tmp_path: Path, encoded: list[str], spelling: str
+) -> None:
+    first = evaluate_encoder({"a": str(encoder)}, tasks=tasks(sts_dir), output_dir=tmp_path)
+    encoded.clear()
+    second = evaluate_encoder({"a": spelling.format(encoder)}, tasks=tasks(sts_dir), output_dir=tmp_path)
+    assert encoded == []
+    assert second.to_dict() == first.to_dict()
+
+
+def test_a_retrained_model_is_never_answered_from_storage(sts_dir: Path, tmp_path: Path, encoded: list[str]) -> None:
+    model = tmp_path / "model"
+    make_bag_of_words(model, seed=0)
+    first = evaluate_encoder({"a": model}, tasks=tasks(sts_dir), output_dir=tmp_path / "out")
+    shutil.rmtree(model)
+    make_bag_of_words(model, seed=1)
+    encoded.clear()
+    second = evaluate_encoder({"a": model}, tasks=tasks(sts_dir), output_dir=tmp_path / "out")
+    assert encoded
+    assert second.scores["a"]["DinoSTS13"] != first.scores["a"]["DinoSTS13"]
+    assert len(results(tmp_path / "out")) == 4
+
+
+def test_what_changes_no_embedding_changes_no_revision(encoder: Path, tmp_path: Path) -> None:
+    from dino_st.encoders.directory import directory_revision
+
+    copy = shutil.copytree(encoder, tmp_path / "my-encoder")
+    (copy / "README.md").write_text("# card")
+    (copy / "checkpoint-100").mkdir()
+    (copy / "checkpoint-100" / "model.safetensors").write_bytes(b"weights")
+    (copy / "training_args.bin").write_bytes(b"arguments")
+    assert directory_revision(copy) == directory_revision(encoder)
+    (copy / "1_Pooling").mkdir()
+    (copy / "1_Pooling" / "config.json").write_text("{}")
+    assert directory_revision(copy) != directory_revision(encoder)
+
+
+def test_changed_data_are_evaluated_again(encoder: Path, tmp_path: Path, encoded: list[str]) -> None:
+    for seed in (1, 2):
+        write_sts_directory(tmp_path / str(seed), seed=seed)
+    first = evaluate_encoder({"a": encoder}, tasks=tasks(tmp_path / "1"), output_dir=tmp_path / "out")
+    encoded.clear()
+    second = evaluate_encoder({"a": encoder}, tasks=tasks(tmp_path / "2"), output_dir=tmp_path / "out")
+    assert encoded
+    assert second.scores["a"] != first.scores["a"]
+
+
+def test_a_task_more_is_the_only_one_computed(encoder: Path, sts_dir: Path, tmp_path: Path, encoded: list[str]) -> None:
+    evaluate_encoder(encoder, tasks=tasks(sts_dir), output_dir=tmp_path)
+    encoded.clear()
+    more = mteb_tasks.select_tasks([*SMALL, "DinoSTS12"], sts_dir=sts_dir)
+    evaluate_encoder(encoder, tasks=more, output_dir=tmp_path)
+    more[-1].load_data()
+    data = more[-1].dataset["test"]
+    assert set(encoded) == {*data["sentence1"], *data["sentence2"]}
+
+
+def test_an_unreadable_stored_result_is_computed_again(encoder: Path, sts_dir: Path, tmp_path: Path) -> None:
+    first = evaluate_encoder(encoder, tasks=tasks(sts_dir), output_dir=tmp_path)
+    half = next(tmp_path.glob("results/**/DinoSTS13.json"))
+    half.write_text(half.read_text("utf-8")[:200], encoding="utf-8")
+    assert evaluate_encoder(encoder, tasks=tasks(sts_dir), output_dir=tmp_path).to_dict() == first.to_dict()
+    assert json.loads(half.read_text("utf-8"))["task_name"] == "DinoSTS13"
+
+
+def test_every_distinct_sentence_is_encoded_once(encoder: Path, sts_dir: Path, encoded: list[str]) -> None:
+    chosen = tasks(sts_dir)
+    evaluate_encoder(encoder, tasks=chosen)
+    wanted: set[str] = set()
+    for task in chosen:
+        task.load_data()
+        wanted |= {*task.dataset["test"]["sentence1"], *task.dataset["test"]["sentence2"]}
+    assert len(encoded) == len(wanted)
+    assert set(encoded) == wanted
+
+
+@pytest.mark.filterwarnings("ignore:The fill_missing parameter:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The `get_sentence_embedding_dimension`:FutureWarning")
+def test_scores_equal_those_of_plain_mteb(sts_dir: Path, tmp_path: Path) -> None:
+    """With a transformer, whose embeddings depend a little on the batch that a sentence is encoded in."""
+    from dino_st.encoders.loading import load_trainable_encoder
+
+    model = load_trainable_encoder(make_transformer(tmp_path / "bert"), device="cpu").eval()
+    table = evaluate_encoder({"a": model}, tasks=tasks(sts_dir))
+    plain = mteb.evaluate(model, tasks(sts_dir), cache=None, show_progress_bar=False)
+    for result in plain.task_results:
+        assert table.scores["a"][result.task_name] == pytest.approx(100 * result.get_score(), abs=1e-2)
+
+
+def test_a_prompt_for_the_task_type_is_used(sts_dir: Path, encoded: list[str]) -> None:
+    plain, prompted = make_bag_of_words(), make_bag_of_words()
+    prompted.prompts = {"STS": "man "}
+    table = evaluate_encoder({"plain": plain, "prompted": prompted}, tasks=tasks(sts_dir))
+    assert table.scores["plain"] != table.scores["prompted"]
+
+
+def test_protocols_give_the_mean_over_the_sources(encoder: Path, sts_dir: Path, tmp_path: Path) -> None:
+    tables = {p: evaluate_encoder({"a": encoder}, tasks=tasks(sts_dir), protocol=p) for p in ("all", "mean", "wmean")}  # type: ignore[arg-type]
+    evaluate_encoder(encoder, tasks=tasks(sts_dir), output_dir=tmp_path)
+    stored = json.loads(next(tmp_path.glob("results/**/DinoSTS13.json")).read_text("utf-8"))["scores"]["test"][0]
+    assert tables["mean"].scores["a"]["DinoSTS13"] == pytest.approx(
+        100 * np.mean(list(stored["sources"].values())), abs=1e-4
+    )
+    assert len({table.scores["a"]["DinoSTS13"] for table in tables.values()}) == 3
+
+
+def test_a_model_in_memory_is_stored_under_the_hash_of_its_weights(
+    sts_dir: Path, tmp_path: Path, encoded: list[str]
+) -> None:
+    evaluate_encoder(make_bag_of_words(seed=0), tasks=tasks(sts_dir), output_dir=tmp_path)
+    encoded.clear()
+    evaluate_encoder(make_bag_of_words(seed=0), tasks=tasks(sts_dir), output_dir=tmp_path)
+    assert encoded == []
+    evaluate_encoder(make_bag_of_words(seed=1), tasks=tasks(sts_dir), output_dir=tmp_path)
+    assert encoded
+
+
+def test_the_callers_tasks_are_left_as_they_were(encoder: Path, sts_dir: Path) -> None:
+    chosen = tasks(sts_dir)
+    chosen[0].load_data()
+    evaluate_encoder(encoder, tasks=chosen)
+    assert [task.data_loaded for task in chosen] == [True, False]
+
+
+def _with_weight(model: SentenceTransformer, value: float) -> SentenceTransformer:
+    module = model[0]
+    assert isinstance(module, StaticEmbedding)
+    with torch.no_grad():
+        module.embedding.weight.fill_(value)
+    return model
+
+
+def test_nan_embeddings_are_an_error_and_nothing_is_stored(sts_dir: Path, tmp_path: Path) -> None:
+    model = make_bag_of_words()
+    module: Any = model[0]
+    with torch.no_grad():
+        module.embedding.weight[10:] = float("nan")
+    with pytest.raises(
+        EvaluationError, match=r"DinoSTS13: the model '.*' gave NaN or infinite embeddings for \d+ of 1500"
+    ):
+        evaluate_encoder(model, tasks=tasks(sts_dir), output_dir=tmp_path)
+    assert results(tmp_path) == {}
+    assert not (tmp_path / "scores.json").exists()
+
+
+def test_constant_embeddings_are_an_error_and_nothing_is_stored(sts_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"DinoSTS13: .* of every pair is 1\.000000, .*correlation is undefined"):
+        evaluate_encoder(_with_weight(make_bag_of_words(), 0.5), tasks=tasks(sts_dir), output_dir=tmp_path)
+    assert results(tmp_path) == {}
+
+
+def test_a_directory_that_is_no_model_is_refused(sts_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"is not a model: it holds neither 'modules\.json'"):
+        evaluate_encoder(tmp_path, tasks=tasks(sts_dir))
+    with pytest.raises(ModelError, match=r"nowhere' does not exist"):
+        evaluate_encoder("./nowhere", tasks=tasks(sts_dir))
+
+
+def test_a_wrong_model_is_noticed_before_the_first_one_is_scored(
+    encoder: Path, sts_dir: Path, encoded: list[str]
+) -> None:
+    with pytest.raises(ModelError, match=r"nowhere' does not exist"):
+        evaluate_encoder([encoder, "./nowhere"], tasks=tasks(sts_dir))
+    assert encoded == []
+
+
+def test_a_name_that_is_neither_here_nor_on_the_hub_may_be_a_mistyped_floor(sts_dir: Path) -> None:
+    with pytest.raises(ModelError, match=r"tfidf.* Or did you mean the floor 'tf-idf'\?"):
+        evaluate_encoder("tfidf", tasks=tasks(sts_dir))
+
+
+def test_truncated_weights_are_refused(sts_dir: Path, tmp_path: Path) -> None:
+    path = make_transformer(tmp_path / "model")
+    weights = path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"truncated or damaged"):
+        evaluate_encoder(path, tasks=tasks(sts_dir), output_dir=tmp_path / "out")
+    assert results(tmp_path / "out") == {}
+
+
+def test_an_unwritable_output_is_refused_before_a_model_is_looked_at(sts_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot be written to '.*file/out'"):
+        evaluate_encoder("./nowhere", tasks=tasks(sts_dir), output_dir=tmp_path / "file" / "out")
+
+
+def test_a_read_only_output_is_refused(sts_dir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(**_: Any) -> None:
+        raise PermissionError(13, "Permission denied")  # chmod would not stop a test run by root
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(OutputError, match=r"cannot be written .*\(Permission denied\)"):
+        evaluate_encoder("./nowhere", tasks=tasks(sts_dir), output_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("models", "options", "message"),
+    [
+        ([], {}, r"No model was given"),
+        (["a", "a"], {}, r"The model 'a' was given twice"),
+        ("a", {"protocol": "average"}, r"protocol is 'average': .*Legal values: 'all', 'mean', 'wmean'"),
+        ("median:dir", {}, r"There is no baseline of the kind 'median': did you mean 'mean'\?"),
+    ],
+)
+def test_impossible_requests_are_refused(sts_dir: Path, models: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        evaluate_encoder(models, tasks=tasks(sts_dir), **options)
+
+
+def test_tasks_must_be_given_and_only_once(sts_dir: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"No task was given"):
+        evaluate_encoder("a", tasks=[])
+    with pytest.raises(ConfigurationError, match=r"The task 'DinoSTS13' was given twice"):
+        evaluate_encoder("a", tasks=[*tasks(sts_dir), *tasks(sts_dir)])

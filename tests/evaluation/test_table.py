@@ -1,0 +1,71 @@
+"""The table of scores in its four forms."""
+
+from __future__ import annotations
+
+import json
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dino_st.errors import OutputError
+from dino_st.evaluation.table import PAPER_COLUMNS, PUBLISHED_ROWS, ScoreTable
+
+PLAIN = dict(zip(PAPER_COLUMNS, [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0], strict=True))
+BETTER = dict(zip(PAPER_COLUMNS, [11.0, 19.0, 31.0, 41.0, 51.0, 61.0, 71.0], strict=True))
+
+
+def test_json_holds_every_score_and_the_average() -> None:
+    assert json.loads(ScoreTable({"./a": PLAIN}).to_json()) == {"./a": {**PLAIN, "average": 40.0}}
+
+
+def test_the_average_is_the_papers_where_its_seven_tasks_are_there() -> None:
+    assert ScoreTable({"a": {**PLAIN, "DinoSICKRAll": 100.0}}).average("a") == 40.0
+    assert ScoreTable({"a": {"DinoSTS12": 10.0, "STS22": 30.0}}).average("a") == 20.0
+
+
+def test_markdown_has_the_papers_columns_the_best_in_bold_and_the_published_rows() -> None:
+    lines = ScoreTable({"a_b": PLAIN, "c": BETTER}).to_markdown().splitlines()
+    assert lines[0] == "| Model | STS12 | STS13 | STS14 | STS15 | STS16 | STSb | SICK | Avg. |"
+    assert lines[2] == r"| a\_b | 10.00 | **20.00** | 30.00 | 40.00 | 50.00 | 60.00 | 70.00 | 40.00 |"
+    assert lines[3].endswith("| **71.00** | **40.71** |")
+    assert "| *STS-Dino-x2* | 70.27 | 81.26 | 71.25 | 80.49 | 77.18 | 77.82 | 68.09 | 75.20 |" in lines
+    assert "arXiv 2104.07540" in lines[-1]
+
+
+def test_latex_escapes_names_and_rules_off_the_published_rows() -> None:
+    latex = ScoreTable({"a_b & 100%": PLAIN, "c": BETTER}).to_latex()
+    assert r"a\_b \& 100\% & 10.00 & \textbf{20.00}" in latex
+    assert latex.index(r"c & \textbf{11.00}") < latex.rindex(r"\midrule") < latex.index("STS-Dino-x1x2 & 64.87")
+    assert latex.count(r"\\") == 1 + 2 + 1 + len(PUBLISHED_ROWS)
+
+
+def test_the_terminal_table_shows_names_with_brackets_as_they_are() -> None:
+    out = StringIO()
+    Console(file=out, width=160).print(ScoreTable({"[a]": PLAIN, "c": BETTER}).to_rich())
+    assert "[a]" in out.getvalue()
+    assert "S-RoBERTa, NLI" in out.getvalue()
+
+
+def test_a_single_model_is_not_bold_and_other_tasks_have_no_published_rows() -> None:
+    markdown = ScoreTable({"a": {"STS22": 12.5}}).to_markdown()
+    assert "| a | 12.50 | 12.50 |" in markdown
+    assert "Dino" not in markdown
+
+
+@pytest.mark.parametrize("name", PUBLISHED_ROWS)
+def test_published_averages_are_those_of_their_rows_as_far_as_the_paper_rounds(name: str) -> None:
+    *scores, average = PUBLISHED_ROWS[name]
+    assert sum(scores) / len(scores) == pytest.approx(average, abs=0.031)
+
+
+def test_all_files_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:
+    ScoreTable({"a": PLAIN}).write(tmp_path / "new")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["scores.json", "scores.md", "scores.tex"]
+
+
+def test_an_unwritable_directory_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"file/scores: cannot be created"):
+        ScoreTable({"a": PLAIN}).write(tmp_path / "file" / "scores")

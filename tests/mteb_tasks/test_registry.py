@@ -1,0 +1,263 @@
+"""Registration in mteb: what it relies on, what it adds, that it goes away again, and `mteb run` with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mteb
+import pytest
+
+import mteb_tasks
+from dino_st.errors import ConfigurationError, DinoWarning, ModelError
+from mteb_tasks import registry
+from mteb_tasks.command_line import main
+from mteb_tasks.tasks import BENCHMARK_NAME
+from tests.mteb_tasks.fixtures import make_bag_of_words, make_transformer, write_sts_directory
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    assert mteb_tasks.register()
+    yield
+    mteb_tasks.unregister()
+
+
+@pytest.fixture(scope="module")
+def sts_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sts_directory(tmp_path_factory.mktemp("sts"))
+
+
+@pytest.fixture
+def workplace(sts_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: None) -> Path:
+    """A working directory with a model in it, and the data named by the environment."""
+    monkeypatch.setenv("DINO_ST_STS_DIR", str(sts_dir))
+    monkeypatch.chdir(tmp_path)
+    make_bag_of_words(tmp_path / "my-encoder")
+    return tmp_path
+
+
+def stored(workplace: Path) -> dict[str, dict[str, Any]]:
+    files = sorted((workplace / "results").rglob("Dino*.json"))
+    return {f"{file.parts[-3]}/{file.parts[-2]}/{file.stem}": json.loads(file.read_text("utf-8")) for file in files}
+
+
+def names(tasks: Any) -> list[str]:
+    return sorted(task.metadata.name for task in tasks)
+
+
+def test_the_installed_mteb_keeps_what_registration_relies_on() -> None:
+    assert registry.MtebInternals().broken_promises() == []
+
+
+def test_the_tasks_and_the_benchmark_can_be_found_by_name(registered: None) -> None:
+    assert type(mteb.get_task("DinoSTS12")) is mteb_tasks.DinoSTS12
+    assert "DinoSICKRAll" in names(mteb.get_tasks(task_types=["STS"], languages=["eng"]))
+    benchmark = mteb.get_benchmark(BENCHMARK_NAME)
+    assert [task.metadata.name for task in benchmark.tasks][-2:] == ["DinoSTSBenchmark", "DinoSICKR"]
+    assert len(benchmark.tasks) == 7
+
+
+def test_registering_twice_is_registering_once() -> None:
+    before = len(mteb.get_tasks())
+    try:
+        assert mteb_tasks.register()
+        assert mteb_tasks.register()
+        assert len(mteb.get_tasks()) == before + 8
+    finally:
+        mteb_tasks.unregister()
+    assert len(mteb.get_tasks()) == before
+
+
+def test_unregistering_restores_mteb_exactly() -> None:
+    internals = registry.MtebInternals()
+
+    def state() -> list[Any]:
+        return [
+            dict(internals.get_tasks._TASKS_REGISTRY),
+            internals.get_tasks.TASK_LIST,
+            internals.get_model_meta.get_model_meta,
+            internals.package.get_model_meta,
+            internals.result_cache.load_task_result,
+            internals.command_line.run,
+            sorted(vars(internals.benchmarks)),
+            sorted(benchmark.name for benchmark in mteb.get_benchmarks()),
+        ]
+
+    before = state()
+    mteb_tasks.register()
+    assert state() != before
+    mteb_tasks.unregister()
+    mteb_tasks.unregister()
+    assert state() == before
+
+
+def test_importing_the_package_changes_nothing_in_mteb() -> None:
+    assert not any(name.startswith("Dino") for name in names(mteb.get_tasks(task_types=["STS"])))
+
+
+def test_mtebs_own_tasks_models_and_benchmarks_stay_as_they_are(registered: None) -> None:
+    own = [task for task in mteb.get_tasks(task_types=["STS"]) if not task.metadata.name.startswith("Dino")]
+    mteb_tasks.unregister()
+    assert names(own) == names(mteb.get_tasks(task_types=["STS"]))
+    mteb_tasks.register()
+    assert type(mteb.get_task("STS12")).__module__.startswith("mteb.tasks")
+    assert mteb.get_model_meta("mteb/baseline-random-encoder").name == "mteb/baseline-random-encoder"
+    with pytest.raises(KeyError, match="not found in MTEB registry"):
+        mteb.get_model_meta("nobody/nothing")
+
+
+def test_another_mteb_gives_one_warning_and_stays_untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    internals = registry.MtebInternals()
+    monkeypatch.setattr(internals.get_tasks, "TASK_LIST", list(internals.get_tasks.TASK_LIST))
+    run = internals.command_line.run
+    with pytest.warns(
+        DinoWarning, match=r"supports mteb>=2\.26,<3, .*TASK_LIST is a tuple.*mteb itself works"
+    ) as caught:
+        assert not mteb_tasks.register()
+    assert len(caught) == 1
+    assert internals.command_line.run is run
+    assert "DinoSTS12" not in internals.get_tasks._TASKS_REGISTRY
+
+
+def test_a_failure_half_way_takes_everything_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("this mteb has other benchmarks")
+
+    monkeypatch.setattr(registry, "_add_benchmark", fail)
+    with pytest.warns(DinoWarning, match="ValueError: this mteb has other benchmarks"):
+        assert not mteb_tasks.register()
+    assert "DinoSTS12" not in registry.MtebInternals().get_tasks._TASKS_REGISTRY
+
+
+@pytest.mark.parametrize("spelling", ["my-encoder", "./my-encoder", "my-encoder/", "{}/my-encoder"])
+def test_a_local_directory_has_one_name_and_one_revision(workplace: Path, spelling: str) -> None:
+    meta = mteb.get_model_meta(spelling.format(workplace))
+    expected = mteb.get_model_meta(str(workplace / "my-encoder"))
+    assert (meta.name, meta.revision) == ("local/my-encoder", expected.revision)
+
+
+def test_a_plain_transformers_directory_loads_with_mean_pooling(workplace: Path) -> None:
+    make_transformer(workplace / "bert")
+    model = mteb.get_model("./bert", device="cpu")
+    assert model.mteb_model_meta.name == "local/bert"
+    assert model.model[1].pooling_mode == "mean"  # type: ignore[attr-defined]
+
+
+def test_a_path_without_a_model_is_refused(workplace: Path) -> None:
+    (workplace / "empty").mkdir()
+    with pytest.raises(ModelError, match=r"empty' is not a model"):
+        mteb.get_model("./empty")
+    with pytest.raises(ModelError, match=r"missing' does not exist"):
+        mteb.get_model("./missing")
+    with pytest.raises(ConfigurationError, match=r"revision 'v1' of the local model"):
+        mteb.get_model("./my-encoder", "v1")
+
+
+def test_available_tasks_lists_the_dino_tasks(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["available-tasks", "--task-types", "STS"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in ("DinoSTS12", "DinoSTSBenchmark", "DinoSICKR", "STS17"))
+
+
+def test_run_writes_results_under_the_directorys_name(workplace: Path) -> None:
+    assert main(["run", "-m", "./my-encoder", "-t", "DinoSTS13", "DinoSTSBenchmark"]) == 0
+    results = stored(workplace)
+    revision = mteb.get_model_meta("my-encoder").revision
+    assert list(results) == [f"local__my-encoder/{revision}/{task}" for task in ("DinoSTS13", "DinoSTSBenchmark")]
+    first = next(iter(results.values()))
+    assert first["dataset_revision"] == mteb_tasks.DinoSTS13().data_revision()
+    assert set(first["scores"]["test"][0]["sources"]) == {"FNWN", "headlines", "OnWN"}
+
+
+def test_run_takes_the_benchmark(workplace: Path) -> None:
+    assert main(["run", "-m", "./my-encoder", "-b", BENCHMARK_NAME, "-v", "0"]) == 0
+    assert len(stored(workplace)) == 7
+
+
+def test_an_unchanged_model_is_answered_from_storage_and_a_retrained_one_is_not(workplace: Path) -> None:
+    arguments = ["-t", "DinoSTS13", "-v", "0"]
+    assert main(["run", "-m", "./my-encoder", *arguments]) == 0
+    first = stored(workplace)
+    assert main(["run", "-m", str(workplace / "my-encoder"), *arguments]) == 0
+    assert stored(workplace) == first  # dates and times included
+    shutil.rmtree(workplace / "my-encoder")
+    make_bag_of_words(workplace / "my-encoder", seed=1)
+    assert main(["run", "-m", "my-encoder", *arguments]) == 0
+    assert len(stored(workplace)) == 2
+
+
+def test_changed_data_are_evaluated_again(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["run", "-m", "./my-encoder", "-t", "DinoSTS13", "-v", "0"]
+    assert main(arguments) == 0
+    before = stored(workplace)
+    monkeypatch.setenv("DINO_ST_STS_DIR", str(write_sts_directory(workplace / "other", seed=5)))
+    assert main(arguments) == 0
+    after = stored(workplace)
+    assert list(after) == list(before)
+    assert after != before
+
+
+def test_a_stored_result_that_was_cut_off_is_computed_again(workplace: Path) -> None:
+    arguments = ["run", "-m", "./my-encoder", "-t", "DinoSTS13", "-v", "0"]
+    assert main(arguments) == 0
+    file = next((workplace / "results").rglob("DinoSTS13.json"))
+    scores = json.loads(file.read_text("utf-8"))["scores"]
+    file.write_text(file.read_text("utf-8")[:300], encoding="utf-8")
+    assert main(arguments) == 0
+    assert json.loads(file.read_text("utf-8"))["scores"] == scores
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-t", "DinoSTS21"], r"There is no task 'DinoSTS21'; did you mean 'DinoSTS1\d'?"),
+        (["-b", "DinoSTS(eng,v1)"], r"There is no benchmark 'DinoSTS(eng,v1)'; did you mean 'DinoSTS(eng, v1)'?"),
+    ],
+)
+def test_a_mistyped_name_fails_before_the_model_is_looked_at(
+    workplace: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["run", "-m", "./missing", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message.split(";")[0] in error
+    assert "did you mean 'DinoSTS" in error
+    assert not (workplace / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda path: shutil.rmtree(path / "my-encoder"), "my-encoder' does not exist"),
+        (lambda path: (path / "my-encoder" / "model.safetensors").write_bytes(b"short"), "truncated or damaged"),
+        (lambda path: (path / "results").write_text("a file"), "cannot be written to 'results'"),
+    ],
+)
+def test_what_cannot_be_used_is_a_message_and_exit_code_1(
+    workplace: Path, capsys: pytest.CaptureFixture[str], prepare: Any, message: str
+) -> None:
+    prepare(workplace)
+    assert main(["run", "-m", "./my-encoder", "-t", "DinoSTS13", "-v", "0"]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_incomplete_data_are_a_message_and_leave_no_result(
+    workplace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (workplace / "half" / "STS").mkdir(parents=True)
+    monkeypatch.setenv("DINO_ST_STS_DIR", str(workplace / "half"))
+    assert main(["run", "-m", "./my-encoder", "-t", "DinoSTS13", "-v", "0"]) == 1
+    assert "STS.input.FNWN.txt' is missing" in capsys.readouterr().err
+    assert stored(workplace) == {}
+
+
+def test_wrong_arguments_are_exit_code_2_and_help_is_0(registered: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--no-such-option"]) == 2
+    assert main(["--help"]) == 0
+    assert main([]) == 0
+    assert "dino-st mteb" in capsys.readouterr().out

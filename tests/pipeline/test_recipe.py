@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dino_st.errors import ConfigurationError, InputError
+from dino_st.pipeline.recipe import load_recipe, recipe_names, run_recipe
+
+MINE = """\
+model: some-model
+input: sentences.txt
+generate: {samples: 3}
+train: {epochs: 2}
+"""
+
+
+@pytest.fixture
+def recipe_file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(MINE)
+    (tmp_path / "sentences.txt").write_text("A cat.\n")
+    return path
+
+
+def test_the_shipped_recipes_load() -> None:
+    assert {"quickstart", "sts-dino-x1x2", "sts-dino-x2"} <= set(recipe_names())
+    for name in recipe_names():
+        load_recipe(name)
+
+
+def test_the_papers_recipes_hold_the_papers_values() -> None:
+    for name in ("sts-dino-x2", "sts-dino-x1x2"):
+        recipe = load_recipe(name)
+        assert (recipe.model, recipe.encoder, recipe.task) == ("gpt2-xl", "roberta-base", "sts-x2")
+        assert recipe.generate["decay_constant"] == 100
+        assert (recipe.generate["top_k"], recipe.generate["top_p"], recipe.generate["samples"]) == (5, 0.9, 2)
+        assert (recipe.prepare["label_smoothing"], recipe.prepare["random_negatives"]) == (0.2, 2)
+        assert (recipe.train["batch_size"], recipe.train["learning_rate"], recipe.train["epochs"]) == (32, 2e-5, 1)
+    assert load_recipe("sts-dino-x1x2").sentences is not None
+    assert load_recipe("sts-dino-x1x2").sentences.num == 15_000  # type: ignore[union-attr]
+
+
+def test_the_recipe_without_debiasing_differs_from_the_papers_in_nothing_else() -> None:
+    without, published = load_recipe("dino-no-debiasing"), load_recipe("sts-dino-x2")
+    generation = {key: value for key, value in published.generate.items() if key != "decay_floor"}
+    assert without.generate == generation | {"decay_constant": 0}
+    assert (without.task, without.prepare) == (published.task, published.prepare)
+    assert without.train == published.train | {"learning_rate": None}
+
+
+def test_the_recipe_with_more_negatives_differs_from_the_papers_in_nothing_else() -> None:
+    more, published = load_recipe("dino-more-negatives"), load_recipe("sts-dino-x2")
+    assert (more.task, more.generate) == (published.task, published.generate)
+    assert more.prepare == published.prepare | {"random_negatives": 8}
+    assert more.train == published.train | {"learning_rate": None}
+
+
+def test_fields_can_be_set_from_the_command_line(recipe_file: Path) -> None:
+    recipe = load_recipe(
+        recipe_file, ["model=gpt2", "train.learning_rate=1e-4", "sentences.num=9", "encoder=null", "seed=7"]
+    )
+    assert (recipe.model, recipe.train, recipe.seed) == ("gpt2", {"epochs": 2, "learning_rate": 1e-4}, 7)
+    assert recipe.sentences is not None
+    assert recipe.sentences.num == 9
+
+
+def test_an_input_is_looked_for_beside_the_recipe(recipe_file: Path) -> None:
+    assert load_recipe(recipe_file).input == str(recipe_file.parent / "sentences.txt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("modle=x", r"modle: there is no such field; did you mean 'model'"),
+        ("generate.sample=1", r"generate.sample: there is no such option; did you mean 'samples'"),
+        ("train.lr=1", "there is no option 'lr'"),
+        ("prepare.label_smoothing=3", "label_smoothing"),
+        ("generate.top_p=3", "top_p = 3"),
+        ("model", "expected KEY=VALUE"),
+        ("model.name=3", "'model' is a value, not a section"),
+        ("seed=-1", "seed: "),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(change: str, message: str, recipe_file: Path) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        load_recipe(recipe_file, [change])
+
+
+def test_unknown_and_unreadable_recipes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no recipe 'quikstart'; did you mean 'quickstart'"):
+        load_recipe("quikstart")
+    with pytest.raises(InputError, match="there is no such recipe file"):
+        load_recipe(tmp_path / "no.yaml")
+    (tmp_path / "a.yaml").write_text("a: [")
+    with pytest.raises(InputError, match="cannot be read as YAML"):
+        load_recipe(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("- a")
+    with pytest.raises(InputError, match="expected a mapping"):
+        load_recipe(tmp_path / "a.yaml")
+
+
+def test_a_mistake_in_the_last_stage_is_found_before_the_first(tmp_path: Path) -> None:
+    recipe = load_recipe("quickstart", ["model=nowhere", "evaluate.tasks=DinoSTS21"])
+    with pytest.raises(ConfigurationError, match="There is no task 'DinoSTS21'"):
+        run_recipe(recipe, tmp_path)
+    recipe = load_recipe("quickstart", ["model=nowhere", "evaluate.tasks=sts", "evaluate.sts_dir=nowhere"])
+    with pytest.raises(InputError, match="nowhere: there is no such directory"):
+        run_recipe(recipe, tmp_path)
+    (tmp_path / "half/STS").mkdir(parents=True)
+    recipe = load_recipe("quickstart", ["model=nowhere", "evaluate.tasks=sts", f"evaluate.sts_dir={tmp_path / 'half'}"])
+    with pytest.raises(InputError, match="STS12"):
+        run_recipe(recipe, tmp_path)
+
+
+def test_what_a_recipe_leaves_open_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--set model="):
+        run_recipe(load_recipe("quickstart", ["model=null"]), tmp_path)
+    with pytest.raises(ConfigurationError, match="--set input="):
+        run_recipe("sts-dino-x2", tmp_path)
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_recipe_runs_from_sentences_to_scores_with_the_bundled_models(tmp_path: Path) -> None:
+    changes = ["limit=40"]
+    lines: list[str] = []
+    outcome = run_recipe(load_recipe("quickstart", changes), tmp_path / "out", report=lines.append)
+    assert [line[:3] for line in lines if not line.startswith(" ")] == ["1/4", "2/4", "3/4", "4/4"]
+    scores = json.loads((tmp_path / "out/scores/scores.json").read_text())
+    assert list(scores) == ["untrained", "trained"]
+    assert list(outcome.table.scores) == ["untrained", "trained"]
+    assert scores["trained"]["average"] > 40  # of unrelated pairs and copies nearly every one is told apart
+    assert set(outcome.examples) == {"0", "0.5", "1"}
+    assert (tmp_path / "out/model/model.safetensors").is_file()
+    again = run_recipe(load_recipe("quickstart", changes), tmp_path / "out", report=lines.append)
+    assert again.table.to_dict() == outcome.table.to_dict()
+    assert any("done before" in line for line in lines)
+
+
+def test_auto_scores_on_the_validation_pairs_and_on_sts_where_its_data_is_given(tmp_path: Path) -> None:
+    from dino_st.pipeline.recipe import _evaluation
+
+    without = _evaluation(load_recipe("quickstart"), tmp_path)
+    assert (without.tasks, without.pairs) == (None, (tmp_path / "prepared/data/validation.parquet",))
+    given = _evaluation(load_recipe("quickstart", [f"evaluate.sts_dir={tmp_path}"]), tmp_path)
+    assert (given.tasks, given.sts_dir, given.pairs) == ("sts", tmp_path, without.pairs)

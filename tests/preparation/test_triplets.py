@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, DatasetDict, load_dataset
+
+from dino_st.errors import ConfigurationError, DatasetError, InputError, OutputError
+from dino_st.pipeline.stages import prepare_data, prepare_triplet_data
+from dino_st.preparation.splits import load_prepared, save_prepared
+from dino_st.preparation.triplets import prepare_triplets, read_triplets, to_pairs, to_triplets, write_triplets
+
+ROWS = [
+    ("A man plays.", "Someone plays.", "A man sleeps."),
+    ('She said "no", twice.', "She refused, twice.", "She said yes,\nat once."),
+]
+COLUMNS = ["anchor", "positive", "negative"]
+
+
+def dataset(rows: list[tuple[str, str, str]] = ROWS) -> Dataset:
+    return Dataset.from_list([dict(zip(COLUMNS, row, strict=True)) for row in rows])
+
+
+def pairs(*rows: tuple[str, str, float]) -> Dataset:
+    return Dataset.from_list([{"sentence1": x1, "sentence2": x2, "score": score} for x1, x2, score in rows])
+
+
+def tuples(triplets: Dataset) -> list[tuple[str, ...]]:
+    return [tuple(row[name] for name in COLUMNS) for row in triplets]
+
+
+def many(anchors: int) -> list[tuple[str, str, str]]:
+    return [(f"anchor {i}", f"positive {i} {k}", f"negative {i} {k}") for i in range(anchors) for k in range(2)]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "shards"])
+def test_triplets_come_back_as_they_were_written(name: str, tmp_path: Path) -> None:
+    write_triplets(dataset(), tmp_path / name)
+    found = read_triplets(tmp_path / name)
+    assert found.column_names == COLUMNS
+    assert tuples(found) == ROWS
+
+
+def test_the_csv_is_the_published_layout(tmp_path: Path) -> None:
+    write_triplets(dataset(), tmp_path / "t.csv")
+    lines = (tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[:2] == ["sent0,sent1,hard_neg", "A man plays.,Someone plays.,A man sleeps."]
+
+
+@pytest.mark.parametrize(
+    "header", ["", "sent0,sent1,hard_neg\n", "sentence,positive,hard_negative\r\n", "﻿sent0,sent1,hard_neg\n"]
+)
+def test_columns_of_a_csv_count_by_position_with_and_without_a_header(header: str, tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text(header + '"one, two",three,four\nfive,"six ""6""",seven\n', encoding="utf-8")
+    assert tuples(read_triplets(file)) == [("one, two", "three", "four"), ("five", 'six "6"', "seven")]
+
+
+def test_distilabels_triplets_and_other_names_are_read(tmp_path: Path) -> None:
+    row = {"anchor": "a", "positive": "b", "negative": "c", "model_name": "m", "distilabel_metadata": {"x": None}}
+    (tmp_path / "d.jsonl").write_text(json.dumps(row) + "\n\n")
+    assert tuples(read_triplets(tmp_path / "d.jsonl")) == [("a", "b", "c")]
+    (tmp_path / "q.jsonl").write_text('{"query": "a", "positive": "b", "negative": "c"}\n')
+    assert tuples(read_triplets(tmp_path / "q.jsonl")) == [("a", "b", "c")]
+    Dataset.from_dict({"sentence": ["a"], "sent1": ["b"], "hard_neg": ["c"]}).to_parquet(tmp_path / "p.parquet")
+    assert tuples(read_triplets(tmp_path / "p.parquet")) == [("a", "b", "c")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", "one,two\n", r"row 1: has 2 columns; expected sentence, positive and hard negative"),
+        ("t.csv", "a b,b,c\na,b,c,d\n", r"row 2: has 4 columns"),
+        ("t.csv", "", "there is no row in"),
+        ("t.csv", b"\xff,b,c\n", "is not UTF-8 at byte 0"),
+        ("t.jsonl", '{"anchor": "a", "positive": "b"}\n', r"line 1 has the columns .*missing: negative"),
+        ("t.jsonl", '{"anchor": "a", "positive": null, "negative": "c"}\n', "line 1: field 'positive' is None"),
+        ("t.txt", "a", r"is no file of triplets; .*'\.csv'"),
+        ("t.parquet", "a", "cannot be read as parquet"),
+    ],
+)
+def test_what_cannot_be_read_is_said_with_its_place(
+    name: str, content: str | bytes, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises((InputError, DatasetError), match=message):
+        read_triplets(file)
+
+
+def test_missing_files_and_other_directories_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no\.csv: cannot be read \(No such file"):
+        read_triplets(tmp_path / "no.csv")
+    with pytest.raises(InputError, match=r"holds no manifest\.json"):
+        read_triplets(tmp_path)
+    with pytest.raises(ConfigurationError, match=r"cannot be written; .*'\.csv'"):
+        write_triplets(dataset(), tmp_path / "t.xlsx")
+    write_triplets(dataset(), tmp_path / "shards")
+    with pytest.raises(OutputError, match="another configuration"):
+        write_triplets(dataset(ROWS[:1]), tmp_path / "shards")
+
+
+def test_a_null_and_a_set_of_splits_are_refused_by_name() -> None:
+    with pytest.raises(DatasetError, match=r"column 'negative' of the triplets has no value in row 1.*dataset\.filter"):
+        prepare_triplets(Dataset.from_dict({"anchor": ["a", "b"], "positive": ["c", "d"], "negative": ["e", None]}))
+    with pytest.raises(DatasetError, match=r"the splits \['train'\]; pass one"):
+        to_pairs(DatasetDict(train=dataset()))  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match=r"column 'anchor' of the triplets holds int64"):
+        to_pairs(Dataset.from_dict({"anchor": [1], "positive": ["c"], "negative": ["e"]}))
+
+
+RAW = pairs(
+    ("x", "same 1", 1.0), ("x", "same 2", 1.0), ("x", "near", 0.5), ("x", "far 1", 0.0), ("x", "far 2", 0.0),
+    ("y", "same", 1.0), ("y", "far", 0.0),
+    ("z", "near", 0.5), ("z", "far", 0.0),
+)  # fmt: skip
+
+
+def test_every_text_of_an_input_is_used_and_inputs_without_both_are_left_out() -> None:
+    half = tuples(to_triplets(RAW))
+    assert sorted(half) == [("x", "same 1", "near"), ("x", "same 2", "near")]
+    zero = tuples(to_triplets(RAW, negatives="0"))
+    assert [row[0] for row in zero] == ["x", "x", "y"]
+    assert {row[1] for row in zero[:2]} == {"same 1", "same 2"}
+    assert {row[2] for row in zero[:2]} == {"far 1", "far 2"}
+    assert sorted(tuples(to_triplets(RAW, negatives="both"))) == sorted(half + zero)
+
+
+def test_triplets_do_not_depend_on_the_order_of_the_rows() -> None:
+    order = list(range(len(RAW)))
+    random.Random(1).shuffle(order)
+    assert tuples(to_triplets(RAW.select(order), negatives="both")) == tuples(to_triplets(RAW, negatives="both"))
+
+
+def test_inputs_without_a_positive_or_negative_are_counted() -> None:
+    counts = prepare_triplets(RAW, validation_share=0).counts
+    assert (counts["inputs"], counts["inputs_without_positive"], counts["inputs_without_negative"]) == (3, 1, 1)
+    assert (counts["input"], counts["kept"], counts["train"], counts["validation"]) == (2, 2, 2, 0)
+
+
+def test_pairs_that_were_prepared_already_or_have_no_triplet_are_refused() -> None:
+    with pytest.raises(DatasetError, match=r"a pair has the score 0\.9"):
+        to_triplets(pairs(("x", "a", 0.9)))
+    with pytest.raises(DatasetError, match=r"no x1 of 1 has both a text of score 1 and one of score 0\.5"):
+        to_triplets(pairs(("x", "a", 1.0)))
+    with pytest.raises(ConfigurationError, match="'negatives' is '1'"):
+        to_triplets(RAW, negatives="1")
+
+
+def test_pairs_of_triplets_hold_each_pair_once() -> None:
+    back = to_pairs(dataset([("a", "b", "c"), ("a", "b", "d")]))
+    assert [tuple(row.values()) for row in back] == [("a", "b", 1.0), ("a", "c", 0.0), ("a", "d", 0.0)]
+
+
+def test_what_teaches_nothing_is_dropped_and_counted() -> None:
+    rows = [("a", "b", "c"), ("a", "b", "c "), ("", "b", "c"), ("a", "a", "c"), ("a", "b", "b"), ("a", "b", "a")]
+    splits = prepare_triplets(dataset(rows), validation_share=0)
+    assert tuples(splits["train"]) == [("a", "b", "c")]
+    dropped = {name: count for name, count in splits.counts.items() if name.startswith("dropped")}
+    assert dropped == {
+        "dropped_blank": 1,
+        "dropped_anchor_is_positive": 1,
+        "dropped_positive_is_negative": 1,
+        "dropped_anchor_is_negative": 1,
+        "dropped_duplicate": 1,
+    }
+    with pytest.raises(DatasetError, match=r"no triplet is left after preparation:[\s\S]*dropped blank"):
+        prepare_triplets(dataset([("", "b", "c")]))
+
+
+def test_the_split_is_by_anchor_and_does_not_depend_on_the_order_of_the_rows() -> None:
+    rows = many(50)
+    splits = prepare_triplets(dataset(rows), validation_share=0.2)
+    held_out = set(splits["validation"]["anchor"])
+    assert len(held_out) == 10
+    assert splits["validation"].num_rows == 20
+    assert not held_out & set(splits["train"]["anchor"])
+    random.Random(0).shuffle(rows)
+    again = prepare_triplets(dataset(rows), validation_share=0.2)
+    assert [tuples(again[name]) for name in again] == [tuples(splits[name]) for name in splits]
+    assert set(prepare_triplets(dataset(rows), seed=1)["validation"]["anchor"]) != held_out
+    assert len(set(prepare_triplets(dataset(rows), max_validation=3)["validation"]["anchor"])) == 3
+    assert len(set(prepare_triplets(dataset(many(3)))["validation"]["anchor"])) == 1
+
+
+def test_prepared_triplets_come_back_from_their_directory(tmp_path: Path) -> None:
+    splits = prepare_triplets(dataset(many(10)))
+    save_prepared(splits, tmp_path / "p", provenance={"model": "some-model"})
+    found = load_prepared(tmp_path / "p")
+    assert tuples(found["train"]) == tuples(splits["train"])
+    assert (found.options, found.counts, found.provenance) == (splits.options, splits.counts, {"model": "some-model"})
+    assert load_dataset(str(tmp_path / "p"), cache_dir=str(tmp_path / "c"))["train"].column_names == COLUMNS
+    assert "Triplets written by a language model" in (tmp_path / "p/README.md").read_text()
+
+
+def test_each_kind_of_raw_data_is_prepared_by_its_own_command(tmp_path: Path) -> None:
+    write_triplets(dataset(many(10)), tmp_path / "shards")
+    assert prepare_triplet_data(tmp_path / "shards", tmp_path / "p", {}).counts["input"] == 20
+    with pytest.raises(InputError, match=r"holds triplets, not pairs; .*dino-st prepare-triplets"):
+        prepare_data(tmp_path / "shards", tmp_path / "q", {})
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in RAW))
+    splits = prepare_triplet_data(tmp_path / "pairs.jsonl", tmp_path / "r", {"negatives": 0, "validation_share": 0})
+    assert splits["train"].num_rows == 3
+    assert splits.options.negatives == "0"

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import pytest
+
+from dino_st.syncse.replies import is_refusal, normal_form, parse_list, parse_reply
+
+SOURCE = "A man plays a flute."
+INSTRUCTION = "Say the following sentence again in other words, and change nothing of what it means."
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ("Someone plays the flute.", "Someone plays the flute."),
+        ("  Someone plays\tthe   flute. \n\n", "Someone plays the flute."),
+        ('"Someone plays the flute."', "Someone plays the flute."),
+        ("“Someone plays the flute.”", "Someone plays the flute."),
+        ("'It's someone's flute.'", "It's someone's flute."),
+        ('"Someone plays the flute.', "Someone plays the flute."),
+        ('Someone plays the flute."', "Someone plays the flute."),
+        ('"Yes" and "no" were heard.', '"Yes" and "no" were heard.'),
+        ('"No," he said.', '"No," he said.'),
+        ("1. Someone plays the flute.", "Someone plays the flute."),
+        ("1) Someone plays the flute.", "Someone plays the flute."),
+        ("- Someone plays the flute.", "Someone plays the flute."),
+        ("• “Someone plays the flute.”", "Someone plays the flute."),
+        ("**Someone plays the flute.**", "Someone plays the flute."),
+        ("*Someone plays the flute.*", "Someone plays the flute."),
+        ("`Someone plays the flute.`", "Someone plays the flute."),
+        ("```\nSomeone plays the flute.\n```", "Someone plays the flute."),
+        ("Paraphrase: Someone plays the flute.", "Someone plays the flute."),
+        ("**Rewritten sentence:** Someone plays the flute.", "Someone plays the flute."),
+        ('Output: "Someone plays the flute."', "Someone plays the flute."),
+        ("Sure, here is a paraphrase: Someone plays the flute.", "Someone plays the flute."),
+        ("Sure! Here's a rewritten version of your sentence:\n\nSomeone plays the flute.", "Someone plays the flute."),
+        ("Certainly!\nSomeone plays the flute.", "Someone plays the flute."),
+        ("Here is one possible way:\n1. **“Someone plays the flute.”**", "Someone plays the flute."),
+        ("Someone plays the flute.\n\nNote: I kept the meaning.", "Someone plays the flute."),
+        ("Someone plays the flute.\n(This sentence says the same.)", "Someone plays the flute."),
+        ("Someone plays the flute.\nLet me know if you need more!", "Someone plays the flute."),
+        ("Sentence: A man plays a flute.\nRewritten: Someone plays the flute.", "Someone plays the flute."),
+        ("<think>He plays. So…</think>\nSomeone plays the flute.", "Someone plays the flute."),
+        ("The sentence was clear: he must leave.", "The sentence was clear: he must leave."),
+        ("Here is the thing: the bus is late.", "Here is the thing: the bus is late."),
+        ("A. Smith plays the flute.", "A. Smith plays the flute."),
+        ("I cannot hear the flute.", "I cannot hear the flute."),
+        ("I'm sorry for your loss.", "I'm sorry for your loss."),
+    ],
+)
+def test_what_a_model_puts_around_a_sentence_is_taken_off(reply: str, text: str) -> None:
+    assert parse_reply(reply, SOURCE, instruction=INSTRUCTION).text == text
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("", "empty"),
+        (' \n "" \n', "empty"),
+        ("…!", "empty"),
+        ("I cannot paraphrase this sentence.", "refusal"),
+        ("I can’t help with that.", "refusal"),
+        ("I cannot.", "refusal"),
+        ("I'm sorry, but I can't assist with that request.", "refusal"),
+        ("As an AI language model, I do not play the flute.", "refusal"),
+        ("I'm sorry, as an AI I have no hands.", "refusal"),
+        ("I am unable to rewrite this.\nIt may be harmful.", "refusal"),
+        ("“Sorry, I won't write that.”", "refusal"),
+        ("Please provide the sentence you would like me to rewrite.", "refusal"),
+        ("Someone plays the flute.\nA flute is played by a man.", "several lines"),
+        ("1. Someone plays the flute.\n2. The flute is played.", "several lines"),
+        ("A man plays a flute.", "echo"),
+        ('"a man PLAYS a flute"', "echo"),
+        ("A man plays a flute.\nA man plays a flute.", "echo"),
+        ("Sentence: A man plays a flute.", "echo"),
+        (INSTRUCTION, "echo of the instruction"),
+        ("say the following sentence again in other words: a man", "echo of the instruction"),
+        ("The train was late again.", "copy of an example"),
+        ("<think>What could this", "cut off"),
+    ],
+)
+def test_a_reply_that_is_no_answer_has_a_reason(reply: str, reason: str) -> None:
+    parsed = parse_reply(reply, SOURCE, instruction=INSTRUCTION, examples=["The train was late again."])
+    assert parsed.reason == reason
+    assert parsed.text is None
+
+
+def test_the_labels_of_the_prompt_are_taken_off() -> None:
+    for reply in ("New: Someone plays.", "**New:** “Someone plays.”", f"given: {SOURCE}\nnew: Someone plays."):
+        assert parse_reply(reply, SOURCE, labels=("Given:", "New:")).text == "Someone plays."
+    assert parse_reply("New: laws come.", "New: a law comes.", labels=("New:",)).text == "New: laws come."
+
+
+def test_a_reply_that_hit_the_token_limit_is_cut_off() -> None:
+    assert parse_reply("Someone plays the", SOURCE, finished=False).reason == "cut off"
+
+
+def test_what_the_sentence_itself_has_is_left_in_the_reply() -> None:
+    assert parse_reply("Result: the visitors won.", "Result: the guests won.").text == "Result: the visitors won."
+    assert parse_reply("2. Add the flour.", "1. Stir in the flour.").text == "2. Add the flour."
+    assert parse_reply("I can't help with that.", "I cannot help with this.").text == "I can't help with that."
+
+
+def test_a_list_of_sentences_comes_apart() -> None:
+    reply = """Sure! Here are five sentences:
+
+    1. "The bus was late again."
+    2. **Rain fell all night.**
+       - I waited for an hour.
+    3) “She sold the old house.”
+
+    Let me know if you would like more."""
+    assert parse_list(reply).texts == (
+        "The bus was late again.",
+        "Rain fell all night.",
+        "I waited for an hour.",
+        "She sold the old house.",
+    )
+
+
+def test_a_list_may_be_plain_lines_or_json() -> None:
+    expected = ("The bus was late.", "Rain fell all night.")
+    assert parse_list("The bus was late.\n\nRain fell all night.\n").texts == expected
+    assert parse_list('```json\n["The bus was late.", "Rain fell all night."]\n```').texts == expected
+
+
+def test_what_is_left_out_of_a_list_is_counted_by_reason() -> None:
+    reply = "1. The bus was late.\n2. Yes.\n3. As an AI, I know no bus.\nIn between, a word.\n4. ...\n5. Rain fell all"
+    parsed = parse_list(reply, finished=False)
+    assert parsed.texts == ("The bus was late.",)
+    assert parsed.left_out == {
+        "cut off": 1,
+        "too few words": 1,
+        "refusal": 1,
+        "not in the list": 1,
+        "empty": 1,
+    }
+    assert parse_list("").left_out == {"empty": 1}
+
+
+def test_comparisons_see_words_alone() -> None:
+    assert normal_form(" “It’s—naïve” ﬁne,\nNO? ") == "it's naïve fine no"
+
+
+def test_a_sentence_about_inability_is_no_refusal() -> None:
+    assert not is_refusal("I cannot swim, and neither can she.")
+    assert not is_refusal("I can't answer the phone now.")
+    assert not is_refusal("The council will not provide any money.")
+    assert is_refusal("I cannot provide that.")

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from dino_st.errors import ConfigurationError, ModelError
+from dino_st.tasks.prompts import build_prompts, choose_format, encode_prompt, quotable, render_chat
+from dino_st.tasks.spec import TaskSpec
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.fixture
+def chat_tokenizer(tokenizer: Any) -> Any:
+    chat = copy.deepcopy(tokenizer)
+    chat.chat_template = TEMPLATE
+    return chat
+
+
+def test_prompts_hold_the_sentence_and_follow_the_counter_labels() -> None:
+    prompts = build_prompts(TaskSpec.load("sts-x2"), "0", "A cat.")
+    end = '.\nSentence 1: "A cat."\nSentence 2: "'
+    assert prompts.target == "Task: Write two sentences that are on completely different topics" + end
+    assert prompts.counters == (
+        "Task: Write two sentences that mean the same thing" + end,
+        "Task: Write two sentences that are somewhat similar" + end,
+    )
+
+
+def test_prompts_hold_the_sentence_in_its_quotable_form() -> None:
+    prompts = build_prompts(TaskSpec.load("sts-x2"), "0.5", 'He said\n"no".')
+    assert all('Sentence 1: "He said “no”."\n' in prompt for prompt in (prompts.target, *prompts.counters))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('He said "no".', "He said “no”."),
+        ('"Yes" and ("maybe")', "“Yes” and (“maybe”)"),
+        ('A 12" screen', "A 12” screen"),
+        ("two\nlines\r\n and\ttabs", "two lines and tabs"),
+        ("plain", "plain"),
+    ],
+)
+def test_a_quotation_in_the_sentence_cannot_close_the_prompts(text: str, expected: str) -> None:
+    assert quotable(text) == expected
+
+
+def test_where_curly_marks_end_a_text_none_stands_in_the_sentence() -> None:
+    assert quotable('“a” "b"', curly_quotes=True) == "'a' 'b'"
+
+
+def test_a_sentence_that_holds_the_placeholder_is_filled_in_as_it_is() -> None:
+    assert build_prompts(TaskSpec.load("sts-x2"), "1", "a <X1> b").target.count("<X1>") == 1
+
+
+def test_a_chat_puts_the_instruction_in_the_users_turn_and_begins_the_answer(chat_tokenizer: Any) -> None:
+    prompt = build_prompts(TaskSpec.load("sts-x2"), "1", "A cat.").target
+    assert render_chat(prompt, chat_tokenizer) == (
+        "<|user|>Task: Write two sentences that mean the same thing.\n"
+        'Sentence 1: "A cat."<|end|><|assistant|>Sentence 2: "'
+    )
+    ids = encode_prompt(prompt, chat_tokenizer, "chat")
+    assert chat_tokenizer.decode(ids) == render_chat(prompt, chat_tokenizer)
+
+
+def test_a_prompt_of_one_line_becomes_a_chat_as_well(chat_tokenizer: Any) -> None:
+    assert render_chat('Write a title: "', chat_tokenizer) == '<|user|>Write a title:<|end|><|assistant|>"'
+
+
+def test_the_format_follows_the_chat_template_unless_it_is_named(tokenizer: Any, chat_tokenizer: Any) -> None:
+    assert choose_format("auto", tokenizer) == "raw"
+    assert choose_format("auto", chat_tokenizer) == "chat"
+    assert choose_format("raw", chat_tokenizer) == "raw"
+    with pytest.raises(ModelError, match="chat template, and this one has none"):
+        choose_format("chat", tokenizer)
+    with pytest.raises(ConfigurationError, match="expected one of raw, chat, auto"):
+        choose_format("html", tokenizer)  # type: ignore[arg-type]
+
+
+def test_raw_prompts_lose_an_end_of_text_token_that_the_tokenizer_appends(tokenizer: Any) -> None:
+    class Appending:
+        eos_token_id = tokenizer.eos_token_id
+
+        def __call__(self, text: str) -> dict[str, list[int]]:
+            return {"input_ids": [*tokenizer(text)["input_ids"], self.eos_token_id]}
+
+    assert encode_prompt("A cat", Appending(), "raw") == tuple(tokenizer("A cat")["input_ids"])

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dino_st.errors import TaskSpecError
+from dino_st.tasks.spec import TaskSpec, builtin_tasks
+
+X1 = 'Rewrite "<X1>" as "'
+
+
+def spec(labels: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"task_name": "mine", "labels": labels, **more}
+
+
+def test_the_built_in_tasks_load() -> None:
+    assert builtin_tasks() == ["movie-reviews", "movie-titles", "sts-x1", "sts-x2"]
+    for name in builtin_tasks():
+        assert TaskSpec.load(name).task_name == name
+
+
+def test_sts_x2_is_the_published_specification() -> None:
+    loaded = TaskSpec.load("sts-x2")
+    assert {label: one.counter_labels for label, one in loaded.labels.items()} == {
+        "1": (),
+        "0.5": ("1",),
+        "0": ("1", "0.5"),
+    }
+    assert loaded.labels["0.5"].instruction == (
+        'Task: Write two sentences that are somewhat similar.\nSentence 1: "<X1>"\nSentence 2: "'
+    )
+    assert (loaded.is_numeric, loaded.needs_input, loaded.has_scores, loaded.streams_per_sample) == (
+        True,
+        True,
+        True,
+        6,
+    )
+
+
+def test_labels_that_are_not_numbers_carry_no_score() -> None:
+    reviews = TaskSpec.load("movie-reviews")
+    assert (reviews.is_numeric, reviews.has_scores) == (False, False)
+    assert not TaskSpec.load("sts-x1").has_scores, "its labels only name the instruction"
+    assert not TaskSpec.load(spec({"nan": {"instruction": X1}, "1": {"instruction": X1}})).is_numeric
+
+
+def test_json_and_yaml_files_load_alike(tmp_path: Path) -> None:
+    content = spec({"1": {"instruction": X1}, "0.5": {"instruction": X1, "counter_labels": ["1"]}})
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (tmp_path / "b.yaml").write_text(
+        'task_name: mine\nlabels:\n  1: {instruction: \'Rewrite "<X1>" as "\'}\n'
+        '  0.5:\n    instruction: \'Rewrite "<X1>" as "\'\n    counter_labels: [1]\n'
+    )
+    assert TaskSpec.load(tmp_path / "a.json") == TaskSpec.load(tmp_path / "b.yaml") == TaskSpec.load(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"labels": {"1": {"instruction": X1}}}, "task_name: this field is missing"),
+        ({"task_name": "mine"}, "labels: this field is missing"),
+        (spec({"1": {"instruction": X1}}, label={}), r"label: unknown field; did you mean 'labels'\?"),
+        (
+            spec({"1": {"instruction": X1, "counter_label": []}}),
+            r"labels → '1' → counter_label: unknown field; did you mean 'counter_labels'",
+        ),
+        (spec({"1": {}}), "labels → '1' → instruction: this field is missing"),
+        (spec({"1": {"instruction": "Write:"}}), "labels → '1' → instruction: must end in an opening quotation mark"),
+        (spec({"1": {"instruction": '<X1> <X1> "'}}), "labels → '1' → instruction: holds the placeholder <X1> 2 times"),
+        (
+            spec({"1": {"instruction": X1}, "0": {"instruction": 'Write: "'}}),
+            "labels → '0' → instruction: the placeholder <X1> is missing",
+        ),
+        (
+            spec({"1": {"instruction": X1, "counter_labels": ["1"]}}),
+            "labels → '1' → counter_labels: a label cannot be its own",
+        ),
+        (
+            spec({"good": {"instruction": X1}, "bad": {"instruction": X1, "counter_labels": ["goud"]}}),
+            "labels → 'bad' → counter_labels: 'goud' is not a label of this task; did you mean 'good'",
+        ),
+        (spec({"1": {"instruction": X1}, "0": {"instruction": X1, "counter_labels": ["1", "1"]}}), "stands twice"),
+        (spec({}), "the set of labels is empty"),
+        (spec({"1": {"instruction": X1}, "1.0": {"instruction": X1}}), "two labels stand for one score"),
+        (
+            spec({"1": {"instruction": 3}}),
+            "labels → '1' → instruction: Input should be a valid string, or a list of strings; given: 3",
+        ),
+        ({"task_name": "a b", "labels": {"1": {"instruction": X1}}}, "task_name: may hold letters"),
+    ],
+)
+def test_a_malformed_specification_is_refused_by_file_label_and_field(
+    content: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "task.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(TaskSpecError, match=message) as caught:
+        TaskSpec.load(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", "{", "cannot be parsed"),
+        ("a.json", "[1]", "expected an object"),
+        ("a.yaml", "a: [", "cannot be parsed"),
+        ("a.json", '{"task_name": "a", "task_name": "b"}', "'task_name' stands twice"),
+        ("a.yaml", "task_name: a\ntask_name: b\n", "'task_name' stands twice"),
+        ("a.json", b"\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_parsed_is_named(name: str, text: str | bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(TaskSpecError, match=message) as caught:
+        TaskSpec.load(tmp_path / name)
+    assert name in str(caught.value)
+
+
+def test_an_unknown_task_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(TaskSpecError, match=r"no built-in task 'sts-2'.*did you mean 'sts-x2'"):
+        TaskSpec.load("sts-2")
+    with pytest.raises(TaskSpecError, match="there is no such task file"):
+        TaskSpec.load(tmp_path / "missing.json")

@@ -1,0 +1,166 @@
+"""The traps of `SentenceTransformer.fit`, shown on `fit` itself, and the guards against them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from sentence_transformers import InputExample, SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
+from torch.utils.data import DataLoader
+
+from dino_st.errors import ConfigurationError, DatasetError, DinoWarning
+from dino_st.training.fit import to_dataloader, to_input_examples, warmup_steps
+from tests.training_fixtures import prepared_splits, raw_pairs, tiny_encoder
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:'pin_memory' argument is set as true but no accelerator:UserWarning",
+)
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SentenceTransformer:
+    monkeypatch.chdir(tmp_path)  # fit writes ./checkpoints
+    return tiny_encoder(tmp_path / "encoder")
+
+
+@pytest.fixture
+def train() -> Dataset:
+    return prepared_splits(64, 8)["train"]
+
+
+def fit(model: SentenceTransformer, loader: DataLoader[Any], **options: Any) -> float:
+    """Runs fit with a rate at which one step is visible, and says how far any weight has moved."""
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    model.fit(
+        train_objectives=[(loader, CosineSimilarityLoss(model))],
+        optimizer_params={"lr": 1e-2},
+        show_progress_bar=False,
+        **options,
+    )
+    return max(float((weight.detach() - before[name]).abs().max()) for name, weight in model.named_parameters())
+
+
+def plain_loader(examples: list[InputExample], batch_size: int) -> DataLoader[Any]:
+    return DataLoader(examples, batch_size=batch_size)  # type: ignore[arg-type]
+
+
+def test_fit_learns_from_the_loader_with_the_warmup_it_is_told(model: SentenceTransformer, train: Dataset) -> None:
+    loader = to_dataloader(train, batch_size=8)
+    assert fit(model, loader, warmup_steps=warmup_steps(loader)) > 1e-3
+
+
+def test_batches_are_lists_of_examples_in_a_seeded_order(train: Dataset) -> None:
+    def order(seed: int, shuffle: bool = True) -> list[str]:
+        loader = to_dataloader(train, batch_size=10, shuffle=shuffle, seed=seed)
+        warmup_steps(loader)
+        batches = list(loader)
+        assert [len(batch) for batch in batches] == [10] * 6 + [4]
+        return [" | ".join(example.texts) for batch in batches for example in batch]
+
+    given = [f"{row['sentence1']} | {row['sentence2']}" for row in train]
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    assert order(1, shuffle=False) == given
+    assert sorted(order(1)) == sorted(given)
+
+
+def test_trap_of_fit_the_default_warmup_hardly_moves_a_weight(model: SentenceTransformer, train: Dataset) -> None:
+    moved = fit(model, plain_loader(to_input_examples(train), 8))
+    # Eight steps of 10,000: the rate is at most 0.08 % of 1e-2, so eight Adam steps move a weight less than 1e-4.
+    assert moved < 1e-4
+
+
+def test_the_default_warmup_warns_with_the_call_to_make(model: SentenceTransformer, train: Dataset) -> None:
+    loader = to_dataloader(train, batch_size=8)
+    with pytest.warns(DinoWarning, match=r"10,000 steps .* has 8: .*warmup_steps=warmup_steps\(loader, epochs\)"):
+        fit(model, loader)
+
+
+def test_the_warning_points_at_the_line_that_calls_fit(model: SentenceTransformer, train: Dataset) -> None:
+    loader = to_dataloader(train, batch_size=8)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(model, loader)
+    ours = [warning for warning in caught if issubclass(warning.category, DinoWarning)]
+    assert [Path(warning.filename).name for warning in ours] == ["test_fit_loader.py"]
+
+
+def test_a_loader_with_more_steps_than_the_default_warmup_does_not_warn() -> None:
+    examples = [InputExample(texts=["a", "b"], label=1.0)] * 10_000
+    next(iter(to_dataloader(examples, batch_size=1)))
+
+
+def test_trap_of_fit_all_zero_labels_lose_the_label_column_and_crash(model: SentenceTransformer) -> None:
+    examples = [InputExample(texts=["a dog", "a cat"], label=0.0)] * 8
+    with pytest.raises(AttributeError, match="NoneType"):
+        fit(model, plain_loader(examples, 4), warmup_steps=1)
+    with pytest.raises(DatasetError, match=r"all scores are 0: model\.fit would drop them"):
+        to_dataloader(examples, batch_size=4)
+
+
+def test_trap_of_fit_fewer_rows_than_a_batch_train_nothing(model: SentenceTransformer, train: Dataset) -> None:
+    assert fit(model, plain_loader(to_input_examples(train.select(range(7))), 8), warmup_steps=1) == 0
+    with pytest.raises(DatasetError, match=r"7 pairs are fewer than a batch of 8: model\.fit would train nothing"):
+        to_dataloader(train.select(range(7)), batch_size=8)
+
+
+def test_exactly_one_batch_is_enough_to_train(model: SentenceTransformer, train: Dataset) -> None:
+    loader = to_dataloader(train.select(range(8)), batch_size=8)
+    assert warmup_steps(loader, epochs=4) == 1
+    assert fit(model, loader, warmup_steps=1, epochs=4) > 1e-3
+
+
+def test_trap_of_fit_mixed_lengths_are_cut_to_the_shortest(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = [InputExample(texts=["a", "b", "c"], label=1.0), InputExample(texts=["d", "e"], label=0.5)]
+    seen: list[dict[str, list[Any]]] = []
+    make = Dataset.from_dict
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "sentence_transformers.sentence_transformer.fit_mixin.Dataset.from_dict",
+            lambda columns: seen.append(columns) or make(columns),
+        )
+        fit(model, plain_loader(examples, 2), warmup_steps=1)
+    assert [sorted(columns) for columns in seen][:1] == [["sentence_0", "sentence_1"]]
+    with pytest.raises(DatasetError, match=r"example 0 has the texts \['a', 'b', 'c'\]; expected two"):
+        to_dataloader(examples, batch_size=2)
+
+
+def test_extra_columns_never_become_text() -> None:
+    loader = to_dataloader(raw_pairs(4), batch_size=4)
+    warmup_steps(loader)
+    assert {len(example.texts) for batch in loader for example in batch} == {2}
+
+
+@pytest.mark.parametrize("label", ["sports", None, True, float("nan")])
+def test_labels_that_are_not_numbers_are_refused(label: Any) -> None:
+    with pytest.raises(DatasetError, match=r"example 0 has the label .*; the training part is for numeric labels"):
+        to_dataloader([InputExample(texts=["a", "b"], label=label)], batch_size=1)
+
+
+def test_a_data_set_of_words_is_refused() -> None:
+    words = Dataset.from_dict({"sentence1": ["a"], "sentence2": ["b"], "label": ["sports"]})
+    with pytest.raises(DatasetError, match="the training part is for numeric labels"):
+        to_dataloader(words, batch_size=1)
+
+
+def test_a_batch_size_below_one_is_refused(train: Dataset) -> None:
+    with pytest.raises(ConfigurationError, match="batch_size is 0"):
+        to_dataloader(train, batch_size=0)
+
+
+def test_an_epoch_of_fit_takes_as_many_steps_as_the_warmup_counts(
+    model: SentenceTransformer, train: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = to_dataloader(train.select(range(20)), batch_size=8)
+    steps = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: steps.append(1) or step(self, *args))
+    fit(model, loader, warmup_steps=warmup_steps(loader))
+    assert len(steps) == len(loader) == 3

@@ -1,0 +1,416 @@
+"""Training an encoder: the recipe, what it refuses, and running in several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, DatasetDict
+from sentence_transformers import SentenceTransformer
+from transformers import AutoModel, TrainerCallback
+
+from dino_st.encoders.loading import load_trainable_encoder
+from dino_st.errors import (
+    ConfigurationError,
+    DatasetError,
+    DinoWarning,
+    InputError,
+    ModelError,
+    OutOfMemoryError,
+    OutputError,
+    TrainingError,
+)
+from dino_st.preparation.prepare import load_prepared, prepare_pairs, save_prepared
+from dino_st.training.pairs import train_encoder
+from tests.training_fixtures import (
+    QUICK,
+    make_tokenizer,
+    raw_pairs,
+    record,
+    save_model,
+    sentences,
+    tiny_encoder,
+    validation_spearman,
+    weights,
+)
+
+
+def test_the_trained_encoder_is_the_best_checkpoint_and_is_saved(
+    bert: Path, splits: DatasetDict, tmp_path: Path
+) -> None:
+    model = train_encoder(splits, bert, tmp_path / "out", **QUICK)
+    run = record(tmp_path / "out")
+    # 160 pairs in batches of 16 are ten steps: evaluations at 4 and 8, and at the end of the epoch.
+    assert [score["step"] for score in run["curve"]] == [4, 8, 10]
+    best = max(run["curve"], key=lambda score: score["spearman"])
+    assert run["best"] == best
+    assert run["status"] == "complete"
+    assert run["start"] == pytest.approx(
+        validation_spearman(load_trainable_encoder(bert), splits["validation"]), abs=1e-5
+    )
+    saved = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    for encoder in (model, saved):
+        assert validation_spearman(encoder, splits["validation"]) == pytest.approx(best["spearman"], abs=1e-5)
+    assert best["spearman"] > run["start"] + 0.1
+    assert not (tmp_path / "out" / "checkpoints").exists()
+
+
+def test_a_set_with_fewer_steps_than_an_evaluation_is_evaluated_at_the_end_of_each_epoch(
+    bert: Path, splits: DatasetDict, tmp_path: Path
+) -> None:
+    train_encoder(splits, bert, tmp_path / "out", **QUICK | {"evaluation_steps": 100, "epochs": 2})
+    assert [score["step"] for score in record(tmp_path / "out")["curve"]] == [10, 20]
+
+
+def test_a_last_step_that_was_evaluated_is_not_evaluated_again(bert: Path, splits: DatasetDict, tmp_path: Path) -> None:
+    train_encoder(splits, bert, tmp_path / "out", **QUICK | {"evaluation_steps": 5})
+    assert [score["step"] for score in record(tmp_path / "out")["curve"]] == [5, 10]
+
+
+def test_the_best_checkpoint_is_kept_even_when_it_is_not_the_last(
+    bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
+
+    at_step: dict[int, dict[str, torch.Tensor]] = {}
+    made_up = {0: 0.1, 4: 0.9, 8: 0.3, 10: 0.2}
+
+    def score(self: Any, model: SentenceTransformer, *_: Any, steps: int = 0, **__: Any) -> dict[str, float]:
+        is_reload = steps == 10 and 10 in at_step
+        at_step.setdefault(steps, weights(model))
+        return {"validation_spearman_cosine": 0.9 if is_reload else made_up[steps]}
+
+    monkeypatch.setattr(EmbeddingSimilarityEvaluator, "__call__", score)
+    model = train_encoder(splits, bert, tmp_path / "out", **QUICK)
+    assert record(tmp_path / "out")["best"] == {"step": 4, "spearman": 0.9}
+    assert all(torch.equal(weight, at_step[4][name]) for name, weight in weights(model).items())
+    assert not all(torch.equal(weight, at_step[10][name]) for name, weight in weights(model).items())
+
+
+def test_the_rate_warms_up_over_a_tenth_of_the_steps_and_the_recipe_is_the_published_one(
+    bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import dino_st.training.trainer
+
+    rates: list[float] = []
+    seen: dict[str, Any] = {}
+    make = dino_st.training.trainer.make_trainer
+
+    class Record(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
+            seen["arguments"] = args
+            rates.append(named["optimizer"].param_groups[0]["lr"])
+
+    def recorded(*arguments: Any) -> Any:
+        trainer = make(*arguments)
+        trainer.add_callback(Record())
+        seen["loss"] = type(trainer.loss).__name__
+        return trainer
+
+    monkeypatch.setattr(dino_st.training.trainer, "make_trainer", recorded)
+    train_encoder(splits, bert, tmp_path / "out", batch_size=8, device="cpu")
+    # 160 pairs in batches of 8: 20 steps, two of warm-up; after step k the rate is that of step k + 1.
+    assert rates[:3] == pytest.approx([1e-5, 2e-5, 2e-5 * 17 / 18])
+    assert rates[-1] == 0
+    assert seen["loss"] == "CosineSimilarityLoss"
+    assert (seen["arguments"].weight_decay, seen["arguments"].max_grad_norm) == (0.01, 1.0)
+    assert (seen["arguments"].eval_steps, seen["arguments"].report_to) == (100, [])
+
+
+@pytest.mark.parametrize(("name", "loss"), [("cosent", "CoSENTLoss"), ("angle", "AnglELoss")])
+def test_other_losses_are_chosen_by_name(bert: Path, splits: DatasetDict, tmp_path: Path, name: str, loss: str) -> None:
+    train_encoder(splits, bert, tmp_path / "out", **QUICK, loss=name)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"Loss: [<code>{loss}</code>]" in card
+
+
+def test_the_same_seed_gives_the_same_weights(bert: Path, splits: DatasetDict, tmp_path: Path) -> None:
+    first, second, other = (
+        weights(train_encoder(splits, bert, tmp_path / name, **QUICK, seed=seed))
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_causal_language_model_becomes_an_encoder_that_also_encodes_in_batches_after_loading(
+    splits: DatasetDict, tmp_path: Path, family: str
+) -> None:
+    directory = save_model(tmp_path / "model", family)
+    train_encoder(splits, directory, tmp_path / "out", **QUICK)
+    loaded = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    texts = ["the dog eats", sentences(1)[0] + " and " + sentences(1)[0]]
+    together = loaded.encode(texts, batch_size=2)
+    alone = [loaded.encode([text])[0] for text in texts]
+    assert torch.allclose(torch.tensor(together), torch.tensor(np.stack(alone)), atol=1e-5)
+    assert loaded.tokenizer.pad_token == "<|endoftext|>"
+    assert loaded.tokenizer.padding_side == "right"
+
+
+def test_mean_pooling_averages_the_token_vectors(bert: Path) -> None:
+    encoder = load_trainable_encoder(bert, device="cpu")
+    text = sentences(1)[0]
+    with torch.no_grad():
+        hidden = AutoModel.from_pretrained(bert)(
+            **make_tokenizer(pad=True)(text, return_tensors="pt")
+        ).last_hidden_state
+    assert torch.allclose(torch.tensor(encoder.encode(text)), hidden[0].mean(dim=0), atol=1e-5)
+
+
+def test_weights_stored_in_bfloat16_are_trained_in_float32(tmp_path: Path) -> None:
+    directory = save_model(tmp_path / "model")
+    AutoModel.from_pretrained(directory).to(torch.bfloat16).save_pretrained(directory)
+    assert {weight.dtype for weight in load_trainable_encoder(directory).parameters()} == {torch.float32}
+
+
+def test_a_model_in_memory_and_a_sentence_transformers_directory_can_be_trained(
+    splits: DatasetDict, tmp_path: Path
+) -> None:
+    model = tiny_encoder(tmp_path / "plain")
+    model.save(str(tmp_path / "encoder"))
+    assert train_encoder(splits, model, tmp_path / "a", **QUICK) is model
+    again = train_encoder(splits, str(tmp_path / "encoder"), tmp_path / "b", **QUICK)
+    assert all(torch.equal(weight, weights(again)[name]) for name, weight in weights(model).items())
+    assert record(tmp_path / "a")["encoder"] == "SentenceTransformer"
+
+
+def test_the_length_is_limited_and_saved(bert: Path, splits: DatasetDict, tmp_path: Path) -> None:
+    train_encoder(splits, bert, tmp_path / "out", **QUICK, max_seq_length=16)
+    assert SentenceTransformer(str(tmp_path / "out"), device="cpu").max_seq_length == 16
+    with pytest.raises(ConfigurationError, match=r"max_seq_length is 65, but .*tiny-bert' has 64 positions"):
+        train_encoder(splits, bert, tmp_path / "long", **QUICK, max_seq_length=65)
+
+
+def test_mixed_precision_keeps_the_weights_in_float32(bert: Path, splits: DatasetDict, tmp_path: Path) -> None:
+    model = train_encoder(splits, bert, tmp_path / "out", **QUICK, dtype="bfloat16")
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+def test_the_card_says_where_the_data_comes_from_and_the_record_keeps_it(bert: Path, tmp_path: Path) -> None:
+    provenance = {"generator": {"model": "tiny-lm", "weights": "abc"}, "task": "sts-x2", "seed": 42}
+    save_prepared(prepare_pairs(raw_pairs(30)), tmp_path / "set", provenance=provenance)
+    train_encoder(tmp_path / "set", bert, tmp_path / "out", **QUICK)
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    for line in ("| generator.model | tiny-lm |", "| task | sts-x2 |", "| preparation.counts.input | 180 |"):
+        assert line in card
+    assert "No human label was used" in card
+    assert card.count("## Training data: written by a language model") == 1
+    assert record(tmp_path / "out")["provenance"]["generator"] == provenance["generator"]
+    assert record(tmp_path / "out")["provenance"]["preparation"]["seed"] == 42
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "cosin"}, "'loss' is 'cosin'; expected the name of a loss; did you mean 'cosine'"),
+        ({"device": "cud"}, "'device' is 'cud'; expected .*did you mean 'cuda'"),
+        ({"learning_rate": 0}, "'learning_rate' is 0; expected greater than 0"),
+        ({"warmup_share": 1}, "'warmup_share' is 1; expected less than 1"),
+        ({"epochs": 0}, "'epochs' is 0"),
+        ({"dtype": "float16"}, "'dtype' is 'float16'; expected 'auto', 'float32' or 'bfloat16'"),
+        ({"batch_size": 1.5}, r"'batch_size' is 1\.5"),
+    ],
+)
+def test_options_out_of_range_are_refused_by_name(
+    bert: Path, splits: DatasetDict, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        train_encoder(splits, bert, tmp_path / "out", **QUICK | options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_device_that_is_missing_is_refused(bert: Path, splits: DatasetDict, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="device is 'cuda', which this machine lacks"):
+        train_encoder(splits, bert, tmp_path / "out", **QUICK | {"device": "cuda"})
+
+
+def test_data_that_cannot_be_trained_on_is_refused(bert: Path, splits: DatasetDict, tmp_path: Path) -> None:
+    def train(data: Any, **options: Any) -> None:
+        train_encoder(data, bert, tmp_path / "out", **QUICK | options)
+
+    with pytest.raises(DatasetError, match=r"the splits \['train'\]; expected .* 'train' and 'validation'"):
+        train(DatasetDict(train=splits["train"]))
+    with pytest.raises(DatasetError, match="is a Dataset; expected a DatasetDict"):
+        train(splits["train"])
+    with pytest.raises(DatasetError, match="160 training pairs are fewer than a batch of 161"):
+        train(splits, batch_size=161)
+    words = splits["validation"].remove_columns("score").add_column("label", ["a"] * 60)
+    with pytest.raises(DatasetError, match=r"the validation split has the column 'label'.*numeric labels"):
+        train(DatasetDict(train=splits["train"], validation=words))
+    same = splits["validation"].remove_columns("score").add_column("score", [0.5] * 60)
+    with pytest.raises(DatasetError, match="fewer than two different scores"):
+        train(DatasetDict(train=splits["train"], validation=same))
+    with pytest.raises(InputError, match=r"has no preparation\.json"):
+        train(bert)
+    assert not (tmp_path / "out").exists()
+
+
+def test_extra_columns_never_become_text(bert: Path, splits: DatasetDict, tmp_path: Path) -> None:
+    extended = splits.map(lambda row: row | {"sentence3": "noise", "label": 0.3})
+    plain = weights(train_encoder(splits, bert, tmp_path / "a", **QUICK))
+    other = weights(train_encoder(extended, bert, tmp_path / "b", **QUICK))
+    assert all(torch.equal(weight, other[name]) for name, weight in plain.items())
+
+
+def test_encoders_that_cannot_be_loaded_are_refused(splits: DatasetDict, tmp_path: Path) -> None:
+    def train(encoder: Path | str) -> None:
+        train_encoder(splits, encoder, tmp_path / "out", **QUICK)
+
+    with pytest.raises(ModelError, match="does not exist"):
+        train(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="is not a model"):
+        train(tmp_path / "empty")
+    with pytest.raises(ModelError, match=r"nosuch-encoder: cannot be loaded .*no directory of this name"):
+        train("nosuch-encoder")
+    damaged = save_model(tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes((damaged / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(ModelError, match="truncated or damaged"):
+        train(damaged)
+    (damaged / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"holds no weights \(no \*\.safetensors"):
+        train(damaged)
+    assert not (tmp_path / "out").exists()
+
+
+def test_pickled_weights_are_refused_with_a_command_that_converts_them(splits: DatasetDict, tmp_path: Path) -> None:
+    directory = save_model(tmp_path / "model", "gpt2")
+    model = AutoModel.from_pretrained(directory)
+    torch.save(model.state_dict(), directory / "pytorch_model.bin")
+    (directory / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"the weights are a pickle \(pytorch_model\.bin\)") as caught:
+        train_encoder(splits, directory, tmp_path / "out", **QUICK)
+    command = str(caught.value).splitlines()[1]
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True, capture_output=True)
+    assert (directory / "model.safetensors").is_file()
+    load_trainable_encoder(directory)
+
+
+def test_a_model_with_code_of_its_own_is_refused(splits: DatasetDict, tmp_path: Path) -> None:
+    directory = save_model(tmp_path / "model")
+    config = json.loads((directory / "config.json").read_text())
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "code.Own", "AutoModel": "code.OwnModel"}}
+    (directory / "config.json").write_text(json.dumps(config | own))
+    (directory / "code.py").write_text("raise SystemExit('this code must never run')")
+    with pytest.raises(ModelError, match="code of its own, and such code is never run"):
+        train_encoder(splits, directory, tmp_path / "out", **QUICK)
+
+
+def test_a_tokenizer_without_any_token_to_pad_with_is_refused(splits: DatasetDict, tmp_path: Path) -> None:
+    directory = save_model(tmp_path / "model", "gpt2")
+    tokenizer = make_tokenizer(pad=False)
+    tokenizer.eos_token = None
+    tokenizer.save_pretrained(directory)
+    with pytest.raises(ModelError, match="neither a padding nor an end-of-text token"):
+        train_encoder(splits, directory, tmp_path / "out", **QUICK)
+
+
+@pytest.mark.filterwarnings("ignore:An input array is constant")
+def test_an_encoder_that_collapses_is_an_error_that_says_so(
+    bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
+
+    undefined = {"validation_spearman_cosine": float("nan")}
+    monkeypatch.setattr(EmbeddingSimilarityEvaluator, "__call__", lambda *_, **__: dict(undefined))
+    with pytest.raises(TrainingError, match=r"no evaluation gave a Spearman correlation.*lower learning_rate"):
+        train_encoder(splits, bert, tmp_path / "out", **QUICK)
+
+
+def test_training_that_only_makes_it_worse_warns(
+    bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
+
+    def score(*_: Any, steps: int = 0, **__: Any) -> dict[str, float]:
+        return {"validation_spearman_cosine": 0.2 if steps else 0.8}
+
+    monkeypatch.setattr(EmbeddingSimilarityEvaluator, "__call__", score)
+    with pytest.warns(DinoWarning, match=r"Spearman 0\.8000 before, 0\.2000 at best"):
+        train_encoder(splits, bert, tmp_path / "out", **QUICK)
+
+
+def test_running_out_of_memory_says_what_to_make_smaller(
+    bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
+
+    def exhausted(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(CosineSimilarityLoss, "forward", exhausted)
+    with pytest.raises(OutOfMemoryError, match=r"a batch of 16 pairs does not fit.*smaller batch_size"):
+        train_encoder(splits, bert, tmp_path / "out", **QUICK)
+
+
+SCRIPT = """
+import sys, warnings
+from dino_st.training.pairs import train_encoder
+model = train_encoder(sys.argv[1], sys.argv[2], sys.argv[3], batch_size=16, learning_rate=1e-3, evaluation_steps=4,
+                      device="cpu")
+import torch.distributed
+if torch.distributed.is_initialized():  # torch's threads may abort a process that ends without this
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_and_agree_with_one(bert: Path, tmp_path: Path) -> None:
+    save_prepared(prepare_pairs(raw_pairs(30)), tmp_path / "set")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    for name, launch in (
+        ("two", [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]),
+        ("one", [sys.executable]),
+    ):
+        done = subprocess.run(
+            [*launch, str(tmp_path / "script.py"), *map(str, (tmp_path / "set", bert, tmp_path / name))],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    two, one = record(tmp_path / "two"), record(tmp_path / "one")
+    assert two["processes"] == 2
+    assert two["start"] == pytest.approx(one["start"], abs=1e-6)
+    # 216 training pairs: 14 batches of 16 with one process, 13 whole ones with two.
+    assert [score["step"] for score in one["curve"]] == [4, 8, 12, 14]
+    assert [score["step"] for score in two["curve"]] == [4, 8, 12, 13]
+    assert two["best"]["spearman"] == pytest.approx(one["best"]["spearman"], abs=0.1)
+    # The last evaluation was made with the weights of both processes: they have to be those of the checkpoint.
+    saved = SentenceTransformer(str(tmp_path / "two"), device="cpu")
+    validation = load_prepared(tmp_path / "set")["validation"]
+    assert validation_spearman(saved, validation) == pytest.approx(two["best"]["spearman"], abs=1e-5)
+    assert not (tmp_path / "two" / "checkpoints").exists()
+
+
+def test_a_batch_that_the_processes_cannot_share_is_refused(
+    bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ConfigurationError, match="batch_size is 16, which 3 processes cannot share"):
+        train_encoder(splits, bert, tmp_path / "out", **QUICK)
+
+
+def test_scores_that_no_cosine_reaches_are_refused(tmp_path: Path) -> None:
+    from datasets import DatasetDict
+
+    split = Dataset.from_dict({"sentence1": ["a"] * 40, "sentence2": ["b"] * 40, "score": [0.0, 4.5] * 20})
+    with pytest.raises(DatasetError, match=r"scores range from 0 to 4.5.*choose the loss 'cosent'"):
+        train_encoder(DatasetDict(train=split, validation=split), "no-encoder", tmp_path / "model")
+
+
+def test_an_output_below_a_file_is_refused_before_anything_is_loaded(splits: DatasetDict, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="file is a file; choose another --output"):
+        train_encoder(splits, "no-encoder", tmp_path / "file" / "model")
