@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning
 from dino_st.support.text import printable
+from dino_st.support.versions import versions
 
 if TYPE_CHECKING:
     from dino_st.pipeline.stages import GenerationOutcome
@@ -161,13 +162,9 @@ def print_tasks() -> None:
 
 def print_versions() -> None:
     """Prints the versions of the package, Python, and the libraries below."""
-    import platform
-    from importlib.metadata import version
-
-    packages = ("dino-st", "sentence-transformers", "mteb", "transformers", "torch", "datasets")
-    for name in packages:
-        console.print(f"{name} {version(name)}", highlight=False)
-    console.print(f"python {platform.python_version()}", highlight=False)
+    packages = ("dino-st", "sentence-transformers", "mteb", "transformers", "torch", "datasets", "python")
+    for name, version in versions(*packages).items():
+        console.print(f"{name} {version}", highlight=False)
 
 
 def _quieten_libraries() -> None:

@@ -19,6 +19,7 @@ from dino_st.data.shards import MANIFEST, Wave, hash_texts, open_store, read_man
 from dino_st.errors import ConfigurationError, DatasetError, InputError, suggest
 from dino_st.support.files import replacing
 from dino_st.support.progress import logger
+from dino_st.support.versions import versions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -156,11 +157,9 @@ def write_triplets(dataset: Dataset, path: str | os.PathLike[str]) -> None:
 
 
 def _write_shards(table: pa.Table, directory: Path) -> None:
-    from importlib.metadata import version
-
     texts = (text for column in table.columns for text in column.to_pylist())
     configuration = {"kind": "triplets", "rows": table.num_rows, "texts": hash_texts(texts)}
-    provenance = {"model": None, "versions": {"dino-st": version("dino-st")}}
+    provenance = {"model": None, "versions": versions("dino-st")}
     with open_store(directory, configuration=configuration, provenance=provenance, schema=table.schema) as store:
         if not store.waves:
             store.append(Wave(0, table.to_pylist(), {"rows": table.num_rows}))

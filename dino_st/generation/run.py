@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -23,6 +21,7 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
 from dino_st.generation.options import GenerationOptions
 from dino_st.support.progress import logger, progress
+from dino_st.support.versions import versions
 from dino_st.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -237,7 +236,10 @@ class GenerationRun:
         """
         generator = self._generator(begun_batch_size(directory, self.options.batch_size))
         configuration = self._configuration(generator)
-        provenance = {"model": self.writer.name, "versions": _versions()}
+        provenance = {
+            "model": self.writer.name,
+            "versions": versions("python", "dino-st", "torch", "transformers", "datasets", "numpy"),
+        }
         with open_store(
             directory, configuration=configuration, provenance=provenance, schema=generator.schema()
         ) as store:
@@ -329,8 +331,3 @@ class GenerationRun:
 def _account(wave: Wave, counts: Counter[str], advance: Callable[[int], None]) -> None:
     counts.update(wave.counts)
     advance(wave.counts.get("inputs", len(wave.rows)))
-
-
-def _versions() -> dict[str, str]:
-    packages = ("dino-st", "torch", "transformers", "datasets", "numpy")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import DatasetError
 from dino_st.generation.options import GenerationOptions
 from dino_st.support.progress import logger, progress
+from dino_st.support.versions import versions
 from dino_st.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class ScoringRun:
         schema = _schema(table.schema)
         configuration = self._configuration(table, rows)
         provenance = {"model": "unknown", **self.provenance, "scored_by": self.writer.name}
-        provenance["versions"] = {name: version(name) for name in ("dino-st", "torch", "transformers")}
+        provenance["versions"] = versions("dino-st", "torch", "transformers")
         with open_store(directory, configuration=configuration, provenance=provenance, schema=schema) as store:
             if store.is_complete:
                 logger.info("%s is complete already; nothing to do", directory)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +22,7 @@ from dino_st.data.shards import ShardStore, Wave, hash_texts, open_store
 from dino_st.errors import ConfigurationError, ModelError, OutputError
 from dino_st.support.files import write_text
 from dino_st.support.progress import logger, progress
+from dino_st.support.versions import versions
 from dino_st.syncse.partial import Triplet, TripletWriter
 from dino_st.syncse.scratch import (
     SentenceWriter,
@@ -318,17 +317,10 @@ class TripletRun:
 
 def backend_provenance(backend: ChatBackend) -> dict[str, Any]:
     """Model, versions and address, for manifests: what is worth knowing but decides nothing."""
-    packages = ("dino-st", "datasets", *(("torch", "transformers") if is_local(backend) else ("openai",)))
-    versions = {"python": platform.python_version()} | {name: _version(name) for name in packages}
+    packages = ("torch", "transformers") if is_local(backend) else ("openai",)
     address = backend.configuration().get("base_url")
-    return {"model": backend.name, "versions": versions} | ({"base_url": address} if address else {})
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "none"
+    made_with = versions("python", "dino-st", "datasets", *packages)
+    return {"model": backend.name, "versions": made_with} | ({"base_url": address} if address else {})
 
 
 def generate_triplets(

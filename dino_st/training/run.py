@@ -9,7 +9,6 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from dino_st.encoders.loading import load_trainable_encoder, local_directory
 from dino_st.errors import DinoWarning, OutOfMemoryError, OutputError, TrainingError
 from dino_st.support.files import only_writer, write_text
 from dino_st.support.text import facts_table
+from dino_st.support.versions import versions
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.record import (
     CHECKPOINTS,
@@ -153,7 +153,6 @@ def new_record(
         directory = local_directory(encoder)
         name = os.fspath(encoder) if directory is None else directory.name
         revision = None if directory is None else directory_revision(directory)
-    packages = ("dino-st", "sentence-transformers", "transformers", "torch")
     return TrainingRecord(
         options=options,
         encoder=name,
@@ -161,7 +160,7 @@ def new_record(
         data=data,
         provenance=provenance,
         processes=int(os.environ.get("WORLD_SIZE", "1")),
-        versions={package: version(package) for package in packages},
+        versions=versions("dino-st", "sentence-transformers", "transformers", "torch"),
     )
 
 
