@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections import Counter
@@ -29,6 +28,7 @@ from dino_st.backends.chat import (
 )
 from dino_st.backends.options import KEY_VARIABLE, ServerAddress, ServerOptions, scrubbed
 from dino_st.errors import ConfigurationError, DinoError, MissingExtraError, ModelError
+from dino_st.support.hashes import keyed_bits
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -305,8 +305,7 @@ class OpenAIChat:
             "top_p": options.top_p,
         }
         if options.seed is not None:
-            digest = hashlib.sha256(f"{options.seed}\0{request.key}\0{useless}".encode()).digest()
-            body["seed"] = int.from_bytes(digest[:4], "big") >> 1
+            body["seed"] = int.from_bytes(keyed_bits(options.seed, request.key, useless)[:4], "big") >> 1
         return {name: value for name, value in body.items() if value is not None}
 
     def _judged(self, error: APIStatusError) -> AttemptError | DinoError:

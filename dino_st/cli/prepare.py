@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from dino_st.cli.support import console, friendly, option_of, prompt_settings
-from dino_st.preparation.options import RECORD, REJECTED, PreparationOptions
+from dino_st.preparation.options import PreparationOptions
+from dino_st.support.files import PREPARATION_RECORD, REJECTED
 
 _PREPARATION = PreparationOptions.model_fields
 
@@ -95,7 +96,7 @@ def prepare(
     from dino_st.pipeline.stages import prepare_data
 
     settings = prompt_settings(locals(), _PREPARATION)
-    replaced = ", in place of an earlier preparation" if (output / RECORD).exists() else ""
+    replaced = ", in place of an earlier preparation" if (output / PREPARATION_RECORD).exists() else ""
     prepare_data(raw, output, settings | {"explain": True} if explain else settings)
     console.print(f"Written to {output}{replaced}", highlight=False, soft_wrap=True)
     if explain:

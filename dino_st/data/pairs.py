@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dino_st.data.columns import ANCHOR, LABEL, PROVENANCE_COLUMNS, SCORE, SENTENCE1, SENTENCE2, TEXT
 from dino_st.data.shards import MANIFEST, read_manifest, read_shards, warn_if_incomplete, warn_of_strays
 from dino_st.errors import DatasetError, InputError, suggest
-from dino_st.preparation.options import RECORD
-from dino_st.support.files import replacing
+from dino_st.support.files import PREPARATION_RECORD, replacing
 from dino_st.support.progress import logger
 
 if TYPE_CHECKING:
@@ -290,7 +289,7 @@ def read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
         return (read_reference_jsonl if is_reference else read_jsonl)(raw), {"raw": raw.name}, None
     if not raw.exists():
         raise InputError(f"{raw}: there is no such file or directory; expected a directory of `dino-st generate`")
-    if (raw / RECORD).is_file():
+    if (raw / PREPARATION_RECORD).is_file():
         raise InputError(f"{raw}: is prepared already; train on it, or give the directory of `dino-st generate`")
     if not (raw / MANIFEST).is_file():
         raise InputError(

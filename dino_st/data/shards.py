@@ -7,10 +7,9 @@ and the same command continues behind it. `README.md` is a dataset card, so `dat
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from dino_st.support.files import (
     replacing,
     write_text,
 )
+from dino_st.support.hashes import hash_file
 from dino_st.support.progress import logger
 
 if TYPE_CHECKING:
@@ -177,15 +177,6 @@ def has_unmoved_lines(directory: Path) -> bool:
     return (directory / _JOURNAL).exists()
 
 
-def hash_texts(texts: Iterable[str]) -> str:
-    """SHA-256 over texts and where each ends."""
-    digest = hashlib.sha256()
-    for text in texts:
-        encoded = text.encode("utf-8", "surrogatepass")
-        digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    return digest.hexdigest()
-
-
 def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Refuses to go on under another configuration than a directory was begun with.
 
@@ -219,12 +210,6 @@ def _flatten(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -
 def _brief(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_shards(raw: Path, manifest: Mapping[str, Any]) -> Dataset:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, TRIPLET_COLUMNS
 from dino_st.data.pairs import json_objects, write_jsonl
-from dino_st.data.shards import MANIFEST, Wave, hash_texts, open_store, read_manifest, read_shards
+from dino_st.data.shards import MANIFEST, Wave, open_store, read_manifest, read_shards
 from dino_st.errors import ConfigurationError, DatasetError, InputError, suggest
 from dino_st.support.files import replacing
+from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import logger
 from dino_st.support.versions import versions
 

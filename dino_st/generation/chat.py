@@ -21,10 +21,11 @@ from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, text_up_t
 from dino_st.backends.journal import ReplyJournal
 from dino_st.data.cards import raw_card
 from dino_st.data.columns import INSTRUCTION, LABEL, PROVENANCE_COLUMNS, SCORE, SENTENCE1, SENTENCE2
-from dino_st.data.shards import ShardStore, Wave, hash_texts, open_store
+from dino_st.data.shards import ShardStore, Wave, open_store
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
-from dino_st.support.files import write_text
+from dino_st.support.files import REJECTED, write_text
+from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import progress
 from dino_st.syncse.run import JOURNAL, backend_provenance
 from dino_st.tasks.prompts import build_prompts
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 
 WAVE = 64
 """Sentences whose pairs are stored together."""
-
-FAILED = "rejected.jsonl"
-"""The draws of a directory that have no text, with reasons."""
 
 SYSTEM = (
     "Go on with the user's text exactly where it stops. Answer with what is missing up to the closing quotation mark, "
@@ -132,7 +130,7 @@ class ChatPairRun:
                 elif store.counts_of(number) != Counter(counts):
                     store.replace(Wave(number, self._rows(draws), counts))
                 advance(len(chunk))
-        path = store.directory / FAILED
+        path = store.directory / REJECTED
         if lost:
             write_text(path, "".join(json.dumps(_lost_line(draw), ensure_ascii=False) + "\n" for draw in lost))
         else:

@@ -15,11 +15,12 @@ import pyarrow as pa
 from dino_st.backends.local import LocalWriter, Request
 from dino_st.data.cards import raw_card
 from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, PROVENANCE_COLUMNS, SCORE, SENTENCE1, SENTENCE2, TEXT
-from dino_st.data.shards import ShardStore, Wave, begun_batch_size, hash_texts, open_store
+from dino_st.data.shards import ShardStore, Wave, begun_batch_size, open_store
 from dino_st.decoding.engine import DecodingEngine, Drawn
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
 from dino_st.generation.options import GenerationOptions
+from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import logger, progress
 from dino_st.support.versions import versions
 from dino_st.tasks.spec import TaskSpec

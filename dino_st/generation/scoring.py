@@ -16,11 +16,12 @@ import pyarrow as pa
 from dino_st.backends.local import LocalWriter, Scored
 from dino_st.data.cards import raw_card
 from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SCORE, SENTENCE1, SENTENCE2
-from dino_st.data.shards import Wave, begun_batch_size, hash_texts, open_store
+from dino_st.data.shards import Wave, begun_batch_size, open_store
 from dino_st.decoding.engine import DecodingEngine
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import DatasetError
 from dino_st.generation.options import GenerationOptions
+from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import logger, progress
 from dino_st.support.versions import versions
 from dino_st.tasks.spec import TaskSpec

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
-from dino_st.data.shards import hash_texts
 from dino_st.errors import ConfigurationError, DatasetError, DinoError, InputError
 from dino_st.inspection.judgements import (
     RULE,
@@ -31,6 +30,7 @@ from dino_st.inspection.judgements import (
 )
 from dino_st.inspection.options import AuditOptions
 from dino_st.support.files import write_text
+from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import logger
 from dino_st.support.text import printable
 

@@ -19,9 +19,8 @@ from dino_st.inspection.audit import ANSWERS
 from dino_st.inspection.judgements import Answer, read_answers
 from dino_st.inspection.options import ReportOptions
 from dino_st.inspection.pairs import WrittenPairs, assigned_scores, has_many_scores, is_prepared, is_raw, read_written
-from dino_st.preparation.options import REJECTED
 from dino_st.preparation.posterior import label_posterior
-from dino_st.training.record import RECORD as TRAINING
+from dino_st.support.files import REJECTED, TRAINING_RECORD
 from dino_st.training.record import TrainingRecord, read_record
 
 if TYPE_CHECKING:
@@ -291,7 +290,7 @@ def find(directory: Path) -> Findings:
 
     raw = next(filter(is_raw, places("raw")), None)
     prepared = next(filter(is_prepared, places("prepared")), None)
-    model = next((place for place in places("model") if (place / TRAINING).is_file()), None)
+    model = next((place for place in places("model") if (place / TRAINING_RECORD).is_file()), None)
     scores = next((place / SCORES for place in places("scores") if (place / SCORES).is_file()), None)
     sets = [place for place in (raw, prepared) if place is not None]
     if not sets and model is None and scores is None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from dino_st.data.columns import POSITIVE, SCORE
 from dino_st.data.shards import MANIFEST, read_manifest
 from dino_st.errors import DatasetError, InputError
-from dino_st.preparation.options import RECORD, PreparationOptions
+from dino_st.preparation.options import PreparationOptions
+from dino_st.support.files import PREPARATION_RECORD
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -74,7 +75,7 @@ def is_raw(directory: Path) -> bool:
 
 def is_prepared(directory: Path) -> bool:
     """Whether a directory looks like one of `dino-st prepare`."""
-    return (directory / RECORD).is_file()
+    return (directory / PREPARATION_RECORD).is_file()
 
 
 def read_written(directory: Path) -> WrittenPairs:
@@ -99,8 +100,8 @@ def read_written(directory: Path) -> WrittenPairs:
     inside = [name for name in ("prepared", "raw") if (directory / name).is_dir()]
     hint = f"; did you mean {directory / inside[0]}?" if inside else ""
     raise InputError(
-        f"{directory}: holds neither {MANIFEST} nor {RECORD}; expected a directory of `dino-st generate` or "
-        f"`dino-st prepare`{hint}"
+        f"{directory}: holds neither {MANIFEST} nor {PREPARATION_RECORD}; expected a directory of `dino-st generate` "
+        f"or `dino-st prepare`{hint}"
     )
 
 

@@ -25,8 +25,8 @@ from dino_st.data.triplets import read_triplets
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, suggest
 from dino_st.generation.options import GenerationOptions
-from dino_st.preparation.options import REJECTED, PreparationOptions
-from dino_st.support.files import only_writer
+from dino_st.preparation.options import PreparationOptions
+from dino_st.support.files import REJECTED, only_writer
 from dino_st.support.progress import logger
 from dino_st.syncse.run import check_arguments, run_triplets
 from dino_st.tasks.spec import TaskSpec
@@ -543,9 +543,9 @@ def _check_answered(usage: Mapping[str, int], output: Path) -> None:
     """Raises if requests were made and every one of them failed; the reason stands beside what was rejected."""
     if not usage.get("requests") or usage["failures"] < usage["requests"]:
         return
-    rejected = output / "rejected.jsonl"
+    rejected = output / REJECTED
     first = rejected.read_text(encoding="utf-8").partition("\n")[0] if rejected.is_file() else "{}"
-    reason = json.loads(first).get("reason", "see rejected.jsonl")
+    reason = json.loads(first).get("reason", f"see {REJECTED}")
     raise ModelError(
         f"not one of {usage['requests']:,} requests was answered: {reason}. Look whether the server works and "
         f"--base-url and --model are right; then run the same command again. What was answered before is in {output}"
@@ -555,4 +555,4 @@ def _check_answered(usage: Mapping[str, int], output: Path) -> None:
 def _left(output: Path, number: int, what: str, then: str) -> list[str]:
     if not number:
         return []
-    return [f"{number:,} {what}: {output / 'rejected.jsonl'} says why; with the same command, {then}"]
+    return [f"{number:,} {what}: {output / REJECTED} says why; with the same command, {then}"]

@@ -9,12 +9,6 @@ from pydantic import Field, field_validator, model_validator
 
 from dino_st.support.options import FrozenOptions
 
-RECORD = "preparation.json"
-"""The file that makes a directory a prepared one: options, counts and provenance."""
-
-REJECTED = "rejected.jsonl"
-"""The file of the rows that were dropped, written if `prepare_pairs` was told to keep them."""
-
 
 class PreparationOptions(FrozenOptions):
     """How raw pairs become training pairs; the defaults are the published values (arXiv 2104.07540, section 4).

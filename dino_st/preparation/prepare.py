@@ -38,7 +38,7 @@ from dino_st.preparation.rows import (
     PairRows,
     RawPairs,
     Rejections,
-    content_hash,
+    codes_hash,
     draw_negatives,
     random_bits,
     random_order,
@@ -191,7 +191,7 @@ def split(
             identity.append(targets[chosen].view(np.int64))
         table = pa.table([*text, label], names=[*text_columns, label_column])
         header = repr((raw.columns, distinct.tolist()))
-        splits[name] = Dataset(table, fingerprint=content_hash(header, raw.texts, *identity))
+        splits[name] = Dataset(table, fingerprint=codes_hash(header, raw.texts, *identity))
         counts[name] = len(part)
     counts["validation_lifted_to_one"] = lifted
     if not counts["train"]:

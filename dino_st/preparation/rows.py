@@ -91,7 +91,7 @@ def texts_of(codes: Codes, texts: pa.LargeStringArray) -> pa.ChunkedArray:
     return pa.chunked_array([texts.take(pa.array(part)).cast(pa.string()) for part in slices], pa.string())
 
 
-def content_hash(header: str, texts: pa.LargeStringArray, *rows: Codes) -> str:
+def codes_hash(header: str, texts: pa.LargeStringArray, *rows: Codes) -> str:
     """A hash of rows and the texts behind them, for a data set's fingerprint.
 
     Without one, `datasets` pickles the whole table to compute its own, which takes several times its memory.

@@ -17,9 +17,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
 from dino_st.errors import ConfigurationError, InputError, OutputError
-from dino_st.preparation.options import RECORD, REJECTED, PreparationOptions, TripletOptions
+from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.preparation.rows import write_rejected
-from dino_st.support.files import is_content, make_directory, only_writer, remove_leftovers, replacing, write_text
+from dino_st.support.files import (
+    PREPARATION_RECORD,
+    REJECTED,
+    is_content,
+    make_directory,
+    only_writer,
+    remove_leftovers,
+    replacing,
+    write_text,
+)
 from dino_st.support.text import facts_table
 
 _FORMAT = "dino-st prepared pairs, version 1"
@@ -121,7 +130,7 @@ def write_prepared(splits: PreparedSplits, directory: Path, *, provenance: Mappi
     record, final, card = _described(splits, provenance)
     check_output(directory)
     make_directory(directory / "data")
-    write_text(directory / RECORD, record.model_dump_json())
+    write_text(directory / PREPARATION_RECORD, record.model_dump_json())
     try:
         files = [directory / _CARD, directory / REJECTED, *map(directory.joinpath, _FILES.values())]
         for leftover in files:
@@ -136,7 +145,7 @@ def write_prepared(splits: PreparedSplits, directory: Path, *, provenance: Mappi
             pq.write_table(splits[split].with_format("arrow")[:], temporary)
     if splits.rejected is not None:
         write_rejected(splits.rejected, directory / REJECTED)
-    write_text(directory / RECORD, json.dumps(json.loads(final), ensure_ascii=False, indent=2) + "\n")
+    write_text(directory / PREPARATION_RECORD, json.dumps(json.loads(final), ensure_ascii=False, indent=2) + "\n")
     write_text(directory / _CARD, card)
 
 
@@ -185,15 +194,15 @@ def load_prepared(path: str | os.PathLike[str]) -> PreparedSplits:
 
 def _read_record(directory: Path) -> _Record:
     """Reads and checks `preparation.json`."""
-    file = directory / RECORD
+    file = directory / PREPARATION_RECORD
     if not directory.is_dir():
         raise InputError(f"{directory}: there is no such directory; expected one written by `dino-st prepare`")
     try:
         record = _Record.model_validate_json(file.read_bytes())
     except FileNotFoundError as error:
         raise InputError(
-            f"{directory}: has no {RECORD}; expected a directory written by `dino-st prepare` (pairs) or `dino-st "
-            "prepare-triplets` (triplets)"
+            f"{directory}: has no {PREPARATION_RECORD}; expected a directory written by `dino-st prepare` (pairs) or "
+            "`dino-st prepare-triplets` (triplets)"
         ) from error
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
@@ -212,11 +221,11 @@ def save_rejected(rejected: pa.Table, directory: Path) -> bool:
     Returns:
         Whether they were written.
     """
-    if (directory / RECORD).exists():
+    if (directory / PREPARATION_RECORD).exists():
         return False
     make_directory(directory)
     record = _Record(complete=False, options=PreparationOptions(), counts={}, provenance={})
-    write_text(directory / RECORD, record.model_dump_json())  # so that the directory is known as ours
+    write_text(directory / PREPARATION_RECORD, record.model_dump_json())  # so that the directory is known as ours
     write_rejected(rejected, directory / REJECTED)
     return True
 

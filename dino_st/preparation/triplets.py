@@ -16,6 +16,7 @@ from dino_st.data.columns import PAIR_COLUMNS, POSITIVE, SENTENCE1, TRIPLET_COLU
 from dino_st.data.triplets import read_triplets, triplet_table, write_triplets
 from dino_st.errors import DatasetError
 from dino_st.preparation.options import TRIPLET_DEFAULTS, TripletOptions
+from dino_st.support.hashes import keyed_bits
 from dino_st.support.progress import logger
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["prepare_triplets", "read_triplets", "to_pairs", "to_triplets", "triplet_table", "write_triplets"]
 
-Triplet = tuple[str, str, str]
+Texts = tuple[str, str, str]
 
 _POSITIVE_SCORE = 1.0
 _NEGATIVE_SCORES = {"0.5": (0.5,), "0": (0.0,), "both": (0.5, 0.0)}
@@ -139,7 +140,7 @@ def prepare_triplets(
     return PreparedSplits(splits, counts=counts, options=options)
 
 
-def _from_pairs(pairs: Dataset, options: TripletOptions) -> tuple[list[Triplet], dict[str, int]]:
+def _from_pairs(pairs: Dataset, options: TripletOptions) -> tuple[list[Texts], dict[str, int]]:
     """Triplets of pairs, and what became of the x1."""
     from dino_st.training.fit import numeric_pairs
 
@@ -154,7 +155,7 @@ def _from_pairs(pairs: Dataset, options: TripletOptions) -> tuple[list[Triplet],
             )
         texts.setdefault(x1, {}).setdefault(label, set()).add(x2)
     counts = {"pairs": table.num_rows, "inputs": len(texts), "inputs_without_positive": 0, "inputs_without_negative": 0}
-    triplets: list[Triplet] = []
+    triplets: list[Texts] = []
     for x1 in sorted(texts):
         made = list(_triplets_of(x1, texts[x1], options))
         if not made:
@@ -173,7 +174,7 @@ def _wanted(options: TripletOptions) -> list[str]:
     return [f"{score:g}" for score in _NEGATIVE_SCORES[options.negatives]]
 
 
-def _triplets_of(x1: str, texts: Mapping[float, Iterable[str]], options: TripletOptions) -> Iterator[Triplet]:
+def _triplets_of(x1: str, texts: Mapping[float, Iterable[str]], options: TripletOptions) -> Iterator[Texts]:
     positives = _shuffled(options.seed, x1, texts.get(_POSITIVE_SCORE, ()))
     for score in _NEGATIVE_SCORES[options.negatives]:
         negatives = _shuffled(options.seed, x1, texts.get(score, ()))
@@ -181,10 +182,10 @@ def _triplets_of(x1: str, texts: Mapping[float, Iterable[str]], options: Triplet
             yield x1, positives[place % len(positives)], negatives[place % len(negatives)]
 
 
-def _drop(triplets: Iterable[Triplet], counts: dict[str, int]) -> list[Triplet]:
+def _drop(triplets: Iterable[Texts], counts: dict[str, int]) -> list[Texts]:
     """Drops what teaches nothing or something wrong, and counts it by the first reason that applies."""
     dropped = Counter({"blank": 0, "anchor_is_positive": 0, "positive_is_negative": 0, "anchor_is_negative": 0})
-    seen: dict[Triplet, None] = {}
+    seen: dict[Texts, None] = {}
     duplicates = 0
     for triplet in triplets:
         anchor, positive, negative = (text.strip() for text in triplet)
@@ -205,7 +206,7 @@ def _drop(triplets: Iterable[Triplet], counts: dict[str, int]) -> list[Triplet]:
     return list(seen)
 
 
-def _split(kept: Sequence[Triplet], options: TripletOptions, counts: dict[str, int]) -> dict[str, list[Triplet]]:
+def _split(kept: Sequence[Texts], options: TripletOptions, counts: dict[str, int]) -> dict[str, list[Texts]]:
     """Splits by anchor; the rows come in random order."""
     anchors = _shuffled(options.seed, "validation", {triplet[0] for triplet in kept})
     wanted = int(len(anchors) * options.validation_share + 1e-6)
@@ -214,7 +215,7 @@ def _split(kept: Sequence[Triplet], options: TripletOptions, counts: dict[str, i
     if options.max_validation:
         wanted = min(wanted, options.max_validation)
     held_out = set(anchors[:wanted])
-    ordered = sorted(kept, key=lambda triplet: _key(options.seed, "order", *triplet))
+    ordered = sorted(kept, key=lambda triplet: keyed_bits(options.seed, "order", *triplet))
     parts = {
         "train": [triplet for triplet in ordered if triplet[0] not in held_out],
         "validation": [triplet for triplet in ordered if triplet[0] in held_out],
@@ -224,12 +225,12 @@ def _split(kept: Sequence[Triplet], options: TripletOptions, counts: dict[str, i
     return parts
 
 
-def _rows(triplets: Dataset) -> Iterator[Triplet]:
+def _rows(triplets: Dataset) -> Iterator[Texts]:
     table = triplet_table(triplets, name="the triplets")
     return zip(*(table[name].to_pylist() for name in TRIPLET_COLUMNS), strict=True)
 
 
-def _dataset(triplets: Sequence[Triplet]) -> Dataset:
+def _dataset(triplets: Sequence[Texts]) -> Dataset:
     import pyarrow as pa
     from datasets import Dataset
 
@@ -240,8 +241,4 @@ def _dataset(triplets: Sequence[Triplet]) -> Dataset:
 
 
 def _shuffled(seed: int, group: str, texts: Iterable[str]) -> list[str]:
-    return sorted(texts, key=lambda text: _key(seed, group, text))
-
-
-def _key(seed: int, *texts: str) -> bytes:
-    return hashlib.sha256("\0".join((str(seed), *texts)).encode("utf-8", "surrogatepass")).digest()
+    return sorted(texts, key=lambda text: keyed_bits(seed, group, text))

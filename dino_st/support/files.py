@@ -9,6 +9,18 @@ from pathlib import Path
 
 from dino_st.errors import OutputError
 
+PREPARATION_RECORD = "preparation.json"
+"""The file that makes a directory a prepared one: options, counts and provenance."""
+
+TRAINING_RECORD = "training.json"
+"""The file that says how an encoder was trained."""
+
+REJECTED = "rejected.jsonl"
+"""What a stage dropped or could not write, a line each with the reason; absent where there is nothing to tell."""
+
+LOCK = ".lock"
+"""The file that a writer holds."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -117,10 +129,6 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-LOCK = ".lock"
-"""The file that a writer holds."""
 
 
 def is_content(file: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from dino_st.backends.chat import ChatReply, ChatRequest
 from dino_st.backends.options import SynCSEOptions
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE
+from dino_st.support.hashes import keyed_bits
 from dino_st.syncse.replies import normal_form, parse_reply
 from dino_st.tasks.prompts import quotable
 from dino_st.tasks.spec import PLACEHOLDER
@@ -230,8 +231,7 @@ def _split(text: str, placeholder: str) -> list[str]:
 
 def shuffled(items: Sequence[T], name: str) -> list[T]:
     """An order that the name alone decides, on every machine and Python."""
-    digests = [hashlib.sha256(f"{name}/{number}".encode()).digest() for number in range(len(items))]
-    return [items[number] for number in sorted(range(len(items)), key=digests.__getitem__)]
+    return [items[number] for number in sorted(range(len(items)), key=lambda number: keyed_bits(f"{name}/{number}"))]
 
 
 def _digest(text: str) -> str:

@@ -18,9 +18,10 @@ from dino_st.backends.options import BackendName, SynCSEOptions
 from dino_st.data.cards import triplet_card
 from dino_st.data.columns import ANCHOR, TRIPLET_COLUMNS
 from dino_st.data.sentences import clean_sentences
-from dino_st.data.shards import ShardStore, Wave, hash_texts, open_store
+from dino_st.data.shards import ShardStore, Wave, open_store
 from dino_st.errors import ConfigurationError, ModelError, OutputError
-from dino_st.support.files import write_text
+from dino_st.support.files import REJECTED, write_text
+from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import logger, progress
 from dino_st.support.versions import versions
 from dino_st.syncse.partial import Triplet, TripletWriter
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 
 WAVE = 256
 """Sentences whose triplets are stored together."""
-
-REJECTED = "rejected.jsonl"
-"""The sentences of a directory that have no triplet, with reasons; there is no such file where every one has."""
 
 SCHEMA = pa.schema(
     [

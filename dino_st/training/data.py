@@ -48,7 +48,7 @@ def training_splits(
                 f"the {name} split holds triplets; train on them with `dino-st train-contrastive` (train_contrastive)"
             )
         table = numeric_pairs(source[name], name=f"the {name} split")
-        splits[name] = Dataset(table, fingerprint=content_hash(table))
+        splits[name] = Dataset(table, fingerprint=rows_hash(table))
     rows = splits["train"].num_rows
     if rows < batch_size:
         raise DatasetError(
@@ -98,10 +98,10 @@ def data_facts(splits: Mapping[str, Dataset], kind: str) -> dict[str, int | str]
         Rows of each split, and a hash of all of them.
     """
     rows: dict[str, int | str] = {f"{name} {kind}": split.num_rows for name, split in splits.items()}
-    return rows | {f"{name} sha256": content_hash(split.data) for name, split in splits.items()}
+    return rows | {f"{name} sha256": rows_hash(split.data) for name, split in splits.items()}
 
 
-def content_hash(table: pa.Table) -> str:
+def rows_hash(table: pa.Table) -> str:
     """Hashes the rows of a split.
 
     Args:
@@ -143,7 +143,7 @@ def triplet_splits(
     splits = DatasetDict()
     for name in ("train", "validation"):
         table = _triplets(source[name], f"the {name} split", may_be_empty=name == "validation")
-        splits[name] = Dataset(table, fingerprint=content_hash(table))
+        splits[name] = Dataset(table, fingerprint=rows_hash(table))
     if options.checkpoint_choice == "validation" and not splits["validation"].num_rows:
         raise DatasetError(
             "the validation split is empty, so no checkpoint can be chosen by it; prepare with a "

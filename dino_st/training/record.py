@@ -11,13 +11,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino_st.errors import OutputError, TrainingError
-from dino_st.support.files import is_content, make_directory, write_text
+from dino_st.support.files import TRAINING_RECORD, is_content, make_directory, write_text
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 logger = logging.getLogger(__name__)
 
-RECORD = "training.json"
-"""The file that makes a directory one of ours: options, data, the curve of scores, seconds."""
 
 CHECKPOINTS = "checkpoints"
 """The folder of the trainer's checkpoints, removed after success."""
@@ -90,21 +88,21 @@ def read_record(directory: Path) -> TrainingRecord | None:
     if not directory.is_dir() or not any(map(is_content, directory.iterdir())):
         return None
     try:
-        record = TrainingRecord.model_validate_json((directory / RECORD).read_bytes())
+        record = TrainingRecord.model_validate_json((directory / TRAINING_RECORD).read_bytes())
     except FileNotFoundError as error:
         raise OutputError(
             f"{directory}: holds something else than a training run; choose another directory or empty it"
         ) from error
     except OSError as error:
-        raise OutputError(f"{directory / RECORD}: cannot be read ({error.strerror or error})") from error
+        raise OutputError(f"{directory / TRAINING_RECORD}: cannot be read ({error.strerror or error})") from error
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"])) or "the whole file"
         raise OutputError(
-            f"{directory / RECORD}: {field}: {problem['msg']}; delete the directory to start over"
+            f"{directory / TRAINING_RECORD}: {field}: {problem['msg']}; delete the directory to start over"
         ) from error
     if record.format != _FORMAT:
-        raise OutputError(f"{directory / RECORD}: format is {record.format!r}; expected {_FORMAT!r}")
+        raise OutputError(f"{directory / TRAINING_RECORD}: format is {record.format!r}; expected {_FORMAT!r}")
     return record
 
 
@@ -178,7 +176,8 @@ def write_record(directory: Path, record: TrainingRecord) -> None:
         OutputError: It cannot be written.
     """
     make_directory(directory)
-    write_text(directory / RECORD, json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n")
+    content = json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=2)
+    write_text(directory / TRAINING_RECORD, content + "\n")
 
 
 def clear_run(directory: Path) -> None:

@@ -15,7 +15,7 @@ from dino_st.backends.chat import ChatRequest
 from dino_st.backends.openai import OpenAIChat
 from dino_st.cli.main import app
 from dino_st.cli.support import console, print_pairs
-from dino_st.preparation.splits import RECORD
+from dino_st.support.files import PREPARATION_RECORD
 
 
 def run(*arguments: str | Path) -> Result:
@@ -57,7 +57,7 @@ def test_preparing_says_what_is_wrong_with_its_input(pairs: Path, tmp_path: Path
     missing = run("prepare", tmp_path / "none", "--output", tmp_path / "p")
     assert "there is no such file or directory" in words_of(missing)
     assert run("prepare", pairs, "--output", tmp_path / "p").exit_code == 0
-    assert (tmp_path / "p" / RECORD).is_file()
+    assert (tmp_path / "p" / PREPARATION_RECORD).is_file()
     again = run("prepare", tmp_path / "p", "--output", tmp_path / "q")
     assert again.exit_code == 1
     assert "is prepared already" in words_of(again)

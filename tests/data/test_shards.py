@@ -11,9 +11,10 @@ import datasets
 import pyarrow as pa
 import pytest
 
-from dino_st.data.shards import ShardStore, Wave, hash_texts, open_store, read_manifest
+from dino_st.data.shards import ShardStore, Wave, open_store, read_manifest
 from dino_st.errors import OutputError
 from dino_st.support.files import replacing, write_text
+from dino_st.support.hashes import hash_texts
 
 SCHEMA = pa.schema([("text", pa.string()), ("label", pa.string())])
 CONFIGURATION = {"seed": 1, "decoding": {"top_k": 5, "top_p": 0.9}}

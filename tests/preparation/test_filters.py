@@ -20,8 +20,8 @@ from dino_st.preparation.filters import measure
 from dino_st.preparation.prepare import PreparationOptions, load_prepared, prepare_pairs, save_prepared
 from dino_st.preparation.rows import random_bits
 from dino_st.preparation.similarity import WordSets, edit_similarity
-from dino_st.preparation.splits import REJECTED
 from dino_st.preparation.targets import target_scores
+from dino_st.support.files import REJECTED
 
 # One label is enough to show what a filter drops.
 pytestmark = pytest.mark.filterwarnings("ignore:all pairs have the label")
