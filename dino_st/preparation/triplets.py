@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dino_st.data.columns import PAIR_COLUMNS, POSITIVE, SENTENCE1, TRIPLET_COLUMNS
+from dino_st.data.columns import PAIR_COLUMNS, POSITIVE, SENTENCE1, TRIPLET_COLUMNS, numeric_pairs
 from dino_st.data.triplets import read_triplets, triplet_table, write_triplets
 from dino_st.errors import DatasetError
 from dino_st.preparation.options import TRIPLET_DEFAULTS, TripletOptions
@@ -142,8 +142,6 @@ def prepare_triplets(
 
 def _from_pairs(pairs: Dataset, options: TripletOptions) -> tuple[list[Texts], dict[str, int]]:
     """Triplets of pairs, and what became of the x1."""
-    from dino_st.training.fit import numeric_pairs
-
     table = numeric_pairs(pairs, name="the raw pairs")
     texts: dict[str, dict[float, set[str]]] = {}
     for x1, x2, score in zip(*(table[name].to_pylist() for name in PAIR_COLUMNS), strict=True):

@@ -13,11 +13,10 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
-from dino_st.data.columns import ANCHOR, POSITIVE, SCORE, SENTENCE1, TRIPLET_COLUMNS
+from dino_st.data.columns import ANCHOR, POSITIVE, SCORE, SENTENCE1, TRIPLET_COLUMNS, numeric_pairs
 from dino_st.errors import DatasetError, DinoWarning
 from dino_st.preparation.splits import PreparedSplits, load_prepared
 from dino_st.preparation.triplets import triplet_table
-from dino_st.training.fit import numeric_pairs
 from dino_st.training.options import ContrastiveOptions
 
 

@@ -1,9 +1,4 @@
-"""The columns of pairs, and their conversions to what sentence-transformers reads.
-
-Raw pairs are a `datasets.Dataset` with `sentence1`, `sentence2` and either `score` (labels that are numbers) or
-`label` (labels that are not), followed by the provenance columns. Single texts have `text` and `label` instead.
-Importing this module imports neither torch nor datasets.
-"""
+"""The adapter to `SentenceTransformer.fit`: examples, a loader that refuses what `fit` gets wrong, and its warm-up."""
 
 from __future__ import annotations
 
@@ -16,25 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 
-from dino_st.data.columns import (
-    LABEL,
-    PAIR_COLUMNS,
-    PROVENANCE_COLUMNS,
-    SCORE,
-    SENTENCE1,
-    SENTENCE2,
-    TEXT,
-    SentencePair,
-)
-from dino_st.data.pairs import read_jsonl, read_reference_jsonl, write_jsonl, write_reference_jsonl
+from dino_st.data.columns import PAIR_COLUMNS, numeric_pairs
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning
 from dino_st.training.options import DEFAULTS
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from datasets import Dataset
     from sentence_transformers import InputExample
-
 
 FIT_DEFAULT_WARMUP_STEPS = 10_000
 """`warmup_steps` of `SentenceTransformer.fit` when it is not given."""
@@ -54,14 +37,6 @@ class FitDataLoader(DataLoader[Any]):
     warmup_was_computed: bool = False
 
     def __init__(self, examples: Sequence[InputExample], *, batch_size: int, shuffle: bool, seed: int) -> None:
-        """Makes the loader.
-
-        Args:
-            examples: What to train on.
-            batch_size: Examples in a batch; `fit` takes it over.
-            shuffle: Whether the order is random.
-            seed: Seed of the random order.
-        """
         super().__init__(
             examples,  # type: ignore[arg-type]
             batch_size=batch_size,
@@ -81,86 +56,6 @@ class FitDataLoader(DataLoader[Any]):
                 stacklevel=3,
             )
         return super().__iter__()
-
-
-__all__ = [
-    "LABEL",
-    "PAIR_COLUMNS",
-    "PROVENANCE_COLUMNS",
-    "SCORE",
-    "SENTENCE1",
-    "SENTENCE2",
-    "TEXT",
-    "SentencePair",
-    "numeric_pairs",
-    "read_jsonl",
-    "read_reference_jsonl",
-    "to_dataloader",
-    "to_input_examples",
-    "warmup_steps",
-    "write_jsonl",
-    "write_reference_jsonl",
-]
-
-
-def numeric_pairs(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
-    """Checks that a data set can be trained on, and takes its three columns.
-
-    Args:
-        dataset: Pairs; further columns are left out, so that none of them becomes a third text.
-        name: What to call the data set in a message.
-
-    Returns:
-        A table of the columns `sentence1`, `sentence2` (strings) and `score` (float64), in this order.
-
-    Raises:
-        DatasetError: It is not a single `datasets.Dataset`, a column is missing, the labels are not numbers, or a
-            value is missing or not finite.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    _check_columns(dataset, name)
-    table: pa.Table = dataset.select_columns(list(PAIR_COLUMNS)).with_format("arrow")[:]
-    for column in (SENTENCE1, SENTENCE2):
-        kind = table.schema.field(column).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise DatasetError(f"column {column!r} of {name} holds {kind}; expected text")
-    kind = table.schema.field(SCORE).type
-    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-        raise DatasetError(
-            f"column {SCORE!r} of {name} holds {kind}; the training part is for numeric labels, such as 0.5"
-        )
-    scores = pc.cast(table[SCORE], pa.float64())
-    table = table.set_column(2, SCORE, scores)
-    usable = pc.fill_null(pc.is_finite(scores), False)
-    for column in (SENTENCE1, SENTENCE2):
-        usable = pc.and_(usable, pc.is_valid(table[column]))
-    row = pc.index(usable, False).as_py()
-    if row >= 0:
-        raise DatasetError(
-            f"row {row} of {name} is {table.slice(row, 1).to_pylist()[0]}; expected two texts and a finite score"
-        )
-    return table
-
-
-def _check_columns(dataset: Dataset, name: str) -> None:
-    """Raises unless the three columns of a pair with a score are there."""
-    from datasets import Dataset
-
-    if isinstance(dataset, dict):
-        raise DatasetError(f"{name} has the splits {list(dataset)}; pass one of them, such as splits['train']")
-    if not isinstance(dataset, Dataset):
-        raise DatasetError(f"{name} is a {type(dataset).__name__}; expected a datasets.Dataset")
-    columns = dataset.column_names
-    if SCORE not in columns and LABEL in columns:
-        raise DatasetError(
-            f"{name} has the column {LABEL!r} and no {SCORE!r}: the training part is for numeric labels. If these are "
-            f"numbers, rename the column: dataset.rename_column({LABEL!r}, {SCORE!r})"
-        )
-    missing = [column for column in PAIR_COLUMNS if column not in columns]
-    if missing:
-        raise DatasetError(f"{name} has the columns {columns}; missing: {missing}")
 
 
 def to_input_examples(dataset: Dataset) -> list[InputExample]:

@@ -1,96 +1,68 @@
-"""Columns, conversions and the JSON lines formats."""
+"""The traps of `SentenceTransformer.fit`, shown on `fit` itself, and the guards against them."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
-from datasets import Dataset, DatasetDict
+import torch
+from datasets import Dataset
+from sentence_transformers import InputExample, SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
+from torch.utils.data import DataLoader
 
-from dino_st.errors import ConfigurationError, DatasetError, InputError, OutputError
-from dino_st.training.fit import (
-    PROVENANCE_COLUMNS,
-    SentencePair,
-    numeric_pairs,
-    read_jsonl,
-    read_reference_jsonl,
-    to_input_examples,
-    warmup_steps,
-    write_jsonl,
-    write_reference_jsonl,
+from dino_st.errors import ConfigurationError, DatasetError, DinoWarning
+from dino_st.training.fit import to_dataloader, to_input_examples, warmup_steps
+from tests.training_fixtures import prepared_splits, raw_pairs, tiny_encoder
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:'pin_memory' argument is set as true but no accelerator:UserWarning",
 )
-
 PAIRS = {"sentence1": ["a b", "ü"], "sentence2": ["c", 'said "d"'], "score": [0.5, 1.0]}
-PROVENANCE = {"x1_index": [0, 1], "sample": [0, 0], "tries": [1, 3], "num_tokens": [4, 7]}
 
 
-def lines(path: Path, *rows: object) -> Path:
-    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
-    return path
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SentenceTransformer:
+    monkeypatch.chdir(tmp_path)  # fit writes ./checkpoints
+    return tiny_encoder(tmp_path / "encoder")
 
 
-def test_importing_the_readers_of_pairs_loads_no_heavy_package() -> None:
-    heavy = "('torch', 'datasets', 'transformers')"
-    code = f"import sys, dino_st.data.pairs; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+@pytest.fixture
+def train() -> Dataset:
+    return prepared_splits(64, 8)["train"]
 
 
-def test_a_pair_becomes_a_row_with_score_or_label_and_provenance() -> None:
-    pair = SentencePair("a", "b", score=0.5, x1_index=3, sample=1, tries=2, num_tokens=9)
-    assert list(pair.as_row()) == ["sentence1", "sentence2", "score", *PROVENANCE_COLUMNS]
-    assert pair.as_row()["x1_index"] == 3
-    assert SentencePair("a", "b", label="sports").as_row()["label"] == "sports"
+def fit(model: SentenceTransformer, loader: DataLoader[Any], **options: Any) -> float:
+    """Runs fit with a rate at which one step is visible, and says how far any weight has moved."""
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    model.fit(
+        train_objectives=[(loader, CosineSimilarityLoss(model))],
+        optimizer_params={"lr": 1e-2},
+        show_progress_bar=False,
+        **options,
+    )
+    return max(float((weight.detach() - before[name]).abs().max()) for name, weight in model.named_parameters())
 
 
-def test_a_pair_without_or_with_two_labels_is_refused() -> None:
-    with pytest.raises(ValueError, match="a score or a label"):
-        SentencePair("a", "b").as_row()
-    with pytest.raises(ValueError, match="a score or a label"):
-        SentencePair("a", "b", score=1.0, label="x").as_row()
+def plain_loader(examples: list[InputExample], batch_size: int) -> DataLoader[Any]:
+    return DataLoader(examples, batch_size=batch_size)  # type: ignore[arg-type]
+
+
+def test_fit_learns_from_the_loader_with_the_warmup_it_is_told(model: SentenceTransformer, train: Dataset) -> None:
+    loader = to_dataloader(train, batch_size=8)
+    assert fit(model, loader, warmup_steps=warmup_steps(loader)) > 1e-3
 
 
 def test_examples_hold_two_texts_and_the_score_whatever_other_columns_there_are() -> None:
-    examples = to_input_examples(Dataset.from_dict({"note": ["n", "m"], **PROVENANCE, **PAIRS}))
+    examples = to_input_examples(Dataset.from_dict({"note": ["n", "m"], "x1_index": [0, 1], **PAIRS}))
     assert [(example.texts, example.label) for example in examples] == [(["a b", "c"], 0.5), (["ü", 'said "d"'], 1.0)]
 
 
 def test_examples_follow_a_selection_of_rows() -> None:
     chosen = Dataset.from_dict(PAIRS).select([1])
     assert [example.texts[0] for example in to_input_examples(chosen)] == ["ü"]
-
-
-def test_whole_numbers_become_float_scores() -> None:
-    table = numeric_pairs(Dataset.from_dict(PAIRS | {"score": [0, 1]}))
-    assert table["score"].to_pylist() == [0.0, 1.0]
-    assert str(table.schema.field("score").type) == "double"
-
-
-@pytest.mark.parametrize(
-    ("columns", "message"),
-    [
-        ({"sentence1": ["a"], "score": [1.0]}, r"missing: \['sentence2'\]"),
-        ({"sentence1": ["a"], "sentence2": ["b"], "label": ["x"]}, "training part is for numeric labels"),
-        ({"sentence1": ["a"], "sentence2": ["b"], "score": ["x"]}, "training part is for numeric labels"),
-        ({"sentence1": ["a"], "sentence2": ["b"], "score": [float("nan")]}, "row 0 .* a finite score"),
-        ({"sentence1": ["a", "a"], "sentence2": ["b", None], "score": [1.0, 1.0]}, "row 1 .* two texts"),
-        ({"sentence1": ["a"], "sentence2": ["b"], "score": [None]}, "numeric labels"),
-        ({"sentence1": [1], "sentence2": ["b"], "score": [1.0]}, "'sentence1' .* holds int64; expected text"),
-    ],
-)
-def test_data_that_cannot_be_trained_on_is_refused(columns: dict[str, list[object]], message: str) -> None:
-    with pytest.raises(DatasetError, match=message):
-        to_input_examples(Dataset.from_dict(columns))
-
-
-def test_splits_instead_of_one_split_are_refused_by_name() -> None:
-    with pytest.raises(DatasetError, match=r"\['train'\]; pass one of them"):
-        to_input_examples(DatasetDict(train=Dataset.from_dict(PAIRS)))
-    with pytest.raises(DatasetError, match=r"is a list; expected a datasets\.Dataset"):
-        to_input_examples([1])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("steps", "epochs", "expected"), [(70, 1, 7), (71, 1, 8), (3, 1, 1), (30, 2, 6), (1, 1, 1)])
@@ -105,116 +77,113 @@ def test_warmup_refuses_what_is_out_of_range() -> None:
         warmup_steps(range(3), epochs=0)  # type: ignore[arg-type]
 
 
-def test_jsonl_brings_back_what_was_written(tmp_path: Path) -> None:
-    dataset = Dataset.from_dict(PAIRS | PROVENANCE)
-    write_jsonl(dataset, tmp_path / "pairs.jsonl")
-    back = read_jsonl(tmp_path / "pairs.jsonl")
-    assert back.to_dict() == dataset.to_dict()
-    assert [file.name for file in tmp_path.iterdir()] == ["pairs.jsonl"]
+def test_batches_are_lists_of_examples_in_a_seeded_order(train: Dataset) -> None:
+    def order(seed: int, shuffle: bool = True) -> list[str]:
+        loader = to_dataloader(train, batch_size=10, shuffle=shuffle, seed=seed)
+        warmup_steps(loader)
+        batches = list(loader)
+        assert [len(batch) for batch in batches] == [10] * 6 + [4]
+        return [" | ".join(example.texts) for batch in batches for example in batch]
+
+    given = [f"{row['sentence1']} | {row['sentence2']}" for row in train]
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    assert order(1, shuffle=False) == given
+    assert sorted(order(1)) == sorted(given)
 
 
-@pytest.mark.parametrize(
-    ("second", "message"),
-    [
-        ({"sentence1": "a", "sentence2": "b"}, "line 2: has the fields"),
-        ({"sentence1": "a", "sentence2": 3, "score": 1}, "line 2: field 'sentence2' is 3; expected a text"),
-        ({"sentence1": "a", "sentence2": "b", "score": "1"}, "line 2: field 'score' is '1'; expected a finite number"),
-        ({"sentence1": "a", "sentence2": "b", "score": True}, "line 2: field 'score' is True"),
-        ('{"sentence1": "a", "sentence2": "b", "score": NaN}', "line 2: field 'score' is nan"),
-        ("[1]", "line 2: is a list"),
-        ("{", "line 2: is not JSON"),
-        ('{"sentence1": "\\ud800", "sentence2": "b", "score": 1}', "line 2: field 'sentence1' holds half of a surro"),
-    ],
-)
-def test_jsonl_errors_name_line_and_field(tmp_path: Path, second: object, message: str) -> None:
-    path = lines(tmp_path / "x.jsonl", {"sentence1": "a", "sentence2": "b", "score": 1}, second)
-    with pytest.raises(InputError, match=rf"x\.jsonl, {message}"):
-        read_jsonl(path)
+def test_trap_of_fit_the_default_warmup_hardly_moves_a_weight(model: SentenceTransformer, train: Dataset) -> None:
+    moved = fit(model, plain_loader(to_input_examples(train), 8))
+    # Eight steps of 10,000: the rate is at most 0.08 % of 1e-2, so eight Adam steps move a weight less than 1e-4.
+    assert moved < 1e-4
 
 
-def test_jsonl_with_an_unknown_field_suggests_the_nearest(tmp_path: Path) -> None:
-    row = {"sentence1": "a", "sentence2": "b", "score": 1, "x1_indx": 3}
-    with pytest.raises(InputError, match="no field 'x1_indx': did you mean 'x1_index'"):
-        read_jsonl(lines(tmp_path / "x.jsonl", row))
+def test_the_default_warmup_warns_with_the_call_to_make(model: SentenceTransformer, train: Dataset) -> None:
+    loader = to_dataloader(train, batch_size=8)
+    with pytest.warns(DinoWarning, match=r"10,000 steps .* has 8: .*warmup_steps=warmup_steps\(loader, epochs\)"):
+        fit(model, loader)
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.jsonl: cannot be read \(No such file"):
-        read_jsonl(tmp_path / "none.jsonl")
-    (tmp_path / "latin.jsonl").write_bytes(b'{"text_a": "\xfc"}')
-    with pytest.raises(InputError, match=r"latin\.jsonl, line 1: is not UTF-8 at byte 12"):
-        read_reference_jsonl(tmp_path / "latin.jsonl")
-    with pytest.raises(InputError, match="holds no pairs"):
-        read_reference_jsonl(lines(tmp_path / "blank.jsonl", "", " "))
-    with pytest.raises(OutputError, match="cannot be written"):
-        write_jsonl(Dataset.from_dict(PAIRS), tmp_path / "no" / "such" / "x.jsonl")
+def test_the_warning_points_at_the_line_that_calls_fit(model: SentenceTransformer, train: Dataset) -> None:
+    loader = to_dataloader(train, batch_size=8)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        fit(model, loader)
+    ours = [warning for warning in caught if issubclass(warning.category, DinoWarning)]
+    assert [Path(warning.filename).name for warning in ours] == ["test_fit.py"]
 
 
-def test_reference_labels_that_spell_numbers_become_scores(tmp_path: Path) -> None:
-    path = tmp_path / "raw.jsonl"
-    path.write_bytes(
-        b'\xef\xbb\xbf{"text_a": "a", "text_b": "b", "label": "0.5"}\r\n\r\n'
-        b'{"text_a": "a", "text_b": "c", "label": 1}\r\n'
-    )
-    assert read_reference_jsonl(path).to_dict() == {
-        "sentence1": ["a", "a"],
-        "sentence2": ["b", "c"],
-        "score": [0.5, 1.0],
-    }
+def test_a_loader_with_more_steps_than_the_default_warmup_does_not_warn() -> None:
+    examples = [InputExample(texts=["a", "b"], label=1.0)] * 10_000
+    next(iter(to_dataloader(examples, batch_size=1)))
 
 
-def test_reference_labels_that_are_no_numbers_stay_strings(tmp_path: Path) -> None:
-    rows = [{"text_a": "a", "text_b": "b", "label": label} for label in ("1", "other", "nan")]
-    assert read_reference_jsonl(lines(tmp_path / "x.jsonl", *rows))["label"] == ["1", "other", "nan"]
+def test_trap_of_fit_all_zero_labels_lose_the_label_column_and_crash(model: SentenceTransformer) -> None:
+    examples = [InputExample(texts=["a dog", "a cat"], label=0.0)] * 8
+    with pytest.raises(AttributeError, match="NoneType"):
+        fit(model, plain_loader(examples, 4), warmup_steps=1)
+    with pytest.raises(DatasetError, match=r"all scores are 0: model\.fit would drop them"):
+        to_dataloader(examples, batch_size=4)
 
 
-def test_reference_single_texts_have_text_and_label(tmp_path: Path) -> None:
-    path = lines(tmp_path / "x.jsonl", {"text_a": "great film", "text_b": None, "label": "1"})
-    assert read_reference_jsonl(path).to_dict() == {"text": ["great film"], "label": ["1"]}
+def test_trap_of_fit_fewer_rows_than_a_batch_train_nothing(model: SentenceTransformer, train: Dataset) -> None:
+    assert fit(model, plain_loader(to_input_examples(train.select(range(7))), 8), warmup_steps=1) == 0
+    with pytest.raises(DatasetError, match=r"7 pairs are fewer than a batch of 8: model\.fit would train nothing"):
+        to_dataloader(train.select(range(7)), batch_size=8)
 
 
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ({"text_a": "a", "label": "0"}, "field 'text_b' is missing"),
-        ({"text_a": "a", "text_b": "b", "label": "0", "text_bb": 1}, "no field 'text_bb': did you mean 'text_b'"),
-        ({"text_a": None, "text_b": "b", "label": "0"}, "field 'text_a' is None; expected a text"),
-        ({"text_a": "a", "text_b": 1, "label": "0"}, "field 'text_b' is 1; expected a text or null"),
-        ({"text_a": "a", "text_b": "b", "label": None}, "field 'label' is None"),
-        ({"text_a": "a", "text_b": None, "label": "0"}, "either every line has a text there or none"),
-    ],
-)
-def test_reference_errors_name_line_and_field(tmp_path: Path, row: object, message: str) -> None:
-    path = lines(tmp_path / "x.jsonl", {"text_a": "a", "text_b": "b", "label": "0"}, row)
-    with pytest.raises(InputError, match=rf"x\.jsonl, line 2: .*{message}"):
-        read_reference_jsonl(path)
+def test_exactly_one_batch_is_enough_to_train(model: SentenceTransformer, train: Dataset) -> None:
+    loader = to_dataloader(train.select(range(8)), batch_size=8)
+    assert warmup_steps(loader, epochs=4) == 1
+    assert fit(model, loader, warmup_steps=1, epochs=4) > 1e-3
 
 
-def test_reference_labels_mixing_numbers_and_words_are_refused(tmp_path: Path) -> None:
-    rows = [{"text_a": "a", "text_b": "b", "label": label} for label in ("other", 0.5)]
-    with pytest.raises(InputError, match=r"line 2: field 'label' is the number 0\.5"):
-        read_reference_jsonl(lines(tmp_path / "x.jsonl", *rows))
+def test_trap_of_fit_mixed_lengths_are_cut_to_the_shortest(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = [InputExample(texts=["a", "b", "c"], label=1.0), InputExample(texts=["d", "e"], label=0.5)]
+    seen: list[dict[str, list[Any]]] = []
+    make = Dataset.from_dict
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "sentence_transformers.sentence_transformer.fit_mixin.Dataset.from_dict",
+            lambda columns: seen.append(columns) or make(columns),
+        )
+        fit(model, plain_loader(examples, 2), warmup_steps=1)
+    assert [sorted(columns) for columns in seen][:1] == [["sentence_0", "sentence_1"]]
+    with pytest.raises(DatasetError, match=r"example 0 has the texts \['a', 'b', 'c'\]; expected two"):
+        to_dataloader(examples, batch_size=2)
 
 
-def test_reference_raw_labels_are_written_as_strings_and_prepared_ones_as_numbers(tmp_path: Path) -> None:
-    write_reference_jsonl(Dataset.from_dict(PAIRS | PROVENANCE), tmp_path / "raw.jsonl")
-    raw = [json.loads(line) for line in (tmp_path / "raw.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert raw[0] == {"text_a": "a b", "text_b": "c", "label": "0.5"}
-    assert raw[1]["label"] == "1"
-    write_reference_jsonl(Dataset.from_dict(PAIRS), tmp_path / "prepared.jsonl")
-    assert json.loads((tmp_path / "prepared.jsonl").read_text(encoding="utf-8").splitlines()[0])["label"] == 0.5
-    write_reference_jsonl(Dataset.from_dict(PAIRS), tmp_path / "asked.jsonl", labels="string")
-    assert read_reference_jsonl(tmp_path / "asked.jsonl").to_dict() == PAIRS
+def test_extra_columns_never_become_text() -> None:
+    loader = to_dataloader(raw_pairs(4), batch_size=4)
+    warmup_steps(loader)
+    assert {len(example.texts) for batch in loader for example in batch} == {2}
 
 
-def test_reference_single_texts_and_words_survive_a_round_trip(tmp_path: Path) -> None:
-    for columns in ({"text": ["t"], "label": ["1"]}, {"sentence1": ["a"], "sentence2": ["b"], "label": ["sports"]}):
-        write_reference_jsonl(Dataset.from_dict(columns), tmp_path / "x.jsonl")
-        assert read_reference_jsonl(tmp_path / "x.jsonl").to_dict() == columns
+@pytest.mark.parametrize("label", ["sports", None, True, float("nan")])
+def test_labels_that_are_not_numbers_are_refused(label: Any) -> None:
+    with pytest.raises(DatasetError, match=r"example 0 has the label .*; the training part is for numeric labels"):
+        to_dataloader([InputExample(texts=["a", "b"], label=label)], batch_size=1)
 
 
-def test_reference_writing_refuses_data_without_pairs(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"has the columns \['a'\]"):
-        write_reference_jsonl(Dataset.from_dict({"a": [1]}), tmp_path / "x.jsonl")
-    with pytest.raises(DatasetError, match="labels of this data set are not numbers"):
-        write_reference_jsonl(Dataset.from_dict({"text": ["t"], "label": ["1"]}), tmp_path / "x", labels="number")
+def test_a_data_set_of_words_is_refused() -> None:
+    words = Dataset.from_dict({"sentence1": ["a"], "sentence2": ["b"], "label": ["sports"]})
+    with pytest.raises(DatasetError, match="the training part is for numeric labels"):
+        to_dataloader(words, batch_size=1)
+
+
+def test_a_batch_size_below_one_is_refused(train: Dataset) -> None:
+    with pytest.raises(ConfigurationError, match="batch_size is 0"):
+        to_dataloader(train, batch_size=0)
+
+
+def test_an_epoch_of_fit_takes_as_many_steps_as_the_warmup_counts(
+    model: SentenceTransformer, train: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = to_dataloader(train.select(range(20)), batch_size=8)
+    steps = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: steps.append(1) or step(self, *args))
+    fit(model, loader, warmup_steps=warmup_steps(loader))
+    assert len(steps) == len(loader) == 3

@@ -1,0 +1,189 @@
+"""The columns of pairs, and the JSON lines formats."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, DatasetDict
+
+from dino_st.data.columns import PROVENANCE_COLUMNS, SentencePair, numeric_pairs
+from dino_st.data.pairs import read_jsonl, read_reference_jsonl, write_jsonl, write_reference_jsonl
+from dino_st.errors import DatasetError, InputError, OutputError
+
+PAIRS = {"sentence1": ["a b", "ü"], "sentence2": ["c", 'said "d"'], "score": [0.5, 1.0]}
+PROVENANCE = {"x1_index": [0, 1], "sample": [0, 0], "tries": [1, 3], "num_tokens": [4, 7]}
+
+
+def lines(path: Path, *rows: object) -> Path:
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+def test_importing_the_readers_of_pairs_loads_no_heavy_package() -> None:
+    heavy = "('torch', 'datasets', 'transformers')"
+    code = f"import sys, dino_st.data.pairs; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_pair_becomes_a_row_with_score_or_label_and_provenance() -> None:
+    pair = SentencePair("a", "b", score=0.5, x1_index=3, sample=1, tries=2, num_tokens=9)
+    assert list(pair.as_row()) == ["sentence1", "sentence2", "score", *PROVENANCE_COLUMNS]
+    assert pair.as_row()["x1_index"] == 3
+    assert SentencePair("a", "b", label="sports").as_row()["label"] == "sports"
+
+
+def test_a_pair_without_or_with_two_labels_is_refused() -> None:
+    with pytest.raises(ValueError, match="a score or a label"):
+        SentencePair("a", "b").as_row()
+    with pytest.raises(ValueError, match="a score or a label"):
+        SentencePair("a", "b", score=1.0, label="x").as_row()
+
+
+def test_whole_numbers_become_float_scores() -> None:
+    table = numeric_pairs(Dataset.from_dict(PAIRS | {"score": [0, 1]}))
+    assert table["score"].to_pylist() == [0.0, 1.0]
+    assert str(table.schema.field("score").type) == "double"
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"sentence1": ["a"], "score": [1.0]}, r"missing: \['sentence2'\]"),
+        ({"sentence1": ["a"], "sentence2": ["b"], "label": ["x"]}, "training part is for numeric labels"),
+        ({"sentence1": ["a"], "sentence2": ["b"], "score": ["x"]}, "training part is for numeric labels"),
+        ({"sentence1": ["a"], "sentence2": ["b"], "score": [float("nan")]}, "row 0 .* a finite score"),
+        ({"sentence1": ["a", "a"], "sentence2": ["b", None], "score": [1.0, 1.0]}, "row 1 .* two texts"),
+        ({"sentence1": ["a"], "sentence2": ["b"], "score": [None]}, "numeric labels"),
+        ({"sentence1": [1], "sentence2": ["b"], "score": [1.0]}, "'sentence1' .* holds int64; expected text"),
+    ],
+)
+def test_data_that_cannot_be_trained_on_is_refused(columns: dict[str, list[object]], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        numeric_pairs(Dataset.from_dict(columns))
+
+
+def test_splits_instead_of_one_split_are_refused_by_name() -> None:
+    with pytest.raises(DatasetError, match=r"\['train'\]; pass one of them"):
+        numeric_pairs(DatasetDict(train=Dataset.from_dict(PAIRS)))
+    with pytest.raises(DatasetError, match=r"is a list; expected a datasets\.Dataset"):
+        numeric_pairs([1])  # type: ignore[arg-type]
+
+
+def test_jsonl_brings_back_what_was_written(tmp_path: Path) -> None:
+    dataset = Dataset.from_dict(PAIRS | PROVENANCE)
+    write_jsonl(dataset, tmp_path / "pairs.jsonl")
+    back = read_jsonl(tmp_path / "pairs.jsonl")
+    assert back.to_dict() == dataset.to_dict()
+    assert [file.name for file in tmp_path.iterdir()] == ["pairs.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"sentence1": "a", "sentence2": "b"}, "line 2: has the fields"),
+        ({"sentence1": "a", "sentence2": 3, "score": 1}, "line 2: field 'sentence2' is 3; expected a text"),
+        ({"sentence1": "a", "sentence2": "b", "score": "1"}, "line 2: field 'score' is '1'; expected a finite number"),
+        ({"sentence1": "a", "sentence2": "b", "score": True}, "line 2: field 'score' is True"),
+        ('{"sentence1": "a", "sentence2": "b", "score": NaN}', "line 2: field 'score' is nan"),
+        ("[1]", "line 2: is a list"),
+        ("{", "line 2: is not JSON"),
+        ('{"sentence1": "\\ud800", "sentence2": "b", "score": 1}', "line 2: field 'sentence1' holds half of a surro"),
+    ],
+)
+def test_jsonl_errors_name_line_and_field(tmp_path: Path, second: object, message: str) -> None:
+    path = lines(tmp_path / "x.jsonl", {"sentence1": "a", "sentence2": "b", "score": 1}, second)
+    with pytest.raises(InputError, match=rf"x\.jsonl, {message}"):
+        read_jsonl(path)
+
+
+def test_jsonl_with_an_unknown_field_suggests_the_nearest(tmp_path: Path) -> None:
+    row = {"sentence1": "a", "sentence2": "b", "score": 1, "x1_indx": 3}
+    with pytest.raises(InputError, match="no field 'x1_indx': did you mean 'x1_index'"):
+        read_jsonl(lines(tmp_path / "x.jsonl", row))
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.jsonl: cannot be read \(No such file"):
+        read_jsonl(tmp_path / "none.jsonl")
+    (tmp_path / "latin.jsonl").write_bytes(b'{"text_a": "\xfc"}')
+    with pytest.raises(InputError, match=r"latin\.jsonl, line 1: is not UTF-8 at byte 12"):
+        read_reference_jsonl(tmp_path / "latin.jsonl")
+    with pytest.raises(InputError, match="holds no pairs"):
+        read_reference_jsonl(lines(tmp_path / "blank.jsonl", "", " "))
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_jsonl(Dataset.from_dict(PAIRS), tmp_path / "no" / "such" / "x.jsonl")
+
+
+def test_reference_labels_that_spell_numbers_become_scores(tmp_path: Path) -> None:
+    path = tmp_path / "raw.jsonl"
+    path.write_bytes(
+        b'\xef\xbb\xbf{"text_a": "a", "text_b": "b", "label": "0.5"}\r\n\r\n'
+        b'{"text_a": "a", "text_b": "c", "label": 1}\r\n'
+    )
+    assert read_reference_jsonl(path).to_dict() == {
+        "sentence1": ["a", "a"],
+        "sentence2": ["b", "c"],
+        "score": [0.5, 1.0],
+    }
+
+
+def test_reference_labels_that_are_no_numbers_stay_strings(tmp_path: Path) -> None:
+    rows = [{"text_a": "a", "text_b": "b", "label": label} for label in ("1", "other", "nan")]
+    assert read_reference_jsonl(lines(tmp_path / "x.jsonl", *rows))["label"] == ["1", "other", "nan"]
+
+
+def test_reference_single_texts_have_text_and_label(tmp_path: Path) -> None:
+    path = lines(tmp_path / "x.jsonl", {"text_a": "great film", "text_b": None, "label": "1"})
+    assert read_reference_jsonl(path).to_dict() == {"text": ["great film"], "label": ["1"]}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"text_a": "a", "label": "0"}, "field 'text_b' is missing"),
+        ({"text_a": "a", "text_b": "b", "label": "0", "text_bb": 1}, "no field 'text_bb': did you mean 'text_b'"),
+        ({"text_a": None, "text_b": "b", "label": "0"}, "field 'text_a' is None; expected a text"),
+        ({"text_a": "a", "text_b": 1, "label": "0"}, "field 'text_b' is 1; expected a text or null"),
+        ({"text_a": "a", "text_b": "b", "label": None}, "field 'label' is None"),
+        ({"text_a": "a", "text_b": None, "label": "0"}, "either every line has a text there or none"),
+    ],
+)
+def test_reference_errors_name_line_and_field(tmp_path: Path, row: object, message: str) -> None:
+    path = lines(tmp_path / "x.jsonl", {"text_a": "a", "text_b": "b", "label": "0"}, row)
+    with pytest.raises(InputError, match=rf"x\.jsonl, line 2: .*{message}"):
+        read_reference_jsonl(path)
+
+
+def test_reference_labels_mixing_numbers_and_words_are_refused(tmp_path: Path) -> None:
+    rows = [{"text_a": "a", "text_b": "b", "label": label} for label in ("other", 0.5)]
+    with pytest.raises(InputError, match=r"line 2: field 'label' is the number 0\.5"):
+        read_reference_jsonl(lines(tmp_path / "x.jsonl", *rows))
+
+
+def test_reference_raw_labels_are_written_as_strings_and_prepared_ones_as_numbers(tmp_path: Path) -> None:
+    write_reference_jsonl(Dataset.from_dict(PAIRS | PROVENANCE), tmp_path / "raw.jsonl")
+    raw = [json.loads(line) for line in (tmp_path / "raw.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert raw[0] == {"text_a": "a b", "text_b": "c", "label": "0.5"}
+    assert raw[1]["label"] == "1"
+    write_reference_jsonl(Dataset.from_dict(PAIRS), tmp_path / "prepared.jsonl")
+    assert json.loads((tmp_path / "prepared.jsonl").read_text(encoding="utf-8").splitlines()[0])["label"] == 0.5
+    write_reference_jsonl(Dataset.from_dict(PAIRS), tmp_path / "asked.jsonl", labels="string")
+    assert read_reference_jsonl(tmp_path / "asked.jsonl").to_dict() == PAIRS
+
+
+def test_reference_single_texts_and_words_survive_a_round_trip(tmp_path: Path) -> None:
+    for columns in ({"text": ["t"], "label": ["1"]}, {"sentence1": ["a"], "sentence2": ["b"], "label": ["sports"]}):
+        write_reference_jsonl(Dataset.from_dict(columns), tmp_path / "x.jsonl")
+        assert read_reference_jsonl(tmp_path / "x.jsonl").to_dict() == columns
+
+
+def test_reference_writing_refuses_data_without_pairs(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"has the columns \['a'\]"):
+        write_reference_jsonl(Dataset.from_dict({"a": [1]}), tmp_path / "x.jsonl")
+    with pytest.raises(DatasetError, match="labels of this data set are not numbers"):
+        write_reference_jsonl(Dataset.from_dict({"text": ["t"], "label": ["1"]}), tmp_path / "x", labels="number")
