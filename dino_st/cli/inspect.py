@@ -33,13 +33,11 @@ def audit(
     seed: Annotated[int, option_of(_AUDIT["seed"])] = _AUDIT["seed"].default,
 ) -> None:
     """Judge a sample of pairs yourself, blind to their scores, and see how right the scores are."""
-    from dino_st.inspection.audit import ANSWERS, check_sample, run_audit, write_summary
+    from dino_st.inspection.audit import ANSWERS, run_audit, summarise
 
     answers = output or directory / ANSWERS
     options = AuditOptions.create(**prompt_settings(locals(), _AUDIT))
-    if summary:
-        check_sample(directory, answers)
-    table = write_summary(answers) if summary else run_audit(directory, answers, options, _ask, _show)
+    table = summarise(directory, answers) if summary else run_audit(directory, answers, options, _ask, _show)
     if table is not None:
         _show(f"\n{table}")
         _show(f"Written to {answers.with_suffix('.md')} and {answers.with_suffix('.json')}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from hashlib import blake2b
 from pathlib import Path
@@ -23,10 +23,10 @@ from dino_st.inspection.judgements import (
     Answer,
     AnswerFile,
     AuditPair,
-    confusion,
+    confusion_markdown,
+    count_judgements,
     open_answers,
     read_answers,
-    to_markdown,
 )
 from dino_st.inspection.options import AuditOptions
 from dino_st.support.files import write_text
@@ -59,34 +59,20 @@ class Command(Enum):
     RULE = "?"
 
 
-_JUDGEMENTS = {"0": 0.0, "1": 0.1, "5": 0.5, "9": 0.9} | {f"{score:g}": score for score in SCALE}
+_MEANINGS: dict[str, float | Command] = {
+    **{"0": 0.0, "1": 0.1, "5": 0.5, "9": 0.9},
+    **{f"{score:g}": score for score in SCALE},
+    **{command.value: command for command in Command},
+}
 
 
 def parse_key(text: str) -> float | Command | None:
-    """What a key, or a line of input, means.
-
-    Args:
-        text: `0`, `1`, `5`, `9`, a judgement written out (`0.5`), or the letter of a command; case and surrounding
-            space do not count.
-
-    Returns:
-        A judgement, a command, or None for anything else.
-    """
-    key = text.strip().lower()
-    if key in _JUDGEMENTS:
-        return _JUDGEMENTS[key]
-    return next((command for command in Command if command.value == key), None)
+    """What a key, or a line of input, means: `5` or `0.5` a judgement, `u` a command; None for anything else."""
+    return _MEANINGS.get(text.strip().lower())
 
 
 def draw_sample(pairs: WrittenPairs, options: AuditOptions) -> list[AuditPair]:
-    """Draws pairs of each assigned score, all where there are too few, and shuffles them together.
-
-    Args:
-        pairs: Raw or prepared pairs; equal ones count once.
-        options: How many, and the seed.
-
-    Returns:
-        The pairs in the order in which they are asked for.
+    """Draws pairs of each assigned score, all where there are too few, and shuffles them together; equal ones once.
 
     Raises:
         DatasetError: They are no pairs with numeric scores, a score is not finite, or there are none.
@@ -103,7 +89,6 @@ def draw_sample(pairs: WrittenPairs, options: AuditOptions) -> list[AuditPair]:
             f"{pairs.directory}: has the columns {names}; an audit is for pairs with numeric scores: sentence1, "
             "sentence2, score"
         )
-    first, second = (pairs.table[name].to_pylist() for name in (SENTENCE1, SENTENCE2))
     scores = np.array([np.nan if score is None else score for score in pairs.table[SCORE].to_pylist()], np.float64)
     strange = np.flatnonzero(~np.isfinite(scores))
     if len(strange):
@@ -112,17 +97,25 @@ def draw_sample(pairs: WrittenPairs, options: AuditOptions) -> list[AuditPair]:
         logger.warning("%s has too many different scores; pairs count under the nearest label", pairs.directory)
     assigned = assigned_scores(scores, pairs.levels).tolist()
     groups: dict[float, set[tuple[str, str]]] = {}
-    for x1, x2, score in zip(first, second, assigned, strict=True):
+    for x1, x2, score in zip(
+        *(pairs.table[name].to_pylist() for name in (SENTENCE1, SENTENCE2)), assigned, strict=True
+    ):
         if x1 is not None and x2 is not None:
             groups.setdefault(score, set()).add((x1, x2))
     drawn: list[tuple[bytes, AuditPair]] = []
-    for score in sorted(groups):
-        keyed = ((_draw(options.seed, "draw", score, *texts), *texts) for texts in groups[score])
+    for score, texts in groups.items():
+        keyed = ((_draw(options.seed, "draw", score, *pair), *pair) for pair in texts)
         for _, x1, x2 in heapq.nsmallest(options.per_score, keyed):
             drawn.append((_draw(options.seed, "order", score, x1, x2), AuditPair(x1, x2, score)))
     if not drawn:
         raise DatasetError(f"{pairs.directory}: no row has two texts; generate pairs again")
     return [pair for _, pair in sorted(drawn, key=lambda item: item[0])]
+
+
+def _draw(seed: int, purpose: str, score: float, first: str, second: str) -> bytes:
+    """A random number that belongs to a pair, whatever its row; the texts cannot be mistaken for one another."""
+    key = json.dumps([seed, purpose, f"{score:g}", first, second])
+    return blake2b(key.encode(), digest_size=16).digest()
 
 
 def describe_sample(sample: Sequence[AuditPair], options: AuditOptions) -> dict[str, Any]:
@@ -131,14 +124,21 @@ def describe_sample(sample: Sequence[AuditPair], options: AuditOptions) -> dict[
     return {"pairs": len(sample), **options.model_dump(), "sample": hash_texts(texts)}
 
 
+def changed_since(judged: Mapping[str, Any], read: Callable[[], WrittenPairs]) -> str | None:
+    """Why the answers to a sample (the header of their file) may not be about the pairs that are there now, if so."""
+    options = AuditOptions.create(**{name: judged[name] for name in AuditOptions.model_fields if name in judged})
+    try:
+        pairs = read()
+        now = describe_sample(draw_sample(pairs, options), options)
+    except DinoError as error:
+        return f"whether the pairs are still the same cannot be said: {error}"
+    if now["sample"] == judged.get("sample"):
+        return None
+    return f"{pairs.directory} was written anew since these pairs were drawn; the table is about the pairs of then"
+
+
 def judge(sample: Sequence[AuditPair], file: AnswerFile, ask: Ask, show: Show) -> bool:
     """Asks for every pair that has no answer yet; each answer is on disk before the next question.
-
-    Args:
-        sample: The pairs.
-        file: Where the answers go.
-        ask: Where keys come from.
-        show: Where questions go.
 
     Returns:
         Whether every pair was judged or skipped; not so where the judge quit or the keys ended.
@@ -169,6 +169,13 @@ def judge(sample: Sequence[AuditPair], file: AnswerFile, ask: Ask, show: Show) -
             file.add(Answer(sample[place], None if key is Command.SKIP else key))
 
 
+def _question(sample: Sequence[AuditPair], place: int) -> str:
+    if place == len(sample):
+        return "\nThat was the last one. u: take it back; any other key: end."
+    pair = sample[place]
+    return f"\n{place + 1} of {len(sample)}\n  1: {printable(pair.sentence1)}\n  2: {printable(pair.sentence2)}"
+
+
 def run_audit(directory: Path, answers: Path, options: AuditOptions, ask: Ask, show: Show) -> str | None:
     """Draws the sample, or finds it half judged, and asks until the end or until the judge quits.
 
@@ -183,12 +190,12 @@ def run_audit(directory: Path, answers: Path, options: AuditOptions, ask: Ask, s
         The confusion table as Markdown, which is then written beside the answers as well; None if the judge quit.
 
     Raises:
-        DinoError: See `read_written`, `draw_sample` and `open_answers`.
+        DinoError: See `WrittenPairs.read`, `draw_sample` and `open_answers`.
     """
-    from dino_st.inspection.pairs import read_written
+    from dino_st.inspection.pairs import WrittenPairs
 
-    check_answers_name(answers)
-    sample = draw_sample(read_written(directory), options)
+    _check_name(answers)
+    sample = draw_sample(WrittenPairs.read(directory), options)
     with open_answers(answers, sample, describe_sample(sample, options)) as file:
         scores = Counter(pair.generated for pair in sample)
         few = sum(count < options.per_score for count in scores.values())
@@ -197,81 +204,50 @@ def run_audit(directory: Path, answers: Path, options: AuditOptions, ask: Ask, s
         if not judge(sample, file, ask, show):
             show(f"{len(file.answers)} of {len(sample)} done; run the same command to go on.")
             return None
-    return write_summary(answers)
+    return _write_table(answers)
 
 
-def write_summary(answers: Path) -> str:
-    """Writes the confusion table of what was judged so far beside the answers, as `.md` and `.json`.
+def summarise(directory: Path, answers: Path) -> str:
+    """Writes the table of what was judged so far, and warns where the directory holds other pairs by now.
 
     Args:
-        answers: The file of answers.
+        directory: Of `dino-st generate` or `dino-st prepare`; it may be gone.
+        answers: The file of answers; the table is written beside it, as `.md` and `.json`.
 
     Returns:
-        The table as Markdown.
+        The confusion table as Markdown.
 
     Raises:
         InputError: The file is missing or damaged, or nothing was judged yet.
         OutputError: The file is something else, or the table cannot be written.
     """
-    check_answers_name(answers)
+    from dino_st.inspection.pairs import WrittenPairs
+
+    _check_name(answers)
+    changed = changed_since(read_answers(answers)[0], lambda: WrittenPairs.read(directory))
+    if changed:
+        logger.warning("%s", changed)
+    return _write_table(answers)
+
+
+def _write_table(answers: Path) -> str:
     sample, given = read_answers(answers)
     if not given:
         raise InputError(f"{answers}: nothing was judged yet; run `dino-st audit` without --summary first")
-    rows = confusion((answer.pair.generated, answer.judged) for answer in given)
+    rows = count_judgements((answer.pair.generated, answer.judged) for answer in given)
     left = sample.get("pairs", len(given)) - len(given)
-    heading = f"Audit of {len(given)} pairs" + (f", {left} still to be judged" if left else "")
-    text = to_markdown(rows, heading=heading)
+    text = confusion_markdown(
+        rows, heading=f"Audit of {len(given)} pairs" + (f", {left} still to be judged" if left else "")
+    )
     content = {**sample, "answered": len(given), "left": left, "level": 0.95, "rows": rows}
     write_text(answers.with_suffix(".md"), text)
     write_text(answers.with_suffix(".json"), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return text
 
 
-def check_sample(directory: Path, answers: Path) -> None:
-    """Warns where the answers are about other pairs than the directory holds now.
-
-    Args:
-        directory: Of `dino-st generate` or `dino-st prepare`.
-        answers: The file of answers.
-
-    Raises:
-        DinoError: See `read_answers`.
-    """
-    from dino_st.inspection.pairs import read_written
-
-    judged, _ = read_answers(answers)
-    options = AuditOptions.create(**{name: judged[name] for name in AuditOptions.model_fields if name in judged})
-    try:
-        now = describe_sample(draw_sample(read_written(directory), options), options)
-    except DinoError as error:
-        logger.warning("whether the pairs are still the same cannot be said: %s", error)
-        return
-    if now["sample"] != judged.get("sample"):
-        logger.warning(
-            "%s was written anew since these pairs were drawn; the table is about the pairs of then", directory
-        )
-
-
-def check_answers_name(answers: Path) -> None:
-    """Makes sure that answers, table and JSON do not share a name.
-
-    Raises:
-        ConfigurationError: The name does not end in .jsonl.
-    """
+def _check_name(answers: Path) -> None:
+    """Makes sure that answers, table and JSON do not share a name."""
     if answers.suffix != ".jsonl":
         raise ConfigurationError(
             f"--output {answers}: expected a name that ends in .jsonl; the table is written beside it as .md and .json"
         )
-
-
-def _question(sample: Sequence[AuditPair], place: int) -> str:
-    if place == len(sample):
-        return "\nThat was the last one. u: take it back; any other key: end."
-    pair = sample[place]
-    return f"\n{place + 1} of {len(sample)}\n  1: {printable(pair.sentence1)}\n  2: {printable(pair.sentence2)}"
-
-
-def _draw(seed: int, purpose: str, score: float, first: str, second: str) -> bytes:
-    """A random number that belongs to a pair, whatever its row; the texts cannot be mistaken for one another."""
-    key = json.dumps([seed, purpose, f"{score:g}", first, second])
-    return blake2b(key.encode(), digest_size=16).digest()

@@ -14,23 +14,120 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino_st.data.columns import LABEL, LOG_PROBS, SCORE, SENTENCE1, SENTENCE2, TEXT
+from dino_st.data.shards import MANIFEST
 from dino_st.errors import DatasetError, DinoError, InputError
-from dino_st.inspection.audit import ANSWERS
+from dino_st.inspection.audit import ANSWERS, changed_since
 from dino_st.inspection.judgements import Answer, read_answers
 from dino_st.inspection.options import ReportOptions
-from dino_st.inspection.pairs import WrittenPairs, assigned_scores, has_many_scores, is_prepared, is_raw, read_written
+from dino_st.inspection.pairs import WrittenPairs, assigned_scores, has_many_scores
 from dino_st.preparation.posterior import label_posterior
-from dino_st.support.files import REJECTED, TRAINING_RECORD
+from dino_st.support.files import PREPARATION_RECORD, REJECTED, TRAINING_RECORD
 from dino_st.training.record import TrainingRecord, read_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+SCORES = "scores.json"
+
 Counts = NDArray[np.int64]
 Values = NDArray[np.float64]
 
 _MAX_GROUPS = 12
+_REJECTED_EXAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What lies in a directory.
+
+    Attributes:
+        sets: Raw pairs, prepared pairs, or both in this order.
+        training: The record of a training run.
+        scores: Each model's score on each task × 100; None where a score is undefined.
+        rejected: Rows that preparation rejected by reason, with a few examples of each.
+        answers: The judgements of an audit by the set that they are about, with a remark where they cannot be read or
+            may be about other pairs than are there now.
+    """
+
+    sets: tuple[WrittenPairs, ...] = ()
+    training: TrainingRecord | None = None
+    scores: Mapping[str, Mapping[str, float | None]] | None = None
+    rejected: tuple[Mapping[str, int], Mapping[str, Sequence[Mapping[str, Any]]]] = ({}, {})
+    answers: Mapping[str, tuple[Sequence[Answer], str | None]] = field(default_factory=dict)
+
+
+def find(directory: Path) -> Findings:
+    """Looks for what the stages write, in a directory and in the folders of a recipe (`raw`, `prepared`, …).
+
+    Raises:
+        InputError: The directory is missing, nothing of ours lies there, or a file is damaged.
+        OutputError: A manifest or a training record is damaged.
+    """
+    if not directory.is_dir():
+        raise InputError(f"{directory}: there is no such directory; expected one that a dino-st command wrote")
+
+    def place(folder: str, name: str) -> Path | None:
+        return next((path for path in (directory, directory / folder) if (path / name).is_file()), None)
+
+    raw, prepared = place("raw", MANIFEST), place("prepared", PREPARATION_RECORD)
+    model, scores = place("model", TRAINING_RECORD), place("scores", SCORES)
+    if not (raw or prepared or model or scores):
+        raise InputError(
+            f"{directory}: holds nothing to report; expected what `dino-st generate`, `prepare`, `train`, `evaluate`, "
+            "`run` or `quickstart` wrote"
+        )
+    sets = tuple(WrittenPairs.read(path) for path in dict.fromkeys((raw, prepared)) if path is not None)
+    rejected = prepared / REJECTED if prepared is not None else None
+    return Findings(
+        sets,
+        read_record(model) if model is not None else None,
+        _read_scores(scores / SCORES) if scores is not None else None,
+        _read_rejected(rejected) if rejected is not None and rejected.is_file() else ({}, {}),
+        {part.kind: _read_answers(part) for part in sets if (part.directory / ANSWERS).is_file()},
+    )
+
+
+def _read_answers(part: WrittenPairs) -> tuple[Sequence[Answer], str | None]:
+    try:
+        sample, answers = read_answers(part.directory / ANSWERS)
+    except DinoError as error:
+        return (), str(error)
+    return answers, changed_since(sample, lambda: part)
+
+
+def _read_scores(path: Path) -> dict[str, dict[str, float | None]]:
+    """Scores of models on tasks; one that is undefined becomes None."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = {str(model): {str(task): float(score) for task, score in row.items()} for model, row in content.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: no table of `dino-st evaluate` ({error}); run the evaluation again") from None
+    if not rows or len({tuple(row) for row in rows.values()}) != 1:
+        raise InputError(f"{path}: models must have the same tasks, and there must be one; run the evaluation again")
+    return {m: {t: s if np.isfinite(s) else None for t, s in row.items()} for m, row in rows.items()}
+
+
+def _read_rejected(path: Path) -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
+    """How many rows were rejected for each reason, and the first of them."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, list[dict[str, Any]]] = {}
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                row = json.loads(line)
+                if not isinstance(row, dict) or not isinstance(row.get("reason"), str):
+                    raise InputError(f"{path}, line {number}: expected an object with a field 'reason'; prepare again")
+                counts[row["reason"]] += 1
+                if counts[row["reason"]] <= _REJECTED_EXAMPLES:
+                    examples.setdefault(row["reason"], []).append(row)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); prepare again with --explain") from None
+    return dict(counts), examples
 
 
 @dataclass(frozen=True)
@@ -56,6 +153,11 @@ class LabelledRows:
     is_nearest: bool = False
 
     @property
+    def kind(self) -> str:
+        """`raw` or `prepared`."""
+        return self.source.kind
+
+    @property
     def is_sample(self) -> bool:
         """Whether `table` holds only some of the rows."""
         return bool(self.table.num_rows < int(self.totals.sum()))
@@ -63,7 +165,7 @@ class LabelledRows:
     @property
     def text_columns(self) -> tuple[str, ...]:
         """The columns of texts."""
-        return (TEXT,) if TEXT in self.table.column_names else (SENTENCE1, SENTENCE2)
+        return _text_columns(self.table)
 
     @cached_property
     def words(self) -> dict[str, Values]:
@@ -82,7 +184,15 @@ class LabelledRows:
     @cached_property
     def own_labels(self) -> Counts:
         """Position of each group's label among the task's labels, -1 where it is none of them, `(groups,)`."""
-        return np.array([_own_label(name, self.source) for name in self.groups], np.int64)
+        labels = self.source.labels
+        if self.source.has_scores:
+            labels = tuple(f"{self.source.score_of_label.get(label, np.nan):g}" for label in labels)
+        return np.array([labels.index(name) if name in labels else -1 for name in self.groups], np.int64)
+
+    @cached_property
+    def posteriors(self) -> Posteriors | str:
+        """The label posterior of every row that has log-probabilities, or the reason why there are none."""
+        return _posteriors(self)
 
     def texts(self, column: str) -> list[str]:
         """One column of texts."""
@@ -97,20 +207,15 @@ class LabelledRows:
 def labelled_rows(source: WrittenPairs, options: ReportOptions) -> LabelledRows:
     """Sorts rows by assigned label, and draws the sample whose texts are looked at.
 
-    Args:
-        source: The rows of one set; there is at least one.
-        options: Size and seed of the sample.
-
-    Returns:
-        The rows. Those without a label, a finite score or a text are counted and left out, and so are labels beyond the
-        dozen most frequent ones.
+    Rows without a label, a finite score or a text are counted and left out, and so are labels beyond the dozen most
+    frequent ones.
 
     Raises:
         DatasetError: Columns are missing, scores are no numbers, or no row can be shown.
     """
     table, where = source.table, source.directory
     label = SCORE if source.has_scores else LABEL
-    texts = [TEXT] if TEXT in table.column_names else [SENTENCE1, SENTENCE2]
+    texts = _text_columns(table)
     missing = [name for name in (*texts, label) if name not in table.column_names]
     if missing:
         raise DatasetError(f"{where}: the rows have the columns {table.column_names}; missing: {missing}")
@@ -152,7 +257,12 @@ def labelled_rows(source: WrittenPairs, options: ReportOptions) -> LabelledRows:
     )
 
 
+def _text_columns(table: pa.Table) -> tuple[str, ...]:
+    return (TEXT,) if TEXT in table.column_names else (SENTENCE1, SENTENCE2)
+
+
 def _labelled(column: pa.ChunkedArray, where: Path, is_score: bool) -> NDArray[np.bool_]:
+    """Which rows have a label, or a finite score."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -188,164 +298,27 @@ class Posteriors:
         return found
 
 
-def posteriors(rows: LabelledRows) -> Posteriors | str:
-    """The label posterior of every row that has log-probabilities.
-
-    Args:
-        rows: Rows of one set.
-
-    Returns:
-        The posteriors, or the reason why there are none.
-    """
-    kind, labels = rows.source.kind, rows.source.labels
+def _posteriors(rows: LabelledRows) -> Posteriors | str:
+    kind, labels = rows.kind, rows.source.labels
     if LOG_PROBS not in rows.table.column_names:
         return f"The {kind} rows have no column {LOG_PROBS!r}, so that there is no posterior."
     if len(labels) < 2:
         known = "has a single label" if labels else "is not known"
         return f"The task of the {kind} rows {known}, so that there is nothing to choose between."
-    stored = rows.table[LOG_PROBS].to_pylist()
     left_out: Counter[str] = Counter()
-    chosen, usable = [], []
-    for row, values in enumerate(stored):
-        reason = _unusable(values, len(labels))
-        if reason is None:
-            chosen.append(row)
-            usable.append(values)
+    usable: dict[int, list[float]] = {}
+    for row, values in enumerate(rows.table[LOG_PROBS].to_pylist()):
+        if values is None:
+            left_out["without log-probabilities"] += 1
+        elif len(values) != len(labels):
+            left_out["with another number of labels"] += 1
+        elif any(value is None or np.isnan(value) or value == np.inf for value in values):
+            left_out["with a log-probability that is NaN or +inf"] += 1
         else:
-            left_out[reason] += 1
+            usable[row] = values
     if not usable:
-        return f"No {kind} row has usable log-probabilities ({_listed(left_out)})."
-    places = np.array(chosen, np.int64)
-    values = np.asarray(label_posterior(np.array(usable, np.float64)), np.float64)
-    return Posteriors(labels, values, places, rows.own_labels[rows.group[places]], left_out)
-
-
-def _unusable(values: Any, labels: int) -> str | None:
-    if values is None:
-        return "without log-probabilities"
-    if len(values) != labels:
-        return "with another number of labels"
-    if any(value is None or np.isnan(value) or value == np.inf for value in values):
-        return "with a log-probability that is NaN or +inf"
-    return None
-
-
-def _own_label(group: str, source: WrittenPairs) -> int:
-    """Position of the task's label that a group was assigned, -1 if none."""
-    if not source.has_scores:
-        return source.labels.index(group) if group in source.labels else -1
-    for place, label in enumerate(source.labels):
-        if label in source.score_of_label and f"{source.score_of_label[label]:g}" == group:
-            return place
-    return -1
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
-
-
-SCORES = "scores.json"
-_REJECTED_EXAMPLES = 2
-
-
-@dataclass(frozen=True)
-class Findings:
-    """What lies in a directory.
-
-    Attributes:
-        directory: The directory.
-        sets: Raw pairs, prepared pairs, or both in this order.
-        training: The record of a training run.
-        scores: Each model's score on each task × 100; None where a score is undefined.
-        rejected: Rows that preparation rejected by reason, with a few examples of each.
-        answers: Judgements of an audit by the set that they are about, or why they cannot be read.
-    """
-
-    directory: Path
-    sets: tuple[WrittenPairs, ...] = ()
-    training: TrainingRecord | None = None
-    scores: Mapping[str, Mapping[str, float | None]] | None = None
-    rejected: tuple[Mapping[str, int], Mapping[str, Sequence[Mapping[str, Any]]]] = field(default=({}, {}))
-    answers: Mapping[str, Sequence[Answer] | str] = field(default_factory=dict)
-
-
-def find(directory: Path) -> Findings:
-    """Looks for what the stages write, in a directory and in the folders of a recipe.
-
-    Args:
-        directory: Of one stage, or of a whole recipe with `raw`, `prepared`, `model` and `scores`.
-
-    Returns:
-        What is there.
-
-    Raises:
-        InputError: The directory is missing, nothing of ours lies there, or a file is damaged.
-        OutputError: A manifest or a training record is damaged.
-    """
-    if not directory.is_dir():
-        raise InputError(f"{directory}: there is no such directory; expected one that a dino-st command wrote")
-
-    def places(folder: str) -> tuple[Path, Path]:
-        return directory, directory / folder
-
-    raw = next(filter(is_raw, places("raw")), None)
-    prepared = next(filter(is_prepared, places("prepared")), None)
-    model = next((place for place in places("model") if (place / TRAINING_RECORD).is_file()), None)
-    scores = next((place / SCORES for place in places("scores") if (place / SCORES).is_file()), None)
-    sets = [place for place in (raw, prepared) if place is not None]
-    if not sets and model is None and scores is None:
-        raise InputError(
-            f"{directory}: holds nothing to report; expected what `dino-st generate`, `prepare`, `train`, `evaluate`, "
-            "`run` or `quickstart` wrote"
-        )
-    written = tuple(map(read_written, sets))
-    rejected = prepared / REJECTED if prepared is not None else None
-    return Findings(
-        directory,
-        written,
-        read_record(model) if model is not None else None,
-        _read_scores(scores) if scores is not None else None,
-        _read_rejected(rejected) if rejected is not None and rejected.is_file() else ({}, {}),
-        {part.kind: _read_answers(path) for part in written if (path := part.directory / ANSWERS).is_file()},
-    )
-
-
-def _read_answers(path: Path) -> Sequence[Answer] | str:
-    try:
-        return read_answers(path)[1]
-    except DinoError as error:
-        return str(error)
-
-
-def _read_scores(path: Path) -> dict[str, dict[str, float | None]]:
-    """Scores of models on tasks; one that is undefined becomes None."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        rows = {str(model): {str(task): float(score) for task, score in row.items()} for model, row in content.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: no table of `dino-st evaluate` ({error}); run the evaluation again") from None
-    if not rows or len({tuple(row) for row in rows.values()}) != 1:
-        raise InputError(f"{path}: models must have the same tasks, and there must be one; run the evaluation again")
-    return {m: {t: s if np.isfinite(s) else None for t, s in row.items()} for m, row in rows.items()}
-
-
-def _read_rejected(path: Path) -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
-    counts: Counter[str] = Counter()
-    examples: dict[str, list[dict[str, Any]]] = {}
-    try:
-        with path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                row = json.loads(line) if line.strip() else None
-                if row is None:
-                    continue
-                if not isinstance(row, dict) or not isinstance(row.get("reason"), str):
-                    raise InputError(f"{path}, line {number}: expected an object with a field 'reason'; prepare again")
-                counts[row["reason"]] += 1
-                found = examples.setdefault(row["reason"], [])
-                if len(found) < _REJECTED_EXAMPLES:
-                    found.append(row)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: cannot be read ({error}); prepare again with --explain") from None
-    return dict(counts), examples
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        return f"No {kind} row has usable log-probabilities ({reasons})."
+    places = np.array(list(usable), np.int64)
+    beliefs = np.asarray(label_posterior(np.array(list(usable.values()), np.float64)), np.float64)
+    return Posteriors(labels, beliefs, places, rows.own_labels[rows.group[places]], left_out)

@@ -26,16 +26,7 @@ _WIDE_NAMES = 40
 
 
 def counts_by_label(groups: Sequence[str], totals: Sequence[int], *, title: str) -> Figure:
-    """A bar for each assigned label with its number of rows.
-
-    Args:
-        groups: Names of the labels.
-        totals: Rows of each.
-        title: Of the picture.
-
-    Returns:
-        The picture.
-    """
+    """A bar for each assigned label with its number of rows."""
     names, places = [_short(name) for name in groups], range(len(groups))
     if sum(map(len, names)) > _WIDE_NAMES:
         figure, axis = _single(6.4, 1.2 + 0.36 * len(groups))
@@ -57,16 +48,7 @@ def counts_by_label(groups: Sequence[str], totals: Sequence[int], *, title: str)
 
 
 def words_by_label(columns: Mapping[str, Sequence[Values]], groups: Sequence[str], *, title: str) -> Figure:
-    """Histograms of words, a row for each label and a column for each text.
-
-    Args:
-        columns: For each text column the numbers of words of each label's rows.
-        groups: Names of the labels.
-        title: Of the picture.
-
-    Returns:
-        The picture; the longest half per cent of texts stand in the last bar.
-    """
+    """Histograms of words, a row for each label and a column for each text; the longest half per cent stand last."""
     everything = np.concatenate([values for parts in columns.values() for values in parts])
     longest = max(3, int(np.ceil(np.quantile(everything, 0.995))))
     width = max(1, int(np.ceil(longest / 40)))
@@ -76,33 +58,14 @@ def words_by_label(columns: Mapping[str, Sequence[Values]], groups: Sequence[str
 
 
 def overlap_by_label(parts: Sequence[Values], groups: Sequence[str], *, title: str) -> Figure:
-    """Histograms of the words that two sentences share, a row for each label.
-
-    Args:
-        parts: The overlap (Jaccard) of each label's pairs, from 0 to 1.
-        groups: Names of the labels.
-        title: Of the picture.
-
-    Returns:
-        The picture.
-    """
+    """Histograms of the overlap of two sentences' words (Jaccard, 0 to 1), a row for each label."""
     half = 0.5 / _OVERLAP_BINS
     bins = np.linspace(-half, 1 + half, _OVERLAP_BINS + 2)
     return _histograms({"": parts}, groups, bins, title=title, unit="words in both / words in either")
 
 
 def heat_map(values: Values, rows: Sequence[str], columns: Sequence[str], *, title: str) -> Figure:
-    """The mean posterior of each label by assigned label.
-
-    Args:
-        values: Shape `(rows, columns)`, from 0 to 1; NaN where there is nothing.
-        rows: Names of the assigned labels.
-        columns: Names of the labels that the posterior is about.
-        title: Of the picture.
-
-    Returns:
-        The picture, a number in each field.
-    """
+    """The mean posterior of each label by assigned label, `(rows, columns)`, a number in each field; NaN for none."""
     figure, axis = _single(2.4 + 0.85 * len(columns), 1.6 + 0.6 * len(rows))
     image = axis.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     names = [_short(name) for name in columns]
@@ -121,14 +84,7 @@ def heat_map(values: Values, rows: Sequence[str], columns: Sequence[str], *, tit
 
 
 def reasons(panels: Mapping[str, Mapping[str, int]]) -> Figure:
-    """Bars of what was rejected for which reason.
-
-    Args:
-        panels: For each stage the counts by reason; none is empty.
-
-    Returns:
-        The picture, stages one above the other.
-    """
+    """Bars of what each stage rejected for which reason, stages one above the other; none is empty."""
     from matplotlib.figure import Figure
 
     heights = [len(counts) + 1.4 for counts in panels.values()]
@@ -147,14 +103,7 @@ def reasons(panels: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def training_curve(record: TrainingRecord) -> Figure:
-    """Spearman's correlation on the generated validation pairs over the steps.
-
-    Args:
-        record: A run with at least one evaluation.
-
-    Returns:
-        The picture, the untrained start and the kept step marked.
-    """
+    """Spearman's correlation on the generated validation pairs over the steps, with the start and the step that was kept."""
     figure, axis = _single(6.0, 3.4)
     steps, scores = zip(*((point.step, 100 * point.spearman) for point in record.curve), strict=True)
     if record.start is not None:

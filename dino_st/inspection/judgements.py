@@ -3,70 +3,18 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
-from typing import IO, Any
+from typing import IO, Annotated, Any
 
-from dino_st.data.columns import SENTENCE1, SENTENCE2
-from dino_st.errors import ConfigurationError, InputError, OutputError
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from dino_st.errors import InputError, OutputError
 from dino_st.support.files import make_directory, write_text
-
-
-def wilson_interval(successes: int, total: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927), which stays within 0 and 1 and holds for few trials, too.
-
-    Example:
-        >>> low, high = wilson_interval(86, 100)
-        >>> round(low, 2), round(high, 2)
-        (0.78, 0.91)
-
-    Args:
-        successes: How often it happened, from 0 to `total`.
-        total: How often it could have happened.
-        level: Probability with which such intervals hold the true share, above 0 and below 1.
-
-    Returns:
-        The lower and upper end; 0 and 1 where nothing was counted.
-
-    Raises:
-        ConfigurationError: The counts contradict each other or the level is out of range.
-    """
-    if not 0 <= successes <= total:
-        raise ConfigurationError(f"{successes} of {total} is no share; expected a count from 0 to the total")
-    if not 0 < level < 1:
-        raise ConfigurationError(f"level = {level}: expected above 0 and below 1")
-    if not total:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    share = successes / total
-    spread = z * math.sqrt(share * (1 - share) / total + (z / (2 * total)) ** 2)
-    centre = share + z * z / (2 * total)
-    scale = 1 + z * z / total
-    low = 0.0 if successes == 0 else max(0.0, (centre - spread) / scale)
-    return low, 1.0 if successes == total else min(1.0, (centre + spread) / scale)
-
-
-def percent(successes: int, total: int) -> str:
-    """A share with its 95 % interval for people, such as `86 % (78 to 91)`.
-
-    Args:
-        successes: How often it happened.
-        total: How often it could have happened.
-
-    Returns:
-        The words; a dash where nothing was counted.
-    """
-    if not total:
-        return "–"
-    low, high = wilson_interval(successes, total)
-    return f"{100 * successes / total:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
-
 
 SCALE: Mapping[float, str] = {
     0.9: "the same meaning or nearly so: tense, article, a synonym or a detail of no weight may differ",
@@ -83,20 +31,32 @@ RULE = "\n".join(
     ]
 )
 
+CONFUSION_HEAD = ("assigned", "judged", "skipped", *(f"judged {score:g}" for score in SCALE), "fits")
+
 _SIMILAR_FROM, _SAME_FROM = 0.3, 0.7
 """Halfway between 0.1 and 0.5, and between 0.5 and 0.9: what a label asks for. Below, 0 and 0.1 are equally right."""
 
 
+def wilson_interval(successes: int, total: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, which stays within 0 and 1 and holds for few trials, too; 0 and 1 for none."""
+    from scipy.stats import binomtest
+
+    if not total:
+        return 0.0, 1.0
+    interval = binomtest(successes, total).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def percent(successes: int, total: int) -> str:
+    """A share with its 95 % interval for people, such as `86 % (78 to 91)`; a dash where nothing was counted."""
+    if not total:
+        return "–"
+    low, high = wilson_interval(successes, total)
+    return f"{100 * successes / total:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
+
+
 def fitting(assigned: float) -> tuple[float, ...]:
-    """The judgements that fit an assigned score.
-
-    Args:
-        assigned: A score on the scale from 0 to 1, smoothed or not.
-
-    Returns:
-        0.9 for what was meant to be the same, 0.5 for somewhat similar, 0 and 0.1 for unrelated; none for scores of
-        another scale.
-    """
+    """The judgements that fit an assigned score, smoothed or not; none for scores of another scale than 0 to 1."""
     if not 0 <= assigned <= 1:
         return ()
     if assigned < _SIMILAR_FROM:
@@ -104,11 +64,8 @@ def fitting(assigned: float) -> tuple[float, ...]:
     return (0.5,) if assigned < _SAME_FROM else (0.9,)
 
 
-def confusion(answers: Iterable[tuple[float, float | None]]) -> list[dict[str, Any]]:
-    """Counts judgements by assigned score.
-
-    Args:
-        answers: The assigned score and the judgement of each pair; None for a skipped one.
+def count_judgements(answers: Iterable[tuple[float, float | None]]) -> list[dict[str, Any]]:
+    """The confusion table of assigned scores and judgements (None for a skipped pair).
 
     Returns:
         A row for each assigned score, the highest first: `assigned`, `judged` (how many were), `skipped`, `counts` (by
@@ -121,63 +78,45 @@ def confusion(answers: Iterable[tuple[float, float | None]]) -> list[dict[str, A
     rows = []
     for assigned in sorted(tallies, reverse=True):
         tally = tallies[assigned]
-        judged = sum(tally[score] for score in SCALE)
+        total = sum(tally[score] for score in SCALE)
         wanted = fitting(assigned)
         rows.append(
             {
                 "assigned": assigned,
-                "judged": judged,
+                "judged": total,
                 "skipped": tally[None],
-                "counts": {f"{score:g}": _share(tally[score], judged) for score in SCALE},
-                "fits": _share(sum(tally[score] for score in wanted), judged) if wanted else None,
+                "counts": {f"{score:g}": _share(tally[score], total) for score in SCALE},
+                "fits": _share(sum(tally[score] for score in wanted), total) if wanted else None,
             }
         )
     return rows
 
 
-def to_markdown(rows: Sequence[Mapping[str, Any]], *, heading: str) -> str:
-    """The confusion table for people.
+def _share(count: int, total: int) -> dict[str, float | int | None]:
+    low, high = wilson_interval(count, total)
+    share = round(count / total, 4) if total else None
+    return {"count": count, "of": total, "share": share, "low": round(low, 4), "high": round(high, 4)}
 
-    Args:
-        rows: From `confusion`.
-        heading: What was judged.
 
-    Returns:
-        Markdown with a final newline.
-    """
-    judgements = [f"{score:g}" for score in SCALE]
-    lines = [
-        f"# {heading}",
-        "",
-        "| assigned | judged | skipped | " + " | ".join(f"judged {name}" for name in judgements) + " | fits |",
-        "| ---: | ---: | ---: | " + " | ".join("---" for _ in judgements) + " | --- |",
+def confusion_cells(row: Mapping[str, Any]) -> list[str]:
+    """One row of `count_judgements` in words, under `CONFUSION_HEAD`."""
+    shares = [
+        percent(share["count"], share["of"]) if share else "–" for share in (*row["counts"].values(), row["fits"])
     ]
-    for row in rows:
-        shares = [row["counts"][name] for name in judgements]
-        cells = [f"{row['assigned']:g}", str(row["judged"]), str(row["skipped"]), *(map(_words, shares))]
-        lines.append("| " + " | ".join([*cells, _words(row["fits"]) if row["fits"] else "–"]) + " |")
+    return [f"{row['assigned']:g}", str(row["judged"]), str(row["skipped"]), *shares]
+
+
+def confusion_markdown(rows: Sequence[Mapping[str, Any]], *, heading: str) -> str:
+    """The rows of `count_judgements` as a page of Markdown."""
+    alignment = ["---:"] * 3 + ["---"] * (len(CONFUSION_HEAD) - 3)
+    table = ["| " + " | ".join(cells) + " |" for cells in (CONFUSION_HEAD, alignment, *map(confusion_cells, rows))]
     meanings = [f"- {score:g}: {meaning}" for score, meaning in SCALE.items()]
     notes = (
         "Shares of the judged pairs of a row, with Wilson's 95 % intervals. A pair fits where it was judged 0.9 and "
         f"its score is at least {_SAME_FROM:g}, 0.5 and its score is from {_SIMILAR_FROM:g} to below {_SAME_FROM:g}, "
         f"or 0 or 0.1 and its score is below {_SIMILAR_FROM:g}."
     )
-    return "\n".join([*lines, "", notes, "", *meanings]) + "\n"
-
-
-def _share(count: int, total: int) -> dict[str, float | int | None]:
-    low, high = wilson_interval(count, total)
-    return {
-        "count": count,
-        "of": total,
-        "share": round(count / total, 4) if total else None,
-        "low": round(low, 4),
-        "high": round(high, 4),
-    }
-
-
-def _words(share: Mapping[str, Any]) -> str:
-    return percent(share["count"], share["of"])
+    return "\n".join([f"# {heading}", "", *table, "", notes, "", *meanings]) + "\n"
 
 
 _FORMAT = "dino-st audit 1"
@@ -201,41 +140,45 @@ class Answer:
     judged: float | None
 
 
+def _on_the_scale(judged: float) -> float:
+    if judged not in SCALE:
+        raise ValueError("no judgement")
+    return judged
+
+
+class _Line(BaseModel):
+    """An answer in the file."""
+
+    model_config = ConfigDict(strict=True)
+
+    sentence1: str
+    sentence2: str
+    generated: float
+    judged: Annotated[float, AfterValidator(_on_the_scale)] | None
+
+
 class AnswerFile:
     """The answers of one sample in its order; use `open_answers`."""
 
-    def __init__(self, stream: IO[bytes], path: Path, answers: Sequence[Answer], ends: Sequence[int]) -> None:
+    def __init__(self, stream: IO[bytes], path: Path, answers: list[Answer], ends: list[int]) -> None:
+        self.answers = answers
         self._stream = stream
         self._path = path
-        self._answers = list(answers)
-        self._ends = list(ends)
-
-    @property
-    def answers(self) -> tuple[Answer, ...]:
-        """All answers so far."""
-        return tuple(self._answers)
+        self._ends = ends  # of the header and of each answer
 
     def add(self, answer: Answer) -> None:
-        """Appends an answer and flushes it to disk.
-
-        Raises:
-            OutputError: The disk is full or the file not writable any more.
-        """
-        line = json.dumps(_as_row(answer), ensure_ascii=False) + "\n"
+        """Appends an answer and flushes it to disk."""
+        line = json.dumps(vars(answer.pair) | {"judged": answer.judged}, ensure_ascii=False) + "\n"
         self._write(self._ends[-1], line.encode("utf-8", "surrogatepass"))
-        self._answers.append(answer)
+        self.answers.append(answer)
         self._ends.append(self._stream.tell())
 
     def undo(self) -> bool:
-        """Takes the last answer back, on disk as well.
-
-        Returns:
-            Whether there was one.
-        """
-        if not self._answers:
+        """Takes the last answer back, on disk as well; False if there was none."""
+        if not self.answers:
             return False
         self._write(self._ends[-2], b"")
-        self._answers.pop()
+        self.answers.pop()
         self._ends.pop()
         return True
 
@@ -279,7 +222,7 @@ def open_answers(path: Path, sample: Sequence[AuditPair], identity: Mapping[str,
         raise OutputError(f"{path}: another audit is writing there; end it first, or choose another --output") from None
     try:
         header = {"format": _FORMAT, **identity}
-        if not path.exists() or not path.stat().st_size or _is_unanswered(path):
+        if _is_unanswered(path):
             write_text(path, json.dumps(header, ensure_ascii=False) + "\n")
         try:
             stream = path.open("r+b")
@@ -301,13 +244,7 @@ def open_answers(path: Path, sample: Sequence[AuditPair], identity: Mapping[str,
 
 
 def read_answers(path: Path) -> tuple[dict[str, Any], list[Answer]]:
-    """Reads a file of answers.
-
-    Args:
-        path: The file.
-
-    Returns:
-        What the sample is (seed, pairs, …), and the answers.
+    """What the sample of a file of answers is (seed, pairs, …), and the answers.
 
     Raises:
         InputError: There is no such file, or it is damaged.
@@ -324,61 +261,36 @@ def read_answers(path: Path) -> tuple[dict[str, Any], list[Answer]]:
 
 
 def _is_unanswered(path: Path) -> bool:
-    """Whether a file of ours holds no answer, so that a sample of another size may take its place."""
+    """Whether there is no file, or one of ours without an answer, so that another sample may take its place."""
+    if not path.exists() or not path.stat().st_size:
+        return True
     try:
-        header, answers, _ = _parse(path, path.read_bytes())
-    except (OSError, OutputError, InputError):
+        return not read_answers(path)[1]
+    except (OutputError, InputError):
         return False  # what is wrong is said where the file is opened
-    return bool(header) and not answers
 
 
 def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], list[Answer], list[int]]:
     """Header, answers, and where the header and each answer end; a last line without an end was cut off and is left."""
-    lines = content.split(b"\n")[:-1]
-    header = _object(lines[0]) if lines else None
-    if header is None or header.get("format") != _FORMAT:
+    first, *lines = content.split(b"\n")[:-1] or [b""]
+    try:
+        header = json.loads(first)
+    except ValueError:
+        header = None
+    if not isinstance(header, dict) or header.get("format") != _FORMAT:
         raise OutputError(f"{path}: is no file of `dino-st audit`; choose another --output")
-    ends, answers = [len(lines[0]) + 1], []
-    for number, line in enumerate(lines[1:], start=2):
-        answer = _answer(_object(line))
-        if answer is None:
+    ends, answers = [len(first) + 1], []
+    for number, line in enumerate(lines, start=2):
+        try:
+            row = _Line.model_validate(json.loads(line))
+        except ValueError:
             raise InputError(
                 f"{path}, line {number}: is no answer; expected sentence1, sentence2, generated, and judged as one of "
                 f"{', '.join(f'{score:g}' for score in SCALE)} or null; mend or remove the line"
-            )
-        answers.append(answer)
+            ) from None
+        answers.append(Answer(AuditPair(row.sentence1, row.sentence2, row.generated), row.judged))
         ends.append(ends[-1] + len(line) + 1)
     return header, answers, ends
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = json.loads(line)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _answer(row: Mapping[str, Any] | None) -> Answer | None:
-    """The answer that a line holds, if any."""
-    if row is None or not {SENTENCE1, SENTENCE2, "generated", "judged"} <= row.keys():
-        return None
-    first, second, generated, judged = row[SENTENCE1], row[SENTENCE2], row["generated"], row["judged"]
-    texts = isinstance(first, str) and isinstance(second, str)
-    numbers = isinstance(generated, int | float) and (judged is None or judged in tuple(SCALE))
-    if not texts or not numbers or isinstance(judged, bool):
-        return None
-    return Answer(AuditPair(first, second, float(generated)), None if judged is None else float(judged))
-
-
-def _as_row(answer: Answer) -> dict[str, Any]:
-    pair = answer.pair
-    return {
-        SENTENCE1: pair.sentence1,
-        SENTENCE2: pair.sentence2,
-        "generated": pair.generated,
-        "judged": answer.judged,
-    }
 
 
 def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

@@ -51,6 +51,29 @@ class WrittenPairs:
     complete: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def read(cls, directory: Path) -> WrittenPairs:
+        """Reads a directory of `dino-st generate` (no rows where it has not finished a wave) or `dino-st prepare`.
+
+        Raises:
+            InputError: The directory is missing, holds neither, or a file in it is damaged.
+            OutputError: The manifest is damaged.
+        """
+        if not directory.is_dir():
+            raise InputError(
+                f"{directory}: there is no such directory; expected one of `dino-st generate` or `prepare`"
+            )
+        if (directory / MANIFEST).is_file():
+            return _read_raw(directory)
+        if (directory / PREPARATION_RECORD).is_file():
+            return _read_prepared(directory)
+        inside = [name for name in ("prepared", "raw") if (directory / name).is_dir()]
+        hint = f"; did you mean {directory / inside[0]}?" if inside else ""
+        raise InputError(
+            f"{directory}: holds neither {MANIFEST} nor {PREPARATION_RECORD}; expected a directory of `dino-st generate` "
+            f"or `dino-st prepare`{hint}"
+        )
+
     @property
     def labels(self) -> tuple[str, ...]:
         """The task's labels in its order, which is that of stored log-probabilities; empty where not known."""
@@ -68,61 +91,16 @@ class WrittenPairs:
         return POSITIVE in self.table.column_names
 
 
-def is_raw(directory: Path) -> bool:
-    """Whether a directory looks like one of `dino-st generate`."""
-    return (directory / MANIFEST).is_file()
-
-
-def is_prepared(directory: Path) -> bool:
-    """Whether a directory looks like one of `dino-st prepare`."""
-    return (directory / PREPARATION_RECORD).is_file()
-
-
-def read_written(directory: Path) -> WrittenPairs:
-    """Reads a directory of `dino-st generate` or `dino-st prepare`.
-
-    Args:
-        directory: The directory.
-
-    Returns:
-        Its rows, none where generation has not finished a wave.
-
-    Raises:
-        InputError: The directory is missing, holds neither, or a file in it is damaged.
-        OutputError: The manifest is damaged.
-    """
-    if not directory.is_dir():
-        raise InputError(f"{directory}: there is no such directory; expected one of `dino-st generate` or `prepare`")
-    if is_raw(directory):
-        return _read_raw(directory)
-    if is_prepared(directory):
-        return _read_prepared(directory)
-    inside = [name for name in ("prepared", "raw") if (directory / name).is_dir()]
-    hint = f"; did you mean {directory / inside[0]}?" if inside else ""
-    raise InputError(
-        f"{directory}: holds neither {MANIFEST} nor {PREPARATION_RECORD}; expected a directory of `dino-st generate` "
-        f"or `dino-st prepare`{hint}"
-    )
-
-
 def has_many_scores(scores: NDArray[np.float64]) -> bool:
     """Whether there are more different scores than labels can have, so that `assigned_scores` takes the nearest."""
     return len(np.unique(np.round(scores, 6))) > MAX_LEVELS
 
 
 def assigned_scores(scores: NDArray[np.float64], levels: Sequence[float]) -> NDArray[np.float64]:
-    """The score that each row counts under in tables and pictures.
-
-    Args:
-        scores: Finite scores, `(rows,)`.
-        levels: The scores that were assigned, if known.
-
-    Returns:
-        The scores themselves, rounded to six digits, where there are at most `MAX_LEVELS` different ones; else the
-        nearest level of each, the lower of two equally near; `(rows,)`.
+    """The score that each row counts under: its own, rounded to six digits, or the nearest level (the lower of two).
 
     Raises:
-        DatasetError: There are more different scores, and no level is known.
+        DatasetError: There are more than `MAX_LEVELS` different scores, and no level is known.
     """
     rounded = np.round(scores, 6) + 0.0
     if not has_many_scores(scores):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib import resources
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,25 +15,11 @@ from dino_st.support.files import check_can_become_directory, make_directory, re
 from dino_st.support.text import printable
 
 if TYPE_CHECKING:
-    from dino_st.inspection.sections import Picture, Section
+    from dino_st.inspection.sections import Section
 
 
 PAGE = "index.html"
 _MARK = '<meta name="generator" content="dino-st report">'
-_PIXELS_PER_INCH = 150
-_PAGE_PIXELS_PER_INCH = 96
-
-
-@dataclass(frozen=True)
-class _Image:
-    """A picture as a page holds it."""
-
-    content: bytes
-    width: int
-
-    @property
-    def source(self) -> str:
-        return "data:image/png;base64," + base64.b64encode(self.content).decode("ascii")
 
 
 def write_report(directory: Path, output: Path, options: ReportOptions | None = None) -> Path:
@@ -61,84 +44,53 @@ def write_report(directory: Path, output: Path, options: ReportOptions | None = 
             raise MissingExtraError(f'a report needs {library}; run: pip install "dino-st[report]"')
     _check_output(output)
     title, sections = build_sections(directory, options or ReportOptions())
-    images = {picture.name: _drawn(picture) for section in sections for picture in section.pictures}
-    page = render(title, sections, images)
+    page = render(title, sections)
+    pictures = {picture.name: picture for section in sections for picture in section.pictures}
     make_directory(output)
     for old in output.glob("*.png"):
-        if old.stem not in images:
+        if old.stem not in pictures:
             old.unlink()
-    for name, image in images.items():
+    for name, picture in pictures.items():
         with replacing(output / f"{name}.png") as temporary:
-            temporary.write_bytes(image.content)
+            temporary.write_bytes(picture.png)
     write_text(output / PAGE, page)
     return output / PAGE
 
 
 def build_sections(directory: Path, options: ReportOptions) -> tuple[str, list[Section]]:
-    """Looks at everything in a directory.
-
-    Args:
-        directory: As for `write_report`.
-        options: What to look at.
-
-    Returns:
-        The title of the report and its sections, those that cannot be filled with the reason.
-    """
+    """The title of a report and its sections, those that cannot be filled with the reason."""
     from dino_st.inspection import sections as parts
-    from dino_st.inspection.contents import Posteriors, find, labelled_rows, posteriors
+    from dino_st.inspection.contents import find, labelled_rows
 
     findings = find(directory)
     sets = [labelled_rows(part, options) for part in findings.sets if part.table.num_rows and not part.is_triplets]
-    beliefs: dict[str, Posteriors | str] = {rows.source.kind: posteriors(rows) for rows in sets}
     sections = [parts.overview_section(findings, sets)]
     if sets:
         sections += [
-            parts.scores_section(sets),
+            parts.labels_section(sets),
             parts.lengths_section(sets),
             parts.overlap_section(sets),
-            parts.posterior_section(sets, beliefs),
+            parts.posterior_section(sets),
+            parts.rejections_section(findings),
+            parts.instructions_section(sets),
+            parts.examples_section(sets, options),
+            parts.audit_section(findings),
         ]
     else:
         sections.append(parts.Section("Rows", ["There are no rows with labels here to look at."]))
-    sections.append(parts.rejections_section(findings))
-    if sets:
-        sections += [
-            parts.instructions_section(sets, beliefs),
-            parts.examples_section(sets, beliefs, options),
-            parts.audit_section(findings),
-        ]
+        sections.append(parts.rejections_section(findings))
     sections += [parts.training_section(findings), parts.results_section(findings)]
     return f"Report on {directory.resolve().name or directory}", sections
 
 
-def render(title: str, sections: Sequence[Section], images: Mapping[str, _Image]) -> str:
-    """The page; whatever comes from data is escaped.
-
-    Args:
-        title: Of the page.
-        sections: In order.
-        images: The drawn pictures by name.
-
-    Returns:
-        HTML.
-    """
+def render(title: str, sections: Sequence[Section]) -> str:
+    """The page; whatever comes from data is escaped."""
     from jinja2 import Environment, StrictUndefined
 
     source = resources.files("dino_st.inspection").joinpath("templates/report.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters["printable"] = printable
-    return environment.from_string(source).render(
-        title=printable(title), sections=sections, images=images, version=version("dino-st")
-    )
-
-
-def _drawn(picture: Picture) -> _Image:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    FigureCanvasAgg(picture.figure)
-    picture.figure.savefig(buffer, format="png", dpi=_PIXELS_PER_INCH, metadata={"Software": None})
-    return _Image(buffer.getvalue(), round(picture.figure.get_figwidth() * _PAGE_PIXELS_PER_INCH))
+    return environment.from_string(source).render(title=printable(title), sections=sections, version=version("dino-st"))
 
 
 def _is_installed(module: str) -> bool:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+import io
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dino_st.data.columns import INSTRUCTION, LABEL, SCORE, SENTENCE1, SENTENCE2, TEXT
 from dino_st.evaluation.table import AVERAGE, PAPER_COLUMNS, PUBLISHED_ROWS, PUBLISHED_SOURCE
+from dino_st.inspection import figures
 from dino_st.inspection.contents import Counts, Findings, LabelledRows, Posteriors
-from dino_st.inspection.figures import (
-    counts_by_label,
-    heat_map,
-    overlap_by_label,
-    reasons,
-    training_curve,
-    words_by_label,
-)
-from dino_st.inspection.judgements import SCALE, confusion, percent
+from dino_st.inspection.judgements import CONFUSION_HEAD, confusion_cells, count_judgements, percent
 from dino_st.inspection.options import ReportOptions
 
 if TYPE_CHECKING:
@@ -27,7 +23,8 @@ if TYPE_CHECKING:
 
 
 _NEAR_COPY = 0.9
-_NOT_REASONS = ("inputs", "rows", "draws", "tries", "tokens")
+_PIXELS_PER_INCH = 150
+_PAGE_PIXELS_PER_INCH = 96
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,26 @@ class Picture:
     name: str
     description: str
     figure: Figure
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture as a file, drawn without a display."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        buffer = io.BytesIO()
+        FigureCanvasAgg(self.figure)
+        self.figure.savefig(buffer, format="png", dpi=_PIXELS_PER_INCH, metadata={"Software": None})
+        return buffer.getvalue()
+
+    @property
+    def address(self) -> str:
+        """The picture within the page itself."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+
+    @property
+    def width(self) -> int:
+        """Pixels that it takes on the page."""
+        return round(self.figure.get_figwidth() * _PAGE_PIXELS_PER_INCH)
 
 
 @dataclass(frozen=True)
@@ -66,14 +83,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page.
-
-    Attributes:
-        title: Its heading.
-        notes: Remarks, one a paragraph; where there is nothing to show, the reason.
-        pictures: Side by side.
-        tables: Below.
-    """
+    """A section of the page: remarks (where there is nothing to show, the reason), pictures, and tables below."""
 
     title: str
     notes: Sequence[str] = ()
@@ -91,16 +101,17 @@ def overview_section(findings: Findings, sets: Sequence[LabelledRows]) -> Sectio
         facts.append((f"{part.kind} rows", f"{part.table.num_rows:,}{state}"))
         facts += [(f"{part.kind}: {name}", str(value)) for name, value in part.facts.items()]
     for rows in sets:
-        kind = rows.source.kind
         if rows.is_sample:
             notes.append(
-                f"Statistics of the {kind} texts are computed on {rows.table.num_rows:,} of {int(rows.totals.sum()):,} "
-                "rows, drawn at random with a fixed seed; numbers of rows count all."
+                f"Statistics of the {rows.kind} texts are computed on {rows.table.num_rows:,} of "
+                f"{int(rows.totals.sum()):,} rows, drawn at random with a fixed seed; numbers of rows count all."
             )
         if rows.is_nearest:
             levels = ", ".join(rows.groups)
-            notes.append(f"The {kind} rows have too many different scores; each counts under the nearest of {levels}.")
-        notes += [f"{count:,} {kind} rows {reason} are left out." for reason, count in rows.left_out.items()]
+            notes.append(
+                f"The {rows.kind} rows have too many different scores; each counts under the nearest of {levels}."
+            )
+        notes += [f"{count:,} {rows.kind} rows {reason} are left out." for reason, count in rows.left_out.items()]
     if findings.training is not None:
         run = findings.training
         facts += [("encoder before training", run.encoder), ("training", run.status)]
@@ -109,13 +120,13 @@ def overview_section(findings: Findings, sets: Sequence[LabelledRows]) -> Sectio
     return Section("What is here", notes, (), [Table(("", ""), facts, texts=frozenset({0, 1}))] if facts else ())
 
 
-def scores_section(sets: Sequence[LabelledRows]) -> Section:
+def labels_section(sets: Sequence[LabelledRows]) -> Section:
     """How many rows each label has."""
     pictures = [
         Picture(
-            f"labels-{rows.source.kind}",
-            f"Number of {rows.source.kind} rows for each assigned label",
-            counts_by_label(rows.groups, rows.totals.tolist(), title=f"{rows.source.kind} rows"),
+            f"labels-{rows.kind}",
+            f"Number of {rows.kind} rows for each assigned label",
+            figures.counts_by_label(rows.groups, rows.totals.tolist(), title=f"{rows.kind} rows"),
         )
         for rows in sets
     ]
@@ -129,10 +140,9 @@ def lengths_section(sets: Sequence[LabelledRows]) -> Section:
     """How long the texts are."""
     pictures, tables = [], []
     for rows in sets:
-        kind = rows.source.kind
         columns = {name: rows.by_group(values) for name, values in rows.words.items()}
-        figure = words_by_label(columns, rows.groups, title=f"Words of a text, {kind} rows")
-        pictures.append(Picture(f"lengths-{kind}", f"Words of the {kind} texts by assigned label", figure))
+        figure = figures.words_by_label(columns, rows.groups, title=f"Words of a text, {rows.kind} rows")
+        pictures.append(Picture(f"lengths-{rows.kind}", f"Words of the {rows.kind} texts by assigned label", figure))
         last = rows.text_columns[-1]
         cells = [
             (name, f"{len(values):,}", *(f"{np.quantile(values, at):.0f}" for at in (0.05, 0.5, 0.95)))
@@ -140,7 +150,7 @@ def lengths_section(sets: Sequence[LabelledRows]) -> Section:
             if len(values)
         ]
         head = ("label", "rows looked at", "5 % have at most", "median", "95 % have at most")
-        tables.append(Table(head, cells, f"Words of {last}, {kind} rows"))
+        tables.append(Table(head, cells, f"Words of {last}, {rows.kind} rows"))
     return Section("Lengths", (), pictures, tables)
 
 
@@ -150,9 +160,10 @@ def overlap_section(sets: Sequence[LabelledRows]) -> Section:
     for rows in sets:
         if rows.overlap is None:
             continue
-        kind, parts = rows.source.kind, rows.by_group(rows.overlap)
-        figure = overlap_by_label(parts, rows.groups, title=f"Words in common, {kind} rows")
-        pictures.append(Picture(f"overlap-{kind}", f"Token overlap of the {kind} pairs by assigned label", figure))
+        parts = rows.by_group(rows.overlap)
+        figure = figures.overlap_by_label(parts, rows.groups, title=f"Words in common, {rows.kind} rows")
+        description = f"Token overlap of the {rows.kind} pairs by assigned label"
+        pictures.append(Picture(f"overlap-{rows.kind}", description, figure))
         cells = [
             (
                 name,
@@ -165,45 +176,78 @@ def overlap_section(sets: Sequence[LabelledRows]) -> Section:
             if len(values)
         ]
         head = ("label", "mean", "median", f"{_NEAR_COPY:g} and above", "no word in common")
-        tables.append(Table(head, cells, f"Share of different words in both sentences (Jaccard), {kind} rows"))
+        tables.append(Table(head, cells, f"Share of different words in both sentences (Jaccard), {rows.kind} rows"))
     if not pictures:
         return Section("Token overlap", ["These are single texts and not pairs, so that there is no overlap."])
     return Section("Token overlap", ["Shares with 95 % intervals (Wilson)."], pictures, tables)
 
 
+def posterior_section(sets: Sequence[LabelledRows]) -> Section:
+    """The label posterior against the assigned label."""
+    notes, pictures, tables = [], [], []
+    for rows in sets:
+        belief = rows.posteriors
+        if isinstance(belief, str):
+            notes.append(belief)
+            continue
+        notes += [
+            f"{count:,} {rows.kind} rows {reason} are left out here." for reason, count in belief.left_out.items()
+        ]
+        group = rows.group[belief.rows]
+        present = [number for number in range(len(rows.groups)) if (group == number).any()]
+        means = np.stack([belief.values[group == number].mean(axis=0) for number in present])
+        scores = rows.source.score_of_label  # labels that are numbers stand in ascending order, as the groups do
+        order = sorted(range(len(belief.labels)), key=lambda place: scores.get(belief.labels[place], 0.0))
+        names, columns = [rows.groups[number] for number in present], [belief.labels[number] for number in order]
+        figure = figures.heat_map(means[:, order], names, columns, title=f"Label posterior, {rows.kind} pairs")
+        pictures.append(Picture(f"posterior-{rows.kind}", f"Mean label posterior of the {rows.kind} pairs", figure))
+        cells = [(rows.groups[number], *_agreement(belief, group == number)) for number in present]
+        head = ("assigned", "pairs", "likeliest label is the assigned one", "mean posterior of the assigned label")
+        tables.append(Table(head, cells, f"Self-consistency of the {rows.kind} pairs"))
+    if pictures:
+        notes.insert(
+            0,
+            "P(label | pair) of the language model under every label's instruction, without self-debiasing, with all "
+            "labels equally likely beforehand. It says how well the model recognises what it was asked to write, "
+            "not what a person would judge.",
+        )
+    return Section("Label posterior", notes, pictures, tables)
+
+
+def _agreement(belief: Posteriors, chosen: Any) -> tuple[str, str, str]:
+    own = belief.own[chosen]
+    if own[0] < 0:
+        return f"{len(own):,}", "–", "–"
+    right = int((belief.values[chosen].argmax(axis=1) == own).sum())
+    return f"{len(own):,}", percent(right, len(own)), f"{belief.of_own[chosen].mean():.2f}"
+
+
 def rejections_section(findings: Findings) -> Section:
     """What was rejected by which stage for which reason, none left out."""
     panels: dict[str, dict[str, int]] = {}
-    tables = []
     for part in findings.sets:
         if part.kind == "raw":
-            counts = {name.removeprefix("rejected: "): n for name, n in part.counts.items() if _is_rejection(name)}
-            panels["generation: tries and draws"] = counts
+            kept, stage = ("rejected", "given up", "duplicate", "skipped"), "generation: tries and draws"
         else:
-            counts = {
-                name.removeprefix("dropped_").replace("_", " "): count
-                for name, count in part.counts.items()
-                if name.startswith(("dropped", "rejected"))
-            }
-            panels["preparation: rows"] = counts
+            kept, stage = ("dropped", "rejected"), "preparation: rows"
+        panels[stage] = {_reason(name): count for name, count in part.counts.items() if name.startswith(kept)}
     by_reason, examples = findings.rejected
-    named = {reason.removeprefix("dropped_").replace("_", " "): count for reason, count in by_reason.items()}
     known = panels.get("preparation: rows", {})
-    panels["preparation: rejected.jsonl"] = {reason: n for reason, n in named.items() if reason not in known}
-    shown = {stage: {r: n for r, n in counts.items() if n} for stage, counts in panels.items()}
-    shown = {stage: counts for stage, counts in shown.items() if counts}
-    if examples:
-        cells = [(reason, *_texts_of(row)) for reason, found in examples.items() for row in found]
-        head = ("reason", "sentence 1", "sentence 2", "label", "value")
-        tables.append(Table(head, cells, "The first rejected rows of each reason", texts=frozenset({0, 1, 2})))
+    named = {_reason(reason): count for reason, count in by_reason.items()}
+    panels["preparation: rejected.jsonl"] = {reason: count for reason, count in named.items() if reason not in known}
+    shown = {stage: {r: n for r, n in counts.items() if n} for stage, counts in panels.items() if any(counts.values())}
     if not shown:
         return Section("Rejections", ["Nothing was rejected, or no stage that counts rejections left its record here."])
-    picture = Picture("rejections", "What was rejected for which reason", reasons(shown))
-    return Section("Rejections", (), [picture], tables)
+    cells = [(reason, *_texts_of(row)) for reason, found in examples.items() for row in found]
+    head = ("reason", "sentence 1", "sentence 2", "label", "value")
+    table = Table(head, cells, "The first rejected rows of each reason", texts=frozenset({0, 1, 2}))
+    picture = Picture("rejections", "What was rejected for which reason", figures.reasons(shown))
+    return Section("Rejections", (), [picture], [table] if cells else [])
 
 
-def _is_rejection(name: str) -> bool:
-    return name not in _NOT_REASONS and name.startswith(("rejected", "given up", "duplicate", "skipped"))
+def _reason(name: str) -> str:
+    """The reason in the name of a count."""
+    return name.removeprefix("rejected: ").removeprefix("dropped_").replace("_", " ")
 
 
 def _texts_of(row: Mapping[str, object]) -> tuple[str, str, str, str]:
@@ -213,24 +257,128 @@ def _texts_of(row: Mapping[str, object]) -> tuple[str, str, str, str]:
     return str(row.get(SENTENCE1, row.get(TEXT, ""))), str(row.get(SENTENCE2, "")), str(label), number
 
 
+def instructions_section(sets: Sequence[LabelledRows]) -> Section:
+    """The phrasings of each label side by side."""
+    notes, tables = [], []
+    for rows in sets:
+        if INSTRUCTION not in rows.table.column_names:
+            notes.append(
+                f"The {rows.kind} rows have no column {INSTRUCTION!r}, so that phrasings cannot be told apart."
+            )
+            continue
+        column = np.array([-1 if number is None else number for number in rows.table[INSTRUCTION].to_pylist()])
+        if len(np.unique(column[column >= 0])) < 2:
+            notes.append(
+                f"All {rows.kind} rows were written for the first phrasing of their label: nothing to compare."
+            )
+            continue
+        cells = [
+            _instruction(rows, group, number, np.flatnonzero((rows.group == group) & (column == number)))
+            for group in range(len(rows.groups))
+            for number in np.unique(column[(rows.group == group) & (column >= 0)]).tolist()
+        ]
+        head = ("label", "phrasing", "rows", "median words", "mean overlap", "mean tries", "mean posterior", "text")
+        tables.append(Table(head, cells, f"Phrasings of the {rows.kind} rows", texts=frozenset({0, 7})))
+    return Section("Instructions", notes, (), tables)
+
+
+def _instruction(rows: LabelledRows, group: int, number: int, chosen: Counts) -> tuple[str, ...]:
+    """One phrasing of a label; `chosen` are the rows that were written for it."""
+    belief = rows.posteriors
+    posterior = np.array([]) if isinstance(belief, str) else belief.of_own[np.isin(belief.rows, chosen)]
+    tries = rows.table["tries"].take(chosen).to_pylist() if "tries" in rows.table.column_names else []
+    return (
+        rows.groups[group],
+        str(number + 1),
+        f"{len(chosen):,}",
+        f"{np.median(rows.words[rows.text_columns[-1]][chosen]):.0f}",
+        _mean([] if rows.overlap is None else rows.overlap[chosen]),
+        _mean(tries),
+        _mean(posterior[~np.isnan(posterior)]),
+        _phrasing(rows, group, number),
+    )
+
+
+def _mean(values: Any) -> str:
+    return f"{np.mean(values):.2f}" if len(values) else "–"
+
+
+def _phrasing(rows: LabelledRows, group: int, number: int) -> str:
+    """The first line of an instruction, empty where it is not stored."""
+    own = rows.own_labels[group]
+    spec = rows.source.task["labels"][rows.source.labels[own]] if own >= 0 else None
+    stored = spec.get("instruction") if isinstance(spec, Mapping) else None
+    texts = [stored] if isinstance(stored, str) else list(stored or [])
+    return str(texts[number]).partition("\n")[0] if number < len(texts) else ""
+
+
+def examples_section(sets: Sequence[LabelledRows], options: ReportOptions) -> Section:
+    """The surest and the most doubtful pairs of each label, or some at random."""
+    if not options.examples:
+        return Section("Examples", ["No examples were asked for."])
+    rows = next((part for part in sets if not isinstance(part.posteriors, str)), sets[0])
+    belief = rows.posteriors
+    if isinstance(belief, str):
+        return Section("Examples", [f"Drawn at random from each label's {rows.kind} rows."], (), _drawn(rows, options))
+    tables = []
+    for number, name in enumerate(rows.groups):
+        places = np.flatnonzero((rows.group[belief.rows] == number) & (belief.own >= 0))
+        ranked = _distinct(rows, belief, places[np.argsort(-belief.of_own[places], kind="stable")])
+        size = min(options.examples, (len(ranked) + 1) // 2)
+        for words, chosen in (("surest", ranked[:size]), ("most doubtful", ranked[len(ranked) - size :][::-1])):
+            cells = [
+                (
+                    *_texts_at(rows, belief.rows[place]),
+                    f"{belief.of_own[place]:.3f}",
+                    belief.labels[int(belief.values[place].argmax())],
+                )
+                for place in chosen
+            ]
+            tables.append(
+                _example_table((*rows.text_columns, "P(assigned)", "likeliest"), cells, f"{name}: {words}", rows)
+            )
+    note = f"By the posterior of the assigned label, {rows.kind} rows; equal pairs once."
+    return Section("Examples", [note], (), [table for table in tables if table.rows])
+
+
+def _texts_at(rows: LabelledRows, place: Any) -> tuple[str, ...]:
+    return tuple(rows.table[column][int(place)].as_py() for column in rows.text_columns)
+
+
+def _distinct(rows: LabelledRows, belief: Posteriors, places: Counts) -> list[int]:
+    """The first place of each different pair of texts."""
+    texts = [rows.texts(name) for name in rows.text_columns]
+    first: dict[tuple[str, ...], int] = {}
+    for place in places.tolist():
+        first.setdefault(tuple(column[belief.rows[place]] for column in texts), place)
+    return list(first.values())
+
+
+def _drawn(rows: LabelledRows, options: ReportOptions) -> list[Table]:
+    generator = np.random.default_rng(options.seed)
+    tables = []
+    for number, name in enumerate(rows.groups):
+        places = np.flatnonzero(rows.group == number)
+        chosen = np.sort(generator.choice(places, min(options.examples, len(places)), replace=False))
+        tables.append(_example_table(rows.text_columns, [_texts_at(rows, place) for place in chosen], name, rows))
+    return [table for table in tables if table.rows]
+
+
+def _example_table(head: Sequence[str], cells: Sequence[Sequence[str]], label: str, rows: LabelledRows) -> Table:
+    return Table(head, cells, f"Label {label}", texts=frozenset(range(len(rows.text_columns))))
+
+
 def audit_section(findings: Findings) -> Section:
     """What people judged, by assigned label."""
+    notes = [remark for _, remark in findings.answers.values() if remark is not None]
     tables = []
-    unreadable = [answers for answers in findings.answers.values() if isinstance(answers, str)]
-    for kind, answers in findings.answers.items():
-        if isinstance(answers, str):
-            continue
-        rows = confusion((answer.pair.generated, answer.judged) for answer in answers)
-        cells = []
-        for row in rows:
-            shares = [*row["counts"].values(), row["fits"]]
-            words = [percent(share["count"], share["of"]) if share else "–" for share in shares]
-            cells.append((f"{row['assigned']:g}", str(row["judged"]), *words))
-        head = ("assigned", "judged", *(f"judged {score:g}" for score in SCALE), "fits")
-        tables.append(Table(head, cells, f"Blind judgements of {kind} pairs, shares with 95 % intervals (Wilson)"))
-    if not any(table.rows for table in tables):
-        return Section("Human check", unreadable or ["No pair was judged by a person; `dino-st audit` asks for it."])
-    return Section("Human check", unreadable, (), tables)
+    for kind, (answers, _) in findings.answers.items():
+        rows = count_judgements((answer.pair.generated, answer.judged) for answer in answers)
+        caption = f"Blind judgements of {kind} pairs, shares with 95 % intervals (Wilson)"
+        tables += [Table(CONFUSION_HEAD, list(map(confusion_cells, rows)), caption)] if rows else []
+    if not tables and not notes:
+        notes = ["No pair was judged by a person; `dino-st audit` asks for it."]
+    return Section("Human check", notes, (), tables)
 
 
 def training_section(findings: Findings) -> Section:
@@ -243,192 +391,32 @@ def training_section(findings: Findings) -> Section:
     notes = [f"Training took {record.seconds:,.0f} s."] if record.seconds is not None else []
     if record.status != "complete":
         notes.append("The run has not finished.")
-    picture = Picture(
-        "training", "Spearman's correlation on the validation pairs over the steps", training_curve(record)
-    )
-    return Section("Training", notes, [picture])
+    description = "Spearman's correlation on the validation pairs over the steps"
+    return Section("Training", notes, [Picture("training", description, figures.training_curve(record))])
 
 
 def results_section(findings: Findings) -> Section:
     """The table of scores on the evaluation tasks."""
     if findings.scores is None:
         return Section("Results", ["There is no scores.json here; `dino-st evaluate --output` writes one."])
-    models = findings.scores
-    names = list(next(iter(models.values())))
-    cells = [[model, *map(_score, row.values())] for model, row in models.items()]
+    names = list(next(iter(findings.scores.values())))
+    cells = [[model, *_scores(row.values())] for model, row in findings.scores.items()]
     bold = set()
-    for column in range(len(names)):
-        values = [list(row.values())[column] for row in models.values()]
-        found = [value for value in values if value is not None]
-        if len(models) > 1 and found:
-            bold |= {(i, column + 1) for i, value in enumerate(values) if _score(value) == _score(max(found))}
+    for column in range(1, len(names) + 1):
+        defined = [row[column] for row in cells if row[column] != _UNDEFINED]
+        if len(cells) > 1 and defined:
+            best = max(defined, key=float)
+            bold |= {(place, column) for place, row in enumerate(cells) if row[column] == best}
     notes = []
     if [name for name in names if name != AVERAGE] == list(PAPER_COLUMNS):
-        cells += [[f"{name} (published)", *map(_score, row)] for name, row in PUBLISHED_ROWS.items()]
+        cells += [[f"{name} (published)", *_scores(row)] for name, row in PUBLISHED_ROWS.items()]
         notes.append(f"Spearman × 100. Published rows: {PUBLISHED_SOURCE}.")
     head = ["model", *(PAPER_COLUMNS.get(name, name) for name in names)]
     return Section("Results", notes, (), [Table(head, cells, "Main scores × 100", frozenset(bold))])
 
 
-def _score(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.2f}"
+_UNDEFINED = "undefined"
 
 
-Beliefs = Mapping[str, Posteriors | str]
-"""For each kind of rows the posteriors, or the reason why there are none."""
-
-
-def posterior_section(sets: Sequence[LabelledRows], beliefs: Beliefs) -> Section:
-    """The label posterior against the assigned label."""
-    notes, pictures, tables = [], [], []
-    for rows in sets:
-        kind, belief = rows.source.kind, beliefs[rows.source.kind]
-        if isinstance(belief, str):
-            notes.append(belief)
-            continue
-        notes += [f"{count:,} {kind} rows {reason} are left out here." for reason, count in belief.left_out.items()]
-        group = rows.group[belief.rows]
-        present = [number for number in range(len(rows.groups)) if (group == number).any()]
-        means = np.stack([belief.values[group == number].mean(axis=0) for number in present])
-        names = [rows.groups[number] for number in present]
-        order = _ascending(belief.labels, rows)
-        columns = [belief.labels[number] for number in order]
-        figure = heat_map(means[:, order], names, columns, title=f"Label posterior, {kind} pairs")
-        pictures.append(Picture(f"posterior-{kind}", f"Mean label posterior of the {kind} pairs", figure))
-        cells = [_agreement(rows.groups[number], belief, group == number) for number in present]
-        head = ("assigned", "pairs", "likeliest label is the assigned one", "mean posterior of the assigned label")
-        tables.append(Table(head, cells, f"Self-consistency of the {kind} pairs"))
-    if pictures:
-        notes.insert(
-            0,
-            "P(label | pair) of the language model under every label's instruction, without self-debiasing, with all "
-            "labels equally likely beforehand. It says how well the model recognises what it was asked to write, "
-            "not what a person would judge.",
-        )
-    return Section("Label posterior", notes, pictures, tables)
-
-
-def _ascending(labels: Sequence[str], rows: LabelledRows) -> list[int]:
-    """The labels by their scores, as the groups are, where they are numbers."""
-    scores = rows.source.score_of_label
-    return sorted(range(len(labels)), key=lambda place: scores.get(labels[place], 0.0))
-
-
-def _agreement(name: str, belief: Posteriors, chosen: Any) -> tuple[str, ...]:
-    own, values = belief.own[chosen], belief.values[chosen]
-    if own[0] < 0:
-        return name, f"{len(own):,}", "–", "–"
-    right = int((values.argmax(axis=1) == own).sum())
-    return name, f"{len(own):,}", percent(right, len(own)), f"{belief.of_own[chosen].mean():.2f}"
-
-
-def instructions_section(sets: Sequence[LabelledRows], beliefs: Beliefs) -> Section:
-    """The phrasings of each label side by side."""
-    notes, tables = [], []
-    for rows in sets:
-        kind = rows.source.kind
-        if INSTRUCTION not in rows.table.column_names:
-            notes.append(f"The {kind} rows have no column {INSTRUCTION!r}, so that phrasings cannot be told apart.")
-            continue
-        column = np.array([-1 if number is None else number for number in rows.table[INSTRUCTION].to_pylist()])
-        if len(np.unique(column[column >= 0])) < 2:
-            notes.append(f"All {kind} rows were written for the first phrasing of their label: nothing to compare.")
-            continue
-        cells = []
-        for group in range(len(rows.groups)):
-            for number in np.unique(column[(rows.group == group) & (column >= 0)]).tolist():
-                chosen = np.flatnonzero((rows.group == group) & (column == number))
-                cells.append(_instruction(rows, beliefs[kind], group, number, chosen))
-        head = ("label", "phrasing", "rows", "median words", "mean overlap", "mean tries", "mean posterior", "text")
-        tables.append(Table(head, cells, f"Phrasings of the {kind} rows", texts=frozenset({0, 7})))
-    return Section("Instructions", notes, (), tables)
-
-
-def _instruction(
-    rows: LabelledRows, belief: Posteriors | str, group: int, number: int, chosen: Counts
-) -> tuple[str, ...]:
-    tries = "–"
-    if "tries" in rows.table.column_names:
-        tries = f"{np.mean(rows.table['tries'].take(chosen).to_pylist()):.2f}"
-    posterior = "–"
-    if not isinstance(belief, str):
-        found = belief.of_own[np.isin(belief.rows, chosen)]
-        found = found[~np.isnan(found)]
-        posterior = f"{found.mean():.2f}" if len(found) else "–"
-    return (
-        rows.groups[group],
-        str(number + 1),
-        f"{len(chosen):,}",
-        f"{np.median(rows.words[rows.text_columns[-1]][chosen]):.0f}",
-        "–" if rows.overlap is None else f"{rows.overlap[chosen].mean():.2f}",
-        tries,
-        posterior,
-        _phrasing(rows, group, number),
-    )
-
-
-def _phrasing(rows: LabelledRows, group: int, number: int) -> str:
-    """The first line of an instruction, empty where it is not stored."""
-    own = rows.own_labels[group]
-    if own < 0:
-        return ""
-    spec = rows.source.task["labels"][rows.source.labels[own]]
-    stored = spec.get("instruction") if isinstance(spec, Mapping) else None
-    texts = [stored] if isinstance(stored, str) else list(stored or [])
-    return str(texts[number]).partition("\n")[0] if number < len(texts) else ""
-
-
-def examples_section(sets: Sequence[LabelledRows], beliefs: Beliefs, options: ReportOptions) -> Section:
-    """The surest and the most doubtful pairs of each label, or some at random."""
-    if not sets or not options.examples:
-        return Section("Examples", ["No examples were asked for." if sets else "There are no rows."])
-    rows = next((part for part in sets if not isinstance(beliefs[part.source.kind], str)), sets[0])
-    belief = beliefs[rows.source.kind]
-    if isinstance(belief, str):
-        return Section(
-            "Examples", [f"Drawn at random from each label's {rows.source.kind} rows."], (), _drawn(rows, options)
-        )
-    tables = []
-    for number, name in enumerate(rows.groups):
-        places = np.flatnonzero((rows.group[belief.rows] == number) & (belief.own >= 0))
-        ranked = _distinct(rows, belief, places[np.argsort(-belief.of_own[places], kind="stable")])
-        size = min(options.examples, (len(ranked) + 1) // 2)
-        for words, chosen in (("surest", ranked[:size]), ("most doubtful", ranked[len(ranked) - size :][::-1])):
-            cells = [
-                (
-                    *(rows.table[column][int(belief.rows[place])].as_py() for column in rows.text_columns),
-                    f"{belief.of_own[place]:.3f}",
-                    belief.labels[int(belief.values[place].argmax())],
-                )
-                for place in chosen
-            ]
-            if cells:
-                head = (*rows.text_columns, "P(assigned)", "likeliest")
-                tables.append(_example_table(head, cells, f"Label {name}: {words}", rows))
-    note = f"By the posterior of the assigned label, {rows.source.kind} rows; equal pairs once."
-    return Section("Examples", [note], (), tables)
-
-
-def _distinct(rows: LabelledRows, belief: Posteriors, places: Counts) -> list[int]:
-    """The first place of each different pair of texts."""
-    first: dict[tuple[str, ...], int] = {}
-    texts = [rows.table[name].to_pylist() for name in rows.text_columns]
-    for place in places.tolist():
-        first.setdefault(tuple(column[belief.rows[place]] for column in texts), place)
-    return list(first.values())
-
-
-def _drawn(rows: LabelledRows, options: ReportOptions) -> list[Table]:
-    generator = np.random.default_rng(options.seed)
-    tables = []
-    for number, name in enumerate(rows.groups):
-        places = np.flatnonzero(rows.group == number)
-        chosen = np.sort(generator.choice(places, min(options.examples, len(places)), replace=False))
-        cells = [tuple(rows.table[column][int(place)].as_py() for column in rows.text_columns) for place in chosen]
-        if cells:
-            tables.append(_example_table(rows.text_columns, cells, f"Label {name}", rows))
-    return tables
-
-
-def _example_table(head: Sequence[str], cells: Sequence[Sequence[str]], caption: str, rows: LabelledRows) -> Table:
-    return Table(head, cells, caption, texts=frozenset(range(len(rows.text_columns))))
+def _scores(values: Iterable[float | None]) -> list[str]:
+    return [_UNDEFINED if value is None else f"{value:.2f}" for value in values]

@@ -17,9 +17,9 @@ from typer.testing import CliRunner
 from dino_st.cli.main import app
 from dino_st.errors import DatasetError, InputError, MissingExtraError, OutputError
 from dino_st.inspection import report
-from dino_st.inspection.contents import Posteriors, find, labelled_rows, posteriors
+from dino_st.inspection.contents import Posteriors, find, labelled_rows
 from dino_st.inspection.options import ReportOptions
-from dino_st.inspection.pairs import read_written
+from dino_st.inspection.pairs import WrittenPairs
 from dino_st.inspection.report import build_sections, write_report
 from dino_st.inspection.sections import Section
 from dino_st.preparation.prepare import prepare_pairs, save_prepared
@@ -187,8 +187,8 @@ def test_sections_hold_what_the_stages_counted(recipe: Path) -> None:
 
 
 def test_the_posterior_is_that_of_bayes_and_orders_the_examples(recipe: Path) -> None:
-    rows = labelled_rows(read_written(recipe / "raw"), ReportOptions())
-    belief = posteriors(rows)
+    rows = labelled_rows(WrittenPairs.read(recipe / "raw"), ReportOptions())
+    belief = rows.posteriors
     assert isinstance(belief, Posteriors)
     right = np.exp(-1) / (np.exp(-1) + 2 * np.exp(-3))
     assert belief.of_own[1:] == pytest.approx([right] * 23)
@@ -205,7 +205,7 @@ def test_log_probabilities_that_say_nothing_are_left_out_and_counted(tmp_path: P
     usable = [-1.0, -2.0, float("-inf")]
     log_probs = [usable] * 9 + [None, [-1.0, float("nan"), -1.0], [-1.0, -2.0]]
     raw = write_raw(tmp_path / "raw", raw_rows(12, log_probs=pa.array(log_probs, pa.list_(pa.float64()))))
-    belief = posteriors(labelled_rows(read_written(raw), ReportOptions()))
+    belief = labelled_rows(WrittenPairs.read(raw), ReportOptions()).posteriors
     assert isinstance(belief, Posteriors)
     assert sum(belief.left_out.values()) == 3
     assert len(belief.rows) == 9
@@ -224,17 +224,17 @@ def test_without_log_probabilities_the_page_says_so_and_draws_examples(tmp_path:
 def test_large_sets_are_sampled_with_a_fixed_seed_and_the_page_says_so(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", raw_rows(3000))
     options = ReportOptions(sample=100)
-    rows = labelled_rows(read_written(raw), options)
+    rows = labelled_rows(WrittenPairs.read(raw), options)
     assert rows.table.num_rows == 100
     assert rows.totals.tolist() == [1000, 1000, 1000]
-    assert rows.table.equals(labelled_rows(read_written(raw), options).table)
+    assert rows.table.equals(labelled_rows(WrittenPairs.read(raw), options).table)
     notes = section(build_sections(raw, options)[1], "What is here").notes
     assert any("computed on 100 of 3,000 rows, drawn at random with a fixed seed" in note for note in notes)
 
 
 def test_overlap_and_lengths_are_counted_in_words(tmp_path: Path) -> None:
     rows = {"sentence1": ["a b c", "x y"], "sentence2": ["A b d", "z"], "score": [1.0, 0.0]}
-    found = labelled_rows(read_written(write_raw(tmp_path / "raw", rows)), ReportOptions())
+    found = labelled_rows(WrittenPairs.read(write_raw(tmp_path / "raw", rows)), ReportOptions())
     assert found.overlap is not None
     assert found.overlap.tolist() == [0.5, 0.0]
     assert found.words["sentence2"].tolist() == [3, 1]
@@ -252,7 +252,7 @@ def test_rows_without_a_finite_score_or_a_text_are_left_out_and_counted(tmp_path
     rows["score"] = [0.0, float("nan"), None, float("inf"), 1.0, 1.0]
     rows["sentence2"][5] = None
     raw = write_raw(tmp_path / "raw", rows)
-    found = labelled_rows(read_written(raw), ReportOptions())
+    found = labelled_rows(WrittenPairs.read(raw), ReportOptions())
     assert found.left_out == {"without a text": 1, "without a finite score": 3}
     assert found.totals.tolist() == [1, 1]
     notes = section(build_sections(raw, ReportOptions())[1], "What is here").notes
@@ -276,7 +276,7 @@ def test_posterior_targets_count_under_the_nearest_assigned_score(copy: Path) ->
         table = pyarrow.parquet.read_table(path)
         mixed = pa.array(np.linspace(0.0, 0.9, len(table)))
         pyarrow.parquet.write_table(table.set_column(2, "score", mixed), path)
-    rows = labelled_rows(read_written(copy / "prepared"), ReportOptions())
+    rows = labelled_rows(WrittenPairs.read(copy / "prepared"), ReportOptions())
     assert rows.is_nearest
     assert rows.groups == ("0", "0.1", "0.5", "0.9")
 
@@ -338,6 +338,34 @@ def test_answers_that_cannot_be_read_cost_their_section_alone(copy: Path, tmp_pa
     assert "audit.jsonl" in page
     assert "No pair was judged" not in page
     assert "Training took 2 s." in page
+
+
+def judge_all(directory: Path) -> None:
+    result = CliRunner().invoke(app, ["audit", str(directory), "-n", "2"], input="9\n" * 9)
+    assert result.exit_code == 0, result.output
+
+
+def test_judgements_are_shown_by_assigned_label(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw", raw_rows())
+    judge_all(raw)
+    shown = section(build_sections(raw, ReportOptions())[1], "Human check")
+    assert not shown.notes
+    assert [row[:4] for row in shown.tables[0].rows] == [
+        [score, "2", "0", "100 % (34 to 100)"] for score in ("1", "0.5", "0")
+    ]
+
+
+def test_judgements_of_pairs_that_were_replaced_are_not_shown_as_current(tmp_path: Path) -> None:
+    judge_all(write_raw(tmp_path / "old", raw_rows()))
+    rows = raw_rows()
+    rows["sentence2"] = [f"Another text {text}" for text in rows["sentence2"]]
+    new = write_raw(tmp_path / "new", rows)
+    shutil.copy(tmp_path / "old/audit.jsonl", new)
+    shown = section(build_sections(new, ReportOptions())[1], "Human check")
+    assert [note.partition(str(new))[2] for note in shown.notes] == [
+        " was written anew since these pairs were drawn; the table is about the pairs of then"
+    ]
+    assert len(shown.tables) == 1
 
 
 def test_what_is_missing_is_named_with_the_command_that_installs_it(
