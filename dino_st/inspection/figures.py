@@ -103,7 +103,7 @@ def reasons(panels: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def training_curve(record: TrainingRecord) -> Figure:
-    """Spearman's correlation on the generated validation pairs over the steps, with the start and the step that was kept."""
+    """Spearman's correlation on the generated validation pairs over the steps, with the start and the kept step."""
     figure, axis = _single(6.0, 3.4)
     steps, scores = zip(*((point.step, 100 * point.spearman) for point in record.curve), strict=True)
     if record.start is not None:

@@ -70,8 +70,8 @@ class WrittenPairs:
         inside = [name for name in ("prepared", "raw") if (directory / name).is_dir()]
         hint = f"; did you mean {directory / inside[0]}?" if inside else ""
         raise InputError(
-            f"{directory}: holds neither {MANIFEST} nor {PREPARATION_RECORD}; expected a directory of `dino-st generate` "
-            f"or `dino-st prepare`{hint}"
+            f"{directory}: holds neither {MANIFEST} nor {PREPARATION_RECORD}; expected a directory of `dino-st "
+            f"generate` or `dino-st prepare`{hint}"
         )
 
     @property
