@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -227,10 +228,10 @@ def rejections_section(findings: Findings) -> Section:
     panels: dict[str, dict[str, int]] = {}
     for part in findings.sets:
         if part.kind == "raw":
-            kept, stage = ("rejected", "given up", "duplicate", "skipped"), "generation: tries and draws"
+            stage, begins = "generation: tries and draws", "rejected|given up|duplicate|skipped"
         else:
-            kept, stage = ("dropped", "rejected"), "preparation: rows"
-        panels[stage] = {_reason(name): count for name, count in part.counts.items() if name.startswith(kept)}
+            stage, begins = "preparation: rows", "dropped|rejected"
+        panels[stage] = {_reason(name): count for name, count in part.counts.items() if re.match(begins, name)}
     by_reason, examples = findings.rejected
     known = panels.get("preparation: rows", {})
     named = {_reason(reason): count for reason, count in by_reason.items()}
