@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from dino_st.data.sentences import clean_sentences
 from dino_st.data.shards import read_written
-from dino_st.errors import ConfigurationError, suggest
-from dino_st.generation.options import GenerationOptions
+from dino_st.errors import ConfigurationError
+from dino_st.generation.options import WritingOptions
 from dino_st.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ class DinoDatasetBuilder:
         self,
         model: str | Path | tuple[Any, Any],
         task: str | Path | Mapping[str, Any] | TaskSpec = "sts-x2",
+        *,
+        writing: WritingOptions | None = None,
         **options: Any,
     ) -> None:
         """Loads the language model.
@@ -48,6 +50,7 @@ class DinoDatasetBuilder:
         Args:
             model: Hub name, directory, or a pair (model, tokenizer) that is loaded already.
             task: Name of a built-in task, path of a task file, parsed mapping, or `TaskSpec`.
+            writing: The options as an object, in place of keyword arguments.
             **options: Fields of `GenerationOptions` (`samples`, `seed`, `batch_size`, `device`, `dtype`,
                 `prompt_format`, `score_labels`, `trust_remote_code`) and of `DecodingOptions` (`max_new_tokens`,
                 `max_tries`, `decay_constant`, `decay_floor`, `top_k`, `top_p`, `min_words`, `curly_quotes`, …). `top_k`
@@ -58,19 +61,13 @@ class DinoDatasetBuilder:
             TaskSpecError: If there is no such task, or it is malformed.
             ModelError: If the model cannot be loaded or is no decoder-only language model.
         """
-        from dino_st.backends.local import LocalWriter
-        from dino_st.decoding.options import DecodingOptions
-
         self.spec = TaskSpec.load(task)
-        known = (*GenerationOptions.model_fields, *DecodingOptions.names())
-        for name in options:
-            if name not in known:
-                raise ConfigurationError(f"there is no option {name!r}: {suggest(name, known)}")
-        chosen = {name: value for name, value in options.items() if name in GenerationOptions.model_fields}
-        self.options = GenerationOptions.create(**chosen)
-        self._given = {name: value for name, value in options.items() if name not in chosen}
-        self.decoding = self._decoding_for(self.spec)
+        self._writing = WritingOptions.of(**options) if writing is None else writing
+        self.options = self._writing.generation
+        self.decoding = self._writing.decoding_for(self.spec)
         self.counts: Counter[str] = Counter()
+        from dino_st.backends.local import LocalWriter  # wrong options are told before torch is imported
+
         self._writer = LocalWriter(
             model,
             device=self.options.device,
@@ -175,9 +172,8 @@ class DinoDatasetBuilder:
         """Turns raw pairs into training pairs; see `prepare_pairs`, whose options may be given."""
         from dino_st.preparation.prepare import prepare_pairs
 
-        if self.spec.has_scores:
-            options.setdefault("labels", [float(label) for label in self.spec.labels])
-        return prepare_pairs(raw, **({"seed": self.options.seed} | options))
+        own = {"labels": [float(label) for label in self.spec.labels]} if self.spec.has_scores else {}
+        return prepare_pairs(raw, **({"seed": self.options.seed} | own | options))
 
     @staticmethod
     def to_input_examples(dataset: Dataset) -> list[InputExample]:
@@ -198,12 +194,6 @@ class DinoDatasetBuilder:
         from dino_st.training.fit import warmup_steps
 
         return warmup_steps(loader, epochs)
-
-    def _decoding_for(self, spec: TaskSpec) -> Any:
-        from dino_st.decoding.options import DecodingOptions
-
-        from_scratch = {} if spec.needs_input else {"top_k": 0}
-        return DecodingOptions(**(from_scratch | self._given))
 
     @staticmethod
     def _check_arguments(spec: TaskSpec, sentences: Iterable[str] | None, num: int | None) -> None:
@@ -230,4 +220,4 @@ class DinoDatasetBuilder:
         self._check_arguments(spec, sentences, num)
         cleaned = None if sentences is None else clean_sentences(sentences)
         texts, skipped = (None, {}) if cleaned is None else (cleaned.texts, cleaned.skipped)
-        return GenerationRun(self._writer, spec, self._decoding_for(spec), self.options, texts, num), skipped
+        return GenerationRun(self._writer, spec, self._writing.decoding_for(spec), self.options, texts, num), skipped

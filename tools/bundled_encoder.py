@@ -9,7 +9,6 @@ document frequency. No label, no human score and no evaluation sentence takes pa
 """
 
 import argparse
-import json
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -29,7 +28,6 @@ from tools.bundled_lm.documents import prepare
 VOCABULARY = 16000
 COMPANY, OWN = 256, 256
 """Dimensions of the two halves."""
-LEARNING_RATE = 5e-4
 SCALE = 0.05
 """Root mean square of a weight, which the learning rate is relative to."""
 
@@ -91,8 +89,6 @@ def main() -> None:
     encoder.save_pretrained(str(arguments.output), create_model_card=False)
     for file in arguments.output.rglob("model.safetensors"):
         save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file, {"format": "pt"})
-    recommendation = json.dumps({"learning_rate": LEARNING_RATE}) + "\n"
-    (arguments.output / "dino_st.json").write_text(recommendation, encoding="utf-8")
     print(f"{len(vectors)} words in {vectors.shape[1]} dimensions from {len(sentences)} sentences")
 
 

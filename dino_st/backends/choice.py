@@ -43,7 +43,7 @@ def open_backend(
         ModelError: If a local model cannot be loaded.
         MissingExtraError: If the server's client is not installed.
     """
-    backend = ChatOptions.create(backend=backend, base_url=base_url).backend
+    backend = ChatOptions.of(backend=backend, base_url=base_url).backend
     ready = not isinstance(model, str | Path | tuple)
     check_options(backend, base_url=base_url, options=() if ready else options)
     if not isinstance(model, str | Path | tuple):

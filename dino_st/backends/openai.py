@@ -157,7 +157,7 @@ class OpenAIChat:
         if find_spec("openai") is None:
             raise MissingExtraError('a chat server needs the openai client; run: pip install "dino-st[openai]"')
         self.name = model
-        self.options = ServerOptions.create(**options)
+        self.options = ServerOptions.of(**options)
         self._address = ServerAddress.of(base_url)
         self._host = self._address.host
         self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))

@@ -36,7 +36,7 @@ def audit(
     from dino_st.inspection.audit import ANSWERS, run_audit, summarise
 
     answers = output or directory / ANSWERS
-    options = AuditOptions.create(**prompt_settings(locals(), _AUDIT))
+    options = AuditOptions.of(**prompt_settings(locals(), _AUDIT))
     table = summarise(directory, answers) if summary else run_audit(directory, answers, options, _ask, _show)
     if table is not None:
         _show(f"\n{table}")
@@ -60,7 +60,7 @@ def report(
     """Show what is in a directory as one page with pictures: labels, lengths, overlap, rejections, training, scores."""
     from dino_st.inspection.report import write_report
 
-    page = write_report(directory, output, ReportOptions.create(**prompt_settings(locals(), _REPORT)))
+    page = write_report(directory, output, ReportOptions.of(**prompt_settings(locals(), _REPORT)))
     console.print(f"Written to {page}", highlight=False, soft_wrap=True)
 
 

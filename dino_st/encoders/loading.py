@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING, Any
 from dino_st.encoders.directory import check_model_directory, pad_with_end_of_text
 from dino_st.errors import ConfigurationError, ModelError
 from dino_st.models import bundled_directory
-from dino_st.training.options import PUBLISHED_LEARNING_RATE
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 
 logger = logging.getLogger(__name__)
-
-RECOMMENDATION = "dino_st.json"
-"""File in an encoder's directory that may hold the `learning_rate` to train it with."""
 
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -95,34 +91,6 @@ def local_directory(encoder: str | os.PathLike[str]) -> Path | None:
     path = Path(name).expanduser()
     is_path = isinstance(encoder, os.PathLike) or name.startswith((".", "~", os.sep)) or name.count("/") > 1
     return check_model_directory(path) if is_path or path.exists() else None
-
-
-def recommended_learning_rate(
-    encoder: str | os.PathLike[str] | SentenceTransformer, otherwise: float = PUBLISHED_LEARNING_RATE
-) -> float:
-    """The peak learning rate for an encoder where none is given.
-
-    Args:
-        encoder: What `load_trainable_encoder` takes.
-        otherwise: The published rate of the recipe, for encoders without a recommendation.
-
-    Returns:
-        The `learning_rate` in the `dino_st.json` of the encoder's directory, or else the published one.
-
-    Raises:
-        ModelError: The file says something else than a positive number.
-    """
-    directory = local_directory(encoder) if isinstance(encoder, str | os.PathLike) else None
-    path = None if directory is None else directory / RECOMMENDATION
-    if path is None or not path.is_file():
-        return otherwise
-    try:
-        rate = float(json.loads(path.read_text(encoding="utf-8"))["learning_rate"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ModelError(f'{path}: expected {{"learning_rate": NUMBER}}; give --learning-rate instead') from error
-    if not 0 < rate < float("inf"):
-        raise ModelError(f"{path}: learning_rate is {rate}; expected a positive number; give --learning-rate instead")
-    return rate
 
 
 def _name(encoder: object) -> str:

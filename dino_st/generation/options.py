@@ -1,12 +1,18 @@
-"""The options of generation beside those of decoding, and their defaults; light enough for `--help`."""
+"""The options of generation, alone and together with those of decoding."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from dino_st.decoding.options import DecodingOptions
+from dino_st.errors import ConfigurationError, suggest
 from dino_st.support.options import FrozenOptions
+
+if TYPE_CHECKING:
+    from dino_st.tasks.spec import TaskSpec
 
 
 class GenerationOptions(FrozenOptions):
@@ -80,4 +86,37 @@ class GenerationOptions(FrozenOptions):
         return int(index) - 1, int(count)
 
 
-DEFAULTS = GenerationOptions()
+@dataclass(frozen=True)
+class WritingOptions:
+    """Everything that says how a local model writes for a task of DINO.
+
+    Attributes:
+        generation: What is generated, and on what hardware.
+        decoding: Sampling and debiasing, as for a task with inputs.
+        given: Names of the decoding options that were given.
+    """
+
+    generation: GenerationOptions
+    decoding: DecodingOptions
+    given: frozenset[str]
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """Builds both kinds of options from names and values.
+
+        Raises:
+            ConfigurationError: An option is unknown, of the wrong type or out of range.
+        """
+        known = (*GenerationOptions.model_fields, *DecodingOptions.names())
+        for name in options:
+            if name not in known:
+                raise ConfigurationError(f"there is no option {name!r}: {suggest(name, known)}")
+        drawing = {name: value for name, value in options.items() if name in DecodingOptions.names()}
+        others = {name: value for name, value in options.items() if name not in drawing}
+        return cls(GenerationOptions.of(**others), DecodingOptions(**drawing), frozenset(drawing))
+
+    def decoding_for(self, spec: TaskSpec) -> DecodingOptions:
+        """The options of decoding for a task: texts from scratch are drawn from all tokens unless top_k was given."""
+        if spec.needs_input or "top_k" in self.given:
+            return self.decoding
+        return replace(self.decoding, top_k=0)

@@ -126,7 +126,7 @@ def describe_sample(sample: Sequence[AuditPair], options: AuditOptions) -> dict[
 
 def changed_since(judged: Mapping[str, Any], read: Callable[[], WrittenPairs]) -> str | None:
     """Why the answers to a sample (the header of their file) may not be about the pairs that are there now, if so."""
-    options = AuditOptions.create(**{name: judged[name] for name in AuditOptions.model_fields if name in judged})
+    options = AuditOptions.of(**{name: judged[name] for name in AuditOptions.model_fields if name in judged})
     try:
         pairs = read()
         now = describe_sample(draw_sample(pairs, options), options)

@@ -295,7 +295,7 @@ def check_generation(recipe: Recipe, path: Path) -> None:
         for name in options:
             if name not in known:
                 raise ConfigurationError(f"{path}: {section}.{name}: there is no such option; {suggest(name, known)}")
-        GenerationOptions.create(**{k: v for k, v in options.items() if k in GenerationOptions.model_fields})
+        GenerationOptions.of(**{k: v for k, v in options.items() if k in GenerationOptions.model_fields})
         DecodingOptions(**{k: v for k, v in options.items() if k not in GenerationOptions.model_fields})
 
 
@@ -349,7 +349,7 @@ def check_contrastive_recipe(recipe: ContrastiveRecipe, path: Path) -> None:
     if recipe.is_syncse:
         load_syncse_spec(recipe.task)
         own = {name: value for name, value in recipe.generate.items() if name in SynCSEOptions.model_fields}
-        SynCSEOptions.create(**own)
+        SynCSEOptions.of(**own)
         check_options(recipe.backend, base_url=recipe.base_url, options=[n for n in recipe.generate if n not in own])
         if recipe.pairs is not None or recipe.sentences is not None:
             raise ConfigurationError(
@@ -359,9 +359,9 @@ def check_contrastive_recipe(recipe: ContrastiveRecipe, path: Path) -> None:
         check_generation(recipe, path)
         if recipe.backend != "local" or recipe.num is not None:
             raise ConfigurationError(f"{path}: 'backend' and 'num' are for tasks of SynCSE, not for {recipe.task!r}")
-        PreparationOptions.create(**(recipe.pairs or {}))
-    TripletOptions.create(**recipe.prepare)
-    ContrastiveOptions.create(**recipe.train)
+        PreparationOptions.of(**(recipe.pairs or {}))
+    TripletOptions.of(**recipe.prepare)
+    ContrastiveOptions.of(**recipe.train)
 
 
 def run_contrastive_recipe(
@@ -559,5 +559,5 @@ def _evaluation(recipe: Recipe, output: Path) -> Evaluation:
 def _check_options(recipe: Recipe, path: Path) -> None:
     """Checks every option of every stage before the first one starts."""
     check_generation(recipe, path)
-    PreparationOptions.create(**recipe.prepare)
-    TrainingOptions.create(**recipe.train)
+    PreparationOptions.of(**recipe.prepare)
+    TrainingOptions.of(**recipe.train)

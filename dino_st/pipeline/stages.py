@@ -150,7 +150,7 @@ def prepare_data(raw: Path, output: Path, options: Mapping[str, Any]) -> Prepare
     if labels and LOG_PROBS in dataset.column_names and set(chosen["labels"]) == set(labels):
         chosen["labels"] = labels  # the log-probabilities stand in the order of the task's labels
     # Wrong options should leave no directory behind.
-    PreparationOptions.create(**{name: value for name, value in chosen.items() if name != "explain"})
+    PreparationOptions.of(**{name: value for name, value in chosen.items() if name != "explain"})
     with only_writer(output):
         try:
             splits = prepare_pairs(dataset, **chosen)
@@ -185,7 +185,7 @@ def score_data(
     from dino_st.generation.options import GenerationOptions
     from dino_st.generation.scoring import ScoringRun
 
-    chosen = GenerationOptions.create(**(options or {}))
+    chosen = GenerationOptions.of(**(options or {}))
     if output.resolve() == raw.resolve():
         raise ConfigurationError(
             f"--output {output}: holds the pairs to be scored; give another directory for the scored ones"
@@ -426,7 +426,7 @@ def is_for_chat(task: str, backend: BackendName, given: Iterable[str]) -> bool:
     Raises:
         ConfigurationError: If there is no such backend, or options of a server are given for a local model.
     """
-    ChatOptions.create(backend=backend)
+    ChatOptions.of(backend=backend)
     if is_syncse_task(task) or backend == "openai":
         return True
     only_for_servers = [name for name in given if name in ("base_url", *SERVER_OPTIONS) and not _is_local_option(name)]
@@ -492,7 +492,7 @@ def _pairs(
     spec = TaskSpec.load(work.task)
     decoding = DecodingOptions(**{name: options[name] for name in _PAIRS[1:] if name in options})
     check_debiasing(decoding.decay_constant)
-    samples = GenerationOptions.create(**{name: options[name] for name in ("samples",) if name in options}).samples
+    samples = GenerationOptions.of(**{name: options[name] for name in ("samples",) if name in options}).samples
     if spec.needs_input:  # what is written from scratch is refused by the run, which names the task for servers
         check_input(spec, work)
     asked = {name: value for name, value in options.items() if name in SERVER_OPTIONS}

@@ -196,7 +196,3 @@ class TripletOptions(FrozenOptions):
     def _as_text(cls, value: object) -> object:
         """YAML and Python say 0.5 as a number, too."""
         return format(value, "g") if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-DEFAULTS = PreparationOptions()
-TRIPLET_DEFAULTS = TripletOptions()

@@ -30,7 +30,7 @@ from datasets import Dataset
 from dino_st.data.columns import SCORE
 from dino_st.errors import DatasetError, DinoWarning
 from dino_st.preparation.filters import filter_doubtful_labels, filter_near_copies, filter_texts
-from dino_st.preparation.options import DEFAULTS, PreparationOptions
+from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.rows import (
     Codes,
     Guard,
@@ -273,17 +273,9 @@ class NothingLeftError(DatasetError):
 def prepare_pairs(
     raw: Dataset,
     *,
-    seed: int = DEFAULTS.seed,
-    labels: Sequence[float] = DEFAULTS.labels,
-    drop_identical: bool = DEFAULTS.drop_identical,
-    drop_duplicates: bool = DEFAULTS.drop_duplicates,
-    max_per_input_and_label: int = DEFAULTS.max_per_input_and_label,
-    label_smoothing: float = DEFAULTS.label_smoothing,
-    random_negatives: int = DEFAULTS.random_negatives,
-    random_negative_score: float = DEFAULTS.random_negative_score,
-    validation_share: float = DEFAULTS.validation_share,
+    options: PreparationOptions | None = None,
     explain: bool = False,
-    **noise: Any,
+    **changes: Any,
 ) -> PreparedSplits:
     """Turns raw pairs into a training and a validation split, as DINO does before it trains.
 
@@ -304,18 +296,10 @@ def prepare_pairs(
             else it has (provenance) is left out. Options that look at the label posterior need `log_probs`, one number
             for each of `labels` in this order, as `dino-st generate` and `dino-st score` write them;
             `min_token_log_prob` needs `plain_log_prob` and `num_tokens`.
-        seed: Seed of every random choice. The same pairs and seed give the same splits, whatever the order of the
-            rows.
-        labels: The scores that raw pairs may have.
-        drop_identical: Drop pairs whose two sentences are the same.
-        drop_duplicates: Keep one of several equal (x1, x2, label).
-        max_per_input_and_label: Pairs kept for each (x1, label); 0 keeps all.
-        label_smoothing: Share s of the mean label in y·(1-s) + s·mean, which is 0.8·y + 0.1 for the defaults.
-        random_negatives: Random pairs added for each x1.
-        random_negative_score: Their score, which is not smoothed.
-        validation_share: Share of the pairs of each score in the validation split.
+        options: How to prepare. The same pairs and seed give the same splits, whatever the order of the rows.
         explain: Keep the pairs that were dropped, with the reason, in `PreparedSplits.rejected`.
-        **noise: The other options of `PreparationOptions`: filters, targets, the posterior, the guard of negatives.
+        **changes: Fields of `PreparationOptions`, in place of `options` or of what it says: `seed`, `labels`,
+            `random_negatives`, `label_smoothing`, `validation_share`, filters, targets, ….
 
     Returns:
         The splits `train` and `validation` with exactly the columns `sentence1`, `sentence2`, `score` (or `label`),
@@ -326,19 +310,7 @@ def prepare_pairs(
         DatasetError: A column is missing, a score is none of the labels (as in a file that was prepared already), a
             log-probability is no number, or no pair is left.
     """
-    options = PreparationOptions.create(
-        seed=seed,
-        labels=tuple(labels),
-        drop_identical=drop_identical,
-        drop_duplicates=drop_duplicates,
-        max_per_input_and_label=max_per_input_and_label,
-        label_smoothing=label_smoothing,
-        random_negatives=random_negatives,
-        random_negative_score=random_negative_score,
-        validation_share=validation_share,
-        **noise,
-    )
-    return _prepare(raw, options, explain=explain)
+    return _prepare(raw, PreparationOptions.of(options, **changes), explain=explain)
 
 
 def _prepare(raw_set: Dataset, options: PreparationOptions, *, explain: bool) -> PreparedSplits:

@@ -29,6 +29,7 @@ from dino_st.support.files import (
     replacing,
     write_text,
 )
+from dino_st.support.options import explain
 from dino_st.support.text import facts_table
 
 _FORMAT = "dino-st prepared pairs, version 1"
@@ -207,9 +208,7 @@ def _read_record(directory: Path) -> _Record:
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"])) or "the whole file"
-        raise InputError(f"{file}: {field}: {problem['msg']}; run the preparation again") from error
+        raise InputError(f"{file}: {explain(error, _Record)[0]}; run the preparation again") from error
     if record.format != _FORMAT:
         raise InputError(f"{file}: format is {record.format!r}; expected {_FORMAT!r}; run the preparation again")
     return record

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dino_st.data.columns import PAIR_COLUMNS, POSITIVE, SENTENCE1, TRIPLET_COLUMNS, numeric_pairs
 from dino_st.data.triplets import read_triplets, triplet_table, write_triplets
 from dino_st.errors import DatasetError
-from dino_st.preparation.options import TRIPLET_DEFAULTS, TripletOptions
+from dino_st.preparation.options import TripletOptions
 from dino_st.support.hashes import keyed_bits
 from dino_st.support.progress import logger
 
@@ -34,9 +34,7 @@ _NEGATIVE_SCORES = {"0.5": (0.5,), "0": (0.0,), "both": (0.5, 0.0)}
 _SCORES = (0.0, 0.5, 1.0)
 
 
-def to_triplets(
-    pairs: Dataset, *, negatives: str = TRIPLET_DEFAULTS.negatives, seed: int = TRIPLET_DEFAULTS.seed
-) -> Dataset:
+def to_triplets(pairs: Dataset, *, options: TripletOptions | None = None, **changes: Any) -> Dataset:
     """Makes triplets (x1, label-1 text, label-0.5 or label-0 text) from raw DINO pairs.
 
     Each text is used at least once: of the texts of an x1, the first positive meets the first negative, the second the
@@ -48,20 +46,20 @@ def to_triplets(
 
     Args:
         pairs: Columns `sentence1`, `sentence2` and `score`, with the scores 0, 0.5 and 1.
-        negatives: The label whose texts become negatives: `0.5` (about the same things, as hard negatives should be),
-            `0` (something else) or `both` (triplets of either kind).
-        seed: Decides which positive meets which negative.
+        options: How triplets are made.
+        **changes: Fields of `TripletOptions`, in place of `options` or of what it says: `negatives`, the label whose
+            texts become negatives (`0.5`, about the same things, as hard negatives should be; `0`, something else;
+            `both`, triplets of either kind), and `seed`, which decides which positive meets which negative.
 
     Returns:
         The columns `anchor`, `positive`, `negative`, ordered by anchor.
 
     Raises:
-        ConfigurationError: `negatives` is something else.
+        ConfigurationError: An option is unknown or out of range.
         DatasetError: A column is missing, a score is another one (as in pairs that were prepared already), or no x1 has
             both a positive and a negative.
     """
-    options = TripletOptions.create(negatives=negatives, seed=seed)
-    triplets, counts = _from_pairs(pairs, options)
+    triplets, counts = _from_pairs(pairs, TripletOptions.of(options, **changes))
     logger.info("%s", ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in counts.items()))
     return _dataset(triplets)
 
@@ -90,14 +88,7 @@ def to_pairs(triplets: Dataset) -> Dataset:
     return Dataset.from_dict({name: list(column) for name, column in zip(PAIR_COLUMNS, columns, strict=True)})
 
 
-def prepare_triplets(
-    raw: Dataset,
-    *,
-    negatives: str = TRIPLET_DEFAULTS.negatives,
-    validation_share: float = TRIPLET_DEFAULTS.validation_share,
-    max_validation: int = TRIPLET_DEFAULTS.max_validation,
-    seed: int = TRIPLET_DEFAULTS.seed,
-) -> PreparedSplits:
+def prepare_triplets(raw: Dataset, *, options: TripletOptions | None = None, **changes: Any) -> PreparedSplits:
     """Turns raw triplets, or DINO pairs, into a training and a validation split.
 
     Triplets with a blank text, with two equal texts, and duplicates are dropped. The split is by anchor: all triplets
@@ -105,24 +96,21 @@ def prepare_triplets(
 
     Args:
         raw: Triplets as for `triplet_table`, or pairs as for `to_triplets`.
-        negatives: Which texts of pairs become negatives; not used for triplets.
-        validation_share: Share of the anchors in the validation split, rounded down, at least one of two.
-        max_validation: Anchors in it at most; 0 for no limit.
-        seed: Of pairing and split. The same rows and seed give the same splits, whatever the order of the rows.
+        options: How to prepare. The same rows and seed give the same splits, whatever the order of the rows.
+        **changes: Fields of `TripletOptions`, in place of `options` or of what it says: `negatives` (of pairs: whose
+            texts become negatives), `validation_share`, `max_validation`, `seed`.
 
     Returns:
         `train` and `validation` with the columns `anchor`, `positive`, `negative`; what was kept and dropped is in
         `counts`. `save_prepared` writes them to a directory, `load_prepared` reads it.
 
     Raises:
-        ConfigurationError: An option is out of range.
+        ConfigurationError: An option is unknown or out of range.
         DatasetError: A column is missing, a value is no text, or no triplet is left.
     """
     from dino_st.preparation.splits import PreparedSplits, format_counts
 
-    options = TripletOptions.create(
-        negatives=negatives, validation_share=validation_share, max_validation=max_validation, seed=seed
-    )
+    options = TripletOptions.of(options, **changes)
     counts: dict[str, int] = {}
     names = getattr(raw, "column_names", ())
     if SENTENCE1 in names and POSITIVE not in names:

@@ -1,8 +1,8 @@
-"""The base class of option models: frozen, validated, and worded for people when a value is refused."""
+"""The base of option models, and the one wording of whatever pydantic refuses, in options and in files."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -10,45 +10,83 @@ from dino_st.errors import ConfigurationError, suggest
 
 
 class FrozenOptions(BaseModel):
-    """Options of one step: each default is written once, in the field, and read from there by everything else.
+    """Options of one stage. Name, type, default, bounds and help of each stand in its field, and nowhere else.
 
-    A subclass declares fields with a default, bounds and a description. `create` builds one from keyword arguments
-    and turns whatever pydantic refuses into a `ConfigurationError`.
+    The command line (`dino_st.cli.arguments`), recipe files and Python functions all take them from there.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @classmethod
-    def create(cls, **values: Any) -> Self:
-        """Validates options given as keyword arguments.
+    def of(cls, options: Self | None = None, /, **changes: Any) -> Self:
+        """Builds options from keyword arguments, or from others and what differs from them.
 
         Args:
-            **values: Option names and values; what is missing keeps its default.
+            options: What is not among the changes is taken from these; None for the defaults.
+            **changes: Names of options and their values.
 
         Returns:
-            The frozen options.
+            The validated options; the same object where nothing is changed.
 
         Raises:
             ConfigurationError: An option is unknown, of the wrong type or out of range. The message names every
                 such option with what was given and what is expected.
         """
+        if options is not None:
+            if not isinstance(options, cls):
+                raise ConfigurationError(f"options: given {type(options).__name__}, expected {cls.__name__}")
+            if not changes:
+                return options
+            changes = {name: getattr(options, name) for name in options.model_fields_set} | changes
         try:
-            return cls(**values)
+            return cls(**changes)
         except ValidationError as error:
-            raise ConfigurationError(_wording(cls, error)) from error
+            raise ConfigurationError("; ".join(explain(error, cls, noun="option"))) from error
 
 
-def _wording(cls: type[FrozenOptions], error: ValidationError) -> str:
-    """One line for each option that pydantic refused."""
+def explain(error: ValidationError, model: Any, *, noun: str = "field") -> list[str]:
+    """Words what pydantic refused: where, what was given, what is expected, and the nearest legal name.
+
+    Args:
+        error: The refusal.
+        model: The model, or union of models, that was asked for.
+        noun: `option` for keyword arguments, `field` for what stands in a file.
+
+    Returns:
+        A line for each problem.
+    """
     lines = []
     for problem in error.errors():
-        if not problem["loc"]:
-            lines.append("expected " + problem["msg"].removeprefix("Value error, "))
-            continue
-        name = str(problem["loc"][0])
+        where, legal = _place(model, problem["loc"])
+        message, given = problem["msg"].removeprefix("Value error, "), problem["input"]
+        name = str(problem["loc"][-1]) if problem["loc"] else ""
         if problem["type"] == "extra_forbidden":
-            lines.append(f"there is no option {name!r}: {suggest(name, cls.model_fields)}")
+            unknown = f"there is no option {name!r}" if noun == "option" else f"{where}: unknown field"
+            lines.append(f"{unknown}{': ' if noun == 'option' else '; '}{suggest(name, legal)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{where}: this {noun} is missing")
+        elif noun == "option":
+            expected = f"expected {message.removeprefix('Input should be ')}"
+            lines.append(f"option {where!r} is {given!r}; {expected}" if where else expected)
         else:
-            reason = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-            lines.append(f"option {name!r} is {problem['input']!r}; expected {reason}")
-    return "; ".join(lines)
+            message = message if problem["type"] == "value_error" else f"{message}; given: {given!r:.80}"
+            lines.append(f"{where}: {message}" if where else message)
+    return lines
+
+
+def _place(model: Any, place: tuple[int | str, ...]) -> tuple[str, list[str]]:
+    """A place in what is to become a model, in words, and the names of the fields that may stand there."""
+    models, legal, words = _models_in(model), [], []
+    for number, part in enumerate(place, start=1):
+        legal = [name for kind in models for name in kind.model_fields]
+        is_key = isinstance(part, str) and part not in legal and number < len(place)
+        words.append(repr(part) if is_key else str(part))
+        inner = [kind.model_fields[str(part)].annotation for kind in models if part in kind.model_fields]
+        models = [found for annotation in inner for found in _models_in(annotation)] or models
+    return " → ".join(words), legal
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for part in get_args(annotation) for found in _models_in(part)]

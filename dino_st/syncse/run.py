@@ -397,7 +397,7 @@ def run_triplets(
     check_arguments(spec, has_sentences=sentences is not None, num=num)
     if isinstance(sentences, str):
         raise ConfigurationError("sentences: expected a list of sentences, given one text; wrap it: [text]")
-    chosen = SynCSEOptions.create(**{name: options[name] for name in options if name in SynCSEOptions.model_fields})
+    chosen = SynCSEOptions.of(**{name: options[name] for name in options if name in SynCSEOptions.model_fields})
     texts = None if sentences is None else clean_sentences(sentences).texts
     more = {name: value for name, value in options.items() if name not in SynCSEOptions.model_fields}
     writer = open_backend(model, backend, base_url=base_url, options=more | {"seed": chosen.seed})

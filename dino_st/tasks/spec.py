@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from dino_st.errors import TaskSpecError, suggest
+from dino_st.support.options import explain
 
 PLACEHOLDER = "<X1>"
 """Stands in an instruction where x1 goes."""
@@ -234,24 +235,8 @@ def _validated(content: Any, source: str) -> TaskSpec:
     try:
         return TaskSpec.model_validate(content)
     except ValidationError as error:
-        raise TaskSpecError(f"{source} is not a valid task specification:\n" + _explain(error)) from error
-
-
-def _explain(error: ValidationError) -> str:
-    fields = {"": ("task_name", "labels"), "labels": ("instruction", "counter_labels")}
-    lines = []
-    for problem in error.errors():
-        place = [str(part) for part in problem["loc"]]
-        where = " → ".join([*place[:1], *(repr(part) if i == 0 else part for i, part in enumerate(place[1:]))])
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            message = f"unknown field; {suggest(place[-1], fields['labels' if len(place) > 1 else ''])}"
-        elif problem["type"] == "missing":
-            message = "this field is missing"
-        elif not problem["msg"].startswith("Value error"):
-            message = f"{message}; given: {problem['input']!r:.80}"
-        lines.append(f"  {where}: {message}" if where else f"  {message}")
-    return "\n".join(lines)
+        problems = "\n  ".join(explain(error, TaskSpec))
+        raise TaskSpecError(f"{source} is not a valid task specification:\n  {problems}") from error
 
 
 def _read(path: Path) -> Any:

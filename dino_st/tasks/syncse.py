@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dino_st.errors import TaskSpecError, suggest
+from dino_st.support.options import explain
 from dino_st.tasks.spec import PLACEHOLDER
 
 _SUFFIXES = (".yaml", ".yml")
@@ -180,7 +181,6 @@ _KINDS: dict[str, type[PartialSpec] | type[ScratchSpec]] = {
     "syncse-partial": PartialSpec,
     "syncse-scratch": ScratchSpec,
 }
-_ADAPTER: TypeAdapter[SynCSESpec] = TypeAdapter(Annotated[SynCSESpec, Field(discriminator="kind")])
 
 
 def syncse_tasks() -> list[str]:
@@ -251,26 +251,12 @@ def _validated(content: Any, source: str, beside: Path) -> SynCSESpec:
     if content["kind"] == "syncse-scratch" and isinstance(nested, str):
         file = beside / nested
         content = content | {"triplets": load_syncse_spec(file if file.is_file() else nested).model_dump()}
+    kind = _KINDS[content["kind"]]
     try:
-        return _ADAPTER.validate_python(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        raise TaskSpecError(f"{source} is not a valid specification:\n{_explain(error)}") from None
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        kind, *place = [str(part) for part in problem["loc"]]
-        where = " → ".join(place)
-        message = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden" and len(place) == 1:
-            message = f"unknown field; {suggest(place[-1], _KINDS[kind].model_fields)}"
-        elif problem["type"] == "missing":
-            message = "this field is missing"
-        elif not problem["msg"].startswith("Value error"):
-            message = f"{message}; given: {problem['input']!r:.80}"
-        lines.append(f"  {where}: {message}" if where else f"  {message}")
-    return "\n".join(lines)
+        problems = "\n  ".join(explain(error, kind))
+        raise TaskSpecError(f"{source} is not a valid specification:\n  {problems}") from None
 
 
 def _with_placeholders(text: str, *placeholders: str) -> str:

@@ -31,12 +31,11 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset, DatasetDict
 
 from dino_st.data.columns import SCORE
-from dino_st.encoders.loading import recommended_learning_rate
 from dino_st.errors import ConfigurationError
 from dino_st.preparation.triplets import to_pairs
 from dino_st.support.files import check_can_become_directory
 from dino_st.training.data import data_facts, training_splits, triplet_splits
-from dino_st.training.options import CONTRASTIVE_DEFAULTS, LOSSES, PUBLISHED_CONTRASTIVE_RATE, ContrastiveOptions
+from dino_st.training.options import LOSSES, ContrastiveOptions
 from dino_st.training.run import new_record, train_or_resume
 
 if TYPE_CHECKING:
@@ -51,25 +50,10 @@ def train_contrastive(
     output_dir: str | os.PathLike[str],
     *,
     pairs: str | os.PathLike[str] | DatasetDict | None = None,
-    loss: str = CONTRASTIVE_DEFAULTS.loss,
-    batch_size: int = CONTRASTIVE_DEFAULTS.batch_size,
-    mini_batch_size: int = CONTRASTIVE_DEFAULTS.mini_batch_size,
-    pairs_batch_size: int = CONTRASTIVE_DEFAULTS.pairs_batch_size,
-    scale: float = CONTRASTIVE_DEFAULTS.scale,
-    learning_rate: float | None = CONTRASTIVE_DEFAULTS.learning_rate,
-    weight_decay: float = CONTRASTIVE_DEFAULTS.weight_decay,
-    warmup_share: float = CONTRASTIVE_DEFAULTS.warmup_share,
-    epochs: int = CONTRASTIVE_DEFAULTS.epochs,
-    evaluation_steps: int = CONTRASTIVE_DEFAULTS.evaluation_steps,
-    checkpoint_choice: str = CONTRASTIVE_DEFAULTS.checkpoint_choice,
+    options: ContrastiveOptions | None = None,
     sts_dev: Mapping[str, Dataset] | None = None,
-    seed: int = CONTRASTIVE_DEFAULTS.seed,
-    max_seq_length: int | None = CONTRASTIVE_DEFAULTS.max_seq_length,
-    pooling: str = CONTRASTIVE_DEFAULTS.pooling,
-    dtype: str = CONTRASTIVE_DEFAULTS.dtype,
-    device: str = CONTRASTIVE_DEFAULTS.device,
-    keep_checkpoints: bool = CONTRASTIVE_DEFAULTS.keep_checkpoints,
     resume: bool = True,
+    **changes: Any,
 ) -> SentenceTransformer:
     """Trains an encoder on triplets, keeps its best checkpoint and saves it with a card and the record of the run.
 
@@ -83,27 +67,14 @@ def train_contrastive(
         encoder: As for `train_encoder`; a plain transformers encoder gets `pooling`.
         output_dir: Where the encoder, `training.json` and, while training, the checkpoints go.
         pairs: What `prepare_pairs` returned, or a directory of it: trained on together with the triplets.
-        loss: Of the pairs: `cosine`, `cosent` or `angle`.
-        batch_size: Triplets in one step.
-        mini_batch_size: Triplets encoded at once, through gradient caching; 0 encodes the whole batch. Static
-            embeddings are always encoded whole.
-        pairs_batch_size: Pairs in one step.
-        scale: Factor of the cosines in the loss.
-        learning_rate: Peak learning rate of AdamW; None for what the encoder's folder recommends, else 5e-5.
-        weight_decay: Of AdamW; biases and norms have none.
-        warmup_share: Share of the steps in which the learning rate rises from 0; it falls to 0 after.
-        epochs: Passes over the training split.
-        evaluation_steps: Steps between evaluations.
-        checkpoint_choice: `validation`, by the generated validation triplets (averaged with the validation pairs where
-            there are pairs), or `sts-dev`, by human scores.
-        sts_dev: For `sts-dev`: sets of pairs `sentence1`, `sentence2`, `score`, whose correlations are averaged.
-        seed: Seed of dropout and of the order of the triplets.
-        max_seq_length: Tokens kept of a sentence; static embeddings keep all.
-        pooling: `cls` or `mean`, for a plain transformers encoder.
-        dtype: `auto`, `float32` or `bfloat16` (mixed precision; the weights stay in float32).
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        keep_checkpoints: Leave the trainer's checkpoints in `output_dir/checkpoints`.
+        options: How to train; the defaults are SynCSE's published values.
+        sts_dev: For `checkpoint_choice="sts-dev"`: sets of pairs `sentence1`, `sentence2`, `score`, whose correlations
+            are averaged.
         resume: As for `train_encoder`.
+        **changes: Fields of `ContrastiveOptions`, in place of `options` or of what it says: `batch_size` (triplets in
+            one step), `mini_batch_size` (those encoded at once, through gradient caching; static embeddings are always
+            encoded whole), `scale`, `learning_rate`, `epochs`, `pooling`, `checkpoint_choice`, and for `pairs` `loss`
+            and `pairs_batch_size`, ….
 
     Returns:
         The best checkpoint; it is saved in `output_dir`.
@@ -113,10 +84,7 @@ def train_contrastive(
         DatasetError: The data cannot be trained on: it has labels, holds pairs, or repeats too much.
         DinoError: Whatever else `train_encoder` raises.
     """
-    values = {name: value for name, value in locals().items() if name in ContrastiveOptions.model_fields}
-    if learning_rate is None:
-        values["learning_rate"] = recommended_learning_rate(encoder, PUBLISHED_CONTRASTIVE_RATE)
-    options = ContrastiveOptions.create(**values)
+    options = ContrastiveOptions.of(options, **changes)
     _check_choice(options, sts_dev)
     directory = Path(output_dir).expanduser().resolve()
     splits, provenance = triplet_splits(data, options)

@@ -13,7 +13,9 @@ from torch.utils.data import DataLoader
 
 from dino_st.data.columns import PAIR_COLUMNS, numeric_pairs
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning
-from dino_st.training.options import DEFAULTS
+from dino_st.training.options import TrainingOptions
+
+_DEFAULTS = TrainingOptions()
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -80,9 +82,9 @@ def to_input_examples(dataset: Dataset) -> list[InputExample]:
 def to_dataloader(
     dataset: Dataset | Sequence[InputExample],
     *,
-    batch_size: int = DEFAULTS.batch_size,
+    batch_size: int = _DEFAULTS.batch_size,
     shuffle: bool = True,
-    seed: int = DEFAULTS.seed,
+    seed: int = _DEFAULTS.seed,
 ) -> FitDataLoader:
     """Makes the loader for `model.fit(train_objectives=[(loader, loss)], warmup_steps=warmup_steps(loader))`.
 
@@ -141,7 +143,7 @@ def _check_examples(examples: Sequence[InputExample]) -> None:
             )
 
 
-def warmup_steps(loader: FitDataLoader, epochs: int = DEFAULTS.epochs, share: float = DEFAULTS.warmup_share) -> int:
+def warmup_steps(loader: FitDataLoader, epochs: int = _DEFAULTS.epochs, share: float = _DEFAULTS.warmup_share) -> int:
     """The warm-up that `model.fit` should be called with: a share of all steps, rounded up.
 
     Args:

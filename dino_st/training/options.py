@@ -16,9 +16,6 @@ LOSSES: dict[str, str] = {
 }
 """Names of losses, and the class of `sentence_transformers.sentence_transformer.losses` behind each."""
 
-PUBLISHED_LEARNING_RATE = 2e-5
-"""Of transformer encoders; see `dino_st.encoders.loading.recommended_learning_rate` for others."""
-
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -28,11 +25,8 @@ class TrainingOptions(FrozenOptions):
     loss: Annotated[str, Field(description="cosine (published), cosent or angle")] = "cosine"
     batch_size: Annotated[int, Field(ge=1, description="pairs in one step, over all processes together")] = 32
     learning_rate: Annotated[
-        float | None,
-        Field(
-            gt=0, description="peak learning rate of AdamW; without it, what the encoder's folder recommends, else 2e-5"
-        ),
-    ] = None
+        float, Field(gt=0, description="peak learning rate of AdamW; static embeddings need more, such as 5e-4")
+    ] = 2e-5
     weight_decay: Annotated[
         float, Field(ge=0, description="weight decay of AdamW, not of biases and norms (0.01 is the default of fit)")
     ] = 0.01
@@ -51,7 +45,9 @@ class TrainingOptions(FrozenOptions):
         Literal["auto", "float32", "bfloat16"],
         Field(description="arithmetic of the forward pass; auto is bfloat16 where a GPU has it, else float32"),
     ] = "auto"
-    device: Annotated[str, Field(description="auto, cpu, cuda or mps")] = "auto"
+    device: Annotated[str, Field(description="auto, cpu, cuda or mps (one of several GPUs: CUDA_VISIBLE_DEVICES)")] = (
+        "auto"
+    )
     balanced_batches: Annotated[
         bool, Field(description="spread the scores evenly over the batches, each pair still once an epoch")
     ] = False
@@ -74,13 +70,6 @@ class TrainingOptions(FrozenOptions):
         return device
 
 
-DEFAULTS = TrainingOptions()
-
-
-PUBLISHED_CONTRASTIVE_RATE = 5e-5
-"""Of encoders of the size of RoBERTa-base; see `dino_st.encoders.loading.recommended_learning_rate` for others."""
-
-
 class ContrastiveOptions(TrainingOptions):
     """How an encoder is trained on triplets; the defaults are SynCSE's published values (arXiv 2305.15077).
 
@@ -92,11 +81,8 @@ class ContrastiveOptions(TrainingOptions):
     )
     batch_size: Annotated[int, Field(ge=2, description="triplets in one step")] = 512
     learning_rate: Annotated[
-        float | None,
-        Field(
-            gt=0, description="peak learning rate of AdamW; without it, what the encoder's folder recommends, else 5e-5"
-        ),
-    ] = None
+        float, Field(gt=0, description="peak learning rate of AdamW; static embeddings need more, such as 5e-4")
+    ] = 5e-5
     weight_decay: Annotated[float, Field(ge=0, description="weight decay of AdamW, not of biases and norms")] = 0.0
     warmup_share: Annotated[
         float,
@@ -127,6 +113,3 @@ class ContrastiveOptions(TrainingOptions):
             "published, which uses human labels"
         ),
     ] = "validation"
-
-
-CONTRASTIVE_DEFAULTS = ContrastiveOptions()

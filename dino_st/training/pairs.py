@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from datasets import DatasetDict
 
-from dino_st.encoders.loading import recommended_learning_rate
 from dino_st.support.files import check_can_become_directory
 from dino_st.training.data import data_facts, training_splits
-from dino_st.training.options import DEFAULTS, TrainingOptions
+from dino_st.training.options import TrainingOptions
 from dino_st.training.run import new_record, train_or_resume
 
 if TYPE_CHECKING:
@@ -28,20 +27,9 @@ def train_encoder(
     encoder: str | os.PathLike[str] | SentenceTransformer,
     output_dir: str | os.PathLike[str],
     *,
-    loss: str = DEFAULTS.loss,
-    batch_size: int = DEFAULTS.batch_size,
-    learning_rate: float | None = DEFAULTS.learning_rate,
-    weight_decay: float = DEFAULTS.weight_decay,
-    warmup_share: float = DEFAULTS.warmup_share,
-    epochs: int = DEFAULTS.epochs,
-    evaluation_steps: int = DEFAULTS.evaluation_steps,
-    seed: int = DEFAULTS.seed,
-    max_seq_length: int | None = DEFAULTS.max_seq_length,
-    dtype: str = DEFAULTS.dtype,
-    device: str = DEFAULTS.device,
-    balanced_batches: bool = DEFAULTS.balanced_batches,
-    keep_checkpoints: bool = DEFAULTS.keep_checkpoints,
+    options: TrainingOptions | None = None,
     resume: bool = True,
+    **changes: Any,
 ) -> SentenceTransformer:
     """Trains an encoder, keeps its best checkpoint and saves it with a card and the record of the run.
 
@@ -58,22 +46,13 @@ def train_encoder(
         encoder: A name on the hub or of a bundled encoder, a sentence-transformers directory, a transformers directory
             (mean pooling is added), or a model, which is trained in place.
         output_dir: Where the encoder, `training.json` and, while training, the checkpoints go.
-        loss: `cosine`, `cosent` or `angle`. The latter two compare the pairs of a batch with one another, so they
-            depend on how many processes share it.
-        batch_size: Pairs in one step, over all processes together.
-        learning_rate: Peak learning rate of AdamW; None for what the encoder's folder recommends, else 2e-5.
-        weight_decay: Of AdamW; biases and norms have none.
-        warmup_share: Share of the steps in which the learning rate rises from 0; it falls to 0 after.
-        epochs: Passes over the training split.
-        evaluation_steps: Steps between evaluations.
-        seed: Seed of dropout and of the order of the pairs.
-        max_seq_length: Tokens kept of a sentence; without it, what the encoder allows.
-        dtype: `auto`, `float32` or `bfloat16` (mixed precision; the weights stay in float32).
-        device: `auto`, `cpu`, `cuda` or `mps`.
-        balanced_batches: Spread the scores evenly over the batches; each pair still comes once an epoch.
-        keep_checkpoints: Leave the trainer's checkpoints in `output_dir/checkpoints`.
+        options: How to train; the defaults are the published values.
         resume: Continue an interrupted run of the same call from its newest checkpoint, and return the outcome of a
             finished one. With False an earlier run in `output_dir` is discarded.
+        **changes: Fields of `TrainingOptions`, in place of `options` or of what it says: `loss` (`cosine`, `cosent` or
+            `angle`; the latter two compare the pairs of a batch with one another, so they depend on how many processes
+            share it), `batch_size`, `learning_rate` (2e-5; static embeddings such as `dino-tiny-encoder` need more,
+            5e-4), `warmup_share`, `epochs`, `evaluation_steps`, `max_seq_length`, `dtype`, `device`, `seed`, ….
 
     Returns:
         The best checkpoint; in the main process it is saved in `output_dir`.
@@ -87,21 +66,7 @@ def train_encoder(
         OutOfMemoryError: A batch does not fit.
         TrainingError: No evaluation gave a score, or the best checkpoint could not be read back.
     """
-    options = TrainingOptions.create(
-        loss=loss,
-        batch_size=batch_size,
-        learning_rate=recommended_learning_rate(encoder) if learning_rate is None else learning_rate,
-        weight_decay=weight_decay,
-        warmup_share=warmup_share,
-        epochs=epochs,
-        evaluation_steps=evaluation_steps,
-        seed=seed,
-        max_seq_length=max_seq_length,
-        dtype=dtype,
-        device=device,
-        balanced_batches=balanced_batches,
-        keep_checkpoints=keep_checkpoints,
-    )
+    options = TrainingOptions.of(options, **changes)
     directory = Path(output_dir).expanduser().resolve()
     splits, provenance = training_splits(data, options.batch_size, options.loss)
     check_can_become_directory(directory)

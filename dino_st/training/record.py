@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino_st.errors import OutputError, TrainingError
 from dino_st.support.files import TRAINING_RECORD, is_content, make_directory, write_text
+from dino_st.support.options import explain
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 logger = logging.getLogger(__name__)
@@ -96,11 +97,8 @@ def read_record(directory: Path) -> TrainingRecord | None:
     except OSError as error:
         raise OutputError(f"{directory / TRAINING_RECORD}: cannot be read ({error.strerror or error})") from error
     except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"])) or "the whole file"
-        raise OutputError(
-            f"{directory / TRAINING_RECORD}: {field}: {problem['msg']}; delete the directory to start over"
-        ) from error
+        problem = explain(error, TrainingRecord)[0]
+        raise OutputError(f"{directory / TRAINING_RECORD}: {problem}; delete the directory to start over") from error
     if record.format != _FORMAT:
         raise OutputError(f"{directory / TRAINING_RECORD}: format is {record.format!r}; expected {_FORMAT!r}")
     return record

@@ -23,7 +23,7 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from dino_st.errors import ConfigurationError
 from dino_st.support.progress import progress
 from dino_st.training.objective import METRIC, Objective
-from dino_st.training.options import PUBLISHED_LEARNING_RATE, TrainingOptions
+from dino_st.training.options import TrainingOptions
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def training_arguments(options: TrainingOptions, checkpoints: Path) -> SentenceT
         output_dir=str(checkpoints),
         per_device_train_batch_size=options.batch_size // processes,
         per_device_eval_batch_size=options.batch_size // processes,
-        learning_rate=options.learning_rate or PUBLISHED_LEARNING_RATE,
+        learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         warmup_steps=options.warmup_share,  # a float below 1 is a share
         num_train_epochs=options.epochs,

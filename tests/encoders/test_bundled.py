@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from dino_st.backends.local import LocalWriter
-from dino_st.encoders.loading import load_trainable_encoder, local_directory, recommended_learning_rate
-from dino_st.errors import ModelError
+from dino_st.encoders.loading import load_trainable_encoder, local_directory
 from dino_st.evaluation.models import find_model
 from dino_st.models import ENCODER, LANGUAGE_MODEL, bundled_directory
-from dino_st.training.options import PUBLISHED_LEARNING_RATE
 from mteb_tasks.local_models import find_local_model
 
 
@@ -64,22 +61,3 @@ def test_the_encoder_loads_in_float32_everywhere() -> None:
 
 def test_the_language_model_is_an_encoder_too() -> None:
     assert load_trainable_encoder(LANGUAGE_MODEL, device="cpu").encode("a dog").shape == (256,)
-
-
-def test_the_learning_rate_is_the_folders_or_else_the_published_one(tmp_path: Path) -> None:
-    directory = bundled_directory(ENCODER)
-    assert directory is not None
-    assert recommended_learning_rate(ENCODER) == json.loads((directory / "dino_st.json").read_text())["learning_rate"]
-    assert recommended_learning_rate("roberta-base") == PUBLISHED_LEARNING_RATE == 2e-5
-    (tmp_path / "config.json").write_text("{}")
-    assert recommended_learning_rate(tmp_path) == PUBLISHED_LEARNING_RATE
-    (tmp_path / "dino_st.json").write_text('{"learning_rate": 0.004}')
-    assert recommended_learning_rate(tmp_path) == 0.004
-
-
-@pytest.mark.parametrize("content", ["{}", "[]", '{"learning_rate": "fast"}', "{", '{"learning_rate": -1}'])
-def test_a_folders_unusable_learning_rate_is_named(content: str, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "dino_st.json").write_text(content)
-    with pytest.raises(ModelError, match=r"dino_st.json: .*give --learning-rate"):
-        recommended_learning_rate(tmp_path)

@@ -306,7 +306,7 @@ def test_options_out_of_range_are_refused_by_name(options: dict[str, Any], messa
 
 def test_an_unknown_option_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'label_smoothing'"):
-        PreparationOptions.create(label_smothing=0.1)
+        PreparationOptions.of(label_smothing=0.1)
 
 
 def test_the_counts_are_logged_one_line_a_step(caplog: pytest.LogCaptureFixture) -> None:

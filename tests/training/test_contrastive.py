@@ -143,19 +143,16 @@ def test_a_static_encoder_takes_its_own_rate_and_a_small_set_a_warning(
     triplets: PreparedSplits, tmp_path: Path
 ) -> None:
     with pytest.warns(DinoWarning, match="training triplets are fewer than a batch of 512: each step takes all"):
-        train_contrastive(triplets, "dino-tiny-encoder", tmp_path / "out", epochs=1, device="cpu")
+        train_contrastive(triplets, "dino-tiny-encoder", tmp_path / "out", epochs=1, device="cpu", learning_rate=5e-4)
     outcome = record(tmp_path / "out")
     assert outcome["options"]["learning_rate"] == 5e-4
     assert (outcome["options"]["batch_size"], outcome["options"]["scale"]) == (512, 20)
 
 
-def test_the_published_rate_is_taken_where_nothing_else_is_recommended(bert: Path) -> None:
-    from dino_st.encoders.loading import recommended_learning_rate
-    from dino_st.training.options import CONTRASTIVE_DEFAULTS, PUBLISHED_CONTRASTIVE_RATE
-
-    assert recommended_learning_rate(bert, PUBLISHED_CONTRASTIVE_RATE) == 5e-5
+def test_the_defaults_are_the_published_values() -> None:
     published = {"batch_size": 512, "epochs": 3, "max_seq_length": 32, "scale": 20, "pooling": "cls", "warmup_share": 0}
-    assert {name: getattr(CONTRASTIVE_DEFAULTS, name) for name in published} == published
+    published |= {"learning_rate": 5e-5}
+    assert {name: getattr(ContrastiveOptions(), name) for name in published} == published
 
 
 def test_pooling_is_for_plain_transformers_and_cls_not_for_causal_models(

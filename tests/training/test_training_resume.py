@@ -154,6 +154,6 @@ def test_a_directory_with_something_else_is_refused_and_untouched(
         train_encoder(splits, bert, tmp_path / "notes.txt", **QUICK)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "training.json").write_text("{}")
-    with pytest.raises(OutputError, match=r"training\.json: options: Field required"):
+    with pytest.raises(OutputError, match=r"training\.json: options: this field is missing"):
         train_encoder(splits, bert, tmp_path / "run", **QUICK)
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["notes.txt"]
