@@ -28,7 +28,8 @@ from dino_st import DinoDatasetBuilder, evaluate_encoder, train_encoder
 from dino_st.data.sentences import read_sentences
 from dino_st.evaluation.floors import FLOORS
 from dino_st.evaluation.table import PAPER_COLUMNS
-from dino_st.preparation.prepare import PreparedSplits, prepare_pairs
+from dino_st.preparation.prepare import prepare_pairs
+from dino_st.preparation.splits import PreparedSplits
 from dino_st.training.record import read_record
 
 INPUTS = 2000

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sentence_transformers import InputExample
 
     from dino_st.generation.run import GenerationRun
-    from dino_st.preparation.prepare import PreparedSplits
+    from dino_st.preparation.splits import PreparedSplits
     from dino_st.training.fit import FitDataLoader
 
 

@@ -1,7 +1,7 @@
 """What a language model itself believes of a pair's label: Bayes over the likelihoods of x2 under every instruction.
 
 Instructions turn a language model into a classifier: the label whose instruction makes x2 likeliest is the likeliest
-label of (x1, x2). The likelihoods are those of the model without self-debiasing. NumPy alone; the fit uses SciPy.
+label of (x1, x2). The likelihoods are those of the model without self-debiasing.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from dino_st.errors import ConfigurationError, DatasetError
 
@@ -116,8 +118,6 @@ def fit_temperature(
             part to fit on, where the best temperature is no finite number.
         ConfigurationError: The share or the prior is out of range.
     """
-    from scipy.optimize import minimize_scalar
-
     scaled, log_prior = _checked(log_probs, num_tokens, prior, length_normalised)
     assigned = _checked_labels(labels, scaled.shape)
     if not 0 < held_out_share < 1:
@@ -157,12 +157,6 @@ def expected_score(posterior: npt.ArrayLike, label_values: Sequence[float]) -> F
     Args:
         posterior: Shape `(pairs, labels)`.
         label_values: The labels as numbers, shape `(labels,)`.
-
-    Returns:
-        Shape `(pairs,)`.
-
-    Raises:
-        DatasetError: The shapes do not fit.
     """
     probabilities = np.asarray(posterior, np.float64)
     if probabilities.ndim != 2 or probabilities.shape[1] != len(label_values):
@@ -170,43 +164,8 @@ def expected_score(posterior: npt.ArrayLike, label_values: Sequence[float]) -> F
     return probabilities @ np.asarray(label_values, np.float64)
 
 
-def confusion(posterior: npt.ArrayLike, labels: npt.ArrayLike) -> Floats:
-    """The mean posterior of the pairs of each assigned label: what the model takes the pairs for that it wrote as y.
-
-    Example:
-        >>> confusion([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]], [0, 0, 1]).tolist()
-        [[0.5, 0.5], [0.5, 0.5]]
-
-    Args:
-        posterior: Shape `(pairs, labels)`.
-        labels: Position of the assigned label, shape `(pairs,)`.
-
-    Returns:
-        Shape `(labels, labels)`, a row for each assigned label; NaN where no pair has it.
-
-    Raises:
-        DatasetError: The shapes do not fit.
-    """
-    probabilities = np.asarray(posterior, np.float64)
-    if probabilities.ndim != 2:
-        raise DatasetError(f"the posterior has shape {probabilities.shape}; expected (pairs, labels)")
-    assigned = _checked_labels(labels, probabilities.shape)
-    size = probabilities.shape[1]
-    sums = np.stack([np.bincount(assigned, column, minlength=size) for column in probabilities.T], axis=1)
-    counts = np.bincount(assigned, minlength=size)[:, None]
-    means: Floats = np.divide(sums, counts, out=np.full((size, size), np.nan), where=counts > 0)
-    return means
-
-
 def check_log_probs(values: Floats) -> None:
-    """Refuses log-probabilities that are NaN or +inf.
-
-    Args:
-        values: In nats, shape `(pairs, labels)`.
-
-    Raises:
-        DatasetError: There are such; the message names the first row.
-    """
+    """Refuses log-probabilities, shape `(pairs, labels)`, that are NaN or +inf; the message names the first row."""
     wrong = np.flatnonzero((np.isnan(values) | np.isposinf(values)).any(axis=1))
     if len(wrong):
         row = values[wrong[0]].tolist()
@@ -217,14 +176,7 @@ def check_log_probs(values: Floats) -> None:
 
 
 def check_num_tokens(tokens: npt.NDArray[Any]) -> None:
-    """Refuses numbers of tokens below 1.
-
-    Args:
-        tokens: Shape `(pairs,)`.
-
-    Raises:
-        DatasetError: There are such; the message names the first row.
-    """
+    """Refuses numbers of tokens, shape `(pairs,)`, below 1; the message names the first row."""
     short = np.flatnonzero(~(tokens >= 1))
     if len(short):
         raise DatasetError(
@@ -235,11 +187,8 @@ def check_num_tokens(tokens: npt.NDArray[Any]) -> None:
 def _log_posterior(scaled: Floats, log_prior: Floats, temperature: float) -> Floats:
     """The logarithm of P(y | x1, x2), shape `(pairs, labels)`."""
     scores = scaled / temperature + log_prior
-    highest = scores.max(axis=1, keepdims=True)
-    silent = np.isneginf(highest[:, 0])
-    scores[silent], highest[silent] = log_prior, log_prior.max()
-    scores -= highest
-    normalised: Floats = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    scores[np.isneginf(scores).all(axis=1)] = log_prior  # softmax knows no answer to a row of nothing but -inf
+    normalised: Floats = log_softmax(scores, axis=1)
     return normalised
 
 

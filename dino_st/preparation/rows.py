@@ -1,12 +1,9 @@
-"""Raw pairs as numbers: read and checked, chosen among, and what became of those that were dropped."""
+"""Raw pairs as numbers: read and checked, drawn from at random, and counted by reason where they are dropped."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,217 +16,24 @@ from dino_st.data.columns import LABEL, LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, S
 from dino_st.errors import DatasetError
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.posterior import check_log_probs, check_num_tokens
-from dino_st.support.files import replacing
 
 Codes = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Guard = Callable[[Codes, Codes], Mask]
 """Says of pairs (x1, x2) whether they look too much alike to be drawn at random."""
 
+REASON, VALUE = "reason", "value"
+"""Columns of rejected pairs: why it was dropped, and the number that was held against the option's threshold."""
+
 _BLIND_DRAWS = 8
 _GUARDED_STEPS = 64
 _SLICE = 100_000
-
-
-def random_bits(seed: int, stage: int) -> np.random.PCG64:
-    """A stream of random numbers for one stage, which the draws of other stages do not shift.
-
-    Args:
-        seed: The seed of the whole preparation.
-        stage: Number of the stage.
-
-    Returns:
-        A bit generator; take numbers with `random_raw`.
-    """
-    return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stage,)))
-
-
-def random_order(size: int, bits: np.random.PCG64) -> Codes:
-    """A random permutation.
-
-    Args:
-        size: Number of elements.
-        bits: Where the randomness comes from.
-
-    Returns:
-        Positions of shape `(size,)`.
-    """
-    return np.argsort(bits.random_raw(size), kind="stable")
-
-
-def text_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Codes], pa.LargeStringArray]:
-    """Numbers texts over all columns together, equal texts alike, in the byte order of the texts.
-
-    Args:
-        columns: String columns of the same length, without nulls.
-
-    Returns:
-        For each column its codes of shape `(rows,)`, and the distinct texts by code.
-    """
-    chunks = [chunk.cast(pa.large_string()) for column in columns for chunk in column.chunks]
-    encoded = pa.chunked_array(chunks, pa.large_string()).dictionary_encode().combine_chunks()
-    if isinstance(encoded, pa.ChunkedArray):  # an empty column has no chunk to combine
-        encoded = pa.array([], pa.large_string()).dictionary_encode()
-    order = pc.sort_indices(encoded.dictionary).to_numpy()
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order))
-    codes = ranks[encoded.indices.to_numpy()]
-    return np.split(codes, np.cumsum([len(column) for column in columns])[:-1]), encoded.dictionary.take(order)
-
-
-def texts_of(codes: Codes, texts: pa.LargeStringArray) -> pa.ChunkedArray:
-    """The texts behind codes.
-
-    Args:
-        codes: Shape `(rows,)`.
-        texts: The distinct texts by code.
-
-    Returns:
-        A string column of `rows` rows, in chunks that stay below the 2 GiB which a string array can hold.
-    """
-    slices = [codes[start : start + _SLICE] for start in range(0, len(codes), _SLICE)]
-    return pa.chunked_array([texts.take(pa.array(part)).cast(pa.string()) for part in slices], pa.string())
-
-
-def codes_hash(header: str, texts: pa.LargeStringArray, *rows: Codes) -> str:
-    """A hash of rows and the texts behind them, for a data set's fingerprint.
-
-    Without one, `datasets` pickles the whole table to compute its own, which takes several times its memory.
-
-    Args:
-        header: What else tells the data set from others: names of columns, values behind codes.
-        texts: The distinct texts by code.
-        *rows: Arrays of codes.
-
-    Returns:
-        Sixteen hexadecimal digits of a SHA-256.
-    """
-    digest = hashlib.sha256(header.encode())
-    for buffer in texts.buffers()[1:]:
-        if buffer is not None:
-            digest.update(buffer)
-    for row in rows:
-        digest.update(row.tobytes())
-    return digest.hexdigest()[:16]
-
-
-def rank_among_equals(groups: Codes) -> Codes:
-    """How many equal elements stand before each element.
-
-    Example:
-        >>> rank_among_equals(np.array([7, 3, 7, 7, 3]))
-        array([0, 0, 1, 2, 1])
-
-    Args:
-        groups: Shape `(rows,)`.
-
-    Returns:
-        Ranks from 0, shape `(rows,)`.
-    """
-    order = np.argsort(groups, kind="stable")
-    grouped = groups[order]
-    starts = np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]][: len(grouped)])
-    ranks = np.empty(len(groups), np.int64)
-    ranks[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)]))
-    return ranks
-
-
-def draw_negatives(
-    first: Codes,
-    second: Codes,
-    known: tuple[Codes, Codes],
-    per_input: int,
-    bits: np.random.PCG64,
-    is_too_close: Guard | None = None,
-) -> tuple[Codes, Codes]:
-    """Draws for each distinct x1 the x2 of other entries, as many as asked for and distinct.
-
-    An entry is drawn uniformly, as in the published code; it is drawn again when its x2 is x1 itself, stands with x1
-    in a known pair (in either direction) or was drawn for this x1 before. After eight draws in vain the distinct x2
-    are walked through from a random one on, so what exists is always found. With a guard the walk ends after 64 steps,
-    since every step costs a look at two texts.
-
-    Args:
-        first: x1 of the entries, shape `(entries,)`.
-        second: x2 of the entries, shape `(entries,)`.
-        known: x1 and x2 of every pair there is, including those that are no entries any more.
-        per_input: Negatives for each x1.
-        bits: Where the randomness comes from.
-        is_too_close: Pairs for which this is true are drawn again.
-
-    Returns:
-        x1 and x2 of the new pairs, ordered by x1; fewer than `per_input` for an x1 that other entries have not enough
-        x2 for.
-    """
-    inputs = np.unique(first)
-    texts = int(max(map(np.max, (first, second, *known)))) + 1
-    forbidden = np.unique(np.concatenate([known[0] * texts + known[1], known[1] * texts + known[0]]))
-    distinct = np.unique(second)
-    steps = len(distinct) if is_too_close is None else min(len(distinct), _GUARDED_STEPS)
-    drawn = np.full((len(inputs), per_input), -1, np.int64)
-
-    for column in range(per_input):
-        pending = np.arange(len(inputs))
-        for _ in range(_BLIND_DRAWS):
-            candidates = second[_positions(len(pending), len(second), bits)]
-            free = _is_free(inputs[pending], candidates, drawn[pending], forbidden, texts, is_too_close)
-            drawn[pending[free], column] = candidates[free]
-            pending = pending[~free]
-        starts = _positions(len(pending), len(distinct), bits)
-        for step in range(steps if len(pending) else 0):
-            candidates = distinct[(starts + step) % len(distinct)]
-            free = _is_free(inputs[pending], candidates, drawn[pending], forbidden, texts, is_too_close)
-            drawn[pending[free], column] = candidates[free]
-            pending, starts = pending[~free], starts[~free]
-            if not len(pending):
-                break
-    found = drawn >= 0
-    return np.repeat(inputs, found.sum(axis=1)), drawn[found]
-
-
-def _positions(count: int, size: int, bits: np.random.PCG64) -> Codes:
-    """Draws positions below `size`; the modulo favours none of them by more than one in 2^64 / size."""
-    return (bits.random_raw(count) % np.uint64(size)).astype(np.int64)
-
-
-def _is_free(
-    inputs: Codes, candidates: Codes, drawn: Codes, forbidden: Codes, texts: int, is_too_close: Guard | None
-) -> Mask:
-    """Whether a candidate is neither x1, nor known with x1, nor drawn for x1, nor too close to it; `(inputs,)`."""
-    keys = inputs * texts + candidates
-    places = np.minimum(np.searchsorted(forbidden, keys), len(forbidden) - 1)
-    is_new: Mask = (candidates != inputs) & (forbidden[places] != keys) & (drawn != candidates[:, None]).all(axis=1)
-    if is_too_close is not None:
-        is_new[is_new] = ~is_too_close(inputs[is_new], candidates[is_new])
-    return is_new
-
-
-def validation_rows(strata: Codes, share: float, bits: np.random.PCG64) -> tuple[Mask, int]:
-    """Chooses the rows of the validation split, the same share of each stratum.
-
-    The share of a stratum is rounded down, as published; but a stratum of at least two rows gives at least one.
-
-    Args:
-        strata: Stratum of each row, numbered from 0, shape `(rows,)`.
-        share: Share of the rows, from 0 to below 1. With 0 no row is chosen.
-        bits: Where the randomness comes from.
-
-    Returns:
-        A mask of shape `(rows,)`, and the number of strata that got their row only by the exception.
-    """
-    sizes = np.bincount(strata)
-    # 0.29 * 100 is 28.999999999999996: a millionth of a row makes up for the representation of the share.
-    wanted = np.floor(sizes * share + 1e-6).astype(np.int64)
-    lifted = (wanted == 0) & (sizes >= 2) & (share > 0)
-    wanted[lifted] = 1
-    order = random_order(len(strata), bits)
-    mask = np.empty(len(strata), np.bool_)
-    mask[order] = rank_among_equals(strata[order]) < wanted[strata[order]]
-    return mask, int(lifted.sum())
-
-
-REASON, VALUE = "reason", "value"
-"""Columns of rejected pairs: why it was dropped, and the number that was held against the option's threshold."""
+_PAIR_OPTIONS = ("near_copy_edit", "near_copy_overlap", "max_length_ratio", "max_script_difference")
+_HOW_TO_SCORE = (
+    "add it with `dino-st score DIRECTORY --model MODEL --output OTHER` (log_probs also with `dino-st generate "
+    "--score-labels`), or leave the option out"
+)
 
 
 @dataclass(frozen=True)
@@ -254,100 +58,6 @@ class PairRows:
     def take(self, chosen: npt.NDArray[Any]) -> PairRows:
         """The rows at positions, or under a mask."""
         return PairRows(self.first[chosen], self.second[chosen], self.label[chosen], self.origin[chosen])
-
-
-class Rejections:
-    """Counts the rows that are dropped, and keeps them if asked for.
-
-    Attributes:
-        counts: Rows by step, in the order of the steps.
-    """
-
-    def __init__(self, *, keep: bool) -> None:
-        """Starts without any.
-
-        Args:
-            keep: Keep the rows for `table`.
-        """
-        self.counts: dict[str, int] = {}
-        self._keep = keep
-        self._dropped: list[tuple[str, PairRows, npt.NDArray[np.float64] | None]] = []
-
-    def drop(
-        self, rows: PairRows, rejected: Mask, reason: str, values: npt.NDArray[np.float64] | None = None
-    ) -> PairRows:
-        """Drops rows for a reason.
-
-        Args:
-            rows: The rows.
-            rejected: Which to drop, shape `(rows,)`.
-            reason: Name of the reason; the count is called `dropped_` and the name.
-            values: What was held against the threshold, shape `(rows,)`, if there is one.
-
-        Returns:
-            The other rows.
-        """
-        self.counts[f"dropped_{reason}"] = int(rejected.sum())
-        if self._keep:
-            lost = rows.take(rejected)
-            self._dropped.append((reason, lost, None if values is None else values[rejected]))
-        return rows.take(~rejected)
-
-    def table(
-        self, texts: pa.LargeStringArray, columns: tuple[list[str], str], labels: list[float] | list[str]
-    ) -> pa.Table | None:
-        """The rows that were dropped.
-
-        Args:
-            texts: The texts by rank.
-            columns: Names of the texts' columns and of the label's.
-            labels: The labels by position, not smoothed.
-
-        Returns:
-            The texts, the label, `reason` and `value`, by reason in the order of the steps and then by text; None
-            unless rows are kept.
-        """
-        if not self._keep:
-            return None
-        kind = pa.string() if labels and isinstance(labels[0], str) else pa.float64()
-        names = [*columns[0], columns[1], REASON, VALUE]
-        empty = pa.schema(
-            zip(names, [*([pa.string()] * len(columns[0])), kind, pa.string(), pa.float64()], strict=True)
-        )
-        tables = [empty.empty_table()]
-        for reason, rows, values in self._dropped:
-            order = np.lexsort((rows.origin * 0 if values is None else values, rows.label, rows.second, rows.first))
-            rows = rows.take(order)
-            arrays = [texts_of(rank, texts) for rank in (rows.first, rows.second)][: len(columns[0])]
-            arrays.append(pa.array(labels, kind).take(pa.array(rows.label)))
-            arrays.append(pa.array([reason], pa.string()).take(pa.array(np.zeros(len(rows), np.int64))))
-            arrays.append(pa.nulls(len(rows), pa.float64()) if values is None else pa.array(values[order]))
-            tables.append(pa.table(arrays, names=names))
-        return pa.concat_tables(tables)
-
-
-def write_rejected(table: pa.Table, path: Path) -> None:
-    """Writes rejected pairs as JSON lines; the file appears whole or not at all.
-
-    Args:
-        table: What `Rejections.table` returned.
-        path: The file; an existing one is replaced.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for batch in table.to_batches(max_chunksize=10_000):
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
-
-
-Floats = npt.NDArray[np.float64]
-
-_PAIR_OPTIONS = ("near_copy_edit", "near_copy_overlap", "max_length_ratio", "max_script_difference")
-_HOW_TO_SCORE = (
-    "add it with `dino-st score DIRECTORY --model MODEL --output OTHER` (log_probs also with `dino-st generate "
-    "--score-labels`), or leave the option out"
-)
 
 
 @dataclass(frozen=True)
@@ -382,16 +92,66 @@ class RawPairs:
         """Whether the labels are scores."""
         return self.columns[1] == SCORE
 
+    def texts_of(self, rows: PairRows) -> list[pa.ChunkedArray]:
+        """The columns of text of rows, in chunks that stay below the 2 GiB that a string array can hold."""
+        columns = []
+        for ranks in (rows.first, rows.second)[: len(self.columns[0])]:
+            slices = [ranks[start : start + _SLICE] for start in range(0, len(ranks), _SLICE)]
+            chunks = [self.texts.take(pa.array(part)).cast(pa.string()) for part in slices]
+            columns.append(pa.chunked_array(chunks, pa.string()))
+        return columns
+
+
+class Rejections:
+    """Counts the rows that are dropped, by step in the order of the steps (`counts`), and keeps them if asked for."""
+
+    def __init__(self, *, keep: bool) -> None:
+        """Starts without any; `keep` keeps the rows for `table`."""
+        self.counts: dict[str, int] = {}
+        self._keep = keep
+        self._dropped: list[tuple[str, PairRows, Floats | None]] = []
+
+    def drop(self, rows: PairRows, rejected: Mask, reason: str, values: Floats | None = None) -> PairRows:
+        """The rows without the rejected ones, which are counted as `dropped_` and the reason.
+
+        Args:
+            rows: The rows.
+            rejected: Which to drop, shape `(rows,)`.
+            reason: Name of the reason.
+            values: What was held against the threshold, shape `(rows,)`, if there is one.
+        """
+        self.counts[f"dropped_{reason}"] = int(rejected.sum())
+        if self._keep:
+            self._dropped.append((reason, rows.take(rejected), None if values is None else values[rejected]))
+        return rows.take(~rejected)
+
+    def table(self, raw: RawPairs) -> pa.Table | None:
+        """The dropped rows, by reason in the order of the steps and then by text; None unless they are kept.
+
+        The columns are the texts, the label as it was assigned, `reason` and `value`.
+        """
+        if not self._keep:
+            return None
+        text_columns, label_column = raw.columns
+        kind = pa.float64() if raw.is_numeric else pa.string()
+        types = dict.fromkeys(text_columns, pa.string()) | {
+            label_column: kind,
+            REASON: pa.string(),
+            VALUE: pa.float64(),
+        }
+        tables = [pa.schema(types.items()).empty_table()]
+        for reason, rows, values in self._dropped:
+            order = np.lexsort((rows.origin * 0 if values is None else values, rows.label, rows.second, rows.first))
+            rows = rows.take(order)
+            arrays = [*raw.texts_of(rows), pa.array(raw.labels, kind).take(pa.array(rows.label))]
+            arrays.append(pa.array([reason] * len(rows), pa.string()))
+            arrays.append(pa.nulls(len(rows), pa.float64()) if values is None else pa.array(values[order]))
+            tables.append(pa.table(arrays, names=list(types)))
+        return pa.concat_tables(tables)
+
 
 def read_raw_pairs(raw: Dataset, options: PreparationOptions) -> RawPairs:
-    """Reads a data set, and refuses one that the options cannot be applied to.
-
-    Args:
-        raw: As for `prepare_pairs`.
-        options: What will be done with it.
-
-    Returns:
-        The pairs.
+    """Reads a data set as `prepare_pairs` takes it, and refuses one that the options cannot be applied to.
 
     Raises:
         DatasetError: A column that is needed is missing or holds something else than expected, a score is none of the
@@ -415,13 +175,16 @@ def read_raw_pairs(raw: Dataset, options: PreparationOptions) -> RawPairs:
             raise DatasetError(f"column {name!r} of the raw pairs has no value in row {row}{hint}")
     codes, texts = text_codes([table[name] for name in text_columns])
     label, labels = _label_codes(table[label_column], options.labels, is_numeric=label_column == SCORE)
+    num_tokens = _numbers(table[NUM_TOKENS], NUM_TOKENS) if NUM_TOKENS in more else None
+    if num_tokens is not None:
+        check_num_tokens(num_tokens)
     return RawPairs(
         PairRows(codes[0], codes[-1], label, np.arange(len(label))),
         texts,
         (text_columns, label_column),
         labels,
         _log_probs(table[LOG_PROBS], options.labels) if LOG_PROBS in more else None,
-        _num_tokens(table[NUM_TOKENS]) if NUM_TOKENS in more else None,
+        None if num_tokens is None else num_tokens.astype(np.int64),
         _plain_log_prob(table[PLAIN_LOG_PROB]) if PLAIN_LOG_PROB in more else None,
     )
 
@@ -530,12 +293,6 @@ def _log_probs(column: pa.ChunkedArray, labels: Sequence[float]) -> Floats:
     return values
 
 
-def _num_tokens(column: pa.ChunkedArray) -> Codes:
-    tokens = _numbers(column, NUM_TOKENS)
-    check_num_tokens(tokens)
-    return tokens.astype(np.int64)
-
-
 def _plain_log_prob(column: pa.ChunkedArray) -> Floats:
     values = _numbers(column, PLAIN_LOG_PROB)
     wrong = np.flatnonzero(np.isnan(values) | np.isposinf(values))
@@ -544,3 +301,137 @@ def _plain_log_prob(column: pa.ChunkedArray) -> Floats:
             f"column {PLAIN_LOG_PROB!r} is {values[wrong[0]]} in row {wrong[0]}; expected a finite number or -inf"
         )
     return values
+
+
+def text_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Codes], pa.LargeStringArray]:
+    """Numbers texts over all columns together, equal texts alike, in the byte order of the texts.
+
+    Returns:
+        For each column, none of which has nulls, its codes of shape `(rows,)`; and the distinct texts by code.
+    """
+    chunks = [chunk.cast(pa.large_string()) for column in columns for chunk in column.chunks]
+    encoded = pa.chunked_array(chunks, pa.large_string()).dictionary_encode().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):  # an empty column has no chunk to combine
+        encoded = pa.array([], pa.large_string()).dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    codes = ranks[encoded.indices.to_numpy()]
+    return np.split(codes, np.cumsum([len(column) for column in columns])[:-1]), encoded.dictionary.take(order)
+
+
+def random_bits(seed: int, stage: int) -> np.random.PCG64:
+    """A stream of random numbers for one stage, which the draws of other stages do not shift; see `random_raw`."""
+    return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stage,)))
+
+
+def random_order(size: int, bits: np.random.PCG64) -> Codes:
+    """A random permutation, shape `(size,)`."""
+    return np.argsort(bits.random_raw(size), kind="stable")
+
+
+def rank_among_equals(groups: Codes) -> Codes:
+    """How many equal elements stand before each element.
+
+    Example:
+        >>> rank_among_equals(np.array([7, 3, 7, 7, 3]))
+        array([0, 0, 1, 2, 1])
+
+    Args:
+        groups: Shape `(rows,)`, as is what is returned.
+    """
+    order = np.argsort(groups, kind="stable")
+    grouped = groups[order]
+    starts = np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]][: len(grouped)])
+    ranks = np.empty(len(groups), np.int64)
+    ranks[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)]))
+    return ranks
+
+
+def draw_negatives(
+    first: Codes,
+    second: Codes,
+    known: tuple[Codes, Codes],
+    per_input: int,
+    bits: np.random.PCG64,
+    is_too_close: Guard | None = None,
+) -> tuple[Codes, Codes]:
+    """Draws for each distinct x1 the x2 of other entries, as many as asked for and distinct.
+
+    An entry is drawn uniformly, as in the published code; it is drawn again when its x2 is x1 itself, stands with x1
+    in a known pair (in either direction) or was drawn for this x1 before. After eight draws in vain the distinct x2
+    are walked through from a random one on, so what exists is always found. With a guard the walk ends after 64 steps,
+    since every step costs a look at two texts.
+
+    Args:
+        first: x1 of the entries, shape `(entries,)`.
+        second: x2 of the entries, shape `(entries,)`.
+        known: x1 and x2 of every pair there is, including those that are no entries any more.
+        per_input: Negatives for each x1.
+        bits: Where the randomness comes from.
+        is_too_close: Pairs for which this is true are drawn again.
+
+    Returns:
+        x1 and x2 of the new pairs, ordered by x1; fewer than `per_input` where other entries have not enough x2.
+    """
+    inputs = np.unique(first)
+    texts = int(max(map(np.max, (first, second, *known)))) + 1
+    forbidden = np.unique(np.concatenate([known[0] * texts + known[1], known[1] * texts + known[0]]))
+    distinct = np.unique(second)
+    steps = len(distinct) if is_too_close is None else min(len(distinct), _GUARDED_STEPS)
+    drawn = np.full((len(inputs), per_input), -1, np.int64)
+
+    def enter(candidates: Codes, pending: Codes, column: int) -> Mask:
+        """Enters the candidates that are neither x1, nor known with x1, drawn for x1 or too close to it; says which."""
+        x1 = inputs[pending]
+        keys = x1 * texts + candidates
+        places = np.minimum(np.searchsorted(forbidden, keys), len(forbidden) - 1)
+        free: Mask = (
+            (candidates != x1) & (forbidden[places] != keys) & (drawn[pending] != candidates[:, None]).all(axis=1)
+        )
+        if is_too_close is not None:
+            free[free] = ~is_too_close(x1[free], candidates[free])
+        drawn[pending[free], column] = candidates[free]
+        return free
+
+    for column in range(per_input):
+        pending = np.arange(len(inputs))
+        for _ in range(_BLIND_DRAWS):
+            pending = pending[~enter(second[_positions(len(pending), len(second), bits)], pending, column)]
+        starts = _positions(len(pending), len(distinct), bits)
+        for step in range(steps if len(pending) else 0):
+            entered = enter(distinct[(starts + step) % len(distinct)], pending, column)
+            pending, starts = pending[~entered], starts[~entered]
+            if not len(pending):
+                break
+    found = drawn >= 0
+    return np.repeat(inputs, found.sum(axis=1)), drawn[found]
+
+
+def _positions(count: int, size: int, bits: np.random.PCG64) -> Codes:
+    """Draws positions below `size`; the modulo favours none of them by more than one in 2^64 / size."""
+    return (bits.random_raw(count) % np.uint64(size)).astype(np.int64)
+
+
+def validation_rows(strata: Codes, share: float, bits: np.random.PCG64) -> tuple[Mask, int]:
+    """Chooses the rows of the validation split, the same share of each stratum.
+
+    The share of a stratum is rounded down, as published; but a stratum of at least two rows gives at least one.
+
+    Args:
+        strata: Stratum of each row, numbered from 0, shape `(rows,)`.
+        share: Share of the rows, from 0, which chooses none, to below 1.
+        bits: Where the randomness comes from.
+
+    Returns:
+        A mask of shape `(rows,)`, and the number of strata that got their row only by the exception.
+    """
+    sizes = np.bincount(strata)
+    # 0.29 * 100 is 28.999999999999996: a millionth of a row makes up for the representation of the share.
+    wanted = np.floor(sizes * share + 1e-6).astype(np.int64)
+    lifted = (wanted == 0) & (sizes >= 2) & (share > 0)
+    wanted[lifted] = 1
+    order = random_order(len(strata), bits)
+    mask = np.empty(len(strata), np.bool_)
+    mask[order] = rank_among_equals(strata[order]) < wanted[strata[order]]
+    return mask, int(lifted.sum())

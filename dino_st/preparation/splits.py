@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.preparation.options import PreparationOptions, TripletOptions
-from dino_st.preparation.rows import write_rejected
 from dino_st.support.files import (
     PREPARATION_RECORD,
     REJECTED,
@@ -145,7 +144,7 @@ def write_prepared(splits: PreparedSplits, directory: Path, *, provenance: Mappi
         with replacing(directory / name) as temporary:
             pq.write_table(splits[split].with_format("arrow")[:], temporary)
     if splits.rejected is not None:
-        write_rejected(splits.rejected, directory / REJECTED)
+        _write_rejected(splits.rejected, directory)
     write_text(directory / PREPARATION_RECORD, json.dumps(json.loads(final), ensure_ascii=False, indent=2) + "\n")
     write_text(directory / _CARD, card)
 
@@ -225,8 +224,15 @@ def save_rejected(rejected: pa.Table, directory: Path) -> bool:
     make_directory(directory)
     record = _Record(complete=False, options=PreparationOptions(), counts={}, provenance={})
     write_text(directory / PREPARATION_RECORD, record.model_dump_json())  # so that the directory is known as ours
-    write_rejected(rejected, directory / REJECTED)
+    _write_rejected(rejected, directory)
     return True
+
+
+def _write_rejected(table: pa.Table, directory: Path) -> None:
+    """Writes rejected pairs as JSON lines; the file appears whole or not at all."""
+    with replacing(directory / REJECTED) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        for batch in table.to_batches(max_chunksize=10_000):
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
 
 
 def check_output(directory: Path) -> None:

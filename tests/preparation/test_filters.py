@@ -17,9 +17,11 @@ from datasets import Dataset, Features, List, Value
 
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning
 from dino_st.preparation.filters import measure
-from dino_st.preparation.prepare import PreparationOptions, load_prepared, prepare_pairs, save_prepared
+from dino_st.preparation.options import PreparationOptions
+from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.rows import random_bits
-from dino_st.preparation.similarity import WordSets, edit_similarity
+from dino_st.preparation.similarity import edit_similarity, word_overlap
+from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.preparation.targets import target_scores
 from dino_st.support.files import REJECTED
 
@@ -39,7 +41,7 @@ def texts(*values: str) -> pa.LargeStringArray:
 
 
 def one(name: str, *values: str) -> list[float]:
-    return [round(value, 6) for value in measure(texts(*values), [name])[name].tolist()]
+    return [round(value, 6) for value in measure(texts(*values), name).tolist()]
 
 
 def raw(*rows: tuple[str, str, float], **columns: list[Any]) -> Dataset:
@@ -98,8 +100,11 @@ def test_the_edit_similarity_ignores_case_and_what_is_behind_512_characters() ->
     assert found.tolist() == pytest.approx([1 - 2 / 10, 1.0])
 
 
-def test_pairs_whose_lengths_rule_out_the_similarity_get_the_bound() -> None:
-    assert edit_similarity(np.array([0]), np.array([1]), texts("ab", "zzzzzzzz"), at_least=0.5).tolist() == [0.25]
+def test_a_pair_that_is_just_as_similar_as_the_threshold_is_dropped() -> None:
+    # Two edits of five characters; for rapidfuzz's own cutoff 0.6 would be less than 0.6.
+    assert kept(raw(("a", "abcde", 1.0), ("abcde", "abczz", 1.0)), near_copy_edit=0.6)[1] == {
+        "dropped_near_copy_edit": 1
+    }
 
 
 def test_word_overlap_is_jaccards_on_lower_case_words() -> None:
@@ -107,7 +112,7 @@ def test_word_overlap_is_jaccards_on_lower_case_words() -> None:
     sets = [set(re.findall(r"\w+", word.lower())) for word in words]
     first, second = np.divmod(np.arange(49), 7)
     expected = [len(sets[a] & sets[b]) / max(len(sets[a] | sets[b]), 1) for a, b in zip(first, second, strict=True)]
-    assert WordSets.of(texts(*words)).overlap(first, second).tolist() == pytest.approx(expected)
+    assert word_overlap(first, second, texts(*words)).tolist() == pytest.approx(expected)
 
 
 def test_measures_of_a_text() -> None:
@@ -148,10 +153,10 @@ def test_a_text_is_measured_alike_wherever_it_stands() -> None:
     several = texts("a b c a b c", "(", "", "hello, world", "go go go go go")
     sliced = pa.concat_arrays([texts("zz zz (("), several])[1:]
     for name in ("words", "non_letters", "repeated_trigrams", "broken", "latin"):
-        alone = np.array([measure(several.slice(i, 1), [name])[name][0] for i in range(5)])
-        np.testing.assert_array_equal(measure(several, [name])[name], alone)
-        np.testing.assert_array_equal(measure(sliced, [name])[name], alone)
-        assert measure(texts(), [name])[name].tolist() == []
+        alone = np.array([measure(several.slice(i, 1), name)[0] for i in range(5)])
+        np.testing.assert_array_equal(measure(several, name), alone)
+        np.testing.assert_array_equal(measure(sliced, name), alone)
+        assert measure(texts(), name).tolist() == []
 
 
 NOISY = raw(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dino_st.errors import ConfigurationError, DatasetError
-from dino_st.preparation.posterior import confusion, expected_score, fit_temperature, label_posterior
+from dino_st.preparation.posterior import expected_score, fit_temperature, label_posterior
 
 INF = math.inf
 
@@ -157,9 +157,3 @@ def test_the_expected_score_weighs_the_labels_in_their_order() -> None:
     assert expected_score([[0.2, 0.3, 0.5], [1, 0, 0]], [1.0, 0.5, 0.0]).tolist() == pytest.approx([0.35, 1.0])
     with pytest.raises(DatasetError, match=r"shape \(1, 2\); expected \(pairs, 3\)"):
         expected_score([[0.5, 0.5]], [1.0, 0.5, 0.0])
-
-
-def test_the_confusion_is_the_mean_posterior_of_each_assigned_label() -> None:
-    found = confusion([[0.9, 0.1, 0.0], [0.5, 0.1, 0.4], [0.0, 1.0, 0.0]], [0, 0, 1])
-    assert found[:2].tolist() == [pytest.approx([0.7, 0.1, 0.2]), [0.0, 1.0, 0.0]]
-    assert np.isnan(found[2]).all()

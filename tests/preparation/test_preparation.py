@@ -24,8 +24,10 @@ from dino_st.cli.main import app
 from dino_st.data.shards import Wave, open_store
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputError, OutputError
 from dino_st.pipeline.stages import prepare_data
-from dino_st.preparation.prepare import PreparationOptions, format_counts, load_prepared, prepare_pairs, save_prepared
+from dino_st.preparation.options import PreparationOptions
+from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.rows import draw_negatives, random_bits, rank_among_equals, validation_rows
+from dino_st.preparation.splits import format_counts, load_prepared, save_prepared
 from dino_st.support.files import only_writer
 from tests.training_fixtures import raw_pairs
 
@@ -169,7 +171,8 @@ def test_the_files_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
     code = (
         "import sys, hashlib, pathlib; sys.path.insert(0, sys.argv[1]);"
         "from tests.training_fixtures import raw_pairs;"
-        "from dino_st.preparation.prepare import prepare_pairs, save_prepared;"
+        "from dino_st.preparation.prepare import prepare_pairs;"
+        "from dino_st.preparation.splits import save_prepared;"
         "save_prepared(prepare_pairs(raw_pairs(20)), sys.argv[2])"
     )
     save_prepared(prepare_pairs(raw_pairs(20)), tmp_path / "here")

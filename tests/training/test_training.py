@@ -27,7 +27,8 @@ from dino_st.errors import (
     OutputError,
     TrainingError,
 )
-from dino_st.preparation.prepare import load_prepared, prepare_pairs, save_prepared
+from dino_st.preparation.prepare import prepare_pairs
+from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.training.pairs import train_encoder
 from tests.training_fixtures import (
     QUICK,
