@@ -2,14 +2,13 @@
 
 All three compare words (runs of word characters, in lower case): the share of words in common, the cosine of counts of
 character trigrams, and the cosine of TF-IDF weights whose document frequencies are counted on the task's own sentences.
+They take the first sentences and as many second ones, and return values from 0 to 1, `(pairs,)`.
 """
 
 from __future__ import annotations
 
-import math
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,54 +20,36 @@ if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
 
 
-_WORD = re.compile(r"\w+")
+_WORD = r"\w+"
 
 
 def token_jaccard(first: Sequence[str], second: Sequence[str]) -> Vector:
-    """Share of distinct words that two sentences have in common.
+    """Share of distinct words that two sentences have in common, of all of both; 0 for two sentences without words."""
+    from sklearn.feature_extraction.text import CountVectorizer
 
-    Args:
-        first: First sentences.
-        second: Second sentences, as many.
-
-    Returns:
-        Intersection over union, 0 to 1, `(pairs,)`; 0 for two sentences without words.
-    """
-    pairs = [(set(_words(a)), set(_words(b))) for a, b in zip(first, second, strict=True)]
-    return np.array([len(a & b) / max(1, len(a | b)) for a, b in pairs])
+    a, b = _vectors(CountVectorizer(token_pattern=_WORD, binary=True), first, second)
+    shared = _dot(a, b)
+    return np.asarray(shared / np.maximum(_dot(a, a) + _dot(b, b) - shared, 1))
 
 
 def char_trigrams(first: Sequence[str], second: Sequence[str]) -> Vector:
-    """Cosine of the counts of character trigrams, the words joined by single spaces.
+    """Cosine of the counts of character trigrams, the words joined by single spaces; 0 where a sentence has none."""
+    from sklearn.feature_extraction.text import CountVectorizer
 
-    Args:
-        first: First sentences.
-        second: Second sentences, as many.
+    def joined(sentence: str) -> str:
+        return " ".join(re.findall(_WORD, sentence.lower()))
 
-    Returns:
-        Cosines, 0 to 1, `(pairs,)`; 0 where a sentence is shorter than three characters.
-    """
-    return np.array([_cosine(_trigrams(a), _trigrams(b)) for a, b in zip(first, second, strict=True)])
+    return _cosine(*_vectors(CountVectorizer(analyzer="char", ngram_range=(3, 3), preprocessor=joined), first, second))
 
 
 def tf_idf(first: Sequence[str], second: Sequence[str]) -> Vector:
-    """Cosine of TF-IDF vectors.
+    """Cosine of TF-IDF vectors; 0 where a sentence has no words.
 
-    A word's weight is its count times `ln((1 + N) / (1 + df)) + 1`, with N sentences of which df hold it.
-
-    Args:
-        first: First sentences.
-        second: Second sentences, as many; document frequencies are counted on both sides together.
-
-    Returns:
-        Cosines, 0 to 1, `(pairs,)`; 0 where a sentence has no words.
+    A word's weight is its count times `ln((1 + N) / (1 + df)) + 1`, with N sentences on both sides, of which df hold it.
     """
-    counts = [[Counter(_words(sentence)) for sentence in side] for side in (first, second)]
-    frequency = Counter(word for side in counts for sentence in side for word in sentence)
-    sentences = len(first) + len(second)
-    inverse = {word: math.log((1 + sentences) / (1 + df)) + 1 for word, df in frequency.items()}
-    sides = [[{word: n * inverse[word] for word, n in sentence.items()} for sentence in side] for side in counts]
-    return np.array([_cosine(a, b) for a, b in zip(*sides, strict=True)])
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return _cosine(*_vectors(TfidfVectorizer(token_pattern=_WORD, norm=None), first, second))
 
 
 FLOORS: dict[str, Callable[[Sequence[str], Sequence[str]], Vector]] = {
@@ -111,16 +92,22 @@ def _score_split(name: str, split: Any, task: AbsTask, protocol: str) -> float:
     return float(score_sources(similarities, gold, split["source"], task.metadata.name)[protocol])
 
 
-def _words(sentence: str) -> list[str]:
-    return _WORD.findall(sentence.lower())
+def _vectors(vectorizer: Any, first: Sequence[str], second: Sequence[str]) -> tuple[Any, Any]:
+    """The sparse vectors of either side, `(pairs, terms)`, the terms being those of both sides."""
+    try:
+        vectors = vectorizer.fit_transform([*first, *second])
+    except ValueError:  # not one term in all the sentences, which scikit-learn refuses
+        from scipy.sparse import csr_matrix
+
+        vectors = csr_matrix((len(first) + len(second), 1))
+    return vectors[: len(first)], vectors[len(first) :]
 
 
-def _trigrams(sentence: str) -> Counter[str]:
-    text = " ".join(_words(sentence))
-    return Counter(text[start : start + 3] for start in range(len(text) - 2))
+def _dot(first: Any, second: Any) -> Vector:
+    product: Vector = np.asarray(first.multiply(second).sum(axis=1), np.float64).ravel()
+    return product
 
 
-def _cosine(first: Mapping[str, float], second: Mapping[str, float]) -> float:
-    product = sum(value * second.get(key, 0) for key, value in first.items())
-    norms = math.sqrt(sum(v * v for v in first.values()) * sum(v * v for v in second.values()))
-    return product / norms if norms else 0.0
+def _cosine(first: Any, second: Any) -> Vector:
+    norms = np.sqrt(_dot(first, first) * _dot(second, second))
+    return np.asarray(np.divide(_dot(first, second), norms, out=np.zeros(len(norms)), where=norms > 0))

@@ -34,9 +34,6 @@ def pairwise_cosine(embeddings1: NDArray[Any], embeddings2: NDArray[Any]) -> Vec
     Args:
         embeddings1: First sentences' embeddings, `(pairs, dimensions)`.
         embeddings2: Second sentences' embeddings, of the same shape.
-
-    Returns:
-        Cosines between -1 and 1, `(pairs,)`.
     """
     first = np.asarray(embeddings1, dtype=np.float64)
     second = np.asarray(embeddings2, dtype=np.float64)
@@ -46,18 +43,10 @@ def pairwise_cosine(embeddings1: NDArray[Any], embeddings2: NDArray[Any]) -> Vec
 
 
 def correlate(similarities: Vector, gold: Vector, subject: str) -> tuple[float, float]:
-    """Pearson and Spearman correlation of similarities with gold scores.
-
-    Args:
-        similarities: The model's similarities, `(pairs,)`.
-        gold: The gold scores, `(pairs,)`, on any scale.
-        subject: What is being scored, for the error message.
-
-    Returns:
-        Pearson's and Spearman's coefficient, each between -1 and 1.
+    """Pearson and Spearman correlation of similarities with gold scores on any scale, both `(pairs,)`.
 
     Raises:
-        EvaluationError: Either side is constant, so that the coefficients are undefined.
+        EvaluationError: Either side is constant, so that the coefficients are undefined; `subject` is named.
     """
     if len(gold) < 2 or np.ptp(gold) == 0:
         raise EvaluationError(
@@ -75,12 +64,6 @@ def correlate(similarities: Vector, gold: Vector, subject: str) -> tuple[float, 
 
 def score_sources(cosines: Vector, gold: Vector, sources: Sequence[str], subject: str) -> dict[str, Any]:
     """Each source's Spearman correlation and their two averages.
-
-    Args:
-        cosines: Cosine similarities, `(pairs,)`.
-        gold: Gold scores, `(pairs,)`.
-        sources: Each pair's source.
-        subject: Name of the task, for error messages.
 
     Returns:
         `sources` and `source_pairs` (source to Spearman correlation and to number of pairs), `mean`, and `wmean`, which

@@ -14,7 +14,7 @@ import mteb_tasks
 from dino_st.encoders.baselines import find_baseline, read_word_vectors, whiten
 from dino_st.errors import ConfigurationError, InputError, ModelError
 from dino_st.evaluation.evaluate import evaluate_encoder
-from dino_st.evaluation.floors import char_trigrams, tf_idf, token_jaccard
+from dino_st.evaluation.floors import FLOORS, char_trigrams, tf_idf, token_jaccard
 from tests.mteb_tasks.fixtures import make_bag_of_words, make_transformer, write_sts_directory
 
 SENTENCES = ["The man plays the guitar", "a dog", "old green train", "girl rides horse with ball", "cat under house"]
@@ -148,6 +148,10 @@ def test_tf_idf_weighs_rare_words_more() -> None:
     common, rare = math.log(5 / 3) + 1, math.log(5 / 2) + 1
     expected = common**2 / (common**2 + rare**2)
     assert tf_idf(["dog runs", "x"], ["dog sleeps", "y"]) == pytest.approx([expected, 0.0])
+
+
+def test_sentences_without_words_are_like_nothing() -> None:
+    assert [floor(["...", "?!"], ["...", ""]).tolist() for floor in FLOORS.values()] == [[0.0, 0.0]] * 3
 
 
 def test_floors_and_baselines_stand_beside_models_in_the_table(bert: Path, vectors: Path, tmp_path: Path) -> None:
