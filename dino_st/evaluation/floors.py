@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer  # type: ignore[import-untyped]
 
 from dino_st.errors import ConfigurationError
 from dino_st.evaluation.metrics import Vector, correlate, score_sources
@@ -25,8 +27,6 @@ _WORD = r"\w+"
 
 def token_jaccard(first: Sequence[str], second: Sequence[str]) -> Vector:
     """Share of distinct words that two sentences have in common, of all of both; 0 for two sentences without words."""
-    from sklearn.feature_extraction.text import CountVectorizer
-
     a, b = _vectors(CountVectorizer(token_pattern=_WORD, binary=True), first, second)
     shared = _dot(a, b)
     return np.asarray(shared / np.maximum(_dot(a, a) + _dot(b, b) - shared, 1))
@@ -34,7 +34,6 @@ def token_jaccard(first: Sequence[str], second: Sequence[str]) -> Vector:
 
 def char_trigrams(first: Sequence[str], second: Sequence[str]) -> Vector:
     """Cosine of the counts of character trigrams, the words joined by single spaces; 0 where a sentence has none."""
-    from sklearn.feature_extraction.text import CountVectorizer
 
     def joined(sentence: str) -> str:
         return " ".join(re.findall(_WORD, sentence.lower()))
@@ -45,10 +44,8 @@ def char_trigrams(first: Sequence[str], second: Sequence[str]) -> Vector:
 def tf_idf(first: Sequence[str], second: Sequence[str]) -> Vector:
     """Cosine of TF-IDF vectors; 0 where a sentence has no words.
 
-    A word's weight is its count times `ln((1 + N) / (1 + df)) + 1`, with N sentences on both sides, of which df hold it.
+    A word's weight is its count times `ln((1 + N) / (1 + df)) + 1`; df of the N sentences of both sides hold it.
     """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
     return _cosine(*_vectors(TfidfVectorizer(token_pattern=_WORD, norm=None), first, second))
 
 
@@ -97,8 +94,6 @@ def _vectors(vectorizer: Any, first: Sequence[str], second: Sequence[str]) -> tu
     try:
         vectors = vectorizer.fit_transform([*first, *second])
     except ValueError:  # not one term in all the sentences, which scikit-learn refuses
-        from scipy.sparse import csr_matrix
-
         vectors = csr_matrix((len(first) + len(second), 1))
     return vectors[: len(first)], vectors[len(first) :]
 

@@ -35,7 +35,8 @@ def apply_filters(
     """
     rows = filter_texts(raw, rows, options, rejections)
     rows = filter_near_copies(raw, rows, options, rejections)
-    posterior, facts = None, {}
+    posterior: Floats | None = None
+    facts: dict[str, Any] = {}
     if raw.log_probs is not None and len(rows):
         posterior, facts = posterior_of_rows(raw.log_probs, raw, rows, options)
     return filter_doubtful_labels(raw, rows, posterior, options, rejections), posterior, facts
@@ -88,7 +89,8 @@ def _broken(texts: pa.LargeStringArray) -> Mask:
     broken |= number('"') % 2 == 1
     for opening, closing in _BRACKETS:
         broken |= number(opening) != number(closing)
-    return broken | np.asarray(pc.match_substring_regex(texts, _UNFINISHED))
+    broken |= np.asarray(pc.match_substring_regex(texts, _UNFINISHED))
+    return broken
 
 
 def _letters(texts: pa.LargeStringArray) -> pa.LargeStringArray:

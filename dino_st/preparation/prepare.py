@@ -120,7 +120,8 @@ def prepare_pairs(
         message = f"no pair is left after preparation:\n{format_counts(counts)}"
         raise NothingLeftError(message, rejections.table(pairs))
     frequencies = np.bincount(rows.label, minlength=len(pairs.labels)).tolist()
-    counts |= {f"kept[{_name(label)}]": n for label, n in zip(pairs.labels, frequencies, strict=True)}
+    for label, frequency in zip(pairs.labels, frequencies, strict=True):
+        counts[f"kept[{label if isinstance(label, str) else format(label, 'g')}]"] = frequency
     if pairs.is_pair and max(frequencies) == len(rows):
         warnings.warn(
             f"all pairs have the label {pairs.labels[rows.label[0]]}; an encoder cannot learn from them how the labels "
@@ -306,7 +307,3 @@ def _fingerprint(header: str, texts: pa.LargeStringArray, codes: Sequence[Codes]
     for column in codes:
         digest.update(column.tobytes())
     return digest.hexdigest()[:16]
-
-
-def _name(label: float | str) -> str:
-    return label if isinstance(label, str) else format(label, "g")
