@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 from datasets import Dataset, DatasetDict
+from huggingface_hub import DatasetCardData
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
@@ -258,43 +258,40 @@ def _card(splits: PreparedSplits, provenance: Mapping[str, Any]) -> str:
     columns = splits["train"].column_names
     is_triplets = columns == list(TRIPLET_COLUMNS)
     kind = "triplets" if is_triplets else "pairs"
-    header = {
-        "pretty_name": f"{kind.capitalize()} written by a language model",
-        "task_categories": ["text-classification" if TEXT in columns else "sentence-similarity"],
-        "tags": ["dino-st", "synthetic"],
-        "configs": [{"config_name": "default", "data_files": files}],
-    }
-    settings = splits.options.model_dump(mode="json")
-    return "\n".join(
-        [
-            "---",
-            yaml.safe_dump(header, sort_keys=False, allow_unicode=True).rstrip(),
-            "---",
-            "",
-            f"# {kind.capitalize()} written by a language model",
-            "",
-            _ABOUT_TRIPLETS if is_triplets else _ABOUT_PAIRS,
-            "",
-            "```python",
-            "from datasets import load_dataset",
-            "",
-            'splits = load_dataset("DIRECTORY")  # '
-            + ", ".join(f"{name}: {splits[name].num_rows:,}" for name in _FILES),
-            "```",
-            "",
-            f"Columns: {', '.join(f'`{name}`' for name in columns)}.",
-            "",
-            f"## Where the {kind} come from",
-            "",
-            facts_table("fact", provenance or {"provenance": "not recorded"}),
-            "",
-            "## Rows by step of the preparation",
-            "",
-            facts_table("step", {name.replace("_", " "): f"{count:,}" for name, count in splits.counts.items()}),
-            "",
-            "## Options of the preparation",
-            "",
-            facts_table("option", settings),
-            "",
-        ]
+    title = f"{kind.capitalize()} written by a language model"
+    header = DatasetCardData(
+        pretty_name=title,
+        task_categories=["text-classification" if TEXT in columns else "sentence-similarity"],
+        tags=["dino-st", "synthetic"],
+        configs=[{"config_name": "default", "data_files": files}],
     )
+    sizes = ", ".join(f"{name}: {splits[name].num_rows:,}" for name in _FILES)
+    steps = {name.replace("_", " "): f"{count:,}" for name, count in splits.counts.items()}
+    return f"""---
+{header.to_yaml()}
+---
+
+# {title}
+
+{_ABOUT_TRIPLETS if is_triplets else _ABOUT_PAIRS}
+
+```python
+from datasets import load_dataset
+
+splits = load_dataset("DIRECTORY")  # {sizes}
+```
+
+Columns: {", ".join(f"`{name}`" for name in columns)}.
+
+## Where the {kind} come from
+
+{facts_table("fact", provenance or {"provenance": "not recorded"})}
+
+## Rows by step of the preparation
+
+{facts_table("step", steps)}
+
+## Options of the preparation
+
+{facts_table("option", splits.options.model_dump(mode="json"))}
+"""

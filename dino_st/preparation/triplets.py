@@ -8,24 +8,19 @@ other rows matter.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
+from datasets import Dataset
 
 from dino_st.data.columns import PAIR_COLUMNS, POSITIVE, SENTENCE1, TRIPLET_COLUMNS, numeric_pairs
-from dino_st.data.triplets import read_triplets, triplet_table, write_triplets
+from dino_st.data.triplets import triplet_table
 from dino_st.errors import DatasetError
 from dino_st.preparation.options import TripletOptions
+from dino_st.preparation.splits import PreparedSplits, format_counts
 from dino_st.support.hashes import keyed_bits
 from dino_st.support.progress import logger
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from dino_st.preparation.splits import PreparedSplits
-
-
-__all__ = ["prepare_triplets", "read_triplets", "to_pairs", "to_triplets", "triplet_table", "write_triplets"]
 
 Texts = tuple[str, str, str]
 
@@ -78,8 +73,6 @@ def to_pairs(triplets: Dataset) -> Dataset:
     Raises:
         DatasetError: The data set holds no triplets.
     """
-    from datasets import Dataset
-
     pairs: dict[tuple[str, str, float], None] = {}
     for anchor, positive, negative in _rows(triplets):
         pairs[anchor, positive, 1.0] = None
@@ -108,8 +101,6 @@ def prepare_triplets(raw: Dataset, *, options: TripletOptions | None = None, **c
         ConfigurationError: An option is unknown or out of range.
         DatasetError: A column is missing, a value is no text, or no triplet is left.
     """
-    from dino_st.preparation.splits import PreparedSplits, format_counts
-
     options = TripletOptions.of(options, **changes)
     counts: dict[str, int] = {}
     names = getattr(raw, "column_names", ())
@@ -122,8 +113,7 @@ def prepare_triplets(raw: Dataset, *, options: TripletOptions | None = None, **c
     counts["kept"] = len(kept)
     if not kept:
         raise DatasetError(f"no triplet is left after preparation:\n{format_counts(counts)}")
-    parts = _split(kept, options, counts)
-    splits = {name: _dataset(rows) for name, rows in parts.items()}
+    splits = {name: _dataset(rows) for name, rows in _split(kept, options, counts).items()}
     logger.info("prepared triplets:\n%s", format_counts(counts))
     return PreparedSplits(splits, counts=counts, options=options)
 
@@ -149,15 +139,12 @@ def _from_pairs(pairs: Dataset, options: TripletOptions) -> tuple[list[Texts], d
             counts[f"inputs_without_{missing}"] += 1
         triplets.extend(made)
     if not triplets:
+        wanted = " or ".join(f"{score:g}" for score in _NEGATIVE_SCORES[options.negatives])
         raise DatasetError(
-            f"no x1 of {len(texts):,} has both a text of score 1 and one of score {' or '.join(_wanted(options))}; "
+            f"no x1 of {len(texts):,} has both a text of score 1 and one of score {wanted}; "
             "generate pairs of both, or choose other negatives"
         )
     return triplets, counts
-
-
-def _wanted(options: TripletOptions) -> list[str]:
-    return [f"{score:g}" for score in _NEGATIVE_SCORES[options.negatives]]
 
 
 def _triplets_of(x1: str, texts: Mapping[float, Iterable[str]], options: TripletOptions) -> Iterator[Texts]:
@@ -170,12 +157,13 @@ def _triplets_of(x1: str, texts: Mapping[float, Iterable[str]], options: Triplet
 
 def _drop(triplets: Iterable[Texts], counts: dict[str, int]) -> list[Texts]:
     """Drops what teaches nothing or something wrong, and counts it by the first reason that applies."""
-    dropped = Counter({"blank": 0, "anchor_is_positive": 0, "positive_is_negative": 0, "anchor_is_negative": 0})
-    seen: dict[Texts, None] = {}
-    duplicates = 0
+    dropped = dict.fromkeys(
+        ("blank", "anchor_is_positive", "positive_is_negative", "anchor_is_negative", "duplicate"), 0
+    )
+    kept: dict[Texts, None] = {}
     for triplet in triplets:
-        anchor, positive, negative = (text.strip() for text in triplet)
-        if not (anchor and positive and negative):
+        anchor, positive, negative = texts = tuple(text.strip() for text in triplet)
+        if not all(texts):
             dropped["blank"] += 1
         elif anchor == positive:
             dropped["anchor_is_positive"] += 1
@@ -183,13 +171,12 @@ def _drop(triplets: Iterable[Texts], counts: dict[str, int]) -> list[Texts]:
             dropped["positive_is_negative"] += 1
         elif anchor == negative:
             dropped["anchor_is_negative"] += 1
-        elif (anchor, positive, negative) in seen:
-            duplicates += 1
+        elif (anchor, positive, negative) in kept:
+            dropped["duplicate"] += 1
         else:
-            seen[anchor, positive, negative] = None
+            kept[anchor, positive, negative] = None
     counts |= {f"dropped_{reason}": count for reason, count in dropped.items()}
-    counts["dropped_duplicate"] = duplicates
-    return list(seen)
+    return list(kept)
 
 
 def _split(kept: Sequence[Texts], options: TripletOptions, counts: dict[str, int]) -> dict[str, list[Texts]]:
@@ -217,9 +204,6 @@ def _rows(triplets: Dataset) -> Iterator[Texts]:
 
 
 def _dataset(triplets: Sequence[Texts]) -> Dataset:
-    import pyarrow as pa
-    from datasets import Dataset
-
     columns: list[Any] = list(zip(*triplets, strict=True)) or [()] * len(TRIPLET_COLUMNS)
     arrays = [pa.array(column, pa.string()) for column in columns]
     fingerprint = hashlib.sha256(repr(columns).encode()).hexdigest()[:16]

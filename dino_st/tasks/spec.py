@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from dino_st.support.options import explain
 
 PLACEHOLDER = "<X1>"
 """Stands in an instruction where x1 goes."""
+
+SHIPPED = resources.files("dino_st.tasks") / "specs"
+"""The specifications that come with the package."""
 
 _SUFFIXES = (".json", ".yaml", ".yml")
 
@@ -125,8 +129,11 @@ class TaskSpec(BaseModel):
     def _labels_fit_together(self) -> TaskSpec:
         if not self.labels:
             raise ValueError("labels: the set of labels is empty; at least one is needed")
-        with_input = [label for label, spec in self.labels.items() if all(map(_takes_input, spec.instructions))]
-        if any(_takes_input(phrasing) for spec in self.labels.values() for phrasing in spec.instructions):
+        takes_input = {
+            label: [PLACEHOLDER in phrasing for phrasing in spec.instructions] for label, spec in self.labels.items()
+        }
+        if any(map(any, takes_input.values())):
+            with_input = [label for label, phrasings in takes_input.items() if all(phrasings)]
             for label in self.labels:
                 if label not in with_input:
                     raise ValueError(
@@ -136,7 +143,7 @@ class TaskSpec(BaseModel):
                     )
         for label, spec in self.labels.items():
             self._check_counter_labels(label, spec)
-        if len({float(label) for label in self.labels}) < len(self.labels) if self.is_numeric else False:
+        if self.is_numeric and len(set(map(float, self.labels))) < len(self.labels):
             raise ValueError(f"labels: two labels stand for one score: {', '.join(self.labels)}")
         return self
 
@@ -159,7 +166,7 @@ class TaskSpec(BaseModel):
     @property
     def needs_input(self) -> bool:
         """Whether the instructions take an x1, so that pairs come out; without one, single texts do."""
-        return any(_takes_input(spec.instructions[0]) for spec in self.labels.values())
+        return any(PLACEHOLDER in spec.instructions[0] for spec in self.labels.values())
 
     @property
     def phrasings(self) -> int:
@@ -197,20 +204,18 @@ class TaskSpec(BaseModel):
             raise TaskSpecError(f"task: given {type(task).__name__}; expected a name, a file, a mapping or a TaskSpec")
         path = Path(task)
         if path.suffix.lower() in _SUFFIXES or path.is_file():
-            return _validated(_read(path), str(path))
+            return _validated(read_spec(path), str(path))
         if str(task) not in builtin_tasks():
             raise TaskSpecError(
                 f"there is no built-in task {str(task)!r} and no such file; {suggest(str(task), builtin_tasks())}. "
                 "A task of your own is a .json or .yaml file; `dino-st tasks` also lists those that write triplets"
             )
-        built_in = resources.files("dino_st.tasks") / "specs" / f"{task}.json"
-        return _validated(json.loads(built_in.read_text(encoding="utf-8")), f"built-in task {task}")
+        return _validated(read_spec(SHIPPED / f"{task}.json"), f"built-in task {task}")
 
 
-def builtin_tasks() -> list[str]:
-    """Names of the built-in task specifications, sorted."""
-    folder = resources.files("dino_st.tasks") / "specs"
-    return sorted(entry.name.removesuffix(".json") for entry in folder.iterdir() if entry.name.endswith(".json"))
+def builtin_tasks(suffix: str = ".json") -> list[str]:
+    """Names of the built-in task specifications, sorted; those of SynCSE are YAML."""
+    return sorted(entry.name.removesuffix(suffix) for entry in SHIPPED.iterdir() if entry.name.endswith(suffix))
 
 
 def _label_name(value: Any) -> Any:
@@ -239,25 +244,28 @@ def _validated(content: Any, source: str) -> TaskSpec:
         raise TaskSpecError(f"{source} is not a valid task specification:\n  {problems}") from error
 
 
-def _read(path: Path) -> Any:
+def read_spec(file: Path | Traversable) -> Any:
+    """Reads a specification in JSON or YAML, in which no key may stand twice.
+
+    Raises:
+        TaskSpecError: The file cannot be read or parsed.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise TaskSpecError(
-            f"{path}: there is no such task file; built-in tasks: {', '.join(builtin_tasks())}"
-        ) from None
-    except UnicodeDecodeError as error:
-        raise TaskSpecError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
-    except OSError as error:
-        raise TaskSpecError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        if path.suffix.lower() == ".json":
+        text = file.read_text(encoding="utf-8-sig")
+        if file.name.lower().endswith(".json"):
             return json.loads(text, object_pairs_hook=_no_duplicates)
         return yaml.load(text, Loader=_StrictLoader)
+    except FileNotFoundError:
+        known = ", ".join(builtin_tasks() + builtin_tasks(".yaml"))
+        raise TaskSpecError(f"{file}: there is no such task file; built-in tasks: {known}") from None
+    except OSError as error:
+        raise TaskSpecError(f"{file}: cannot be read ({error.strerror or error})") from None
+    except UnicodeDecodeError as error:
+        raise TaskSpecError(f"{file}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
     except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise TaskSpecError(f"{path}: cannot be parsed: {error}") from None
+        raise TaskSpecError(f"{file}: cannot be parsed: {error}") from None
     except TaskSpecError as error:
-        raise TaskSpecError(f"{path}: {error}") from None
+        raise TaskSpecError(f"{file}: {error}") from None
 
 
 def _no_duplicates(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -276,7 +284,3 @@ class _StrictLoader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         _no_duplicates([(str(key), None) for key in keys])
         return super().construct_mapping(node, deep=deep)
-
-
-def _takes_input(instruction: str) -> bool:
-    return PLACEHOLDER in instruction

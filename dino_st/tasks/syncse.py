@@ -8,16 +8,14 @@ first. The shipped specifications, `specs/syncse-*.yaml`, are in words of our ow
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dino_st.errors import TaskSpecError, suggest
 from dino_st.support.options import explain
-from dino_st.tasks.spec import PLACEHOLDER
+from dino_st.tasks.spec import PLACEHOLDER, SHIPPED, builtin_tasks, read_spec
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -185,8 +183,7 @@ _KINDS: dict[str, type[PartialSpec] | type[ScratchSpec]] = {
 
 def syncse_tasks() -> list[str]:
     """Names of the shipped specifications, sorted."""
-    folder = resources.files("dino_st.tasks") / "specs"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return builtin_tasks(".yaml")
 
 
 def is_syncse_task(task: Any) -> bool:
@@ -201,8 +198,8 @@ def is_syncse_task(task: Any) -> bool:
     if path.suffix.lower() not in _SUFFIXES or not path.is_file():
         return str(task).startswith("syncse")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content = read_spec(path)
+    except TaskSpecError:
         return False  # whoever reads it as a task says what is wrong
     return isinstance(content, dict) and "kind" in content
 
@@ -225,22 +222,13 @@ def load_syncse_spec(task: str | Path | Mapping[str, Any] | SynCSESpec) -> SynCS
     if isinstance(task, Mapping):
         return _validated(dict(task), "the given mapping", Path())
     if str(task) in syncse_tasks():
-        text = (resources.files("dino_st.tasks") / "specs" / f"{task}.yaml").read_text(encoding="utf-8")
-        return _validated(yaml.safe_load(text), f"built-in task {task}", Path())
+        return _validated(read_spec(SHIPPED / f"{task}.yaml"), f"built-in task {task}", Path())
     path = Path(task)
     if path.suffix.lower() not in _SUFFIXES:
         raise TaskSpecError(
             f"there is no SynCSE task {str(task)!r}; {suggest(str(task), syncse_tasks())}, or a .yaml file of your own"
         )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise TaskSpecError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError as error:
-        raise TaskSpecError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
-    except yaml.YAMLError as error:
-        raise TaskSpecError(f"{path}: cannot be parsed: {error}") from None
-    return _validated(content, str(path), path.parent)
+    return _validated(read_spec(path), str(path), path.parent)
 
 
 def _validated(content: Any, source: str, beside: Path) -> SynCSESpec:

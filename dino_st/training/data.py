@@ -14,9 +14,9 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
 from dino_st.data.columns import ANCHOR, POSITIVE, SCORE, SENTENCE1, TRIPLET_COLUMNS, numeric_pairs
+from dino_st.data.triplets import triplet_table
 from dino_st.errors import DatasetError, DinoWarning
 from dino_st.preparation.splits import PreparedSplits, load_prepared
-from dino_st.preparation.triplets import triplet_table
 from dino_st.training.options import ContrastiveOptions
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
 
+from dino_st.data.triplets import read_triplets, write_triplets
 from dino_st.errors import ConfigurationError, DatasetError, InputError, OutputError
 from dino_st.pipeline.stages import prepare_data, prepare_triplet_data
 from dino_st.preparation.splits import load_prepared, save_prepared
-from dino_st.preparation.triplets import prepare_triplets, read_triplets, to_pairs, to_triplets, write_triplets
+from dino_st.preparation.triplets import prepare_triplets, to_pairs, to_triplets
 
 ROWS = [
     ("A man plays.", "Someone plays.", "A man sleeps."),
