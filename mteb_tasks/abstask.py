@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-import logging
+import json
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import datasets
 import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets.exceptions import DatasetNotFoundError
 from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
 from numpy.typing import NDArray
 
-from dino_st.errors import EvaluationError
+from dino_st.errors import DatasetError, EvaluationError, InputError
 from dino_st.evaluation.metrics import correlate, pairwise_cosine, score_sources
-from mteb_tasks.sts_files import ScoredPair, content_hash
+from mteb_tasks.sts_files import ScoredPair, TableFile, YearLayout, find_root, pairs_dataset, pairs_revision
 
 if TYPE_CHECKING:
     from mteb._evaluators.any_sts_evaluator import STSEvaluatorScores
     from mteb.abstasks.sts import STSMetrics
     from mteb.models import MTEBModels
     from mteb.timing import TimingStack
-    from mteb.types import EncodeKwargs
+
+
+STS_DIR_VARIABLE = "DINO_ST_STS_DIR"
+HOW_TO_NAME_THE_DIRECTORY = (
+    "Give a directory in SentEval layout with `--sts-dir DIR`, `sts_dir=...`, in a recipe `evaluate.sts_dir`, or the "
+    f"variable {STS_DIR_VARIABLE}"
+)
 
 
 class LocalTaskMetadata(TaskMetadata):
@@ -42,22 +50,13 @@ class LocalTaskMetadata(TaskMetadata):
 
 
 class EmbeddingRecorder:
-    """An mteb encoder that forwards to another one and keeps every matrix it returns.
+    """An mteb encoder that forwards to another one and keeps every matrix it returns, `(sentences, dimensions)`.
 
     mteb's own check would stop at the first NaN with scikit-learn's message, which names neither the task nor the
     model, and correlations that fail are stored as NaN.
-
-    Attributes:
-        embeddings: The matrices in the order in which they were asked for, each `(sentences, dimensions)`.
     """
 
     def __init__(self, model: Any, task_name: str) -> None:
-        """Wraps a model for one evaluation of one task.
-
-        Args:
-            model: Anything that fulfils mteb's `EncoderProtocol`.
-            task_name: The task, for error messages.
-        """
         self._model = model
         self._task_name = task_name
         self.mteb_model_meta = model.mteb_model_meta
@@ -66,29 +65,23 @@ class EmbeddingRecorder:
     def encode(self, *args: Any, **kwargs: Any) -> Any:
         """Encodes with the wrapped model.
 
-        Args:
-            *args: Handed on.
-            **kwargs: Handed on.
-
-        Returns:
-            What the wrapped model returned.
-
         Raises:
             EvaluationError: The embeddings are not one finite vector for each sentence.
         """
         embeddings = self._model.encode(*args, **kwargs)
         matrix = _to_matrix(embeddings)
+        subject = f"{self._task_name}: the model '{getattr(self.mteb_model_meta, 'name', None) or 'unnamed'}'"
         if matrix.ndim != 2:
             raise EvaluationError(
-                f"{self._task_name}: the model '{self._name}' returned embeddings of shape {matrix.shape}, expected "
-                "(sentences, dimensions). STS tasks need a model with one vector for each sentence."
+                f"{subject} returned embeddings of shape {matrix.shape}, expected (sentences, dimensions). STS tasks "
+                "need a model with one vector for each sentence."
             )
         broken = int((~np.isfinite(matrix)).any(axis=1).sum())
         if broken:
             raise EvaluationError(
-                f"{self._task_name}: the model '{self._name}' gave NaN or infinite embeddings for {broken} of "
-                f"{len(matrix)} sentences. Its weights are broken or overflow in their precision: load it in float32, "
-                "or train it again with a lower learning rate."
+                f"{subject} gave NaN or infinite embeddings for {broken} of {len(matrix)} sentences. Its weights are "
+                "broken or overflow in their precision: load it in float32, or train it again with a lower learning "
+                "rate."
             )
         self.embeddings.append(matrix)
         return embeddings
@@ -101,10 +94,6 @@ class EmbeddingRecorder:
         """The wrapped model's similarity of each pair of embeddings."""
         return self._model.similarity_pairwise(embeddings1, embeddings2)
 
-    @property
-    def _name(self) -> str:
-        return getattr(self.mteb_model_meta, "name", None) or "unnamed"
-
 
 def _to_matrix(embeddings: Any) -> NDArray[Any]:
     """A NumPy view of a tensor, an array or a list of vectors; ragged lists become one-dimensional."""
@@ -114,11 +103,6 @@ def _to_matrix(embeddings: Any) -> NDArray[Any]:
         return np.asarray(embeddings)
     except ValueError:
         return np.empty(len(embeddings), dtype=object)
-
-
-logger = logging.getLogger(__name__)
-
-LOCAL_PATH = "local"
 
 
 class AbsTaskScoredPairs(AbsTaskSTS):
@@ -134,11 +118,7 @@ class AbsTaskScoredPairs(AbsTaskSTS):
 
     @abstractmethod
     def read_pairs(self) -> Mapping[str, Sequence[ScoredPair]] | None:
-        """Reads every split from local files.
-
-        Returns:
-            Each split's pairs, or None where the task has no local files and the hub is to be asked.
-        """
+        """Each split's pairs from local files; None where the task has none and the hub is to be asked."""
 
     def data_revision(self) -> str:
         """The revision of the data that `load_data` would load now.
@@ -151,7 +131,7 @@ class AbsTaskScoredPairs(AbsTaskSTS):
             DatasetError: They do not hold the published number of pairs.
         """
         splits = self.read_pairs()
-        return str(type(self).metadata.revision) if splits is None else content_hash(splits)
+        return str(type(self).metadata.revision) if splits is None else pairs_revision(splits)
 
     def load_data(self, num_proc: int | None = None, *, timer: TimingStack | None = None, **kwargs: Any) -> None:
         """Loads the data: local files where there are any, else the hub's copy.
@@ -171,8 +151,8 @@ class AbsTaskScoredPairs(AbsTaskSTS):
         if splits is None:
             self.load_from_hub(num_proc=num_proc, timer=timer, **kwargs)
             return
-        self.dataset = cast("Any", DatasetDict({name: _to_dataset(pairs) for name, pairs in splits.items()}))
-        self._set_revision(content_hash(splits))
+        self.dataset = cast("Any", DatasetDict({name: pairs_dataset(pairs) for name, pairs in splits.items()}))
+        self._set_revision(pairs_revision(splits))
         self.data_loaded = True
 
     def load_from_hub(self, **options: Any) -> None:
@@ -181,36 +161,20 @@ class AbsTaskScoredPairs(AbsTaskSTS):
 
     def _set_revision(self, revision: str) -> None:
         """Gives this instance metadata that describe the local data; `unload_data` takes them away again."""
-        name = type(self).metadata.name
-        dataset = {"path": f"{LOCAL_PATH}/{name}", "revision": revision}
-        self.metadata = type(self).metadata.model_copy(update={"dataset": dataset})
+        metadata = type(self).metadata
+        dataset = {"path": f"local/{metadata.name}", "revision": revision}
+        self.metadata = metadata.model_copy(update={"dataset": dataset})
 
-    def _evaluate_subset(
-        self,
-        model: MTEBModels,
-        data_split: Dataset,
-        *,
-        encode_kwargs: EncodeKwargs,
-        hf_split: str,
-        hf_subset: str,
-        prediction_folder: Path | None = None,
-        num_proc: int | None = None,
-        timer: TimingStack,
-        **kwargs: Any,
-    ) -> STSMetrics:
-        recorder = EmbeddingRecorder(model, self.metadata.name)
-        metrics = super()._evaluate_subset(
-            cast("MTEBModels", recorder),
-            data_split,
-            encode_kwargs=encode_kwargs,
-            hf_split=hf_split,
-            hf_subset=hf_subset,
-            prediction_folder=prediction_folder,
-            num_proc=num_proc,
-            timer=timer,
-            **kwargs,
-        )
-        scores = self._score(pairwise_cosine(*recorder.embeddings), data_split)
+    def _evaluate_subset(self, model: MTEBModels, data_split: Dataset, **options: Any) -> STSMetrics:
+        name = self.metadata.name
+        recorder = EmbeddingRecorder(model, name)
+        metrics = super()._evaluate_subset(cast("MTEBModels", recorder), data_split, **options)
+        # mteb's cosines are float32, in which identical sentences of different batches do not tie.
+        cosines, gold = pairwise_cosine(*recorder.embeddings), np.asarray(data_split["score"], dtype=np.float64)
+        pearson, spearman = correlate(cosines, gold, name)
+        scores: dict[str, Any] = {"cosine_pearson": pearson, "cosine_spearman": spearman}
+        if "source" in data_split.column_names:
+            scores |= {"all": spearman, **score_sources(cosines, gold, data_split["source"], name)}
         return cast("STSMetrics", {**metrics, **scores})
 
     def _calculate_scores(self, scores: STSEvaluatorScores, normalized_scores: list[float]) -> STSMetrics:
@@ -218,22 +182,99 @@ class AbsTaskScoredPairs(AbsTaskSTS):
         correlate(np.asarray(scores["cosine_scores"]), np.asarray(normalized_scores), self.metadata.name)
         return super()._calculate_scores(scores, normalized_scores)
 
-    def _score(self, cosines: np.ndarray[Any, Any], data_split: Dataset) -> dict[str, Any]:
-        name = self.metadata.name
-        gold = np.asarray(data_split["score"], dtype=np.float64)
-        pearson, spearman = correlate(cosines, gold, name)
-        scores: dict[str, Any] = {"cosine_pearson": pearson, "cosine_spearman": spearman}
-        if "source" in data_split.column_names:
-            scores |= {"all": spearman, **score_sources(cosines, gold, data_split["source"], name)}
-        return scores
+
+class AbsTaskSTSData(AbsTaskScoredPairs):
+    """A task on published STS or SICK data.
+
+    Attributes:
+        files: The files of the split `test` in a directory in SentEval layout, whose pairs are pooled.
+        validation_files: Those of the split `validation`; empty where the task has no such split.
+        on_hub: Whether the hub has a copy of these very pairs.
+    """
+
+    files: ClassVar[tuple[YearLayout | TableFile, ...]]
+    validation_files: ClassVar[tuple[YearLayout | TableFile, ...]] = ()
+    on_hub: ClassVar[bool] = True
+
+    def __init__(self, seed: int = 42, *, sts_dir: str | Path | None = None, **kwargs: Any) -> None:
+        """Prepares the task; no file is read before `load_data`.
+
+        Args:
+            seed: mteb's seed; these tasks draw nothing.
+            sts_dir: Directory in SentEval layout; None for the one that the variable DINO_ST_STS_DIR names, and where
+                it names none, the local datasets cache and the hub.
+            **kwargs: Handed on to mteb.
+        """
+        super().__init__(seed=seed, **kwargs)
+        self.sts_dir = sts_dir
+
+    @property
+    def has_sources(self) -> bool:
+        """Whether the papers report this task's sources one by one; the hub's copy does not name them."""
+        return any(isinstance(file, YearLayout) for file in self.files)
+
+    def read_pairs(self) -> dict[str, list[ScoredPair]] | None:
+        """Reads every split from the STS directory; None where none is named."""
+        given = self.sts_dir or os.environ.get(STS_DIR_VARIABLE)
+        if not given:
+            return None
+        root = find_root(given)
+        return {split: [pair for file in files for pair in file.read(root)] for split, files in self._splits()}
+
+    def _splits(self) -> list[tuple[str, tuple[YearLayout | TableFile, ...]]]:
+        return [(name, files) for name, files in (("test", self.files), ("validation", self.validation_files)) if files]
+
+    def load_from_hub(self, **options: Any) -> None:
+        """Loads the hub's copy at its pinned revision, from the local datasets cache where that holds it.
+
+        Args:
+            **options: Handed on to mteb's loader.
+
+        Raises:
+            InputError: The hub has no such data, or it is neither cached nor reachable.
+            DatasetError: The copy has another number of pairs than was published.
+        """
+        metadata = type(self).metadata
+        repository, revision = metadata.dataset["path"], metadata.dataset["revision"]
+        if not self.on_hub:
+            raise InputError(
+                f"{metadata.name} cannot be loaded from the hub, whose copy pools all of the data and does not say "
+                f"which pairs are the test pairs. {HOW_TO_NAME_THE_DIRECTORY}."
+            )
+        cached = _read_cached(repository, revision)
+        if cached is not None:
+            self.dataset, self.data_loaded = cast("Any", cached), True
+        else:
+            try:
+                super().load_from_hub(**options)
+            except (ConnectionError, DatasetNotFoundError, FileNotFoundError) as error:
+                reason = str(error).partition("\n")[0] or type(error).__name__
+                raise InputError(
+                    f"The data of {metadata.name} is neither in the local datasets cache nor can '{repository}' be "
+                    f"loaded from the hub ({reason}). {HOW_TO_NAME_THE_DIRECTORY}, or connect to the network."
+                ) from error
+        dataset: Mapping[str, Any] = self.dataset or {}
+        for split, files in self._splits():
+            published, found = sum(file.pairs for file in files), len(dataset.get(split, ()))
+            if found != published:
+                self.unload_data()
+                raise DatasetError(
+                    f"{metadata.name}: the hub's copy has {found} pairs in split '{split}', the published data has "
+                    f"{published}. {HOW_TO_NAME_THE_DIRECTORY}."
+                )
 
 
-def _to_dataset(pairs: Sequence[ScoredPair]) -> Dataset:
-    columns: dict[str, list[Any]] = {
-        "sentence1": [pair.sentence1 for pair in pairs],
-        "sentence2": [pair.sentence2 for pair in pairs],
-        "score": [pair.score for pair in pairs],
-    }
-    if any(pair.source for pair in pairs):
-        columns["source"] = [pair.source for pair in pairs]
-    return Dataset.from_dict(columns)
+def _read_cached(repository: str, revision: str) -> DatasetDict | None:
+    """The splits that `datasets.load_dataset` cached earlier; None where it did not cache this very revision.
+
+    Offline, `load_dataset` itself would take any cached revision.
+    """
+    owner, _, name = repository.partition("/")
+    cache = Path(datasets.config.HF_DATASETS_CACHE).expanduser()
+    for info in sorted(cache.glob(f"{owner}___{name}/*/*/{revision}/dataset_info.json")):
+        splits = json.loads(info.read_text(encoding="utf-8")).get("splits") or {}
+        shards = {split: sorted(info.parent.glob(f"{name}-{split}*.arrow")) for split in splits}
+        if shards and all(shards.values()):
+            read = {split: [Dataset.from_file(str(file)) for file in files] for split, files in shards.items()}
+            return DatasetDict({split: concatenate_datasets(parts) for split, parts in read.items()})
+    return None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def find_local_model(name: str, revision: str | None = None) -> ModelMeta | None:
-    """Mteb's metadata for a model directory.
+    """The metadata of a model directory for mteb, with a way to load it, made before it is loaded.
 
     Args:
         name: What was given as the model, for example `my-encoder`, `./my-encoder/` or an absolute path.
@@ -45,46 +45,20 @@ def find_local_model(name: str, revision: str | None = None) -> ModelMeta | None
         overwrites={
             "name": directory_name(directory),
             "revision": found,
-            "loader": partial(load_local_model, directory),
+            "loader": partial(_load, directory),
             "framework": ["Sentence Transformers", "PyTorch"],
         }
     )
 
 
-def is_explicit_path(name: str) -> bool:
-    """Whether a model's name can only be a path, so that it is not looked up among mteb's models.
-
-    Args:
-        name: What was given as the model.
-
-    Returns:
-        True for `./name`, `~/name` and absolute paths.
-    """
-    return name.startswith((".", "~")) or Path(name).is_absolute()
-
-
-def load_local_model(
+def _load(
     directory: Path,
     name: str,  # noqa: ARG001 (mteb's loaders get it)
     revision: str | None = None,  # noqa: ARG001 (likewise)
-    device: str | int | None = None,
+    device: str | int | None = None,  # the number of a CUDA device, as `mteb run --device` gives it
     **options: Any,
 ) -> SentenceTransformerEncoderWrapper:
-    """Loads a model directory as mteb's wrapper of a sentence-transformers model.
-
-    Args:
-        directory: The model directory.
-        name: mteb's name for it.
-        revision: Its content's hash.
-        device: A device of torch, or the number of a CUDA device as `mteb run --device` gives it.
-        **options: Further options of mteb's wrapper.
-
-    Returns:
-        The wrapped model.
-
-    Raises:
-        ModelError: It cannot be loaded.
-    """
+    """A model directory as mteb's wrapper of a sentence-transformers model."""
     from mteb.models import SentenceTransformerEncoderWrapper
 
     target = f"cuda:{device}" if isinstance(device, int) else device

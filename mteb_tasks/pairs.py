@@ -12,20 +12,14 @@ from typing import Any
 
 from dino_st.errors import InputError, suggest
 from mteb_tasks.abstask import AbsTaskScoredPairs, LocalTaskMetadata
-from mteb_tasks.sts_files import ScoredPair, content_hash
+from mteb_tasks.sts_files import ScoredPair, pairs_revision
 
 COLUMNS = ("sentence1", "sentence2", "score")
 FORMATS = (".jsonl", ".csv", ".tsv", ".parquet")
 
 
 def read_pair_file(path: str | Path) -> list[ScoredPair]:
-    """Reads the columns `sentence1`, `sentence2` and `score`; any others are left alone.
-
-    Args:
-        path: A `.jsonl`, `.csv`, `.tsv` or `.parquet` file, UTF-8 where it is text.
-
-    Returns:
-        The pairs in the order of the file, their source empty.
+    """Reads the columns `sentence1`, `sentence2` and `score`, in the order of the file; any others are left alone.
 
     Raises:
         InputError: The file is missing, empty, of another kind, lacks a column, or holds a score that is not a finite
@@ -90,9 +84,8 @@ def _read_csv(file: Path) -> Iterator[Mapping[str, Any]]:
 
 def _read_tsv(file: Path) -> Iterator[Mapping[str, Any]]:
     with file.open(encoding="utf-8-sig", newline="\n") as lines:
-        yield from csv.DictReader(
-            (line.removesuffix("\n").removesuffix("\r") for line in lines), delimiter="\t", quoting=csv.QUOTE_NONE
-        )
+        stripped = (line.removesuffix("\n").removesuffix("\r") for line in lines)
+        yield from csv.DictReader(stripped, delimiter="\t", quoting=csv.QUOTE_NONE)
 
 
 def _read_parquet(file: Path) -> Iterable[Mapping[str, Any]]:
@@ -175,7 +168,7 @@ class DinoPairs(AbsTaskScoredPairs):
         """The name and revision were settled when the file was read."""
 
     def _name_after_content(self) -> None:
-        revision = content_hash(self.read_pairs())
+        revision = pairs_revision(self.read_pairs())
         stem = re.sub(r"[^\w.-]+", "_", self.file.stem)
         name = f"DinoPairs-{stem}-{revision[:_HASH_DIGITS]}"
         fields = {"name": name, "dataset": {"path": f"local/{name}", "revision": revision}}

@@ -8,91 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import DatasetError, InputError
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-
-@dataclass(frozen=True)
-class YearLayout:
-    """The files of one SemEval year.
-
-    Attributes:
-        folder: Directory below the root that holds `STS.input.SOURCE.txt` and `STS.gs.SOURCE.txt`.
-        sources: Each source's name and its number of scored pairs, in the order in which they are pooled.
-    """
-
-    folder: str
-    sources: Mapping[str, int]
-
-    @property
-    def pairs(self) -> int:
-        """Number of scored pairs over all sources."""
-        return sum(self.sources.values())
-
-    def input_file(self, source: str) -> str:
-        """Path of a source's sentence pairs, relative to the root."""
-        return f"{self.folder}/STS.input.{source}.txt"
-
-    def gold_file(self, source: str) -> str:
-        """Path of a source's gold scores, relative to the root."""
-        return f"{self.folder}/STS.gs.{source}.txt"
-
-
-@dataclass(frozen=True)
-class TableFile:
-    """One file that holds sentences and gold scores together, tab-separated and never quoted.
-
-    Attributes:
-        path: The file, relative to the root.
-        pairs: Number of pairs in it.
-        sentence_columns: Zero-based columns of the two sentences.
-        score_column: Zero-based column of the gold score.
-        has_header: Whether the first line names the columns.
-    """
-
-    path: str
-    pairs: int
-    sentence_columns: tuple[int, int]
-    score_column: int
-    has_header: bool
-
-
-def _year(year: str, sources: dict[str, int]) -> YearLayout:
-    return YearLayout(f"STS/{year}-en-test", MappingProxyType(sources))
-
-
-def _sts_benchmark(split: str, pairs: int) -> TableFile:
-    return TableFile(f"STS/STSBenchmark/sts-{split}.csv", pairs, (5, 6), 4, has_header=False)
-
-
-def _sick(part: str, pairs: int) -> TableFile:
-    return TableFile(f"SICK/SICK_{part}.txt", pairs, (1, 2), 3, has_header=True)
-
-
-STS12 = _year(
-    "STS12", {"MSRpar": 750, "MSRvid": 750, "SMTeuroparl": 459, "surprise.OnWN": 750, "surprise.SMTnews": 399}
-)
-STS13 = _year("STS13", {"FNWN": 189, "headlines": 750, "OnWN": 561})
-STS14 = _year(
-    "STS14",
-    {"deft-forum": 450, "deft-news": 300, "headlines": 750, "images": 750, "OnWN": 750, "tweet-news": 750},
-)
-STS15 = _year("STS15", {"answers-forums": 375, "answers-students": 750, "belief": 375, "headlines": 750, "images": 750})
-STS16 = _year(
-    "STS16",
-    {"answer-answer": 254, "headlines": 249, "plagiarism": 230, "postediting": 244, "question-question": 209},
-)
-
-STS_BENCHMARK_DEV = _sts_benchmark("dev", 1500)
-STS_BENCHMARK_TEST = _sts_benchmark("test", 1379)
-
-SICK_TRAIN = _sick("train", 4500)
-SICK_TRIAL = _sick("trial", 500)
-SICK_TEST = _sick("test_annotated", 4927)
 
 EXPECTED_LAYOUT = """\
 DIR/STS/STS12-en-test/STS.input.MSRpar.txt and STS.gs.MSRpar.txt, and so on for every source
@@ -118,14 +40,115 @@ class ScoredPair:
     source: str = ""
 
 
+@dataclass(frozen=True)
+class YearLayout:
+    """The files of one SemEval year.
+
+    Attributes:
+        folder: Directory below the root that holds `STS.input.SOURCE.txt` and `STS.gs.SOURCE.txt`.
+        sources: Each source's name and its number of scored pairs, in the order in which they are pooled.
+    """
+
+    folder: str
+    sources: Mapping[str, int]
+
+    @property
+    def pairs(self) -> int:
+        """Number of scored pairs over all sources."""
+        return sum(self.sources.values())
+
+    def read(self, root: Path) -> list[ScoredPair]:
+        """Reads the scored pairs of the year, source after source.
+
+        Raises:
+            InputError: A file is missing or malformed; the message names it, and the line.
+            DatasetError: A source has another number of scored pairs than was published.
+        """
+        pairs: list[ScoredPair] = []
+        for source, expected in self.sources.items():
+            inputs, gold = (root / self.folder / f"STS.{kind}.{source}.txt" for kind in ("input", "gs"))
+            found = _read_source(inputs, gold, root, source)
+            _check_count(found, expected, f"source '{source}'", gold)
+            pairs.extend(found)
+        return pairs
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """One file that holds sentences and gold scores together, tab-separated and never quoted (STSb, SICK).
+
+    Attributes:
+        path: The file, relative to the root.
+        pairs: Number of pairs in it.
+        sentence_columns: Zero-based columns of the two sentences.
+        score_column: Zero-based column of the gold score.
+        has_header: Whether the first line names the columns.
+    """
+
+    path: str
+    pairs: int
+    sentence_columns: tuple[int, int]
+    score_column: int
+    has_header: bool
+
+    def read(self, root: Path) -> list[ScoredPair]:
+        """Reads the pairs in the order of the file.
+
+        Raises:
+            InputError: The file is missing or malformed; the message names it, and the line.
+            DatasetError: It has another number of pairs than was published.
+        """
+        path = root / self.path
+        first, second = self.sentence_columns
+        pairs = []
+        for number, line in enumerate(_read_lines(path, root), start=1):
+            if number == 1 and self.has_header:
+                continue
+            fields = _split(line, max(second, self.score_column) + 1, path, number)
+            score = _parse_score(fields[self.score_column], path, number)
+            pairs.append(ScoredPair(fields[first], fields[second], score))
+        _check_count(pairs, self.pairs, f"'{path.stem}'", path)
+        return pairs
+
+
+def _year(year: str, **sources: int) -> YearLayout:
+    return YearLayout(f"STS/{year}-en-test", MappingProxyType(sources))
+
+
+def _sts_benchmark(split: str, pairs: int) -> TableFile:
+    return TableFile(f"STS/STSBenchmark/sts-{split}.csv", pairs, (5, 6), 4, has_header=False)
+
+
+def _sick(part: str, pairs: int) -> TableFile:
+    return TableFile(f"SICK/SICK_{part}.txt", pairs, (1, 2), 3, has_header=True)
+
+
+STS12 = _year(
+    "STS12", **{"MSRpar": 750, "MSRvid": 750, "SMTeuroparl": 459, "surprise.OnWN": 750, "surprise.SMTnews": 399}
+)
+STS13 = _year("STS13", FNWN=189, headlines=750, OnWN=561)
+STS14 = _year(
+    "STS14",
+    **{"deft-forum": 450, "deft-news": 300, "headlines": 750, "images": 750, "OnWN": 750, "tweet-news": 750},
+)
+STS15 = _year(
+    "STS15", **{"answers-forums": 375, "answers-students": 750, "belief": 375, "headlines": 750, "images": 750}
+)
+STS16 = _year(
+    "STS16",
+    **{"answer-answer": 254, "headlines": 249, "plagiarism": 230, "postediting": 244, "question-question": 209},
+)
+
+STS_BENCHMARK_DEV = _sts_benchmark("dev", 1500)
+STS_BENCHMARK_TEST = _sts_benchmark("test", 1379)
+
+SICK_TRAIN = _sick("train", 4500)
+SICK_TRIAL = _sick("trial", 500)
+SICK_TEST = _sick("test_annotated", 4927)
+
+
 def find_root(sts_dir: str | Path) -> Path:
-    """Finds the directory that holds `STS/` and `SICK/`.
-
-    Args:
-        sts_dir: That directory, or a SentEval checkout or its `data` directory, which hold it as `downstream`.
-
-    Returns:
-        The directory itself.
+    """Finds the directory that holds `STS/` and `SICK/`: the one given, or `downstream` in a SentEval checkout.
 
     Raises:
         InputError: It does not exist, or holds neither `STS/` nor `SICK/`.
@@ -143,61 +166,8 @@ def find_root(sts_dir: str | Path) -> Path:
     )
 
 
-def read_year(root: Path, layout: YearLayout) -> list[ScoredPair]:
-    """Reads the scored pairs of one SemEval year, source after source.
-
-    Args:
-        root: The directory that holds `STS/`.
-        layout: The year's files and sizes.
-
-    Returns:
-        The pairs, pooled in the order of `layout.sources`.
-
-    Raises:
-        InputError: A file is missing or malformed; the message names it, and the line.
-        DatasetError: A source has another number of scored pairs than was published.
-    """
-    pairs: list[ScoredPair] = []
-    for source, expected in layout.sources.items():
-        found = _read_source(root, layout, source)
-        _check_count(found, expected, f"source '{source}'", root / layout.gold_file(source))
-        pairs.extend(found)
-    return pairs
-
-
-def read_table(root: Path, table: TableFile) -> list[ScoredPair]:
-    """Reads a file that holds sentences and scores together (STSb, SICK).
-
-    Args:
-        root: The directory that holds `STS/` and `SICK/`.
-        table: The file, its columns and its size.
-
-    Returns:
-        The pairs in the order of the file.
-
-    Raises:
-        InputError: The file is missing or malformed; the message names it, and the line.
-        DatasetError: It has another number of pairs than was published.
-    """
-    path = root / table.path
-    columns = max(*table.sentence_columns, table.score_column) + 1
-    first, second = table.sentence_columns
-    pairs = []
-    for number, line in enumerate(_read_lines(path, root), start=1):
-        if number == 1 and table.has_header:
-            continue
-        fields = _split(line, columns, path, number)
-        score = _parse_score(fields[table.score_column], path, number)
-        pairs.append(ScoredPair(fields[first], fields[second], score))
-    _check_count(pairs, table.pairs, f"'{path.stem}'", path)
-    return pairs
-
-
-def content_hash(splits: Mapping[str, Iterable[ScoredPair]]) -> str:
+def pairs_revision(splits: Mapping[str, Iterable[ScoredPair]]) -> str:
     """Names the content of a data set, wherever it lies and whatever its line ends.
-
-    Args:
-        splits: Each split's pairs.
 
     Returns:
         Forty hexadecimal digits of the SHA-256 of every split name, source, sentence and score.
@@ -211,9 +181,36 @@ def content_hash(splits: Mapping[str, Iterable[ScoredPair]]) -> str:
     return digest.hexdigest()[:40]
 
 
-def _read_source(root: Path, layout: YearLayout, source: str) -> list[ScoredPair]:
-    inputs = root / layout.input_file(source)
-    gold = root / layout.gold_file(source)
+def pairs_dataset(pairs: Sequence[ScoredPair]) -> Dataset:
+    """The columns `sentence1`, `sentence2`, `score`, and `source` where the pairs name theirs."""
+    from datasets import Dataset
+
+    names = ["sentence1", "sentence2", "score"] + ["source"] * any(pair.source for pair in pairs)
+    columns: dict[str, list[Any]] = {name: [getattr(pair, name) for pair in pairs] for name in names}
+    return Dataset.from_dict(columns)
+
+
+def read_dev_pairs(sts_dir: str | Path) -> dict[str, Dataset]:
+    """Reads the 1,500 pairs of STSb dev and the 500 of SICK trial.
+
+    Args:
+        sts_dir: Directory in SentEval layout.
+
+    Returns:
+        `STSb dev` and `SICK dev` with the columns `sentence1`, `sentence2`, `score`.
+
+    Raises:
+        InputError: A file is missing or malformed.
+        DatasetError: A file has another number of pairs than was published.
+    """
+    root = find_root(sts_dir)
+    return {
+        "STSb dev": pairs_dataset(STS_BENCHMARK_DEV.read(root)),
+        "SICK dev": pairs_dataset(SICK_TRIAL.read(root)),
+    }
+
+
+def _read_source(inputs: Path, gold: Path, root: Path, source: str) -> list[ScoredPair]:
     sentences, scores = _read_lines(inputs, root), _read_lines(gold, root)
     if len(sentences) != len(scores):
         raise InputError(
@@ -273,27 +270,3 @@ def _check_count(pairs: Sequence[ScoredPair], expected: int, subset: str, path: 
             f"'{path}': {subset} has {len(pairs)} scored pairs, the published data has {expected}. Scores on it would "
             "not be comparable with any paper's; use the unmodified files."
         )
-
-
-def read_dev_pairs(sts_dir: str | Path) -> dict[str, Dataset]:
-    """Reads the 1,500 pairs of STSb dev and the 500 of SICK trial.
-
-    Args:
-        sts_dir: Directory in SentEval layout.
-
-    Returns:
-        `STSb dev` and `SICK dev` with the columns `sentence1`, `sentence2`, `score`.
-
-    Raises:
-        InputError: A file is missing or malformed.
-        DatasetError: A file has another number of pairs than was published.
-    """
-    from datasets import Dataset
-
-    root = find_root(sts_dir)
-    found = {}
-    for name, table in (("STSb dev", STS_BENCHMARK_DEV), ("SICK dev", SICK_TRIAL)):
-        pairs = read_table(root, table)
-        columns = {field: [getattr(pair, field) for pair in pairs] for field in ("sentence1", "sentence2", "score")}
-        found[name] = Dataset.from_dict(columns)
-    return found

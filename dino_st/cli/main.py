@@ -206,7 +206,7 @@ def mteb(context: typer.Context) -> None:
     """Run mteb's own command line with the Dino tasks and local models in it."""
     from mteb_tasks.command_line import main as mteb_main
 
-    raise typer.Exit(mteb_main(context.args))
+    mteb_main(context.args)
 
 
 def main() -> None:

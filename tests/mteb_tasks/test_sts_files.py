@@ -9,7 +9,7 @@ import pytest
 
 from dino_st.errors import DatasetError, InputError
 from mteb_tasks import sts_files
-from mteb_tasks.sts_files import ScoredPair, content_hash, find_root, read_table, read_year
+from mteb_tasks.sts_files import ScoredPair, find_root, pairs_revision
 from tests.mteb_tasks.fixtures import write_sts_directory
 from tests.mteb_tasks.fixtures.senteval import SICK, STS_BENCHMARK, YEARS
 
@@ -32,31 +32,31 @@ def broken(sts_dir: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("year", YEARS)
 def test_a_year_has_the_published_number_of_pairs_of_every_source(sts_dir: Path, year: str) -> None:
-    pairs = read_year(sts_dir, getattr(sts_files, year))
+    pairs = getattr(sts_files, year).read(sts_dir)
     counts = {source: sum(pair.source == source for pair in pairs) for source in YEARS[year]}
     assert counts == YEARS[year]
 
 
 def test_pairs_without_a_gold_score_are_left_out(sts_dir: Path) -> None:
-    assert not any(pair.sentence1 == "Nobody scored this" for pair in read_year(sts_dir, sts_files.STS15))
+    assert not any(pair.sentence1 == "Nobody scored this" for pair in sts_files.STS15.read(sts_dir))
 
 
 def test_a_pair_is_read_as_it_stands_in_the_file(sts_dir: Path) -> None:
     folder = sts_dir / "STS" / "STS12-en-test"
     first = (folder / "STS.input.MSRpar.txt").read_text(encoding="utf-8").split("\n")[0].split("\t")
     score = float((folder / "STS.gs.MSRpar.txt").read_text(encoding="utf-8").split("\n")[0])
-    assert read_year(sts_dir, sts_files.STS12)[0] == ScoredPair(first[0], first[1], score, "MSRpar")
+    assert sts_files.STS12.read(sts_dir)[0] == ScoredPair(first[0], first[1], score, "MSRpar")
 
 
 def test_sts_benchmark_keeps_unbalanced_quotation_marks(sts_dir: Path) -> None:
-    pairs = read_table(sts_dir, sts_files.STS_BENCHMARK_TEST)
+    pairs = sts_files.STS_BENCHMARK_TEST.read(sts_dir)
     assert len(pairs) == STS_BENCHMARK["test"]
     assert pairs[0].sentence1.startswith('"')
     assert pairs[0].sentence1.count('"') == 1
 
 
 def test_sick_is_read_without_its_header_and_its_carriage_returns(sts_dir: Path) -> None:
-    pairs = read_table(sts_dir, sts_files.SICK_TEST)
+    pairs = sts_files.SICK_TEST.read(sts_dir)
     assert len(pairs) == SICK["test_annotated"]
     assert all(1 <= pair.score <= 5 for pair in pairs)
     assert not any("\r" in pair.sentence1 + pair.sentence2 for pair in pairs)
@@ -64,9 +64,9 @@ def test_sick_is_read_without_its_header_and_its_carriage_returns(sts_dir: Path)
 
 def test_the_tokenised_release_loads_too(tmp_path: Path) -> None:
     root = write_sts_directory(tmp_path, tokenised=True)
-    assert len(read_year(root, sts_files.STS16)) == 1186
-    assert read_year(root, sts_files.STS16)[0].sentence1.endswith(" .")
-    assert len(read_table(root, sts_files.STS_BENCHMARK_DEV)) == 1500
+    assert len(sts_files.STS16.read(root)) == 1186
+    assert sts_files.STS16.read(root)[0].sentence1.endswith(" .")
+    assert len(sts_files.STS_BENCHMARK_DEV.read(root)) == 1500
 
 
 def test_characters_that_only_splitlines_would_split_at_stay_in_the_sentence(broken: Path) -> None:
@@ -74,7 +74,7 @@ def test_characters_that_only_splitlines_would_split_at_stay_in_the_sentence(bro
     lines = path.read_text(encoding="utf-8").split("\n")
     lines[3] = "One\x0bsentence\x85here\tAnother\u2028one"
     path.write_bytes("\n".join(lines).encode())
-    assert read_year(broken, sts_files.STS12)[3].sentence1 == "One\x0bsentence\x85here"
+    assert sts_files.STS12.read(broken)[3].sentence1 == "One\x0bsentence\x85here"
 
 
 @pytest.mark.parametrize("below", ["", "downstream", "data/downstream"])
@@ -96,7 +96,7 @@ def test_a_directory_without_sts_and_sick_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_named_with_the_expected_layout(broken: Path) -> None:
     (broken / "STS" / "STS12-en-test" / "STS.gs.MSRvid.txt").unlink()
     with pytest.raises(InputError, match=r"STS\.gs\.MSRvid\.txt' is missing[\s\S]*DIR/STS/STSBenchmark"):
-        read_year(broken, sts_files.STS12)
+        sts_files.STS12.read(broken)
 
 
 def test_a_missing_pair_is_an_error_that_names_the_source_and_both_counts(broken: Path) -> None:
@@ -104,14 +104,14 @@ def test_a_missing_pair_is_an_error_that_names_the_source_and_both_counts(broken
         path = broken / "STS" / "STS12-en-test" / f"STS.{kind}.SMTeuroparl.txt"
         path.write_bytes(path.read_bytes().split(b"\n", 1)[1])
     with pytest.raises(DatasetError, match=r"source 'SMTeuroparl' has 458 scored pairs, the published data has 459"):
-        read_year(broken, sts_files.STS12)
+        sts_files.STS12.read(broken)
 
 
 def test_fewer_gold_lines_than_inputs_are_refused(broken: Path) -> None:
     path = broken / "STS" / "STS12-en-test" / "STS.gs.MSRpar.txt"
     path.write_bytes(path.read_bytes().rstrip(b"\n").rsplit(b"\n", 2)[0] + b"\n")
     with pytest.raises(InputError, match=r"MSRpar\.txt' has 750 lines but its gold file .* has 748"):
-        read_year(broken, sts_files.STS12)
+        sts_files.STS12.read(broken)
 
 
 @pytest.mark.parametrize("score", ["high", "nan", "1,5"])
@@ -121,37 +121,37 @@ def test_a_score_that_is_no_number_is_refused_with_its_line(broken: Path, score:
     lines[6] = score
     path.write_text("\n".join(lines), encoding="utf-8")
     with pytest.raises(InputError, match=rf"STS\.gs\.MSRpar\.txt', line 7: the gold score is '{score}'"):
-        read_year(broken, sts_files.STS12)
+        sts_files.STS12.read(broken)
 
 
 def test_a_line_with_one_sentence_is_refused_with_its_line(broken: Path) -> None:
     path = broken / "STS" / "STS12-en-test" / "STS.input.MSRpar.txt"
     path.write_bytes(path.read_bytes().replace(b"\t", b" ", 1))
     with pytest.raises(InputError, match=r"MSRpar\.txt', line 1: 1 tab-separated columns, expected at least 2"):
-        read_year(broken, sts_files.STS12)
+        sts_files.STS12.read(broken)
 
 
 def test_invalid_utf8_is_refused(broken: Path) -> None:
     path = broken / "STS" / "STS12-en-test" / "STS.input.MSRpar.txt"
     path.write_bytes(b"\xff" + path.read_bytes())
     with pytest.raises(InputError, match=r"is not UTF-8 \(byte 0\)"):
-        read_year(broken, sts_files.STS12)
+        sts_files.STS12.read(broken)
 
 
 def test_the_hash_names_the_content_and_not_the_line_ends(sts_dir: Path, tmp_path: Path) -> None:
     shutil.copytree(sts_dir / "SICK", tmp_path / "SICK")
     path = tmp_path / "SICK" / "SICK_test_annotated.txt"
     path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n"))
-    before = content_hash({"test": read_table(sts_dir, sts_files.SICK_TEST)})
-    assert content_hash({"test": read_table(tmp_path, sts_files.SICK_TEST)}) == before
+    before = pairs_revision({"test": sts_files.SICK_TEST.read(sts_dir)})
+    assert pairs_revision({"test": sts_files.SICK_TEST.read(tmp_path)}) == before
     path.write_bytes(path.read_bytes().replace(b"\t3.", b"\t2.", 1))
-    assert content_hash({"test": read_table(tmp_path, sts_files.SICK_TEST)}) != before
+    assert pairs_revision({"test": sts_files.SICK_TEST.read(tmp_path)}) != before
 
 
 @needs_real_data
 def test_the_real_files_have_the_published_sizes() -> None:
     root = find_root(SHARED)
-    totals = {year: len(read_year(root, getattr(sts_files, year))) for year in YEARS}
+    totals = {year: len(getattr(sts_files, year).read(root)) for year in YEARS}
     assert totals == {"STS12": 3108, "STS13": 1500, "STS14": 3750, "STS15": 3000, "STS16": 1186}
     tables = (sts_files.STS_BENCHMARK_TEST, sts_files.SICK_TRAIN, sts_files.SICK_TRIAL, sts_files.SICK_TEST)
-    assert [len(read_table(root, table)) for table in tables] == [1379, 4500, 500, 4927]
+    assert [len(table.read(root)) for table in tables] == [1379, 4500, 500, 4927]
