@@ -23,8 +23,8 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 import mteb_tasks
+from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.evaluation.evaluate import evaluate_encoder
-from dino_st.evaluation.models import load_encoder
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    model = load_encoder(options.model, options.device)
+    model = load_trainable_encoder(options.model, device=options.device)
     count = _count_sentences(model)
 
     def tasks() -> list[Any]:

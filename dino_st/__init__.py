@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from dino_st.preparation.triplets import prepare_triplets, to_triplets
     from dino_st.syncse.run import generate_triplets
     from dino_st.tasks.spec import LabelSpec, TaskSpec
-    from dino_st.training.contrastive import train_contrastive
     from dino_st.training.fit import to_dataloader, to_input_examples, warmup_steps
-    from dino_st.training.pairs import train_encoder
+    from dino_st.training.train import train_contrastive, train_encoder
 
 _HOMES = {
     "DinoDatasetBuilder": "builder",
@@ -39,8 +38,8 @@ _HOMES = {
     "to_dataloader": "training.fit",
     "to_input_examples": "training.fit",
     "to_triplets": "preparation.triplets",
-    "train_contrastive": "training.contrastive",
-    "train_encoder": "training.pairs",
+    "train_contrastive": "training.train",
+    "train_encoder": "training.train",
     "warmup_steps": "training.fit",
 }
 

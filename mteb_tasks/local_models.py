@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.encoders.directory import directory_name, directory_revision
-from dino_st.encoders.loading import local_directory
+from dino_st.encoders.directory import directory_name, directory_revision, local_directory
+from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError
-from dino_st.evaluation.models import load_encoder
 
 if TYPE_CHECKING:
     from mteb.models import ModelMeta, SentenceTransformerEncoderWrapper
@@ -62,7 +61,7 @@ def _load(
     from mteb.models import SentenceTransformerEncoderWrapper
 
     target = f"cuda:{device}" if isinstance(device, int) else device
-    encoder = load_encoder(directory, target or "auto")
+    encoder = load_trainable_encoder(directory, device=target or "auto")
     with warnings.catch_warnings():
         # mteb 2.26 calls a method that sentence-transformers 6 has renamed, and passes itself a deprecated argument.
         warnings.filterwarnings("ignore", "The `get_sentence_embedding_dimension`", FutureWarning)

@@ -1,4 +1,4 @@
-"""Encoders on disk: what a directory must hold, and a name for exactly what is in it.
+"""Encoders on disk: which directory a name means, what must be in it, and a name for exactly what is in it.
 
 A directory may be a sentence-transformers model or a plain transformers model. Its revision is a hash of its content,
 so that results stored for one set of weights are never taken for another's.
@@ -7,15 +7,12 @@ so that results stored for one set of weights are never taken for another's.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import ModelError
-
-if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
-
+from dino_st.models import bundled_directory
 
 # Left behind by training, or documentation: they change nothing about the embeddings.
 _IRRELEVANT_FILES = {
@@ -30,27 +27,30 @@ _IRRELEVANT_FOLDERS = {"eval", "runs", "logs", "checkpoints", "results", "__pyca
 _IRRELEVANT_SUFFIXES = {".md", ".log", ".lock", ".tmp"}
 
 
-def is_model_directory(path: str | Path) -> bool:
-    """Whether a directory looks like an encoder: a sentence-transformers or a plain transformers model.
+def local_directory(encoder: str | os.PathLike[str]) -> Path | None:
+    """The directory that an encoder's name means.
 
     Args:
-        path: Any path.
+        encoder: A name or path.
 
     Returns:
-        True where `modules.json` or `config.json` lies in it.
+        The absolute path of a directory that holds a model, one that the package carries among them; None where the
+        name can only be one on the hub.
+
+    Raises:
+        ModelError: It is a path, and there is no model.
     """
-    directory = Path(path).expanduser()
-    return (directory / "modules.json").is_file() or (directory / "config.json").is_file()
+    bundled = bundled_directory(encoder)
+    if bundled is not None:
+        return check_model_directory(bundled)
+    name = os.fspath(encoder)
+    path = Path(name).expanduser()
+    is_path = isinstance(encoder, os.PathLike) or name.startswith((".", "~", os.sep)) or name.count("/") > 1
+    return check_model_directory(path) if is_path or path.exists() else None
 
 
 def check_model_directory(path: str | Path) -> Path:
-    """Makes sure that a directory holds a model, before anything slow is done with it.
-
-    Args:
-        path: A directory.
-
-    Returns:
-        Its absolute path.
+    """The absolute path of a directory, after making sure that it holds a model.
 
     Raises:
         ModelError: It does not exist, or holds no model.
@@ -59,7 +59,7 @@ def check_model_directory(path: str | Path) -> Path:
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"
         raise ModelError(f"The model directory '{directory}' {what}. Give a directory that holds a model.")
-    if not is_model_directory(directory):
+    if not any((directory / name).is_file() for name in ("modules.json", "config.json")):
         raise ModelError(
             f"'{directory}' is not a model: it holds neither 'modules.json' (a sentence-transformers model) nor "
             "'config.json' (a transformers model). Give the directory that `dino-st train --output` or "
@@ -69,28 +69,15 @@ def check_model_directory(path: str | Path) -> Path:
 
 
 def directory_name(path: str | Path) -> str:
-    """The name under which mteb stores a local model's results, however its path is spelled.
-
-    Args:
-        path: A model directory.
-
-    Returns:
-        `local/` and the directory's own name.
-    """
+    """The name under which mteb stores a local model's results, `local/NAME`, however its path is spelled."""
     return f"local/{Path(path).expanduser().resolve().name}"
 
 
 def directory_revision(path: str | Path) -> str:
-    """Hashes everything in a model directory that can change an embedding.
+    """Hashes everything in a model directory that can change an embedding: forty hexadecimal digits of a SHA-256.
 
     That is every file except documentation and what a training run leaves behind: weights, configurations and
     tokenizer alike, so that other weights, another pooling and another vocabulary each give another revision.
-
-    Args:
-        path: A model directory.
-
-    Returns:
-        Forty hexadecimal digits of a SHA-256.
 
     Raises:
         ModelError: The directory holds no model, or a file in it cannot be read.
@@ -105,19 +92,6 @@ def directory_revision(path: str | Path) -> str:
         except OSError as error:
             raise ModelError(f"'{file}' cannot be read ({error.strerror}). Check its permissions.") from error
     return digest.hexdigest()[:40]
-
-
-def pad_with_end_of_text(encoder: SentenceTransformer) -> None:
-    """Gives a tokenizer of the GPT kind the padding token that `encode` needs to batch sentences.
-
-    The padded positions are masked, so which token it is does not matter.
-
-    Args:
-        encoder: An encoder; one that has a padding token, or no transformers tokenizer, is left as it is.
-    """
-    tokenizer: Any = getattr(encoder, "tokenizer", None)
-    if getattr(tokenizer, "pad_token", "") is None:
-        tokenizer.pad_token = tokenizer.eos_token
 
 
 def _relevant_files(directory: Path) -> Iterator[Path]:

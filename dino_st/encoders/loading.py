@@ -1,4 +1,4 @@
-"""Loading an encoder to train it: float32 weights, safetensors only, padding that survives saving."""
+"""Loading an encoder to train or to score it: float32 weights, safetensors only, padding that survives saving."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.encoders.directory import check_model_directory, pad_with_end_of_text
+from dino_st.encoders.directory import local_directory
 from dino_st.errors import ConfigurationError, ModelError
-from dino_st.models import bundled_directory
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-
 
 logger = logging.getLogger(__name__)
 
@@ -50,51 +48,33 @@ def load_trainable_encoder(
         ModelError: There is no such model, it needs code of its own, its weights are missing, damaged or pickled, or
             its tokenizer has no token to pad with.
     """
-    from sentence_transformers import SentenceTransformer
-
-    if isinstance(encoder, SentenceTransformer):
-        model = encoder
-    else:
-        directory = local_directory(encoder)
+    if isinstance(encoder, str | os.PathLike):
+        directory, name = local_directory(encoder), repr(os.fspath(encoder))
         if directory is not None:
             _check_weights(directory)
         model = _load(os.fspath(encoder) if directory is None else str(directory), directory, device, pooling).float()
+    else:
+        model, name = encoder, "the encoder"
     pad_with_end_of_text(model)
-    tokenizer = getattr(model, "tokenizer", None)
-    if getattr(tokenizer, "pad_token", "") is None:
+    if getattr(getattr(model, "tokenizer", None), "pad_token", "") is None:
         raise ModelError(
-            f"the tokenizer of {_name(encoder)} has neither a padding nor an end-of-text token; give it one: "
+            f"the tokenizer of {name} has neither a padding nor an end-of-text token; give it one: "
             "tokenizer.pad_token = ..., tokenizer.save_pretrained(directory)"
         )
     if max_seq_length is not None:
-        _limit_length(model, max_seq_length, _name(encoder))
+        _limit_length(model, max_seq_length, name)
     return model
 
 
-def local_directory(encoder: str | os.PathLike[str]) -> Path | None:
-    """The directory that an encoder's name means.
+def pad_with_end_of_text(encoder: SentenceTransformer) -> None:
+    """Gives a tokenizer of the GPT kind the padding token that `encode` needs to batch sentences.
 
-    Args:
-        encoder: A name or path.
-
-    Returns:
-        The absolute path of a directory that holds a model, one that the package carries among them; None where the
-        name can only be one on the hub.
-
-    Raises:
-        ModelError: It is a path, and there is no model.
+    The padded positions are masked, so which token it is does not matter. An encoder that has a padding token, or no
+    transformers tokenizer, is left as it is.
     """
-    bundled = bundled_directory(encoder)
-    if bundled is not None:
-        return check_model_directory(bundled)
-    name = os.fspath(encoder)
-    path = Path(name).expanduser()
-    is_path = isinstance(encoder, os.PathLike) or name.startswith((".", "~", os.sep)) or name.count("/") > 1
-    return check_model_directory(path) if is_path or path.exists() else None
-
-
-def _name(encoder: object) -> str:
-    return f"{os.fspath(encoder)!r}" if isinstance(encoder, str | os.PathLike) else "the encoder"
+    tokenizer: Any = getattr(encoder, "tokenizer", None)
+    if getattr(tokenizer, "pad_token", "") is None:
+        tokenizer.pad_token = tokenizer.eos_token
 
 
 def _check_weights(directory: Path) -> None:
@@ -149,7 +129,8 @@ def _load(name: str, directory: Path | None, device: str, pooling: str) -> Sente
         ) from error
     except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError) as error:
         raise ModelError(f"{name}: cannot be loaded as an encoder: {_reason(error, directory)}") from error
-    if _is_causal(transformer):
+    architectures = getattr(transformer.model.config, "architectures", None) or ()
+    if any(architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in architectures):
         if pooling == "cls":
             raise ConfigurationError(
                 f"pooling is 'cls', but {name} is a causal language model, whose first token sees nothing of the "
@@ -157,11 +138,6 @@ def _load(name: str, directory: Path | None, device: str, pooling: str) -> Sente
             )
         logger.info("%s is a causal language model; the mean of its token vectors is taken for the sentence", name)
     return model
-
-
-def _is_causal(transformer: Any) -> bool:
-    architectures = getattr(transformer.model.config, "architectures", None) or ()
-    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures)
 
 
 def _reason(error: Exception, directory: Path | None) -> str:

@@ -7,6 +7,7 @@ it for retrained weights or changed data.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import sys
@@ -31,118 +32,12 @@ if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
-    from mteb.types import PromptType
+    from mteb.types import EncodeKwargs, PromptType
     from sentence_transformers import SentenceTransformer
 
     Model = str | Path | SentenceTransformer
 
-
 Matrix = NDArray[Any]
-
-
-class EncodeOnce:
-    """Fulfils mteb's `EncoderProtocol` with a sentence-transformers model.
-
-    Embeddings are remembered for the STS tasks given, grouped by the prompt that the model wants for a task. Texts of
-    other tasks (a reranking corpus may be large) are encoded once in a call and not kept.
-    """
-
-    def __init__(self, model: SentenceTransformer, meta: ModelMeta, tasks: Iterable[AbsTask] = ()) -> None:
-        """Wraps a model.
-
-        Args:
-            model: The encoder.
-            meta: The name and revision under which mteb stores its results.
-            tasks: The tasks that are going to be evaluated; STS tasks whose data is loaded are encoded together.
-        """
-        self.model = model
-        self.mteb_model_meta = meta
-        self._tasks = [task for task in tasks if isinstance(task, AbsTaskSTS) and task.data_loaded]
-        self._known: dict[str | None, tuple[dict[str, int], Matrix]] = {}
-
-    def encode(
-        self,
-        inputs: Iterable[dict[str, Any]],
-        *,
-        task_metadata: TaskMetadata,
-        hf_split: str,  # noqa: ARG002 (mteb passes it to every encoder)
-        hf_subset: str,  # noqa: ARG002 (likewise)
-        prompt_type: PromptType | None = None,
-        **options: Any,
-    ) -> Matrix:
-        """Embeds texts, from memory where they are known.
-
-        Args:
-            inputs: Batches, each with its texts under `text`.
-            task_metadata: The task, which settles the prompt.
-            hf_split: Ignored.
-            hf_subset: Ignored.
-            prompt_type: Query or document in asymmetric tasks; None in STS tasks.
-            **options: Options of the model's `encode`, such as `batch_size` and `show_progress_bar`.
-
-        Returns:
-            Embeddings in float32, `(texts, dimensions)`.
-        """
-        texts = [text for batch in inputs for text in batch["text"]]
-        if prompt_type is not None or not any(task.metadata.name == task_metadata.name for task in self._tasks):
-            rows, matrix = self._encode_distinct(texts, self._prompt(task_metadata, prompt_type), prompt_type, options)
-            return _look_up(texts, rows, matrix)
-        prompt = self._prompt(task_metadata, None)
-        if prompt not in self._known or any(text not in self._known[prompt][0] for text in texts):
-            self._known[prompt] = self._encode_distinct([*self._texts_with(prompt), *texts], prompt, None, options)
-        return _look_up(texts, *self._known[prompt])
-
-    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The model's own similarity of every first to every second embedding."""
-        return self.model.similarity(embeddings1, embeddings2)
-
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
-        """The model's own similarity of each pair of embeddings."""
-        return self.model.similarity_pairwise(embeddings1, embeddings2)
-
-    def _encode_distinct(
-        self, texts: Sequence[str], prompt: str | None, prompt_type: PromptType | None, options: dict[str, Any]
-    ) -> tuple[dict[str, int], Matrix]:
-        """Each distinct text's row, and the rows; sentence-transformers itself sorts a call's texts by length."""
-        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        kind = prompt_type.value if prompt_type else None
-        methods = {"query": self.model.encode_query, "document": self.model.encode_document}
-        encode: Callable[..., Any] = methods[kind] if kind else self.model.encode
-        embeddings = encode(list(rows), prompt=prompt, **{**options, "convert_to_numpy": True})
-        return rows, np.asarray(embeddings)
-
-    def _texts_with(self, prompt: str | None) -> Iterator[str]:
-        for task in self._tasks:
-            if self._prompt(task.metadata, None) == prompt:
-                yield from sts_texts(task)
-
-    def _prompt(self, metadata: TaskMetadata, prompt_type: PromptType | None) -> str | None:
-        prompts = cast("dict[str, str]", self.model.prompts)
-        name = get_prompt_name(prompts, metadata, prompt_type)
-        return prompts[name] if name else None
-
-
-def sts_texts(task: AbsTaskSTS) -> Iterator[str]:
-    """Every sentence of the splits that a loaded STS task is going to be evaluated on.
-
-    Args:
-        task: An STS task with its data loaded.
-
-    Yields:
-        The sentences, with repetitions.
-    """
-    data: Any = task.dataset
-    for subset in task.hf_subsets:
-        splits = data.get(subset, data)
-        for split in task.eval_splits:
-            for column in task.column_names:
-                yield from splits[split][column]
-
-
-def _look_up(texts: Sequence[str], rows: dict[str, int], matrix: Matrix) -> Matrix:
-    return matrix[[rows[text] for text in texts]]
-
-
 SourceProtocol = Literal["all", "mean", "wmean"]
 
 DEFAULT_BATCH_SIZE = 32
@@ -195,49 +90,34 @@ def evaluate_encoder(
     named, instances = _name_models(models), _check_tasks(tasks)
     if protocol not in get_args(SourceProtocol):
         raise ConfigurationError(f"protocol is {protocol!r}: {suggest(protocol, get_args(SourceProtocol))}.")
+    # All models are looked for before the first is scored, and the output before any model.
     cache = None if output_dir is None else _open_results(Path(output_dir))
-    run = _Run(instances, cache, batch_size, device, protocol, whitening_sentences, _progress(show_progress))
-    table = run.table(named)
+    found = {
+        name: model
+        if isinstance(model, str) and model in FLOORS
+        else find_model(model, device=device, whitening_sentences=whitening_sentences)
+        for name, model in named.items()
+    }
+    shown = sys.stderr.isatty() if show_progress is None else show_progress
+    work = _Work(instances, cache, {"batch_size": batch_size, "show_progress_bar": shown}, protocol)
+    with _loaded(instances):
+        table = ScoreTable({name: work.score(name, model) for name, model in found.items()})
     if output_dir is not None:
         table.write(output_dir)
     return table
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Work:
     """What the evaluation of every model shares."""
 
     tasks: Sequence[AbsTask]
     cache: ResultCache | None
-    batch_size: int
-    device: str
+    encode_options: EncodeKwargs
     protocol: SourceProtocol
-    whitening_sentences: str | Path | Sequence[str] | None
-    show_progress: bool
 
-    def table(self, models: Mapping[str, Model]) -> ScoreTable:
-        """Every model's row; all of them are looked for before the first is scored."""
-        found = {name: self._find(model) for name, model in models.items()}
-        loaded_here = _load_sts_data(self.tasks)
-        try:
-            return ScoreTable({name: self._score(name, model) for name, model in found.items()})
-        except ConnectionError as error:
-            raise InputError(
-                f"the data of a task cannot be fetched ({str(error).splitlines()[0]}). Check the connection to the "
-                "hub, or choose tasks whose data is at hand"
-            ) from error
-        finally:
-            for task in loaded_here:
-                task.unload_data()
-
-    def _find(self, model: Model) -> EvaluatedModel | str:
-        """A model, or the name of a floor."""
-        if isinstance(model, str) and model in FLOORS:
-            return model
-        return find_model(model, device=self.device, whitening_sentences=self.whitening_sentences)
-
-    def _score(self, name: str, model: EvaluatedModel | str) -> dict[str, float]:
-        """One model's score × 100 on every task."""
+    def score(self, name: str, model: EvaluatedModel | str) -> dict[str, float]:
+        """One model's score × 100 on every task; a floor is given by its name."""
         if isinstance(model, str):
             scores = {task.metadata.name: floor_score(model, task, self.protocol) for task in self.tasks}
         else:
@@ -252,6 +132,18 @@ class _Run:
         pending = [task for task in self.tasks if task.metadata.name not in results]
         return results | {result.task_name: result for result in self._evaluate(found, pending)}
 
+    def _stored(self, task: AbsTask, found: EvaluatedModel) -> TaskResult | None:
+        if self.cache is None:
+            return None
+        try:
+            result = self.cache.load_task_result(task.metadata.name, found.name, found.revision)
+        except (OSError, ValueError) as error:
+            logger.warning("A stored result of %s is unreadable and computed again: %s", task.metadata.name, error)
+            return None
+        if result is None or result.dataset_revision != task.metadata.revision or result.get_missing_evaluations(task):
+            return None
+        return result
+
     def _evaluate(self, found: EvaluatedModel, pending: Sequence[AbsTask]) -> Sequence[TaskResult]:
         import mteb
 
@@ -264,23 +156,11 @@ class _Run:
             pending,
             cache=self.cache,
             overwrite_strategy="always",
-            encode_kwargs={"batch_size": self.batch_size, "show_progress_bar": self.show_progress},
-            show_progress_bar=self.show_progress,
+            encode_kwargs=self.encode_options,
+            show_progress_bar=self.encode_options["show_progress_bar"],
             co2_tracker=False,
         )
         return outcome.task_results
-
-    def _stored(self, task: AbsTask, found: EvaluatedModel) -> TaskResult | None:
-        if self.cache is None:
-            return None
-        try:
-            result = self.cache.load_task_result(task.metadata.name, found.name, found.revision)
-        except (OSError, ValueError) as error:
-            logger.warning("A stored result of %s is unreadable and computed again: %s", task.metadata.name, error)
-            return None
-        if result is None or result.dataset_revision != task.metadata.revision or result.get_missing_evaluations(task):
-            return None
-        return result
 
     def _read(self, result: TaskResult, task: AbsTask, model: str) -> float:
         key = "main_score" if self.protocol == "all" or not getattr(task, "has_sources", False) else self.protocol
@@ -296,6 +176,89 @@ class _Run:
                 f"{task.metadata.name}: the score of '{model}' is {score}. Its embeddings are constant or not numbers."
             )
         return score
+
+
+class EncodeOnce:
+    """Fulfils mteb's `EncoderProtocol` with a sentence-transformers model.
+
+    Embeddings are remembered for the STS tasks given whose data is loaded, grouped by the prompt that the model wants
+    for a task. Texts of other tasks (a reranking corpus may be large) are encoded once in a call and not kept.
+    """
+
+    def __init__(self, model: SentenceTransformer, meta: ModelMeta, tasks: Iterable[AbsTask] = ()) -> None:
+        self.model = model
+        self.mteb_model_meta = meta
+        self._tasks = [task for task in tasks if isinstance(task, AbsTaskSTS) and task.data_loaded]
+        self._known: dict[str | None, tuple[dict[str, int], Matrix]] = {}
+
+    def encode(
+        self,
+        inputs: Iterable[dict[str, Any]],
+        *,
+        task_metadata: TaskMetadata,
+        hf_split: str,  # noqa: ARG002 (mteb passes it to every encoder)
+        hf_subset: str,  # noqa: ARG002 (likewise)
+        prompt_type: PromptType | None = None,
+        **options: Any,
+    ) -> Matrix:
+        """Embeds texts, from memory where they are known.
+
+        Args:
+            inputs: Batches, each with its texts under `text`.
+            task_metadata: The task, which settles the prompt.
+            hf_split: Ignored.
+            hf_subset: Ignored.
+            prompt_type: Query or document in asymmetric tasks; None in STS tasks.
+            **options: Options of the model's `encode`, such as `batch_size` and `show_progress_bar`.
+
+        Returns:
+            Embeddings in float32, `(texts, dimensions)`.
+        """
+        texts = [text for batch in inputs for text in batch["text"]]
+        prompt = self._prompt(task_metadata, prompt_type)
+        if prompt_type is not None or not any(task.metadata.name == task_metadata.name for task in self._tasks):
+            rows, matrix = self._encode_distinct(texts, prompt, prompt_type, options)
+        else:
+            rows, matrix = self._known.get(prompt, ({}, np.empty(0)))
+            if any(text not in rows for text in texts):
+                together = [*self._texts_with(prompt), *texts]
+                rows, matrix = self._known[prompt] = self._encode_distinct(together, prompt, None, options)
+        return matrix[[rows[text] for text in texts]]
+
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """The model's own similarity of every first to every second embedding."""
+        return self.model.similarity(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
+        """The model's own similarity of each pair of embeddings."""
+        return self.model.similarity_pairwise(embeddings1, embeddings2)
+
+    def _encode_distinct(
+        self, texts: Sequence[str], prompt: str | None, prompt_type: PromptType | None, options: dict[str, Any]
+    ) -> tuple[dict[str, int], Matrix]:
+        """Each distinct text's row, and the rows; sentence-transformers itself sorts a call's texts by length."""
+        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        methods = {"query": self.model.encode_query, "document": self.model.encode_document}
+        encode: Callable[..., Any] = methods[prompt_type.value] if prompt_type else self.model.encode
+        embeddings = encode(list(rows), prompt=prompt, **{**options, "convert_to_numpy": True})
+        return rows, np.asarray(embeddings)
+
+    def _texts_with(self, prompt: str | None) -> Iterator[str]:
+        """Every sentence, with repetitions, of the splits to evaluate of the STS tasks that want a prompt."""
+        for task in self._tasks:
+            if self._prompt(task.metadata, None) != prompt:
+                continue
+            data: Any = task.dataset
+            for subset in task.hf_subsets:
+                splits = data.get(subset, data)
+                for split in task.eval_splits:
+                    for column in task.column_names:
+                        yield from splits[split][column]
+
+    def _prompt(self, metadata: TaskMetadata, prompt_type: PromptType | None) -> str | None:
+        prompts = cast("dict[str, str]", self.model.prompts)
+        name = get_prompt_name(prompts, metadata, prompt_type)
+        return prompts[name] if name else None
 
 
 def _name_models(models: Model | Sequence[Model] | Mapping[str, Model]) -> dict[str, Model]:
@@ -342,21 +305,21 @@ def _open_results(output_dir: Path) -> ResultCache:
         ) from error
 
 
-def _load_sts_data(tasks: Iterable[AbsTask]) -> list[AbsTask]:
-    """Loads the data of the STS tasks, which settles its revision and the sentences to encode.
-
-    Returns:
-        The tasks whose data was not loaded before.
-    """
-    from mteb.abstasks.sts import AbsTaskSTS
-
+@contextlib.contextmanager
+def _loaded(tasks: Iterable[AbsTask]) -> Iterator[None]:
+    """Loads the data of STS tasks, which settles its revision and the sentences to encode; unloads what it loaded."""
     fresh: list[AbsTask] = []
-    for task in tasks:
-        if isinstance(task, AbsTaskSTS) and not task.data_loaded:
-            task.load_data()
-            fresh.append(task)
-    return fresh
-
-
-def _progress(show_progress: bool | None) -> bool:
-    return sys.stderr.isatty() if show_progress is None else show_progress
+    try:
+        for task in tasks:
+            if isinstance(task, AbsTaskSTS) and not task.data_loaded:
+                task.load_data()
+                fresh.append(task)
+        yield
+    except ConnectionError as error:
+        raise InputError(
+            f"the data of a task cannot be fetched ({str(error).splitlines()[0]}). Check the connection to the "
+            "hub, or choose tasks whose data is at hand"
+        ) from error
+    finally:
+        for task in fresh:
+            task.unload_data()

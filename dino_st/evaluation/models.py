@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dino_st.encoders.baselines import find_baseline
-from dino_st.encoders.directory import directory_name, directory_revision, pad_with_end_of_text
-from dino_st.encoders.loading import load_trainable_encoder, local_directory
+from dino_st.encoders.directory import directory_name, directory_revision, local_directory
+from dino_st.encoders.loading import load_trainable_encoder, pad_with_end_of_text
 from dino_st.errors import ModelError
 from dino_st.evaluation.floors import FLOORS
 
@@ -40,9 +40,8 @@ class EvaluatedModel:
         if self.revision:
             return self
         encoder = self.load()
-        return EvaluatedModel(
-            self.name, encoder.model_card_data.base_model_revision or state_revision(encoder), lambda: encoder
-        )
+        revision = encoder.model_card_data.base_model_revision or state_revision(encoder)
+        return EvaluatedModel(self.name, revision, lambda: encoder)
 
 
 def find_model(
@@ -68,44 +67,25 @@ def find_model(
     """
     if not isinstance(model, str | Path):
         pad_with_end_of_text(model)
-        return EvaluatedModel(_card_name(model), state_revision(model), lambda: model)
+        card = model.model_card_data
+        return EvaluatedModel(
+            _owned(str(card.model_name or card.base_model or "unnamed")), state_revision(model), lambda: model
+        )
     baseline = find_baseline(str(model), device=device, whitening_sentences=whitening_sentences)
     if baseline is not None:
         return EvaluatedModel(baseline.name, baseline.revision, baseline.load)
     directory = local_directory(model)
     if directory is not None:
         return EvaluatedModel(
-            directory_name(directory), directory_revision(directory), lambda: load_encoder(directory, device)
+            directory_name(directory),
+            directory_revision(directory),
+            lambda: load_trainable_encoder(directory, device=device),
         )
     return EvaluatedModel(_owned(str(model)), "", lambda: _load_from_hub(str(model), device))
 
 
-def load_encoder(model: str | Path, device: str = "auto") -> SentenceTransformer:
-    """Loads an encoder to score it; a plain transformers model gets mean pooling.
-
-    Args:
-        model: A sentence-transformers or transformers directory, or a name on the hub.
-        device: `"auto"`, or a device of torch.
-
-    Returns:
-        The encoder in evaluation mode.
-
-    Raises:
-        ModelError: There is no such model, or it cannot be loaded.
-    """
-    return load_trainable_encoder(model, device=device).eval()
-
-
 def model_meta(found: EvaluatedModel, encoder: SentenceTransformer) -> ModelMeta:
-    """What mteb stores about a model beside its results.
-
-    Args:
-        found: The model's name and revision.
-        encoder: The loaded model.
-
-    Returns:
-        Metadata with the name, the revision, the sizes and the similarity function.
-    """
+    """What mteb stores about a model beside its results."""
     from mteb.models import ModelMeta
     from mteb.models.model_meta import ScoringFunction
 
@@ -123,14 +103,7 @@ def model_meta(found: EvaluatedModel, encoder: SentenceTransformer) -> ModelMeta
 
 
 def state_revision(encoder: SentenceTransformer) -> str:
-    """Hashes a loaded model: its modules, its prompts and every weight.
-
-    Args:
-        encoder: The model.
-
-    Returns:
-        Forty hexadecimal digits of a SHA-256.
-    """
+    """Hashes a loaded model, its modules, prompts and every weight: forty hexadecimal digits of a SHA-256."""
     import torch
 
     digest = hashlib.sha256(repr((encoder, sorted(encoder.prompts.items()), encoder.max_seq_length)).encode())
@@ -143,17 +116,12 @@ def state_revision(encoder: SentenceTransformer) -> str:
 
 def _load_from_hub(name: str, device: str) -> SentenceTransformer:
     try:
-        return load_encoder(name, device)
+        return load_trainable_encoder(name, device=device)
     except ModelError as error:
         floor = difflib.get_close_matches(name, FLOORS, n=1)
         if not floor:
             raise
         raise ModelError(f"{error} Or did you mean the floor {floor[0]!r}?") from error
-
-
-def _card_name(encoder: SentenceTransformer) -> str:
-    card = encoder.model_card_data
-    return _owned(str(card.model_name or card.base_model or "unnamed"))
 
 
 def _owned(name: str) -> str:

@@ -212,8 +212,8 @@ def train_model(prepared: Path, encoder: str, output: Path, options: Mapping[str
     Returns:
         A sentence about how it went.
     """
-    from dino_st.training.pairs import train_encoder
     from dino_st.training.record import training_summary
+    from dino_st.training.train import train_encoder
 
     train_encoder(prepared, encoder, output, resume=True, **options)
     _leave_process_group()
@@ -367,7 +367,7 @@ def train_contrastive_model(
     Raises:
         ConfigurationError: If a checkpoint is to be chosen by STS data, and there is none.
     """
-    from dino_st.training.contrastive import train_contrastive
+    from dino_st.training.train import train_contrastive
     from mteb_tasks.sts_files import read_dev_pairs
 
     by_labels = options.get("checkpoint_choice") == "sts-dev"

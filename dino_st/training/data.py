@@ -19,35 +19,32 @@ from dino_st.errors import DatasetError, DinoWarning
 from dino_st.preparation.splits import PreparedSplits, load_prepared
 from dino_st.training.options import ContrastiveOptions
 
+_LABELS = ("label", "labels", "score", "scores")
+"""Columns that sentence-transformers takes for labels, and the contrastive loss ignores."""
 
-def training_splits(
-    data: str | os.PathLike[str] | DatasetDict, batch_size: int, loss: str = "cosine"
+
+def pair_splits(
+    data: str | os.PathLike[str] | DatasetDict, batch_size: int, loss: str
 ) -> tuple[DatasetDict, dict[str, Any]]:
-    """Reads the splits to train on, and checks them.
-
-    Args:
-        data: A directory of `save_prepared`, or a `DatasetDict`.
-        batch_size: Pairs that the training split needs at least.
-        loss: Name of the loss; `cosine` needs scores that a cosine can reach.
+    """Reads pairs to train on, and checks them.
 
     Returns:
         `train` and `validation` with exactly the columns `sentence1`, `sentence2` and `score`, and what is known of
         where they come from.
 
     Raises:
-        DatasetError: A split or column is missing, scores are not finite numbers, the training split is smaller than
-            a batch, or all validation scores are equal.
+        DatasetError: A split or column is missing, scores are not finite numbers or out of the loss's reach, the
+            training split is smaller than a batch, or all validation scores are equal.
         InputError: The directory cannot be read.
     """
-    source = given_splits(data)
+    source = _given_splits(data)
     splits = DatasetDict()
     for name in ("train", "validation"):
         if set(TRIPLET_COLUMNS) <= set(getattr(source[name], "column_names", ())):
             raise DatasetError(
                 f"the {name} split holds triplets; train on them with `dino-st train-contrastive` (train_contrastive)"
             )
-        table = numeric_pairs(source[name], name=f"the {name} split")
-        splits[name] = Dataset(table, fingerprint=rows_hash(table))
+        splits[name] = _as_dataset(numeric_pairs(source[name], name=f"the {name} split"))
     rows = splits["train"].num_rows
     if rows < batch_size:
         raise DatasetError(
@@ -65,69 +62,15 @@ def training_splits(
             f"the validation split has {splits['validation'].num_rows} pairs with fewer than two different scores, so "
             "no checkpoint can be chosen by Spearman's correlation; prepare more pairs, or a larger validation_share"
         )
-    provenance: dict[str, Any] = {}
-    if isinstance(source, PreparedSplits):
-        counts = {"preparation": {"seed": source.options.seed, "counts": source.counts}}
-        provenance = {**source.provenance, **counts}
-    return splits, provenance
-
-
-def given_splits(data: str | os.PathLike[str] | DatasetDict) -> DatasetDict:
-    """Takes what was given to train on, or reads it from a directory of `save_prepared`.
-
-    Raises:
-        DatasetError: It is no mapping with the splits `train` and `validation`.
-        InputError: The directory cannot be read.
-    """
-    source = load_prepared(data) if isinstance(data, str | os.PathLike) else data
-    if not isinstance(source, Mapping) or not {"train", "validation"} <= set(source):
-        given = f"the splits {list(source)}" if isinstance(source, Mapping) else f"a {type(source).__name__}"
-        raise DatasetError(f"the training data is {given}; expected a DatasetDict with 'train' and 'validation'")
-    return source
-
-
-def data_facts(splits: Mapping[str, Dataset], kind: str) -> dict[str, int | str]:
-    """What a training record says of its data.
-
-    Args:
-        splits: Splits by name.
-        kind: What their rows are, such as `pairs`.
-
-    Returns:
-        Rows of each split, and a hash of all of them.
-    """
-    rows: dict[str, int | str] = {f"{name} {kind}": split.num_rows for name, split in splits.items()}
-    return rows | {f"{name} sha256": rows_hash(split.data) for name, split in splits.items()}
-
-
-def rows_hash(table: pa.Table) -> str:
-    """Hashes the rows of a split.
-
-    Args:
-        table: Columns of text and numbers, such as `sentence1`, `sentence2` and `score`.
-
-    Returns:
-        Sixteen hexadecimal digits of a SHA-256 of all values, however the table is cut into chunks.
-    """
-    digest = hashlib.sha256()
-    for batch in table.to_batches():
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            digest.update(json.dumps(row).encode())
-    return digest.hexdigest()[:16]
-
-
-_LABELS = ("label", "labels", "score", "scores")
-"""Columns that sentence-transformers takes for labels, and this loss ignores."""
+    if not isinstance(source, PreparedSplits):
+        return splits, {}
+    return splits, {**source.provenance, "preparation": {"seed": source.options.seed, "counts": source.counts}}
 
 
 def triplet_splits(
     data: str | os.PathLike[str] | DatasetDict, options: ContrastiveOptions
 ) -> tuple[DatasetDict, dict[str, Any]]:
-    """Reads the splits to train on, and checks them.
-
-    Args:
-        data: A directory of `save_prepared`, or a `DatasetDict`.
-        options: How they will be used.
+    """Reads triplets to train on, and checks them.
 
     Returns:
         `train` and `validation` with exactly the columns `anchor`, `positive` and `negative`, and what is known of
@@ -138,22 +81,49 @@ def triplet_splits(
             triplets share a text that no batch could hold two of them.
         InputError: The directory cannot be read.
     """
-    source = given_splits(data)
+    source = _given_splits(data)
     splits = DatasetDict()
     for name in ("train", "validation"):
-        table = _triplets(source[name], f"the {name} split", may_be_empty=name == "validation")
-        splits[name] = Dataset(table, fingerprint=rows_hash(table))
+        splits[name] = _as_dataset(_triplets(source[name], f"the {name} split", may_be_empty=name == "validation"))
     if options.checkpoint_choice == "validation" and not splits["validation"].num_rows:
         raise DatasetError(
             "the validation split is empty, so no checkpoint can be chosen by it; prepare with a "
             "validation_share above 0"
         )
     _check_batches(splits["train"], options)
-    provenance: dict[str, Any] = {}
-    if isinstance(source, PreparedSplits):
-        preparation = {**source.options.model_dump(mode="json"), "counts": source.counts}
-        provenance = {**source.provenance, "preparation": preparation}
-    return splits, provenance
+    if not isinstance(source, PreparedSplits):
+        return splits, {}
+    preparation = {**source.options.model_dump(mode="json"), "counts": source.counts}
+    return splits, {**source.provenance, "preparation": preparation}
+
+
+def data_facts(splits: Mapping[str, Dataset], kind: str) -> dict[str, int | str]:
+    """What a training record says of its data: rows of each split, of the kind `pairs`, say, and a hash of them."""
+    rows: dict[str, int | str] = {f"{name} {kind}": split.num_rows for name, split in splits.items()}
+    return rows | {f"{name} sha256": _rows_hash(split.data) for name, split in splits.items()}
+
+
+def _given_splits(data: str | os.PathLike[str] | DatasetDict) -> DatasetDict:
+    """Takes what was given to train on, or reads it from a directory of `save_prepared`."""
+    source = load_prepared(data) if isinstance(data, str | os.PathLike) else data
+    if not isinstance(source, Mapping) or not {"train", "validation"} <= set(source):
+        given = f"the splits {list(source)}" if isinstance(source, Mapping) else f"a {type(source).__name__}"
+        raise DatasetError(f"the training data is {given}; expected a DatasetDict with 'train' and 'validation'")
+    return source
+
+
+def _as_dataset(table: pa.Table) -> Dataset:
+    """A split whose fingerprint is that of its content."""
+    return Dataset(table, fingerprint=_rows_hash(table))
+
+
+def _rows_hash(table: pa.Table) -> str:
+    """Sixteen hexadecimal digits of a SHA-256 of all values, however the table is cut into chunks."""
+    digest = hashlib.sha256()
+    for batch in table.to_batches():
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            digest.update(json.dumps(row).encode())
+    return digest.hexdigest()[:16]
 
 
 def _triplets(split: Dataset, name: str, *, may_be_empty: bool) -> pa.Table:
@@ -192,16 +162,15 @@ def _check_batches(train: Dataset, options: ContrastiveOptions) -> None:
         )
     possible = rows // most
     if rows < options.batch_size:
-        warnings.warn(
+        warning = (
             f"{rows} training triplets are fewer than a batch of {options.batch_size}: each step takes all of them. "
-            "Generate more, or choose a smaller batch_size",
-            DinoWarning,
-            stacklevel=4,
+            "Generate more, or choose a smaller batch_size"
         )
     elif possible < options.batch_size // 2:
-        warnings.warn(
+        warning = (
             f"{most} of {rows} training triplets hold the text {text!r:.60}, and a batch holds no text twice: batches "
-            f"will have about {possible} triplets instead of {options.batch_size}",
-            DinoWarning,
-            stacklevel=4,
+            f"will have about {possible} triplets instead of {options.batch_size}"
         )
+    else:
+        return
+    warnings.warn(warning, DinoWarning, stacklevel=4)

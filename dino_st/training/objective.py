@@ -1,7 +1,9 @@
-"""What an encoder is trained on, in which batches, by which loss, and what chooses the checkpoint."""
+"""The objective of training: on which columns, in which batches, by which loss, and what chooses the checkpoint."""
 
 from __future__ import annotations
 
+import functools
+import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,14 +12,128 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset, DatasetDict
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.sampler import DefaultBatchSampler
+from sentence_transformers.base.sampler import DefaultBatchSampler, NoDuplicatesBatchSampler
 from sentence_transformers.sentence_transformer import losses
-from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator, SentenceEvaluator
+from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator, SequentialEvaluator
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from torch.utils.data import RandomSampler
 
 from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
-from dino_st.training.options import LOSSES, TrainingOptions
+from dino_st.preparation.triplets import to_pairs
+from dino_st.training.options import LOSSES, ContrastiveOptions, TrainingOptions
+
+METRIC = "eval_sequential_score"
+"""The trainer's name of the score by which the best checkpoint is chosen."""
 
 _MOST_STRATA = 10
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What an encoder is trained on, by which loss, and what chooses the checkpoint.
+
+    Attributes:
+        train: Exactly the columns that the loss reads; a `DatasetDict` has a loss for each of its parts.
+        loss: Makes the loss of an encoder, or one for each part of `train`.
+        validation: Sets of pairs with the columns `sentence1`, `sentence2`, `score`; Spearman's correlation on them,
+            averaged over the sets, chooses the checkpoint.
+        evaluation_batch_size: Sentences encoded at once for it.
+        batch_sampler: How batches are put together, as the trainer's argument of this name; None for its default.
+        pooling: Of a plain transformers encoder, `mean` or `cls`.
+        data_name: What the model's card calls the data.
+    """
+
+    train: Dataset | DatasetDict
+    loss: Callable[[SentenceTransformer], Any]
+    validation: Mapping[str, Dataset]
+    evaluation_batch_size: int
+    batch_sampler: Callable[..., Any] | None = None
+    pooling: str = "mean"
+    data_name: str = "pairs written by a language model"
+
+    def evaluator(self) -> SequentialEvaluator:
+        """Scores an encoder by the mean of Spearman's correlations, under the name `METRIC`."""
+        evaluators = [
+            EmbeddingSimilarityEvaluator(
+                sentences1=list(pairs[SENTENCE1]),
+                sentences2=list(pairs[SENTENCE2]),
+                scores=list(pairs[SCORE]),
+                batch_size=self.evaluation_batch_size,
+                main_similarity="cosine",
+                name=name,
+                write_csv=False,
+            )
+            for name, pairs in self.validation.items()
+        ]
+        return SequentialEvaluator(evaluators, main_score_function=statistics.fmean)
+
+
+def pair_objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
+    """Trains on pairs with scores, and chooses by those of the validation split."""
+    return Objective(
+        train=splits["train"],
+        loss=getattr(losses, LOSSES[options.loss]),
+        validation={"validation": splits["validation"]},
+        evaluation_batch_size=options.batch_size,
+        batch_sampler=BalancedBatches if options.balanced_batches else None,
+    )
+
+
+def triplet_objective(
+    splits: DatasetDict, pairs: DatasetDict | None, sts_dev: Mapping[str, Dataset] | None, options: ContrastiveOptions
+) -> Objective:
+    """Trains on triplets, and on pairs where there are some; chooses by the validation splits or by human scores."""
+    train, validation = splits["train"], {"triplets": to_pairs(splits["validation"])}
+    if pairs is not None:
+        train = DatasetDict(triplets=splits["train"], pairs=pairs["train"])
+        validation["pairs"] = pairs["validation"]
+    return Objective(
+        train=train,
+        loss=functools.partial(contrastive_loss, options=options, with_pairs=pairs is not None),
+        validation=sts_dev or validation,
+        evaluation_batch_size=min(options.batch_size, 128),
+        batch_sampler=functools.partial(contrastive_batches, pairs_batch_size=options.pairs_batch_size),
+        pooling=options.pooling,
+        data_name="triplets written by a language model" + (", and pairs" if pairs is not None else ""),
+    )
+
+
+def contrastive_loss(model: SentenceTransformer, *, options: ContrastiveOptions, with_pairs: bool) -> Any:
+    """The contrastive loss; with pairs, the losses by the name of their data."""
+    size = options.mini_batch_size
+    if not size or size >= options.batch_size or isinstance(model[0], StaticEmbedding):
+        contrastive: Any = losses.MultipleNegativesRankingLoss(model, scale=options.scale)
+    else:
+        contrastive = losses.CachedMultipleNegativesRankingLoss(model, scale=options.scale, mini_batch_size=size)
+    if not with_pairs:
+        return contrastive
+    return {"triplets": contrastive, "pairs": getattr(losses, LOSSES[options.loss])(model)}
+
+
+def contrastive_batches(dataset: Dataset, batch_size: int, *, pairs_batch_size: int, **named: Any) -> Any:
+    """Batches of triplets hold no text twice; those of pairs are any. Checkpoints pickle this."""
+    if SCORE in dataset.column_names:
+        order = RandomSampler(dataset, generator=named.get("generator"))
+        return DefaultBatchSampler(order, batch_size=pairs_batch_size, **named)
+    return NoDuplicatesBatchSampler(dataset, batch_size=batch_size, **named)
+
+
+class BalancedBatches(DefaultBatchSampler):
+    """Goes through the pairs once an epoch, in a balanced order that depends on seed and epoch alone.
+
+    A batch sampler of `SentenceTransformerTrainingArguments`; `model.fit` ignores batch samplers.
+    """
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yields the positions of the pairs of each batch."""
+        pairs: Any = self.sampler  # what the base class calls the data set
+        scores = np.asarray(pairs[SCORE][:], np.float64)
+        seed = np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))
+        order = balanced_order(scores, np.random.PCG64(seed)).tolist()
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
+            if len(batch) == self.batch_size or not self.drop_last:
+                yield batch
 
 
 def balanced_order(scores: npt.NDArray[np.float64], bits: np.random.PCG64) -> npt.NDArray[np.int64]:
@@ -46,104 +162,3 @@ def balanced_order(scores: npt.NDArray[np.float64], bits: np.random.PCG64) -> np
         places[members] = (np.arange(len(members)) + start) / len(members)
     order: npt.NDArray[np.int64] = np.argsort(places, kind="stable")
     return order
-
-
-class BalancedBatches(DefaultBatchSampler):
-    """Goes through the pairs once an epoch, in a balanced order that depends on seed and epoch alone.
-
-    A batch sampler of `SentenceTransformerTrainingArguments`; `model.fit` ignores batch samplers.
-    """
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """Yields the positions of the pairs of each batch."""
-        pairs: Any = self.sampler  # what the base class calls the data set
-        scores = np.asarray(pairs[SCORE][:], np.float64)
-        seed = np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))
-        order = balanced_order(scores, np.random.PCG64(seed)).tolist()
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
-            if len(batch) == self.batch_size or not self.drop_last:
-                yield batch
-
-
-_EVALUATOR = "validation"
-METRIC = f"eval_{_EVALUATOR}_spearman_cosine"
-"""The trainer's name of the score by which the best checkpoint is chosen."""
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What an encoder is trained on, by which loss, and what chooses the checkpoint.
-
-    Attributes:
-        train: Exactly the columns that the loss reads; a `DatasetDict` has a loss for each of its parts.
-        loss: Makes the loss of an encoder, or one for each part of `train`.
-        validation: Sets of pairs with the columns `sentence1`, `sentence2`, `score`; Spearman's correlation on them,
-            averaged over the sets, chooses the checkpoint.
-        evaluation_batch_size: Sentences encoded at once for it.
-        batch_sampler: How batches are put together, as the trainer's argument of this name; None for its default.
-        pooling: Of a plain transformers encoder, `mean` or `cls`.
-        data_name: What the model's card calls the data.
-    """
-
-    train: Dataset | DatasetDict
-    loss: Callable[[SentenceTransformer], Any]
-    validation: Mapping[str, Dataset]
-    evaluation_batch_size: int
-    batch_sampler: Callable[..., Any] | None = None
-    pooling: str = "mean"
-    data_name: str = "pairs written by a language model"
-
-    def evaluator(self) -> SentenceEvaluator:
-        """What scores the checkpoints."""
-        evaluators = [
-            EmbeddingSimilarityEvaluator(
-                sentences1=list(pairs[SENTENCE1]),
-                sentences2=list(pairs[SENTENCE2]),
-                scores=list(pairs[SCORE]),
-                batch_size=self.evaluation_batch_size,
-                main_similarity="cosine",
-                name=_EVALUATOR,
-                write_csv=False,
-            )
-            for pairs in self.validation.values()
-        ]
-        return evaluators[0] if len(evaluators) == 1 else MeanSpearman(evaluators)
-
-
-class MeanSpearman(SentenceEvaluator):
-    """The mean of Spearman's correlations on several sets of pairs, under the name that one alone would have.
-
-    Args:
-        evaluators: One a set.
-    """
-
-    def __init__(self, evaluators: list[EmbeddingSimilarityEvaluator]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.evaluators = evaluators
-        self.primary_metric = METRIC.removeprefix("eval_")
-
-    def __call__(self, model: Any, *arguments: Any, **named: Any) -> dict[str, float]:
-        """Scores an encoder."""
-        name = METRIC.removeprefix("eval_")
-        found = [evaluator(model, *arguments, **named)[name] for evaluator in self.evaluators]
-        return {name: sum(found) / len(found)}
-
-
-def pair_objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
-    """The objective of training on pairs with scores.
-
-    Args:
-        splits: `train` and `validation` with the columns `sentence1`, `sentence2`, `score`, no others.
-        options: The recipe.
-
-    Returns:
-        Train on the one, choose by the other.
-    """
-    return Objective(
-        train=splits["train"],
-        loss=getattr(losses, LOSSES[options.loss]),
-        validation={_EVALUATOR: splits["validation"]},
-        evaluation_batch_size=options.batch_size,
-        batch_sampler=BalancedBatches if options.balanced_batches else None,
-    )

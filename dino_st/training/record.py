@@ -1,10 +1,10 @@
-"""A training run on disk: what it is, how far it came, and whether a directory may be continued."""
+"""The record of a training run: what it is, how far it came, what it may continue, and what people are told of it."""
 
 from __future__ import annotations
 
 import json
-import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dino_st.errors import OutputError, TrainingError
 from dino_st.support.files import TRAINING_RECORD, is_content, make_directory, write_text
 from dino_st.support.options import explain
+from dino_st.support.text import facts_table
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
-
-logger = logging.getLogger(__name__)
-
 
 CHECKPOINTS = "checkpoints"
 """The folder of the trainer's checkpoints, removed after success."""
@@ -24,7 +22,7 @@ CHECKPOINTS = "checkpoints"
 _FORMAT = "dino-st training run, version 1"
 _MODEL_FILES = ("modules.json", "config.json", "model.safetensors", "README.md")
 _FREE_OPTIONS = {"device", "keep_checkpoints"}
-_STATE = "trainer_state.json"
+_CARD_HEADING = "## Training data: written by a language model"
 
 
 class Score(BaseModel):
@@ -73,13 +71,7 @@ class TrainingRecord(BaseModel):
 
 
 def read_record(directory: Path) -> TrainingRecord | None:
-    """Reads the record of a run.
-
-    Args:
-        directory: The output directory of `train_encoder`.
-
-    Returns:
-        The record, or None where the directory is missing or empty.
+    """Reads the record of a run; None where the directory is missing or empty.
 
     Raises:
         OutputError: The directory is a file, holds something else, or its record is damaged.
@@ -88,61 +80,45 @@ def read_record(directory: Path) -> TrainingRecord | None:
         raise OutputError(f"{directory}: is a file; expected a directory to write to")
     if not directory.is_dir() or not any(map(is_content, directory.iterdir())):
         return None
+    file = directory / TRAINING_RECORD
     try:
-        record = TrainingRecord.model_validate_json((directory / TRAINING_RECORD).read_bytes())
+        record = TrainingRecord.model_validate_json(file.read_bytes())
     except FileNotFoundError as error:
         raise OutputError(
             f"{directory}: holds something else than a training run; choose another directory or empty it"
         ) from error
     except OSError as error:
-        raise OutputError(f"{directory / TRAINING_RECORD}: cannot be read ({error.strerror or error})") from error
+        raise OutputError(f"{file}: cannot be read ({error.strerror or error})") from error
     except ValidationError as error:
         problem = explain(error, TrainingRecord)[0]
-        raise OutputError(f"{directory / TRAINING_RECORD}: {problem}; delete the directory to start over") from error
+        raise OutputError(f"{file}: {problem}; delete the directory to start over") from error
     if record.format != _FORMAT:
-        raise OutputError(f"{directory / TRAINING_RECORD}: format is {record.format!r}; expected {_FORMAT!r}")
+        raise OutputError(f"{file}: format is {record.format!r}; expected {_FORMAT!r}")
     return record
 
 
-def training_summary(directory: Path, validation: str) -> str:
-    """A sentence about how a finished training went.
-
-    Args:
-        directory: The output directory of a run.
-        validation: What the checkpoint was chosen by, in words.
-
-    Returns:
-        The scores before and after, and the time.
-
-    Raises:
-        TrainingError: The directory has no record of a score.
-    """
-    record = read_record(directory)
-    if record is None or record.best is None:
-        raise TrainingError(f"{directory}: training left no record of its scores; run it again")
-    start = "undefined" if record.start is None else f"{100 * record.start:.2f}"
-    return (
-        f"Spearman × 100 on {validation}: {start} untrained, {100 * record.best.spearman:.2f} at "
-        f"step {record.best.step} (kept), {record.seconds:.0f} s. The encoder is in {directory}"
-    )
+def write_record(directory: Path, record: TrainingRecord) -> None:
+    """Writes the record whole or not at all; the directory is made if missing."""
+    make_directory(directory)
+    content = json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=2)
+    write_text(directory / TRAINING_RECORD, content + "\n")
 
 
 def check_same_run(directory: Path, old: TrainingRecord, new: TrainingRecord) -> None:
     """Makes sure that a run may continue another one.
 
-    Args:
-        directory: Where the other run lies.
-        old: Its record.
-        new: The record of the run that wants to continue it.
-
     Raises:
         OutputError: Options, data or encoder differ; the message names each difference.
     """
-    differences = [
-        f"{name}: was {before!r}, now {after!r}"
-        for name, (before, after) in _comparable(old, new).items()
-        if before != after
-    ]
+    before, after = old.options.model_dump(), new.options.model_dump()
+    names = [name for name in {**before, **after} if name not in _FREE_OPTIONS]
+    pairs: dict[str, tuple[Any, Any]] = {name: (before.get(name), after.get(name)) for name in names}
+    pairs |= {f"data {name}": (old.data.get(name), new.data.get(name)) for name in new.data}
+    if old.encoder_revision or new.encoder_revision:
+        pairs["encoder's content"] = (old.encoder_revision, new.encoder_revision)
+    else:
+        pairs["encoder"] = (old.encoder, new.encoder)
+    differences = [f"{name}: was {was!r}, now {now!r}" for name, (was, now) in pairs.items() if was != now]
     if differences:
         raise OutputError(
             f"{directory}: holds another training run ({'; '.join(differences)}). Choose another directory, repeat the "
@@ -150,80 +126,71 @@ def check_same_run(directory: Path, old: TrainingRecord, new: TrainingRecord) ->
         )
 
 
-def _comparable(old: TrainingRecord, new: TrainingRecord) -> dict[str, tuple[Any, Any]]:
-    """What has to be equal, by name."""
-    before, after = old.options.model_dump(), new.options.model_dump()
-    names = dict.fromkeys((*before, *after))
-    pairs: dict[str, tuple[Any, Any]] = {
-        name: (before.get(name), after.get(name)) for name in names if name not in _FREE_OPTIONS
-    }
-    pairs |= {f"data {name}": (old.data.get(name), new.data.get(name)) for name in new.data}
-    if old.encoder_revision or new.encoder_revision:
-        return pairs | {"encoder's content": (old.encoder_revision, new.encoder_revision)}
-    return pairs | {"encoder": (old.encoder, new.encoder)}
-
-
-def write_record(directory: Path, record: TrainingRecord) -> None:
-    """Writes the record whole or not at all.
-
-    Args:
-        directory: The output directory; made if missing.
-        record: What to write.
+def training_summary(directory: Path, validation: str) -> str:
+    """A sentence about how a finished training went, with the words for what the checkpoint was chosen by.
 
     Raises:
-        OutputError: It cannot be written.
+        TrainingError: The directory has no record of a score.
     """
-    make_directory(directory)
-    content = json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=2)
-    write_text(directory / TRAINING_RECORD, content + "\n")
+    record = read_record(directory)
+    if record is None or record.best is None:
+        raise TrainingError(f"{directory}: training left no record of its scores; run it again")
+    return (
+        f"Spearman × 100 on {validation}: {_percent(record.start)} untrained, {_percent(record.best.spearman)} at "
+        f"step {record.best.step} (kept), {record.seconds:.0f} s. The encoder is in {directory}"
+    )
+
+
+def add_to_card(card: Path, record: TrainingRecord) -> None:
+    """Adds a section on data and training to the card that sentence-transformers wrote; an earlier one is replaced."""
+    how = (
+        "A language model wrote the second sentence of each pair from an instruction that stands for the score "
+        "(DINO, [arXiv 2104.07540](https://arxiv.org/abs/2104.07540))."
+    )
+    labels = "No human label was used, neither to train nor to choose the checkpoint."
+    validation = "the generated validation split"
+    if isinstance(record.options, ContrastiveOptions):
+        how = (
+            "Trained with a contrastive loss on triplets whose positives and hard negatives a language model wrote "
+            "(the training of SynCSE, [arXiv 2305.15077](https://arxiv.org/abs/2305.15077))."
+        )
+        if record.options.checkpoint_choice == "sts-dev":
+            labels = "No human label was used to train; the checkpoint was chosen by pairs that people scored."
+            validation = "the development pairs of the STS Benchmark and SICK, averaged"
+    curve = {f"step {score.step}": _percent(score.spearman) for score in record.curve}
+    section = [
+        _CARD_HEADING,
+        f"{how} {labels} Trained with dino-st from `{record.encoder}`.",
+        facts_table("fact", {**_flatten(record.provenance), **record.data}),
+        f"Spearman × 100 on {validation} (the checkpoint of step {record.best and record.best.step} was kept):",
+        facts_table("evaluation", {"untrained start": _percent(record.start), **curve}),
+    ]
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    write_text(card, "\n\n".join([text.partition(_CARD_HEADING)[0].rstrip(), *section]) + "\n")
+
+
+def _percent(spearman: float | None) -> str:
+    return "undefined" if spearman is None else f"{100 * spearman:.2f}"
+
+
+def _flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested facts as one level, their names joined by dots."""
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
 
 
 def clear_run(directory: Path) -> None:
-    """Removes the checkpoints and the model of an earlier run; other files stay.
-
-    Args:
-        directory: The output directory of a run.
-    """
+    """Removes the checkpoints and the model of an earlier run; other files stay."""
     remove_checkpoints(directory)
     for name in _MODEL_FILES:
         (directory / name).unlink(missing_ok=True)
 
 
 def remove_checkpoints(directory: Path) -> None:
-    """Removes the trainer's checkpoints.
-
-    Args:
-        directory: The output directory of a run.
-    """
+    """Removes the trainer's checkpoints."""
     shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
-
-
-def newest_checkpoint(directory: Path, *, repair: bool) -> Path | None:
-    """Finds the newest checkpoint that was written to its end.
-
-    The trainer writes its state last, so a checkpoint without a readable one was interrupted. The state names the best
-    checkpoint by its path; where the run was moved since, that is brought up to date.
-
-    Args:
-        directory: The output directory of a run.
-        repair: Whether to remove interrupted checkpoints and to mend paths; one process does.
-
-    Returns:
-        The checkpoint, or None.
-    """
-    folder = directory / CHECKPOINTS
-    numbered = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
-    for path in sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
-        try:
-            state = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            if repair:
-                logger.warning("%s was interrupted while it was written; it is removed", path)
-                shutil.rmtree(path, ignore_errors=True)
-            continue
-        best = state.get("best_model_checkpoint")
-        moved = best and folder / Path(best).name
-        if repair and moved and str(moved) != best:
-            write_text(path / _STATE, json.dumps(state | {"best_model_checkpoint": str(moved)}, indent=2) + "\n")
-        return path
-    return None

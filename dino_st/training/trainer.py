@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,11 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from dino_st.errors import ConfigurationError
+from dino_st.support.files import write_text
 from dino_st.support.progress import progress
 from dino_st.training.objective import METRIC, Objective
 from dino_st.training.options import TrainingOptions
@@ -30,13 +34,6 @@ logger = logging.getLogger(__name__)
 
 def training_arguments(options: TrainingOptions, checkpoints: Path) -> SentenceTransformerTrainingArguments:
     """The recipe in the words of the trainer; under `torchrun` this joins the process group.
-
-    Args:
-        options: The recipe.
-        checkpoints: Folder of the checkpoints.
-
-    Returns:
-        The arguments.
 
     Raises:
         ConfigurationError: The device is missing, or the batch cannot be shared by the processes.
@@ -78,23 +75,32 @@ def training_arguments(options: TrainingOptions, checkpoints: Path) -> SentenceT
     return arguments
 
 
+def _use_cpu(device: str) -> bool:
+    """Whether to train on the CPU; raises where the device asked for is missing."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return not (available["cuda"] or available["mps"])
+    if not available[device]:
+        raise ConfigurationError(f"device is {device!r}, which this machine lacks; choose 'auto' or 'cpu'")
+    return device == "cpu"
+
+
+def _use_bfloat16(dtype: str, *, on_cpu: bool) -> bool:
+    """Whether the forward pass is in bfloat16."""
+    if dtype != "auto":
+        return dtype == "bfloat16"
+    if on_cpu or not torch.cuda.is_available():
+        return False
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 def make_trainer(
     model: SentenceTransformer,
     objective: Objective,
     arguments: SentenceTransformerTrainingArguments,
     report: ReportProgress,
 ) -> SentenceTransformerTrainer:
-    """Makes the trainer.
-
-    Args:
-        model: The encoder to train.
-        objective: What to train on, and by what.
-        arguments: What `training_arguments` made of the recipe.
-        report: Shows how far it is, instead of the bars and lines of the trainer.
-
-    Returns:
-        The trainer.
-    """
+    """Makes the trainer of a model; `report` takes the place of the trainer's own bars and lines."""
     card = model.model_card_data
     card.local_files_only, card.generate_widget_examples = True, False
     parts = len(objective.train) if isinstance(objective.train, DatasetDict) else 1
@@ -117,17 +123,38 @@ def make_trainer(
     return trainer
 
 
+def newest_checkpoint(folder: Path) -> str | None:
+    """The checkpoint to continue from."""
+    newest: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None  # type: ignore[no-untyped-call]
+    return newest
+
+
+def mend_checkpoints(folder: Path) -> None:
+    """Removes checkpoints that were interrupted, and brings the path of the best one up to date; one process does.
+
+    The trainer writes its state last, so a checkpoint without a readable one was interrupted. The state names the best
+    checkpoint by its path, which is another one where the run was moved since.
+    """
+    while newest := newest_checkpoint(folder):
+        file = Path(newest, "trainer_state.json")
+        try:
+            state = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            logger.warning("%s was interrupted while it was written; it is removed", newest)
+            shutil.rmtree(newest)
+            continue
+        best = state.get("best_model_checkpoint")
+        if best and str(folder / Path(best).name) != best:
+            moved = state | {"best_model_checkpoint": str(folder / Path(best).name)}
+            write_text(file, json.dumps(moved, indent=2) + "\n")
+        return
+
+
 def start_score(trainer: SentenceTransformerTrainer) -> float | None:
-    """Scores the encoder before it is trained.
+    """Spearman's correlation before training, or None where it is undefined; each process computes it.
 
     Not by `trainer.evaluate()`: called before `train()` under `torchrun`, it leaves the trainer with a model that is
     not wrapped for distributed training, and the processes then train apart without a word.
-
-    Args:
-        trainer: What `make_trainer` made.
-
-    Returns:
-        Spearman's correlation on the validation split, or None where it is undefined. Each process computes it.
     """
     evaluator: Any = trainer.evaluator
     score = evaluator(trainer.model)[METRIC.removeprefix("eval_")]
@@ -206,22 +233,3 @@ def quiet_bars() -> Iterator[None]:
     finally:
         if shown:
             enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _use_cpu(device: str) -> bool:
-    """Whether to train on the CPU; raises where the device asked for is missing."""
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        return not (available["cuda"] or available["mps"])
-    if not available[device]:
-        raise ConfigurationError(f"device is {device!r}, which this machine lacks; choose 'auto' or 'cpu'")
-    return device == "cpu"
-
-
-def _use_bfloat16(dtype: str, *, on_cpu: bool) -> bool:
-    """Whether the forward pass is in bfloat16."""
-    if dtype != "auto":
-        return dtype == "bfloat16"
-    if on_cpu or not torch.cuda.is_available():
-        return False
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from dino_st.training.objective import BalancedBatches, balanced_order, pair_objective
 from dino_st.training.options import TrainingOptions
-from dino_st.training.pairs import train_encoder
+from dino_st.training.train import train_encoder
 from tests.training_fixtures import QUICK, prepared_splits, record, tiny_encoder
 
 

@@ -18,9 +18,9 @@ from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputE
 from dino_st.pipeline.recipe import load_recipe, recipe_names, run_recipe
 from dino_st.preparation.splits import PreparedSplits
 from dino_st.preparation.triplets import prepare_triplets, to_triplets
-from dino_st.training.contrastive import _batches, _losses, train_contrastive
+from dino_st.training.objective import contrastive_batches, contrastive_loss
 from dino_st.training.options import ContrastiveOptions
-from dino_st.training.pairs import train_encoder
+from dino_st.training.train import train_contrastive, train_encoder
 from tests.mteb_tasks.fixtures import write_sts_directory
 from tests.training_fixtures import raw_pairs, record
 
@@ -85,7 +85,9 @@ def test_gradient_caching_gives_the_gradients_of_the_whole_batch(bert: Path, tri
     gradients = []
     for size in (0, 8):
         model = load_trainable_encoder(bert, device="cpu", pooling="cls", max_seq_length=32).eval()
-        loss = _losses(model, options=ContrastiveOptions(batch_size=32, mini_batch_size=size), with_pairs=False)
+        loss = contrastive_loss(
+            model, options=ContrastiveOptions(batch_size=32, mini_batch_size=size), with_pairs=False
+        )
         assert type(loss).__name__ == ("CachedMultipleNegativesRankingLoss" if size else "MultipleNegativesRankingLoss")
         assert loss.scale == 20
         rows = triplets["train"].select(range(32))
@@ -99,13 +101,13 @@ def test_gradient_caching_gives_the_gradients_of_the_whole_batch(bert: Path, tri
 def test_batches_hold_no_text_twice(triplets: PreparedSplits) -> None:
     rows = to_triplets(raw_pairs(20))
     named = {"drop_last": False, "valid_label_columns": ["score"], "generator": torch.Generator(), "seed": 1}
-    sampler = _batches(rows, 16, pairs_batch_size=4, **named)
+    sampler = contrastive_batches(rows, 16, pairs_batch_size=4, **named)
     batches = list(sampler)
     assert sorted(place for batch in batches for place in batch) == list(range(len(rows)))
     for batch in batches:
         texts = [text for place in batch for text in set(rows[place].values())]
         assert len(texts) == len(set(texts))
-    pickle.dumps(_batches)
+    pickle.dumps(contrastive_batches)
 
 
 def test_both_losses_are_trained_together_on_their_own_data(

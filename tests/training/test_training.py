@@ -29,7 +29,7 @@ from dino_st.errors import (
 )
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import load_prepared, save_prepared
-from dino_st.training.pairs import train_encoder
+from dino_st.training.train import train_encoder
 from tests.training_fixtures import (
     QUICK,
     make_tokenizer,
@@ -81,9 +81,9 @@ def test_the_best_checkpoint_is_kept_even_when_it_is_not_the_last(
     from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
     at_step: dict[int, dict[str, torch.Tensor]] = {}
-    made_up = {0: 0.1, 4: 0.9, 8: 0.3, 10: 0.2}
+    made_up = {-1: 0.1, 4: 0.9, 8: 0.3, 10: 0.2}
 
-    def score(self: Any, model: SentenceTransformer, *_: Any, steps: int = 0, **__: Any) -> dict[str, float]:
+    def score(self: Any, model: SentenceTransformer, output: str | None, epoch: float, steps: int) -> dict[str, float]:
         is_reload = steps == 10 and 10 in at_step
         at_step.setdefault(steps, weights(model))
         return {"validation_spearman_cosine": 0.9 if is_reload else made_up[steps]}
@@ -332,8 +332,8 @@ def test_training_that_only_makes_it_worse_warns(
 ) -> None:
     from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
-    def score(*_: Any, steps: int = 0, **__: Any) -> dict[str, float]:
-        return {"validation_spearman_cosine": 0.2 if steps else 0.8}
+    def score(self: Any, model: SentenceTransformer, output: str | None, epoch: float, steps: int) -> dict[str, float]:
+        return {"validation_spearman_cosine": 0.8 if steps < 1 else 0.2}
 
     monkeypatch.setattr(EmbeddingSimilarityEvaluator, "__call__", score)
     with pytest.warns(DinoWarning, match=r"Spearman 0\.8000 before, 0\.2000 at best"):
@@ -355,7 +355,7 @@ def test_running_out_of_memory_says_what_to_make_smaller(
 
 SCRIPT = """
 import sys, warnings
-from dino_st.training.pairs import train_encoder
+from dino_st.training.train import train_encoder
 model = train_encoder(sys.argv[1], sys.argv[2], sys.argv[3], batch_size=16, learning_rate=1e-3, evaluation_steps=4,
                       device="cpu")
 import torch.distributed

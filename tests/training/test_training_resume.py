@@ -14,8 +14,7 @@ from transformers import TrainerCallback
 
 from dino_st.errors import OutputError
 from dino_st.support.files import LOCK, only_writer
-from dino_st.training.pairs import train_encoder
-from dino_st.training.record import newest_checkpoint
+from dino_st.training.train import train_encoder
 from tests.training_fixtures import QUICK, prepared_splits, record, save_model, validation_spearman, weights
 
 
@@ -48,7 +47,7 @@ def test_an_interrupted_run_continues_to_the_same_weights(
         with pytest.raises(KeyboardInterrupt):
             train_encoder(splits, bert, tmp_path / "out", **QUICK, epochs=2)
     assert record(tmp_path / "out")["status"] == "running"
-    assert newest_checkpoint(tmp_path / "out", repair=False) == tmp_path / "out" / "checkpoints" / "checkpoint-12"
+    assert (tmp_path / "out" / "checkpoints" / "checkpoint-12").is_dir()
     resumed = weights(train_encoder(splits, bert, tmp_path / "out", **QUICK, epochs=2))
     assert all(torch.equal(weight, resumed[name]) for name, weight in straight.items())
     assert record(tmp_path / "out")["curve"] == record(tmp_path / "straight")["curve"]

@@ -1,0 +1,329 @@
+"""Training an encoder on `SentenceTransformerTrainer`: on pairs as DINO does, on triplets as SynCSE does, or on both.
+
+**Pairs** (`train_encoder`): mean pooling, CosineSimilarityLoss, batches of 32, a learning rate of 2e-5 with 10 %
+warm-up, one epoch, and the checkpoint that has the best Spearman correlation on the generated validation split (arXiv
+2104.07540, section 4). No human label is used anywhere.
+
+**Triplets** (`train_contrastive`): MultipleNegativesRankingLoss with scale 20 (a temperature of 0.05) and hard
+negatives, batches of 512 without any text twice, a learning rate of 5e-5 that falls to 0, no warm-up, 3 epochs, 32
+tokens, CLS pooling (arXiv 2305.15077 and its training script). Batches that do not fit go through gradient caching,
+which gives the same gradients. What differs from the published script:
+
+- It chooses the checkpoint by the mean of Spearman's correlations on STSb and SICK dev every 25 steps, which uses human
+  labels. Here that is done only when it is asked for (`checkpoint_choice="sts-dev"`). The default is Spearman's
+  correlation on pairs made of generated validation triplets: (anchor, positive) scores 1, (anchor, negative) scores 0.
+  The share of triplets whose positive is nearer than their negative soon reaches 100 % and tells no checkpoint from
+  another, and so do ranks within a batch; this compares the similarities of different anchors, too, as the STS tasks
+  do. It cannot exceed √3/2 ≈ 0.87, since there are two scores only.
+- Its masked-language-model loss (weight 0.1) is left out.
+- Its MLP head with tanh behind the CLS token is left out: the encoder is trained as it is used.
+- One process trains; the published script spreads a batch over four GPUs.
+
+With pairs beside the triplets both losses are trained together, each on its own data: a step takes a batch of the one
+or of the other, in proportion to how many there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from dino_st.encoders.directory import directory_revision, local_directory
+from dino_st.encoders.loading import load_trainable_encoder
+from dino_st.errors import ConfigurationError, DinoWarning, OutOfMemoryError, OutputError, TrainingError
+from dino_st.support.files import check_can_become_directory, only_writer
+from dino_st.support.versions import versions
+from dino_st.training.options import ContrastiveOptions, TrainingOptions
+from dino_st.training.record import (
+    CHECKPOINTS,
+    Score,
+    TrainingRecord,
+    add_to_card,
+    check_same_run,
+    clear_run,
+    read_record,
+    remove_checkpoints,
+    write_record,
+)
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+
+    from dino_st.training.objective import Objective
+
+    Splits: TypeAlias = str | os.PathLike[str] | DatasetDict
+    Encoder: TypeAlias = str | os.PathLike[str] | SentenceTransformer
+
+logger = logging.getLogger(__name__)
+
+_TELLING = 30
+"""Validation rows below which a rank correlation is mostly chance."""
+
+
+def train_encoder(
+    data: Splits,
+    encoder: Encoder,
+    output_dir: str | os.PathLike[str],
+    *,
+    options: TrainingOptions | None = None,
+    resume: bool = True,
+    **changes: Any,
+) -> SentenceTransformer:
+    """Trains an encoder on pairs, keeps its best checkpoint and saves it with a card and the record of the run.
+
+    Example:
+        >>> splits = prepare_pairs(raw)
+        >>> encoder = train_encoder(splits, "roberta-base", "my-encoder")
+
+    The untrained start is scored first. Evaluation is by Spearman on the validation split, every
+    `evaluation_steps` steps and at the end of each epoch. Under `torchrun` the processes share each batch.
+
+    Args:
+        data: What `prepare_pairs` returned, a directory of `save_prepared`, or any `DatasetDict` with `train` and
+            `validation`, whose columns `sentence1`, `sentence2` and `score` are used.
+        encoder: A name on the hub or of a bundled encoder, a sentence-transformers directory, a transformers directory
+            (mean pooling is added), or a model, which is trained in place.
+        output_dir: Where the encoder, `training.json` and, while training, the checkpoints go.
+        options: How to train; the defaults are the published values.
+        resume: Continue an interrupted run of the same call from its newest checkpoint, and return the outcome of a
+            finished one. With False an earlier run in `output_dir` is discarded.
+        **changes: Fields of `TrainingOptions`, in place of `options` or of what it says: `loss` (`cosine`, `cosent` or
+            `angle`; the latter two compare the pairs of a batch with one another, so they depend on how many processes
+            share it), `batch_size`, `learning_rate` (2e-5; static embeddings such as `dino-tiny-encoder` need more,
+            5e-4), `warmup_share`, `epochs`, `evaluation_steps`, `max_seq_length`, `dtype`, `device`, `seed`, ….
+
+    Returns:
+        The best checkpoint; in the main process it is saved in `output_dir`.
+
+    Raises:
+        ConfigurationError: An option is unknown or out of range.
+        DatasetError: A split or column is missing, scores are not numbers, or there are fewer pairs than a batch.
+        InputError: `data` is a directory that cannot be read.
+        ModelError: The encoder cannot be loaded.
+        OutputError: `output_dir` holds something else, or another run, or cannot be written.
+        OutOfMemoryError: A batch does not fit.
+        TrainingError: No evaluation gave a score, or the best checkpoint could not be read back.
+    """
+    options = TrainingOptions.of(options, **changes)
+    from dino_st.training.data import data_facts, pair_splits
+    from dino_st.training.objective import pair_objective
+
+    splits, provenance = pair_splits(data, options.batch_size, options.loss)
+    record = _new_record(options, encoder, data_facts(splits, "pairs"), provenance)
+    return _train_or_resume(encoder, pair_objective(splits, options), output_dir, record, resume=resume)
+
+
+def train_contrastive(
+    data: Splits,
+    encoder: Encoder,
+    output_dir: str | os.PathLike[str],
+    *,
+    pairs: Splits | None = None,
+    options: ContrastiveOptions | None = None,
+    sts_dev: Mapping[str, Dataset] | None = None,
+    resume: bool = True,
+    **changes: Any,
+) -> SentenceTransformer:
+    """Trains an encoder on triplets, keeps its best checkpoint and saves it with a card and the record of the run.
+
+    Example:
+        >>> splits = prepare_triplets(read_triplets("triplets.csv"))
+        >>> encoder = train_contrastive(splits, "roberta-base", "my-encoder")
+
+    Args:
+        data: What `prepare_triplets` returned, a directory of `save_prepared`, or any `DatasetDict` with `train` and
+            `validation` of the columns `anchor`, `positive`, `negative`.
+        encoder: As for `train_encoder`; a plain transformers encoder gets `pooling`.
+        output_dir: Where the encoder, `training.json` and, while training, the checkpoints go.
+        pairs: What `prepare_pairs` returned, or a directory of it: trained on together with the triplets.
+        options: How to train; the defaults are SynCSE's published values.
+        sts_dev: For `checkpoint_choice="sts-dev"`: sets of pairs `sentence1`, `sentence2`, `score`, whose correlations
+            are averaged.
+        resume: As for `train_encoder`.
+        **changes: Fields of `ContrastiveOptions`, in place of `options` or of what it says: `batch_size` (triplets in
+            one step), `mini_batch_size` (those encoded at once, through gradient caching; static embeddings are always
+            encoded whole), `scale`, `learning_rate`, `epochs`, `pooling`, `checkpoint_choice`, and for `pairs` `loss`
+            and `pairs_batch_size`, ….
+
+    Returns:
+        The best checkpoint; it is saved in `output_dir`.
+
+    Raises:
+        ConfigurationError: An option is unknown or out of range, or `sts_dev` does not fit `checkpoint_choice`.
+        DatasetError: The data cannot be trained on: it has labels, holds pairs, or repeats too much.
+        DinoError: Whatever else `train_encoder` raises.
+    """
+    options = ContrastiveOptions.of(options, **changes)
+    _check_choice(options, sts_dev)
+    from dino_st.training.data import data_facts, pair_splits, triplet_splits
+    from dino_st.training.objective import triplet_objective
+
+    splits, provenance = triplet_splits(data, options)
+    facts, pair_parts = data_facts(splits, "triplets"), None
+    if pairs is not None:
+        pair_parts, origin = pair_splits(pairs, options.pairs_batch_size, options.loss)
+        facts |= {f"pairs {name}": value for name, value in data_facts(pair_parts, "rows").items()}
+        provenance = {**provenance, "pairs": origin}
+    if sts_dev is not None:
+        facts |= {f"sts-dev {name}": value for name, value in data_facts(sts_dev, "pairs").items()}
+    record = _new_record(options, encoder, facts, provenance)
+    objective = triplet_objective(splits, pair_parts, sts_dev, options)
+    return _train_or_resume(encoder, objective, output_dir, record, resume=resume)
+
+
+def _check_choice(options: ContrastiveOptions, sts_dev: Mapping[str, Dataset] | None) -> None:
+    """Raises where several processes would train, or what chooses the checkpoint is not what was given."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigurationError(
+            "contrastive training runs in one process, since the triplets of a batch are compared with one another; "
+            "start it without torchrun (gradient caching makes any batch fit: see mini_batch_size)"
+        )
+    if options.checkpoint_choice == "sts-dev" and not sts_dev:
+        raise ConfigurationError(
+            "checkpoint_choice is 'sts-dev', but there are no scored pairs to choose by; give sts_dev={name: pairs}, "
+            "on the command line --sts-dir DIR with STS data in SentEval layout"
+        )
+    if options.checkpoint_choice == "validation" and sts_dev:
+        raise ConfigurationError("sts_dev is given, but checkpoint_choice is 'validation'; choose 'sts-dev' to use it")
+
+
+def _new_record(
+    options: TrainingOptions, encoder: Encoder, data: dict[str, int | str], provenance: dict[str, Any]
+) -> TrainingRecord:
+    """What a run is, written down before it starts."""
+    name, revision = type(encoder).__name__, None
+    if isinstance(encoder, str | os.PathLike):
+        directory = local_directory(encoder)
+        name = os.fspath(encoder) if directory is None else directory.name
+        revision = None if directory is None else directory_revision(directory)
+    return TrainingRecord(
+        options=options,
+        encoder=name,
+        encoder_revision=revision,
+        data=data,
+        provenance=provenance,
+        processes=int(os.environ.get("WORLD_SIZE", "1")),
+        versions=versions("dino-st", "sentence-transformers", "transformers", "torch"),
+    )
+
+
+def _train_or_resume(
+    encoder: Encoder, objective: Objective, output_dir: str | os.PathLike[str], record: TrainingRecord, *, resume: bool
+) -> SentenceTransformer:
+    """Trains into a directory, continues what was begun there, or returns what is finished there."""
+    directory = Path(output_dir).expanduser().resolve()
+    check_can_become_directory(directory)
+    few = [size for name, size in record.data.items() if name.startswith("validation ") and isinstance(size, int)]
+    if few and 0 < min(few) < _TELLING:
+        logger.warning(
+            "the validation split has %d rows: its score says next to nothing, and neither does the choice of the "
+            "checkpoint; generate from more sentences",
+            min(few),
+        )
+    earlier = read_record(directory)
+    if earlier is not None and resume:
+        check_same_run(directory, earlier, record)
+        if earlier.status == "complete":
+            logger.info("%s: training is done already", directory)
+            return load_trainable_encoder(directory, device=record.options.device)
+        record = record.model_copy(update={"start": earlier.start})
+    return _train(encoder, objective, directory, record, fresh=earlier is None or not resume)
+
+
+def _train(
+    encoder: Encoder, objective: Objective, directory: Path, record: TrainingRecord, *, fresh: bool
+) -> SentenceTransformer:
+    """Trains, and writes the outcome; the record that says that the run is complete comes last."""
+    from accelerate import PartialState
+
+    from dino_st.training import trainer as setup
+
+    started = time.monotonic()
+    checkpoints = directory / CHECKPOINTS
+    arguments = setup.training_arguments(record.options, checkpoints)
+    is_main = arguments.process_index == 0
+    # On the CPU at first: the trainer knows which device is this process's own.
+    length = record.options.max_seq_length
+    model = load_trainable_encoder(encoder, max_seq_length=length, device="cpu", pooling=objective.pooling)
+    PartialState().wait_for_everyone()  # all have read the record of an earlier run by now
+    with only_writer(directory, leave=False) if is_main else contextlib.nullcontext():
+        if is_main:
+            if fresh:
+                clear_run(directory)
+            write_record(directory, record)
+            setup.mend_checkpoints(checkpoints)
+        PartialState().wait_for_everyone()
+        report = setup.ReportProgress()
+        with _worded(record.options, directory), setup.quiet_bars(), contextlib.closing(report):
+            trainer = setup.make_trainer(model, objective, arguments, report)
+            if record.start is None:
+                record = record.model_copy(update={"start": setup.start_score(trainer)})
+                if is_main:
+                    write_record(directory, record)
+            trainer.train(resume_from_checkpoint=setup.newest_checkpoint(checkpoints))
+            record = _outcome(trainer, record, time.monotonic() - started)
+            trainer.accelerator.wait_for_everyone()  # the others are done with reading the best checkpoint
+            if is_main:
+                model.save_pretrained(str(directory))
+                add_to_card(directory / "README.md", record)
+                write_record(directory, record)
+                if not record.options.keep_checkpoints:
+                    remove_checkpoints(directory)
+            trainer.accelerator.wait_for_everyone()
+    return model
+
+
+def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, seconds: float) -> TrainingRecord:
+    """Reads the curve and the best score from the trainer, and makes sure that the best weights are loaded."""
+    from dino_st.training.objective import METRIC
+
+    state = trainer.state
+    scores = [Score(step=int(entry["step"]), spearman=entry[METRIC]) for entry in state.log_history if METRIC in entry]
+    curve = tuple(score for score in scores if math.isfinite(score.spearman))
+    if not curve or state.best_model_checkpoint is None:
+        raise TrainingError(
+            "no evaluation gave a Spearman correlation: the encoder gives all sentences the same embedding, or its "
+            "weights are not finite. Choose a lower learning_rate"
+        )
+    best = max(curve, key=lambda score: score.spearman)
+    loaded = trainer.evaluate()[METRIC]
+    if not abs(loaded - best.spearman) < 1e-3:
+        raise TrainingError(
+            f"the best checkpoint (step {best.step}, Spearman {best.spearman:.4f}) could not be read back: the model "
+            f"scores {loaded:.4f}. The checkpoints are in {Path(state.best_model_checkpoint).parent}"
+        )
+    if record.start is not None and best.spearman < record.start:
+        warnings.warn(
+            f"training made the encoder worse on the generated validation split: Spearman {record.start:.4f} before, "
+            f"{best.spearman:.4f} at best. Choose another learning_rate, or look at the pairs",
+            DinoWarning,
+            stacklevel=5,
+        )
+    return record.model_copy(update={"status": "complete", "curve": curve, "best": best, "seconds": round(seconds, 1)})
+
+
+@contextlib.contextmanager
+def _worded(options: TrainingOptions, directory: Path) -> Iterator[None]:
+    """Words what can fail in the middle of training."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        cached = isinstance(options, ContrastiveOptions)
+        raise OutOfMemoryError(
+            f"a batch of {options.batch_size} {'triplets' if cached else 'pairs'} does not fit into memory; choose a "
+            f"smaller {'mini_batch_size' if cached else 'batch_size'} or max_seq_length"
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"{directory}: cannot be written ({error.strerror or error}); free space and run again"
+        ) from error
