@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from transformers import AttentionInterface
 
-from dino_st.decoding.cache import Indices, RowCache, RowLayer, StreamBuffers, on_device
+from dino_st.decoding.cache import Indices, PromptStates, RowCache, RowLayer, StreamBuffers, on_device
 
 logger = logging.getLogger(__name__)
 
@@ -33,12 +33,7 @@ _cache: ContextVar[SharedCache] = ContextVar("cache")
 
 
 def can_share(model: Any, longest: int) -> bool:
-    """Whether a model's attention is the plain one that this module computes.
-
-    Args:
-        model: A transformers causal model.
-        longest: Tokens that a prompt and its text take together at most; a sliding window must cover them.
-    """
+    """Whether a model's attention is the plain one of this module, for texts of so many tokens with their prompts."""
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     known = config.model_type in _FAMILIES and config._attn_implementation in ("sdpa", "eager")
@@ -53,30 +48,11 @@ def _say_once(model_type: str) -> None:
     logger.info("models of type %s decode with a copy of the prompt for each stream, which is slower", model_type)
 
 
-class SharedLayer(RowLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
-    """One layer: the prompts' states once, and buffers for what the rows write."""
-
-    def __init__(
-        self, keys: torch.Tensor, values: torch.Tensor, key_buffer: torch.Tensor, value_buffer: torch.Tensor
-    ) -> None:
-        super().__init__(key_buffer, value_buffer)
-        self.prompt_keys, self.prompt_values = keys, values
-
-    def get_seq_length(self) -> int:
-        """Positions filled so far, those of the longest prompt among them."""
-        return int(self.prompt_keys.shape[2]) + self.filled
-
-    def keep_prompts(self, prompts: torch.Tensor) -> None:
-        """Drops every prompt but the given ones."""
-        self.prompt_keys, self.prompt_values = self.prompt_keys[prompts], self.prompt_values[prompts]
-
-
 class SharedCache(RowCache):
-    """Keys and values of prompts and rows, and which row continues which prompt.
+    """The prompts' keys and values once, buffers for what the rows write, and which row continues which prompt.
 
     Args:
-        layers: Keys and values of each layer's prompts, shape (prompts, heads, width, head size), right-aligned.
-        lengths: Tokens of each prompt, shape (prompts,).
+        states: The prompts' keys and values.
         prompt_of_row: Index of the prompt that each row continues, shape (rows,).
         most_rows: How many rows there may be.
         steps: Tokens to make room for.
@@ -84,57 +60,42 @@ class SharedCache(RowCache):
     """
 
     def __init__(
-        self,
-        layers: Sequence[tuple[torch.Tensor, torch.Tensor]],
-        lengths: torch.Tensor,
-        prompt_of_row: Indices,
-        most_rows: int,
-        steps: int,
-        buffers: StreamBuffers,
+        self, states: PromptStates, prompt_of_row: Indices, most_rows: int, steps: int, buffers: StreamBuffers
     ) -> None:
         def room(name: str, like: torch.Tensor) -> torch.Tensor:
             return buffers.take(name, (most_rows, like.shape[1], steps, like.shape[3]), like)
 
-        self._shared = [
-            SharedLayer(keys, values, room(f"keys {number}", keys), room(f"values {number}", values))
-            for number, (keys, values) in enumerate(layers)
+        layers = [
+            RowLayer(room(f"keys {number}", keys), room(f"values {number}", values), before=states.width)
+            for number, (keys, values) in enumerate(states.layers)
         ]
-        super().__init__(self._shared, lengths.device)
-        self._lengths = lengths
-        width = layers[0][0].shape[2]
-        columns = torch.arange(width, device=self._device)
-        self._hidden = columns < width - lengths.unsqueeze(1)
-        self._prompts = np.arange(len(lengths))
-        self.arrange(prompt_of_row)
+        self._of_prompts = list(states.layers)
+        columns = torch.arange(states.width, device=states.lengths.device)
+        self._hidden = columns < states.width - states.lengths.unsqueeze(1)
+        self._prompts = np.arange(len(states.lengths))
+        super().__init__(layers, states.lengths, prompt_of_row)
 
-    def attention_mask(self) -> None:
+    def attention_mask(self, new_tokens: int = 1) -> None:
         """The attention function hides what must not be seen by itself."""
-
-    def position_ids(self, step: int) -> torch.Tensor:
-        """Position of the next token of each row, shape (rows, 1)."""
-        return (self._lengths[self._prompt_of_row] + step).unsqueeze(1)
 
     def arrange(self, prompt_of_row: Indices) -> None:
         """Lays the rows' heads out in a grid (prompts, key heads, most rows of a prompt); empty places repeat one."""
+        super().arrange(prompt_of_row)
         used = np.unique(prompt_of_row)
         if len(used) <= _SELECT_BELOW * len(self._prompts):
             kept = on_device(np.searchsorted(self._prompts, used), self._device)
             self._prompts, self._hidden = used, self._hidden[kept]
-            for layer in self._shared:
-                layer.keep_prompts(kept)
+            self._of_prompts = [(keys[kept], values[kept]) for keys, values in self._of_prompts]
         prompt = np.searchsorted(self._prompts, prompt_of_row)
         counts = np.bincount(prompt, minlength=len(self._prompts))
-        self.most, groups = int(counts.max()), self._shared[0].prompt_keys.shape[1]
+        self._most, groups = int(counts.max()), self._of_prompts[0][0].shape[1]
         place = np.empty_like(prompt)
         place[prompt.argsort(kind="stable")] = np.arange(len(prompt)) - np.repeat(counts.cumsum() - counts, counts)
-        slot_of_row = (prompt[:, None] * groups + np.arange(groups)) * self.most + place[:, None]
-        row_of_slot = np.zeros(len(counts) * groups * self.most, dtype=np.int64)
+        slot_of_row = (prompt[:, None] * groups + np.arange(groups)) * self._most + place[:, None]
+        row_of_slot = np.zeros(len(counts) * groups * self._most, dtype=np.int64)
         row_of_slot[slot_of_row] = np.arange(slot_of_row.size).reshape(slot_of_row.shape)
-        self._prompt_of_row = on_device(prompt_of_row, self._device)
-        self.slot_of_row, self.row_of_slot = (
-            on_device(slot_of_row.ravel(), self._device),
-            on_device(row_of_slot, self._device),
-        )
+        self._slot_of_row = on_device(slot_of_row.ravel(), self._device)
+        self._row_of_slot = on_device(row_of_slot, self._device)
 
     def attend(self, layer: int, query: torch.Tensor, scaling: float) -> torch.Tensor:
         """Attention of one new token of each row over its prompt and over what it has written.
@@ -147,33 +108,37 @@ class SharedCache(RowCache):
         Returns:
             Shape (rows, heads, head size).
         """
-        states = self._shared[layer]
-        prompts, groups, width, size = states.prompt_keys.shape
+        prompt_keys, prompt_values = self._of_prompts[layer]
+        prompts, groups, width, size = prompt_keys.shape
         rows, heads, _ = query.shape
         repeats = heads // groups
+        own_keys, own_values = self._row_layers[layer].written(rows)
         query = (query * scaling).view(rows * groups, repeats, size)
-        grid = query.index_select(0, self.row_of_slot).view(prompts, groups, self.most * repeats, size)
-        scores = grid @ states.prompt_keys.transpose(2, 3)
+        grid = query.index_select(0, self._row_of_slot).view(prompts, groups, self._most * repeats, size)
+        scores = grid @ prompt_keys.transpose(2, 3)
         scores = scores.masked_fill_(self._hidden[:, None, None, :], -torch.inf)
-        over_prompt = scores.view(-1, repeats, width).index_select(0, self.slot_of_row)
-        written = slice(0, states.filled)
-        own = query.view(rows, groups, repeats, size) @ states.key_buffer[:rows, :, written].transpose(2, 3)
+        over_prompt = scores.view(-1, repeats, width).index_select(0, self._slot_of_row)
+        own = query.view(rows, groups, repeats, size) @ own_keys.transpose(2, 3)
         scores = torch.cat((over_prompt, own.view(rows * groups, repeats, -1)), dim=-1)
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(query.dtype, torch.float32)).to(query.dtype)
-        grid = weights[..., :width].index_select(0, self.row_of_slot).view(prompts, groups, self.most * repeats, width)
-        from_prompt = (grid @ states.prompt_values).view(-1, repeats, size).index_select(0, self.slot_of_row)
-        own = weights[..., width:].view(rows, groups, repeats, -1) @ states.value_buffer[:rows, :, written]
+        grid = weights[..., :width].index_select(0, self._row_of_slot)
+        grid = grid.view(prompts, groups, self._most * repeats, width)
+        from_prompt = (grid @ prompt_values).view(-1, repeats, size).index_select(0, self._slot_of_row)
+        own = weights[..., width:].view(rows, groups, repeats, -1) @ own_values
         return (from_prompt + own.view(rows * groups, repeats, size)).view(rows, heads, size)
 
 
 @contextmanager
-def shared_attention(model: Any, cache: SharedCache) -> Iterator[None]:
-    """Lets a model's attention read from a cache of shared prompts.
+def shared_attention(model: Any, cache: RowCache) -> Iterator[None]:
+    """Lets a model's attention read from a cache of shared prompts; does nothing where the cache is another.
 
     Args:
         model: A transformers model for which `can_share` holds; its own attention is restored afterwards.
         cache: What is passed to it as `past_key_values`.
     """
+    if not isinstance(cache, SharedCache):
+        yield
+        return
     config = model.config.get_text_config()
     before, token = config._attn_implementation, _cache.set(cache)
     config._attn_implementation = NAME

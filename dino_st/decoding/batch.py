@@ -10,8 +10,8 @@ from itertools import groupby, islice
 import numpy as np
 import torch
 
-from dino_st.decoding.cache import Indices, RowCache, on_device
-from dino_st.decoding.runner import PromptStates
+from dino_st.decoding.cache import Indices, PromptStates, RowCache, on_device
+from dino_st.decoding.runner import CausalModel
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Draw:
         x1: The input sentence, empty where the task takes none.
         label: The label to write for.
         sample: Number of the text among those for the same (x1, label).
-        target: Token ids of the target prompt.
-        counters: Token ids of each counter-prompt.
+        target: Token ids of the target prompt I_y(x1).
+        counters: Token ids of each counter-prompt I_y'(x1).
         scored: Token ids of prompts after which the finished text is scored, whether it was written for them or not.
     """
 
@@ -65,34 +65,28 @@ class Drawn:
     log_probs: tuple[float, ...] | None = None
 
 
-Rows = tuple[torch.Tensor, torch.Tensor, RowCache]
-
-
 class StreamBatch:
     """The streams being decoded: draws in the order of their stream count, each with its target stream first.
 
     Streams that continue the same prompt with the same tokens, such as the two samples of a label until they part, have
     one row in the model's batch. Rows whose streams have all ended are given to others at once.
+
+    Attributes:
+        draws: Places, among the draws given, of those that go on.
+        uniforms: The random numbers of these for every step, shape (draws, steps).
     """
 
-    def __init__(
-        self,
-        draws: Sequence[Draw],
-        states: PromptStates,
-        index: dict[tuple[int, ...], int],
-        numbers: torch.Tensor,
-        steps: int,
-    ) -> None:
-        self._states, self._steps = states, steps
-        self._device = states.lengths.device
+    def __init__(self, draws: Sequence[Draw], model: CausalModel, states: PromptStates, uniforms: torch.Tensor) -> None:
+        self._model, self._states, self._device = model, states, model.device
         self.draws = list(range(len(draws)))
-        self.uniforms = numbers.to(self._device)
+        self.uniforms = uniforms.to(self._device)
+        self._steps = uniforms.shape[1]
         self._streams = np.array([draw.streams for draw in draws])
         self._prompt_of_row = np.arange(len(states.lengths))
-        self._row_of_stream = np.array([index[prompt] for draw in draws for prompt in draw.prompts])
+        self._row_of_stream = np.array([states.index[prompt] for draw in draws for prompt in draw.prompts])
         self._stream_numbers = torch.arange(len(self._row_of_stream), device=self._device)
         is_scored = any(draw.scored for draw in draws)
-        self._log_probs = states.logits.new_zeros(len(self._row_of_stream), steps) if is_scored else None
+        self._log_probs = states.logits.new_zeros(len(self._row_of_stream), self._steps) if is_scored else None
         self._sizes = self._streams
         self._cache: RowCache | None = None
 
@@ -120,11 +114,7 @@ class StreamBatch:
             self._log_probs[places, step] = chosen.clamp_(min=torch.finfo(chosen.dtype).tiny).log_()
 
     def log_probs(self, lengths: Sequence[int]) -> list[tuple[float, ...]]:
-        """Sums what was kept over each draw's tokens, for each of its streams; empty if texts are not scored.
-
-        Args:
-            lengths: Tokens of each draw of the whole batch, in its order.
-        """
+        """Sums what was kept over the tokens of each draw given, for each of its streams; empty if nothing was."""
         if self._log_probs is None:
             return [() for _ in lengths]
         written = on_device(np.repeat(np.array(lengths), self._streams), self._device)
@@ -132,16 +122,16 @@ class StreamBatch:
         sums = iter(self._log_probs.masked_fill(columns >= written.unsqueeze(1), 0).sum(dim=1).tolist())
         return [tuple(islice(sums, count)) for count in self._streams.tolist()]
 
-    def advance(self, tokens: Sequence[int], alive: Sequence[int]) -> Rows:
-        """Drops the streams of draws that have ended, and gives a token to those of all others.
+    def advance(self, tokens: Sequence[int], alive: Sequence[int], step: int) -> torch.Tensor:
+        """Drops the streams of draws that have ended, and lets the model read the next token of all others.
 
         Args:
             tokens: What each draw drew.
             alive: Places of the draws that go on, in ascending order.
+            step: How many tokens each stream has had before this one.
 
         Returns:
-            What the model reads next: a token for each row, shape (rows,); the row of each stream, shape (streams,);
-            and the states of the rows.
+            Next-token logits, shape (streams, vocabulary).
         """
         if len(alive) < len(self.draws):
             self._keep(np.array(alive))
@@ -153,13 +143,15 @@ class StreamBatch:
         self._row_of_stream = places[child_of_stream]
         before, self._prompt_of_row = len(self._prompt_of_row), _scatter(self._prompt_of_row[parents], places)
         if self._cache is None:
-            self._cache = self._states.start_streams(self._prompt_of_row, len(of_stream), self._steps - 1)
+            room = len(of_stream), self._steps - 1
+            self._cache = self._model.start_rows(self._states, self._prompt_of_row, *room)
         elif (moved := places != parents).any() or len(rows) < before:
             self._cache.move(parents[moved], places[moved], self._prompt_of_row)
         following = on_device(_scatter(ids, places), self._device)
-        return following, on_device(self._row_of_stream, self._device), self._cache
+        return self._model.read_tokens(following, self._cache, on_device(self._row_of_stream, self._device), step)
 
     def _keep(self, alive: Indices) -> None:
+        """Drops all draws but those in the given places, with their streams."""
         wanted = np.zeros(len(self.draws), dtype=bool)
         wanted[alive] = True
         streams = np.repeat(wanted, self._sizes)

@@ -1,9 +1,11 @@
-"""Keys and values of the rows of a batch, in memory that the next batch uses again."""
+"""Keys and values of prompts, and of the rows of a batch that continue them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -11,25 +13,30 @@ import numpy.typing as npt
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+Indices = npt.NDArray[np.int64]
+"""Numbers of rows, streams or prompts, kept on the host."""
+
+Layers = Sequence[tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values of each layer, shape (rows, heads, positions, head size)."""
+
+
+def on_device(indices: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+    """Indices as a tensor on a device."""
+    return torch.from_numpy(indices).to(device)
+
 
 class StreamBuffers:
-    """Buffers that outlive a batch of streams, one for each name.
+    """Buffers by name that outlive a batch; only one batch may use them at a time.
 
     On a CPU fresh memory costs more time to map than the keys and values take to write. Other devices have allocators
-    that keep memory by themselves, so there every buffer is new. Only one batch may use the buffers at a time.
+    that keep memory by themselves, so there every buffer is new.
     """
 
     def __init__(self) -> None:
         self._kept: dict[str, torch.Tensor] = {}
 
     def take(self, name: str, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
-        """Gives a buffer with whatever it holds.
-
-        Args:
-            name: What it is for.
-            shape: Its shape.
-            like: A tensor of the same dtype and device.
-        """
+        """A buffer of a shape, with whatever it holds; `like` has its dtype and device."""
         if like.device.type != "cpu":
             return like.new_empty(shape)
         size = math.prod(shape)
@@ -43,30 +50,80 @@ class StreamBuffers:
         self._kept.clear()
 
 
-Indices = npt.NDArray[np.int64]
-"""Numbers of rows, streams or prompts, kept on the host."""
+@dataclass(frozen=True)
+class PromptStates:
+    """What the model keeps of distinct prompts, each read once however many draws continue it.
 
+    Attributes:
+        index: Place of each prompt, by its token ids.
+        lengths: Tokens of each prompt, shape (prompts,).
+        layers: Shape (prompts, heads, width, head size); a prompt's own positions are the last ones, and what stands
+            before them means nothing.
+        logits: What the model predicts after each prompt, shape (prompts, vocabulary).
+    """
 
-def on_device(indices: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Indices as a tensor on a device."""
-    return torch.from_numpy(indices).to(device)
+    index: dict[tuple[int, ...], int]
+    lengths: torch.Tensor
+    layers: Layers
+    logits: torch.Tensor
+
+    @classmethod
+    def empty(cls, prompts: Sequence[tuple[int, ...]], layers: Layers, logits: torch.Tensor) -> PromptStates:
+        """Room for distinct prompts; what was read of some of them tells the shapes and types."""
+        width = max(map(len, prompts))
+
+        def room(state: torch.Tensor) -> torch.Tensor:
+            return state.new_empty(len(prompts), state.shape[1], width, state.shape[3])
+
+        return cls(
+            {prompt: place for place, prompt in enumerate(prompts)},
+            torch.tensor([len(prompt) for prompt in prompts], device=logits.device),
+            [(room(keys), room(values)) for keys, values in layers],
+            logits.new_empty(len(prompts), logits.shape[1]),
+        )
+
+    @property
+    def width(self) -> int:
+        """Length of the longest prompt."""
+        return self.layers[0][0].shape[2]
+
+    def store(self, places: list[int], head: int, layers: Layers, logits: torch.Tensor) -> None:
+        """Writes what was read of some prompts, shortest first, right-aligned and without the padding behind a head.
+
+        Args:
+            places: Of the prompts.
+            head: Tokens that all of them begin with, and that stand before the padding.
+            layers: Shape (these prompts, heads, head + padding + rest, head size).
+            logits: What the model predicts after each, shape (these prompts, vocabulary).
+        """
+        device, width = logits.device, self.width
+        self.logits[torch.tensor(places, device=device)] = logits
+        lengths = self.lengths[torch.tensor(places, device=device)].tolist()
+        for length, run in groupby(range(len(places)), key=lengths.__getitem__):
+            rows = list(run)
+            here, there = slice(rows[0], rows[-1] + 1), torch.tensor([places[row] for row in rows], device=device)
+            own = length - head
+            for kept, read in zip(self.layers, layers, strict=True):
+                for target, source in zip(kept, read, strict=True):
+                    target[there, :, : width - length] = 0  # has no weight in attention, but must be finite
+                    target[there, :, width - own :] = source[here, :, source.shape[2] - own :]
+                    target[there, :, width - length : width - own] = source[here, :, :head]
 
 
 class RowLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
     """One layer's keys and values of all rows, in buffers that are allocated once instead of growing.
 
     Args:
-        key_buffer: Shape (most rows, heads, positions, head size).
-        value_buffer: Likewise.
+        keys: Buffer of shape (most rows, heads, positions, head size).
+        values: Likewise.
         filled: Positions that are written already.
+        before: Positions that come before the buffers' first, those of prompts that are kept elsewhere.
     """
 
-    def __init__(self, key_buffer: torch.Tensor, value_buffer: torch.Tensor, filled: int = 0) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, *, filled: int = 0, before: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.dtype, self.device = key_buffer.dtype, key_buffer.device
-        self.key_buffer, self.value_buffer = key_buffer, value_buffer
-        self.filled = filled
-        self.is_initialized = True
+        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
+        self._buffers, self._filled, self._before = (keys, values), filled, before
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Nothing is left to do: the buffers exist from the start."""
@@ -75,63 +132,80 @@ class RowLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_sub
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Writes the states of new tokens behind the others and returns all of them."""
-        rows, end = len(key_states), self.filled + key_states.shape[2]
-        self.key_buffer[:rows, :, self.filled : end] = key_states
-        self.value_buffer[:rows, :, self.filled : end] = value_states
-        self.filled = end
-        return self.show(rows)
+        start, self._filled = self._filled, self._filled + key_states.shape[2]
+        keys, values = self.written(len(key_states))
+        keys[:, :, start:], values[:, :, start:] = key_states, value_states
+        return keys, values
 
-    def show(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The states of the first rows, as far as they are written."""
-        self.keys = self.key_buffer[:rows, :, : self.filled]
-        self.values = self.value_buffer[:rows, :, : self.filled]
-        return self.keys, self.values
+    def written(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of the first rows, as far as they are written."""
+        keys, values = self._buffers
+        return keys[:rows, :, : self._filled], values[:rows, :, : self._filled]
 
     def get_seq_length(self) -> int:
         """Positions filled so far."""
-        return self.filled
+        return self._before + self._filled
 
     def move(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
         """Copies rows, as far as they are written, to other places, none of which is a source."""
-        for buffer in (self.key_buffer, self.value_buffer):
-            states = buffer[:, :, : self.filled]
+        for states in self.written(len(self._buffers[0])):
             states[targets] = states.index_select(0, sources)
 
 
 class RowCache(Cache):
-    """Keys and values of all rows of a batch.
+    """Keys and values of all rows of a batch, and which prompt each row continues."""
 
-    Args:
-        layers: One for each layer of the model.
-        device: Where they are.
-    """
-
-    def __init__(self, layers: Sequence[RowLayer], device: torch.device) -> None:
+    def __init__(self, layers: Sequence[RowLayer], lengths: torch.Tensor, prompt_of_row: Indices) -> None:
         super().__init__(layers=list(layers))
-        self._row_layers, self._device = layers, device
+        self._row_layers, self._lengths, self._device = layers, lengths, lengths.device
+        self.arrange(prompt_of_row)
 
-    def attention_mask(self) -> torch.Tensor | None:
-        """What the next token of each row may attend to, shape (rows, positions); None where that is known."""
+    def attention_mask(self, new_tokens: int = 1) -> torch.Tensor | None:
+        """What the next tokens of each row may attend to, shape (rows, positions); None where that needs no saying."""
         raise NotImplementedError
 
     def position_ids(self, step: int) -> torch.Tensor:
-        """Position of the next token of each row, shape (rows, 1)."""
-        raise NotImplementedError
+        """Position of the next token of each row, shape (rows, 1), after so many tokens of its text."""
+        return (self._row_lengths + step).unsqueeze(1)
 
     def arrange(self, prompt_of_row: Indices) -> None:
         """Takes note of the prompt that each row continues, shape (rows,)."""
-        raise NotImplementedError
+        self._row_lengths = self._lengths[on_device(prompt_of_row, self._device)]
 
     def move(self, sources: Indices, targets: Indices, prompt_of_row: Indices) -> None:
-        """Copies rows to other places, and keeps as many rows as have a prompt.
-
-        Args:
-            sources: Rows to copy.
-            targets: Where each goes.
-            prompt_of_row: Index of the prompt that each row continues afterwards, shape (rows,).
-        """
+        """Copies rows to other places, and keeps as many rows as have a prompt afterwards."""
         if len(sources):
             places = on_device(sources, self._device), on_device(targets, self._device)
             for layer in self._row_layers:
                 layer.move(*places)
         self.arrange(prompt_of_row)
+
+
+class CopiedCache(RowCache):
+    """A copy of its prompt's states for every row, with room for more tokens and, later, more rows.
+
+    Prompts of several lengths stand right-aligned, so that all rows write to the same column; a mask hides what lies
+    left of the shorter ones.
+    """
+
+    def __init__(self, states: PromptStates, prompt_of_row: Indices, steps: int, *, most_rows: int = 0) -> None:
+        prompts = on_device(prompt_of_row, states.lengths.device)
+        self._width = width = states.width
+
+        def copied(kept: torch.Tensor) -> torch.Tensor:
+            shape = max(most_rows, len(prompts)), kept.shape[1], width + steps, kept.shape[3]
+            buffer = kept.new_empty(shape)  # only what was written is ever read
+            buffer[: len(prompts), :, :width] = kept.index_select(0, prompts)
+            return buffer
+
+        layers = [RowLayer(copied(keys), copied(values), filled=width) for keys, values in states.layers]
+        self._even = bool((states.lengths == width).all())
+        self._columns = torch.arange(width + steps, device=prompts.device)
+        super().__init__(layers, states.lengths, prompt_of_row)
+
+    def attention_mask(self, new_tokens: int = 1) -> torch.Tensor | None:
+        """Hides what lies left of the shorter prompts; None where all are equally long."""
+        if self._even:
+            return None
+        columns = self._columns[: self.get_seq_length() + new_tokens]
+        return (columns >= self._width - self._row_lengths.unsqueeze(1)).to(torch.int64)

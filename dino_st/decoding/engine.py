@@ -1,4 +1,9 @@
-"""The decoding engine: plan, prefill, decode, stop, compact, emit."""
+"""The decoding engine: plan, prefill, decode, stop, compact, emit.
+
+Self-debiasing (arXiv 2104.07540, section 3) for many texts at once. For every draw, the target stream and its
+counter-streams are rows of one batch; after each step the debiased target distribution is cut by top-k and top-p, one
+token is drawn, and all streams of the draw go on with it.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +15,12 @@ from typing import Any, TypeVar
 import torch
 
 from dino_st.decoding.batch import Draw, Drawn, StreamBatch
+from dino_st.decoding.cache import PromptStates
 from dino_st.decoding.debiasing import self_debias
 from dino_st.decoding.head import float32_head
 from dino_st.decoding.memory import context_length, is_out_of_memory, release_memory
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.runner import CausalModel, PromptStates
+from dino_st.decoding.runner import CausalModel
 from dino_st.decoding.sampling import draw_key, draw_tokens, top_k_top_p, uniforms
 from dino_st.decoding.scoring import score_texts
 from dino_st.decoding.stopping import Ending, StopRule, end_of_text_ids
@@ -25,6 +31,7 @@ __all__ = ["DecodingEngine", "Draw", "Drawn"]
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
 _Item = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
+"""Prompts, and a text for each."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +132,11 @@ class DecodingEngine:
         return scores
 
     def _score_batch(self, items: Sequence[_Item]) -> list[tuple[float, ...]]:
-        distinct = list(dict.fromkeys(prompt for prompts, _ in items for prompt in prompts))
-        index = {prompt: i for i, prompt in enumerate(distinct)}
-        states = self._model.read_prompts(distinct)
-        places = [index[prompt] for prompts, _ in items for prompt in prompts]
+        prompts = [prompt for given, _ in items for prompt in given]
         texts = [text for _, given in items for text in given]
-        scores = iter(score_texts(self._model, states, places, texts, self._unreachable))
-        return [tuple(islice(scores, len(prompts))) for prompts, _ in items]
+        states = self._model.read_prompts(prompts)
+        scores = iter(score_texts(self._model, states, prompts, texts, self._unreachable))
+        return [tuple(islice(scores, len(given))) for given, _ in items]
 
     def _halving(
         self, work: Callable[[Sequence[_Given]], list[_Made]], items: Sequence[_Given], rows: Callable[[_Given], int]
@@ -173,14 +178,13 @@ class DecodingEngine:
             yield batch
 
     def _decode_batch(self, draws: Sequence[Draw]) -> list[Drawn]:
+        """Makes up to `max_tries` tries of every draw, and scores the texts that came of them."""
         results = [Drawn() for _ in draws]
-        prompts = list(dict.fromkeys(prompt for draw in draws for prompt in (*draw.prompts, *draw.scored)))
-        states = self._model.read_prompts(prompts)
-        index = {prompt: i for i, prompt in enumerate(prompts)}
+        states = self._model.read_prompts([prompt for draw in draws for prompt in (*draw.prompts, *draw.scored)])
         known: list[dict[tuple[int, ...], float]] = [{} for _ in draws]
         pending = sorted(range(len(draws)), key=lambda i: draws[i].streams)
         for attempt in range(self.options.max_tries):
-            tries = self._try_once([draws[i] for i in pending], attempt, states, index)
+            tries = self._try_once([draws[i] for i in pending], attempt, states)
             for i, made in zip(pending, tries, strict=True):
                 results[i].text, results[i].tokens = made.ending.text, made.tokens
                 results[i].tries += 1
@@ -190,34 +194,21 @@ class DecodingEngine:
             pending = [i for i in pending if results[i].text is None]
             if not pending:
                 break
-        self._score(draws, results, known, states, index)
-        return results
-
-    def _score(
-        self,
-        draws: Sequence[Draw],
-        results: Sequence[Drawn],
-        known: Sequence[dict[tuple[int, ...], float]],
-        states: PromptStates,
-        index: dict[tuple[int, ...], int],
-    ) -> None:
-        """Scores the texts after the prompts that they were not decoded with."""
         written = [i for i, result in enumerate(results) if result.text is not None and draws[i].scored]
         missing = [(i, prompt) for i in written for prompt in draws[i].scored if prompt not in known[i]]
-        texts = [results[i].tokens for i, _ in missing]
-        scores = score_texts(self._model, states, [index[prompt] for _, prompt in missing], texts, self._unreachable)
+        prompts, texts = [prompt for _, prompt in missing], [results[i].tokens for i, _ in missing]
+        scores = score_texts(self._model, states, prompts, texts, self._unreachable)
         for (i, prompt), score in zip(missing, scores, strict=True):
             known[i][prompt] = score
         for i in written:
             results[i].log_probs = tuple(known[i][prompt] for prompt in draws[i].scored)
+        return results
 
-    def _try_once(
-        self, draws: Sequence[Draw], attempt: int, states: PromptStates, index: dict[tuple[int, ...], int]
-    ) -> list[_Try]:
+    def _try_once(self, draws: Sequence[Draw], attempt: int, states: PromptStates) -> list[_Try]:
         """Makes one try of several draws, sorted by their number of streams."""
         steps = self.options.max_new_tokens
         keys = [draw_key(self._seed, draw.x1, draw.label, draw.sample, attempt) for draw in draws]
-        batch = StreamBatch(draws, states, index, uniforms(keys, steps), steps)
+        batch = StreamBatch(draws, self._model, states, uniforms(keys, steps))
         texts: list[list[int]] = [[] for _ in draws]
         endings: list[Ending | None] = [None] * len(draws)
         logits = batch.first_logits()
@@ -230,8 +221,7 @@ class DecodingEngine:
             alive = [place for place, i in enumerate(batch.draws) if endings[i] is None]
             if not alive or step == steps - 1:
                 break
-            ids, row_of_stream, cache = batch.advance(drawn, alive)
-            logits = self._model.read_tokens(ids, cache, row_of_stream, step)
+            logits = batch.advance(drawn, alive, step)
         unfinished = Ending(None, "no closing quote")
         log_probs = batch.log_probs([len(text) for text in texts])
         return [

@@ -21,7 +21,6 @@ so many streams."""
 _SMALLEST = 12
 """The streams of one x1 under the STS task with two samples a label."""
 
-
 _STREAMS_OF_A_PROMPT = 2
 """Streams that share a prompt at least, where any share one: the samples of one label, and its counter-streams."""
 
@@ -29,14 +28,8 @@ _STREAMS_OF_A_PROMPT = 2
 def automatic_rows(model: Any, *, prompt_tokens: int, new_tokens: int, shares_prompts: bool = False) -> int:
     """Chooses how many streams to decode together from the memory that is free.
 
-    A stream holds its own keys and values and those of its prompt, or its part of those, and a handful of vectors as
-    long as the vocabulary.
-
-    Args:
-        model: A transformers causal model on its device.
-        prompt_tokens: Length of the longer prompts, in tokens.
-        new_tokens: Tokens that a text may take.
-        shares_prompts: Whether the streams of a prompt read its keys and values from one place.
+    A stream holds its own keys and values and those of its prompt, or its part of those where the streams of a prompt
+    share them, and a handful of vectors as long as the vocabulary.
 
     Returns:
         Streams, a power of two times twelve or the largest useful number.
@@ -85,10 +78,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out, on whichever device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and any(
-        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
-    )
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in words)
 
 
 def release_memory(device: torch.device) -> None:

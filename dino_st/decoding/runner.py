@@ -1,10 +1,9 @@
-"""A prompt's keys and values, computed once however many draws continue it; prompts that begin alike share them."""
+"""Reading with the model: prompts once each, what several begin with once for all, then a token a row at a time."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache
 
 from dino_st.decoding.attention import SharedCache, can_share, shared_attention
-from dino_st.decoding.cache import Indices, RowCache, RowLayer, StreamBuffers, on_device
+from dino_st.decoding.cache import CopiedCache, Indices, Layers, PromptStates, RowCache, StreamBuffers
 from dino_st.decoding.head import head_rows
 
 _PASS = {"cpu": 64}
@@ -67,132 +66,43 @@ def _best_groups(
     return split, [group for _, groups in parts for group in groups]
 
 
-def prefill_chunks(lengths: Sequence[int], device: str, *, padding: bool) -> Iterator[list[int]]:
-    """Says which rows are read in one forward pass: those of like length, up to a number of tokens.
+def chunks_by_length(lengths: Sequence[int], *, tokens: int, padding: int | None = None) -> Iterator[list[int]]:
+    """Says which rows are read in one forward pass: those of like length.
 
     Args:
         lengths: Tokens of each row.
-        device: Kind of device, such as `cuda`.
-        padding: Whether rows of different length may be read together, as long as little of it is padding.
+        tokens: How many a pass takes, padding included; a single row may exceed it.
+        padding: How many of these may be padding; None for any number.
 
     Yields:
         Indices of rows, shortest first.
     """
     chunk: list[int] = []
-    tokens = 0
+    own = 0
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
         area = (len(chunk) + 1) * lengths[i]
-        spare = _PASS.get(device, _PASS_ELSEWHERE) if padding else 0
-        if chunk and (area > _PREFILL_TOKENS or area > tokens + lengths[i] + spare):
+        if chunk and (area > tokens or (padding is not None and area - own - lengths[i] > padding)):
             yield chunk
-            chunk, tokens = [], 0
+            chunk, own = [], 0
         chunk.append(i)
-        tokens += lengths[i]
+        own += lengths[i]
     if chunk:
         yield chunk
 
 
-_Layers = list[tuple[torch.Tensor, torch.Tensor]]
-"""Keys and values of each layer, shape (rows, heads, positions, head size)."""
-
-
-@dataclass(frozen=True)
-class PromptStates:
-    """What the model keeps of a set of prompts.
-
-    Attributes:
-        keys: One tensor a layer, shape (prompts, heads, width, head size); a prompt's own positions are the last ones,
-            and what stands before them means nothing.
-        values: Likewise.
-        lengths: Tokens of each prompt, shape (prompts,).
-        logits: What the model predicts after each prompt, shape (prompts, vocabulary).
-        shared: Whether streams read them where they are, instead of from a copy for each.
-        buffers: Where streams write; those that are started end the ones before.
-    """
-
-    keys: list[torch.Tensor]
-    values: list[torch.Tensor]
-    lengths: torch.Tensor
-    logits: torch.Tensor
-    shared: bool
-    buffers: StreamBuffers
-
-    @property
-    def width(self) -> int:
-        """Length of the longest prompt."""
-        return self.keys[0].shape[2]
-
-    def start_streams(self, prompt_of_row: Indices, most_rows: int, steps: int) -> RowCache:
-        """Gives rows their prompts' states, with room for the tokens to come.
-
-        Args:
-            prompt_of_row: Index of the prompt that each row continues, shape (rows,).
-            most_rows: How many rows there may be.
-            steps: Tokens to make room for.
-        """
-        if not self.shared:
-            return self.copy_for(prompt_of_row, steps, most_rows)
-        layers = list(zip(self.keys, self.values, strict=True))
-        return SharedCache(layers, self.lengths, prompt_of_row, most_rows, steps, self.buffers)
-
-    def copy_for(self, prompt_of_row: Indices, steps: int, most_rows: int = 0) -> StreamCache:
-        """A copy of its prompt's states for every row; arguments as for `start_streams`."""
-        prompts, most_rows = on_device(prompt_of_row, self.lengths.device), max(most_rows, len(prompt_of_row))
-
-        def copied(states: torch.Tensor) -> torch.Tensor:
-            return _with_room(states.index_select(0, prompts), most_rows, steps)
-
-        layers = [RowLayer(copied(k), copied(v), self.width) for k, v in zip(self.keys, self.values, strict=True)]
-        return StreamCache(layers, self.lengths, prompt_of_row, self.width, steps)
-
-
-class StreamCache(RowCache):
-    """Keys and values of all rows of a batch, and where each row's text begins.
-
-    Prompts of several lengths stand right-aligned, so that all rows write to the same column; a mask hides what lies
-    left of the shorter ones.
-    """
-
-    def __init__(
-        self, layers: list[RowLayer], lengths: torch.Tensor, prompt_of_row: Indices, width: int, steps: int
-    ) -> None:
-        super().__init__(layers, lengths.device)
-        self._lengths, self._width = lengths, width
-        self._even = bool((lengths == width).all())
-        self._columns = torch.arange(width + steps, device=lengths.device)
-        self.arrange(prompt_of_row)
-
-    def attention_mask(self, new_tokens: int = 1) -> torch.Tensor | None:
-        """What the next tokens of each row may attend to, shape (rows, positions); None where all before."""
-        if self._even:
-            return None
-        columns = self._columns[: self.get_seq_length() + new_tokens]
-        return (columns >= self._width - self._row_lengths.unsqueeze(1)).to(torch.int64)
-
-    def position_ids(self, step: int) -> torch.Tensor:
-        """Position of the next token of each row, shape (rows, 1)."""
-        return (self._row_lengths + step).unsqueeze(1)
-
-    def arrange(self, prompt_of_row: Indices) -> None:
-        """Takes note of the prompt that each row continues, shape (rows,)."""
-        for layer in self._row_layers:
-            layer.show(len(prompt_of_row))
-        self._row_lengths = self._lengths[on_device(prompt_of_row, self._device)]
-
-
 class CausalModel:
-    """The two things the engine asks of a transformers model: read prompts, and read one more token a stream.
+    """What the engine asks of a transformers model: to read prompts, one more token a row, and whole texts.
 
     Options that not every architecture has (`position_ids`, `logits_to_keep`) are passed where they exist.
+
+    Attributes:
+        model: A transformers causal model.
+        shares: Whether streams read their prompt's keys and values where they are, instead of from a copy for each.
+        buffers: Where streams write; a batch that is started ends the one before.
     """
 
     def __init__(self, model: Any, *, longest: int) -> None:
-        """Prepares a model.
-
-        Args:
-            model: A transformers causal model.
-            longest: Tokens that a prompt and its text take together at most.
-        """
+        """Prepares a model for texts that take, with their prompts, so many tokens at most."""
         self.model = model
         self.shares = can_share(model, longest)
         self.buffers = StreamBuffers()
@@ -201,34 +111,30 @@ class CausalModel:
         self._parameters = inspect.signature(wrapped.forward).parameters
 
     @torch.inference_mode()
-    def read_prompts(self, prompts: Sequence[tuple[int, ...]]) -> PromptStates:
-        """Runs the model over distinct prompts.
+    def read_prompts(self, prompts: Prompts) -> PromptStates:
+        """Runs the model over prompts; of those that are the same, once.
 
         Where the model's attention is known (`can_share`), what a group of prompts begins with is read once, and their
         rests are read together with little padding between the two parts; padding attends to the beginning, so that it
         stays finite. All other prompts are read with those of the same length, so that nothing is padded.
-
-        Args:
-            prompts: Token ids.
-
-        Returns:
-            Their states, in the same order.
         """
-        lengths = [len(prompt) for prompt in prompts]
+        prompts = list(dict.fromkeys(prompts))
         states: PromptStates | None = None
-        device = self.device.type
-        for head, members in common_heads(prompts, device) if self.shares else [(0, list(range(len(prompts))))]:
+        spare = _PASS.get(self.device.type, _PASS_ELSEWHERE)
+        groups = common_heads(prompts, self.device.type) if self.shares else [(0, list(range(len(prompts))))]
+        for head, members in groups:
             before = self._read_rows([prompts[members[0]][:head]], [])[0] if head else []
-            for chunk in prefill_chunks([lengths[i] - head for i in members], device, padding=head > 0):
+            lengths = [len(prompts[i]) - head for i in members]
+            for chunk in chunks_by_length(lengths, tokens=_PREFILL_TOKENS, padding=spare if head else 0):
                 places = [members[i] for i in chunk]
                 layers, logits = self._read_rows([prompts[i][head:] for i in places], before)
-                states = states or self._empty_states(lengths, layers, logits)
-                _store(states, places, head, layers, logits)
+                states = states or PromptStates.empty(prompts, layers, logits)
+                states.store(places, head, layers, logits)
         if states is None:
             raise ValueError("no prompts")
         return states
 
-    def _read_rows(self, rows: Sequence[tuple[int, ...]], before: _Layers) -> tuple[_Layers, torch.Tensor]:
+    def _read_rows(self, rows: Prompts, before: Layers) -> tuple[Layers, torch.Tensor]:
         """Reads left-padded rows, all behind the same tokens; returns the states, and the logits after each row."""
         cache, start = DynamicCache(), before[0][0].shape[2] if before else 0
         for number, (keys, values) in enumerate(before):
@@ -243,18 +149,11 @@ class CausalModel:
         layers: list[Any] = cache.layers  # of those of any cache, these have keys and values
         return [(layer.keys, layer.values) for layer in layers], logits
 
-    def _empty_states(self, lengths: list[int], layers: _Layers, logits: torch.Tensor) -> PromptStates:
-        def empty(state: torch.Tensor) -> torch.Tensor:
-            return state.new_empty(len(lengths), state.shape[1], max(lengths), state.shape[3])
-
-        return PromptStates(
-            keys=[empty(keys) for keys, _ in layers],
-            values=[empty(values) for _, values in layers],
-            lengths=torch.tensor(lengths, device=self.device),
-            logits=logits.new_empty(len(lengths), logits.shape[1]),
-            shared=self.shares,
-            buffers=self.buffers,
-        )
+    def start_rows(self, states: PromptStates, prompt_of_row: Indices, most_rows: int, steps: int) -> RowCache:
+        """Gives rows their prompts' states, with room for so many rows and so many tokens to come."""
+        if self.shares:
+            return SharedCache(states, prompt_of_row, most_rows, steps, self.buffers)
+        return CopiedCache(states, prompt_of_row, steps, most_rows=most_rows)
 
     @torch.inference_mode()
     def read_tokens(
@@ -271,30 +170,25 @@ class CausalModel:
         Returns:
             Next-token logits, float32 or wider, shape (streams, vocabulary).
         """
-        ids = tokens.unsqueeze(1)
-        positions = cache.position_ids(step)
-        with head_rows(self.model, row_of_stream) as head:
-            if isinstance(cache, SharedCache):
-                with shared_attention(self.model, cache):
-                    logits = self._forward(ids, cache, None, positions)[:, -1]
-            else:
-                logits = self._forward(ids, cache, cache.attention_mask(), positions)[:, -1]
+        with head_rows(self.model, row_of_stream) as head, shared_attention(self.model, cache):
+            mask, positions = cache.attention_mask(), cache.position_ids(step)
+            logits = self._forward(tokens.unsqueeze(1), cache, mask, positions)[:, -1]
         return logits if head.has_selected else logits.index_select(0, row_of_stream)
 
     @torch.inference_mode()
     def read_texts(self, ids: torch.Tensor, states: PromptStates, prompt_of_row: Indices) -> torch.Tensor:
-        """Reads whole texts behind their prompts.
+        """Reads whole texts behind their prompts, whose states are left as they are.
 
         Args:
             ids: Tokens, shape (texts, length); shorter texts are padded at their end.
-            states: The prompts' states; left as they are.
+            states: The prompts' states.
             prompt_of_row: Index of each text's prompt, shape (texts,).
 
         Returns:
             What the model predicts after each token, shape (texts, length, vocabulary), float32 or wider.
         """
         length = ids.shape[1]
-        cache = states.copy_for(prompt_of_row, length)
+        cache = CopiedCache(states, prompt_of_row, length)
         positions = cache.position_ids(0) + torch.arange(length, device=self.device)
         return self._forward(ids, cache, cache.attention_mask(length), positions, keep=length)
 
@@ -306,26 +200,3 @@ class CausalModel:
         output = self.model(input_ids=ids, past_key_values=cache, attention_mask=mask, use_cache=True, **options)
         logits: torch.Tensor = output.logits[:, -keep:]
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-
-
-def _store(states: PromptStates, places: list[int], head: int, layers: _Layers, logits: torch.Tensor) -> None:
-    """Writes what was read of some prompts, shortest first, to their places, right-aligned and without padding."""
-    device, width = logits.device, states.width
-    states.logits[torch.tensor(places, device=device)] = logits
-    lengths = states.lengths[torch.tensor(places, device=device)].tolist()
-    for length, run in groupby(range(len(places)), key=lengths.__getitem__):
-        rows = list(run)
-        here, there = slice(rows[0], rows[-1] + 1), torch.tensor([places[row] for row in rows], device=device)
-        own = length - head
-        for kept, read in zip(zip(states.keys, states.values, strict=True), layers, strict=True):
-            for target, source in zip(kept, read, strict=True):
-                target[there, :, : width - length] = 0  # has no weight in attention, but must be finite
-                target[there, :, width - own :] = source[here, :, source.shape[2] - own :]
-                target[there, :, width - length : width - own] = source[here, :, :head]
-
-
-def _with_room(states: torch.Tensor, most_rows: int, steps: int) -> torch.Tensor:
-    rows, heads, width, size = states.shape
-    buffer = states.new_empty(most_rows, heads, width + steps, size)  # only what was written is ever read
-    buffer[:rows, :, :width] = states
-    return buffer

@@ -13,11 +13,7 @@ _MIX_2 = 0x94D049BB133111EB
 
 
 def draw_key(seed: int, x1: str, label: str, sample: int, attempt: int) -> int:
-    """Hashes what names a try of a draw into 64 bits (BLAKE2b), independent of order, batch and process.
-
-    Returns:
-        A signed 64-bit integer.
-    """
+    """Hashes what names a try of a draw into a signed 64-bit integer, whatever the order, batch or process."""
     digest = hashlib.blake2b(digest_size=8)
     for part in (str(seed), x1, label, str(sample), str(attempt)):
         encoded = part.encode("utf-8", "surrogatepass")
@@ -46,6 +42,15 @@ def uniforms(keys: Sequence[int], steps: int) -> torch.Tensor:
     return _shift_right(state, 11).to(torch.float64) * 2.0**-53
 
 
+def _signed(value: int) -> int:
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _shift_right(state: torch.Tensor, bits: int) -> torch.Tensor:
+    """Logical shift: torch's own drags the sign bit along."""
+    return torch.bitwise_and(state >> bits, 2 ** (64 - bits) - 1)
+
+
 def top_k_top_p(probabilities: torch.Tensor, *, top_k: int, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Keeps the likeliest tokens: first k of them, then the fewest that hold a share p of what k left.
 
@@ -61,8 +66,7 @@ def top_k_top_p(probabilities: torch.Tensor, *, top_k: int, top_p: float) -> tup
         Kept probabilities, likeliest first, zero where top-p cut, each row summing to 1, shape (draws, k); and the ids
         of these tokens, same shape. Equal probabilities stand in the order of their ids.
     """
-    vocabulary = probabilities.shape[-1]
-    if 0 < top_k < vocabulary:
+    if 0 < top_k < probabilities.shape[-1]:
         kept, ids = probabilities.topk(top_k, dim=-1)
         ids, order = ids.sort(dim=-1)
         kept, by_probability = kept.gather(-1, order).sort(dim=-1, descending=True, stable=True)
@@ -93,12 +97,3 @@ def draw_tokens(probabilities: torch.Tensor, ids: torch.Tensor, uniform: torch.T
     index = (cumulative <= threshold).sum(dim=-1)
     last = (probabilities > 0).sum(dim=-1) - 1  # rounding may push the threshold to the very end
     return ids.gather(-1, torch.minimum(index, last).unsqueeze(-1)).squeeze(-1)
-
-
-def _signed(value: int) -> int:
-    return value - 2**64 if value >= 2**63 else value
-
-
-def _shift_right(state: torch.Tensor, bits: int) -> torch.Tensor:
-    """Logical shift: torch's own drags the sign bit along."""
-    return torch.bitwise_and(state >> bits, 2 ** (64 - bits) - 1)

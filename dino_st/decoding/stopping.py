@@ -30,6 +30,7 @@ class StopRule:
     Attributes:
         may_end: Whether a token's text, taken alone, holds a mark or a line break or is an unfinished character; shape
             (vocabulary,), bool.
+        unreachable: Whether a token is never drawn, since it means end-of-text or is none of the tokenizer's; likewise.
     """
 
     def __init__(
@@ -59,40 +60,27 @@ class StopRule:
         self.unreachable[[i for i in end_ids if i < vocabulary_size]] = True
 
     def examine(self, ids: Sequence[int]) -> Ending | None:
-        """Looks whether a text is complete.
-
-        Args:
-            ids: The tokens drawn so far.
-
-        Returns:
-            The ending, or None while the text goes on.
-        """
+        """How the text of the tokens drawn so far ends; None while it goes on."""
         if ids[-1] in self._special:
             return Ending(None, "special token")
-        text = self._decode(ids)
+        text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
         end = min((place for mark in self._marks if (place := text.find(mark)) >= 0), default=-1)
         body = text if end < 0 else text[:end]
         if "\n" in body or "\r" in body:
             return Ending(None, "newline")
-        return None if end < 0 else self._judge(body.strip())
-
-    def _judge(self, text: str) -> Ending:
-        if not text:
+        if end < 0:
+            return None
+        if not body.strip():
             return Ending(None, "empty")
-        if len(text.split()) < self._min_words:
+        if len(body.split()) < self._min_words:
             return Ending(None, "too few words")
-        return Ending(text, None)
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
-        return text
+        return Ending(body.strip(), None)
 
 
 def end_of_text_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Every id that means end-of-text to a model, from its configuration, generation settings and tokenizer."""
     ids: set[int] = set()
-    sources = (model.config, getattr(model, "generation_config", None), tokenizer)
-    for source in sources:
+    for source in (model.config, getattr(model, "generation_config", None), tokenizer):
         value = getattr(source, "eos_token_id", None)
         ids.update(value if isinstance(value, list | tuple) else [] if value is None else [value])
     return frozenset(ids)

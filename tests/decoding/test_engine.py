@@ -216,8 +216,9 @@ def test_prompts_that_begin_alike_have_the_states_of_prompts_read_alone(
     for i, prompt in enumerate(prompts):
         alone = model.read_prompts([prompt])
         torch.testing.assert_close(together.logits[i], alone.logits[0], rtol=0, atol=1e-10)
-        for states, expected in zip(together.keys + together.values, alone.keys + alone.values, strict=True):
-            torch.testing.assert_close(states[i, :, -len(prompt) :], expected[0], rtol=0, atol=1e-10)
+        for both, expected in zip(together.layers, alone.layers, strict=True):
+            for states, own in zip(both, expected, strict=True):
+                torch.testing.assert_close(states[i, :, -len(prompt) :], own[0], rtol=0, atol=1e-10)
         assert together.lengths[i] == len(prompt)
 
 

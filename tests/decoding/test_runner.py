@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from dino_st.decoding.runner import common_heads, prefill_chunks
+from dino_st.decoding.runner import chunks_by_length, common_heads
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -38,7 +38,7 @@ def test_a_long_chain_of_beginnings_does_not_exhaust_the_stack() -> None:
 @pytest.mark.parametrize("count", [0, 1, 50, 900])
 def test_chunks_hold_every_row_once_and_little_padding(count: int, padding: bool) -> None:
     lengths = random.Random(count).choices(range(1, 200), k=count)
-    chunks = list(prefill_chunks(lengths, "cpu", padding=padding))
+    chunks = list(chunks_by_length(lengths, tokens=16_384, padding=64 if padding else 0))
     assert sorted(i for chunk in chunks for i in chunk) == list(range(len(lengths)))
     for chunk in chunks:
         widths = [lengths[i] for i in chunk]
