@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-_MIXED = "dtype" in torch.ops.aten.mm.overloads()
+_MIXED = hasattr(torch.ops.aten.mm, "dtype")  # the overload that takes `out_dtype`
 """Whether this torch multiplies half-precision matrices into float32 (on GPUs)."""
 
 
