@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, Self
 
-from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, shortened
+from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest
 from dino_st.errors import InputError, OutputError
 
 _APPLICATION, _VERSION = 0x64696E6F, 1
@@ -155,9 +155,10 @@ class ReplyJournal:
             advice = "another run may be using it" if "locked" in str(error) else "check the path, rights and space"
             raise OutputError(f"{self.path}: the journal of replies cannot be used ({error}); {advice}") from None
         except sqlite3.DatabaseError as error:
+            reason = " ".join(str(error).split())
             raise OutputError(
-                f"{self.path}: the journal of replies is damaged ({shortened(str(error))}); move it away to go on "
-                "without it, and its requests are asked again"
+                f"{self.path}: the journal of replies is damaged ({reason}); move it away to go on without it, and its "
+                "requests are asked again"
             ) from None
 
 

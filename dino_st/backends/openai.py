@@ -1,37 +1,269 @@
-"""Answers of a chat server that speaks OpenAI's protocol: vLLM, transformers serve, Ollama, hosted ones."""
+"""A chat server that speaks OpenAI's protocol (vLLM, transformers serve, Ollama, hosted ones) as a `ChatBackend`.
+
+Three parts: where the server is and the key to it, what an answer of it means, and the client that asks. The openai
+package makes the requests; when to ask again is decided here, since its own retries know nothing of a limit of requests
+a minute, of a total time for an attempt, of answers that are of no use, or of a server that answers nobody.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import math
+import os
+import random
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from dino_st.backends.chat import (
-    USAGE_FIELDS,
-    Answer,
-    AttemptError,
-    ChatReply,
-    ChatRequest,
-    error_message,
-    is_retried,
-    pause_before,
-    read_answer,
-    retry_after_seconds,
-    shortened,
-    usage_of,
-)
-from dino_st.backends.options import KEY_VARIABLE, ServerAddress, ServerOptions, scrubbed
+from dino_st.backends.chat import USAGE_FIELDS, ChatReply, ChatRequest, usage_of
+from dino_st.backends.options import ServerOptions
 from dino_st.errors import ConfigurationError, DinoError, MissingExtraError, ModelError
 from dino_st.support.hashes import keyed_bits
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
+
+logger = logging.getLogger(__name__)
+
+KEY_VARIABLE, URL_VARIABLE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
+_HOSTED = "https://api.openai.com/v1"
+_NO_KEY = "none"
+_RETRIED_STATUS = (408, 409, 425, 429)
+_LARGEST_REPLY = 4 * 2**20
+_LONGEST_REASON = 300
+_GIVE_UP_AFTER = 32
+"""Requests that may finally fail one after the other for the server's sake, before the run stops."""
+
+
+@dataclass(frozen=True)
+class ServerAddress:
+    """Where a chat server is.
+
+    Attributes:
+        url: As it is called.
+        host: With the port, for messages.
+        public: Without a query, for manifests.
+        is_hosted: Whether it is OpenAI's own, for want of another address.
+    """
+
+    url: str
+    host: str
+    public: str
+    is_hosted: bool
+
+    @classmethod
+    def of(cls, base_url: str | None) -> ServerAddress:
+        """Checks an address; None stands for `OPENAI_BASE_URL`, or else OpenAI's own.
+
+        Raises:
+            ConfigurationError: If it is no address, or holds a user name or password.
+        """
+        url = base_url or os.environ.get(URL_VARIABLE) or _HOSTED
+        expected = "expected an address such as http://localhost:8000/v1"
+        if "@" in url:  # and is not repeated, since a password may stand in it
+            raise ConfigurationError(f"base URL: it holds a user name or password; {expected}, and {KEY_VARIABLE} set")
+        try:
+            parts = urlsplit(url)
+            named = parts.hostname and parts.port != 0
+        except ValueError as error:
+            raise ConfigurationError(f"base URL: {scrubbed(str(error))}; {expected}") from None
+        if parts.scheme not in ("http", "https") or not named:
+            raise ConfigurationError(f"base URL {scrubbed(url)!r}: {expected}")
+        public = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+        return cls(url, parts.netloc, scrubbed(public), is_hosted=url == _HOSTED)
+
+    def key(self) -> str:
+        """The key from the environment, or a placeholder where a server of one's own may need none.
+
+        Raises:
+            ConfigurationError: If it is missing, or cannot be sent.
+        """
+        key = os.environ.get(KEY_VARIABLE, "").strip()
+        if not key and self.is_hosted:
+            raise ConfigurationError(
+                f"{KEY_VARIABLE} is not set, and {self.host} asks for a key; set it in the environment, or give the "
+                "base URL of a server of your own"
+            )
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise ConfigurationError(f"{KEY_VARIABLE} holds characters that no key has; set it to the key alone")
+        return key or _NO_KEY
+
+
+def scrubbed(text: str, *, shortest: int = 1) -> str:
+    """A text without the key, should it stand in it; shorter keys are let be, since they may be a word of the data."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    return text.replace(key, "***") if len(key) >= max(1, shortest) else text
+
+
+def _shortened(text: str) -> str:
+    """A text on one line, cut where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
+
+
+# --- what an answer means
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A usable answer of a server; the fields as in `ChatReply`."""
+
+    text: str
+    finished: bool = True
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class AttemptError(Exception):
+    """One attempt at a request failed; never leaves the backend.
+
+    Attributes:
+        reason: For people, without the key.
+        again: Whether another attempt may succeed.
+        server_trouble: Whether the server, rather than what it answered, is at fault.
+        wait: Seconds that the server asked to wait; None if it did not.
+        answer: What the attempt cost, if it was answered.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        again: bool = True,
+        server_trouble: bool = False,
+        wait: float | None = None,
+        answer: Answer | None = None,
+    ) -> None:
+        self.reason = scrubbed(reason)
+        super().__init__(self.reason)
+        self.again, self.server_trouble, self.wait = again, server_trouble, wait
+        self.answer = answer or Answer("")
+
+
+def read_answer(body: bytes, model: str) -> Answer:
+    """Reads a chat completion that came with status 200; a refusal, where the server marks one, is its text.
+
+    Raises:
+        AttemptError: If the body is no chat completion, holds no text, or another model than the one asked wrote it.
+    """
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise AttemptError(f"the reply is truncated or no JSON ({len(body)} bytes)", server_trouble=True) from None
+    if not isinstance(content, dict):
+        raise AttemptError("the reply is JSON, but no chat completion", server_trouble=True)
+    usage = _part(content, "usage")
+    cost = Answer("", True, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
+    if content.get("error") and not content.get("choices"):
+        raise AttemptError(f"the server reports: {_error_message(content)}", server_trouble=True, answer=cost)
+    written_by = content.get("model")
+    if isinstance(written_by, str) and not is_same_model(model, written_by):
+        raise AttemptError(
+            f"wrong model: {_shortened(written_by)!r} answered, {model!r} was asked; give the name that the server "
+            "uses",
+            answer=cost,
+        )
+    choices = content.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise AttemptError("the reply has no choices", answer=cost)
+    finished = choices[0].get("finish_reason") != "length"
+    message = _part(choices[0], "message")
+    texts = [message.get("content"), message.get("refusal")]
+    text = next((text for text in texts if isinstance(text, str) and text.strip()), None)
+    if text is None:
+        raise AttemptError("the reply is empty" + ("" if finished else " at max_new_tokens"), answer=cost)
+    return replace(cost, text=text, finished=finished)
+
+
+def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
+    part = content.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _count(usage: dict[str, Any], name: str) -> int:
+    value = usage.get(name)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _error_message(body: object) -> str:
+    """What a server says in the body of an error."""
+    error = body.get("error", body) if isinstance(body, dict) else body
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("detail") or json.dumps(error, default=str)
+    return _shortened(str(error or "no reason given"))
+
+
+def is_same_model(asked: str, answered: str) -> bool:
+    """Whether a model that answered may be the one that was asked.
+
+    Servers name versions (`gpt-4o` answers as `gpt-4o-2024-08-06`), add a revision or tag, or leave out a path. A
+    server that gives no name is believed.
+
+    Example:
+        >>> is_same_model("models/llama", "llama@main"), is_same_model("gpt-4", "gpt-4o")
+        (True, False)
+    """
+    ours, theirs = _base_name(asked), _base_name(answered)
+    if not ours or not theirs:
+        return True
+    return theirs == ours or (theirs.startswith(ours) and not theirs[len(ours)].isalnum())
+
+
+def _base_name(name: str) -> str:
+    base = name.strip().replace("\\", "/").rstrip("/").rpartition("/")[2].partition("@")[0].lower()
+    return base.removesuffix("latest").rstrip(":-")
+
+
+def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds to wait by the header `Retry-After`, which holds seconds or a date (RFC 9110, section 10.2.3).
+
+    Args:
+        headers: Of a reply; names are looked up as they stand, which HTTP clients do without regard to case.
+        now: The present, with a time zone; the clock's by default.
+
+    Returns:
+        Seconds, at least 0; None where the header is missing or means nothing.
+    """
+    value = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(value)
+        except ValueError:
+            return None
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        seconds = (date - (now or datetime.now(UTC))).total_seconds()
+    return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+# --- asking
+
+
+def pause_before(attempt: int, *, backoff: float, longest: float, asked: float | None) -> float:
+    """Seconds to wait before an attempt: doubled each time, and spread at random so that requests do not come at once.
+
+    Args:
+        attempt: Number of the attempt to come, from 2 on.
+        backoff: Seconds before the second attempt.
+        longest: Seconds that are never exceeded by more than the spread.
+        asked: What the server asked to wait; None if it did not.
+
+    Returns:
+        Seconds; no less than the server asked for, up to `longest`. Not seeded: time does not decide the data.
+    """
+    doubled = min(longest, backoff * 2.0 ** min(attempt - 2, 60))
+    spread = random.uniform(0.5, 1.0) * doubled
+    return spread if asked is None else min(asked, longest) + 0.1 * spread
 
 
 class Pace:
@@ -81,48 +313,6 @@ class RequestRun:
                 await asyncio.wait_for(self.stopped.wait(), seconds)
             except TimeoutError:
                 return
-
-
-def run_to_end(work: Coroutine[Any, Any, None]) -> None:
-    """Runs a coroutine to its end, also where an event loop is running already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(_quiet_at_exit(work))
-        return
-    tasks: list[asyncio.Task[Any]] = []
-
-    async def followed() -> None:
-        tasks.extend(task for task in [asyncio.current_task()] if task is not None)
-        await work
-
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(asyncio.run, followed())
-        try:
-            future.result()
-        except BaseException:
-            for task in tasks:
-                if not future.done():
-                    task.get_loop().call_soon_threadsafe(task.cancel)
-            raise
-
-
-async def _quiet_at_exit(work: Coroutine[Any, Any, None]) -> None:
-    """Keeps asyncio from printing a traceback where a signal handler's `sys.exit` strikes in the middle of a task."""
-
-    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if not isinstance(context.get("exception"), SystemExit | KeyboardInterrupt):
-            loop.default_exception_handler(context)
-
-    asyncio.get_running_loop().set_exception_handler(handle)
-    await work
-
-
-logger = logging.getLogger(__name__)
-
-_LARGEST_REPLY = 4 * 2**20
-_GIVE_UP_AFTER = 32
-"""Requests that may finally fail one after the other for the server's sake, before the run stops."""
 
 
 class OpenAIChat:
@@ -191,7 +381,7 @@ class OpenAIChat:
             ModelError: If the server does not know the model, or does not answer at all.
         """
         run = RequestRun(requests, on_reply)
-        run_to_end(self._answer_all(run))
+        _run_to_end(self._answer_all(run))
         if run.fatal is not None:
             raise run.fatal
         return [reply for reply in run.replies if reply is not None]
@@ -227,14 +417,8 @@ class OpenAIChat:
         failed = AttemptError("not asked")
         for attempt in range(1, options.max_retries + 2):
             if attempt > 1:
-                await run.sleep(
-                    pause_before(
-                        attempt,
-                        backoff=options.backoff_seconds,
-                        longest=options.longest_wait_seconds,
-                        asked=failed.wait,
-                    )
-                )
+                backoff, longest = options.backoff_seconds, options.longest_wait_seconds
+                await run.sleep(pause_before(attempt, backoff=backoff, longest=longest, asked=failed.wait))
             await run.sleep(self._pace.seconds_to_slot())
             if run.stopped.is_set():
                 return None
@@ -257,14 +441,16 @@ class OpenAIChat:
                 return ChatReply(request.key, text, None, read, written, attempt, answer.finished)
         self._troubles = self._troubles + 1 if failed.server_trouble else 0
         if self._troubles >= max(_GIVE_UP_AFTER, options.concurrency):
-            run.stop(self._no_server(failed.reason))
-        return ChatReply(request.key, None, scrubbed(failed.reason), read, written, attempt)
+            tries = f"{self._troubles} requests in a row failed {options.max_retries + 1} times each"
+            advice = f"Look whether {self._host} works, and run again"
+            run.stop(ModelError(f"{tries}, the last one with: {failed.reason}. {advice}"))
+        return ChatReply(request.key, None, failed.reason, read, written, attempt)
 
     def _say_once(self, error: AttemptError) -> None:
         """Tells that the server is in trouble, so that nobody waits for one that is not there."""
         if error.server_trouble and not self._has_said:
             self._has_said = True
-            logger.warning("%s; trying again, up to %d times", scrubbed(error.reason), self.options.max_retries)
+            logger.warning("%s; trying again, up to %d times", error.reason, self.options.max_retries)
 
     async def _ask(self, client: AsyncOpenAI, body: dict[str, Any]) -> Answer:
         """Makes one attempt.
@@ -287,7 +473,7 @@ class OpenAIChat:
             if not isinstance(error, openai.OpenAIError) and not _is_of_transport(error):
                 raise
             cause = error.__cause__ or error
-            reason = f"no connection to {self._host}, or it broke ({shortened(str(cause)) or type(cause).__name__})"
+            reason = f"no connection to {self._host}, or it broke ({_shortened(str(cause)) or type(cause).__name__})"
             raise AttemptError(reason, server_trouble=True) from None
         return read_answer(received, self.name)
 
@@ -310,7 +496,7 @@ class OpenAIChat:
 
     def _judged(self, error: APIStatusError) -> AttemptError | DinoError:
         """What an error status means for the request, or for all of them."""
-        status, said = error.status_code, scrubbed(error_message(error.body))
+        status, said = error.status_code, scrubbed(_error_message(error.body))
         if status in (401, 403):
             return ConfigurationError(
                 f"{self._host} does not accept the key in {KEY_VARIABLE} ({status}: {said}); set it to a valid one"
@@ -322,15 +508,8 @@ class OpenAIChat:
             )
         if status == 429 and error.code == "insufficient_quota":
             return ModelError(f"the account at {self._host} has no credit left ({said}); add some and run again")
-        wait = retry_after_seconds(error.response.headers)
-        reason = f"status {status}: {said}"
-        return AttemptError(reason, again=is_retried(status), server_trouble=is_retried(status), wait=wait)
-
-    def _no_server(self, reason: str) -> ModelError:
-        return ModelError(
-            f"{self._troubles} requests in a row failed {self.options.max_retries + 1} times each, the last one with: "
-            f"{scrubbed(reason)}. Look whether {self._host} works, and run again"
-        )
+        again, wait = status in _RETRIED_STATUS or status >= 500, retry_after_seconds(error.response.headers)
+        return AttemptError(f"status {status}: {said}", again=again, server_trouble=again, wait=wait)
 
 
 async def _post(client: AsyncOpenAI, body: dict[str, Any]) -> bytes:
@@ -348,3 +527,38 @@ def _is_of_transport(error: Exception) -> bool:
     """Whether an error comes from below the client, which lets some through while a reply is read."""
     module = type(error).__module__.partition(".")[0]
     return isinstance(error, OSError) or module in ("httpx", "httpx2", "httpcore", "httpcore2", "h11", "anyio")
+
+
+def _run_to_end(work: Coroutine[Any, Any, None]) -> None:
+    """Runs a coroutine to its end, also where an event loop is running already, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(_quiet_at_exit(work))
+        return
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def followed() -> None:
+        tasks.extend(task for task in [asyncio.current_task()] if task is not None)
+        await work
+
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(asyncio.run, followed())
+        try:
+            future.result()
+        except BaseException:
+            for task in tasks:
+                if not future.done():
+                    task.get_loop().call_soon_threadsafe(task.cancel)
+            raise
+
+
+async def _quiet_at_exit(work: Coroutine[Any, Any, None]) -> None:
+    """Keeps asyncio from printing a traceback where a signal handler's `sys.exit` strikes in the middle of a task."""
+
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not isinstance(context.get("exception"), SystemExit | KeyboardInterrupt):
+            loop.default_exception_handler(context)
+
+    asyncio.get_running_loop().set_exception_handler(handle)
+    await work

@@ -20,19 +20,19 @@ import pytest
 import torch
 
 from dino_st.backends import openai
-from dino_st.backends.chat import (
+from dino_st.backends.chat import ChatReply, ChatRequest, text_up_to_closing_mark
+from dino_st.backends.journal import ReplyJournal
+from dino_st.backends.local_chat import LocalChat
+from dino_st.backends.openai import (
     AttemptError,
-    ChatReply,
-    ChatRequest,
+    OpenAIChat,
+    Pace,
+    RequestRun,
     is_same_model,
     pause_before,
     read_answer,
     retry_after_seconds,
-    text_up_to_closing_mark,
 )
-from dino_st.backends.journal import ReplyJournal
-from dino_st.backends.local_chat import LocalChat
-from dino_st.backends.openai import OpenAIChat, Pace, RequestRun
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, InputError, MissingExtraError, ModelError, OutputError
 from tests.hostile_server import FAULTS, MODEL, HostileServer, Script, answer_to, hostile_server, random_faults
