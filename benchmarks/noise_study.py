@@ -30,7 +30,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
 from dino_st import DinoDatasetBuilder
-from dino_st.data.shards import read_manifest, read_shards
+from dino_st.data.shards import ShardDirectory
 from dino_st.pipeline.stages import score_data
 from dino_st.preparation.prepare import prepare_pairs
 
@@ -75,10 +75,10 @@ class NoiseStudy(Study):
         """Generated and scored pairs."""
         generated = self.work / f"raw-{row.decay_constant:g}-{seed}"
         scored = self.work / f"scored-{row.decay_constant:g}-{seed}"
-        if not (read_manifest(scored) or {}).get("complete"):  # else the language model need not be loaded
+        if not ShardDirectory(scored).is_complete:  # else the language model need not be loaded
             super().raw(row, seed)
             score_data(generated, self.options.model, scored)
-        return read_shards(scored, read_manifest(scored) or {})
+        return ShardDirectory(scored).to_dataset()
 
     def prepared(self, row: Row, seed: int) -> Any:
         """The pairs of a row; labels in the order of the task, as the log-probabilities are."""

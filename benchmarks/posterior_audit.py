@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.stats import rankdata
 
 from dino_st.data.columns import LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SENTENCE1, SENTENCE2
-from dino_st.data.shards import read_manifest, read_shards
+from dino_st.data.shards import ShardDirectory
 from dino_st.pipeline.stages import score_data
 from dino_st.preparation.posterior import label_posterior
 
@@ -50,7 +50,7 @@ def main() -> None:
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     scored = options.work / "scored"
     score_data(pairs, options.model, scored)
-    table = read_shards(scored, read_manifest(scored) or {})
+    table = ShardDirectory(scored).to_dataset()
     if [row[SENTENCE2] for row in judged] != list(table[SENTENCE2]):
         raise RuntimeError("the scored pairs stand in another order than the judged ones")
 

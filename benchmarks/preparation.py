@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow as pa
 
 from dino_st.data.columns import LOG_PROBS, PLAIN_LOG_PROB
-from dino_st.data.shards import Wave, open_store
+from dino_st.data.shards import ShardDirectory, Wave
 from dino_st.tasks.spec import TaskSpec
 
 WAVE = 30_000
@@ -48,10 +48,12 @@ def main() -> None:
     configuration = {"task": spec.model_dump(mode="json"), "inputs": {"pairs": options.pairs}, "seed": options.seed}
     provenance = {"model": "random words", "versions": {}}
     rows = synthetic_rows(options.pairs, [float(label) for label in spec.labels], random.Random(options.seed))
-    with open_store(options.output, configuration=configuration, provenance=provenance, schema=SCHEMA) as store:
+    with ShardDirectory(options.output).open(
+        configuration=configuration, provenance=provenance, schema=SCHEMA
+    ) as store:
         for number in range(-(-options.pairs // WAVE)):
             wave = [row for row, _ in zip(rows, range(min(WAVE, options.pairs - number * WAVE)), strict=False)]
-            store.append(Wave(number, wave, {"rows": len(wave)}))
+            store.put(Wave(number, wave, {"rows": len(wave)}))
         store.finish("# Random words\n")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.data.sentences import clean_sentences
-from dino_st.data.shards import read_written
+from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ConfigurationError
 from dino_st.generation.options import WritingOptions
 from dino_st.tasks.spec import TaskSpec
@@ -81,7 +82,7 @@ class DinoDatasetBuilder:
         sentences: Iterable[str] | None = None,
         *,
         num: int | None = None,
-        output_dir: str | Path | None = None,
+        output_dir: str | os.PathLike[str] | None = None,
         show_progress: bool = False,
     ) -> Dataset:
         """Writes the raw data set.
@@ -105,16 +106,18 @@ class DinoDatasetBuilder:
             OutputError: If the output directory cannot be used.
         """
         if output_dir is not None:
-            self.generate_shards(output_dir, sentences, num=num, show_progress=show_progress)
-            return read_written(Path(output_dir))
+            directory = ShardDirectory.of(output_dir)
+            self.generate_shards(directory, sentences, num=num, show_progress=show_progress)
+            return directory.to_dataset()
         run, skipped = self._run(self.spec, sentences, num)
-        dataset, self.counts = run.in_memory(show_progress)
+        store = run.in_memory(show_progress)
+        self.counts = store.counts
         self.counts.update(skipped)
-        return dataset
+        return store.to_dataset()
 
     def generate_shards(
         self,
-        output_dir: str | Path,
+        output_dir: str | os.PathLike[str],
         sentences: Iterable[str] | None = None,
         *,
         num: int | None = None,
@@ -135,7 +138,7 @@ class DinoDatasetBuilder:
             What happened: draws, rows, and rejected tries by reason, of all calls that wrote the directory.
         """
         run, skipped = self._run(self.spec, sentences, num)
-        self.counts = run.into(Path(output_dir), show_progress)
+        self.counts = run.into(output_dir, show_progress).counts
         self.counts.update(skipped)
         return self.counts
 
@@ -144,7 +147,7 @@ class DinoDatasetBuilder:
         n: int,
         *,
         task: str | Path | Mapping[str, Any] | TaskSpec = "sts-x1",
-        output_dir: str | Path | None = None,
+        output_dir: str | os.PathLike[str] | None = None,
         show_progress: bool = False,
     ) -> list[str]:
         """Makes x1 from scratch, spread evenly over the task's instructions, by top-p alone.
@@ -160,12 +163,9 @@ class DinoDatasetBuilder:
         """
         spec = TaskSpec.load(task)
         run, _ = self._run(spec, None, n)
-        if output_dir is None:
-            dataset, self.counts = run.in_memory(show_progress)
-        else:
-            self.counts = run.into(Path(output_dir), show_progress)
-            dataset = read_written(Path(output_dir))
-        texts: list[str] = dataset["text"][:]
+        store = run.in_memory(show_progress) if output_dir is None else run.into(output_dir, show_progress)
+        self.counts = store.counts
+        texts: list[str] = store.to_dataset()["text"][:]
         return texts
 
     def prepare(self, raw: Dataset, **options: Any) -> PreparedSplits:

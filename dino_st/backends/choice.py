@@ -12,6 +12,7 @@ from dino_st.backends.chat import ChatBackend
 from dino_st.backends.options import BackendName, ChatOptions, ServerOptions
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, suggest
+from dino_st.support.versions import versions
 
 _LOCAL = ("device", "dtype", "prompt_format", "batch_size", "trust_remote_code", "seed")
 _DRAWING = ("top_k", "top_p", "min_words", "curly_quotes", "max_total_tokens")
@@ -91,6 +92,13 @@ def check_options(backend: BackendName, *, base_url: str | None, options: Any) -
 def is_local(backend: ChatBackend) -> bool:
     """Whether answers end at the first quotation mark, and a failure is one of the text and not of a request."""
     return backend.configuration().get("backend") == "local"
+
+
+def backend_provenance(backend: ChatBackend) -> dict[str, Any]:
+    """Model, versions and address, for manifests: what is worth knowing but decides nothing."""
+    packages = ("python", "dino-st", "datasets", *(("torch", "transformers") if is_local(backend) else ("openai",)))
+    address = backend.configuration().get("base_url")
+    return {"model": backend.name, "versions": versions(*packages)} | ({"base_url": address} if address else {})
 
 
 def from_all_tokens(backend: ChatBackend) -> ChatBackend:

@@ -8,11 +8,18 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest
 from dino_st.errors import InputError, OutputError
+
+JOURNAL = "replies.sqlite"
+"""The file of replies in a directory of shards."""
+
+Ask = Callable[[Sequence[ChatRequest]], list[ChatReply]]
+"""Answers requests, in their order."""
 
 _APPLICATION, _VERSION = 0x64696E6F, 1
 _TABLE = """
@@ -160,6 +167,16 @@ class ReplyJournal:
                 f"{self.path}: the journal of replies is damaged ({reason}); move it away to go on without it, and its "
                 "requests are asked again"
             ) from None
+
+
+@contextmanager
+def journalled(directory: Path | None) -> Iterator[Callable[[ChatBackend], Ask]]:
+    """Makes backends keep their replies in a directory and ask nothing twice; without one they are as they were."""
+    if directory is None:
+        yield lambda backend: backend.complete
+    else:
+        with ReplyJournal(directory / JOURNAL) as journal:
+            yield lambda backend: partial(journal.complete, backend)
 
 
 def _context(backend: ChatBackend) -> str:

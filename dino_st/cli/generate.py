@@ -139,8 +139,8 @@ def merge(
     """Join the shards of several machines into the data set that one would have written."""
     from dino_st.generation.merging import merge_shards
 
-    manifest = merge_shards(shards, output)
-    console.print(f"{manifest['counts'].get('rows', 0):,} rows in {output}", highlight=False)
+    merged = merge_shards(shards, output)
+    console.print(f"{merged.counts['rows']:,} rows in {output}", highlight=False)
 
 
 @friendly

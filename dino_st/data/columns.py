@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset
 
+    from dino_st.tasks.spec import TaskSpec
+
 SENTENCE1 = "sentence1"
 SENTENCE2 = "sentence2"
 SCORE = "score"
@@ -86,6 +88,22 @@ class SentencePair:
         if self.label is not None:
             row[LABEL] = self.label
         return row | {name: int(getattr(self, name)) for name in PROVENANCE_COLUMNS}
+
+
+def raw_schema(spec: TaskSpec, *, score_labels: bool = False) -> pa.Schema:
+    """The columns that a task's raw rows have: texts, `score` or `label`, where each comes from, and more."""
+    import pyarrow as pa
+
+    texts = (SENTENCE1, SENTENCE2) if spec.needs_input else (TEXT,)
+    provenance = PROVENANCE_COLUMNS if spec.needs_input else PROVENANCE_COLUMNS[1:]
+    columns = [(name, pa.string()) for name in texts]
+    columns.append((SCORE, pa.float64()) if spec.has_scores else (LABEL, pa.string()))
+    columns += [(name, pa.int64()) for name in provenance]
+    if spec.phrasings > 1:
+        columns.append((INSTRUCTION, pa.int64()))
+    if score_labels and spec.needs_input:
+        columns.append((LOG_PROBS, pa.list_(pa.float64())))
+    return pa.schema(columns)
 
 
 def numeric_pairs(dataset: Dataset, *, name: str = "the data set") -> pa.Table:

@@ -1,26 +1,24 @@
-"""Raw pairs in files: shards, JSON lines in our own columns, and those of the published implementation of DINO."""
+"""Raw pairs in files: JSON lines in our own columns or in those of the published code, and directories of shards."""
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from dino_st.data.columns import ANCHOR, LABEL, PROVENANCE_COLUMNS, SCORE, SENTENCE1, SENTENCE2, TEXT
-from dino_st.data.shards import MANIFEST, read_manifest, read_shards, warn_if_incomplete, warn_of_strays
+from dino_st.data.shards import ShardDirectory
+from dino_st.data.tables import json_objects, write_json_objects
 from dino_st.errors import DatasetError, InputError, suggest
-from dino_st.support.files import PREPARATION_RECORD, replacing
+from dino_st.support.files import PREPARATION_RECORD
 from dino_st.support.progress import logger
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _REFERENCE_KEYS = ("text_a", "text_b", "label")
 _COLUMN_KINDS: dict[str, type] = {
     SENTENCE1: str,
@@ -48,8 +46,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> Dataset:
             field.
     """
     rows: list[dict[str, Any]] = []
-    for number, row in json_objects(path):
-        where = f"{os.fspath(path)}, line {number}"
+    for where, row in json_objects(path):
         if not rows and not any(set(required) <= set(row) for required in _REQUIRED_COLUMNS):
             raise InputError(
                 f"{where}: has the fields {list(row)}; expected sentence1, sentence2 and score (or label), or text "
@@ -73,7 +70,7 @@ def write_jsonl(dataset: Dataset, path: str | os.PathLike[str]) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
-    _write_objects(path, iter(dataset.with_format(None)))
+    write_json_objects(path, dataset.with_format(None))
 
 
 def read_reference_jsonl(path: str | os.PathLike[str]) -> Dataset:
@@ -91,8 +88,7 @@ def read_reference_jsonl(path: str | os.PathLike[str]) -> Dataset:
             field.
     """
     rows: list[dict[str, Any]] = []
-    for number, row in json_objects(path):
-        where = f"{os.fspath(path)}, line {number}"
+    for where, row in json_objects(path):
         _check_reference_row(where, row)
         if rows and (row["text_b"] is None) != (rows[0]["text_b"] is None):
             raise InputError(
@@ -150,47 +146,7 @@ def write_reference_jsonl(
             first, second = (row[SENTENCE1], row[SENTENCE2]) if SENTENCE1 in row else (row[TEXT], None)
             yield dict(zip(_REFERENCE_KEYS, (first, second, label), strict=True))
 
-    _write_objects(path, rows())
-
-
-def json_objects(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Reads JSON lines.
-
-    Args:
-        path: A file with one JSON object a line; blank lines are skipped.
-
-    Yields:
-        Line number (from 1) and object of every line that is not blank.
-
-    Raises:
-        InputError: The file cannot be read, or a line is no object; the message names the line.
-    """
-    name = os.fspath(path)
-    try:
-        with Path(path).open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    yield number, _json_object(f"{name}, line {number}", line)
-    except OSError as error:
-        raise InputError(
-            f"{name}: cannot be read ({error.strerror or error}); expected a file of JSON lines"
-        ) from error
-
-
-def _json_object(where: str, line: bytes) -> dict[str, Any]:
-    """Parses one line."""
-    try:
-        value = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: is not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise InputError(f"{where}: is not JSON ({error.msg} at column {error.colno}); expected one object") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: is a {type(value).__name__}; expected an object with named fields")
-    for name, text in value.items():
-        if isinstance(text, str) and _SURROGATE.search(text):
-            raise InputError(f"{where}: field {name!r} holds half of a surrogate pair; expected valid Unicode")
-    return value
+    write_json_objects(path, rows())
 
 
 def _column_value(where: str, name: str, value: Any) -> str | float | int:
@@ -261,13 +217,6 @@ def _to_dataset(path: str | os.PathLike[str], rows: list[dict[str, Any]]) -> Dat
     return Dataset.from_dict({name: [row[name] for row in rows] for name in rows[0]})
 
 
-def _write_objects(path: str | os.PathLike[str], rows: Iterator[dict[str, Any]]) -> None:
-    """Writes one object a line; the file appears whole or not at all."""
-    with replacing(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
 def read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
     """Reads raw rows, where they come from, and the scores that they may have.
 
@@ -291,26 +240,14 @@ def read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
         raise InputError(f"{raw}: there is no such file or directory; expected a directory of `dino-st generate`")
     if (raw / PREPARATION_RECORD).is_file():
         raise InputError(f"{raw}: is prepared already; train on it, or give the directory of `dino-st generate`")
-    if not (raw / MANIFEST).is_file():
-        raise InputError(
-            f"{raw}: holds no {MANIFEST}; expected a directory of `dino-st generate`, or a .jsonl file of pairs"
-        )
-    manifest = read_manifest(raw) or {}
-    warn_if_incomplete(raw, manifest)
-    if manifest["configuration"].get("shard"):
-        part = manifest["configuration"]["shard"]
-        logger.warning("%s is shard %s of a data set; `dino-st merge` joins them", raw, part)
-    if manifest["complete"]:
-        warn_of_strays(raw, manifest)
-    dataset = read_shards(raw, manifest)
+    directory = ShardDirectory.to_read(raw, "a directory of `dino-st generate`, or a .jsonl file of pairs")
+    configuration = directory.configuration
+    if configuration.get("shard"):
+        logger.warning("%s is shard %s of a data set; `dino-st merge` joins them", raw, configuration["shard"])
+    dataset = directory.to_dataset()
     if ANCHOR in dataset.column_names:
         raise InputError(f"{raw}: holds triplets, not pairs; `dino-st prepare-triplets` is for them")
-    configuration = manifest["configuration"]
     spec = TaskSpec.load(configuration["task"])
-    provenance = {
-        "model": manifest["provenance"]["model"],
-        "versions": manifest["provenance"]["versions"],
-        **configuration,
-    }
+    provenance = {name: directory.provenance[name] for name in ("model", "versions")} | configuration
     labels = [float(label) for label in spec.labels] if spec.has_scores else None
     return dataset, provenance, labels

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import sqlite3
 import sys
 from collections import Counter
@@ -11,52 +9,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, overload
 
-from dino_st.data.shards import MANIFEST, read_manifest, warn_if_incomplete
+from dino_st.data.shards import MANIFEST, ShardDirectory
+from dino_st.data.tables import parse_json, separated_rows, text_lines
 from dino_st.errors import InputError, OutputError, suggest
 
-_NO_TEXT = {
-    b"\x1f\x8b": "gzip",
-    b"PK\x03\x04": "zip (perhaps .docx or .xlsx)",
-    b"\xfd7zXZ": "xz",
-    b"\x28\xb5\x2f\xfd": "zstandard",
-    b"%PDF-": "PDF",
-    b"PAR1": "parquet",
-}
-"""How files begin that would be read as rubbish."""
+TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
+"""Columns looked for, in this order, where none is named."""
 
-
-def text_lines(content: Iterable[bytes]) -> Iterator[str]:
-    """Decodes lines that end in LF, CR LF or CR alone; `str.splitlines` also cuts at characters inside sentences.
-
-    Args:
-        content: A binary stream, or its lines by LF.
-
-    Yields:
-        Lines without their ends.
-
-    Raises:
-        InputError: If it is no text, or not UTF-8.
-    """
-    offset = 0
-    for number, line in enumerate(content, start=1):
-        kind = next((kind for magic, kind in _NO_TEXT.items() if number == 1 and line.startswith(magic)), None)
-        if kind is not None:
-            raise InputError(f"this is a {kind} file, not text; take the sentences out of it first, one a line")
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
-                encoding, byte = "utf-32" if b"\x00\x00" in line[:4] else "utf-16", line[:1]
-            else:
-                encoding, byte = "latin1", line[error.start : error.start + 1]
-            raise InputError(
-                f"line {number} is not UTF-8 (byte {byte!r} at offset {offset + error.start}); "
-                f"convert the file first, for example: iconv -f {encoding} -t utf-8 FILE > FILE.utf8"
-            ) from None
-        offset += len(line)
-        yield from text.removesuffix("\n").rstrip("\r").split("\r")
+_STSB_COLUMNS = 7
+"""Fewest columns of an STS Benchmark file: genre, file, year, id, score, sentence1, sentence2."""
 
 
 class DistinctTexts(Sequence[str]):
@@ -128,13 +91,6 @@ class DistinctTexts(Sequence[str]):
             "SELECT text FROM texts WHERE place >= ? AND place < ? ORDER BY place", (start, stop)
         )
         return (text for (text,) in found)
-
-
-TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
-"""Columns looked for, in this order, where none is named."""
-
-_STSB_COLUMNS = 7
-"""Fewest columns of an STS Benchmark file: genre, file, year, id, score, sentence1, sentence2."""
 
 
 @dataclass(frozen=True)
@@ -265,25 +221,19 @@ def _plain_rows(path: Path, column: str | None) -> Iterator[str]:
 def _jsonl_rows(path: Path, column: str | None) -> Iterator[str]:
     with path.open("rb") as stream:
         for number, line in enumerate(text_lines(stream), start=1):
-            if line.strip():
-                yield _jsonl_row(line, column, f"line {number}")
-
-
-def _jsonl_row(line: str, column: str | None, where: str) -> str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        why = error.msg if isinstance(error, json.JSONDecodeError) else "numbers or nesting beyond measure"
-        raise InputError(f"{where}: not JSON ({why}); expected one JSON object a line") from None
-    if isinstance(row, str) and column is None:
-        return row
-    if isinstance(row, dict):
-        return _checked(row[_pick(list(row), column, where)], where)
-    raise InputError(f"{where}: expected a JSON object with a text field, given {type(row).__name__}")
+            if not line.strip():
+                continue
+            where = f"line {number}"
+            row = parse_json(where, line)
+            if isinstance(row, dict):
+                yield _checked(row[_pick(list(row), column, where)], where)
+            elif isinstance(row, str) and column is None:
+                yield row
+            else:
+                raise InputError(f"{where}: expected a JSON object with a text field, given {type(row).__name__}")
 
 
 def _separated_rows(path: Path, column: str | None) -> Iterator[str]:
-    csv.field_size_limit(2**31 - 1)
     with path.open("rb") as stream:
         lines = text_lines(stream)
         first = next(lines, "")
@@ -294,44 +244,16 @@ def _separated_rows(path: Path, column: str | None) -> Iterator[str]:
             return
         semicolons = ";" in first and "," not in first
         separator = "\t" if path.suffix.lower() == ".tsv" or tabs else ";" if semicolons else ","
-        ended = (f"{line}\n" for line in lines)
-        rows = csv.reader(ended, delimiter=separator, quoting=_quoting(separator), strict=True)
-        yield from _table_rows(_numbered_rows(rows), column)
-
-
-def _quoting(separator: str) -> Literal[0, 3]:
-    """Tab-separated files quote nothing: their sentences have unbalanced quotation marks."""
-    return csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
-
-
-def _numbered_rows(rows: Any) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the line that each begins at; an open quotation mark would swallow all that follows."""
-    while True:
-        line = rows.line_num + 1
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            raise InputError(
-                f"the row that begins at line {line} has quotation marks out of place ({error}); write a mark inside a "
-                "quoted field twice, or give the sentences as .txt, a line each"
-            ) from None
-        if row is None:
-            return
-        yield line, row
-
-
-def _table_rows(rows: Iterator[tuple[int, list[str]]], column: str | None) -> Iterator[str]:
-    _, header = next(rows, (1, []))
-    place = header.index(_pick(header, column, "header line"))
-    for line, row in rows:
-        if not row:
-            continue
-        if place >= len(row) or any(row[len(header) :]):
-            raise InputError(
-                f"line {line}: has {len(row)} columns, expected {len(header)} as in the header; text that holds the "
-                "separator stands between quotation marks"
-            )
-        yield row[place]
+        rows = separated_rows(lines, separator)
+        _, header = next(rows, (1, []))
+        place = header.index(_pick(header, column, "header line"))
+        for line, row in rows:
+            if row and (place >= len(row) or any(row[len(header) :])):
+                raise InputError(
+                    f"line {line}: has {len(row)} columns, expected {len(header)} as in the header; text that holds "
+                    "the separator stands between quotation marks"
+                )
+            yield from row[place : place + 1]
 
 
 def _is_stsb(first_line: str) -> bool:
@@ -370,9 +292,8 @@ def _parquet_rows(path: Path, column: str | None) -> Iterator[str]:
 
 def _directory_rows(path: Path, column: str | None) -> Iterator[str]:
     if (path / MANIFEST).exists():
-        manifest = read_manifest(path) or {"complete": False, "shards": []}
-        warn_if_incomplete(path, manifest)
-        shards = [path / shard["file"] for shard in manifest["shards"]]
+        directory = ShardDirectory.to_read(path)
+        shards = [directory.file_of(number) for number in directory.waves]
     else:
         shards = sorted((path / "data").glob("*.parquet"))
     if not shards:

@@ -1,23 +1,31 @@
-"""Crash-safe shards of generated rows, their manifest, and going on after an interruption.
+"""Directories of generated rows: crash-safe shards, their manifest, the loop that fills them, and reading them.
 
 A run writes `data/shard-00000.parquet`, …, one for each finished wave: under a temporary name, flushed to disk,
 renamed, and only then entered in the manifest. Whatever happens in between, every wave in the manifest is complete,
-and the same command continues behind it. `README.md` is a dataset card, so `datasets.load_dataset` reads the directory.
+and the same command goes on with those that are missing, wherever they stand. `README.md` is a dataset card, so
+`datasets.load_dataset` reads the directory.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+from bisect import insort
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
+from dino_st.data.columns import ANCHOR, LABEL, NEGATIVE, POSITIVE, SCORE, SENTENCE1, SENTENCE2, TEXT
 from dino_st.errors import InputError, OutputError
 from dino_st.support.files import (
     LOCK,
+    REJECTED,
     append_line,
     make_directory,
     only_writer,
@@ -25,7 +33,7 @@ from dino_st.support.files import (
     replacing,
     write_text,
 )
-from dino_st.support.hashes import hash_file
+from dino_st.support.hashes import hash_file, keyed_bits
 from dino_st.support.progress import logger
 
 if TYPE_CHECKING:
@@ -34,230 +42,17 @@ if TYPE_CHECKING:
 
 
 MANIFEST = "manifest.json"
+"""The file that makes a directory one of shards."""
+
+EXAMPLES = 4
+"""Rows of each label that the summary of a run shows."""
+
 _FORMAT = "dino-st raw 1"
 _JOURNAL = "manifest.jsonl"
+_SHARD = re.compile(r"data/shard-[a-z]?(\d+)\.parquet")
 _START_ANEW = "to start anew, choose another --output or remove the directory"
 _STILL_READABLE = "the rows are untouched, and datasets.load_dataset still reads them"
-
-
-def new_manifest(configuration: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest of a run that has finished nothing; see `open_store` for the arguments."""
-    manifest = {"format": _FORMAT, "complete": False, "configuration": dict(configuration)}
-    return manifest | {"provenance": dict(provenance), "shards": []}
-
-
-def read_manifest(directory: Path) -> dict[str, Any] | None:
-    """Reads the manifest of a directory of shards.
-
-    Returns:
-        Its content, or None where the directory is new or empty.
-
-    Raises:
-        OutputError: If the directory holds something else, or the manifest is damaged.
-    """
-    path = directory / MANIFEST
-    journal = _read_journal(directory)  # before the manifest: what leaves the one stands in the other by then
-    if not path.exists():
-        if directory.is_dir():
-            names = sorted(entry.name for entry in directory.iterdir())
-            others = [name for name in names if name != LOCK and not (name.startswith(".") and name.endswith(".tmp"))]
-            if any((directory / "data").glob("shard-*.parquet")):
-                raise OutputError(
-                    f"{directory}: holds shards but no {MANIFEST}, without which it is not known what they belong to. "
-                    f"Put the file back to continue ({_STILL_READABLE}); {_START_ANEW}"
-                )
-            if others:
-                raise OutputError(
-                    f"{directory}: the directory holds something else ({', '.join(others[:3])}"
-                    f"{', …' if len(others) > 3 else ''}); choose an empty one or a new name"
-                )
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise OutputError(
-            f"{path}: the manifest cannot be read ({error}). Put back an undamaged copy to continue "
-            f"({_STILL_READABLE}); {_START_ANEW}"
-        ) from None
-    kinds = {"complete": bool, "configuration": dict, "provenance": dict, "shards": list}
-    if (
-        not isinstance(content, dict)
-        or content.get("format") != _FORMAT
-        or not all(isinstance(content.get(name), kind) for name, kind in kinds.items())
-        or not all(map(_is_shard, content["shards"]))
-    ):
-        raise OutputError(f"{path}: not a manifest of generated shards ({_FORMAT!r}); choose another directory")
-    for line in journal:
-        if line["place"] > len(content["shards"]):
-            break  # lines before it are lost, and with them what these shards follow
-        if line["place"] == len(content["shards"]):
-            content["shards"].append(line["shard"])
-    return content
-
-
-def _read_journal(directory: Path) -> list[dict[str, Any]]:
-    """The shards that were finished since the manifest was written, up to the first line that is damaged."""
-    lines: list[dict[str, Any]] = []
-    try:
-        content = (directory / _JOURNAL).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return lines
-    for text in content.split(b"\n")[:-1]:
-        try:
-            line = json.loads(text)
-        except ValueError:
-            break
-        if not isinstance(line, dict) or not isinstance(line.get("place"), int) or not _is_shard(line.get("shard")):
-            break
-        lines.append(line)
-    return lines
-
-
-def _is_shard(entry: Any) -> bool:
-    kinds = {"file": str, "rows": int, "sha256": str, "counts": dict}
-    return isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())
-
-
-def write_manifest(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Writes the whole manifest of a directory of shards."""
-    write_text(directory / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    (directory / _JOURNAL).unlink(missing_ok=True)
-
-
-def add_to_manifest(directory: Path, shard: Mapping[str, Any], place: int) -> None:
-    """Enters one more shard on disk, and how many stand before it."""
-    append_line(directory / _JOURNAL, json.dumps({"place": place, "shard": shard}, ensure_ascii=False))
-
-
-def begun_batch_size(directory: Path, asked: int | str) -> int | str:
-    """The batch size that a directory was begun with where none is asked for (`auto`), else the one asked for."""
-    manifest = read_manifest(directory)
-    if manifest is None or asked != "auto":
-        return asked
-    size: int | str = manifest["configuration"].get("batch_size", "auto")
-    return size
-
-
-def is_intact(directory: Path, shard: Mapping[str, Any]) -> bool:
-    """Whether a shard is there, unchanged, with as many rows as the manifest says.
-
-    Args:
-        directory: The directory of shards.
-        shard: Its entry in the manifest.
-    """
-    import pyarrow.parquet
-
-    path = directory / shard["file"]
-    if not path.is_file() or hash_file(path) != shard["sha256"]:
-        return False
-    return bool(pyarrow.parquet.read_metadata(path).num_rows == shard["rows"])
-
-
-def warn_if_incomplete(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Says that a run has not come to its end, where its rows are about to be read."""
-    if not manifest["complete"]:
-        logger.warning("%s is not complete; what is there is taken (run `dino-st generate` again to go on)", directory)
-
-
-def warn_of_strays(directory: Path, manifest: Mapping[str, Any]) -> None:
-    """Says which files beside the shards would be read with them."""
-    known = {shard["file"] for shard in manifest["shards"]}
-    found = sorted(f"data/{path.name}" for path in (directory / "data").glob("*.parquet"))
-    strays = [name for name in found if name not in known]
-    if strays:
-        logger.warning(
-            "%s: %s is not of this run, but datasets.load_dataset would read it, too; move it elsewhere",
-            directory,
-            ", ".join(strays[:3]) + (", …" if len(strays) > 3 else ""),
-        )
-
-
-def has_unmoved_lines(directory: Path) -> bool:
-    """Whether the manifest should be written as a whole before anything is added to it."""
-    return (directory / _JOURNAL).exists()
-
-
-def check_same(directory: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Refuses to go on under another configuration than a directory was begun with.
-
-    Raises:
-        OutputError: Says what changed.
-    """
-    changes = [
-        f"{name}: was {_brief(before)}, now {_brief(now)}"
-        for name, (before, now) in _flatten(old, new).items()
-        if before != now
-    ]
-    if changes:
-        raise OutputError(
-            f"{directory}: was begun with another configuration, so that this run cannot continue it:\n  "
-            + "\n  ".join(changes)
-            + f"\nRun it as before to continue; {_START_ANEW}"
-        )
-
-
-def _flatten(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    flat: dict[str, tuple[Any, Any]] = {}
-    for name in dict.fromkeys((*old, *new)):
-        before, now = old.get(name), new.get(name)
-        if isinstance(before, Mapping) and isinstance(now, Mapping):
-            flat |= _flatten(before, now, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = (before, now)
-    return flat
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:57] + "…"
-
-
-def read_shards(raw: Path, manifest: Mapping[str, Any]) -> Dataset:
-    """Reads all shards.
-
-    Args:
-        raw: The directory.
-        manifest: Its manifest, from `read_manifest`.
-
-    Returns:
-        The rows, in order.
-
-    Raises:
-        InputError: A shard is missing, changed or unreadable, or there is none yet.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet
-    from datasets import Dataset
-
-    files = [raw / shard["file"] for shard in manifest["shards"]]
-    for file, shard in zip(files, manifest["shards"], strict=True):
-        if not is_intact(raw, shard):
-            raise InputError(
-                f"{file}: missing, or not as {MANIFEST} describes it; run `dino-st generate` again to mend it"
-            )
-    if not files:
-        raise InputError(f"{raw}: no wave of pairs was finished yet; run `dino-st generate` again")
-    try:
-        return Dataset(pa.concat_tables([pyarrow.parquet.read_table(file) for file in files]))
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{raw}: a shard cannot be read ({reason}); run `dino-st generate` again to mend it") from None
-
-
-def read_written(directory: Path) -> Dataset:
-    """All rows of a directory that a run has just written; none where every draw of it was another machine's."""
-    from datasets import Dataset
-
-    manifest = read_manifest(directory)
-    return read_shards(directory, manifest) if manifest and manifest["shards"] else Dataset.from_dict({})
-
-
-def iterate_rows(directory: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a directory of shards, of which one shard at a time is in memory."""
-    import pyarrow.parquet
-
-    for shard in (read_manifest(directory) or {"shards": []})["shards"]:
-        yield from pyarrow.parquet.read_table(directory / shard["file"]).to_pylist()
+_MEND = "run `dino-st generate` again to mend it"
 
 
 @dataclass(frozen=True)
@@ -275,158 +70,555 @@ class Wave:
     counts: Mapping[str, int]
 
 
-class ShardStore:
-    """Shards of one generation run; use `open_store`."""
+class RowsInMemory:
+    """What a run wrote without a directory."""
 
-    def __init__(
-        self,
-        directory: Path,
-        manifest: dict[str, Any],
-        schema: pa.Schema,
-    ) -> None:
-        self.directory = directory
-        self._manifest = manifest
+    path: Path | None = None
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.counts: Counter[str] = Counter()
         self._schema = schema
+        self._rows: list[Mapping[str, Any]] = []
+
+    def __contains__(self, number: int) -> bool:
+        """Whether a wave was finished before; never here."""
+        return False
+
+    def rows_of(self, number: int) -> list[dict[str, Any]]:
+        """Rows of a wave that was finished before; there is none."""
+        raise KeyError(number)
+
+    def counts_of(self, number: int) -> Counter[str]:
+        """Counts of a wave that was finished before; there is none."""
+        raise KeyError(number)
+
+    def put(self, wave: Wave) -> None:
+        """Takes a finished wave in."""
+        self._rows += wave.rows
+        self.counts.update(wave.counts)
+
+    def to_dataset(self) -> Dataset:
+        """All rows."""
+        import pyarrow as pa
+        from datasets import Dataset
+
+        return Dataset(pa.Table.from_pylist(self._rows, self._schema))
+
+
+class ShardDirectory(os.PathLike[str]):
+    """A directory of shards: what its manifest says, the rows, and writing more of them.
+
+    The manifest is read when the object is made, and again only if another process changes it before this one locks
+    the directory. Making one neither creates nor writes anything.
+
+    Attributes:
+        path: The directory.
+        is_begun: Whether there is a manifest.
+        is_complete: Whether a run came to its end.
+        configuration: What decides the rows.
+        provenance: What is worth knowing but decides nothing: model name, versions.
+        shards: What the manifest says of each finished wave, by its number: `file`, `rows`, `sha256`, `counts`.
+        new_rows: Rows that this object added.
+    """
+
+    is_begun: bool
+    is_complete: bool
+    configuration: dict[str, Any]
+    provenance: dict[str, Any]
+    shards: dict[int, dict[str, Any]]
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Reads the manifest, if there is one.
+
+        Raises:
+            OutputError: If the directory holds something else, or the manifest is damaged.
+        """
+        self.path = Path(path)
+        self.new_rows = 0
+        self._schema: pa.Schema | None = None
+        self._read()
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> ShardDirectory:
+        """The directory itself, or the one at a path."""
+        return path if isinstance(path, ShardDirectory) else cls(path)
+
+    @classmethod
+    def to_read(cls, path: Path, expected: str = "a directory of `dino-st generate`", *, warn: bool = True) -> Self:
+        """A directory that must be one of shards; `expected` says in the message what else would do.
+
+        Raises:
+            InputError: If it holds no manifest.
+        """
+        if not (path / MANIFEST).is_file():
+            raise InputError(f"{path}: holds no {MANIFEST}; expected {expected}")
+        directory = cls(path)
+        if warn and not directory.is_complete:
+            logger.warning("%s is not complete; what is there is taken (run `dino-st generate` again to go on)", path)
+        elif warn:
+            directory._warn_of_strays()
+        return directory
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __contains__(self, number: int) -> bool:
+        """Whether a wave is finished."""
+        return number in self.shards
 
     @property
-    def is_complete(self) -> bool:
-        """Whether the run came to its end."""
-        return bool(self._manifest["complete"])
-
-    @property
-    def waves(self) -> int:
-        """Finished waves."""
-        return len(self._manifest["shards"])
+    def waves(self) -> list[int]:
+        """Numbers of the finished waves, in order."""
+        return sorted(self.shards)
 
     @property
     def counts(self) -> Counter[str]:
         """Counts of all finished waves together."""
         total: Counter[str] = Counter()
-        for shard in self._manifest["shards"]:
-            total.update(shard["counts"])
+        for number in self.waves:
+            total.update(self.shards[number]["counts"])
         return total
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """All rows written so far, in order."""
-        for number in range(self.waves):
-            yield from self.rows_of(number)
+    def counts_of(self, number: int) -> Counter[str]:
+        """Counts of one finished wave."""
+        return Counter(self.shards[number]["counts"])
 
-    def rows_of(self, number: int) -> list[dict[str, Any]]:
-        """The rows of one finished wave, by its place among those of this directory."""
+    def file_of(self, number: int) -> Path:
+        """The shard of one finished wave."""
+        return self.path / str(self.shards[number]["file"])
+
+    def begun_batch_size(self, asked: int | str) -> int | str:
+        """The batch size that the run was begun with where none is asked for (`auto`), else the one asked for."""
+        return self.configuration.get("batch_size", asked) if asked == "auto" else asked
+
+    # Reading
+
+    def is_intact(self, number: int) -> bool:
+        """Whether a shard is there, unchanged, with as many rows as the manifest says."""
         import pyarrow.parquet
 
-        rows: list[dict[str, Any]] = pyarrow.parquet.read_table(
-            self.directory / self._manifest["shards"][number]["file"]
-        ).to_pylist()
+        shard, file = self.shards[number], self.file_of(number)
+        if not file.is_file() or hash_file(file) != shard["sha256"]:
+            return False
+        return bool(pyarrow.parquet.read_metadata(file).num_rows == shard["rows"])
+
+    def rows_of(self, number: int) -> list[dict[str, Any]]:
+        """The rows of one finished wave."""
+        rows: list[dict[str, Any]] = self._table_of(number).to_pylist()
         return rows
 
-    def counts_of(self, number: int) -> Counter[str]:
-        """The counts of one finished wave, by its place among those of this directory."""
-        return Counter(self._manifest["shards"][number]["counts"])
+    def table(self, *, verify: bool = True) -> pa.Table:
+        """All rows, in the order of the waves.
 
-    def append(self, wave: Wave) -> None:
-        """Writes a finished wave as the next shard.
-
-        Raises:
-            OutputError: If the disk is full or the directory is not writable any more.
-        """
-        shard = self._write(wave)
-        add_to_manifest(self.directory, shard, self.waves)
-        self._manifest["shards"].append(shard)
-
-    def replace(self, wave: Wave) -> None:
-        """Writes a finished wave again, in which more was found. Killed in between, the wave counts as damaged.
+        Args:
+            verify: Whether to compare each shard with its hash in the manifest first.
 
         Raises:
-            OutputError: If the disk is full or the directory is not writable any more.
+            InputError: A shard is missing, changed or unreadable, or there is none and the columns are not known.
         """
-        self._manifest["shards"][wave.number] = self._write(wave)
-        self._save()
+        import pyarrow as pa
 
-    def _write(self, wave: Wave) -> dict[str, Any]:
+        for number in self.waves if verify else ():
+            if not self.is_intact(number):
+                raise InputError(f"{self.file_of(number)}: missing, or not as {MANIFEST} describes it; {_MEND}")
+        if self.shards:
+            tables = [self._table_of(number) for number in self.waves]
+            return pa.concat_tables(tables, promote_options="default")
+        if self._schema is None:
+            raise InputError(f"{self.path}: no wave of pairs was finished yet; run `dino-st generate` again")
+        return self._schema.empty_table()
+
+    def to_dataset(self) -> Dataset:
+        """All rows, in the order of the waves; raises as `table` does."""
+        from datasets import Dataset
+
+        return Dataset(self.table())
+
+    def _table_of(self, number: int) -> pa.Table:
         import pyarrow as pa
         import pyarrow.parquet
 
-        name = f"data/shard-{wave.number:05d}.parquet"
-        make_directory(self.directory / "data")
-        with replacing(self.directory / name) as temporary:
+        try:
+            return pyarrow.parquet.ParquetFile(self.file_of(number)).read()
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{self.file_of(number)}: cannot be read ({reason}); {_MEND}") from None
+
+    def examples(self) -> dict[str, list[list[str]]]:
+        """The texts of a few random rows for each label (triplets: for each role), by the order of the rows.
+
+        Those of waves that this object wrote were kept on the way; the shards of earlier ones are read.
+        """
+        for number in self.waves:
+            if number not in self._looked_at:
+                self._look_at(number, self.rows_of(number))
+        labels = sorted(self._examples, key=self._first_places.__getitem__)
+        return {label: [texts for _, _, texts in sorted(self._examples[label], key=itemgetter(1))] for label in labels}
+
+    def _look_at(self, number: int, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keeps the rows whose random bits are the smallest, whatever the order in which waves come."""
+        self._looked_at.add(number)
+        for i, row in enumerate(rows):
+            place, bits = (number, i), keyed_bits(self.configuration.get("seed", 0), number, i)
+            for label, texts in _texts_by_label(row).items():
+                self._first_places[label] = min(place, self._first_places.get(label, place))
+                kept = self._examples.setdefault(label, [])
+                insort(kept, (bits, place, texts))
+                del kept[EXAMPLES:]
+
+    # Writing
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes out, and takes in what they did before.
+
+        Raises:
+            OutputError: If the directory is in use, cannot be written, or has become something else.
+        """
+        with only_writer(self.path):
+            if self._signature() != self._read_from:
+                self._read()
+            yield
+
+    @contextmanager
+    def open(
+        self, *, configuration: Mapping[str, Any], provenance: Mapping[str, Any], schema: pa.Schema
+    ) -> Iterator[Self]:
+        """Locks the directory for one run, new or continued, and forgets the shards that are damaged.
+
+        Args:
+            configuration: Everything that decides what is written. A directory begun under another one is refused.
+            provenance: Kept in a new directory.
+            schema: Columns of the rows.
+
+        Raises:
+            OutputError: If the directory was begun differently, is in use, or cannot be written.
+        """
+        with self.locked():
+            wanted = json.loads(json.dumps(configuration))
+            if self.is_begun:
+                self._check_same(wanted)
+            else:
+                self.configuration, self.provenance = wanted, dict(provenance)
+            self._schema = schema
+            remove_leftovers(self.path, self.path / "data")
+            has_forgotten = self._forget_damaged()
+            if has_forgotten or not self.shards or (self.path / _JOURNAL).exists():
+                self._save()  # before anything else, so that the directory is known as ours
+            if self.is_complete:
+                self._warn_of_strays()
+            yield self
+
+    def put(self, wave: Wave) -> None:
+        """Writes a finished wave, or writes it again with more in it; killed in between, the latter counts as damaged.
+
+        Raises:
+            OutputError: If the disk is full or the directory is not writable any more.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        before = self.shards.get(wave.number)
+        name = shard_name(wave.number) if before is None else before["file"]
+        make_directory(self.path / "data")
+        with replacing(self.path / name) as temporary:
             pyarrow.parquet.write_table(pa.Table.from_pylist(list(wave.rows), self._schema), temporary)
             digest = hash_file(temporary)
-        return {"file": name, "rows": len(wave.rows), "sha256": digest, "counts": dict(wave.counts)}
-
-    def finish(self, card: str) -> None:
-        """Marks the run as complete and writes the dataset card."""
-        self._manifest["complete"] = True
-        self._manifest["counts"] = dict(self.counts)
-        self.write_card(card)
-        self._save()
-        warn_of_strays(self.directory, self._manifest)
+        shard = {"file": name, "rows": len(wave.rows), "sha256": digest, "counts": dict(wave.counts)}
+        if before is None:
+            append_line(self.path / _JOURNAL, json.dumps({"shard": shard}, ensure_ascii=False))
+        self.shards[wave.number] = shard
+        if before is not None:
+            self._save()
+        self.new_rows += len(wave.rows) - (before["rows"] if before else 0)
+        self._look_at(wave.number, wave.rows)
 
     def write_card(self, card: str) -> None:
         """Writes the dataset card, which names the data files to `datasets.load_dataset`."""
-        write_text(self.directory / "README.md", card)
+        write_text(self.path / "README.md", card)
 
-    def to_dataset(self) -> Dataset:
-        """Everything written so far, in memory."""
-        import pyarrow as pa
-        import pyarrow.parquet
-        from datasets import Dataset
+    def finish(self, card: str) -> None:
+        """Marks the run as complete and writes the dataset card."""
+        self.is_complete = True
+        self.write_card(card)
+        self._save()
+        self._warn_of_strays()
 
-        files = [self.directory / shard["file"] for shard in self._manifest["shards"]]
-        tables = [pyarrow.parquet.read_table(file).cast(self._schema) for file in files]
-        return Dataset(pa.concat_tables(tables) if tables else pa.table({}))
+    def copy_from(
+        self,
+        sources: Sequence[tuple[int, ShardDirectory]],
+        *,
+        configuration: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+    ) -> None:
+        """Copies waves of other directories into this one, which must be locked and hold none; `finish` enters them."""
+        self.configuration, self.provenance = dict(configuration), dict(provenance)
+        make_directory(self.path / "data")
+        remove_leftovers(self.path, self.path / "data")
+        self._save()  # so that another try knows the directory as begun
+        copied = {}
+        for number, source in sources:
+            copied[number] = source.shards[number] | {"file": shard_name(number)}
+            with replacing(self.path / copied[number]["file"]) as temporary:
+                shutil.copyfile(source.file_of(number), temporary)
+        self.shards = copied
 
-    def drop_damaged(self) -> int:
-        """Forgets the first shard that is missing or changed, and all behind it; they are then written again.
-
-        Returns:
-            How many were dropped.
-        """
-        shards = self._manifest["shards"]
-        for i, shard in enumerate(shards):
-            if not is_intact(self.directory, shard):
-                dropped = len(shards) - i
-                del shards[i:]
-                self._manifest["complete"] = False
-                self._save()
-                return dropped
-        return 0
+    def _forget_damaged(self) -> bool:
+        """Forgets shards that are missing or changed, so that they are written again; says whether there was one."""
+        damaged = [number for number in self.waves if not self.is_intact(number)]
+        for number in damaged:
+            file = self.shards.pop(number)["file"]
+            if file != shard_name(number):  # of an older version: it would be read beside the new one
+                (self.path / file).unlink(missing_ok=True)
+        self.is_complete &= not damaged
+        return bool(damaged)
 
     def _save(self) -> None:
-        write_manifest(self.directory, self._manifest)
+        """Writes the whole manifest; what was added in lines stands in it from then on."""
+        self.is_begun = True
+        manifest = {
+            "format": _FORMAT,
+            "complete": self.is_complete,
+            "configuration": self.configuration,
+            "provenance": self.provenance,
+            "shards": [self.shards[number] for number in self.waves],
+        }
+        if self.is_complete:
+            manifest["counts"] = dict(self.counts)
+        write_text(self.path / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        (self.path / _JOURNAL).unlink(missing_ok=True)
+
+    # The manifest
+
+    def _signature(self) -> list[tuple[int, int, int] | None]:
+        """Changes whenever the manifest or the lines behind it do."""
+        signature: list[tuple[int, int, int] | None] = []
+        for name in (MANIFEST, _JOURNAL):
+            try:
+                status = (self.path / name).stat()
+                signature.append((status.st_ino, status.st_size, status.st_mtime_ns))
+            except OSError:
+                signature.append(None)
+        return signature
+
+    def _read(self) -> None:
+        self._read_from = self._signature()
+        self._looked_at: set[int] = set()
+        self._first_places: dict[str, tuple[int, int]] = {}
+        self._examples: dict[str, list[tuple[bytes, tuple[int, int], list[str]]]] = {}
+        added = self._added_lines()  # before the manifest: what leaves the one stands in the other by then
+        content = self._manifest()
+        self.is_begun = content is not None
+        content = content or {"complete": False, "configuration": {}, "provenance": {}, "shards": []}
+        if not self.is_begun:
+            added = []
+        self.is_complete = content["complete"]
+        self.configuration = content["configuration"]
+        self.provenance = content["provenance"]
+        shards = {_wave_of(shard): shard for shard in (*added, *content["shards"])}
+        self.shards = dict(sorted(shards.items()))
+
+    def _manifest(self) -> dict[str, Any] | None:
+        """Content of the manifest; None where the directory is new or empty."""
+        path = self.path / MANIFEST
+        if not path.exists():
+            self._check_empty()
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise OutputError(
+                f"{path}: the manifest cannot be read ({error}). Put back an undamaged copy to continue "
+                f"({_STILL_READABLE}); {_START_ANEW}"
+            ) from None
+        kinds = {"complete": bool, "configuration": dict, "provenance": dict, "shards": list}
+        if (
+            not isinstance(content, dict)
+            or content.get("format") != _FORMAT
+            or not all(isinstance(content.get(name), kind) for name, kind in kinds.items())
+            or not all(map(_is_shard, content["shards"]))
+        ):
+            raise OutputError(f"{path}: not a manifest of generated shards ({_FORMAT!r}); choose another directory")
+        return content
+
+    def _check_empty(self) -> None:
+        """Raises if a directory without a manifest holds anything."""
+        if not self.path.is_dir():
+            return
+        if any((self.path / "data").glob("shard-*.parquet")):
+            raise OutputError(
+                f"{self.path}: holds shards but no {MANIFEST}, without which it is not known what they belong to. "
+                f"Put the file back to continue ({_STILL_READABLE}); {_START_ANEW}"
+            )
+        names = sorted(entry.name for entry in self.path.iterdir())
+        others = [name for name in names if name != LOCK and not (name.startswith(".") and name.endswith(".tmp"))]
+        if others:
+            raise OutputError(
+                f"{self.path}: the directory holds something else ({', '.join(others[:3])}"
+                f"{', …' if len(others) > 3 else ''}); choose an empty one or a new name"
+            )
+
+    def _added_lines(self) -> list[dict[str, Any]]:
+        """The shards that were finished since the manifest was written; lines that are damaged are passed over."""
+        try:
+            lines = (self.path / _JOURNAL).read_bytes().split(b"\n")[:-1]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        added = []
+        for text in lines:
+            try:
+                line = json.loads(text)
+            except ValueError:
+                continue
+            if isinstance(line, dict) and _is_shard(line.get("shard")):
+                added.append(line["shard"])
+        return added
+
+    def _check_same(self, configuration: Mapping[str, Any]) -> None:
+        """Refuses to go on under another configuration than the directory was begun with, and says what changed."""
+        changes = [
+            f"{name}: was {_brief(before)}, now {_brief(now)}"
+            for name, (before, now) in _flatten(self.configuration, configuration).items()
+            if before != now
+        ]
+        if changes:
+            raise OutputError(
+                f"{self.path}: was begun with another configuration, so that this run cannot continue it:\n  "
+                + "\n  ".join(changes)
+                + f"\nRun it as before to continue; {_START_ANEW}"
+            )
+
+    def _warn_of_strays(self) -> None:
+        """Says which files beside the shards would be read with them."""
+        known = {shard["file"] for shard in self.shards.values()}
+        found = sorted(f"data/{path.name}" for path in (self.path / "data").glob("*.parquet"))
+        strays = [name for name in found if name not in known]
+        if strays:
+            logger.warning(
+                "%s: %s is not of this run, but datasets.load_dataset would read it, too; move it elsewhere",
+                self.path,
+                ", ".join(strays[:3]) + (", …" if len(strays) > 3 else ""),
+            )
 
 
-@contextmanager
-def open_store(
-    directory: Path, *, configuration: Mapping[str, Any], provenance: Mapping[str, Any], schema: pa.Schema
-) -> Iterator[ShardStore]:
-    """Opens a directory for one run, new or continued, and keeps other processes out meanwhile.
+WaveStore = RowsInMemory | ShardDirectory
+Waves = Callable[[WaveStore], Generator[Wave, None, None]]
+"""Makes the waves that a store lacks, or has to have anew; each is put there before the next is asked for."""
+
+
+def write_waves(
+    directory: ShardDirectory,
+    waves: Waves,
+    *,
+    configuration: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    schema: pa.Schema,
+    card: Callable[..., str],
+    looks_again: bool = False,
+) -> ShardDirectory:
+    """Fills a directory with the waves of a run, or goes on there: the loop that all runs share.
 
     Args:
-        directory: Where the shards go; created if need be.
-        configuration: Everything that decides what is written. A directory begun under another one is refused.
-        provenance: What is worth knowing but decides nothing: model name, versions.
+        directory: The directory.
+        waves: The run's waves.
+        configuration: What decides them.
+        provenance: What is worth knowing but decides nothing.
         schema: Columns of the rows.
+        card: Makes the dataset card of the directory's name, `configuration`, `provenance` and `counts`.
+        looks_again: Whether a complete directory may still get more, as where failed requests are made again.
 
-    Yields:
-        The store.
+    Returns:
+        The directory.
 
     Raises:
-        OutputError: If the directory holds something else, was begun differently, is in use, or cannot be written.
+        OutputError: If the directory was begun differently, is in use or cannot be written.
     """
-    read_manifest(directory)  # so that nothing is written into a directory of something else
-    with only_writer(directory):
-        manifest = read_manifest(directory)
-        wanted = json.loads(json.dumps(configuration))
-        if manifest is None:
-            manifest = new_manifest(wanted, provenance)
+
+    def described() -> str:
+        facts = {"configuration": configuration, "provenance": provenance, "counts": directory.counts}
+        return card(directory.path.name, **facts)
+
+    with directory.open(configuration=configuration, provenance=provenance, schema=schema):
+        was_complete, has_written = directory.is_complete, False
+        if not was_complete:
+            if directory.waves:
+                logger.info("continuing %s: %d waves are finished", directory.path, len(directory.waves))
+            directory.write_card(described())
+        if looks_again or not was_complete:
+            with closing(waves(directory)) as coming:
+                for wave in coming:
+                    directory.put(wave)
+                    has_written = True
+        if has_written or not was_complete:
+            directory.finish(described())
         else:
-            check_same(directory, manifest["configuration"], wanted)
-        remove_leftovers(directory, directory / "data")
-        store = ShardStore(directory, manifest, schema)
-        if not store.waves or has_unmoved_lines(directory):
-            write_manifest(directory, manifest)  # before anything else, so that the directory is known as ours
-        store.drop_damaged()
-        if store.is_complete:
-            warn_of_strays(directory, manifest)
-        yield store
+            logger.info("%s is complete already; nothing to do", directory.path)
+    return directory
+
+
+def collect_waves(waves: Waves, schema: pa.Schema) -> RowsInMemory:
+    """The waves of a run, in memory."""
+    store = RowsInMemory(schema)
+    with closing(waves(store)) as coming:
+        for wave in coming:
+            store.put(wave)
+    return store
+
+
+def write_rejected(directory: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Lists in `rejected.jsonl` what a run could not write, with reasons; there is no such file where all was."""
+    content = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    if content:
+        write_text(directory / REJECTED, content)
+    else:
+        (directory / REJECTED).unlink(missing_ok=True)
+
+
+def shard_name(number: int) -> str:
+    """The file of a wave, its place in the directory included; files sort as their numbers do.
+
+    Numbers have five digits; from 100,000 on a letter says how many more there are.
+
+    Example:
+        >>> shard_name(7), shard_name(99_999), shard_name(100_000)
+        ('data/shard-00007.parquet', 'data/shard-99999.parquet', 'data/shard-a100000.parquet')
+    """
+    digits = f"{number:05d}"
+    letter = "" if len(digits) == 5 else chr(ord("a") + len(digits) - 6)
+    return f"data/shard-{letter}{digits}.parquet"
+
+
+def _wave_of(shard: Mapping[str, Any]) -> int:
+    """The number of a shard's wave; those of older versions have no letter in front of six digits."""
+    match = _SHARD.fullmatch(shard["file"])
+    return int(match[1]) if match else -1
+
+
+def _is_shard(entry: Any) -> bool:
+    kinds = {"file": str, "rows": int, "sha256": str, "counts": dict}
+    fits = isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())
+    return fits and _SHARD.fullmatch(entry["file"]) is not None
+
+
+def _texts_by_label(row: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What an example of a row shows: the texts of a pair under its label, those of a triplet under both roles."""
+    if ANCHOR in row:
+        return {role: [row[ANCHOR], row[role]] for role in (POSITIVE, NEGATIVE)}
+    label = f"{row[SCORE]:g}" if SCORE in row else str(row.get(LABEL))
+    return {label: [row[name] for name in (SENTENCE1, SENTENCE2, TEXT) if name in row]}
+
+
+def _flatten(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    flat: dict[str, tuple[Any, Any]] = {}
+    for name in dict.fromkeys((*old, *new)):
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            flat |= _flatten(before, now, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = (before, now)
+    return flat
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dino_st.data.cards import shards_card
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, TRIPLET_COLUMNS
-from dino_st.data.pairs import json_objects, write_jsonl
-from dino_st.data.shards import MANIFEST, Wave, open_store, read_manifest, read_shards
+from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_waves
+from dino_st.data.tables import json_objects, read_parquet, write_json_objects
 from dino_st.errors import ConfigurationError, DatasetError, InputError, suggest
 from dino_st.support.files import replacing
 from dino_st.support.hashes import hash_texts
@@ -39,22 +40,6 @@ _NAMES = {
 
 _FORMATS = (".csv", ".jsonl", ".parquet")
 _WIDTH = len(TRIPLET_COLUMNS)
-_CARD = """\
----
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/*.parquet
-tags:
-- sentence-transformers
-- dino-st
----
-
-# {title}
-
-{rows:,} triplets: an anchor, a text that means the same, and a text that does not.
-"""
 
 
 def triplet_table(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
@@ -117,10 +102,10 @@ def read_triplets(path: str | os.PathLike[str]) -> Dataset:
     readers: dict[str, Callable[[Path], Dataset]] = {
         ".csv": _read_csv,
         ".jsonl": _read_jsonl,
-        ".parquet": _read_parquet,
+        ".parquet": lambda file: Dataset(read_parquet(file)),
     }
     if file.is_dir():
-        raw = _read_directory(file)
+        raw = ShardDirectory.to_read(file, "a directory of shards or a file of triplets").to_dataset()
     elif file.suffix.lower() not in readers:
         raise InputError(f"{file}: is no file of triplets; {suggest(file.suffix, _FORMATS)}, or a directory of shards")
     else:
@@ -141,11 +126,9 @@ def write_triplets(dataset: Dataset, path: str | os.PathLike[str]) -> None:
         DatasetError: The data set holds no triplets.
         OutputError: The file cannot be written, or the directory holds something.
     """
-    from datasets import Dataset
-
     table, file = triplet_table(dataset), Path(path)
     if file.suffix == ".jsonl":
-        write_jsonl(Dataset(table), file)
+        write_json_objects(file, table.to_pylist())
     elif file.suffix == ".csv":
         with replacing(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
@@ -160,11 +143,20 @@ def write_triplets(dataset: Dataset, path: str | os.PathLike[str]) -> None:
 def _write_shards(table: pa.Table, directory: Path) -> None:
     texts = (text for column in table.columns for text in column.to_pylist())
     configuration = {"kind": "triplets", "rows": table.num_rows, "texts": hash_texts(texts)}
-    provenance = {"model": None, "versions": versions("dino-st")}
-    with open_store(directory, configuration=configuration, provenance=provenance, schema=table.schema) as store:
-        if not store.waves:
-            store.append(Wave(0, table.to_pylist(), {"rows": table.num_rows}))
-        store.finish(_CARD.format(title=directory.name, rows=table.num_rows))
+
+    def waves(store: WaveStore) -> Generator[Wave, None, None]:
+        if 0 not in store:
+            yield Wave(0, table.to_pylist(), {"rows": table.num_rows})
+
+    text = f"{table.num_rows:,} triplets: an anchor, a text that means the same, and a text that does not.\n"
+    write_waves(
+        ShardDirectory(directory),
+        waves,
+        configuration=configuration,
+        provenance={"model": None, "versions": versions("dino-st")},
+        schema=table.schema,
+        card=lambda name, **_: shards_card(name, text, tags=("sentence-transformers", "dino-st")),
+    )
 
 
 def _places(names: Sequence[str], where: str) -> dict[str, str]:
@@ -180,37 +172,16 @@ def _places(names: Sequence[str], where: str) -> dict[str, str]:
     return {column: str(source) for column, source in found.items()}
 
 
-def _read_directory(directory: Path) -> Dataset:
-    if not (directory / MANIFEST).is_file():
-        raise InputError(f"{directory}: holds no {MANIFEST}; expected a directory of shards or a file of triplets")
-    manifest = read_manifest(directory) or {}
-    if not manifest["complete"]:
-        logger.warning("%s is not complete; what is there is read (run its command again to go on)", directory)
-    return read_shards(directory, manifest)
-
-
 def _read_jsonl(file: Path) -> Dataset:
     from datasets import Dataset
 
     columns: dict[str, list[str]] = {column: [] for column in TRIPLET_COLUMNS}
-    for number, row in json_objects(file):
-        where = f"{file}, line {number}"
+    for where, row in json_objects(file):
         for column, source in _places(list(row), where).items():
             if not isinstance(row[source], str):
                 raise InputError(f"{where}: field {source!r} is {row[source]!r:.60}; expected a text")
             columns[column].append(row[source])
     return Dataset.from_dict(columns)
-
-
-def _read_parquet(file: Path) -> Dataset:
-    import pyarrow as pa
-    import pyarrow.parquet
-    from datasets import Dataset
-
-    try:
-        return Dataset(pyarrow.parquet.read_table(file).replace_schema_metadata(None))
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{file}: cannot be read as parquet ({str(error).splitlines()[0]})") from None
 
 
 def _read_csv(file: Path) -> Dataset:

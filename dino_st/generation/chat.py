@@ -7,33 +7,25 @@ all tokens, so that λ is 0.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 from zlib import crc32
 
-import pyarrow as pa
-
 from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, text_up_to_closing_mark
-from dino_st.backends.journal import ReplyJournal
+from dino_st.backends.choice import backend_provenance
+from dino_st.backends.journal import Ask, journalled
 from dino_st.data.cards import raw_card
-from dino_st.data.columns import INSTRUCTION, LABEL, PROVENANCE_COLUMNS, SCORE, SENTENCE1, SENTENCE2
-from dino_st.data.shards import ShardStore, Wave, open_store
+from dino_st.data.columns import INSTRUCTION, LABEL, PROVENANCE_COLUMNS, SCORE, SENTENCE1, SENTENCE2, raw_schema
+from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_rejected, write_waves
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
-from dino_st.support.files import REJECTED, write_text
 from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import progress
-from dino_st.syncse.run import JOURNAL, backend_provenance
 from dino_st.tasks.prompts import build_prompts
 from dino_st.tasks.spec import TaskSpec
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 
 WAVE = 64
 """Sentences whose pairs are stored together."""
@@ -71,7 +63,7 @@ class ChatPairRun:
     """Everything that decides what is written.
 
     Attributes:
-        backend: Who writes.
+        backend: The model that is asked.
         spec: A task that takes sentences.
         decoding: `max_new_tokens`, `max_tries` and `min_words` of it; λ must be 0.
         samples: Texts for each sentence and label.
@@ -84,15 +76,13 @@ class ChatPairRun:
     samples: int
     sentences: Sequence[str]
 
-    def into(self, directory: Path, show_progress: bool) -> tuple[Dataset, Counter[str], int]:
-        """Writes pairs into a directory, wave by wave; or goes on there, and asks again what failed.
+    def into(self, directory: ShardDirectory, show_progress: bool) -> None:
+        """Writes pairs into a directory, wave by wave, or goes on there and asks again what failed; see `write_waves`.
 
-        Returns:
-            All rows, counts, and the number of draws without a text, which `rejected.jsonl` lists.
+        Draws that have no text are listed in `rejected.jsonl`.
 
         Raises:
             ConfigurationError: If the task takes no sentences, or λ is not 0.
-            OutputError: If the directory holds something else, was begun differently, is in use or cannot be written.
         """
         check_debiasing(self.decoding.decay_constant)
         if not self.spec.needs_input:
@@ -100,46 +90,35 @@ class ChatPairRun:
                 f"task {self.spec.task_name!r} writes texts from scratch, which a chat server is asked for with --task "
                 "syncse-scratch; or choose --backend local"
             )
-        configuration, provenance = self._configuration(), backend_provenance(self.backend)
-        with (
-            open_store(directory, configuration=configuration, provenance=provenance, schema=self._schema()) as store,
-            ReplyJournal(directory / JOURNAL) as journal,
-        ):
-            described: dict[str, Any] = {"configuration": configuration, "provenance": provenance}
-            if not store.waves:
-                store.write_card(raw_card(directory.name, self.spec, counts=store.counts, **described))
-            lost = self._fill(store, journal, show_progress)
-            store.finish(raw_card(directory.name, self.spec, counts=store.counts, **described))
-            return store.to_dataset(), store.counts, lost
+        write_waves(
+            directory,
+            partial(self._waves, show_progress),
+            configuration=self._configuration(),
+            provenance=backend_provenance(self.backend),
+            schema=raw_schema(self.spec),
+            card=partial(raw_card, self.spec),
+            looks_again=True,
+        )
 
-    def _fill(self, store: ShardStore, journal: ReplyJournal, show_progress: bool) -> int:
+    def _waves(self, show_progress: bool, store: WaveStore) -> Generator[Wave, None, None]:
+        """The waves that are new, or of which more is known now; lists the draws without a text at the end."""
         lost: list[PairDraw] = []
-        with progress(
-            f"generating {self.spec.task_name}", len(self.sentences), "inputs", shown=show_progress
-        ) as advance:
+        shown = progress(f"generating {self.spec.task_name}", len(self.sentences), "inputs", shown=show_progress)
+        with journalled(store.path) as asking, shown as advance:
             for number in range(-(-len(self.sentences) // WAVE)):
                 start = number * WAVE
                 chunk = self.sentences[start : start + WAVE]
-                is_new = number >= store.waves
                 # A wave is looked through again as a whole: what was answered before is in the journal.
-                draws = self._written(start, chunk, lambda asked: journal.complete(self.backend, asked))
+                draws = self._written(start, chunk, asking(self.backend))
                 lost += [draw for draw in draws if draw.text is None]
                 counts = _counts(draws) | {"inputs": len(chunk)}
-                if is_new:
-                    store.append(Wave(number, self._rows(draws), counts))
-                elif store.counts_of(number) != Counter(counts):
-                    store.replace(Wave(number, self._rows(draws), counts))
+                if number not in store or store.counts_of(number) != Counter(counts):
+                    yield Wave(number, self._rows(draws), counts)
                 advance(len(chunk))
-        path = store.directory / REJECTED
-        if lost:
-            write_text(path, "".join(json.dumps(_lost_line(draw), ensure_ascii=False) + "\n" for draw in lost))
-        else:
-            path.unlink(missing_ok=True)
-        return len(lost)
+        if store.path is not None:
+            write_rejected(store.path, map(_lost_line, lost))
 
-    def _written(
-        self, start: int, chunk: Sequence[str], ask: Callable[[Sequence[ChatRequest]], list[ChatReply]]
-    ) -> list[PairDraw]:
+    def _written(self, start: int, chunk: Sequence[str], ask: Ask) -> list[PairDraw]:
         """The draws of a wave, each tried until there is a text, a request fails, or tries run out."""
         draws = [
             PairDraw(start + i, x1, label, sample, (crc32(x1.encode()) + sample) % len(spec.instructions))
@@ -170,28 +149,21 @@ class ChatPairRun:
         return replace(draw, text=text, tries=draw.tries + 1, num_tokens=tokens, rejection=reasons or None)
 
     def _rows(self, draws: Sequence[PairDraw]) -> list[dict[str, Any]]:
-        rows = []
-        for draw in draws:
-            label = {SCORE: float(draw.label)} if self.spec.has_scores else {LABEL: draw.label}
-            provenance = {name: getattr(draw, name) for name in PROVENANCE_COLUMNS}
-            row = {SENTENCE1: draw.x1, SENTENCE2: draw.text} | label | provenance | {INSTRUCTION: draw.phrasing}
-            if draw.text is not None:
-                rows.append(row)
-        return rows
-
-    def _schema(self) -> pa.Schema:
-        """The columns that local generation writes."""
-        label = (SCORE, pa.float64()) if self.spec.has_scores else (LABEL, pa.string())
-        columns = [(SENTENCE1, pa.string()), (SENTENCE2, pa.string()), label]
-        columns += [(name, pa.int64()) for name in PROVENANCE_COLUMNS]
-        return pa.schema([*columns, *([(INSTRUCTION, pa.int64())] if self.spec.phrasings > 1 else [])])
+        return [
+            {SENTENCE1: draw.x1, SENTENCE2: draw.text}
+            | ({SCORE: float(draw.label)} if self.spec.has_scores else {LABEL: draw.label})
+            | {name: getattr(draw, name) for name in PROVENANCE_COLUMNS}
+            | {INSTRUCTION: draw.phrasing}
+            for draw in draws
+            if draw.text is not None
+        ]
 
     def _configuration(self) -> dict[str, Any]:
         names = ("max_new_tokens", "max_tries", "decay_constant", "min_words")
-        digest = hash_texts(self.sentences)
+        inputs = {"sentences": len(self.sentences), "sha256": hash_texts(self.sentences), "samples": self.samples}
         return {
             "task": self.spec.model_dump(mode="json"),
-            "inputs": {"sentences": len(self.sentences), "sha256": digest, "samples": self.samples},
+            "inputs": inputs,
             "backend": {name: value for name, value in self.backend.configuration().items() if name != "base_url"},
             "decoding": {name: getattr(self.decoding, name) for name in names},
             "wave": WAVE,

@@ -6,9 +6,10 @@ another model, or by people.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -16,13 +17,12 @@ import pyarrow as pa
 from dino_st.backends.local import LocalWriter, Scored
 from dino_st.data.cards import raw_card
 from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SCORE, SENTENCE1, SENTENCE2
-from dino_st.data.shards import Wave, begun_batch_size, open_store
-from dino_st.decoding.engine import DecodingEngine
+from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_waves
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import DatasetError
 from dino_st.generation.options import GenerationOptions
 from dino_st.support.hashes import hash_texts
-from dino_st.support.progress import logger, progress
+from dino_st.support.progress import progress
 from dino_st.support.versions import versions
 from dino_st.tasks.spec import TaskSpec
 
@@ -53,54 +53,47 @@ class ScoringRun:
     dataset: Dataset
     provenance: Mapping[str, Any]
 
-    def into(self, directory: Path, show_progress: bool = False) -> dict[str, int]:
+    def into(self, directory: ShardDirectory, show_progress: bool = False) -> Counter[str]:
         """Writes the pairs with their scores into a directory of shards, or continues there.
 
         All columns stay; `log_probs` (a number for each label of the task, in its order) and `plain_log_prob` (without
         instruction) are new, and `num_tokens` is the number of tokens that were scored, closing mark included. A pair
         whose prompt is longer than the model's context is left out and counted.
 
-        Args:
-            directory: Where to write.
-            show_progress: Whether to show a progress bar.
-
         Returns:
-            Counts of what happened.
+            Counts of all runs: `pairs` read, `rows` written, and pairs left out by reason.
 
         Raises:
-            DatasetError: If a column is missing or empty.
+            DatasetError: A column is missing, or a text is.
             OutputError: If the directory holds something else, was begun differently, is in use or cannot be written.
         """
         table = _table(self.dataset)
         sample = table[SENTENCE1].slice(0, 1000).to_pylist()
-        size = begun_batch_size(directory, self.options.batch_size)
+        size = directory.begun_batch_size(self.options.batch_size)
         rows = self.writer.choose_rows(size, self.spec, sample, DecodingOptions().max_new_tokens)
-        engine = self.writer.engine(DecodingOptions(), seed=0, rows=rows)
-        schema = _schema(table.schema)
-        configuration = self._configuration(table, rows)
-        provenance = {"model": "unknown", **self.provenance, "scored_by": self.writer.name}
-        provenance["versions"] = versions("dino-st", "torch", "transformers")
-        with open_store(directory, configuration=configuration, provenance=provenance, schema=schema) as store:
-            if store.is_complete:
-                logger.info("%s is complete already; nothing to do", directory)
-                return dict(store.counts)
-            done = store.waves * ROWS_IN_WAVE
-            with progress("scoring", len(table), "pairs", done=done, shown=show_progress) as advance:
-                for wave in self._waves(engine, table, store.waves):
-                    store.append(wave)
-                    advance(wave.counts["pairs"])
-            described = {"configuration": configuration, "provenance": provenance, "counts": store.counts}
-            store.finish(raw_card(directory.name, self.spec, **described))
-            return dict(store.counts)
+        made_with = {"scored_by": self.writer.name, "versions": versions("dino-st", "torch", "transformers")}
+        write_waves(
+            directory,
+            partial(self._waves, table, rows, show_progress),
+            configuration=self._configuration(table, rows),
+            provenance={"model": "unknown", **self.provenance, **made_with},
+            schema=_schema(table.schema),
+            card=partial(raw_card, self.spec),
+        )
+        return directory.counts
 
-    def _waves(self, engine: DecodingEngine, table: pa.Table, first: int) -> Iterator[Wave]:
-        for number in range(first, -(-len(table) // ROWS_IN_WAVE)):
-            part = table.slice(number * ROWS_IN_WAVE, ROWS_IN_WAVE).to_pylist()
-            pairs = [(row[SENTENCE1], row[SENTENCE2], row.get(INSTRUCTION) or 0) for row in part]
-            outcomes = self.writer.score(self.spec, pairs, engine)
-            kept = [_with_scores(row, one) for row, one in zip(part, outcomes, strict=True) if one.log_probs]
-            counts = {"pairs": len(part), "rows": len(kept), _TOO_LONG: len(part) - len(kept)}
-            yield Wave(number, kept, counts)
+    def _waves(self, table: pa.Table, rows: int, show_progress: bool, store: WaveStore) -> Generator[Wave, None, None]:
+        engine = self.writer.engine(DecodingOptions(), seed=0, rows=rows)
+        with progress("scoring", len(table), "pairs", done=store.counts["pairs"], shown=show_progress) as advance:
+            for number in range(-(-len(table) // ROWS_IN_WAVE)):
+                if number in store:
+                    continue
+                part = table.slice(number * ROWS_IN_WAVE, ROWS_IN_WAVE).to_pylist()
+                pairs = [(row[SENTENCE1], row[SENTENCE2], row.get(INSTRUCTION) or 0) for row in part]
+                outcomes = self.writer.score(self.spec, pairs, engine)
+                kept = [_with_scores(row, one) for row, one in zip(part, outcomes, strict=True) if one.log_probs]
+                yield Wave(number, kept, {"pairs": len(part), "rows": len(kept), _TOO_LONG: len(part) - len(kept)})
+                advance(len(part))
 
     def _configuration(self, table: pa.Table, rows: int) -> dict[str, Any]:
         texts = (text for name in (SENTENCE1, SENTENCE2) for text in table[name].to_pylist())

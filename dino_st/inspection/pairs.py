@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dino_st.data.columns import POSITIVE, SCORE
-from dino_st.data.shards import MANIFEST, read_manifest
+from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import DatasetError, InputError
 from dino_st.preparation.options import PreparationOptions
 from dino_st.support.files import PREPARATION_RECORD
@@ -117,33 +116,21 @@ def assigned_scores(scores: NDArray[np.float64], levels: Sequence[float]) -> NDA
 
 def _read_raw(directory: Path) -> WrittenPairs:
     import pyarrow as pa
-    import pyarrow.parquet
 
-    manifest = read_manifest(directory) or {}
-    task = manifest["configuration"].get("task") or {}
-    counts: Counter[str] = Counter()
-    tables = []
-    for shard in manifest["shards"]:
-        counts.update(shard["counts"])
-        try:
-            tables.append(pyarrow.parquet.ParquetFile(directory / shard["file"]).read())
-        except (OSError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{directory / shard['file']}: cannot be read ({reason}); run `dino-st generate` again to mend it"
-            ) from None
-    table = pa.concat_tables(tables, promote_options="default") if tables else pa.table({})
+    raw = ShardDirectory(directory)
+    task = raw.configuration.get("task") or {}
+    table = raw.table(verify=False) if raw.waves else pa.table({})
     scores = _numbers(task.get("labels", {})) if SCORE in table.column_names else {}
-    facts = {"language model": manifest["provenance"].get("model"), "seed": manifest["configuration"].get("seed")}
+    facts = {"language model": raw.provenance.get("model"), "seed": raw.configuration.get("seed")}
     return WrittenPairs(
         "raw",
         directory,
         table,
         task,
-        counts,
+        raw.counts,
         tuple(sorted(scores.values())),
         scores,
-        bool(manifest["complete"]),
+        raw.is_complete,
         {name: value for name, value in facts.items() if value is not None},
     )
 

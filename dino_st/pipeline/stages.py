@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from dino_st.backends.choice import LOCAL_OPTIONS, SERVER_OPTIONS, check_options, open_backend
 from dino_st.backends.options import BackendName, ChatOptions, ServerOptions, SynCSEOptions
-from dino_st.data.columns import ANCHOR, LABEL, LOG_PROBS, NEGATIVE, POSITIVE, SCORE, SENTENCE1, SENTENCE2, TEXT
-from dino_st.data.pairs import json_objects, read_jsonl, read_raw, read_reference_jsonl
+from dino_st.data.columns import LOG_PROBS, SENTENCE1
+from dino_st.data.pairs import read_jsonl, read_raw, read_reference_jsonl
 from dino_st.data.sentences import read_sentences
-from dino_st.data.shards import MANIFEST, iterate_rows, read_manifest, read_shards
+from dino_st.data.shards import MANIFEST, ShardDirectory
+from dino_st.data.tables import json_objects
 from dino_st.data.triplets import read_triplets
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, suggest
 from dino_st.generation.options import GenerationOptions
 from dino_st.preparation.options import PreparationOptions
 from dino_st.support.files import REJECTED, only_writer
-from dino_st.support.progress import logger
 from dino_st.syncse.run import check_arguments, run_triplets
 from dino_st.tasks.spec import TaskSpec
 from dino_st.tasks.syncse import is_syncse_task, load_syncse_spec
@@ -38,9 +36,6 @@ if TYPE_CHECKING:
 
     from dino_st.evaluation.table import ScoreTable
     from dino_st.preparation.splits import PreparedSplits
-
-
-_EXAMPLES = 4
 
 
 @dataclass(frozen=True)
@@ -111,19 +106,16 @@ def generate_data(work: Generation, model: str, output: Path) -> GenerationOutco
 
     spec = TaskSpec.load(work.task)
     check_input(spec, work)
-    read_manifest(output)  # an unusable directory is better known before the model is loaded
+    directory = ShardDirectory(output)  # an unusable one is better known before the model is loaded
     sentences = None if work.input is None else read_sentences(work.input, column=work.column, limit=work.limit)
     builder = DinoDatasetBuilder(model, task=spec, **work.options)
-    manifest = read_manifest(output)
-    before = sum(shard["rows"] for shard in manifest["shards"]) if manifest else 0
     start = time.monotonic()
     texts = None if sentences is None else sentences.texts
-    counts = builder.generate_shards(output, texts, num=work.num, show_progress=True)
+    counts = builder.generate_shards(directory, texts, num=work.num, show_progress=True)
     seconds = time.monotonic() - start
     skipped = {} if sentences is None else sentences.skipped
     kind = "pairs" if spec.needs_input else "texts"
-    examples = _examples(iterate_rows(output), builder.options.seed)
-    return GenerationOutcome(dict(counts) | skipped, kind, seconds, counts["rows"] - before, examples)
+    return GenerationOutcome(dict(counts) | skipped, kind, seconds, directory.new_rows, directory.examples())
 
 
 def prepare_data(raw: Path, output: Path, options: Mapping[str, Any]) -> PreparedSplits:
@@ -190,7 +182,7 @@ def score_data(
         raise ConfigurationError(
             f"--output {output}: holds the pairs to be scored; give another directory for the scored ones"
         )
-    read_manifest(output)  # an unusable directory is better known before the model is loaded
+    directory = ShardDirectory(output)  # an unusable one is better known before the model is loaded
     dataset, provenance, _ = read_raw(raw)
     spec = TaskSpec.load(task or provenance.get("task") or "sts-x2")
     if not spec.needs_input:
@@ -203,7 +195,7 @@ def score_data(
         trust_remote_code=chosen.trust_remote_code,
     )
     known = {"model": provenance["model"]} if "model" in provenance else {}
-    return ScoringRun(writer, spec, chosen, dataset, known).into(output, show_progress=True)
+    return dict(ScoringRun(writer, spec, chosen, dataset, known).into(directory, show_progress=True))
 
 
 def train_model(prepared: Path, encoder: str, output: Path, options: Mapping[str, Any]) -> str:
@@ -300,24 +292,6 @@ def check_input(spec: TaskSpec, work: Generation) -> None:
         )
 
 
-def _examples(rows: Iterable[Mapping[str, Any]], seed: int) -> dict[str, list[list[str]]]:
-    """A few random rows for each label (reservoir sampling), in the order of the labels' appearance."""
-    rng = random.Random(seed)
-    seen: Counter[str] = Counter()
-    chosen: dict[str, list[list[str]]] = {}
-    for row in rows:
-        label = f"{row[SCORE]:g}" if SCORE in row else str(row[LABEL])
-        texts = [row[name] for name in (SENTENCE1, SENTENCE2, TEXT) if name in row]
-        kept = chosen.setdefault(label, [])
-        place = rng.randrange(seen[label] + 1)
-        seen[label] += 1
-        if len(kept) < _EXAMPLES:
-            kept.append(texts)
-        elif place < _EXAMPLES:
-            kept[place] = texts
-    return chosen
-
-
 def prepare_triplet_data(raw: Path, output: Path, options: Mapping[str, Any]) -> PreparedSplits:
     """Prepares triplets, or DINO pairs as triplets, and writes them to a directory.
 
@@ -393,14 +367,11 @@ def named_sts_dir(given: str | None) -> Path | None:
 def _read_raw(raw: Path) -> tuple[Dataset, dict[str, Any]]:
     """Reads triplets or pairs, and where they come from."""
     if (raw / MANIFEST).is_file():
-        manifest = read_manifest(raw) or {}
-        if not manifest["complete"]:
-            logger.warning("%s is not complete; what is there is prepared (run `dino-st generate` again)", raw)
-        configuration = manifest["configuration"]
-        task = configuration.get("task")
+        directory = ShardDirectory.to_read(raw)
+        task = directory.configuration.get("task")
         name = task.get("task_name") if isinstance(task, Mapping) else task
-        known = {key: manifest["provenance"].get(key) for key in ("model", "versions")}
-        return read_shards(raw, manifest), known | {"task": name, "seed": configuration.get("seed")}
+        known = {key: directory.provenance.get(key) for key in ("model", "versions")}
+        return directory.to_dataset(), known | {"task": name, "seed": directory.configuration.get("seed")}
     provenance = {"raw": raw.name}
     if raw.suffix.lower() == ".jsonl" and raw.is_file():
         _, first = next(json_objects(raw), (0, {}))
@@ -457,35 +428,39 @@ def generate_by_chat(work: Generation, model: str, output: Path) -> tuple[Genera
     base_url = options.pop("base_url", None)
     triplets = is_syncse_task(work.task)
     _check_options(work.task, backend, options, _TRIPLETS if triplets else _PAIRS)
-    read_manifest(output)  # an unusable directory is better known before anything is asked
+    directory = ShardDirectory(output)  # an unusable one is better known before anything is asked
     if triplets:
-        return _triplets(work, model, output, backend, base_url, options)
-    return _pairs(work, model, output, base_url, options)
+        return _triplets(work, model, directory, backend, base_url, options)
+    return _pairs(work, model, directory, base_url, options)
 
 
 def _triplets(
-    work: Generation, model: str, output: Path, backend: BackendName, base_url: str | None, options: dict[str, Any]
+    work: Generation,
+    model: str,
+    directory: ShardDirectory,
+    backend: BackendName,
+    base_url: str | None,
+    options: dict[str, Any],
 ) -> tuple[GenerationOutcome, list[str]]:
     spec = load_syncse_spec(work.task)
     check_arguments(spec, has_sentences=work.input is not None, num=work.num)
     sentences = None if work.input is None else read_sentences(work.input, column=work.column, limit=work.limit)
     texts = None if sentences is None else sentences.texts
     start = time.monotonic()
-    outcome = run_triplets(model, texts, work.num, spec, backend, base_url, output, True, options)
+    _, usage = run_triplets(model, texts, work.num, spec, backend, base_url, directory, True, options)
     seconds = time.monotonic() - start
     if backend == "openai":
-        _check_answered(outcome.usage, output)
-    counts = dict(outcome.counts) | ({} if sentences is None else sentences.skipped)
-    examples = _triplet_examples(outcome.dataset, options.get("seed", 0))
+        _check_answered(usage, directory.path)
+    counts = dict(directory.counts) | ({} if sentences is None else sentences.skipped)
     notes = [
-        _usage(outcome.usage),
-        *_left(output, len(outcome.rejected), "sentences have no triplet", "they are tried again"),
+        _usage(usage),
+        *_left(directory.path, counts["given up"], "sentences have no triplet", "they are tried again"),
     ]
-    return GenerationOutcome(counts, "triplets", seconds, outcome.new_rows, examples), notes
+    return GenerationOutcome(counts, "triplets", seconds, directory.new_rows, directory.examples()), notes
 
 
 def _pairs(
-    work: Generation, model: str, output: Path, base_url: str | None, options: dict[str, Any]
+    work: Generation, model: str, directory: ShardDirectory, base_url: str | None, options: dict[str, Any]
 ) -> tuple[GenerationOutcome, list[str]]:
     from dino_st.generation.chat import ChatPairRun, check_debiasing
 
@@ -499,15 +474,14 @@ def _pairs(
     writer = open_backend(model, "openai", base_url=base_url, options=asked)
     sentences = None if work.input is None else read_sentences(work.input, column=work.column, limit=work.limit)
     texts = () if sentences is None else sentences.texts
-    manifest = read_manifest(output)
-    before = sum(shard["rows"] for shard in manifest["shards"]) if manifest else 0
     start = time.monotonic()
-    dataset, counts, lost = ChatPairRun(writer, spec, decoding, samples, texts).into(output, True)
+    ChatPairRun(writer, spec, decoding, samples, texts).into(directory, True)
     seconds = time.monotonic() - start
-    _check_answered(writer.usage, output)
-    skipped = {} if sentences is None else sentences.skipped
-    notes = [_usage(writer.usage), *_left(output, lost, "texts are missing", "failed requests are made again")]
-    return GenerationOutcome(dict(counts) | skipped, "pairs", seconds, len(dataset) - before, {}), notes
+    _check_answered(writer.usage, directory.path)
+    counts = dict(directory.counts) | ({} if sentences is None else sentences.skipped)
+    lost = counts["draws"] - counts["rows"]
+    notes = [_usage(writer.usage), *_left(directory.path, lost, "texts are missing", "failed requests are made again")]
+    return GenerationOutcome(counts, "pairs", seconds, directory.new_rows, directory.examples()), notes
 
 
 def _check_options(task: str, backend: BackendName, options: Mapping[str, Any], of_task: Sequence[str]) -> None:
@@ -527,11 +501,6 @@ def _check_options(task: str, backend: BackendName, options: Mapping[str, Any], 
 
 def _is_local_option(name: str) -> bool:
     return name in (*GenerationOptions.model_fields, *DecodingOptions.names())
-
-
-def _triplet_examples(dataset: Dataset, seed: int) -> dict[str, list[list[str]]]:
-    places = sorted(random.Random(seed).sample(range(len(dataset)), min(_EXAMPLES, len(dataset))))
-    return {role: [[dataset[i][ANCHOR], dataset[i][role]] for i in places] for role in (POSITIVE, NEGATIVE)}
 
 
 def _usage(usage: Mapping[str, int]) -> str:

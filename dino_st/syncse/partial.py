@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from dino_st.backends.chat import ChatReply, ChatRequest
+from dino_st.backends.journal import Ask
 from dino_st.backends.options import SynCSEOptions
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE
 from dino_st.support.hashes import keyed_bits
@@ -23,9 +24,6 @@ COMPLETION = "completion"
 
 UNFINISHED = "no finished text"
 """Reason of a local model's failure: whatever it wrote had no closing mark, or was otherwise rejected by the engine."""
-
-Ask = Callable[[Sequence[ChatRequest]], list[ChatReply]]
-"""Answers requests, in their order."""
 
 T = TypeVar("T")
 

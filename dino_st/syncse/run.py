@@ -3,44 +3,49 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from dino_st.backends.chat import ChatBackend
-from dino_st.backends.choice import is_local
-from dino_st.backends.journal import ReplyJournal
+from dino_st.backends.choice import backend_provenance, from_all_tokens, is_local, open_backend
+from dino_st.backends.journal import Ask, journalled
 from dino_st.backends.options import BackendName, SynCSEOptions
 from dino_st.data.cards import triplet_card
 from dino_st.data.columns import ANCHOR, TRIPLET_COLUMNS
 from dino_st.data.sentences import clean_sentences
-from dino_st.data.shards import ShardStore, Wave, open_store
+from dino_st.data.shards import (
+    RowsInMemory,
+    ShardDirectory,
+    Wave,
+    WaveStore,
+    collect_waves,
+    write_rejected,
+    write_waves,
+)
 from dino_st.errors import ConfigurationError, ModelError, OutputError
-from dino_st.support.files import REJECTED, write_text
+from dino_st.support.files import REJECTED
 from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import logger, progress
-from dino_st.support.versions import versions
 from dino_st.syncse.partial import Triplet, TripletWriter
-from dino_st.syncse.scratch import (
-    SentenceWriter,
-    WrittenSentence,
-    load_sentences,
-    save_sentences,
-)
+from dino_st.syncse.scratch import SentenceWriter, WrittenSentence, load_sentences, save_sentences
 from dino_st.tasks.syncse import PartialSpec, ScratchSpec, SynCSESpec, load_syncse_spec
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from dino_st.backends.chat import ChatBackend
-
 
 WAVE = 256
 """Sentences whose triplets are stored together."""
+
+SENTENCES = "sentences.jsonl"
+"""The sentences from scratch, in a directory beside their triplets."""
 
 SCHEMA = pa.schema(
     [
@@ -51,133 +56,13 @@ SCHEMA = pa.schema(
 )
 
 
-class TripletFilling:
-    """The shards of a directory, and the sentences that have no row in them.
-
-    Whether a sentence has a triplet is decided by the shards alone. `rejected.jsonl` tells how far the search for one
-    had come, so that the next run goes on with other instructions.
-    """
-
-    def __init__(self, store: ShardStore, writer: TripletWriter) -> None:
-        self._store = store
-        self._writer = writer
-        self._path = store.directory / REJECTED
-        self._rejected = _read_rejected(self._path)
-
-    @property
-    def rejected(self) -> list[Triplet]:
-        """What is known of the sentences without a triplet, in order."""
-        return [self._rejected[place] for place in sorted(self._rejected)]
-
-    def fill(self, sentences: Sequence[str], happened_before: Counter[str], show_progress: bool) -> bool:
-        """Writes the waves that are missing, and tries again what is missing in the others.
-
-        Args:
-            sentences: The anchors, distinct.
-            happened_before: Counts to be kept along with those of the first wave.
-            show_progress: Whether to show a bar or log lines.
-
-        Returns:
-            Whether anything was written.
-
-        Raises:
-            OutputError: If the shards belong to other sentences, or cannot be written.
-        """
-        self._rejected = {
-            place: triplet
-            for place, triplet in self._rejected.items()
-            if place < len(sentences) and triplet.anchor == sentences[place]
-        }
-        has_written = False
-        with progress("writing triplets", len(sentences), "sentences", shown=show_progress) as advance:
-            for number in range(-(-len(sentences) // WAVE)):
-                start = number * WAVE
-                anchors = dict(enumerate(sentences[start : start + WAVE], start))
-                extra = happened_before if number == 0 else Counter[str]()
-                has_written |= self._write_wave(number, anchors, extra)
-                advance(len(anchors))
-        return has_written
-
-    def _write_wave(self, number: int, anchors: Mapping[int, str], happened_before: Counter[str]) -> bool:
-        is_new = number >= self._store.waves
-        rows: dict[int, dict[str, Any]] = (
-            {} if is_new else {row["x1_index"]: row for row in self._store.rows_of(number)}
-        )
-        if any(anchors.get(place) != row[ANCHOR] for place, row in rows.items()):
-            raise OutputError(
-                f"{self._store.directory}: shard {number} belongs to other sentences than those of this run; put back "
-                "what was changed there, or choose another --output"
-            )
-        wanted = [
-            self._rejected.get(place, Triplet(place, text)) for place, text in anchors.items() if place not in rows
-        ]
-        if not wanted:
-            return False
-        triplets, counts = self._writer.write(wanted)
-        counts.update(happened_before if is_new else self._store.counts_of(number))
-        rows |= {triplet.x1_index: triplet.as_row() for triplet in triplets if triplet.is_whole}
-        counts["inputs"], counts["rows"], counts["given up"] = len(anchors), len(rows), len(anchors) - len(rows)
-        wave = Wave(number, [rows[place] for place in sorted(rows)], counts)
-        (self._store.append if is_new else self._store.replace)(wave)
-        self._note(triplets)
-        return True
-
-    def _note(self, triplets: Sequence[Triplet]) -> None:
-        """Brings `rejected.jsonl` up to date."""
-        known = dict(self._rejected)
-        for triplet in triplets:
-            self._rejected.pop(triplet.x1_index, None)
-            if not triplet.is_whole:
-                self._rejected[triplet.x1_index] = triplet
-        if not self._rejected:
-            self._path.unlink(missing_ok=True)
-        elif self._rejected != known:
-            lines = (json.dumps(triplet.as_rejected(), ensure_ascii=False) + "\n" for triplet in self.rejected)
-            write_text(self._path, "".join(lines))
-
-
-def _read_rejected(path: Path) -> dict[int, Triplet]:
-    if not path.is_file():
-        return {}
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-        return {line["x1_index"]: Triplet.from_rejected(line) for line in lines}
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise OutputError(
-            f"{path}: cannot be read ({error}); remove it, and its sentences are tried from the start"
-        ) from None
-
-
-JOURNAL, SENTENCES = "replies.sqlite", "sentences.jsonl"
-"""What lies in a directory beside the shards: replies, and sentences from scratch."""
-
-
-@dataclass(frozen=True)
-class TripletOutcome:
-    """What a run left behind.
-
-    Attributes:
-        dataset: All triplets, in the order of the sentences.
-        counts: Of all runs: sentences, rows, tries, rejections by reason.
-        rejected: The sentences without a triplet, with reasons; in order.
-        new_rows: Rows that this run wrote.
-        usage: What this run asked of the model, as in `ChatBackend.usage`.
-    """
-
-    dataset: Dataset
-    counts: Counter[str]
-    rejected: Sequence[Triplet]
-    new_rows: int
-    usage: Counter[str]
-
-
 @dataclass(frozen=True)
 class TripletRun:
     """Everything that decides what is written.
 
     Attributes:
-        backend: Who writes positives and negatives.
-        sentence_backend: Who writes sentences; the same model, for a local one drawing from all tokens.
+        backend: The model that writes positives and negatives.
+        sentence_backend: The one that writes sentences; the same model, for a local one drawing from all tokens.
         spec: The specification.
         options: Seed, tries, tokens.
         sentences: Distinct sentences; None for a specification that has them written.
@@ -191,74 +76,69 @@ class TripletRun:
     sentences: Sequence[str] | None
     num: int | None
 
-    def in_memory(self, show_progress: bool) -> TripletOutcome:
+    def in_memory(self, show_progress: bool) -> RowsInMemory:
         """Writes triplets without a directory: sentences that fail are not tried again by another run."""
-        from datasets import Dataset
+        return collect_waves(partial(self._waves, show_progress), SCHEMA)
 
-        sentences, counts = self._sentences(None, show_progress)
-        writer, rows = self._writer(None), list[dict[str, Any]]()
-        rejected: list[Triplet] = []
-        with progress("writing triplets", len(sentences), "sentences", shown=show_progress) as advance:
-            for start in range(0, len(sentences), WAVE):
-                chunk = sentences[start : start + WAVE]
-                triplets, happened = writer.write([Triplet(start + i, text) for i, text in enumerate(chunk)])
-                counts.update(happened)
-                rows += [triplet.as_row() for triplet in triplets if triplet.is_whole]
-                rejected += [triplet for triplet in triplets if not triplet.is_whole]
-                advance(len(chunk))
-        counts.update({"inputs": len(sentences), "rows": len(rows), "given up": len(rejected)})
-        return TripletOutcome(
-            Dataset(pa.Table.from_pylist(rows, SCHEMA)), counts, rejected, len(rows), self.backend.usage
-        )
-
-    def into(self, directory: Path, show_progress: bool) -> TripletOutcome:
-        """Writes triplets into a directory, wave by wave; or goes on there, and tries again what was rejected.
+    def into(self, directory: ShardDirectory, show_progress: bool) -> ShardDirectory:
+        """Writes triplets into a directory, or goes on there and tries again what was rejected; see `write_waves`.
 
         Raises:
-            OutputError: If the directory holds something else, was begun differently, is in use or cannot be written.
             ModelError: If requests for sentences failed, so that there are too few of them.
         """
-        configuration, provenance = self._configuration(), backend_provenance(self.backend)
-        with (
-            open_store(directory, configuration=configuration, provenance=provenance, schema=SCHEMA) as store,
-            ReplyJournal(directory / JOURNAL) as journal,
-        ):
-            before = store.counts["rows"]
-            if not store.waves:
-                store.write_card(self._card(store, configuration, provenance))
-            sentences, counts = self._stored_sentences(store, journal, show_progress)
-            filling = TripletFilling(store, self._writer(journal))
-            has_written = filling.fill(sentences, counts, show_progress)
-            if has_written or not store.is_complete:
-                store.finish(self._card(store, configuration, provenance))
-            else:
-                logger.info("%s is complete already; nothing to do", directory)
-            return TripletOutcome(
-                store.to_dataset(), store.counts, filling.rejected, store.counts["rows"] - before, self.backend.usage
-            )
+        return write_waves(
+            directory,
+            partial(self._waves, show_progress),
+            configuration=self._configuration(),
+            provenance=backend_provenance(self.backend),
+            schema=SCHEMA,
+            card=triplet_card,
+            looks_again=True,
+        )
 
-    def _stored_sentences(
-        self, store: ShardStore, journal: ReplyJournal, show_progress: bool
-    ) -> tuple[Sequence[str], Counter[str]]:
-        """The sentences, given or written; those from scratch are fixed as soon as there are triplets for them."""
-        path = store.directory / SENTENCES
-        if self.sentences is None and store.waves:
-            return [sentence.text for sentence in load_sentences(path)], Counter()
-        sentences, counts = self._sentences(journal, show_progress, path)
-        return sentences, counts
+    def _waves(self, show_progress: bool, store: WaveStore) -> Generator[Wave, None, None]:
+        """The waves that are missing, and those in which a sentence without a triplet was tried again.
 
-    def _sentences(
-        self, journal: ReplyJournal | None, show_progress: bool, path: Path | None = None
-    ) -> tuple[Sequence[str], Counter[str]]:
-        """The sentences given, or written now; and what happened on the way."""
+        Whether a sentence has a triplet is decided by the shards alone. `rejected.jsonl` tells how far the search for
+        one had come, so that the next run goes on with other instructions.
+        """
+        with journalled(store.path) as asking:
+            sentences, happened_before = self._sentences(store, asking(self.sentence_backend), show_progress)
+            rejected = {} if store.path is None else _read_rejected(store.path / REJECTED, sentences)
+            spec, backend = self.spec.triplets if isinstance(self.spec, ScratchSpec) else self.spec, self.backend
+            writer = TripletWriter(spec, asking(backend), backend.is_chat, is_local(backend), self.options)
+            with progress("writing triplets", len(sentences), "sentences", shown=show_progress) as advance:
+                for number in range(-(-len(sentences) // WAVE)):
+                    anchors = dict(enumerate(sentences[number * WAVE : (number + 1) * WAVE], number * WAVE))
+                    rows = _stored_rows(store, number, anchors)
+                    wanted = [rejected.get(i, Triplet(i, text)) for i, text in anchors.items() if i not in rows]
+                    if wanted:
+                        triplets, counts = writer.write(wanted)
+                        if number in store:
+                            counts.update(store.counts_of(number))
+                        elif number == 0:
+                            counts.update(happened_before)
+                        rows |= {triplet.x1_index: triplet.as_row() for triplet in triplets if triplet.is_whole}
+                        now = {"inputs": len(anchors), "rows": len(rows), "given up": len(anchors) - len(rows)}
+                        yield Wave(number, [rows[i] for i in sorted(rows)], {**counts, **now})
+                        _note(triplets, rejected, store.path)
+                    advance(len(anchors))
+
+    def _sentences(self, store: WaveStore, ask: Ask, show_progress: bool) -> tuple[Sequence[str], Counter[str]]:
+        """The sentences, given or written, and what happened on the way; triplets for them fix those from scratch."""
         if self.sentences is not None:
             return self.sentences, Counter()
-        written, counts = self._written(journal, show_progress)
-        if path is not None:
-            save_sentences(path, written)
+        stored = load_sentences(store.path / SENTENCES) if isinstance(store, ShardDirectory) and store.waves else None
+        if stored is not None and 0 in store:
+            return [sentence.text for sentence in stored], Counter()
+        written, counts = self._written(ask, show_progress)
+        if stored is not None and written != stored:  # the replies are gone, and other ones came
+            return [sentence.text for sentence in stored], Counter()
+        if store.path is not None:
+            save_sentences(store.path / SENTENCES, written)
         return [sentence.text for sentence in written], counts
 
-    def _written(self, journal: ReplyJournal | None, show_progress: bool) -> tuple[list[WrittenSentence], Counter[str]]:
+    def _written(self, ask: Ask, show_progress: bool) -> tuple[list[WrittenSentence], Counter[str]]:
         """Writes the sentences of a specification that has them written.
 
         Raises:
@@ -268,7 +148,6 @@ class TripletRun:
         if not isinstance(spec, ScratchSpec):
             raise TypeError(f"{spec.task_name} writes no sentences")
         backend = self.sentence_backend
-        ask = backend.complete if journal is None else lambda requests: journal.complete(backend, requests)
         writer = SentenceWriter(spec, ask, backend.is_chat, is_local(backend), self.options)
         with progress("writing sentences", num, "sentences", shown=show_progress) as advance:
             written, counts = writer.write(num, advance)
@@ -286,12 +165,6 @@ class TripletRun:
             )
         return written, counts
 
-    def _writer(self, journal: ReplyJournal | None) -> TripletWriter:
-        backend = self.backend
-        ask = backend.complete if journal is None else lambda requests: journal.complete(backend, requests)
-        spec = self.spec.triplets if isinstance(self.spec, ScratchSpec) else self.spec
-        return TripletWriter(spec, ask, backend.is_chat, is_local(backend), self.options)
-
     def _configuration(self) -> dict[str, Any]:
         """What decides the triplets; not where a server stands, nor how many tries a run makes."""
         inputs: dict[str, Any] = {"num": self.num}
@@ -308,17 +181,45 @@ class TripletRun:
             "wave": WAVE,
         }
 
-    def _card(self, store: ShardStore, configuration: dict[str, Any], provenance: dict[str, Any]) -> str:
-        described = {"configuration": configuration, "provenance": provenance, "counts": store.counts}
-        return triplet_card(store.directory.name, from_scratch=self.sentences is None, **described)
+
+def _stored_rows(store: WaveStore, number: int, anchors: Mapping[int, str]) -> dict[int, dict[str, Any]]:
+    """The rows of a wave that is there already, by the place of their sentence.
+
+    Raises:
+        OutputError: If they belong to other sentences.
+    """
+    rows = {row["x1_index"]: row for row in store.rows_of(number)} if number in store else {}
+    if any(anchors.get(place) != row[ANCHOR] for place, row in rows.items()):
+        raise OutputError(
+            f"{store.path}: shard {number} belongs to other sentences than those of this run; put back what was "
+            "changed there, or choose another --output"
+        )
+    return rows
 
 
-def backend_provenance(backend: ChatBackend) -> dict[str, Any]:
-    """Model, versions and address, for manifests: what is worth knowing but decides nothing."""
-    packages = ("torch", "transformers") if is_local(backend) else ("openai",)
-    address = backend.configuration().get("base_url")
-    made_with = versions("python", "dino-st", "datasets", *packages)
-    return {"model": backend.name, "versions": made_with} | ({"base_url": address} if address else {})
+def _note(triplets: Sequence[Triplet], rejected: dict[int, Triplet], directory: Path | None) -> None:
+    """Brings what is known of the sentences without a triplet up to date, and `rejected.jsonl`."""
+    known = dict(rejected)
+    for triplet in triplets:
+        rejected.pop(triplet.x1_index, None)
+        if not triplet.is_whole:
+            rejected[triplet.x1_index] = triplet
+    if directory is not None and (rejected != known or not rejected):
+        write_rejected(directory, (rejected[i].as_rejected() for i in sorted(rejected)))
+
+
+def _read_rejected(path: Path, sentences: Sequence[str]) -> dict[int, Triplet]:
+    """How far the search for the triplets of rejected sentences had come, by the place of the sentence."""
+    if not path.is_file():
+        return {}
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        known = {line["x1_index"]: Triplet.from_rejected(line) for line in lines}
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise OutputError(
+            f"{path}: cannot be read ({error}); remove it, and its sentences are tried from the start"
+        ) from None
+    return {i: one for i, one in known.items() if i < len(sentences) and one.anchor == sentences[i]}
 
 
 def generate_triplets(
@@ -329,7 +230,7 @@ def generate_triplets(
     task: str | Path | Mapping[str, Any] | SynCSESpec = "syncse-partial",
     backend: BackendName = "local",
     base_url: str | None = None,
-    output_dir: str | Path | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
     show_progress: bool = False,
     **options: Any,
 ) -> Dataset:
@@ -374,10 +275,9 @@ def generate_triplets(
         ModelError: If the model cannot be loaded, or the server does not answer.
         OutputError: If the output directory cannot be used.
     """
-    outcome = run_triplets(
-        model, sentences, num, load_syncse_spec(task), backend, base_url, output_dir, show_progress, options
-    )
-    return outcome.dataset
+    spec = load_syncse_spec(task)
+    store, _ = run_triplets(model, sentences, num, spec, backend, base_url, output_dir, show_progress, options)
+    return store.to_dataset()
 
 
 def run_triplets(
@@ -387,13 +287,11 @@ def run_triplets(
     spec: SynCSESpec,
     backend: BackendName,
     base_url: str | None,
-    output_dir: str | Path | None,
+    output_dir: str | os.PathLike[str] | None,
     show_progress: bool,
     options: Mapping[str, Any],
-) -> TripletOutcome:
-    """What `generate_triplets` does, with counts and rejected sentences."""
-    from dino_st.backends.choice import from_all_tokens, open_backend
-
+) -> tuple[WaveStore, Counter[str]]:
+    """What `generate_triplets` does: where the triplets are, and what was asked of the model, as in its `usage`."""
     check_arguments(spec, has_sentences=sentences is not None, num=num)
     if isinstance(sentences, str):
         raise ConfigurationError("sentences: expected a list of sentences, given one text; wrap it: [text]")
@@ -403,7 +301,9 @@ def run_triplets(
     writer = open_backend(model, backend, base_url=base_url, options=more | {"seed": chosen.seed})
     scratch_writer = from_all_tokens(writer) if writer is not model and "top_k" not in options else writer
     run = TripletRun(writer, scratch_writer, spec, chosen, texts, num)
-    return run.in_memory(show_progress) if output_dir is None else run.into(Path(output_dir), show_progress)
+    if output_dir is None:
+        return run.in_memory(show_progress), writer.usage
+    return run.into(ShardDirectory.of(output_dir), show_progress), writer.usage
 
 
 def check_arguments(spec: SynCSESpec, *, has_sentences: bool, num: int | None) -> None:

@@ -11,10 +11,11 @@ from itertools import product
 from pathlib import Path
 
 from dino_st.backends.chat import ChatRequest
+from dino_st.backends.journal import Ask
 from dino_st.backends.options import SynCSEOptions
 from dino_st.errors import OutputError
 from dino_st.support.files import write_text
-from dino_st.syncse.partial import Ask, shuffled
+from dino_st.syncse.partial import shuffled
 from dino_st.syncse.replies import normal_form, parse_list
 from dino_st.tasks.syncse import ScratchSpec
 

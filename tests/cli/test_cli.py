@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 import dino_st
 from dino_st.cli.main import app
-from dino_st.data.shards import read_manifest
+from dino_st.data.shards import ShardDirectory
 
 FLAGS = ["--max-new-tokens", "14", "--top-k", "60", "--top-p", "0.98", "--dtype", "float32", "--device", "cpu"]
 SENTENCES = "\n".join(f"Sentence number {i} about a cat." for i in range(8)) + "\n"
@@ -251,8 +251,8 @@ def test_a_signal_ends_the_run_and_keeps_what_was_finished(
     assert process.returncode == code, message
     assert "run the same command to continue" in message
     assert "Traceback" not in message
-    manifest = read_manifest(raw) or {}
-    assert len(manifest["shards"]) >= 2
-    assert not manifest["complete"]
+    left = ShardDirectory(raw)
+    assert len(left.waves) >= 2
+    assert not left.is_complete
     rows = datasets.load_dataset(str(raw), split="train", cache_dir=str(tmp_path / "cache"))
-    assert len(rows) >= sum(shard["rows"] for shard in manifest["shards"]) > 0
+    assert len(rows) >= left.counts["rows"] > 0

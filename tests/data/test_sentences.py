@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dino_st.data.sentences import clean_sentences, read_sentences
-from dino_st.data.shards import Wave, open_store
+from dino_st.data.shards import ShardDirectory, Wave
 from dino_st.errors import InputError
 
 STSB = (
@@ -104,8 +104,8 @@ def test_of_a_directory_with_a_manifest_only_its_shards_are_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     schema = pa.schema([("text", pa.string())])
-    with open_store(tmp_path, configuration={}, provenance={}, schema=schema) as store:
-        store.append(Wave(0, [{"text": "One."}], {}))
+    with ShardDirectory(tmp_path).open(configuration={}, provenance={}, schema=schema) as store:
+        store.put(Wave(0, [{"text": "One."}], {}))
     pq.write_table(pa.table({"text": ["Two."]}), tmp_path / "data/shard-00009.parquet")
     assert read_sentences(tmp_path).texts[:] == ["One."]
     assert "is not complete; what is there is taken" in caplog.text
@@ -129,7 +129,7 @@ def test_standard_input_is_read_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.txt", "", "the file is empty"),
         ("a.txt", "\n \n", "no sentence to start from: 2 read, 2 blank"),
         ("a.txt", b"One.\nTw\xf6.\n", r"line 2 is not UTF-8 \(byte b'\\xf6' at offset 7\).*iconv"),
-        ("a.jsonl", '{"text": "One."}\n{"text": ', "line 2: not JSON"),
+        ("a.jsonl", '{"text": "One."}\n{"text": ', "line 2: is not JSON"),
         ("a.jsonl", '{"text": 3}', "line 1: expected text, given int"),
         ("a.jsonl", "[1]", "line 1: expected a JSON object"),
         ("a.jsonl", '{"satz": "One."}', "none of the columns text, sentence.*Columns: 'satz'"),
@@ -143,8 +143,8 @@ def test_standard_input_is_read_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.txt", "One.\nTwo.\n".encode("utf-32"), r"line 1 is not UTF-8.*iconv -f utf-32"),
         ("a.txt.gz", b"\x1f\x8b\x08\x00", "this is a gzip file, not text"),
         ("a.docx", b"PK\x03\x04 word", r"this is a zip \(perhaps \.docx or \.xlsx\) file, not text"),
-        ("a.jsonl", "[" * 100_000, "line 1: not JSON"),
-        ("a.jsonl", "1" * 5_000, "line 1: not JSON"),
+        ("a.jsonl", "[" * 100_000, "line 1: is not JSON"),
+        ("a.jsonl", "1" * 5_000, "line 1: is not JSON"),
     ],
 )
 def test_unusable_files_are_refused_with_their_name_and_the_reason(

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from dino_st import DinoDatasetBuilder
-from dino_st.data.shards import read_manifest
+from dino_st.data.shards import ShardDirectory
 from tests.faults import SENTENCES, SETTINGS
 
 
@@ -23,8 +23,7 @@ def generate(model: str, directory: Path) -> None:
 
 
 def waves(directory: Path) -> int:
-    manifest = read_manifest(directory)
-    return len(manifest["shards"]) if manifest else 0
+    return len(ShardDirectory(directory).waves)
 
 
 def main(model: str, directory: Path, kills: int) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from dino_st import DinoDatasetBuilder
-from dino_st.data.shards import read_manifest
+from dino_st.data.shards import ShardDirectory
 from dino_st.errors import OutputError
 from tests.faults import SENTENCES, SETTINGS
 
@@ -100,7 +100,7 @@ def test_a_full_disk_ends_the_run_with_a_message_and_more_room_continues_it(
             builder.generate(SENTENCES, output_dir=tmp_path / "raw")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert len((read_manifest(tmp_path / "raw") or {})["shards"]) == 3
+    assert len(ShardDirectory(tmp_path / "raw").waves) == 3
     builder.generate(SENTENCES, output_dir=tmp_path / "raw")
     assert_same_bytes(tmp_path / "raw", undisturbed)
 

@@ -15,7 +15,6 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from dino_st.cli.main import app
-from dino_st.data.shards import write_manifest
 from dino_st.errors import DatasetError, InputError, OutputError
 from dino_st.inspection.audit import Command, describe_sample, draw_sample, judge, parse_key, summarise
 from dino_st.inspection.judgements import (
@@ -55,7 +54,7 @@ def write_raw(directory: Path, scores: list[float], *, text: str = "Second {}.")
     pyarrow.parquet.write_table(table, directory / "data/shard-00000.parquet")
     shard = {"file": "data/shard-00000.parquet", "rows": len(scores), "sha256": "", "counts": {"rows": len(scores)}}
     manifest: dict[str, Any] = {"format": "dino-st raw 1", "complete": True, "configuration": {}, "provenance": {}}
-    write_manifest(directory, manifest | {"shards": [shard]})
+    (directory / "manifest.json").write_text(json.dumps(manifest | {"shards": [shard]}))
     return directory
 
 

@@ -21,7 +21,7 @@ from datasets import Dataset, DatasetDict, load_dataset
 from typer.testing import CliRunner
 
 from dino_st.cli.main import app
-from dino_st.data.shards import Wave, open_store
+from dino_st.data.shards import ShardDirectory, Wave
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputError, OutputError
 from dino_st.pipeline.stages import prepare_data
 from dino_st.preparation.options import PreparationOptions
@@ -419,8 +419,8 @@ def scored_directory(path: Path, labels: Sequence[str] = ("1", "0.5", "0")) -> P
     ]
     schema = pa.Table.from_pylist(rows[:1]).schema
     provenance = {"model": "none", "versions": {}}
-    with open_store(path, configuration={"task": task}, provenance=provenance, schema=schema) as store:
-        store.append(Wave(0, rows, {"rows": len(rows)}))
+    with ShardDirectory(path).open(configuration={"task": task}, provenance=provenance, schema=schema) as store:
+        store.put(Wave(0, rows, {"rows": len(rows)}))
         store.finish("# Card")
     return path
 

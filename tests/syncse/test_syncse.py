@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from dino_st.backends.chat import ChatReply, ChatRequest
 from dino_st.backends.options import SynCSEOptions
 from dino_st.cli.main import app
-from dino_st.data.shards import read_manifest
+from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ConfigurationError, ModelError, OutputError, TaskSpecError
 from dino_st.syncse.partial import Triplet, TripletWriter
 from dino_st.syncse.replies import normal_form
@@ -90,10 +90,7 @@ def scratch() -> ScratchSpec:
 
 
 def written(directory: Path) -> list[dict[str, Any]]:
-    manifest = read_manifest(directory) or {}
-    rows: list[dict[str, Any]] = []
-    for shard in manifest["shards"]:
-        rows += datasets.Dataset.from_parquet(str(directory / shard["file"]), cache_dir=str(directory.parent / "cache"))
+    rows: list[dict[str, Any]] = ShardDirectory(directory).to_dataset().to_list()
     return rows
 
 
@@ -241,7 +238,7 @@ def test_an_unusable_reply_is_tried_again_with_another_instruction_and_counted(t
     assert triplets["positive"][:] == ["The same words."] * 2
     assert triplets["negative"][:] == ["Other words."] * 2
     assert triplets["tries"][:] == [6, 6]
-    counts = (read_manifest(tmp_path / "raw") or {})["counts"]
+    counts = ShardDirectory(tmp_path / "raw").counts
     for reason in ("refusal", "echo", "several lines"):
         assert counts[f"rejected: positive: {reason}"] == 2
     assert counts["rejected: negative: same as the positive"] == 2
@@ -273,7 +270,7 @@ def test_a_rejected_sentence_is_listed_and_the_next_run_puts_it_in_its_place(tmp
     third = FakeChat(good)
     assert len(generate_triplets(third, SENTENCES, output_dir=raw)) == 300
     assert not (raw / "rejected.jsonl").exists()
-    counts = (read_manifest(raw) or {})["counts"]
+    counts = ShardDirectory(raw).counts
     assert (counts["rows"], counts["given up"], counts["rejected: negative: refusal"]) == (300, 0, 3 + 3 + 3)
     assert [row["anchor"] for row in written(raw)] == SENTENCES
 
@@ -333,7 +330,7 @@ def test_after_an_interruption_nothing_is_asked_twice_and_the_data_is_the_same(t
     assert set(answered.values()) == {1}
     assert pieces.to_list() == whole.to_list()
     assert written(tmp_path / "pieces") == written(tmp_path / "whole")
-    counts = [(read_manifest(tmp_path / name) or {})["counts"] for name in ("pieces", "whole")]
+    counts = [ShardDirectory(tmp_path / name).counts for name in ("pieces", "whole")]
     assert counts[0] == counts[1]
 
 
@@ -417,7 +414,7 @@ def test_scratch_writes_distinct_sentences_and_their_triplets(tmp_path: Path) ->
     lines = [json.loads(line) for line in (tmp_path / "raw/sentences.jsonl").read_text().splitlines()]
     assert [line["text"] for line in lines] == anchors
     assert {line["genre"] for line in lines} <= set(scratch().genres)
-    counts = (read_manifest(tmp_path / "raw") or {})["counts"]
+    counts = ShardDirectory(tmp_path / "raw").counts
     assert counts["sentence requests"] == len(asked)
     assert counts["duplicate sentences"] >= len(asked)
     assert "Sentences, positives and hard negatives" in (tmp_path / "raw/README.md").read_text()
