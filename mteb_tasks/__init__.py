@@ -23,21 +23,6 @@ if TYPE_CHECKING:
         DinoSTSBenchmark,
     )
 
-_HOMES = {
-    "DinoPairs": "pairs",
-    "DinoSICKR": "tasks",
-    "DinoSICKRAll": "tasks",
-    "DinoSTS12": "tasks",
-    "DinoSTS13": "tasks",
-    "DinoSTS14": "tasks",
-    "DinoSTS15": "tasks",
-    "DinoSTS16": "tasks",
-    "DinoSTSBenchmark": "tasks",
-    "register": "registry",
-    "select_tasks": "registry",
-    "unregister": "registry",
-}
-
 __all__ = [
     "DinoPairs",
     "DinoSICKR",
@@ -55,11 +40,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    home = "pairs" if name == "DinoPairs" else "tasks" if name.startswith("Dino") else "registry"
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

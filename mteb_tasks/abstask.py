@@ -49,6 +49,22 @@ class LocalTaskMetadata(TaskMetadata):
         return cache / "descriptive_stats" / f"{self.name}-{self.revision[:8]}.json"
 
 
+def sts_metadata(**fields: Any) -> LocalTaskMetadata:
+    """Metadata of an English STS task, filled in where nothing else is said."""
+    common: dict[str, Any] = {
+        "type": "STS",
+        "category": "t2t",
+        "modalities": ["text"],
+        "eval_splits": ["test"],
+        "eval_langs": ["eng-Latn"],
+        "main_score": "cosine_spearman",
+        "task_subtypes": [],
+        "dialect": [],
+        "license": "not specified",
+    }
+    return LocalTaskMetadata(**common | fields)
+
+
 class EmbeddingRecorder:
     """An mteb encoder that forwards to another one and keeps every matrix it returns, `(sentences, dimensions)`.
 

@@ -14,11 +14,7 @@ def main(argv: Sequence[str]) -> None:
     """Hands over to mteb's own command line, with the Dino tasks and local models registered.
 
     `run` loads the model before it looks at the names of tasks, and writes its first result after the first task;
-    here both are looked at before.
-
-    Args:
-        argv: The arguments after `dino-st mteb`, for example `["run", "-m", "./my-encoder", "-t", "DinoSTS12"]`; none
-            shows mteb's help.
+    here both are looked at before. Without arguments it shows mteb's help.
 
     Raises:
         SystemExit: As argparse does, for `--help` and for wrong arguments.

@@ -16,14 +16,10 @@ if TYPE_CHECKING:
 
 
 def find_local_model(name: str, revision: str | None = None) -> ModelMeta | None:
-    """The metadata of a model directory for mteb, with a way to load it, made before it is loaded.
+    """The metadata of a model directory for mteb, with a way to load it; None for what may be a name on the hub.
 
-    Args:
-        name: What was given as the model, for example `my-encoder`, `./my-encoder/` or an absolute path.
-        revision: The revision asked for; a directory has only the one that its content gives it.
-
-    Returns:
-        Metadata that can load the model; None where the name is not a path but may be a name on the hub.
+    mteb asks for the name and revision first, and its `ModelMeta.from_sentence_transformer_model` needs the loaded
+    model: by that way each model would be loaded twice.
 
     Raises:
         ModelError: The path does not exist or holds no model.

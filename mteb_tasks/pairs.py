@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_st.errors import InputError, suggest
-from mteb_tasks.abstask import AbsTaskScoredPairs, LocalTaskMetadata
+from mteb_tasks.abstask import AbsTaskScoredPairs, sts_metadata
 from mteb_tasks.sts_files import ScoredPair, pairs_revision
 
 COLUMNS = ("sentence1", "sentence2", "score")
@@ -117,23 +117,14 @@ class DinoPairs(AbsTaskScoredPairs):
 
     min_score = 0
     max_score = 1
-    metadata = LocalTaskMetadata(
+    metadata = sts_metadata(
         name="DinoPairs",
         description="Scored sentence pairs from a file of the user's own.",
         dataset={"path": "local/DinoPairs", "revision": "unread"},
         reference="https://arxiv.org/abs/2104.07540",
-        type="STS",
-        category="t2t",
-        modalities=["text"],
-        eval_splits=["test"],
-        eval_langs=["eng-Latn"],
-        main_score="cosine_spearman",
         date=("2021-01-01", "2021-12-31"),
         domains=["Written"],
-        task_subtypes=[],
-        license="not specified",
         annotations_creators="derived",
-        dialect=[],
         sample_creation="found",
         bibtex_citation="",
         is_public=False,

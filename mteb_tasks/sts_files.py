@@ -191,18 +191,7 @@ def pairs_dataset(pairs: Sequence[ScoredPair]) -> Dataset:
 
 
 def read_dev_pairs(sts_dir: str | Path) -> dict[str, Dataset]:
-    """Reads the 1,500 pairs of STSb dev and the 500 of SICK trial.
-
-    Args:
-        sts_dir: Directory in SentEval layout.
-
-    Returns:
-        `STSb dev` and `SICK dev` with the columns `sentence1`, `sentence2`, `score`.
-
-    Raises:
-        InputError: A file is missing or malformed.
-        DatasetError: A file has another number of pairs than was published.
-    """
+    """The 1,500 pairs of STSb dev and the 500 of SICK trial, as `STSb dev` and `SICK dev`; raises as `read` does."""
     root = find_root(sts_dir)
     return {
         "STSb dev": pairs_dataset(STS_BENCHMARK_DEV.read(root)),

@@ -8,7 +8,7 @@ from typing import Any
 from mteb.benchmarks.benchmark import Benchmark
 
 from mteb_tasks import sts_files
-from mteb_tasks.abstask import AbsTaskSTSData, LocalTaskMetadata
+from mteb_tasks.abstask import AbsTaskSTSData, LocalTaskMetadata, sts_metadata
 
 BENCHMARK_NAME = "DinoSTS(eng, v1)"
 
@@ -21,23 +21,10 @@ def _citation(key: str) -> str:
     return next(f"\n{entry.strip()}\n" for entry in entries if entry.partition("{")[2].startswith(f"{key},"))
 
 
-def _metadata(*, citation: str, **fields: Any) -> LocalTaskMetadata:
+def _metadata(*, description: str, citation: str, **fields: Any) -> LocalTaskMetadata:
     """Fills in what all of the tasks have in common."""
-    common: dict[str, Any] = {
-        "type": "STS",
-        "category": "t2t",
-        "modalities": ["text"],
-        "eval_splits": ["test"],
-        "eval_langs": ["eng-Latn"],
-        "main_score": "cosine_spearman",
-        "annotations_creators": "human-annotated",
-        "task_subtypes": [],
-        "dialect": [],
-        "sample_creation": "created",
-        "license": "not specified",
-    }
-    own = {"description": f"{fields['description']} {_PROTOCOL}", "bibtex_citation": _citation(citation)}
-    return LocalTaskMetadata(**{**common, **fields, **own})
+    fields = {"annotations_creators": "human-annotated", "sample_creation": "created"} | fields
+    return sts_metadata(description=f"{description} {_PROTOCOL}", bibtex_citation=_citation(citation), **fields)
 
 
 class DinoSTS12(AbsTaskSTSData):
@@ -145,6 +132,18 @@ class DinoSTSBenchmark(AbsTaskSTSData):
     )
 
 
+_SICK: dict[str, Any] = {
+    "license": "cc-by-nc-sa-3.0",
+    "dataset": {"path": "mteb/sickr-sts", "revision": "20a6d6f312dd54037fe07a32d58e5e168867909d"},
+    "reference": "https://aclanthology.org/L14-1314",
+    "date": ("2014-01-01", "2014-12-31"),
+    "domains": ["Web", "Written"],
+    "task_subtypes": ["Textual Entailment"],
+    "citation": "marelli-etal-2014-sick",
+    "adapted_from": ["SICK-R"],
+}
+
+
 class DinoSICKR(AbsTaskSTSData):
     """SICK relatedness, the 4,927 test pairs that papers report."""
 
@@ -153,14 +152,7 @@ class DinoSICKR(AbsTaskSTSData):
     metadata = _metadata(
         name="DinoSICKR",
         description="SICK relatedness (SemEval-2014 Task 1), the 4,927 pairs of the test file.",
-        license="cc-by-nc-sa-3.0",
-        dataset={"path": "mteb/sickr-sts", "revision": "20a6d6f312dd54037fe07a32d58e5e168867909d"},
-        reference="https://aclanthology.org/L14-1314",
-        date=("2014-01-01", "2014-12-31"),
-        domains=["Web", "Written"],
-        task_subtypes=["Textual Entailment"],
-        citation="marelli-etal-2014-sick",
-        adapted_from=["SICK-R"],
+        **_SICK,
     )
 
 
@@ -171,14 +163,7 @@ class DinoSICKRAll(AbsTaskSTSData):
     metadata = _metadata(
         name="DinoSICKRAll",
         description="SICK relatedness (SemEval-2014 Task 1), all 9,927 pairs of its train, trial and test files.",
-        license="cc-by-nc-sa-3.0",
-        dataset={"path": "mteb/sickr-sts", "revision": "20a6d6f312dd54037fe07a32d58e5e168867909d"},
-        reference="https://aclanthology.org/L14-1314",
-        date=("2014-01-01", "2014-12-31"),
-        domains=["Web", "Written"],
-        task_subtypes=["Textual Entailment"],
-        citation="marelli-etal-2014-sick",
-        adapted_from=["SICK-R"],
+        **_SICK,
     )
 
 

@@ -113,7 +113,7 @@ def draw_sample(pairs: WrittenPairs, options: AuditOptions) -> list[AuditPair]:
 
 
 def _draw(seed: int, purpose: str, score: float, first: str, second: str) -> bytes:
-    """A random number that belongs to a pair, whatever its row; the texts cannot be mistaken for one another."""
+    """Random bits that belong to a pair, whatever its row; another way to draw them would end audits in progress."""
     key = json.dumps([seed, purpose, f"{score:g}", first, second])
     return blake2b(key.encode(), digest_size=16).digest()
 
@@ -138,11 +138,7 @@ def changed_since(judged: Mapping[str, Any], read: Callable[[], WrittenPairs]) -
 
 
 def judge(sample: Sequence[AuditPair], file: AnswerFile, ask: Ask, show: Show) -> bool:
-    """Asks for every pair that has no answer yet; each answer is on disk before the next question.
-
-    Returns:
-        Whether every pair was judged or skipped; not so where the judge quit or the keys ended.
-    """
+    """Asks for every pair that has no answer yet; whether all are judged or skipped now, or else the judge quit."""
     done = len(file.answers)
     show(f"{RULE}\n{KEYS}" if not done else f"Going on at {min(done + 1, len(sample))} of {len(sample)}.\n{KEYS}")
     asked = -1
@@ -179,18 +175,8 @@ def _question(sample: Sequence[AuditPair], place: int) -> str:
 def run_audit(directory: Path, answers: Path, options: AuditOptions, ask: Ask, show: Show) -> str | None:
     """Draws the sample, or finds it half judged, and asks until the end or until the judge quits.
 
-    Args:
-        directory: Of `dino-st generate` or `dino-st prepare`.
-        answers: The file of answers.
-        options: Which pairs.
-        ask: Where keys come from.
-        show: Where questions go.
-
     Returns:
         The confusion table as Markdown, which is then written beside the answers as well; None if the judge quit.
-
-    Raises:
-        DinoError: See `WrittenPairs.read`, `draw_sample` and `open_answers`.
     """
     from dino_st.inspection.pairs import WrittenPairs
 
@@ -210,16 +196,8 @@ def run_audit(directory: Path, answers: Path, options: AuditOptions, ask: Ask, s
 def summarise(directory: Path, answers: Path) -> str:
     """Writes the table of what was judged so far, and warns where the directory holds other pairs by now.
 
-    Args:
-        directory: Of `dino-st generate` or `dino-st prepare`; it may be gone.
-        answers: The file of answers; the table is written beside it, as `.md` and `.json`.
-
     Returns:
-        The confusion table as Markdown.
-
-    Raises:
-        InputError: The file is missing or damaged, or nothing was judged yet.
-        OutputError: The file is something else, or the table cannot be written.
+        The confusion table as Markdown, which is written beside the answers as `.md` and `.json`, too.
     """
     from dino_st.inspection.pairs import WrittenPairs
 

@@ -198,15 +198,9 @@ class AnswerFile:
 
 @contextmanager
 def open_answers(path: Path, sample: Sequence[AuditPair], identity: Mapping[str, Any]) -> Iterator[AnswerFile]:
-    """Opens the file of answers, new or to be continued, and keeps other processes out meanwhile.
+    """Opens the file of answers to a sample in its order, new or to be continued, and keeps other processes out.
 
-    Args:
-        path: The file; it and its directory are made if missing.
-        sample: The pairs in the order in which they are asked for.
-        identity: What makes the sample what it is; must be as it was for a file to be continued.
-
-    Yields:
-        The answers.
+    `identity` is what makes the sample what it is; it must be as it was for a file to be continued.
 
     Raises:
         InputError: The file is damaged.

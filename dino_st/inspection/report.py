@@ -32,12 +32,6 @@ def write_report(directory: Path, output: Path, options: ReportOptions | None = 
 
     Returns:
         The page.
-
-    Raises:
-        MissingExtraError: matplotlib or Jinja2 is not installed.
-        InputError: The directory is missing, holds nothing of ours, or a file in it is damaged.
-        DatasetError: Rows lack columns, or none of them can be shown.
-        OutputError: The output holds something else or cannot be written.
     """
     for library, module in (("matplotlib", "matplotlib"), ("Jinja2", "jinja2")):
         if not _is_installed(module):
