@@ -69,7 +69,7 @@ class Objective:
 
 
 def pair_objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
-    """Trains on pairs with scores, and chooses by those of the validation split."""
+    """Trains on pairs with scores by the loss that the options name (`LOSSES`), and chooses by the validation split."""
     return Objective(
         train=splits["train"],
         loss=getattr(losses, LOSSES[options.loss]),

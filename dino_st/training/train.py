@@ -254,7 +254,8 @@ def _train(
     length = record.options.max_seq_length
     model = load_trainable_encoder(encoder, max_seq_length=length, device="cpu", pooling=objective.pooling)
     PartialState().wait_for_everyone()  # all have read the record of an earlier run by now
-    with only_writer(directory, leave=False) if is_main else contextlib.nullcontext():
+    writer = only_writer(directory, leave=False) if is_main else contextlib.nullcontext()
+    with writer, _worded(record.options, directory):
         if is_main:
             if fresh:
                 clear_run(directory)
@@ -262,7 +263,7 @@ def _train(
             setup.mend_checkpoints(checkpoints)
         PartialState().wait_for_everyone()
         report = setup.ReportProgress()
-        with _worded(record.options, directory), setup.quiet_bars(), contextlib.closing(report):
+        with setup.quiet_bars(), contextlib.closing(report):
             trainer = setup.make_trainer(model, objective, arguments, report)
             if record.start is None:
                 record = record.model_copy(update={"start": setup.start_score(trainer)})

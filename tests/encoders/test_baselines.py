@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 from transformers import AutoTokenizer, BertModel
 
 import mteb_tasks
@@ -85,6 +86,13 @@ def test_whitening_drops_directions_without_variance() -> None:
     white = whiten(make_bag_of_words(dimensions=6), ["man", "dog", "cat"])
     assert white.encode(["man"]).shape == (1, 2)
     assert white.get_embedding_dimension() == 2
+
+
+def test_a_whitened_encoder_can_be_saved_and_loaded(tmp_path: Path) -> None:
+    white = whiten(make_bag_of_words(dimensions=6), ["man dog", "man cat", "dog", "cat girl", "house", "train", "boy"])
+    white.save_pretrained(str(tmp_path / "white"))
+    loaded = SentenceTransformer(str(tmp_path / "white"), device="cpu")
+    np.testing.assert_allclose(loaded.encode(SENTENCES), white.encode(SENTENCES), atol=1e-6)
 
 
 def test_whitening_is_part_of_a_baselines_name_and_revision(bert: Path, tmp_path: Path) -> None:

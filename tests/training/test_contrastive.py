@@ -134,6 +134,8 @@ def test_both_losses_are_trained_together_on_their_own_data(
     assert seen["sizes"]["pairs"] == {20}  # 160 pairs
     outcome = record(tmp_path / "out")
     assert outcome["data"]["pairs train rows"] == 160
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert all(f"{name}_spearman_cosine" in card for name in ("triplets", "pairs"))
     both = SentenceTransformer(str(tmp_path / "out"), device="cpu")
     first, second = (torch.tensor(both.encode(list(splits["validation"][name]))) for name in ("sentence1", "sentence2"))
     scored = spearmanr(torch.cosine_similarity(first, second).numpy(), splits["validation"]["score"]).statistic
