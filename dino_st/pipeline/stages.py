@@ -141,11 +141,11 @@ def prepare_data(raw: Path, output: Path, options: Mapping[str, Any]) -> Prepare
     chosen = {"labels": labels, **options} if labels else dict(options)
     if labels and LOG_PROBS in dataset.column_names and set(chosen["labels"]) == set(labels):
         chosen["labels"] = labels  # the log-probabilities stand in the order of the task's labels
-    # Wrong options should leave no directory behind.
-    PreparationOptions.of(**{name: value for name, value in chosen.items() if name != "explain"})
+    explain = chosen.pop("explain", False)
+    preparation = PreparationOptions.of(**chosen)  # wrong ones should leave no directory behind
     with only_writer(output):
         try:
-            splits = prepare_pairs(dataset, **chosen)
+            splits = prepare_pairs(dataset, options=preparation, explain=explain)
         except NothingLeftError as error:
             if error.rejected is None or not save_rejected(error.rejected, output):
                 raise

@@ -102,16 +102,13 @@ def fit_temperature(
     throughout costs -log P(y) of the prior.
 
     Args:
-        log_probs: As for `label_posterior`.
-        num_tokens: As for `label_posterior`.
+        log_probs: As for `label_posterior`, like `num_tokens`, `prior` and `length_normalised`.
+        num_tokens: See there.
         labels: Position of the assigned label among the columns, shape `(pairs,)`.
-        prior: As for `label_posterior`.
-        length_normalised: As for `label_posterior`.
+        prior: See there.
+        length_normalised: See there.
         held_out_share: Share of the pairs that the temperature is measured on and not fitted to, between 0 and 1.
         seed: Seed of the draw of the held-out pairs.
-
-    Returns:
-        The temperature, between 0.01 and 1000, and the cross-entropy before and after on the held-out pairs.
 
     Raises:
         DatasetError: As for `label_posterior`; or there are fewer than two pairs, or only one label is assigned in the
@@ -119,7 +116,12 @@ def fit_temperature(
         ConfigurationError: The share or the prior is out of range.
     """
     scaled, log_prior = _checked(log_probs, num_tokens, prior, length_normalised)
-    assigned = _checked_labels(labels, scaled.shape)
+    assigned = np.asarray(labels)
+    if assigned.shape != scaled.shape[:1] or (len(assigned) and assigned.dtype.kind not in "iu"):
+        raise DatasetError(f"the labels have shape {assigned.shape}; expected {len(scaled)} positions of labels")
+    if len(assigned) and not 0 <= assigned.min() <= assigned.max() < scaled.shape[1]:
+        lowest, highest = assigned.min(), assigned.max()
+        raise DatasetError(f"a label is {lowest} or {highest}; expected positions below {scaled.shape[1]}")
     if not 0 < held_out_share < 1:
         raise ConfigurationError(f"held_out_share is {held_out_share}; expected a number above 0 and below 1")
     pairs = len(scaled)
@@ -207,24 +209,11 @@ def _checked(log_probs: Any, num_tokens: Any, prior: Any, length_normalised: boo
         check_num_tokens(tokens)
         values = values / tokens[:, None]
     weights = np.ones(values.shape[1]) if prior is None else np.asarray(prior, np.float64)
-    if (
-        weights.shape != (values.shape[1],)
-        or not np.isfinite(weights).all()
-        or (weights < 0).any()
-        or not weights.any()
-    ):
+    are_weights = np.isfinite(weights).all() and (weights >= 0).all() and weights.any()
+    if weights.shape != (values.shape[1],) or not are_weights:
         raise ConfigurationError(
             f"the prior is {weights.tolist()}; expected {values.shape[1]} numbers of at least 0, one for each label, "
             "not all 0"
         )
     with np.errstate(divide="ignore"):
         return values, np.log(weights / weights.sum())
-
-
-def _checked_labels(labels: Any, shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
-    assigned = np.asarray(labels)
-    if assigned.shape != shape[:1] or (len(assigned) and assigned.dtype.kind not in "iu"):
-        raise DatasetError(f"the labels have shape {assigned.shape}; expected {shape[0]} positions of labels")
-    if len(assigned) and not 0 <= assigned.min() <= assigned.max() < shape[1]:
-        raise DatasetError(f"a label is {assigned.min()} or {assigned.max()}; expected positions below {shape[1]}")
-    return assigned.astype(np.int64)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from dino_st.support.files import (
     replacing,
     write_text,
 )
+from dino_st.support.hashes import hash_file
 from dino_st.support.options import explain
 from dino_st.support.text import facts_table
 
@@ -88,14 +88,7 @@ class _Record(BaseModel):
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
-    """The counts of a preparation as lines to print.
-
-    Args:
-        counts: Names of steps and rows, as in `PreparedSplits.counts`.
-
-    Returns:
-        One line a step, names on the left and numbers on the right, without a final newline.
-    """
+    """The counts of a preparation to print, a line a step, names on the left and numbers on the right."""
     width = max((len(name) for name in counts), default=0)
     return "\n".join(f"{name.replace('_', ' '):<{width}}  {count:>12,}" for name, count in counts.items())
 
@@ -127,10 +120,10 @@ def save_prepared(
 
 def write_prepared(splits: PreparedSplits, directory: Path, *, provenance: Mapping[str, Any] | None = None) -> None:
     """Writes splits into a directory that `only_writer` holds; otherwise as `save_prepared`."""
-    record, final, card = _described(splits, provenance)
+    record, card = _described(splits, provenance)
     check_output(directory)
     make_directory(directory / "data")
-    write_text(directory / PREPARATION_RECORD, record.model_dump_json())
+    _write_begun(directory)
     try:
         files = [directory / _CARD, directory / REJECTED, *map(directory.joinpath, _FILES.values())]
         for leftover in files:
@@ -145,20 +138,24 @@ def write_prepared(splits: PreparedSplits, directory: Path, *, provenance: Mappi
             pq.write_table(splits[split].with_format("arrow")[:], temporary)
     if splits.rejected is not None:
         _write_rejected(splits.rejected, directory)
-    write_text(directory / PREPARATION_RECORD, json.dumps(json.loads(final), ensure_ascii=False, indent=2) + "\n")
+    write_text(directory / PREPARATION_RECORD, record)
     write_text(directory / _CARD, card)
 
 
-def _described(splits: PreparedSplits, provenance: Mapping[str, Any] | None) -> tuple[_Record, str, str]:
-    """The record of a preparation that has begun, that of a complete one as JSON, and the card."""
+def _described(splits: PreparedSplits, provenance: Mapping[str, Any] | None) -> tuple[str, str]:
+    """The record, as JSON, and the card."""
     facts = {**splits.provenance, **(provenance or {})}
-    record = _Record(complete=False, options=splits.options, counts=splits.counts, provenance=facts)
+    record = _Record(complete=True, options=splits.options, counts=splits.counts, provenance=facts)
     try:
-        final = json.dumps(record.model_copy(update={"complete": True}).model_dump(mode="json"), ensure_ascii=False)
-        card = _card(splits, facts)
+        return json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n", _card(splits, facts)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the provenance cannot be written as JSON: {error}") from error
-    return record, final, card
+
+
+def _write_begun(directory: Path) -> None:
+    """Writes a record by which a directory is known as one of ours that is not complete."""
+    record = _Record(complete=False, options=PreparationOptions(), counts={}, provenance={})
+    write_text(directory / PREPARATION_RECORD, record.model_dump_json())
 
 
 def load_prepared(path: str | os.PathLike[str]) -> PreparedSplits:
@@ -182,8 +179,7 @@ def load_prepared(path: str | os.PathLike[str]) -> PreparedSplits:
         file = directory / name
         try:
             table = pq.ParquetFile(file).read()
-            with file.open("rb") as content:
-                fingerprint = hashlib.file_digest(content, "sha256").hexdigest()[:16]
+            fingerprint = hash_file(file)[:16]
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{file}: cannot be read ({error}); run the preparation again") from error
         if table.column_names not in _COLUMNS:
@@ -214,16 +210,14 @@ def _read_record(directory: Path) -> _Record:
 
 
 def save_rejected(rejected: pa.Table, directory: Path) -> bool:
-    """Writes the dropped pairs of a preparation that left none, unless the directory holds an earlier preparation.
+    """Writes the dropped pairs of a preparation that left none, and says whether it did.
 
-    Returns:
-        Whether they were written.
+    It does not where the directory holds an earlier preparation.
     """
     if (directory / PREPARATION_RECORD).exists():
         return False
     make_directory(directory)
-    record = _Record(complete=False, options=PreparationOptions(), counts={}, provenance={})
-    write_text(directory / PREPARATION_RECORD, record.model_dump_json())  # so that the directory is known as ours
+    _write_begun(directory)
     _write_rejected(rejected, directory)
     return True
 
