@@ -17,6 +17,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from dino_st.errors import ConfigurationError, DatasetError
+from dino_st.support.hashes import random_bits, random_order
 
 Floats = npt.NDArray[np.float64]
 
@@ -127,7 +128,7 @@ def fit_temperature(
     pairs = len(scaled)
     if pairs < 2:
         raise DatasetError(f"a temperature cannot be fitted on {pairs} pair(s); expected at least 2, or give one")
-    order = np.argsort(np.random.PCG64(np.random.SeedSequence(seed)).random_raw(pairs), kind="stable")
+    order = random_order(pairs, random_bits(seed))
     held_out, fitted = np.split(order, [min(max(round(pairs * held_out_share), 1), pairs - 1)])
     if len(np.unique(assigned[fitted])) < 2:
         raise DatasetError(

@@ -38,8 +38,6 @@ from dino_st.preparation.rows import (
     RawPairs,
     Rejections,
     draw_negatives,
-    random_bits,
-    random_order,
     rank_among_equals,
     read_raw_pairs,
     validation_rows,
@@ -47,6 +45,7 @@ from dino_st.preparation.rows import (
 from dino_st.preparation.similarity import word_overlap
 from dino_st.preparation.splits import PreparedSplits, format_counts
 from dino_st.preparation.targets import target_scores
+from dino_st.support.hashes import random_bits, random_order
 from dino_st.support.progress import logger
 
 CAP, NEGATIVES, SPLIT, ORDER, TARGETS = range(5)
@@ -193,12 +192,7 @@ def add_negatives(
 ) -> PairRows:
     """Appends random pairs with a label of their own, the number behind the last of the labels.
 
-    Args:
-        raw: The raw pairs.
-        rows: The entries that x2 are drawn from.
-        known: Pairs that must not come up, those that were dropped on the way included.
-        options: How many, how guarded, and the seed.
-        counts: Where they are counted.
+    Their x2 are drawn from `rows`; pairs in `known`, those that were dropped on the way included, do not come up.
     """
     refused: list[int] = []
 
@@ -252,7 +246,7 @@ def split(
         values: What stands for each label, smoothed.
         targets: Scores to train on, shape `(rows,)`, where they are not `values`.
         options: Share and seed.
-        counts: Where rows are counted.
+        counts: Gets the number of rows of each split.
 
     Raises:
         DatasetError: No row is left for training.

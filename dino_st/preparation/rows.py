@@ -16,6 +16,7 @@ from dino_st.data.columns import LABEL, LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, S
 from dino_st.errors import DatasetError
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.posterior import check_log_probs, check_num_tokens
+from dino_st.support.hashes import random_order
 
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -30,6 +31,7 @@ _BLIND_DRAWS = 8
 _GUARDED_STEPS = 64
 _SLICE = 100_000
 _PAIR_OPTIONS = ("near_copy_edit", "near_copy_overlap", "max_length_ratio", "max_script_difference")
+_SCORE_OPTIONS = (("min_posterior", None), ("target", "smoothed"), ("near_copy_labels", ()))
 _HOW_TO_SCORE = (
     "add it with `dino-st score DIRECTORY --model MODEL --output OTHER` (log_probs also with `dino-st generate "
     "--score-labels`), or leave the option out"
@@ -114,11 +116,7 @@ class Rejections:
     def drop(self, rows: PairRows, rejected: Mask, reason: str, values: Floats | None = None) -> PairRows:
         """The rows without the rejected ones, which are counted as `dropped_` and the reason.
 
-        Args:
-            rows: The rows.
-            rejected: Which to drop, shape `(rows,)`.
-            reason: Name of the reason.
-            values: What was held against the threshold, shape `(rows,)`, if there is one.
+        The values, if any, are what was held against the threshold, shape `(rows,)`.
         """
         self.counts[f"dropped_{reason}"] = int(rejected.sum())
         if self._keep:
@@ -210,22 +208,14 @@ def _columns(raw: Dataset) -> tuple[list[str], str]:
 
 def _check_fit(options: PreparationOptions, *, is_pair: bool, is_numeric: bool) -> None:
     """Refuses options that single texts, or labels that are words, leave nothing to do for."""
-    if not is_pair:
-        for name in _PAIR_OPTIONS:
-            if getattr(options, name) is not None:
-                raise DatasetError(
-                    f"option {name!r} compares the two texts of a pair, and the raw data has single texts"
-                )
-    if not is_numeric:
-        for name, is_used in (
-            ("min_posterior", options.min_posterior is not None),
-            ("target", options.target != "smoothed"),
-            ("near_copy_labels", bool(options.near_copy_labels)),
-        ):
-            if is_used:
-                raise DatasetError(
-                    f"option {name!r} needs scores, and the labels of the raw data are words (column 'label')"
-                )
+    for name in () if is_pair else _PAIR_OPTIONS:
+        if getattr(options, name) is not None:
+            raise DatasetError(f"option {name!r} compares the two texts of a pair, and the raw data has single texts")
+    for name, unused in () if is_numeric else _SCORE_OPTIONS:
+        if getattr(options, name) != unused:
+            raise DatasetError(
+                f"option {name!r} needs scores, and the labels of the raw data are words (column 'label')"
+            )
 
 
 def _more_columns(names: Sequence[str], options: PreparationOptions, *, is_numeric: bool) -> list[str]:
@@ -320,25 +310,12 @@ def text_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Codes], pa.Larg
     return np.split(codes, np.cumsum([len(column) for column in columns])[:-1]), encoded.dictionary.take(order)
 
 
-def random_bits(seed: int, stage: int) -> np.random.PCG64:
-    """A stream of random numbers for one stage, which the draws of other stages do not shift; see `random_raw`."""
-    return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stage,)))
-
-
-def random_order(size: int, bits: np.random.PCG64) -> Codes:
-    """A random permutation, shape `(size,)`."""
-    return np.argsort(bits.random_raw(size), kind="stable")
-
-
 def rank_among_equals(groups: Codes) -> Codes:
     """How many equal elements stand before each element.
 
     Example:
         >>> rank_among_equals(np.array([7, 3, 7, 7, 3]))
         array([0, 0, 1, 2, 1])
-
-    Args:
-        groups: Shape `(rows,)`, as is what is returned.
     """
     order = np.argsort(groups, kind="stable")
     grouped = groups[order]

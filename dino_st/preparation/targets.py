@@ -28,7 +28,7 @@ def posterior_of_rows(
         log_probs: Those of the raw pairs, shape `(raw rows, labels)`.
         raw: The raw pairs.
         rows: The rows, in an order that the order of the raw rows does not change.
-        options: Temperature, length normalisation, prior, seed of the held-out pairs.
+        options: Temperature, length normalisation, prior and the seed by which pairs are held out.
 
     Returns:
         Shape `(raw rows, labels)`, NaN for rows that are not among `rows`; and the facts of the fit for the record.
@@ -77,14 +77,8 @@ def target_scores(label: Codes, posterior: Floats, options: PreparationOptions, 
     - `posterior-resampled`: smoothed(y') with y' drawn: the assigned label with probability 1-γ, else from the
       posterior.
 
-    Args:
-        label: Position of the assigned label, shape `(rows,)`.
-        posterior: P(label | x1, x2), shape `(rows, labels)`.
-        options: Target, weight, labels and smoothing.
-        bits: Where the randomness comes from.
-
-    Returns:
-        Shape `(rows,)`, rounded to ten decimals.
+    The positions of the assigned labels have the shape `(rows,)`, as have the scores, which are rounded to ten
+    decimals; the posterior has the shape `(rows, labels)`.
     """
     smoothed = np.array([options.smoothed(value) for value in options.labels])
     weight = options.posterior_weight

@@ -1,10 +1,15 @@
-"""Hashes of files and texts, and random numbers that a name alone decides."""
+"""Hashes of files and texts, and random numbers that a seed and names alone decide."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def hash_file(path: Path) -> str:
@@ -28,3 +33,20 @@ def keyed_bits(*names: object) -> bytes:
     Sorting by them gives a random order, the smallest few a random sample.
     """
     return hashlib.sha256("\0".join(map(str, names)).encode("utf-8", "surrogatepass")).digest()
+
+
+def random_bits(seed: int, *stage: int) -> np.random.PCG64:
+    """A stream of random numbers for one stage of a seed, which the draws of other stages do not shift.
+
+    Numbers are taken with `random_raw`, the one method whose results no version of NumPy may change.
+    """
+    import numpy as np
+
+    return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=stage))
+
+
+def random_order(size: int, bits: np.random.PCG64) -> NDArray[np.int64]:
+    """A random permutation, shape `(size,)`."""
+    import numpy as np
+
+    return np.argsort(bits.random_raw(size), kind="stable")

@@ -60,19 +60,12 @@ class LabelSpec(BaseModel):
 
     @field_validator("instruction", mode="before")
     @classmethod
-    def _one_or_several(cls, value: Any) -> Any:
-        """Says what is wrong once, instead of once for each of the two types."""
-        if isinstance(value, list | tuple) and all(isinstance(phrasing, str) for phrasing in value):
-            return tuple(value)
-        if not isinstance(value, str):
-            given = repr(value)[:40]
-            raise ValueError(f"Input should be a valid string, or a list of strings; given: {given}")  # noqa: TRY004
-        return value
-
-    @field_validator("instruction")
-    @classmethod
-    def _ends_in_a_quotation_mark(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    def _end_in_a_quotation_mark(cls, value: Any) -> str | tuple[str, ...]:
+        """Checks both types at once, so that what is wrong is said once and not for each of them."""
         phrasings = (value,) if isinstance(value, str) else value
+        if not isinstance(phrasings, list | tuple) or not all(isinstance(phrasing, str) for phrasing in phrasings):
+            given = repr(value)[:40]
+            raise ValueError(f"Input should be a valid string, or a list of strings; given: {given}")
         if not phrasings or len(set(phrasings)) < len(phrasings):
             raise ValueError(
                 "holds no phrasing, or one of them twice; expected one instruction, or several different ones"
@@ -87,7 +80,7 @@ class LabelSpec(BaseModel):
                 raise ValueError(
                     f"holds the placeholder {PLACEHOLDER} {phrasing.count(PLACEHOLDER)} times; expected it once"
                 )
-        return value
+        return value if isinstance(value, str) else tuple(phrasings)
 
 
 class TaskSpec(BaseModel):

@@ -20,6 +20,7 @@ from torch.utils.data import RandomSampler
 
 from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
 from dino_st.preparation.triplets import to_pairs
+from dino_st.support.hashes import random_bits, random_order
 from dino_st.training.options import LOSSES, ContrastiveOptions, TrainingOptions
 
 METRIC = "eval_sequential_score"
@@ -128,8 +129,7 @@ class BalancedBatches(DefaultBatchSampler):
         """Yields the positions of the pairs of each batch."""
         pairs: Any = self.sampler  # what the base class calls the data set
         scores = np.asarray(pairs[SCORE][:], np.float64)
-        seed = np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))
-        order = balanced_order(scores, np.random.PCG64(seed)).tolist()
+        order = balanced_order(scores, random_bits(self.seed, self.epoch)).tolist()
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]
             if len(batch) == self.batch_size or not self.drop_last:
@@ -154,7 +154,7 @@ def balanced_order(scores: npt.NDArray[np.float64], bits: np.random.PCG64) -> np
     if len(distinct) > _MOST_STRATA:
         edges = np.linspace(distinct[0], distinct[-1], _MOST_STRATA + 1)[1:-1]
         stratum = np.unique(np.digitize(scores, edges), return_inverse=True)[1]
-    shuffled = np.argsort(bits.random_raw(len(scores)), kind="stable")
+    shuffled = random_order(len(scores), bits)
     places = np.empty(len(scores))
     for number in range(int(stratum.max(initial=-1)) + 1):
         members = shuffled[stratum[shuffled] == number]

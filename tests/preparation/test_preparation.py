@@ -26,9 +26,10 @@ from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputE
 from dino_st.pipeline.stages import prepare_data
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.prepare import prepare_pairs
-from dino_st.preparation.rows import draw_negatives, random_bits, rank_among_equals, validation_rows
+from dino_st.preparation.rows import draw_negatives, rank_among_equals, validation_rows
 from dino_st.preparation.splits import format_counts, load_prepared, save_prepared
 from dino_st.support.files import only_writer
+from dino_st.support.hashes import random_bits
 from tests.training_fixtures import raw_pairs
 
 Row = tuple[str, str, float]
