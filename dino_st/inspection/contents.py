@@ -20,7 +20,6 @@ from dino_st.inspection.audit import ANSWERS, changed_since
 from dino_st.inspection.judgements import Answer, read_answers
 from dino_st.inspection.options import ReportOptions
 from dino_st.inspection.pairs import WrittenPairs, assigned_scores, has_many_scores
-from dino_st.preparation.posterior import label_posterior
 from dino_st.support.files import PREPARATION_RECORD, REJECTED, TRAINING_RECORD
 from dino_st.training.record import TrainingRecord, read_record
 
@@ -299,6 +298,8 @@ class Posteriors:
 
 
 def _posteriors(rows: LabelledRows) -> Posteriors | str:
+    from dino_st.preparation.posterior import label_posterior
+
     kind, labels = rows.kind, rows.source.labels
     if LOG_PROBS not in rows.table.column_names:
         return f"The {kind} rows have no column {LOG_PROBS!r}, so that there is no posterior."

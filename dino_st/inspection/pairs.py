@@ -37,7 +37,7 @@ class WrittenPairs:
         levels: Scores that the stage assigns, ascending; empty for labels that are not numbers.
         score_of_label: The assigned score of each of the task's labels, where they are numbers.
         complete: Whether the stage came to its end.
-        facts: Where the rows come from: model, seed, ….
+        facts: Where the rows come from: model, seed, …; None where it is not known.
     """
 
     kind: Literal["raw", "prepared"]
@@ -121,7 +121,6 @@ def _read_raw(directory: Path) -> WrittenPairs:
     task = raw.configuration.get("task") or {}
     table = raw.table(verify=False) if raw.waves else pa.table({})
     scores = _numbers(task.get("labels", {})) if SCORE in table.column_names else {}
-    facts = {"language model": raw.provenance.get("model"), "seed": raw.configuration.get("seed")}
     return WrittenPairs(
         "raw",
         directory,
@@ -131,7 +130,7 @@ def _read_raw(directory: Path) -> WrittenPairs:
         tuple(sorted(scores.values())),
         scores,
         raw.is_complete,
-        {name: value for name, value in facts.items() if value is not None},
+        {"language model": raw.provenance.get("model"), "seed": raw.configuration.get("seed")},
     )
 
 
@@ -153,7 +152,6 @@ def _read_prepared(directory: Path) -> WrittenPairs:
         scores = {label: options.smoothed(score) for label, score in _numbers(task.get("labels", {})).items()}
         levels = {options.smoothed(label) for label in options.labels}
         levels |= {float(options.random_negative_score)} if options.random_negatives else set()
-    facts = {"language model": splits.provenance.get("model"), "seed of the preparation": options.seed}
     return WrittenPairs(
         "prepared",
         directory,
@@ -162,7 +160,7 @@ def _read_prepared(directory: Path) -> WrittenPairs:
         splits.counts,
         tuple(sorted(levels)),
         scores,
-        facts={name: value for name, value in facts.items() if value is not None},
+        facts={"language model": splits.provenance.get("model"), "seed of the preparation": options.seed},
     )
 
 

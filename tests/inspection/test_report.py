@@ -20,8 +20,7 @@ from dino_st.inspection import report
 from dino_st.inspection.contents import Posteriors, find, labelled_rows
 from dino_st.inspection.options import ReportOptions
 from dino_st.inspection.pairs import WrittenPairs
-from dino_st.inspection.report import build_sections, write_report
-from dino_st.inspection.sections import Section
+from dino_st.inspection.report import Section, build_sections, write_report
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import save_prepared
 from dino_st.training.options import TrainingOptions
