@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import random
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def main() -> None:
         configuration=configuration, provenance=provenance, schema=SCHEMA
     ) as store:
         for number in range(-(-options.pairs // WAVE)):
-            wave = [row for row, _ in zip(rows, range(min(WAVE, options.pairs - number * WAVE)), strict=False)]
+            wave = list(islice(rows, min(WAVE, options.pairs - number * WAVE)))
             store.put(Wave(number, wave, {"rows": len(wave)}))
         store.finish("# Random words\n")
 

@@ -56,13 +56,20 @@ _FACTS = """
 """
 
 
-def shards_card(title: str, text: str, *, tags: Iterable[str]) -> str:
-    """The header of a directory of shards, which the hub and `datasets.load_dataset` read, a title, and text."""
+def dataset_card(title: str, text: str, *, files: Mapping[str, str] | None = None, **header: Any) -> str:
+    """The header that the hub and `datasets.load_dataset` read, a title, and text.
+
+    Args:
+        title: The heading.
+        text: What stands below it.
+        files: The file of each split, or a pattern; the shards of `train` if None.
+        **header: Further entries of the header, as `huggingface_hub.DatasetCardData` has them.
+    """
     from huggingface_hub import DatasetCardData
 
-    data_files = [{"split": "train", "path": "data/*.parquet"}]
-    header = DatasetCardData(configs=[{"config_name": "default", "data_files": data_files}], tags=list(tags))
-    return f"---\n{header.to_yaml()}\n---\n\n# {title}\n\n{text}"
+    data_files = [{"split": split, "path": path} for split, path in (files or {"train": "data/*.parquet"}).items()]
+    data = DatasetCardData(configs=[{"config_name": "default", "data_files": data_files}], **header)
+    return f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{text}"
 
 
 def raw_card(
@@ -111,7 +118,7 @@ def triplet_card(
 
 
 def _generated_card(task: str, text: str) -> str:
-    return shards_card(f"{task}, generated", text, tags=("sentence-transformers", "synthetic", "dino-st"))
+    return dataset_card(f"{task}, generated", text, tags=["sentence-transformers", "synthetic", "dino-st"])
 
 
 def _facts(instructions: Iterable[str], configuration: Mapping[str, Any], counts: Mapping[str, int]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dino_st.data.cards import shards_card
+from dino_st.data.cards import dataset_card
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, TRIPLET_COLUMNS
 from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_waves
 from dino_st.data.tables import json_objects, read_parquet, write_json_objects
@@ -155,7 +155,7 @@ def _write_shards(table: pa.Table, directory: Path) -> None:
         configuration=configuration,
         provenance={"model": None, "versions": versions("dino-st")},
         schema=table.schema,
-        card=lambda name, **_: shards_card(name, text, tags=("sentence-transformers", "dino-st")),
+        card=lambda name, **_: dataset_card(name, text, tags=["sentence-transformers", "dino-st"]),
     )
 
 

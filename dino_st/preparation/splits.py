@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict
-from huggingface_hub import DatasetCardData
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from dino_st.data.cards import dataset_card
 from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.preparation.options import PreparationOptions, TripletOptions
@@ -248,25 +248,13 @@ def check_output(directory: Path) -> None:
 
 def _card(splits: PreparedSplits, provenance: Mapping[str, Any]) -> str:
     """The data set's card: a YAML header that lists the data files, and a description for people."""
-    files = [{"split": split, "path": name.as_posix()} for split, name in _FILES.items()]
     columns = splits["train"].column_names
     is_triplets = columns == list(TRIPLET_COLUMNS)
     kind = "triplets" if is_triplets else "pairs"
     title = f"{kind.capitalize()} written by a language model"
-    header = DatasetCardData(
-        pretty_name=title,
-        task_categories=["text-classification" if TEXT in columns else "sentence-similarity"],
-        tags=["dino-st", "synthetic"],
-        configs=[{"config_name": "default", "data_files": files}],
-    )
     sizes = ", ".join(f"{name}: {splits[name].num_rows:,}" for name in _FILES)
     steps = {name.replace("_", " "): f"{count:,}" for name, count in splits.counts.items()}
-    return f"""---
-{header.to_yaml()}
----
-
-# {title}
-
+    text = f"""\
 {_ABOUT_TRIPLETS if is_triplets else _ABOUT_PAIRS}
 
 ```python
@@ -289,3 +277,11 @@ Columns: {", ".join(f"`{name}`" for name in columns)}.
 
 {facts_table("option", splits.options.model_dump(mode="json"))}
 """
+    return dataset_card(
+        title,
+        text,
+        files={split: file.as_posix() for split, file in _FILES.items()},
+        pretty_name=title,
+        task_categories=["text-classification" if TEXT in columns else "sentence-similarity"],
+        tags=["dino-st", "synthetic"],
+    )
