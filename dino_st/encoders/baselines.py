@@ -14,8 +14,7 @@ unlabelled sentences (Su et al. 2021, arXiv 2103.15316). Scores that need no mod
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer, WordEmbeddings
 from sentence_transformers.sentence_transformer.modules.tokenizer import WhitespaceTokenizer
 
-from dino_st.encoders.directory import check_model_directory, directory_revision
+from dino_st.encoders.directory import FoundEncoder, check_model_directory, directory_revision
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError, InputError, ModelError, suggest
 from dino_st.support.hashes import hash_file
@@ -39,24 +38,9 @@ SMALLEST_VARIANCE = 1e-7
 """Directions whose variance is below this share of the largest are noise, and are dropped instead of blown up."""
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """A baseline encoder, named but not yet built.
-
-    Attributes:
-        name: The name under which mteb stores its results.
-        revision: Hash of the model's or file's content, of the kind, and of the sentences it is whitened on.
-        load: Builds the encoder.
-    """
-
-    name: str
-    revision: str
-    load: Callable[[], SentenceTransformer]
-
-
 def find_baseline(
     name: str, *, device: str = "auto", whitening_sentences: str | Path | Sequence[str] | None = None
-) -> Baseline | None:
+) -> FoundEncoder | None:
     """Reads a baseline's name, such as `mean:DIR` or `words+whitening:FILE`.
 
     Args:
@@ -66,7 +50,8 @@ def find_baseline(
             sentences.
 
     Returns:
-        The baseline; None where the name is that of an ordinary model.
+        The baseline; its revision is a hash of the model's or file's content, of the kind, and of the sentences it is
+        whitened on. None where the name is that of an ordinary model.
 
     Raises:
         ConfigurationError: An unknown kind, or whitening without sentences.
@@ -92,7 +77,7 @@ def find_baseline(
         encoder = _assemble(_word_averaging(path) if base == WORDS else _pooling(path, base, device), device)
         return whiten(encoder, sentences) if whitened else encoder
 
-    return Baseline(f"baseline/{kind}-{stem}", revision, load)
+    return FoundEncoder(f"baseline/{kind}-{stem}", revision, load)
 
 
 def _hash_words(path: Path) -> str:

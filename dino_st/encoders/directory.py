@@ -1,18 +1,23 @@
-"""Encoders on disk: which directory a name means, what must be in it, and a name for exactly what is in it.
+"""Which encoder is meant, and which exactly: directories, what must be in them, and revisions that name a content.
 
-A directory may be a sentence-transformers model or a plain transformers model. Its revision is a hash of its content,
-so that results stored for one set of weights are never taken for another's.
+A directory may be a sentence-transformers model or a plain transformers model. A revision is a hash of the content, so
+that results stored for one set of weights are never taken for another's.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dino_st.errors import ModelError
 from dino_st.models import bundled_directory
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 # Left behind by training, or documentation: they change nothing about the embeddings.
 _IRRELEVANT_FILES = {
@@ -25,6 +30,29 @@ _IRRELEVANT_FILES = {
 }
 _IRRELEVANT_FOLDERS = {"eval", "runs", "logs", "checkpoints", "results", "__pycache__"}
 _IRRELEVANT_SUFFIXES = {".md", ".log", ".lock", ".tmp"}
+
+
+@dataclass(frozen=True)
+class FoundEncoder:
+    """An encoder that was found by its name, and is loaded only where something must be computed.
+
+    Attributes:
+        name: The name under which mteb stores its results, `owner/name`.
+        revision: Names its content; empty for one on the hub that has not been loaded yet.
+        load: Loads or builds it.
+    """
+
+    name: str
+    revision: str
+    load: Callable[[], SentenceTransformer]
+
+    def resolved(self) -> FoundEncoder:
+        """The same encoder with its revision, for which one on the hub is loaded."""
+        if self.revision:
+            return self
+        encoder = self.load()
+        revision = encoder.model_card_data.base_model_revision or state_revision(encoder)
+        return FoundEncoder(self.name, revision, lambda: encoder)
 
 
 def local_directory(encoder: str | os.PathLike[str]) -> Path | None:
@@ -102,3 +130,15 @@ def _relevant_files(directory: Path) -> Iterator[Path]:
         documentation = file.name in _IRRELEVANT_FILES or file.suffix.lower() in _IRRELEVANT_SUFFIXES
         if file.is_file() and not (hidden or leftovers or documentation):
             yield file
+
+
+def state_revision(encoder: SentenceTransformer) -> str:
+    """Hashes a loaded encoder, its modules, prompts and every weight: forty hexadecimal digits of a SHA-256."""
+    import torch
+
+    digest = hashlib.sha256(repr((encoder, sorted(encoder.prompts.items()), encoder.max_seq_length)).encode())
+    for name, weight in encoder.state_dict().items():
+        flat = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
+        digest.update(f"{name}\n".encode())
+        digest.update(flat.numpy())
+    return digest.hexdigest()[:40]

@@ -8,6 +8,7 @@ it for retrained weights or changed data.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 import math
 import sys
@@ -22,9 +23,17 @@ from mteb.abstasks.sts import AbsTaskSTS
 from mteb.models.abs_encoder import get_prompt_name
 from numpy.typing import NDArray
 
-from dino_st.errors import ConfigurationError, EvaluationError, InputError, OutputError, suggest
+from dino_st.encoders.baselines import find_baseline
+from dino_st.encoders.directory import (
+    FoundEncoder,
+    directory_name,
+    directory_revision,
+    local_directory,
+    state_revision,
+)
+from dino_st.encoders.loading import load_trainable_encoder, pad_with_end_of_text
+from dino_st.errors import ConfigurationError, EvaluationError, InputError, ModelError, OutputError, suggest
 from dino_st.evaluation.floors import FLOORS, floor_score
-from dino_st.evaluation.models import EvaluatedModel, find_model, model_meta
 from dino_st.evaluation.table import ScoreTable
 
 if TYPE_CHECKING:
@@ -116,7 +125,7 @@ class _Work:
     encode_options: EncodeKwargs
     protocol: SourceProtocol
 
-    def score(self, name: str, model: EvaluatedModel | str) -> dict[str, float]:
+    def score(self, name: str, model: FoundEncoder | str) -> dict[str, float]:
         """One model's score × 100 on every task; a floor is given by its name."""
         if isinstance(model, str):
             scores = {task.metadata.name: floor_score(model, task, self.protocol) for task in self.tasks}
@@ -125,14 +134,14 @@ class _Work:
             scores = {task.metadata.name: self._read(results[task.metadata.name], task, name) for task in self.tasks}
         return {task: score * 100 for task, score in scores.items()}
 
-    def _results(self, found: EvaluatedModel) -> dict[str, TaskResult]:
+    def _results(self, found: FoundEncoder) -> dict[str, TaskResult]:
         """Every task's result: from storage where that is of this model and this data, else computed."""
         stored = {task.metadata.name: self._stored(task, found) for task in self.tasks}
         results = {name: result for name, result in stored.items() if result is not None}
         pending = [task for task in self.tasks if task.metadata.name not in results]
         return results | {result.task_name: result for result in self._evaluate(found, pending)}
 
-    def _stored(self, task: AbsTask, found: EvaluatedModel) -> TaskResult | None:
+    def _stored(self, task: AbsTask, found: FoundEncoder) -> TaskResult | None:
         if self.cache is None:
             return None
         try:
@@ -144,7 +153,7 @@ class _Work:
             return None
         return result
 
-    def _evaluate(self, found: EvaluatedModel, pending: Sequence[AbsTask]) -> Sequence[TaskResult]:
+    def _evaluate(self, found: FoundEncoder, pending: Sequence[AbsTask]) -> Sequence[TaskResult]:
         import mteb
 
         if not pending:
@@ -152,7 +161,7 @@ class _Work:
         logger.info("scoring %s on %d tasks", found.name, len(pending))
         encoder = found.load()
         outcome = mteb.evaluate(
-            EncodeOnce(encoder, model_meta(found, encoder), pending),
+            EncodeOnce(encoder, _model_meta(found, encoder), pending),
             pending,
             cache=self.cache,
             overwrite_strategy="always",
@@ -176,6 +185,67 @@ class _Work:
                 f"{task.metadata.name}: the score of '{model}' is {score}. Its embeddings are constant or not numbers."
             )
         return score
+
+
+def find_model(
+    model: Model, *, device: str = "auto", whitening_sentences: str | Path | Sequence[str] | None = None
+) -> FoundEncoder:
+    """Finds a model without loading it: a directory, a name on the hub, a baseline or a loaded model.
+
+    Raises:
+        ModelError: There is no such directory, or no model in it.
+        ConfigurationError: A whitened baseline without sentences to fit on.
+        InputError: The sentences or the word vectors cannot be read.
+    """
+    if not isinstance(model, str | Path):
+        pad_with_end_of_text(model)
+        card = model.model_card_data
+        name = _owned(str(card.model_name or card.base_model or "unnamed"))
+        return FoundEncoder(name, state_revision(model), lambda: model)
+    baseline = find_baseline(str(model), device=device, whitening_sentences=whitening_sentences)
+    if baseline is not None:
+        return baseline
+    directory = local_directory(model)
+    if directory is None:
+        return FoundEncoder(_owned(str(model)), "", lambda: _load_from_hub(str(model), device))
+    return FoundEncoder(
+        directory_name(directory),
+        directory_revision(directory),
+        lambda: load_trainable_encoder(directory, device=device),
+    )
+
+
+def _owned(name: str) -> str:
+    """The form that mteb asks for, `owner/name`; models without an owner belong to `local`."""
+    return name if "/" in name else f"local/{name}"
+
+
+def _load_from_hub(name: str, device: str) -> SentenceTransformer:
+    try:
+        return load_trainable_encoder(name, device=device)
+    except ModelError as error:
+        floor = difflib.get_close_matches(name, FLOORS, n=1)
+        if not floor:
+            raise
+        raise ModelError(f"{error} Or did you mean the floor {floor[0]!r}?") from error
+
+
+def _model_meta(found: FoundEncoder, encoder: SentenceTransformer) -> ModelMeta:
+    """What mteb stores about a model beside its results."""
+    from mteb.models import ModelMeta
+    from mteb.models.model_meta import ScoringFunction
+
+    return ModelMeta.create_empty(
+        overwrites={
+            "name": found.name,
+            "revision": found.revision,
+            "max_tokens": encoder.max_seq_length,
+            "embed_dim": encoder.get_embedding_dimension(),
+            "n_parameters": sum(parameter.numel() for parameter in encoder.parameters()),
+            "similarity_fn_name": ScoringFunction.from_str(encoder.similarity_fn_name),
+            "framework": ["Sentence Transformers", "PyTorch"],
+        }
+    )
 
 
 class EncodeOnce:

@@ -8,7 +8,7 @@ import torch
 from dino_st.backends.local import LocalWriter
 from dino_st.encoders.directory import local_directory
 from dino_st.encoders.loading import load_trainable_encoder
-from dino_st.evaluation.models import find_model
+from dino_st.evaluation.evaluate import find_model
 from dino_st.models import ENCODER, LANGUAGE_MODEL, bundled_directory
 from mteb_tasks.local_models import find_local_model
 
