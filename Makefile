@@ -1,6 +1,6 @@
 # make quickstart   the main job, offline, in two minutes
 # make test         the whole test suite
-# make lint         ruff and mypy
+# make lint         ruff, mypy, what may import what, and the map of the packages
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,6 +20,8 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m tools.architecture --check
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
