@@ -1,1 +1,1 @@
-"""Who writes: a causal language model on this machine, or a chat server."""
+"""The language model that writes: on this machine, or behind a chat server."""

@@ -1,1 +1,1 @@
-"""Data on disk: sentences, shards of generated rows, pairs, triplets, cards."""
+"""Files: sentences, shards of generated rows, pairs, triplets, tables, dataset cards."""

@@ -1,1 +1,1 @@
-"""Decoding with self-debiasing: prompts in, texts out; needs torch, transformers and NumPy alone."""
+"""Decoding with self-debiasing: prompts in, texts out; torch, transformers and NumPy alone."""

@@ -1,1 +1,1 @@
-"""Encoders on disk, encoders to train, and baselines."""
+"""Encoders on disk, encoders to train, and baselines to compare with."""

@@ -200,7 +200,7 @@ def whiten(encoder: SentenceTransformer, sentences: Sequence[str]) -> SentenceTr
     Raises:
         InputError: The sentences' embeddings do not vary.
     """
-    from sklearn.decomposition import PCA  # type: ignore[import-untyped]
+    from sklearn.decomposition import PCA
 
     embeddings = np.asarray(encoder.encode(list(sentences), show_progress_bar=False), dtype=np.float64)
     if not np.ptp(embeddings, axis=0).any():

@@ -1,1 +1,1 @@
-"""Encoders scored on mteb tasks, side by side."""
+"""Encoders scored on mteb tasks, side by side, with floors that need no model."""

@@ -1,1 +1,1 @@
-"""Runs that write pairs or texts, score them, or join them."""
+"""Runs that write pairs or texts, score written pairs, or join shards."""

@@ -1,1 +1,1 @@
-"""What people look at: the report and the audit."""
+"""What people look at: the report, and the audit of sampled pairs."""

@@ -1,1 +1,1 @@
-"""From sentences to scores: stages, recipes, the quick start."""
+"""From sentences to scores: stages from file to file, recipes, the quick start."""

@@ -1,1 +1,1 @@
-"""From raw pairs to training pairs and triplets."""
+"""From raw pairs to training pairs and triplets: filters, targets, negatives, splits."""

@@ -1,1 +1,1 @@
-"""Options, files, progress and text; nothing of the method."""
+"""What everything may use: options, files, progress, text; nothing of the method."""

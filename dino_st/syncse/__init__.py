@@ -1,1 +1,1 @@
-"""SynCSE (arXiv 2305.15077): triplets that a chat model writes."""
+"""Triplets that a chat model writes (SynCSE, arXiv 2305.15077)."""

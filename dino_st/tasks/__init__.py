@@ -1,1 +1,1 @@
-"""What is written: task specifications and prompts."""
+"""What a language model is asked for: task specifications and prompts."""

@@ -1,1 +1,1 @@
-"""Training an encoder on pairs, on triplets, or on both."""
+"""An encoder trained on pairs, triplets or both; `model.fit` with our loaders."""
