@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 
 from dino_st.errors import ConfigurationError, ModelError, suggest
 from dino_st.models import bundled_directory
+from dino_st.support.hashes import hash_file
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -121,20 +121,11 @@ def check_causal_model(model: Any) -> None:
 
 
 def hash_weights(source: str | Path | None, model: Any) -> str:
-    """Fingerprints the weights: SHA-256 over the safetensors files, or over the tensors of a model made in memory.
-
-    Args:
-        source: What the model was loaded from; None if it was handed in.
-        model: The model.
-
-    Returns:
-        Hexadecimal digest.
-    """
+    """SHA-256 over the safetensors files that a model was loaded from, or over its tensors if it was handed in."""
     digest = hashlib.sha256()
     files = [] if source is None else sorted(_weight_directory(source).glob("*.safetensors"))
     for file in files:
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
+        digest.update(bytes.fromhex(hash_file(file)))
     if not files:
         for name, tensor in sorted(model.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -143,15 +134,7 @@ def hash_weights(source: str | Path | None, model: Any) -> str:
 
 
 def hash_settings(model: Any, tokenizer: Any) -> str:
-    """Fingerprints what decides a model's output beside its weights: configuration, tokenizer, chat template.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-
-    Returns:
-        Hexadecimal digest of a SHA-256.
-    """
+    """SHA-256 of what decides a model's output beside its weights: configuration, tokenizer, chat template."""
     passing = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
     config = {name: value for name, value in model.config.to_dict().items() if name not in passing}
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -186,10 +169,12 @@ def _check_directory(path: Path) -> None:
         kind = "a sentence-transformers encoder" if "modules.json" in names else "no model directory"
         raise ModelError(f"model {path}: this is {kind} (no config.json); expected a causal language model")
     if not any(name.endswith(".safetensors") for name in names):
-        pickles = _sorted_pickles(names)
+        pickles = [
+            name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")) and "training_args" not in name
+        ]
         if pickles:
             raise ModelError(
-                f"model {path}: the weights are pickled ({pickles[0]}), and a pickle can run any code when it is read; "
+                f"model {path}: the weights are pickled ({min(pickles)}), and a pickle can run any code when read; "
                 "only safetensors are loaded. If you trust the file, convert it once:\n"
                 f"  python -c \"from transformers import AutoModelForCausalLM as M; d = '{path}'; "
                 'M.from_pretrained(d, use_safetensors=False).save_pretrained(d)"'
@@ -197,12 +182,6 @@ def _check_directory(path: Path) -> None:
         raise ModelError(
             f"model {path}: the directory holds no weights (no *.safetensors file); download it completely"
         )
-
-
-def _sorted_pickles(names: Iterable[str]) -> list[str]:
-    return sorted(
-        name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")) and "training_args" not in name
-    )
 
 
 def _check_architecture(config: Any, source: str) -> None:

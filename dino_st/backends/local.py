@@ -1,9 +1,10 @@
-"""Writes text with a transformers model through the decoding engine."""
+"""A causal language model on this machine: what it is called, how it is prompted, and writing and scoring with it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from dino_st.decoding.attention import can_share
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.memory import automatic_rows, context_length
 from dino_st.decoding.options import DecodingOptions
-from dino_st.errors import ConfigurationError
+from dino_st.errors import ConfigurationError, MissingExtraError
 from dino_st.tasks.prompts import PromptFormat, build_prompts, choose_format, encode_prompt, quotable
 from dino_st.tasks.spec import TaskSpec
 
@@ -59,6 +60,8 @@ class LocalWriter:
         model: The transformers model.
         tokenizer: Its tokenizer.
         prompt_format: `raw` or `chat`, after `auto` was decided.
+        dtype: Name of the weights' type, such as `bfloat16`.
+        device: Kind of device, such as `cuda`.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class LocalWriter:
 
         Raises:
             ModelError: If it cannot be loaded or is no decoder-only language model.
+            MissingExtraError: If it is prompted by a chat template, and jinja2 is not installed.
         """
         self._source: str | Path | None = None
         if not isinstance(model, str | Path) and not _is_model_and_tokenizer(model):
@@ -102,17 +106,14 @@ class LocalWriter:
         added = self.tokenizer.added_tokens_decoder.values()
         self._special_tokens = sorted(token.content for token in added if token.special and len(token.content) > 1)
         self.prompt_format = choose_format(prompt_format, self.tokenizer)
+        if self.prompt_format == "chat" and find_spec("jinja2") is None:
+            raise MissingExtraError(
+                f"model {self.name!r} is prompted by its chat template, which needs jinja2; run: pip install "
+                '"jinja2>=3.1", or choose the prompt format raw'
+            )
+        self.dtype = str(self.model.dtype).removeprefix("torch.")
+        self.device = str(self.model.device.type)
         self._weights_hash: str | None = None
-
-    @property
-    def dtype(self) -> str:
-        """Name of the weights' type, such as `bfloat16`."""
-        return str(self.model.dtype).removeprefix("torch.")
-
-    @property
-    def device(self) -> str:
-        """Kind of device, such as `cuda`."""
-        return str(self.model.device.type)
 
     def weights_hash(self) -> str:
         """SHA-256 of the weights; see `hash_weights`."""
@@ -149,12 +150,7 @@ class LocalWriter:
         return self.automatic_rows([len(self._encode(spec, label, x1, False)[0]) for x1 in examples], new_tokens)
 
     def automatic_rows(self, prompt_lengths: Sequence[int], new_tokens: int) -> int:
-        """Chooses how many streams to decode together for prompts such as these; see `sizing.automatic_rows`.
-
-        Args:
-            prompt_lengths: Tokens of some prompts, at least one.
-            new_tokens: Tokens that a text may take.
-        """
+        """How many streams to decode together for prompts of such lengths; see `decoding.memory.automatic_rows`."""
         typical = sorted(prompt_lengths)[int(0.95 * (len(prompt_lengths) - 1))]
         shares = can_share(self.model, context_length(self.model, DecodingOptions().max_total_tokens))
         return automatic_rows(self.model, prompt_tokens=typical, new_tokens=new_tokens, shares_prompts=shares)

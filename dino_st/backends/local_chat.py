@@ -1,4 +1,4 @@
-"""Answers of a transformers model on this machine, through the decoding engine."""
+"""A causal language model on this machine as a `ChatBackend`, through the decoding engine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
-
-from jinja2 import TemplateError
 
 from dino_st.backends.chat import USAGE_FIELDS, ChatReply, ChatRequest, usage_of
 from dino_st.backends.local import LocalWriter
@@ -148,6 +146,8 @@ class LocalChat(LocalWriter):
 
     def _renders_system_turns(self) -> bool:
         """Whether the template takes a system turn; some refuse it, and some leave it out without a word."""
+        from jinja2 import TemplateError
+
         probe = "Mind the probe 7193."
         try:
             return probe in self._render(probe, "Begin.", '"')

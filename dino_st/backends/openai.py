@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
@@ -44,58 +44,41 @@ _GIVE_UP_AFTER = 32
 """Requests that may finally fail one after the other for the server's sake, before the run stops."""
 
 
-@dataclass(frozen=True)
-class ServerAddress:
-    """Where a chat server is.
+def server_url(base_url: str | None) -> str:
+    """The address of the server: what is given, or else `OPENAI_BASE_URL`, or else OpenAI's own.
 
-    Attributes:
-        url: As it is called.
-        host: With the port, for messages.
-        public: Without a query, for manifests.
-        is_hosted: Whether it is OpenAI's own, for want of another address.
+    Raises:
+        ConfigurationError: If it is no address, or holds a user name or password.
     """
+    url = base_url or os.environ.get(URL_VARIABLE) or _HOSTED
+    expected = "expected an address such as http://localhost:8000/v1"
+    if "@" in url:  # and is not repeated, since a password may stand in it
+        raise ConfigurationError(f"base URL: it holds a user name or password; {expected}, and {KEY_VARIABLE} set")
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname and parts.port != 0
+    except ValueError as error:
+        raise ConfigurationError(f"base URL: {scrubbed(str(error))}; {expected}") from None
+    if parts.scheme not in ("http", "https") or not named:
+        raise ConfigurationError(f"base URL {scrubbed(url)!r}: {expected}")
+    return url
 
-    url: str
-    host: str
-    public: str
-    is_hosted: bool
 
-    @classmethod
-    def of(cls, base_url: str | None) -> ServerAddress:
-        """Checks an address; None stands for `OPENAI_BASE_URL`, or else OpenAI's own.
+def server_key(url: str) -> str:
+    """The key from the environment, or a placeholder where a server of one's own may need none.
 
-        Raises:
-            ConfigurationError: If it is no address, or holds a user name or password.
-        """
-        url = base_url or os.environ.get(URL_VARIABLE) or _HOSTED
-        expected = "expected an address such as http://localhost:8000/v1"
-        if "@" in url:  # and is not repeated, since a password may stand in it
-            raise ConfigurationError(f"base URL: it holds a user name or password; {expected}, and {KEY_VARIABLE} set")
-        try:
-            parts = urlsplit(url)
-            named = parts.hostname and parts.port != 0
-        except ValueError as error:
-            raise ConfigurationError(f"base URL: {scrubbed(str(error))}; {expected}") from None
-        if parts.scheme not in ("http", "https") or not named:
-            raise ConfigurationError(f"base URL {scrubbed(url)!r}: {expected}")
-        public = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-        return cls(url, parts.netloc, scrubbed(public), is_hosted=url == _HOSTED)
-
-    def key(self) -> str:
-        """The key from the environment, or a placeholder where a server of one's own may need none.
-
-        Raises:
-            ConfigurationError: If it is missing, or cannot be sent.
-        """
-        key = os.environ.get(KEY_VARIABLE, "").strip()
-        if not key and self.is_hosted:
-            raise ConfigurationError(
-                f"{KEY_VARIABLE} is not set, and {self.host} asks for a key; set it in the environment, or give the "
-                "base URL of a server of your own"
-            )
-        if not (key.isascii() and key.isprintable()) or " " in key:
-            raise ConfigurationError(f"{KEY_VARIABLE} holds characters that no key has; set it to the key alone")
-        return key or _NO_KEY
+    Raises:
+        ConfigurationError: If it is missing, or cannot be sent.
+    """
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not key and url == _HOSTED:
+        raise ConfigurationError(
+            f"{KEY_VARIABLE} is not set, and {urlsplit(url).netloc} asks for a key; set it in the environment, or give "
+            "the base URL of a server of your own"
+        )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise ConfigurationError(f"{KEY_VARIABLE} holds characters that no key has; set it to the key alone")
+    return key or _NO_KEY
 
 
 def scrubbed(text: str, *, shortest: int = 1) -> str:
@@ -226,12 +209,7 @@ def _base_name(name: str) -> str:
 def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
     """Seconds to wait by the header `Retry-After`, which holds seconds or a date (RFC 9110, section 10.2.3).
 
-    Args:
-        headers: Of a reply; names are looked up as they stand, which HTTP clients do without regard to case.
-        now: The present, with a time zone; the clock's by default.
-
-    Returns:
-        Seconds, at least 0; None where the header is missing or means nothing.
+    None where the header is missing or means nothing. `now` is the clock's time by default.
     """
     value = headers.get("retry-after", "").strip()
     try:
@@ -252,14 +230,13 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
 def pause_before(attempt: int, *, backoff: float, longest: float, asked: float | None) -> float:
     """Seconds to wait before an attempt: doubled each time, and spread at random so that requests do not come at once.
 
+    Not seeded: time does not decide the data.
+
     Args:
         attempt: Number of the attempt to come, from 2 on.
         backoff: Seconds before the second attempt.
         longest: Seconds that are never exceeded by more than the spread.
-        asked: What the server asked to wait; None if it did not.
-
-    Returns:
-        Seconds; no less than the server asked for, up to `longest`. Not seeded: time does not decide the data.
+        asked: What the server asked to wait, which is kept up to `longest`; None if it did not ask.
     """
     doubled = min(longest, backoff * 2.0 ** min(attempt - 2, 60))
     spread = random.uniform(0.5, 1.0) * doubled
@@ -281,25 +258,14 @@ class Pace:
         return slot - now
 
 
-@dataclass
 class RequestRun:
-    """One call of `complete`.
+    """One call of `complete`: what is asked, what has come, and, once nothing new may be started, why not."""
 
-    Attributes:
-        requests: What is asked.
-        on_reply: Told of each reply.
-        replies: What has come, each at its request's place.
-        stopped: Set when nothing new may be started.
-        fatal: Why not.
-    """
-
-    requests: Sequence[ChatRequest]
-    on_reply: Callable[[ChatReply], None] | None
-    stopped: asyncio.Event = field(default_factory=asyncio.Event)
-    fatal: DinoError | None = None
-
-    def __post_init__(self) -> None:
-        self.replies: list[ChatReply | None] = [None] * len(self.requests)
+    def __init__(self, requests: Sequence[ChatRequest], on_reply: Callable[[ChatReply], None] | None) -> None:
+        self.requests, self.on_reply = requests, on_reply
+        self.replies: list[ChatReply | None] = [None] * len(requests)
+        self.stopped = asyncio.Event()
+        self.fatal: DinoError | None = None
 
     def stop(self, error: DinoError) -> None:
         """Lets nothing new start; what is in flight may still be answered, since it will be paid for."""
@@ -348,18 +314,19 @@ class OpenAIChat:
             raise MissingExtraError('a chat server needs the openai client; run: pip install "dino-st[openai]"')
         self.name = model
         self.options = ServerOptions.of(**options)
-        self._address = ServerAddress.of(base_url)
-        self._host = self._address.host
+        self._url = server_url(base_url)
+        self._host = urlsplit(self._url).netloc
         self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
         self._pace = Pace(self.options.requests_per_minute)
         self._troubles = 0
         self._has_said = False
-        self._address.key()
+        server_key(self._url)
 
     def configuration(self) -> dict[str, Any]:
         """What decides the answers; see `ChatBackend`."""
         decisive = self.options.model_dump(include={"temperature", "top_p", "seed"})
-        return {"backend": "openai", "model": self.name, "base_url": self._address.public, **decisive}
+        public = urlsplit(self._url)._replace(query="", fragment="").geturl().rstrip("/")
+        return {"backend": "openai", "model": self.name, "base_url": scrubbed(public), **decisive}
 
     @property
     def usage(self) -> Counter[str]:
@@ -390,9 +357,8 @@ class OpenAIChat:
         """Runs the workers: no more tasks than requests in flight, however many requests there are."""
         from openai import AsyncOpenAI
 
-        client = AsyncOpenAI(
-            api_key=self._address.key(), base_url=self._address.url, max_retries=0, timeout=self.options.timeout
-        )
+        key, timeout = server_key(self._url), self.options.timeout
+        client = AsyncOpenAI(api_key=key, base_url=self._url, max_retries=0, timeout=timeout)
         places = iter(range(len(run.requests)))
         try:
             async with client, asyncio.TaskGroup() as workers:

@@ -8,7 +8,7 @@ token is drawn, and all streams of the draw go on with it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
@@ -32,15 +32,6 @@ _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
 _Item = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
 """Prompts, and a text for each."""
-
-
-@dataclass(frozen=True)
-class _Try:
-    """One attempt at a draw: how it ended, its tokens, and their log-probabilities after each of the draw's prompts."""
-
-    ending: Ending
-    tokens: tuple[int, ...]
-    log_probs: tuple[float, ...]
 
 
 class DecodingEngine:
@@ -185,12 +176,12 @@ class DecodingEngine:
         pending = sorted(range(len(draws)), key=lambda i: draws[i].streams)
         for attempt in range(self.options.max_tries):
             tries = self._try_once([draws[i] for i in pending], attempt, states)
-            for i, made in zip(pending, tries, strict=True):
-                results[i].text, results[i].tokens = made.ending.text, made.tokens
+            for i, (ending, tokens, log_probs) in zip(pending, tries, strict=True):
+                results[i].text, results[i].tokens = ending.text, tokens
                 results[i].tries += 1
-                known[i] = dict(zip(draws[i].prompts, made.log_probs, strict=bool(made.log_probs)))
-                if made.ending.rejection:
-                    results[i].rejections[made.ending.rejection] += 1
+                known[i] = dict(zip(draws[i].prompts, log_probs, strict=bool(log_probs)))
+                if ending.rejection:
+                    results[i].rejections[ending.rejection] += 1
             pending = [i for i in pending if results[i].text is None]
             if not pending:
                 break
@@ -204,8 +195,13 @@ class DecodingEngine:
             results[i].log_probs = tuple(known[i][prompt] for prompt in draws[i].scored)
         return results
 
-    def _try_once(self, draws: Sequence[Draw], attempt: int, states: PromptStates) -> list[_Try]:
-        """Makes one try of several draws, sorted by their number of streams."""
+    def _try_once(
+        self, draws: Sequence[Draw], attempt: int, states: PromptStates
+    ) -> list[tuple[Ending, tuple[int, ...], tuple[float, ...]]]:
+        """Makes one try of several draws, sorted by their number of streams.
+
+        Returns, for each, how it ended, its tokens, and their log-probabilities after each of its prompts.
+        """
         steps = self.options.max_new_tokens
         keys = [draw_key(self._seed, draw.x1, draw.label, draw.sample, attempt) for draw in draws]
         batch = StreamBatch(draws, self._model, states, uniforms(keys, steps))
@@ -222,12 +218,9 @@ class DecodingEngine:
             if not alive or step == steps - 1:
                 break
             logits = batch.advance(drawn, alive, step)
-        unfinished = Ending(None, "no closing quote")
+        ended = [ending or Ending(None, "no closing quote") for ending in endings]
         log_probs = batch.log_probs([len(text) for text in texts])
-        return [
-            _Try(ending or unfinished, tuple(text), scores)
-            for ending, text, scores in zip(endings, texts, log_probs, strict=True)
-        ]
+        return list(zip(ended, map(tuple, texts), log_probs, strict=True))
 
     def _next_tokens(self, logits: torch.Tensor, batch: StreamBatch, step: int) -> torch.Tensor:
         """Draws the next token of every draw from the debiased distribution; shape (draws,)."""

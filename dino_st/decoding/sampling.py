@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
-_GOLDEN = 0x9E3779B97F4A7C15
-_MIX_1 = 0xBF58476D1CE4E5B9
-_MIX_2 = 0x94D049BB133111EB
+_GOLDEN, _MIX_1, _MIX_2 = np.array((0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB), dtype=np.uint64)
+"""The constants of SplitMix64."""
 
 
 def draw_key(seed: int, x1: str, label: str, sample: int, attempt: int) -> int:
@@ -34,21 +34,12 @@ def uniforms(keys: Sequence[int], steps: int) -> torch.Tensor:
     Returns:
         Shape (draws, steps), float64 in [0, 1), on the CPU.
     """
-    counters = torch.arange(1, steps + 1, dtype=torch.int64) * _signed(_GOLDEN)
-    state = torch.tensor(list(keys), dtype=torch.int64).view(-1, 1) + counters
-    state = (state ^ _shift_right(state, 30)) * _signed(_MIX_1)
-    state = (state ^ _shift_right(state, 27)) * _signed(_MIX_2)
-    state = state ^ _shift_right(state, 31)
-    return _shift_right(state, 11).to(torch.float64) * 2.0**-53
-
-
-def _signed(value: int) -> int:
-    return value - 2**64 if value >= 2**63 else value
-
-
-def _shift_right(state: torch.Tensor, bits: int) -> torch.Tensor:
-    """Logical shift: torch's own drags the sign bit along."""
-    return torch.bitwise_and(state >> bits, 2 ** (64 - bits) - 1)
+    counters = np.arange(1, steps + 1, dtype=np.uint64) * _GOLDEN
+    state = np.array(keys, dtype=np.int64).astype(np.uint64)[:, None] + counters
+    state = (state ^ (state >> np.uint64(30))) * _MIX_1
+    state = (state ^ (state >> np.uint64(27))) * _MIX_2
+    state = state ^ (state >> np.uint64(31))
+    return torch.from_numpy((state >> np.uint64(11)) * 2.0**-53)
 
 
 def top_k_top_p(probabilities: torch.Tensor, *, top_k: int, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and one writer for each directory."""
+"""Writing files so that a reader never sees half of one, one writer for each directory, and names that stages share."""
 
 from __future__ import annotations
 
@@ -22,32 +22,30 @@ LOCK = ".lock"
 """The file that a writer holds."""
 
 
+def is_content(file: Path) -> bool:
+    """Whether a file is more than what writers leave behind: their lock, and temporary files."""
+    return file.suffix != ".tmp" and file.name != LOCK
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Lets a file be written under a temporary name, then flushes it to disk and renames it.
+    """Lets a file be written under a temporary name beside it, then flushes it to disk and renames it.
 
     Example:
         >>> with replacing(Path("scores.json")) as temporary:
         ...     temporary.write_text("{}")
-
-    Args:
-        path: The final name.
-
-    Yields:
-        The temporary name, in the same directory.
 
     Raises:
         OutputError: If the file cannot be written; what stood at `path` before is untouched.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-        _sync_directory(path.parent)
-    except OSError as error:
-        raise _cannot_be_written(path, error) from error
+        with _worded(path):
+            yield temporary
+            with temporary.open("rb+") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+            _sync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -72,7 +70,7 @@ def append_line(path: Path, line: str) -> None:
     Raises:
         OutputError: If it cannot be written; what stood there remains, perhaps with a part of the line behind.
     """
-    try:
+    with _worded(path):
         is_new = not path.exists()
         with path.open("ab") as stream:
             stream.write(line.encode() + b"\n")
@@ -80,8 +78,28 @@ def append_line(path: Path, line: str) -> None:
             os.fsync(stream.fileno())
         if is_new:
             _sync_directory(path.parent)
+
+
+@contextmanager
+def _worded(path: Path) -> Iterator[None]:
+    """Words the system's errors for people."""
+    try:
+        yield
     except OSError as error:
-        raise _cannot_be_written(path, error) from error
+        reason = error.strerror or error
+        advice = "check that the directory is writable and the disk not full"
+        raise OutputError(f"{path}: cannot be written ({reason}); {advice}") from error
+
+
+def _sync_directory(path: Path) -> None:
+    """Makes a rename survive a power cut, where the system can open directories."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def make_directory(path: Path) -> None:
@@ -106,44 +124,19 @@ def check_can_become_directory(path: Path) -> None:
     Raises:
         OutputError: If it, or something above it, is a file.
     """
-    for place in (path, *path.parents):
-        if place.exists():
-            if not place.is_dir():
-                raise OutputError(f"{path}: cannot be created, since {place} is a file; choose another --output")
-            return
-
-
-def _cannot_be_written(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"{path}: cannot be written ({error.strerror or error}); check that the directory is writable and the disk not "
-        "full"
-    )
-
-
-def _sync_directory(path: Path) -> None:
-    """Makes a rename survive a power cut, where the system can open directories."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def is_content(file: Path) -> bool:
-    """Whether a file is more than what writers leave behind: their lock, and temporary files."""
-    return file.suffix != ".tmp" and file.name != LOCK
+    place = next(place for place in (path, *path.parents) if place.exists())
+    if not place.is_dir():
+        raise OutputError(f"{path}: cannot be created, since {place} is a file; choose another --output")
 
 
 @contextmanager
 def only_writer(directory: Path, *, leave: bool = True) -> Iterator[None]:
-    """Keeps other processes out of a directory while this one writes to it.
+    """Keeps other processes out of a directory, which is created if need be, while this one writes to it.
 
     Args:
-        directory: Created if need be.
-        leave: Whether the file stays behind; taken away, it might be that two writers hold files of the same name, but
-            only if the second one comes at the very moment at which the first one ends.
+        directory: Where this process writes.
+        leave: Whether the lock's file stays behind; taken away, it might be that two writers hold files of the same
+            name, but only if the second one comes at the very moment at which the first one ends.
 
     Raises:
         OutputError: If another process is writing there, or the directory cannot be written.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaModel, MambaConfig, MambaForCausalLM, T5Config
 
+from dino_st.backends import local
 from dino_st.backends.loading import hash_weights, resolve_device, resolve_dtype
 from dino_st.backends.local import LocalWriter
-from dino_st.errors import ConfigurationError, ModelError
+from dino_st.errors import ConfigurationError, MissingExtraError, ModelError
 
 
 @pytest.fixture
@@ -44,6 +46,17 @@ def test_a_loaded_model_is_taken_as_it_is(make_model: Callable[..., Any], tokeni
     writer = LocalWriter((model, tokenizer))
     assert writer.model is model
     assert writer.dtype == "float64"
+
+
+def test_without_jinja2_a_chat_template_is_refused_with_what_to_install(
+    make_model: Callable[..., Any], tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    templated = copy.deepcopy(tokenizer)
+    templated.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    monkeypatch.setattr(local, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r'needs jinja2; run: pip install "jinja2>=3\.1", or choose'):
+        LocalWriter((make_model("llama"), templated))
+    assert LocalWriter((make_model("llama"), templated), prompt_format="raw").prompt_format == "raw"
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
