@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -123,13 +124,80 @@ def test_a_directory_that_turns_read_only_half_way_loses_nothing(
     assert_same_bytes(tmp_path / "raw", undisturbed)
 
 
-@pytest.mark.parametrize("size", [0, 100])
-def test_a_damaged_last_shard_is_written_again(
-    size: int, builder: DinoDatasetBuilder, undisturbed: Path, tmp_path: Path
+def decoded_waves(builder: DinoDatasetBuilder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts calls of the writer, one for each wave that is decoded."""
+    calls: list[int] = []
+    write = builder._writer.write
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        return write(*arguments, **named)
+
+    monkeypatch.setattr(builder._writer, "write", counted)
+    return calls
+
+
+@pytest.mark.parametrize("damaged", [{-1: 0}, {-1: 100}, {0: None}, {3: 100}, {0: 0, 4: None, -1: 7}])
+def test_damaged_shards_alone_are_written_again_wherever_they_stand(
+    damaged: dict[int, int | None],
+    builder: DinoDatasetBuilder,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    shutil.copytree(undisturbed, tmp_path / "raw")
+    damage(tmp_path / "raw", damaged)
+    calls = decoded_waves(builder, monkeypatch)
     builder.generate(SENTENCES, output_dir=tmp_path / "raw")
-    last = max((tmp_path / "raw/data").iterdir())
-    last.write_bytes(last.read_bytes()[:size])
+    assert len(calls) == len(damaged)
+    assert_same_bytes(tmp_path / "raw", undisturbed)
+
+
+def damage(directory: Path, damaged: dict[int, int | None]) -> None:
+    """Cuts shards to a number of bytes, or removes them."""
+    shards = sorted((directory / "data").iterdir())
+    for place, size in damaged.items():
+        content = shards[place].read_bytes()
+        shards[place].unlink() if size is None else shards[place].write_bytes(content[:size])
+
+
+@pytest.fixture(scope="module")
+def scratch_builder(model_directory: Path) -> DinoDatasetBuilder:
+    return DinoDatasetBuilder(model_directory, task="sts-x1", **(SETTINGS | {"batch_size": 6}))
+
+
+@pytest.fixture(scope="module")
+def undisturbed_texts(scratch_builder: DinoDatasetBuilder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("undisturbed-texts") / "raw"
+    texts = scratch_builder.generate(num=20, output_dir=directory)
+    assert len(set(texts["text"])) == len(texts) == 20
+    assert len(list((directory / "data").iterdir())) > 4
+    return directory
+
+
+@pytest.mark.parametrize("damaged", [{0: None}, {2: 50}, {-1: 0}, {0: 0, 1: None, 3: 9}])
+def test_texts_from_scratch_come_out_the_same_where_a_shard_before_others_is_damaged(
+    damaged: dict[int, int | None],
+    scratch_builder: DinoDatasetBuilder,
+    undisturbed_texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shutil.copytree(undisturbed_texts, tmp_path / "raw")
+    damage(tmp_path / "raw", damaged)
+    calls = decoded_waves(scratch_builder, monkeypatch)
+    scratch_builder.generate(num=20, output_dir=tmp_path / "raw")
+    assert len(calls) == len(damaged)
+    assert_same_bytes(tmp_path / "raw", undisturbed_texts)
+
+
+def test_a_shard_that_is_damaged_in_a_run_that_was_interrupted_is_written_again_and_the_rest_added(
+    builder: DinoDatasetBuilder, undisturbed: Path, tmp_path: Path
+) -> None:
+    interrupt_after(builder, tmp_path / "raw", 4, KeyboardInterrupt())
+    damage(tmp_path / "raw", {1: 20})
+    lines = (tmp_path / "raw/manifest.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "raw/manifest.jsonl").write_bytes(b"".join(lines[1:]) + b'{"torn')
     builder.generate(SENTENCES, output_dir=tmp_path / "raw")
     assert_same_bytes(tmp_path / "raw", undisturbed)
 

@@ -442,6 +442,31 @@ def test_scratch_goes_on_with_the_same_sentences(tmp_path: Path) -> None:
         generate_triplets(FakeChat(from_scratch), **arguments, output_dir=tmp_path / "raw")
 
 
+@pytest.mark.parametrize("shard", [0, 1])
+def test_scratch_mends_a_shard_without_asking_and_keeps_the_counts(
+    shard: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dino_st.syncse.run.WAVE", 16)
+    arguments: dict[str, Any] = {"num": 40, "task": "syncse-scratch", "output_dir": tmp_path / "raw"}
+    generate_triplets(FakeChat(from_scratch), **arguments)
+    files = [
+        *sorted((tmp_path / "raw/data").iterdir()),
+        tmp_path / "raw/manifest.json",
+        tmp_path / "raw/sentences.jsonl",
+    ]
+    before = [file.read_bytes() for file in files]
+    files[shard].unlink()
+    silent = FakeChat(from_scratch)
+    generate_triplets(silent, **arguments)
+    assert silent.asked == []
+    assert [file.read_bytes() for file in files] == before
+    files[shard].unlink()
+    (tmp_path / "raw/replies.sqlite").unlink()
+    generate_triplets(FakeChat(lambda r: from_scratch(r).replace("Someone", "A man")), **arguments)
+    assert (tmp_path / "raw/sentences.jsonl").read_bytes() == before[-1]
+    assert len(ShardDirectory(tmp_path / "raw").to_dataset()) == 40
+
+
 def test_which_sentences_are_taken_does_not_depend_on_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     def texts() -> list[str]:
         writer = SentenceWriter(scratch(), FakeChat(ten_sentences).complete, True, False, SynCSEOptions())
