@@ -1,4 +1,4 @@
-"""The columns of pairs and triplets, one pair as a record, and the check that pairs can be trained on.
+"""The columns of pairs and triplets, the rows of raw pairs, and the check that pairs can be trained on.
 
 Raw pairs are a `datasets.Dataset` with `sentence1`, `sentence2` and either `score` (labels that are numbers) or
 `label` (labels that are not), followed by the provenance columns. Single texts have `text` and `label` instead.
@@ -6,8 +6,7 @@ Raw pairs are a `datasets.Dataset` with `sentence1`, `sentence2` and either `sco
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import DatasetError
 
@@ -44,50 +43,8 @@ NUM_TOKENS = "num_tokens"
 """Tokens of x2, the closing mark included."""
 
 PROVENANCE_COLUMNS = ("x1_index", "sample", "tries", NUM_TOKENS)
-"""Where a raw pair comes from: integers, described at `SentencePair`."""
-
-
-@dataclass(frozen=True, slots=True)
-class SentencePair:
-    """One generated pair.
-
-    Attributes:
-        sentence1: x1, the text given.
-        sentence2: x2, the text written.
-        score: The label, where the labels of the task are numbers.
-        label: The label, where they are not.
-        x1_index: Position of x1 in the deduplicated input.
-        sample: Number of the draw among those for the same x1 and label, from 0.
-        tries: Draws it took, 1 when the first was accepted.
-        num_tokens: Tokens of x2, the closing mark included.
-    """
-
-    sentence1: str
-    sentence2: str
-    score: float | None = None
-    label: str | None = None
-    x1_index: int = 0
-    sample: int = 0
-    tries: int = 1
-    num_tokens: int = 0
-
-    def as_row(self) -> dict[str, str | float | int]:
-        """The pair as a row of a raw data set: `score` or `label`, whichever is set, and never both.
-
-        Returns:
-            Column names and values in the order of the columns.
-
-        Raises:
-            ValueError: Neither or both of `score` and `label` are set.
-        """
-        if (self.score is None) == (self.label is None):
-            raise ValueError(f"a pair has a score or a label; got score={self.score!r} and label={self.label!r}")
-        row: dict[str, str | float | int] = {SENTENCE1: self.sentence1, SENTENCE2: self.sentence2}
-        if self.score is not None:
-            row[SCORE] = self.score
-        if self.label is not None:
-            row[LABEL] = self.label
-        return row | {name: int(getattr(self, name)) for name in PROVENANCE_COLUMNS}
+"""Where a raw pair comes from, as integers: the position of x1 in the deduplicated input, the number of the draw among
+those for the same x1 and label, the draws that it took (1 when the first was accepted), and tokens of x2."""
 
 
 def raw_schema(spec: TaskSpec, *, score_labels: bool = False) -> pa.Schema:
@@ -104,6 +61,15 @@ def raw_schema(spec: TaskSpec, *, score_labels: bool = False) -> pa.Schema:
     if score_labels and spec.needs_input:
         columns.append((LOG_PROBS, pa.list_(pa.float64())))
     return pa.schema(columns)
+
+
+def raw_pair(
+    spec: TaskSpec, label: str, x1: str | None, x2: str | None, provenance: tuple[int, ...], phrasing: int
+) -> dict[str, Any]:
+    """A row of a task that takes sentences; `provenance` as in `PROVENANCE_COLUMNS`."""
+    value: dict[str, Any] = {SCORE: float(label)} if spec.has_scores else {LABEL: label}
+    places = dict(zip(PROVENANCE_COLUMNS, provenance, strict=True))
+    return {SENTENCE1: x1, SENTENCE2: x2} | value | places | {INSTRUCTION: phrasing}
 
 
 def numeric_pairs(dataset: Dataset, *, name: str = "the data set") -> pa.Table:

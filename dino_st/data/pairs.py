@@ -32,14 +32,7 @@ _REQUIRED_COLUMNS = ((SENTENCE1, SENTENCE2, SCORE), (SENTENCE1, SENTENCE2, LABEL
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Dataset:
-    """Reads pairs or single texts written by `write_jsonl`.
-
-    Args:
-        path: A file with one JSON object a line, its keys column names of `dino_st.training.fit`; every line has the
-            same keys. Blank lines are skipped.
-
-    Returns:
-        The rows, in the order of the file.
+    """Reads pairs or single texts as `write_jsonl` writes them: the same fields in every line, named like our columns.
 
     Raises:
         InputError: The file cannot be read, or a line is not what is expected; the message names file, line and
@@ -59,17 +52,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> Dataset:
 
 
 def write_jsonl(dataset: Dataset, path: str | os.PathLike[str]) -> None:
-    """Writes a data set as JSON lines, one object with the columns as keys for each row.
-
-    The file appears whole or not at all.
-
-    Args:
-        dataset: Rows of strings and numbers.
-        path: The file; an existing one is replaced.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
+    """Writes a data set as JSON lines with the columns as fields; the file appears whole or not at all."""
     write_json_objects(path, dataset.with_format(None))
 
 
@@ -115,10 +98,10 @@ def read_reference_jsonl(path: str | os.PathLike[str]) -> Dataset:
 def write_reference_jsonl(
     dataset: Dataset, path: str | os.PathLike[str], *, labels: Literal["auto", "string", "number"] = "auto"
 ) -> None:
-    """Writes a data set in the format of the published implementation.
+    """Writes pairs or single texts in the format of the published implementation, without their other columns.
 
     Args:
-        dataset: Pairs with `score` or `label`, or single texts with `label`; other columns are left out.
+        dataset: Pairs with `score` or `label`, or single texts with `label`.
         path: The file; an existing one is replaced, whole or not at all.
         labels: How to write scores: as strings such as "0.5", as the published generator does, or as numbers, as
             its preparation does. `auto` writes strings where the data set has provenance columns, which are gone
@@ -218,10 +201,7 @@ def _to_dataset(path: str | os.PathLike[str], rows: list[dict[str, Any]]) -> Dat
 
 
 def read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
-    """Reads raw rows, where they come from, and the scores that they may have.
-
-    Args:
-        raw: Directory of shards, or a JSONL file of pairs in our own columns or those of the published code.
+    """Reads raw rows from a directory of shards or a JSONL file, in our own columns or those of the published code.
 
     Returns:
         The rows; model, versions and configuration, as far as they are known; the scores, in the order of the task's

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -45,13 +45,7 @@ class DistinctTexts(Sequence[str]):
         )
 
     def add(self, text: str) -> bool:
-        """Takes a text in as the last one, unless it is there.
-
-        Args:
-            text: Anything that can be written as UTF-8.
-
-        Returns:
-            Whether it is new.
+        """Takes a text in as the last one, unless it is there; says whether it is new.
 
         Raises:
             OutputError: If there is no room for it on the disk.
@@ -112,14 +106,11 @@ class Sentences:
 
 
 def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Sentences:
-    """Strips sentences, and skips and counts blank ones, duplicates, and ones with a NUL byte.
+    """Strips sentences one by one, and skips and counts blank ones, duplicates, and ones with a NUL byte.
 
     Args:
-        lines: Raw sentences, as many as there are: they are read one by one, and few of them are in memory at a time.
+        lines: Raw sentences, as many as there are; few of them are in memory at a time.
         limit: Read no further than so many distinct sentences; None reads all.
-
-    Returns:
-        The distinct ones that remain.
 
     Raises:
         InputError: If an item is no text, or nothing remains.
@@ -145,7 +136,8 @@ def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Senten
         if len(texts) == limit:
             break
     if not texts:
-        raise InputError(f"no sentence to start from: {_describe(counts)}; at least one non-blank sentence is needed")
+        why = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "nothing was read"
+        raise InputError(f"no sentence to start from: {why}; at least one non-blank sentence is needed")
     counts["kept"] = len(texts)
     return Sentences(texts, dict(counts))
 
@@ -161,9 +153,6 @@ def read_sentences(source: str | Path, *, column: str | None = None, limit: int 
         source: File, directory, or `-`.
         column: Column or JSON field that holds the sentences; by default the first of `TEXT_COLUMNS` that exists.
         limit: Read no further than so many distinct sentences; None reads all.
-
-    Returns:
-        Distinct sentences.
 
     Raises:
         InputError: If the file is missing, empty, not UTF-8 or malformed, or lacks the column.
@@ -191,20 +180,13 @@ def _read_lines(source: str, column: str | None) -> Iterator[str]:
         yield from text_lines(sys.stdin.buffer)
         return
     path = Path(source)
-    readers: dict[str, Callable[[Path, str | None], Iterator[str]]] = {
-        ".jsonl": _jsonl_rows,
-        ".json": _jsonl_rows,
-        ".csv": _separated_rows,
-        ".tsv": _separated_rows,
-        ".parquet": _parquet_rows,
-    }
     try:
         if path.is_dir():
             yield from _directory_rows(path, column)
-            return
-        if path.stat().st_size == 0 and path.is_file():
+        elif path.stat().st_size == 0 and path.is_file():
             raise InputError("the file is empty; expected one sentence a line")
-        yield from readers.get(path.suffix.lower(), _plain_rows)(path, column)
+        else:
+            yield from _READERS.get(path.suffix.lower(), _plain_rows)(path, column)
     except FileNotFoundError:
         raise InputError("there is no such file") from None
     except OSError as error:
@@ -304,6 +286,15 @@ def _directory_rows(path: Path, column: str | None) -> Iterator[str]:
         yield from _parquet_rows(shard, column)
 
 
+_READERS = {
+    ".jsonl": _jsonl_rows,
+    ".json": _jsonl_rows,
+    ".csv": _separated_rows,
+    ".tsv": _separated_rows,
+    ".parquet": _parquet_rows,
+}
+
+
 def _pick(names: Sequence[str], column: str | None, where: str) -> str:
     if column is not None:
         if column not in names:
@@ -322,7 +313,3 @@ def _checked(value: Any, where: str) -> str:
     if not isinstance(value, str):
         raise InputError(f"{where}: expected text, given {type(value).__name__} ({value!r:.60})")
     return value
-
-
-def _describe(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "nothing was read"

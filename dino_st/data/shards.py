@@ -89,7 +89,7 @@ class RowsInMemory:
         raise KeyError(number)
 
     def counts_of(self, number: int) -> Counter[str]:
-        """Counts of a wave that was finished before; there is none."""
+        """Counts of such a wave."""
         raise KeyError(number)
 
     def put(self, wave: Wave) -> None:
@@ -208,10 +208,7 @@ class ShardDirectory(os.PathLike[str]):
         return rows
 
     def table(self, *, verify: bool = True) -> pa.Table:
-        """All rows, in the order of the waves.
-
-        Args:
-            verify: Whether to compare each shard with its hash in the manifest first.
+        """All rows, in the order of the waves; `verify` compares each shard with its hash in the manifest first.
 
         Raises:
             InputError: A shard is missing, changed or unreadable, or there is none and the columns are not known.
@@ -519,16 +516,13 @@ def write_waves(
     """Fills a directory with the waves of a run, or goes on there: the loop that all runs share.
 
     Args:
-        directory: The directory.
+        directory: Returned in the end.
         waves: The run's waves.
-        configuration: What decides them.
+        configuration: What decides them; see `ShardDirectory.open`, also for `provenance` and `schema`.
         provenance: What is worth knowing but decides nothing.
         schema: Columns of the rows.
         card: Makes the dataset card of the directory's name, `configuration`, `provenance` and `counts`.
         looks_again: Whether a complete directory may still get more, as where failed requests are made again.
-
-    Returns:
-        The directory.
 
     Raises:
         OutputError: If the directory was begun differently, is in use or cannot be written.

@@ -32,12 +32,6 @@ _NO_TEXT = {
 def text_lines(content: Iterable[bytes]) -> Iterator[str]:
     """Decodes lines that end in LF, CR LF or CR alone; `str.splitlines` also cuts at characters inside sentences.
 
-    Args:
-        content: A binary stream, or its lines by LF.
-
-    Yields:
-        Lines without their ends.
-
     Raises:
         InputError: If it is no text, or not UTF-8.
     """
@@ -62,10 +56,7 @@ def text_lines(content: Iterable[bytes]) -> Iterator[str]:
 
 
 def json_objects(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Reads a file with one JSON object a line; blank lines are skipped.
-
-    Yields:
-        File and line, for messages, and the object of every line that is not blank.
+    """The object in every line of a file that is not blank, each behind its place (file and line) for messages.
 
     Raises:
         InputError: The file cannot be read, or a line is no object; the message names the line.
@@ -108,11 +99,7 @@ def parse_json(where: str, line: str) -> Any:
 
 
 def write_json_objects(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes one JSON object a line; the file appears whole or not at all.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
+    """Writes one JSON object a line; the file appears whole or not at all."""
     with replacing(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -141,11 +128,7 @@ def separated_rows(lines: Iterable[str], separator: str) -> Iterator[tuple[int, 
 
 
 def read_parquet(file: Path) -> pa.Table:
-    """A parquet file without the metadata of whoever wrote it.
-
-    Raises:
-        InputError: It is none.
-    """
+    """A parquet file without the metadata of whoever wrote it; an `InputError` if it is none."""
     import pyarrow as pa
     import pyarrow.parquet
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,15 +43,7 @@ _WIDTH = len(TRIPLET_COLUMNS)
 
 
 def triplet_table(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
-    """Checks that a data set holds triplets, and takes its three columns.
-
-    Args:
-        dataset: Columns `anchor` (or `sentence`, `query`, `sent0`), `positive` (or `sent1`) and `negative` (or
-            `hard_neg`); others are left out.
-        name: What to call the data set in a message.
-
-    Returns:
-        A table of the string columns `anchor`, `positive`, `negative`.
+    """Checks that a data set holds triplets, and takes its three columns, whatever their names (see `_NAMES`).
 
     Raises:
         DatasetError: It is no single `datasets.Dataset`, has no rows, lacks a column, or a value is no text.
@@ -83,14 +75,11 @@ def triplet_table(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
 
 
 def read_triplets(path: str | os.PathLike[str]) -> Dataset:
-    """Reads triplets.
+    """Reads the columns `anchor`, `positive` and `negative` of triplets.
 
     Args:
         path: A directory of shards, or a `.csv` (by position: sentence, positive, hard negative; with or without a
             header), `.jsonl` or `.parquet` file (by name, see `triplet_table`).
-
-    Returns:
-        The columns `anchor`, `positive`, `negative`, rows in the order of the file.
 
     Raises:
         InputError: The file cannot be read or is of another kind; the message names the line.
@@ -99,17 +88,15 @@ def read_triplets(path: str | os.PathLike[str]) -> Dataset:
     from datasets import Dataset
 
     file = Path(path)
-    readers: dict[str, Callable[[Path], Dataset]] = {
-        ".csv": _read_csv,
-        ".jsonl": _read_jsonl,
-        ".parquet": lambda file: Dataset(read_parquet(file)),
-    }
+    kind = file.suffix.lower()
     if file.is_dir():
         raw = ShardDirectory.to_read(file, "a directory of shards or a file of triplets").to_dataset()
-    elif file.suffix.lower() not in readers:
-        raise InputError(f"{file}: is no file of triplets; {suggest(file.suffix, _FORMATS)}, or a directory of shards")
+    elif kind == ".parquet":
+        raw = Dataset(read_parquet(file))
+    elif kind in _FORMATS:
+        raw = _read_csv(file) if kind == ".csv" else _read_jsonl(file)
     else:
-        raw = readers[file.suffix.lower()](file)
+        raise InputError(f"{file}: is no file of triplets; {suggest(file.suffix, _FORMATS)}, or a directory of shards")
     return Dataset(triplet_table(raw, name=str(file)))
 
 

@@ -6,7 +6,6 @@ all tokens, so that λ is 0.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +17,11 @@ from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, text_up_t
 from dino_st.backends.choice import backend_provenance
 from dino_st.backends.journal import Ask, journalled
 from dino_st.data.cards import raw_card
-from dino_st.data.columns import INSTRUCTION, LABEL, PROVENANCE_COLUMNS, SCORE, SENTENCE1, SENTENCE2, raw_schema
+from dino_st.data.columns import LABEL, SENTENCE1, raw_pair, raw_schema
 from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_rejected, write_waves
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
-from dino_st.support.hashes import hash_texts
+from dino_st.support.hashes import hash_texts, short_hash
 from dino_st.support.progress import progress
 from dino_st.tasks.prompts import build_prompts
 from dino_st.tasks.spec import TaskSpec
@@ -54,8 +53,7 @@ class PairDraw:
     @property
     def request_key(self) -> str:
         """Names the next try."""
-        name = hashlib.sha256(self.x1.encode()).hexdigest()[:24]
-        return f"pair/{name}/{self.label}/{self.sample}/{self.tries}"
+        return f"pair/{short_hash(self.x1)}/{self.label}/{self.sample}/{self.tries}"
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ class ChatPairRun:
                 lost += [draw for draw in draws if draw.text is None]
                 counts = _counts(draws) | {"inputs": len(chunk)}
                 if number not in store or store.counts_of(number) != Counter(counts):
-                    yield Wave(number, self._rows(draws), counts)
+                    yield Wave(number, [self._row(draw) for draw in draws if draw.text is not None], counts)
                 advance(len(chunk))
         if store.path is not None:
             write_rejected(store.path, map(_lost_line, lost))
@@ -148,15 +146,9 @@ class ChatPairRun:
         reasons = "; ".join(reason for reason in seen if reason)
         return replace(draw, text=text, tries=draw.tries + 1, num_tokens=tokens, rejection=reasons or None)
 
-    def _rows(self, draws: Sequence[PairDraw]) -> list[dict[str, Any]]:
-        return [
-            {SENTENCE1: draw.x1, SENTENCE2: draw.text}
-            | ({SCORE: float(draw.label)} if self.spec.has_scores else {LABEL: draw.label})
-            | {name: getattr(draw, name) for name in PROVENANCE_COLUMNS}
-            | {INSTRUCTION: draw.phrasing}
-            for draw in draws
-            if draw.text is not None
-        ]
+    def _row(self, draw: PairDraw) -> dict[str, Any]:
+        provenance = (draw.x1_index, draw.sample, draw.tries, draw.num_tokens)
+        return raw_pair(self.spec, draw.label, draw.x1, draw.text, provenance, draw.phrasing)
 
     def _configuration(self) -> dict[str, Any]:
         names = ("max_new_tokens", "max_tries", "decay_constant", "min_words")

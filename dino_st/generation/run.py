@@ -12,17 +12,7 @@ from zlib import crc32
 
 from dino_st.backends.local import LocalWriter, Request
 from dino_st.data.cards import raw_card
-from dino_st.data.columns import (
-    INSTRUCTION,
-    LABEL,
-    LOG_PROBS,
-    PROVENANCE_COLUMNS,
-    SCORE,
-    SENTENCE1,
-    SENTENCE2,
-    TEXT,
-    raw_schema,
-)
+from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, PROVENANCE_COLUMNS, TEXT, raw_pair, raw_schema
 from dino_st.data.shards import RowsInMemory, ShardDirectory, Wave, WaveStore, collect_waves, write_waves
 from dino_st.decoding.engine import DecodingEngine, Drawn
 from dino_st.decoding.options import DecodingOptions
@@ -120,13 +110,11 @@ class GenerationRun:
             yield Wave(number, rows, {"inputs": len(chunk), "rows": len(rows), **count_outcomes(drawn)})
 
     def _pair_row(self, request: Request, outcome: Drawn, x1_index: int) -> dict[str, Any]:
-        label = {SCORE: float(request.label)} if self.spec.has_scores else {LABEL: request.label}
         provenance = (x1_index, request.sample, outcome.tries, len(outcome.tokens))
-        texts = {SENTENCE1: request.x1, SENTENCE2: outcome.text}
+        row = raw_pair(self.spec, request.label, request.x1, outcome.text, provenance, request.phrasing)
         # Log-probabilities go without the digits that depend on the size of the batch.
         log_probs = None if outcome.log_probs is None else [round(value, 4) for value in outcome.log_probs]
-        more = {INSTRUCTION: request.phrasing, LOG_PROBS: log_probs}
-        return texts | label | dict(zip(PROVENANCE_COLUMNS, provenance, strict=True)) | more
+        return row | {LOG_PROBS: log_probs}
 
     def _phrasing(self, label: str, number: int) -> int:
         """Spreads draws evenly over the phrasings of a label."""

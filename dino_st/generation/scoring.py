@@ -58,10 +58,8 @@ class ScoringRun:
 
         All columns stay; `log_probs` (a number for each label of the task, in its order) and `plain_log_prob` (without
         instruction) are new, and `num_tokens` is the number of tokens that were scored, closing mark included. A pair
-        whose prompt is longer than the model's context is left out and counted.
-
-        Returns:
-            Counts of all runs: `pairs` read, `rows` written, and pairs left out by reason.
+        whose prompt is longer than the model's context is left out and counted: `pairs` read, `rows` written, and
+        pairs left out by reason are returned, of all runs.
 
         Raises:
             DatasetError: A column is missing, or a text is.

@@ -27,6 +27,11 @@ def hash_texts(texts: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def short_hash(text: str) -> str:
+    """Twenty-four hexadecimal digits that stand for a text in the key of a request."""
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
 def keyed_bits(*names: object) -> bytes:
     """Random bits that belong to names (a seed, what is drawn, for what): the same on every machine and in any order.
 

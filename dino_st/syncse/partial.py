@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,7 +12,7 @@ from dino_st.backends.chat import ChatReply, ChatRequest
 from dino_st.backends.journal import Ask
 from dino_st.backends.options import SynCSEOptions
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE
-from dino_st.support.hashes import keyed_bits
+from dino_st.support.hashes import keyed_bits, short_hash
 from dino_st.syncse.replies import normal_form, parse_reply
 from dino_st.tasks.prompts import quotable
 from dino_st.tasks.spec import PLACEHOLDER
@@ -94,7 +94,7 @@ class Triplet:
 
 @dataclass(frozen=True)
 class TripletWriter:
-    """What is asked, and who is asked.
+    """Asks a model for positives and negatives, and again for what was of no use.
 
     Attributes:
         spec: Instructions and examples.
@@ -115,13 +115,7 @@ class TripletWriter:
 
         Every round asks for all of them together. A reply that cannot be used is tried again with the next instruction
         of the pool, `max_tries` times. A request that failed, and a sentence one of whose texts was not found, are left
-        to the next run.
-
-        Args:
-            triplets: Sentences, and what earlier runs found.
-
-        Returns:
-            The triplets in the same order, and counts: `tries`, tokens, `rejected: …` by role and reason.
+        to the next run. Returns counts, too: `tries`, tokens, `rejected: …` by role and reason.
         """
         found = list(triplets)
         limits = [{role: triplet.of(role).tries + self.options.max_tries for role in ROLES} for triplet in triplets]
@@ -145,9 +139,8 @@ class TripletWriter:
 
     def request(self, triplet: Triplet, role: str) -> ChatRequest:
         """The next request for a text: another instruction and other examples for each try."""
-        number, name = triplet.of(role).tries, _digest(triplet.anchor)
         limit = self.options.max_new_tokens
-        key = f"{role}/{name}/{number}"
+        key = f"{role}/{short_hash(triplet.anchor)}/{triplet.of(role).tries}"
         if not self.is_chat:
             raw: str = getattr(self.spec.completion, role)
             return ChatRequest(key, raw.replace(PLACEHOLDER, quotable(triplet.anchor)), max_new_tokens=limit)
@@ -191,7 +184,7 @@ class TripletWriter:
         """Id and text of the instruction for the next try."""
         if not self.is_chat:
             return COMPLETION, ""
-        pool = shuffled(self.spec.instructions(role), f"{self.options.seed}/{role}/{_digest(triplet.anchor)}")
+        pool = shuffled(self.spec.instructions(role), f"{self.options.seed}/{role}/{short_hash(triplet.anchor)}")
         chosen = pool[triplet.of(role).tries % len(pool)]
         return chosen.id, chosen.text
 
@@ -199,7 +192,7 @@ class TripletWriter:
         """The examples for the next try; never the sentence itself."""
         if not self.is_chat:
             return []
-        name = f"{self.options.seed}/examples/{role}/{_digest(triplet.anchor)}/{triplet.of(role).tries}"
+        name = f"{self.options.seed}/examples/{role}/{short_hash(triplet.anchor)}/{triplet.of(role).tries}"
         given = normal_form(triplet.anchor)
         pool = [example for example in self.spec.examples if normal_form(example.sentence) != given]
         return shuffled(pool, name)[: self.spec.examples_per_request]
@@ -216,21 +209,9 @@ def _told_apart(triplet: Triplet, counts: Counter[str]) -> Triplet:
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
     """Fills placeholders in, all at once: one that stands in a value stays."""
-    pieces = [text]
-    for placeholder in values:
-        pieces = [part for piece in pieces for part in _split(piece, placeholder)]
-    return "".join(values.get(piece, piece) for piece in pieces)
-
-
-def _split(text: str, placeholder: str) -> list[str]:
-    before, found, after = text.partition(placeholder)
-    return [before, found, after] if found else [text]
+    return re.sub("|".join(map(re.escape, values)), lambda found: values[found[0]], text)
 
 
 def shuffled(items: Sequence[T], name: str) -> list[T]:
     """An order that the name alone decides, on every machine and Python."""
     return [items[number] for number in sorted(range(len(items)), key=lambda number: keyed_bits(f"{name}/{number}"))]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:24]

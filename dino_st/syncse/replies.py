@@ -140,9 +140,6 @@ def parse_reply(
         examples: Answers that were shown to it.
         labels: What stands before sentences and answers in its prompt, such as `Given:`.
         finished: False if the reply was cut off.
-
-    Returns:
-        The text on one line, or the reason why there is none.
     """
     lines = _lines_of(reply)
     if lines is None or not finished:
@@ -172,20 +169,11 @@ def parse_list(reply: str, *, instruction: str = "", finished: bool = True, min_
     r"""Takes the texts out of a reply that was to be a list of sentences, a line each.
 
     Numbering, bullets, quotation marks, and what is said before and behind the list are taken off. A list in JSON is
-    read, too. The last entry of a reply that was cut off is left out.
+    read, too. The last entry of a reply that was cut off (`finished` is False) is left out.
 
     Example:
         >>> parse_list('Here are two sentences:\n1. "The bus was late."\n2. Rain fell all night.').texts
         ('The bus was late.', 'Rain fell all night.')
-
-    Args:
-        reply: What the model answered.
-        instruction: What it was told.
-        finished: False if the reply was cut off.
-        min_words: Texts with fewer words are left out.
-
-    Returns:
-        Texts and counts.
     """
     left_out: Counter[str] = Counter()
     lines = _json_list(reply) or _lines_of(reply)
@@ -202,19 +190,16 @@ def parse_list(reply: str, *, instruction: str = "", finished: bool = True, min_
     for line in lines:
         text = _bare(line)
         words = normal_form(text)
-        reason: Reason | None = None
         if not words:
-            reason = "empty"
+            left_out["empty"] += 1
         elif is_refusal(text):
-            reason = "refusal"
+            left_out["refusal"] += 1
         elif len(words.split()) < min_words:
-            reason = "too few words"
+            left_out["too few words"] += 1
         elif _repeats(words, normal_form(instruction)):
-            reason = "echo of the instruction"
-        if reason is None:
-            texts.append(text)
+            left_out["echo of the instruction"] += 1
         else:
-            left_out[reason] += 1
+            texts.append(text)
     return ParsedList(tuple(texts), +left_out)
 
 

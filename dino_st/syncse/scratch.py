@@ -45,10 +45,7 @@ class DistinctSentences:
         return len(self._sets)
 
     def add(self, sentence: str) -> bool:
-        """Takes a sentence in, unless it or one like it is there.
-
-        Args:
-            sentence: Any text; case, punctuation, and the order and number of its words do not matter.
+        """Takes a sentence in, unless it or one like it is there (in case, punctuation, or the order of words).
 
         Returns:
             Whether it was taken in.
@@ -90,7 +87,7 @@ class WrittenSentence:
 
 @dataclass(frozen=True)
 class SentenceWriter:
-    """What is asked, and who is asked.
+    """Asks a model for sentences, until there are enough that are not alike.
 
     Attributes:
         spec: Lists and prompts.
@@ -114,10 +111,6 @@ class SentenceWriter:
         The combinations come in an order that the seed decides, all of them once, then all of them again. Sentences are
         looked at in the order of requests, and the first ones that are like none before are taken, so that nothing
         depends on how many requests are made at a time.
-
-        Args:
-            num: Sentences wanted.
-            advance: Told how many were taken.
 
         Returns:
             The sentences, fewer than `num` where `REQUESTS_PER_SENTENCE` were not enough; and counts: `sentence
@@ -179,11 +172,7 @@ def save_sentences(path: Path, sentences: Sequence[WrittenSentence]) -> None:
 
 
 def load_sentences(path: Path) -> list[WrittenSentence]:
-    """Reads what `save_sentences` wrote.
-
-    Raises:
-        OutputError: If the file is missing or damaged.
-    """
+    """Reads what `save_sentences` wrote; an `OutputError` if the file is missing or damaged."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
         return [WrittenSentence(**json.loads(line)) for line in lines if line]

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict
 
-from dino_st.data.columns import PROVENANCE_COLUMNS, SentencePair, numeric_pairs
+from dino_st.data.columns import PROVENANCE_COLUMNS, numeric_pairs, raw_pair, raw_schema
 from dino_st.data.pairs import read_jsonl, read_reference_jsonl, write_jsonl, write_reference_jsonl
 from dino_st.errors import DatasetError, InputError, OutputError
+from dino_st.tasks.spec import TaskSpec
 
 PAIRS = {"sentence1": ["a b", "ü"], "sentence2": ["c", 'said "d"'], "score": [0.5, 1.0]}
 PROVENANCE = {"x1_index": [0, 1], "sample": [0, 0], "tries": [1, 3], "num_tokens": [4, 7]}
@@ -31,17 +32,15 @@ def test_importing_the_readers_of_pairs_loads_no_heavy_package() -> None:
 
 
 def test_a_pair_becomes_a_row_with_score_or_label_and_provenance() -> None:
-    pair = SentencePair("a", "b", score=0.5, x1_index=3, sample=1, tries=2, num_tokens=9)
-    assert list(pair.as_row()) == ["sentence1", "sentence2", "score", *PROVENANCE_COLUMNS]
-    assert pair.as_row()["x1_index"] == 3
-    assert SentencePair("a", "b", label="sports").as_row()["label"] == "sports"
-
-
-def test_a_pair_without_or_with_two_labels_is_refused() -> None:
-    with pytest.raises(ValueError, match="a score or a label"):
-        SentencePair("a", "b").as_row()
-    with pytest.raises(ValueError, match="a score or a label"):
-        SentencePair("a", "b", score=1.0, label="x").as_row()
+    spec = TaskSpec.load("sts-x2")
+    row = raw_pair(spec, "0.5", "a", "b", (3, 1, 2, 9), 0)
+    assert list(row) == ["sentence1", "sentence2", "score", *PROVENANCE_COLUMNS, "instruction"]
+    assert (row["score"], row["x1_index"], row["num_tokens"]) == (0.5, 3, 9)
+    assert raw_schema(spec).names == list(row)[:-1]  # the instruction is told where there are several
+    labels = {"sports": {"instruction": 'Sports: "<X1>" "', "counter_labels": []}}
+    named = TaskSpec.load({"task_name": "t", "labels": labels})
+    assert raw_pair(named, "sports", "a", "b", (3, 1, 2, 9), 0)["label"] == "sports"
+    assert raw_schema(named).names[2] == "label"
 
 
 def test_whole_numbers_become_float_scores() -> None:
