@@ -9,19 +9,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from dino_st.backends.chat import ChatBackend
-from dino_st.backends.options import BackendName, ChatOptions, ServerOptions
+from dino_st.backends.options import DRAWING_OPTIONS, LOCAL_OPTIONS, SERVER_OPTIONS, BackendName, ChatOptions
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, suggest
 from dino_st.support.versions import versions
-
-_LOCAL = ("device", "dtype", "prompt_format", "batch_size", "trust_remote_code", "seed")
-_DRAWING = ("top_k", "top_p", "min_words", "curly_quotes", "max_total_tokens")
-
-LOCAL_OPTIONS = (*_LOCAL, *_DRAWING)
-"""Options of a local model that chats."""
-
-SERVER_OPTIONS = tuple(ServerOptions.model_fields)
-"""Options of a chat server."""
 
 
 def open_backend(
@@ -63,8 +54,10 @@ def open_backend(
         return OpenAIChat(str(model), base_url=base_url, **options)
     from dino_st.backends.local_chat import LocalChat
 
-    drawing = DecodingOptions(**{name: value for name, value in options.items() if name in _DRAWING})
-    return LocalChat(model, options=drawing, **{name: value for name, value in options.items() if name in _LOCAL})
+    drawing = DecodingOptions(**{name: value for name, value in options.items() if name in DRAWING_OPTIONS})
+    return LocalChat(
+        model, options=drawing, **{name: value for name, value in options.items() if name not in DRAWING_OPTIONS}
+    )
 
 
 def check_options(backend: BackendName, *, base_url: str | None, options: Any) -> None:

@@ -1,4 +1,4 @@
-"""The commands that write and score data; argument parsing only."""
+"""The commands that write and score data."""
 
 from __future__ import annotations
 
@@ -7,131 +7,104 @@ from typing import Annotated, Any
 
 import typer
 
-from dino_st.backends.options import ChatOptions, ServerOptions, SynCSEOptions
-from dino_st.cli.support import console, friendly, option_of, print_generation_summary, prompt_settings
+from dino_st.backends.options import DRAWING_OPTIONS, ChatOptions, ModelOptions, ServerOptions, SynCSEOptions
+from dino_st.cli.arguments import takes
+from dino_st.cli.support import console, print_pairs
 from dino_st.decoding.options import DecodingOptions
 from dino_st.generation.options import GenerationOptions
 
-_DECODING = DecodingOptions()
-_GENERATION = GenerationOptions.model_fields
-_CHAT = ChatOptions.model_fields
-_SYNCSE = SynCSEOptions()
-_SERVER = ServerOptions.model_fields
+Output = Annotated[Path, typer.Option(help="Directory for the shards; run again to continue.")]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="Causal language model: a directory, a name on the hub, or dino-tiny; for a server, its name there."
+    ),
+]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        help="Sentences x1: .txt (a line each), .jsonl, .csv, .tsv, STS Benchmark TSV, .parquet, a directory of "
+        "`dino-st generate`, or - for standard input.",
+    ),
+]
+Column = Annotated[str | None, typer.Option(help="Column or field of the input that holds the sentences.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first so many distinct sentences.")]
+
+_LOCAL, _DRAWING, _SERVERS = "Local models", "Sampling and debiasing", "Chat servers"
+_OF_SERVERS = {"base_url": {"default": "OPENAI_BASE_URL"}}
 
 
-def _server(name: str) -> Any:
-    return option_of(_SERVER[name], rich_help_panel="Chat servers", show_default=str(_SERVER[name].default or "none"))
-
-
-@friendly
+@takes(
+    GenerationOptions,
+    DecodingOptions,
+    ChatOptions,
+    ServerOptions,
+    panels={"batch_size": _LOCAL, "samples": None, "max_new_tokens": _DRAWING, "backend": _SERVERS},
+    more={"top_k": {"default": "5; 0 for tasks without inputs"}, "shard": {"metavar": "I/N"}, **_OF_SERVERS},
+)
 def generate(
-    context: typer.Context,
-    output: Annotated[Path, typer.Option(help="Directory for the shards; run again to continue.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            help="Causal language model: a directory, a name on the hub, or dino-tiny; for a server, its name there."
-        ),
-    ],
+    output: Output,
+    model: Model,
+    given: dict[str, Any],
     task: Annotated[str, typer.Option(help="Built-in task (see `dino-st tasks`), or a JSON or YAML file.")] = "sts-x2",
-    input: Annotated[
-        str | None,
-        typer.Option(
-            help="Sentences x1: .txt (a line each), .jsonl, .csv, .tsv, STS Benchmark TSV, .parquet, a directory "
-            "of `dino-st generate`, or - for standard input.",
-        ),
-    ] = None,
-    column: Annotated[str | None, typer.Option(help="Column or field of the input that holds the sentences.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first so many distinct sentences.")] = None,
+    input: Input = None,
+    column: Column = None,
+    limit: Limit = None,
     num: Annotated[int | None, typer.Option(min=1, help="Texts to write, for a task without inputs.")] = None,
-    samples: Annotated[int, option_of(_GENERATION["samples"])] = _GENERATION["samples"].default,
-    max_new_tokens: Annotated[
-        int,
-        typer.Option(
-            help="Tokens that a text may take, its closing quotation mark included.",
-            show_default=f"{_DECODING.max_new_tokens}; {_SYNCSE.max_new_tokens} for SynCSE",
-        ),
-    ] = _DECODING.max_new_tokens,
-    max_tries: Annotated[
-        int,
-        typer.Option(
-            help="Times a draw is made before it is given up.",
-            show_default=f"{_DECODING.max_tries}; {_SYNCSE.max_tries} for SynCSE",
-        ),
-    ] = _DECODING.max_tries,
-    decay_constant: Annotated[
-        float, typer.Option(help="Strength λ of self-debiasing; 0 is plain sampling.")
-    ] = _DECODING.decay_constant,
-    decay_floor: Annotated[
-        float, typer.Option(help="Smallest factor of self-debiasing; 0 is the paper's formula.")
-    ] = _DECODING.decay_floor,
-    top_k: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens kept for a draw; 0 keeps all.",
-            show_default=f"{_DECODING.top_k}; 0 for tasks without inputs",
-        ),
-    ] = None,
-    top_p: Annotated[
-        float,
-        typer.Option(
-            help="Share of probability kept, after renormalising over the top k; 1 keeps all.",
-            show_default=f"{_DECODING.top_p:g}; {_SERVER['top_p'].default:g} for servers",
-        ),
-    ] = _DECODING.top_p,
-    min_words: Annotated[int, typer.Option(help="Reject texts with fewer words.")] = _DECODING.min_words,
-    curly_quotes: Annotated[
-        bool, typer.Option("--curly-quotes", help="Let typographic quotation marks end a text, too.")
-    ] = _DECODING.curly_quotes,
-    batch_size: Annotated[str, option_of(_GENERATION["batch_size"])] = _GENERATION["batch_size"].default,
-    dtype: Annotated[str, option_of(_GENERATION["dtype"])] = _GENERATION["dtype"].default,
-    device: Annotated[str, option_of(_GENERATION["device"])] = _GENERATION["device"].default,
-    prompt_format: Annotated[str, option_of(_GENERATION["prompt_format"])] = _GENERATION["prompt_format"].default,
-    score_labels: Annotated[bool, option_of(_GENERATION["score_labels"], "--score-labels")] = _GENERATION[
-        "score_labels"
-    ].default,
-    trust_remote_code: Annotated[bool, option_of(_GENERATION["trust_remote_code"], "--trust-remote-code")] = False,
-    shard: Annotated[str | None, option_of(_GENERATION["shard"], metavar="I/N")] = _GENERATION["shard"].default,
-    seed: Annotated[int, option_of(_GENERATION["seed"])] = _GENERATION["seed"].default,
-    backend: Annotated[str, option_of(_CHAT["backend"])] = _CHAT["backend"].default,
-    base_url: Annotated[
-        str | None, option_of(_CHAT["base_url"], rich_help_panel="Chat servers", show_default="OPENAI_BASE_URL")
-    ] = None,
-    temperature: Annotated[float | None, _server("temperature")] = None,
-    concurrency: Annotated[int | None, _server("concurrency")] = None,
-    requests_per_minute: Annotated[float | None, _server("requests_per_minute")] = None,
-    timeout: Annotated[float | None, _server("timeout")] = None,
 ) -> None:
-    """Let a language model write pairs, texts, or triplets (tasks syncse-partial and syncse-scratch)."""
-    from dino_st.pipeline.stages import Generation, generate_by_chat, generate_data, is_for_chat
+    """Let a language model write pairs of texts, or texts, for a task of DINO.
 
-    given = _given(context)
-    if is_for_chat(task, backend, given):  # type: ignore[arg-type]  # checked there
-        settings = prompt_settings(locals(), given)
-        chat = Generation(task=task, input=input, column=column, limit=limit, num=num, options=settings)
-        outcome, notes = generate_by_chat(chat, model, output)
-        print_generation_summary(outcome, output)
-        for note in notes:
-            console.print(note, highlight=False, soft_wrap=True)
-        if not outcome.counts.get("rows"):
-            raise typer.Exit(1)
-        return
-    settings = prompt_settings(locals(), (*_GENERATION, *DecodingOptions.names()))
-    work = Generation(task=task, input=input, column=column, limit=limit, num=num, options=settings)
-    outcome = generate_data(work, model, output)
-    print_generation_summary(outcome, output)
-    if not outcome.counts.get("rows") and not shard:
+    A chat server gives no probabilities to debias with: --backend openai needs --decay-constant 0. For triplets see
+    `dino-st syncse`.
+    """
+    _write(model, output, given, task=task, input=input, column=column, limit=limit, num=num)
+
+
+@takes(
+    SynCSEOptions,
+    ChatOptions,
+    ServerOptions,
+    ModelOptions,
+    (DecodingOptions, DRAWING_OPTIONS),
+    panels={"backend": _SERVERS, "batch_size": _LOCAL},
+    more=_OF_SERVERS,
+)
+def syncse(
+    output: Output,
+    model: Model,
+    given: dict[str, Any],
+    task: Annotated[
+        str, typer.Option(help="syncse-partial (for given sentences), syncse-scratch, or a YAML file.")
+    ] = "syncse-partial",
+    input: Input = None,
+    column: Column = None,
+    limit: Limit = None,
+    num: Annotated[int | None, typer.Option(min=1, help="Sentences to write, for syncse-scratch.")] = None,
+) -> None:
+    """Let a chat model write triplets: a positive and a hard negative for each sentence (SynCSE)."""
+    _write(model, output, given, triplets=True, task=task, input=input, column=column, limit=limit, num=num)
+
+
+def _write(model: str, output: Path, given: dict[str, Any], *, triplets: bool = False, **work: Any) -> None:
+    """Writes, says what came out, and fails where nothing did."""
+    from dino_st.pipeline.stages import Generation, generate_data, generate_triplet_data
+
+    outcome = (generate_triplet_data if triplets else generate_data)(Generation(**work, options=given), model, output)
+    counts = outcome.counts
+    speed = f", {outcome.new_rows / outcome.seconds:,.1f} a second" if outcome.new_rows else ""
+    console.print(
+        f"{counts.get('rows', 0):,} {outcome.kind} in {output} ({outcome.seconds:.1f} s{speed})", highlight=False
+    )
+    for name, count in sorted(counts.items()):
+        if name.startswith(("rejected", "skipped", "given up", "duplicate")) and count:
+            console.print(f"  {name}: {count:,}", highlight=False)
+    print_pairs(outcome.examples)
+    for note in outcome.notes:
+        console.print(note, highlight=False, soft_wrap=True)
+    if not counts.get("rows") and "shard" not in given:
         raise typer.Exit(1)
 
 
-def _given(context: typer.Context) -> list[str]:
-    """The options of the writing itself that stand on the command line: to a chat, no others are passed on."""
-    names = ("output", "model", "task", "input", "column", "limit", "num", "debug")
-    sources = {name: context.get_parameter_source(name) for name in context.params if name not in names}
-    return [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-
-
-@friendly
 def merge(
     shards: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Directories of `generate --shard i/n`, all n.")],
     output: Annotated[Path, typer.Option(help="Directory for the whole data set.")],
@@ -143,11 +116,12 @@ def merge(
     console.print(f"{merged.counts['rows']:,} rows in {output}", highlight=False)
 
 
-@friendly
+@takes(ModelOptions)
 def score(
     raw: Annotated[Path, typer.Argument(help="Directory of `dino-st generate`, or a .jsonl file of pairs.")],
     model: Annotated[str, typer.Option(help="Causal language model: a directory, a name on the hub, or dino-tiny.")],
     output: Annotated[Path, typer.Option(help="Another directory; run again to continue.")],
+    given: dict[str, Any],
     task: Annotated[
         str | None,
         typer.Option(
@@ -155,16 +129,11 @@ def score(
             show_default="the one the pairs were written for, or sts-x2",
         ),
     ] = None,
-    batch_size: Annotated[str, option_of(_GENERATION["batch_size"])] = _GENERATION["batch_size"].default,
-    dtype: Annotated[str, option_of(_GENERATION["dtype"])] = _GENERATION["dtype"].default,
-    device: Annotated[str, option_of(_GENERATION["device"])] = _GENERATION["device"].default,
-    prompt_format: Annotated[str, option_of(_GENERATION["prompt_format"])] = _GENERATION["prompt_format"].default,
-    trust_remote_code: Annotated[bool, option_of(_GENERATION["trust_remote_code"], "--trust-remote-code")] = False,
 ) -> None:
     """Say how likely each pair is under every label, for filters and noise-aware targets of `prepare`."""
     from dino_st.pipeline.stages import score_data
 
-    counts = score_data(raw, model, output, task=task, options=prompt_settings(locals(), _GENERATION))
+    counts = score_data(raw, model, output, task=task, options=ModelOptions.of(**given))
     console.print(f"{counts.get('rows', 0):,} pairs with scores in {output}", highlight=False)
     for name, count in counts.items():
         if name.startswith("left out") and count:

@@ -8,22 +8,13 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
-import typer
-from pydantic.fields import FieldInfo
 from rich.console import Console
-from typer.core import TyperGroup
 
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning
 from dino_st.support.text import printable
-from dino_st.support.versions import versions
-
-if TYPE_CHECKING:
-    from dino_st.pipeline.stages import GenerationOutcome
-
 
 console = Console()
 errors = Console(stderr=True)
@@ -36,20 +27,6 @@ _INTERRUPTED = "Interrupted. What was finished is on disk; run the same command 
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-def group() -> type[TyperGroup]:
-    """A command group that takes `--debug` anywhere, before or after the command."""
-
-    class DebuggableGroup(TyperGroup):
-        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-            passed_on = args.index("mteb") if "mteb" in args[:2] else len(args)
-            if "--debug" in args[:passed_on]:
-                os.environ["DINO_ST_DEBUG"] = "1"
-                args = [arg for i, arg in enumerate(args) if arg != "--debug" or i > passed_on]
-            return super().parse_args(ctx, args)
-
-    return DebuggableGroup
 
 
 class _Terminated(SystemExit):
@@ -101,70 +78,12 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def option_of(field: FieldInfo, *names: str, **more: Any) -> Any:
-    """An option of a command whose help is the description of an option model's field."""
-    text = field.description or ""
-    sentence = (text if text.startswith("auto") else text[:1].upper() + text[1:]) + "."
-    return typer.Option(*names, help=sentence, **more)
-
-
-def prompt_settings(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Takes from a command's parameters those that are options of a step and were given a value."""
-    wanted = set(names)
-    return {name: value for name, value in values.items() if name in wanted and value is not None}
-
-
-def print_generation_summary(outcome: GenerationOutcome, output: Path) -> None:
-    """Prints what came out: rows, rejections by reason, speed, and examples of each label."""
-    counts = outcome.counts
-    speed = f", {outcome.new_rows / outcome.seconds:,.1f} a second" if outcome.new_rows else ""
-    console.print(
-        f"{counts.get('rows', 0):,} {outcome.kind} in {output} ({outcome.seconds:.1f} s{speed})", highlight=False
-    )
-    for name, count in sorted(counts.items()):
-        if name.startswith(("rejected", "skipped", "given up", "duplicate")) and count:
-            console.print(f"  {name}: {count:,}", highlight=False)
-    print_pairs(outcome.examples)
-
-
 def print_pairs(examples: Mapping[str, Sequence[Sequence[str]]]) -> None:
     """Prints texts, or pairs of them, by label."""
     for label, rows in examples.items():
         console.print(f"Examples of label {label}:", highlight=False)
         for row in rows:
             console.print("  " + _escape(" → ".join(map(printable, row))), highlight=False, soft_wrap=True)
-
-
-def print_tasks() -> None:
-    """Prints the built-in tasks with their labels, and the recipes."""
-    from rich.table import Table
-
-    from dino_st.pipeline.recipe import recipe_names
-    from dino_st.tasks.spec import TaskSpec, builtin_tasks
-    from dino_st.tasks.syncse import PartialSpec, load_syncse_spec, syncse_tasks
-
-    table = Table("task", "writes", "labels (counter-labels)")
-    for name in builtin_tasks():
-        spec = TaskSpec.load(name)
-        labels = (
-            f"{label} ({', '.join(label_spec.counter_labels)})" if label_spec.counter_labels else label
-            for label, label_spec in spec.labels.items()
-        )
-        table.add_row(name, "pairs for given texts" if spec.needs_input else "texts from scratch", ", ".join(labels))
-    for name in syncse_tasks():
-        given = (
-            "triplets for given texts" if isinstance(load_syncse_spec(name), PartialSpec) else "triplets from scratch"
-        )
-        table.add_row(name, given, "anchor, positive, negative")
-    console.print(table)
-    console.print(f"Recipes for `dino-st run`: {', '.join(recipe_names())}", highlight=False)
-
-
-def print_versions() -> None:
-    """Prints the versions of the package, Python, and the libraries below."""
-    packages = ("dino-st", "sentence-transformers", "mteb", "transformers", "torch", "datasets", "python")
-    for name, version in versions(*packages).items():
-        console.print(f"{name} {version}", highlight=False)
 
 
 def _quieten_libraries() -> None:

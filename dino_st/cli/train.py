@@ -1,88 +1,103 @@
-"""The commands that prepare triplets and train on them; argument parsing only."""
+"""The commands that train encoders and score them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from dino_st.cli.support import console, friendly, option_of, prompt_settings
-from dino_st.preparation.options import TripletOptions
-from dino_st.training.options import ContrastiveOptions
+from dino_st.cli.arguments import takes
+from dino_st.cli.support import console
+from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
-_PREPARATION = TripletOptions.model_fields
-_TRAINING = ContrastiveOptions.model_fields
+Encoder = Annotated[
+    str,
+    typer.Option(
+        help="Encoder to start from: a sentence-transformers or transformers directory, a hub name, or "
+        "dino-tiny-encoder."
+    ),
+]
+Output = Annotated[Path, typer.Option(help="Directory for the trained encoder; run again to resume.")]
 
 
-@friendly
-def prepare_triplets(
-    raw: Annotated[
-        Path,
-        typer.Argument(
-            help="Directory of `dino-st generate`, triplets or pairs; or a .csv, .jsonl or .parquet file of triplets."
-        ),
-    ],
-    output: Annotated[Path, typer.Option(help="Directory for the training and validation triplets.")],
-    negatives: Annotated[str, option_of(_PREPARATION["negatives"])] = _PREPARATION["negatives"].default,
-    validation_share: Annotated[float, option_of(_PREPARATION["validation_share"])] = _PREPARATION[
-        "validation_share"
-    ].default,
-    max_validation: Annotated[int, option_of(_PREPARATION["max_validation"])] = _PREPARATION["max_validation"].default,
-    seed: Annotated[int, option_of(_PREPARATION["seed"])] = _PREPARATION["seed"].default,
+@takes(TrainingOptions)
+def train(
+    prepared: Annotated[Path, typer.Argument(help="Directory of `dino-st prepare`.")],
+    encoder: Encoder,
+    output: Output,
+    given: dict[str, Any],
 ) -> None:
-    """Turn triplets, or the pairs of DINO, into training triplets: drop what teaches nothing, split by anchor."""
-    from dino_st.pipeline.stages import prepare_triplet_data
+    """Train an encoder on prepared pairs, keeping the best checkpoint by the generated validation pairs."""
+    from dino_st.pipeline.stages import train_model
 
-    prepare_triplet_data(raw, output, prompt_settings(locals(), _PREPARATION))
-    console.print(f"Written to {output}", highlight=False)
+    console.print(train_model(prepared, encoder, output, TrainingOptions.of(**given)), highlight=False)
 
 
-@friendly
+@takes((ContrastiveOptions, [name for name in ContrastiveOptions.model_fields if name != "balanced_batches"]))
 def train_contrastive(
     prepared: Annotated[Path, typer.Argument(help="Directory of `dino-st prepare-triplets`.")],
-    encoder: Annotated[
-        str,
-        typer.Option(
-            help="Encoder to start from: a sentence-transformers or transformers directory, a hub name, or "
-            "dino-tiny-encoder."
-        ),
-    ],
-    output: Annotated[Path, typer.Option(help="Directory for the trained encoder; run again to resume.")],
+    encoder: Encoder,
+    output: Output,
+    given: dict[str, Any],
     pairs: Annotated[
         Path | None, typer.Option(help="Directory of `dino-st prepare`: train on its pairs as well, by --loss.")
     ] = None,
-    learning_rate: Annotated[float | None, option_of(_TRAINING["learning_rate"])] = _TRAINING["learning_rate"].default,
-    batch_size: Annotated[int, option_of(_TRAINING["batch_size"])] = _TRAINING["batch_size"].default,
-    mini_batch_size: Annotated[int, option_of(_TRAINING["mini_batch_size"])] = _TRAINING["mini_batch_size"].default,
-    pairs_batch_size: Annotated[int, option_of(_TRAINING["pairs_batch_size"])] = _TRAINING["pairs_batch_size"].default,
-    epochs: Annotated[int, option_of(_TRAINING["epochs"])] = _TRAINING["epochs"].default,
-    scale: Annotated[float, option_of(_TRAINING["scale"])] = _TRAINING["scale"].default,
-    loss: Annotated[str, option_of(_TRAINING["loss"])] = _TRAINING["loss"].default,
-    weight_decay: Annotated[float, option_of(_TRAINING["weight_decay"])] = _TRAINING["weight_decay"].default,
-    warmup_share: Annotated[float, option_of(_TRAINING["warmup_share"])] = _TRAINING["warmup_share"].default,
-    evaluation_steps: Annotated[int, option_of(_TRAINING["evaluation_steps"])] = _TRAINING["evaluation_steps"].default,
-    checkpoint_choice: Annotated[str, option_of(_TRAINING["checkpoint_choice"])] = _TRAINING[
-        "checkpoint_choice"
-    ].default,
     sts_dir: Annotated[
         Path | None,
         typer.Option(
             envvar="DINO_ST_STS_DIR", help="STS data in SentEval layout; read only for --checkpoint-choice sts-dev."
         ),
     ] = None,
-    max_seq_length: Annotated[int | None, option_of(_TRAINING["max_seq_length"])] = _TRAINING["max_seq_length"].default,
-    pooling: Annotated[str, option_of(_TRAINING["pooling"])] = _TRAINING["pooling"].default,
-    dtype: Annotated[str, option_of(_TRAINING["dtype"])] = _TRAINING["dtype"].default,
-    device: Annotated[str, option_of(_TRAINING["device"])] = _TRAINING["device"].default,
-    keep_checkpoints: Annotated[bool, option_of(_TRAINING["keep_checkpoints"], "--keep-checkpoints")] = _TRAINING[
-        "keep_checkpoints"
-    ].default,
-    seed: Annotated[int, option_of(_TRAINING["seed"])] = _TRAINING["seed"].default,
 ) -> None:
     """Train an encoder on prepared triplets with a contrastive loss, in-batch and hard negatives (SynCSE's recipe)."""
     from dino_st.pipeline.stages import train_contrastive_model
 
-    options = prompt_settings(locals(), _TRAINING)
+    options = ContrastiveOptions.of(**given)
     summary = train_contrastive_model(prepared, encoder, output, options, pairs=pairs, sts_dir=sts_dir)
     console.print(summary, highlight=False)
+
+
+def evaluate(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL…", help="Encoders or baselines; several are compared side by side.")
+    ],
+    sts_dir: Annotated[
+        Path | None, typer.Option(envvar="DINO_ST_STS_DIR", help="STS data in SentEval layout; without it, the hub's.")
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="sts (the papers' seven), syncse (reranking), or mteb task names with commas.",
+            show_default="sts; none along with --pairs",
+        ),
+    ] = None,
+    pairs: Annotated[
+        list[Path] | None, typer.Option(help="File of sentence1, sentence2, score to evaluate on as a task.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Directory for scores.json, scores.md and mteb's results.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sentences encoded at once.")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    protocol: Annotated[str, typer.Option(help="all (pooled pairs), mean or wmean (of a year's sources).")] = "all",
+    whitening_sentences: Annotated[
+        Path | None, typer.Option(help="Unlabelled sentences, a line each, that whitened baselines are fitted on.")
+    ] = None,
+) -> None:
+    """Score encoders on the STS tasks through mteb."""
+    from dino_st.pipeline.stages import Evaluation, evaluate_models
+
+    work = Evaluation(
+        tasks=tasks,
+        sts_dir=sts_dir,
+        pairs=tuple(pairs or ()),
+        batch_size=batch_size,
+        device=device,
+        protocol=protocol,
+        whitening_sentences=whitening_sentences,
+    )
+    table = evaluate_models(models, work, output)
+    console.print(table.to_rich())
+    if output is not None:
+        console.print(f"Written to {output}", highlight=False)

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from dino_st.backends.options import ModelOptions
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, suggest
-from dino_st.support.options import FrozenOptions
 
 if TYPE_CHECKING:
     from dino_st.tasks.spec import TaskSpec
 
 
-class GenerationOptions(FrozenOptions):
+class GenerationOptions(ModelOptions):
     """What is generated, and on what hardware."""
 
     samples: Annotated[int, Field(ge=1, le=1000, description="texts drawn for each sentence and label")] = 2
     seed: Annotated[int, Field(ge=0, description="seed of every draw")] = 42
-    batch_size: Annotated[
-        int | str,
-        Field(
-            description="streams (rows of the model's batch) decoded together; one text takes a stream for its label "
-            "and one for each counter-label; auto goes by free memory"
-        ),
-    ] = "auto"
-    device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1, … or mps")] = "auto"
-    dtype: Annotated[
-        str,
-        Field(description="auto (bfloat16 where the hardware computes in it), float32, bfloat16, float16 or float64"),
-    ] = "auto"
-    prompt_format: Annotated[
-        Literal["auto", "raw", "chat"],
-        Field(description="raw text, a chat, or auto: a chat where the tokenizer has a chat template"),
-    ] = "auto"
     score_labels: Annotated[
         bool,
         Field(
@@ -43,23 +27,13 @@ class GenerationOptions(FrozenOptions):
             "filters and noise-aware targets"
         ),
     ] = False
-    trust_remote_code: Annotated[bool, Field(description="let code that comes with the model run")] = False
     shard: Annotated[
         str | None,
         Field(
-            description="i/n with 1 ≤ i ≤ n, such as 2/4: write only every n-th wave from the i-th on; dino-st merge "
+            description="write only every n-th wave from the i-th on, for i/n with 1 ≤ i ≤ n such as 2/4; `merge` "
             "joins the n directories"
         ),
     ] = None
-
-    @field_validator("batch_size")
-    @classmethod
-    def _auto_or_positive(cls, value: int | str) -> int | str:
-        if value == "auto":
-            return value
-        if not str(value).isdecimal() or int(value) < 1:
-            raise ValueError("'auto', or a number of streams, at least 1")
-        return int(value)
 
     @field_validator("shard")
     @classmethod

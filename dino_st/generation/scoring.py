@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dino_st.backends.local import LocalWriter, Scored
+from dino_st.backends.options import ModelOptions
 from dino_st.data.cards import raw_card
 from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_waves
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import DatasetError
-from dino_st.generation.options import GenerationOptions
 from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import progress
 from dino_st.support.versions import versions
@@ -49,7 +49,7 @@ class ScoringRun:
 
     writer: LocalWriter
     spec: TaskSpec
-    options: GenerationOptions
+    options: ModelOptions
     dataset: Dataset
     provenance: Mapping[str, Any]
 

@@ -1,29 +1,27 @@
 """Recipes: one YAML file from sentences to scores.
 
 A recipe that says `method: contrastive` trains on triplets: those of SynCSE, or those made of DINO's pairs; its task
-says who writes them. What a validation task scores are pairs of the held-out triplets, (anchor, positive) with score 1
-and (anchor, negative) with score 0, for SynCSE and DINO alike, since the validation split of DINO's pairs may hold
-texts that were trained on as triplets. Where pairs are trained on beside the triplets, they may hold held-out anchors.
+says which. What a validation task scores are then pairs of the held-out triplets, (anchor, positive) with score 1 and
+(anchor, negative) with score 0, for SynCSE and DINO alike, since the validation split of DINO's pairs may hold texts
+that were trained on as triplets. Where pairs are trained on beside the triplets, they may hold held-out anchors.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from dino_st.backends.choice import check_options
 from dino_st.backends.options import BackendName, SynCSEOptions
 from dino_st.data.pairs import write_jsonl
-from dino_st.data.sentences import read_sentences
-from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, InputError, suggest
-from dino_st.generation.options import GenerationOptions
+from dino_st.generation.options import WritingOptions
 from dino_st.pipeline.stages import (
     Evaluation,
     Generation,
@@ -38,13 +36,11 @@ from dino_st.pipeline.stages import (
     train_model,
 )
 from dino_st.preparation.options import PreparationOptions, TripletOptions
-from dino_st.syncse.run import check_arguments, generate_triplets
-from dino_st.tasks.syncse import PartialSpec, ScratchSpec, is_syncse_task, load_syncse_spec
+from dino_st.support.options import explain
+from dino_st.tasks.syncse import ScratchSpec, is_syncse_task, load_syncse_spec
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from dino_st.evaluation.table import ScoreTable
 
 
@@ -52,11 +48,42 @@ VALIDATION = "validation"
 """Name in a recipe for the generated validation pairs as the task to evaluate on."""
 
 VALIDATION_PAIRS = Path("prepared") / "data" / "validation.parquet"
-"""Where a recipe's output directory has the generated validation pairs."""
+"""Where the output directory of a recipe for pairs has the generated validation pairs."""
+
+VALIDATION_TRIPLET_PAIRS = Path("validation-pairs.jsonl")
+"""Where that of a contrastive recipe has the pairs of the held-out triplets."""
+
+
+def _task(name: Any, info: ValidationInfo) -> Any:
+    """The task, or the usual one of the method."""
+    return name or ("sts-x2" if info.data.get("method") is None else "syncse-partial")
+
+
+def _options(content: Any, info: ValidationInfo) -> Any:
+    """A section as the options of its stage, with the recipe's seed unless it has one of its own."""
+    section, fields = info.field_name, info.data
+    is_contrastive = fields.get("method") is not None
+    if content is None:
+        return None
+    if not isinstance(content, Mapping):
+        raise ConfigurationError(f"expected a mapping of options, given {type(content).__name__}")
+    given = {"seed": fields.get("seed", 42), **content}
+    if section == "generate" and is_contrastive and is_syncse_task(fields.get("task", "")):
+        SynCSEOptions.of(**{name: value for name, value in given.items() if name in SynCSEOptions.model_fields})
+        others = [name for name in given if name not in SynCSEOptions.model_fields]
+        check_options(fields.get("backend", "local"), base_url=fields.get("base_url"), options=others)
+        return given
+    if section == "generate":
+        return WritingOptions.of(**given)
+    if section == "prepare":
+        return (TripletOptions if is_contrastive else PreparationOptions).of(**given)
+    if section == "train":
+        return (ContrastiveOptions if is_contrastive else TrainingOptions).of(**given)
+    return PreparationOptions.of(**given)
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
 class SentencesSection(_Section):
@@ -93,36 +120,73 @@ class Recipe(_Section):
 
     Attributes:
         description: What the recipe is for.
+        method: `contrastive` trains on triplets; without it, on pairs.
         model: The language model.
         encoder: What to train; null takes the language model itself, with mean pooling.
         input: File of sentences; relative names are looked for beside the recipe, too.
         column: Column of the input.
         limit: Use only the first so many distinct sentences.
         sentences: Write the sentences from scratch instead.
-        task: The task that the pairs are written for.
-        seed: Of generation, preparation and training.
-        generate: Options of generation.
-        prepare: Options of preparation.
+        task: What is written: a task of DINO, or for `contrastive` `syncse-partial`, `syncse-scratch` or a file like
+            theirs, too.
+        num: Sentences to write, for SynCSE from scratch.
+        backend: Which model writes for SynCSE: `local` or `openai`.
+        base_url: Address of the chat server.
+        seed: Of every stage that has no seed of its own.
+        generate: Options of writing: validated ones for DINO, those given for SynCSE.
+        prepare: Options of preparing pairs, or triplets.
+        pairs: For `contrastive`: options of preparing DINO's pairs, to train on them as well; null trains on triplets.
         train: Options of training.
         evaluate: What to evaluate on.
     """
 
     description: str = ""
+    method: Literal["contrastive"] | None = None
     model: str | None = None
     encoder: str | None = None
     input: str | None = None
     column: str | None = None
     limit: Annotated[int | None, Field(ge=1)] = None
     sentences: SentencesSection | None = None
-    task: str = "sts-x2"
+    task: Annotated[str, BeforeValidator(_task)] = Field(None, validate_default=True)
+    num: Annotated[int | None, Field(ge=1)] = None
+    backend: BackendName = "local"
+    base_url: str | None = None
     seed: Annotated[int, Field(ge=0)] = 42
-    generate: dict[str, Any] = {}
-    prepare: dict[str, Any] = {}
-    train: dict[str, Any] = {}
+    generate: Annotated[WritingOptions | dict[str, Any], BeforeValidator(_options)] = Field({}, validate_default=True)
+    prepare: Annotated[PreparationOptions | TripletOptions, BeforeValidator(_options)] = Field(
+        {}, validate_default=True
+    )
+    pairs: Annotated[PreparationOptions | None, BeforeValidator(_options)] = None
+    train: Annotated[TrainingOptions, BeforeValidator(_options)] = Field({}, validate_default=True)
     evaluate: EvaluationSection = EvaluationSection()
 
+    @property
+    def is_syncse(self) -> bool:
+        """Whether triplets are written as such, and not made of pairs."""
+        return is_syncse_task(self.task)
 
-R = TypeVar("R", bound=Recipe)
+    @model_validator(mode="after")
+    def _fields_fit_together(self) -> Self:
+        for_syncse = self.backend != "local" or self.base_url is not None or self.num is not None
+        if self.method is None and (for_syncse or self.pairs is not None or self.is_syncse):
+            raise ValueError(
+                "'backend', 'base_url', 'num', 'pairs' and tasks of SynCSE are for recipes with 'method: contrastive'"
+            )
+        if self.is_syncse and (self.pairs is not None or self.sentences is not None):
+            raise ValueError(f"'pairs' and 'sentences' are for tasks of DINO; task {self.task!r} writes triplets")
+        if not self.is_syncse and for_syncse:
+            raise ValueError(f"'backend' and 'num' are for tasks of SynCSE, not for {self.task!r}")
+        if self.sentences is not None:
+            self.scratch_options()
+        return self
+
+    def scratch_options(self) -> WritingOptions:
+        """How sentences from scratch are written: what and where as the pairs, drawn in a way of their own."""
+        shared: dict[str, Any] = {}
+        if isinstance(self.generate, WritingOptions):
+            shared = self.generate.generation.model_dump(exclude_unset=True)
+        return WritingOptions.of(**shared | (self.sentences.options if self.sentences else {}))
 
 
 @dataclass(frozen=True)
@@ -145,61 +209,6 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in recipe_directory().glob("*.yaml"))
 
 
-def evaluation_of(recipe: Recipe, pairs: Path) -> Evaluation:
-    """What a recipe's encoder is scored on.
-
-    Args:
-        recipe: The recipe.
-        pairs: Generated validation pairs, for `validation` and `auto`.
-
-    Returns:
-        What `evaluate_models` takes.
-    """
-    section = recipe.evaluate
-    sts_dir = section.sts_dir or os.environ.get("DINO_ST_STS_DIR")
-    tasks = section.tasks
-    names = {VALIDATION: None, "auto": "sts" if sts_dir else None}.get(tasks, tasks)
-    return Evaluation(
-        tasks=names,
-        sts_dir=Path(sts_dir) if sts_dir else None,
-        pairs=(pairs,) if tasks in (VALIDATION, "auto") else (),
-        batch_size=section.batch_size,
-    )
-
-
-def generate_pairs(recipe: Recipe, model: str, output: Path, report: Callable[[str], Any]) -> GenerationOutcome:
-    """Writes x1 from scratch where the recipe says so, and the pairs.
-
-    Args:
-        recipe: The recipe.
-        model: The language model.
-        output: Directory; gets `sentences` (if written from scratch) and `raw`.
-        report: Called with a line for every step.
-
-    Returns:
-        Counts, time and examples of the pairs.
-    """
-    source = recipe.input
-    if recipe.sentences is not None and source is None:
-        scratch = recipe.sentences
-        report(f"1/4 writing {scratch.num} sentences from scratch")
-        options = {"seed": recipe.seed, **_shared(recipe), **scratch.options}
-        generate_data(Generation(scratch.task, num=scratch.num, options=options), model, output / "sentences")
-        source = str(output / "sentences")
-    report("1/4 generating pairs")
-    options = {"seed": recipe.seed, **recipe.generate}
-    work = Generation(recipe.task, source, recipe.column, recipe.limit, options=options)
-    outcome = generate_data(work, model, output / "raw")
-    done = f"{outcome.seconds:.0f} s" if outcome.new_rows else "done before"
-    report(f"    {outcome.counts['rows']} pairs ({done})")
-    return outcome
-
-
-def _shared(recipe: Recipe) -> dict[str, Any]:
-    """Where and how the model runs is the same for sentences and pairs; how texts are drawn is not."""
-    return {name: recipe.generate[name] for name in recipe.generate if name in GenerationOptions.model_fields}
-
-
 def recipe_directory() -> Path:
     """Where the shipped recipes are: in the wheel beside the modules, in an editable install in the repository."""
     package = Path(__file__).parents[1]
@@ -207,12 +216,47 @@ def recipe_directory() -> Path:
     return inside if inside.is_dir() else package.parent / "recipes"
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a recipe's file as a mapping.
+def load_recipe(source: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and applies changes to it.
+
+    Args:
+        source: Name of a shipped recipe, or a YAML file.
+        changes: `key=value` each, sections with dots (`train.learning_rate=1e-4`); values are read as YAML.
+
+    Returns:
+        The validated recipe.
 
     Raises:
-        InputError: It is missing or no mapping in YAML.
+        InputError: If there is no such recipe, or it is not YAML.
+        ConfigurationError: If a field or option is unknown or out of range; before anything is computed.
     """
+    path = Path(source)
+    if path.suffix not in (".yaml", ".yml"):
+        if str(source) not in recipe_names():
+            raise InputError(
+                f"there is no recipe {str(source)!r}; {suggest(str(source), recipe_names())}, or a .yaml file of yours"
+            )
+        path = recipe_directory() / f"{source}.yaml"
+    content = _read_yaml(path)
+    for change in changes:
+        _apply_change(content, change)
+    if content.get("method") not in (None, "contrastive"):  # which decides what the sections may hold
+        raise ConfigurationError(
+            f"{path}: method is {content['method']!r}; expected 'contrastive' for training on triplets, or none"
+        )
+    try:
+        recipe = Recipe.model_validate(content)
+    except ValidationError as error:
+        problems = "\n  ".join(explain(error, Recipe))
+        raise ConfigurationError(f"{path} is not a valid recipe:\n  {problems}") from None
+    if recipe.is_syncse:
+        load_syncse_spec(recipe.task)
+    if recipe.input is not None and not Path(recipe.input).exists() and (path.parent / recipe.input).exists():
+        recipe = recipe.model_copy(update={"input": str(path.parent / recipe.input)})
+    return recipe
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -226,12 +270,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def apply_change(content: dict[str, Any], change: str) -> None:
-    """Sets a field from `key=value`, sections with dots.
-
-    Raises:
-        ConfigurationError: It does not read so, or the key names no place.
-    """
+def _apply_change(content: dict[str, Any], change: str) -> None:
+    """Sets a field from `key=value`, sections with dots."""
     key, equals, value = change.partition("=")
     if not equals or not key.strip():
         raise ConfigurationError(f"--set {change!r}: expected KEY=VALUE, such as train.epochs=2")
@@ -239,8 +279,9 @@ def apply_change(content: dict[str, Any], change: str) -> None:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError:
         parsed = value
-    if isinstance(parsed, str):
-        parsed = _number(parsed)
+    if isinstance(parsed, str):  # YAML reads 1e-4 as text; people mean a number
+        with contextlib.suppress(ValueError):
+            parsed = float(parsed)
     *sections, name = key.strip().split(".")
     place = content
     for section in sections:
@@ -250,264 +291,6 @@ def apply_change(content: dict[str, Any], change: str) -> None:
         if not isinstance(place, dict):
             raise ConfigurationError(f"--set {change!r}: {section!r} is a value, not a section")
     place[name] = parsed
-
-
-def _number(text: str) -> str | float:
-    """YAML reads 1e-4 as text; people mean a number."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def validate(kind: type[R], content: Mapping[str, Any], path: Path) -> R:
-    """Makes a recipe of the content of a file.
-
-    Raises:
-        ConfigurationError: A field is unknown or malformed; every such field is named.
-    """
-    try:
-        return kind.model_validate(content)
-    except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            where = ".".join(str(part) for part in problem["loc"])
-            if problem["type"] == "extra_forbidden":
-                lines.append(f"  {where}: there is no such field; {suggest(where, kind.model_fields)}")
-            else:
-                lines.append(f"  {where}: {problem['msg']}; given: {problem['input']!r:.60}")
-        raise ConfigurationError(f"{path} is not a valid recipe:\n" + "\n".join(lines)) from None
-
-
-def check_generation(recipe: Recipe, path: Path) -> None:
-    """Checks every option of writing sentences and pairs before anything starts.
-
-    Args:
-        recipe: The recipe.
-        path: Its file, for messages.
-
-    Raises:
-        ConfigurationError: An option is unknown or out of range.
-    """
-    scratch = recipe.sentences.options if recipe.sentences else {}
-    for section, options in (("generate", recipe.generate), ("sentences.options", scratch)):
-        known = (*GenerationOptions.model_fields, *DecodingOptions.names())
-        for name in options:
-            if name not in known:
-                raise ConfigurationError(f"{path}: {section}.{name}: there is no such option; {suggest(name, known)}")
-        GenerationOptions.of(**{k: v for k, v in options.items() if k in GenerationOptions.model_fields})
-        DecodingOptions(**{k: v for k, v in options.items() if k not in GenerationOptions.model_fields})
-
-
-METHOD = "contrastive"
-"""What a recipe's `method` says to be one of these."""
-
-VALIDATION_TRIPLET_PAIRS = "validation-pairs.jsonl"
-"""Pairs of the held-out triplets, in a recipe's output directory."""
-
-_EXAMPLES = 4
-
-
-class ContrastiveRecipe(Recipe):
-    """Everything from sentences to scores, by triplets.
-
-    Attributes:
-        method: Says that it is one of these.
-        task: `syncse-partial`, `syncse-scratch`, a YAML file like theirs, or a task of DINO.
-        backend: Who writes for SynCSE: `local` or `openai`.
-        base_url: Address of the chat server.
-        num: Sentences to write, for SynCSE from scratch.
-        generate: Options of `generate_triplets`, or of generating pairs.
-        prepare: Options of `prepare_triplets`.
-        pairs: Options of `prepare_pairs`, to train on DINO's pairs as well; null trains on triplets alone.
-        train: Options of `train_contrastive`.
-    """
-
-    method: Literal["contrastive"]
-    task: str = "syncse-partial"
-    backend: BackendName = "local"
-    base_url: str | None = None
-    num: Annotated[int | None, Field(ge=1)] = None
-    pairs: dict[str, Any] | None = None
-
-    @property
-    def is_syncse(self) -> bool:
-        """Whether triplets are written as such, and not made of pairs."""
-        return is_syncse_task(self.task)
-
-
-def check_contrastive_recipe(recipe: ContrastiveRecipe, path: Path) -> None:
-    """Checks every option of every stage before the first one starts.
-
-    Args:
-        recipe: The recipe.
-        path: Its file, for messages.
-
-    Raises:
-        ConfigurationError: An option is unknown or out of range, or does not fit the task.
-    """
-    if recipe.is_syncse:
-        load_syncse_spec(recipe.task)
-        own = {name: value for name, value in recipe.generate.items() if name in SynCSEOptions.model_fields}
-        SynCSEOptions.of(**own)
-        check_options(recipe.backend, base_url=recipe.base_url, options=[n for n in recipe.generate if n not in own])
-        if recipe.pairs is not None or recipe.sentences is not None:
-            raise ConfigurationError(
-                f"{path}: 'pairs' and 'sentences' are for tasks of DINO; task {recipe.task!r} writes triplets"
-            )
-    else:
-        check_generation(recipe, path)
-        if recipe.backend != "local" or recipe.num is not None:
-            raise ConfigurationError(f"{path}: 'backend' and 'num' are for tasks of SynCSE, not for {recipe.task!r}")
-        PreparationOptions.of(**(recipe.pairs or {}))
-    TripletOptions.of(**recipe.prepare)
-    ContrastiveOptions.of(**recipe.train)
-
-
-def run_contrastive_recipe(
-    recipe: ContrastiveRecipe, output: Path, report: Callable[[str], Any] = lambda _: None
-) -> RecipeOutcome:
-    """Generates, prepares, trains and evaluates.
-
-    Args:
-        recipe: The recipe.
-        output: Directory; gets `raw`, `prepared`, `prepared-pairs` (where pairs are trained on), `model`, `scores` and
-            the validation pairs. A second run continues where the first one stopped.
-        report: Called with a line for every stage.
-
-    Returns:
-        The directory and the table of scores.
-
-    Raises:
-        ConfigurationError: The recipe leaves open what it needs.
-        DinoError: Whatever a stage raises; what earlier stages wrote stays.
-    """
-    model = _check_complete(recipe)
-    evaluation = evaluation_of(recipe, output / VALIDATION_TRIPLET_PAIRS)
-    check_evaluation(evaluation)
-    if recipe.is_syncse:
-        examples = _write_triplets(recipe, model, output, report)
-    else:
-        examples = generate_pairs(recipe, model, output, report).examples
-    report("2/4 preparing")
-    options = {"seed": recipe.seed, **recipe.prepare}
-    splits = prepare_triplet_data(output / "raw", output / "prepared", options)
-    _write_validation(splits["validation"], output / VALIDATION_TRIPLET_PAIRS)
-    pairs = None if recipe.pairs is None else output / "prepared-pairs"
-    if pairs is not None:
-        prepare_data(output / "raw", pairs, {"seed": recipe.seed, **(recipe.pairs or {})})
-    report("3/4 training")
-    training = {"seed": recipe.seed, **recipe.train}
-    if recipe.encoder is None:
-        training["pooling"] = "mean"  # a language model's first token sees nothing of the sentence
-    encoder, sts_dir = recipe.encoder or model, named_sts_dir(recipe.evaluate.sts_dir)
-    prepared, trained = output / "prepared", output / "model"
-    report("    " + train_contrastive_model(prepared, encoder, trained, training, pairs=pairs, sts_dir=sts_dir))
-    report("4/4 evaluating")
-    table = evaluate_models({"untrained": encoder, "trained": str(trained)}, evaluation, output / "scores")
-    return RecipeOutcome(output, table, examples)
-
-
-def _check_complete(recipe: ContrastiveRecipe) -> str:
-    """The language model; raises where something is left open."""
-    if recipe.model is None:
-        raise ConfigurationError("the recipe leaves the language model open; give --set model=DIRECTORY_OR_HUB_NAME")
-    if recipe.is_syncse:
-        spec = load_syncse_spec(recipe.task)
-        if isinstance(spec, ScratchSpec) and recipe.num is None:
-            raise ConfigurationError("the recipe leaves the number of sentences open; give --set num=N")
-        given = recipe.input is not None or isinstance(spec, PartialSpec)  # what is missing is asked for below
-        check_arguments(spec, has_sentences=given, num=recipe.num)
-    if recipe.input is None and recipe.sentences is None and recipe.num is None:
-        raise ConfigurationError("the recipe leaves the sentences open; give --set input=FILE (a sentence a line)")
-    return recipe.model
-
-
-def _write_triplets(
-    recipe: ContrastiveRecipe, model: str, output: Path, report: Callable[[str], Any]
-) -> Mapping[str, Sequence[Sequence[str]]]:
-    """Has the triplets written; returns a few positives and negatives."""
-    report("1/4 generating triplets")
-    sentences = None
-    if recipe.input is not None:
-        sentences = read_sentences(recipe.input, column=recipe.column, limit=recipe.limit).texts
-    triplets = generate_triplets(
-        model,
-        sentences,
-        num=recipe.num,
-        task=recipe.task,
-        backend=recipe.backend,
-        base_url=recipe.base_url,
-        output_dir=output / "raw",
-        show_progress=True,
-        **{"seed": recipe.seed, **recipe.generate},
-    )
-    report(f"    {len(triplets)} triplets")
-    rows = triplets.select(range(min(_EXAMPLES, len(triplets)))).to_list()
-    return {name: [[row["anchor"], row[name]] for row in rows] for name in ("positive", "negative")}
-
-
-def _write_validation(triplets: Dataset, file: Path) -> None:
-    """Writes the pairs that a validation task scores, where anything is held out."""
-    from dino_st.preparation.triplets import to_pairs
-
-    if len(triplets):
-        write_jsonl(to_pairs(triplets), file)
-
-
-__all__ = [
-    "VALIDATION",
-    "VALIDATION_PAIRS",
-    "EvaluationSection",
-    "Recipe",
-    "RecipeOutcome",
-    "SentencesSection",
-    "load_recipe",
-    "recipe_names",
-    "run_recipe",
-]
-"""Where a recipe's output directory has the generated validation pairs."""
-
-
-def load_recipe(source: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and applies changes to it.
-
-    Args:
-        source: Name of a shipped recipe, or a YAML file.
-        changes: `key=value` each, sections with dots (`train.learning_rate=1e-4`); values are read as YAML.
-
-    Returns:
-        The validated recipe; a `ContrastiveRecipe` where it says `method: contrastive`.
-
-    Raises:
-        InputError: If there is no such recipe, or it is not YAML.
-        ConfigurationError: If a field or option is unknown or out of range; before anything is computed.
-    """
-    path = Path(source)
-    if path.suffix not in (".yaml", ".yml"):
-        if str(source) not in recipe_names():
-            raise InputError(
-                f"there is no recipe {str(source)!r}; {suggest(str(source), recipe_names())}, or a .yaml file of yours"
-            )
-        path = recipe_directory() / f"{source}.yaml"
-    content = read_yaml(path)
-    for change in changes:
-        apply_change(content, change)
-    if content.get("method") is None:
-        recipe = validate(Recipe, {name: value for name, value in content.items() if name != "method"}, path)
-    elif content["method"] == METHOD:
-        recipe = validate(ContrastiveRecipe, content, path)
-    else:
-        raise ConfigurationError(
-            f"{path}: method is {content['method']!r}; expected {METHOD!r} for training on triplets, or none"
-        )
-    if recipe.input is not None and not Path(recipe.input).exists() and (path.parent / recipe.input).exists():
-        recipe = recipe.model_copy(update={"input": str(path.parent / recipe.input)})
-    if isinstance(recipe, ContrastiveRecipe):
-        check_contrastive_recipe(recipe, path)
-    else:
-        _check_options(recipe, path)
-    return recipe
 
 
 def run_recipe(
@@ -520,44 +303,118 @@ def run_recipe(
 
     Args:
         recipe: From `load_recipe`, or what it takes.
-        output: Directory; gets `sentences` (if written from scratch), `raw`, `prepared`, `model` and `scores`. A second
-            run continues where the first one stopped.
+        output: Directory; gets `sentences` (if written from scratch), `raw`, `prepared`, `model` and `scores`, and for
+            `method: contrastive` the validation pairs and `prepared-pairs` (where pairs are trained on). A second run
+            continues where the first one stopped.
         report: Called with a line for every stage.
 
     Returns:
         The directory and the table of scores.
 
     Raises:
+        ConfigurationError: The recipe leaves open what it needs.
         DinoError: Whatever a stage raises; what earlier stages wrote stays.
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    output = Path(output)
-    if isinstance(recipe, ContrastiveRecipe):
-        return run_contrastive_recipe(recipe, output, report)
+    steps = _Steps(recipe, _language_model(recipe), Path(output), report)
+    if recipe.input not in (None, "-") and not Path(str(recipe.input)).exists():
+        raise InputError(f"{recipe.input}: there is no such file")
+    check_evaluation(steps.evaluation)
+    outcome = steps.generate()
+    steps.prepare()
+    steps.train()
+    return RecipeOutcome(steps.directory, steps.evaluate(), outcome.examples)
+
+
+def _language_model(recipe: Recipe) -> str:
+    """The language model of a recipe, which must leave nothing open."""
     if recipe.model is None:
         raise ConfigurationError("the recipe leaves the language model open; give --set model=DIRECTORY_OR_HUB_NAME")
-    if recipe.input is None and recipe.sentences is None:
+    if recipe.is_syncse and isinstance(load_syncse_spec(recipe.task), ScratchSpec) and recipe.num is None:
+        raise ConfigurationError("the recipe leaves the number of sentences open; give --set num=N")
+    if recipe.input is None and recipe.sentences is None and recipe.num is None:
         raise ConfigurationError("the recipe leaves the sentences open; give --set input=FILE (a sentence a line)")
-    check_evaluation(_evaluation(recipe, output))
-    encoder = recipe.encoder or recipe.model
-    outcome = generate_pairs(recipe, recipe.model, output, report)
-    report("2/4 preparing")
-    prepare_data(output / "raw", output / "prepared", {"seed": recipe.seed, **recipe.prepare})
-    report("3/4 training")
-    report("    " + train_model(output / "prepared", encoder, output / "model", {"seed": recipe.seed, **recipe.train}))
-    report("4/4 evaluating")
-    models = {"untrained": encoder, "trained": str(output / "model")}
-    table = evaluate_models(models, _evaluation(recipe, output), output / "scores")
-    return RecipeOutcome(output, table, outcome.examples)
+    return recipe.model
 
 
-def _evaluation(recipe: Recipe, output: Path) -> Evaluation:
-    return evaluation_of(recipe, output / VALIDATION_PAIRS)
+@dataclass(frozen=True)
+class _Steps:
+    """The four steps of a recipe in its directory; the kind of recipe decides what each of them calls."""
 
+    recipe: Recipe
+    model: str
+    directory: Path
+    report: Callable[[str], Any]
 
-def _check_options(recipe: Recipe, path: Path) -> None:
-    """Checks every option of every stage before the first one starts."""
-    check_generation(recipe, path)
-    PreparationOptions.of(**recipe.prepare)
-    TrainingOptions.of(**recipe.train)
+    @property
+    def encoder(self) -> str:
+        """What training starts from."""
+        return self.recipe.encoder or self.model
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """What the encoder is scored on."""
+        section = self.recipe.evaluate
+        sts_dir = named_sts_dir(section.sts_dir)
+        names = {VALIDATION: None, "auto": "sts" if sts_dir else None}.get(section.tasks, section.tasks)
+        pairs = self.directory / (VALIDATION_TRIPLET_PAIRS if self.recipe.method else VALIDATION_PAIRS)
+        return Evaluation(
+            tasks=names,
+            sts_dir=sts_dir,
+            pairs=(pairs,) if section.tasks in (VALIDATION, "auto") else (),
+            batch_size=section.batch_size,
+        )
+
+    def generate(self) -> GenerationOutcome:
+        """Writes x1 from scratch where the recipe says so; then pairs, or triplets."""
+        recipe, source, options = self.recipe, self.recipe.input, self.recipe.generate
+        if recipe.sentences is not None and source is None:
+            self.report(f"1/4 writing {recipe.sentences.num} sentences from scratch")
+            source = str(self.directory / "sentences")
+            work = Generation(recipe.sentences.task, num=recipe.sentences.num, options=recipe.scratch_options())
+            generate_data(work, self.model, Path(source))
+        kind = "triplets" if recipe.is_syncse else "pairs"
+        self.report(f"1/4 generating {kind}")
+        if not isinstance(options, WritingOptions):
+            options = options | {"backend": recipe.backend, "base_url": recipe.base_url}
+        work = Generation(recipe.task, source, recipe.column, recipe.limit, recipe.num, options)
+        outcome = generate_data(work, self.model, self.directory / "raw")
+        done = f"{outcome.seconds:.0f} s" if outcome.new_rows else "done before"
+        self.report(f"    {outcome.counts['rows']} {kind} ({done})")
+        return outcome
+
+    def prepare(self) -> None:
+        """Prepares pairs, or triplets and the pairs that a validation task scores."""
+        self.report("2/4 preparing")
+        raw, prepared, options = self.directory / "raw", self.directory / "prepared", self.recipe.prepare
+        if isinstance(options, PreparationOptions):
+            prepare_data(raw, prepared, options)
+            return
+        held_out = prepare_triplet_data(raw, prepared, options)["validation"]
+        if len(held_out):
+            from dino_st.preparation.triplets import to_pairs
+
+            write_jsonl(to_pairs(held_out), self.directory / VALIDATION_TRIPLET_PAIRS)
+        if self.recipe.pairs is not None:
+            prepare_data(raw, self.directory / "prepared-pairs", self.recipe.pairs)
+
+    def train(self) -> None:
+        """Trains on what was prepared."""
+        self.report("3/4 training")
+        prepared, trained, options = self.directory / "prepared", self.directory / "model", self.recipe.train
+        if isinstance(options, ContrastiveOptions):
+            if self.recipe.encoder is None:  # a language model's first token sees nothing of the sentence
+                options = ContrastiveOptions.of(options, pooling="mean")
+            pairs = None if self.recipe.pairs is None else self.directory / "prepared-pairs"
+            sts_dir = named_sts_dir(self.recipe.evaluate.sts_dir)
+            summary = train_contrastive_model(prepared, self.encoder, trained, options, pairs=pairs, sts_dir=sts_dir)
+        else:
+            summary = train_model(prepared, self.encoder, trained, options)
+        self.report(f"    {summary}")
+
+    def evaluate(self) -> ScoreTable:
+        """Scores the encoder before and after training."""
+        self.report("4/4 evaluating")
+        models = {"untrained": self.encoder, "trained": str(self.directory / "model")}
+        return evaluate_models(models, self.evaluation, self.directory / "scores")

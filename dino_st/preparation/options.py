@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -35,7 +36,9 @@ class PreparationOptions(FrozenOptions):
     random_negative_score: Annotated[float, Field(description="score of the random pairs, not smoothed")] = 0.0
     negative_guard: Annotated[
         Literal["none", "overlap"],
-        Field(description="overlap draws a random x2 again that shares too many words with x1; none does not look"),
+        Field(
+            description="which random x2 are drawn again: none, or by overlap those that share too many words with x1"
+        ),
     ] = "none"
     negative_guard_overlap: Annotated[
         float, Field(gt=0, le=1, description="shared words / all words of the two from which the guard draws again")
@@ -133,18 +136,21 @@ class PreparationOptions(FrozenOptions):
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> Self:
+        if self.near_copy_labels and self.near_copy_edit is None and self.near_copy_overlap is None:
+            raise ValueError("near_copy_edit or near_copy_overlap along with near_copy_labels, or else none is dropped")
+        if self.max_words is not None and self.max_words < self.min_words:
+            raise ValueError(f"max_words of at least min_words, which is {self.min_words}; given {self.max_words}")
+        return self._fits_labels() if "labels" in self.model_fields_set else self
+
+    def _fits_labels(self) -> Self:
         strange = [label for label in self.near_copy_labels if label not in self.labels]
         if strange:
             raise ValueError(f"near_copy_labels among the labels {list(self.labels)}; given {strange}")
-        if self.near_copy_labels and self.near_copy_edit is None and self.near_copy_overlap is None:
-            raise ValueError("near_copy_edit or near_copy_overlap along with near_copy_labels, or else none is dropped")
         lowest, highest = min(-1.0, *self.labels), max(1.0, *self.labels)
         if not lowest <= self.random_negative_score <= highest:
             raise ValueError(
                 f"a random_negative_score between {lowest:g} and {highest:g}; given {self.random_negative_score:g}"
             )
-        if self.max_words is not None and self.max_words < self.min_words:
-            raise ValueError(f"max_words of at least min_words, which is {self.min_words}; given {self.max_words}")
         prior = self.label_prior
         if prior and (len(prior) != len(self.labels) or min(prior) < 0 or not any(prior)):
             raise ValueError(
@@ -152,6 +158,10 @@ class PreparationOptions(FrozenOptions):
                 f"{list(self.labels)}, not all 0; given {list(prior)}"
             )
         return self
+
+    def with_labels(self, labels: Sequence[float] | None = None) -> Self:
+        """These options with labels, by default their own; only now is it checked what must fit the labels."""
+        return type(self).of(self, labels=self.labels if labels is None else labels)
 
     @property
     def needs_posterior(self) -> bool:

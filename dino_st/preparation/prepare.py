@@ -104,7 +104,7 @@ def prepare_pairs(
         DatasetError: A column is missing, a score is none of the labels (as in a file that was prepared already), a
             log-probability is no number, or no pair is left.
     """
-    options = PreparationOptions.of(options, **changes)
+    options = PreparationOptions.of(options, **changes).with_labels()
     pairs = read_raw_pairs(raw, options)
     rejections = Rejections(keep=explain)
     counts = rejections.counts

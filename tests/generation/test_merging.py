@@ -11,6 +11,7 @@ from dino_st import DinoDatasetBuilder
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.generation.merging import merge_shards
 from dino_st.pipeline.stages import prepare_data
+from dino_st.preparation.options import PreparationOptions
 from dino_st.support.files import only_writer
 
 SENTENCES = [f"Sentence number {i}." for i in range(11)]
@@ -160,10 +161,10 @@ def test_a_preparation_is_refused_before_it_computes_where_another_one_runs(
 ) -> None:
     generate(tmp_path / "raw")
     with only_writer(tmp_path / "prepared"), pytest.raises(OutputError, match="another process is writing there"):
-        prepare_data(tmp_path / "raw", tmp_path / "prepared", {})
-    with pytest.raises(ConfigurationError, match="label_smoothing"):
-        prepare_data(tmp_path / "raw", tmp_path / "wrong", {"label_smoothing": 2})
+        prepare_data(tmp_path / "raw", tmp_path / "prepared", PreparationOptions())
+    with pytest.raises(ConfigurationError, match="a label_prior of 3 numbers"):
+        prepare_data(tmp_path / "raw", tmp_path / "wrong", PreparationOptions(label_prior=(1,)))
     assert not (tmp_path / "wrong").exists()
     shutil.copy(tmp_path / "raw/data/shard-00000.parquet", tmp_path / "raw/data/extra.parquet")
-    prepare_data(tmp_path / "raw", tmp_path / "prepared", {})
+    prepare_data(tmp_path / "raw", tmp_path / "prepared", PreparationOptions())
     assert "data/extra.parquet is not of this run" in caplog.text

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dino_st.errors import ConfigurationError, InputError
-from dino_st.pipeline.recipe import load_recipe, recipe_names, run_recipe
+from dino_st.generation.options import WritingOptions
+from dino_st.pipeline.recipe import _Steps, load_recipe, recipe_names, run_recipe
+from dino_st.pipeline.stages import Evaluation
+from dino_st.preparation.options import PreparationOptions
+from dino_st.training.options import TrainingOptions
 
 MINE = """\
 model: some-model
@@ -34,36 +39,49 @@ def test_the_papers_recipes_hold_the_papers_values() -> None:
     for name in ("sts-dino-x2", "sts-dino-x1x2"):
         recipe = load_recipe(name)
         assert (recipe.model, recipe.encoder, recipe.task) == ("gpt2-xl", "roberta-base", "sts-x2")
-        assert recipe.generate["decay_constant"] == 100
-        assert (recipe.generate["top_k"], recipe.generate["top_p"], recipe.generate["samples"]) == (5, 0.9, 2)
-        assert (recipe.prepare["label_smoothing"], recipe.prepare["random_negatives"]) == (0.2, 2)
-        assert (recipe.train["batch_size"], recipe.train["learning_rate"], recipe.train["epochs"]) == (32, 2e-5, 1)
+        writing = recipe.generate
+        assert isinstance(writing, WritingOptions)
+        assert (writing.decoding.decay_constant, writing.decoding.top_k, writing.decoding.top_p) == (100, 5, 0.9)
+        assert writing.generation.samples == 2
+        assert recipe.prepare == PreparationOptions(label_smoothing=0.2, random_negatives=2)
+        assert (recipe.train.batch_size, recipe.train.learning_rate, recipe.train.epochs) == (32, 2e-5, 1)
     assert load_recipe("sts-dino-x1x2").sentences is not None
     assert load_recipe("sts-dino-x1x2").sentences.num == 15_000  # type: ignore[union-attr]
 
 
 def test_the_recipe_without_debiasing_differs_from_the_papers_in_nothing_else() -> None:
     without, published = load_recipe("dino-no-debiasing"), load_recipe("sts-dino-x2")
-    generation = {key: value for key, value in published.generate.items() if key != "decay_floor"}
-    assert without.generate == generation | {"decay_constant": 0}
+    assert isinstance(without.generate, WritingOptions)
+    assert isinstance(published.generate, WritingOptions)
+    assert without.generate.generation == published.generate.generation
+    assert without.generate.decoding == replace(published.generate.decoding, decay_constant=0)
     assert (without.task, without.prepare) == (published.task, published.prepare)
-    assert without.train == published.train | {"learning_rate": 5e-4}
+    assert without.train == TrainingOptions.of(published.train, learning_rate=5e-4)
 
 
 def test_the_recipe_with_more_negatives_differs_from_the_papers_in_nothing_else() -> None:
     more, published = load_recipe("dino-more-negatives"), load_recipe("sts-dino-x2")
     assert (more.task, more.generate) == (published.task, published.generate)
-    assert more.prepare == published.prepare | {"random_negatives": 8}
-    assert more.train == published.train | {"learning_rate": 5e-4}
+    assert isinstance(published.prepare, PreparationOptions)
+    assert more.prepare == PreparationOptions.of(published.prepare, random_negatives=8)
+    assert more.train == TrainingOptions.of(published.train, learning_rate=5e-4)
 
 
 def test_fields_can_be_set_from_the_command_line(recipe_file: Path) -> None:
     recipe = load_recipe(
         recipe_file, ["model=gpt2", "train.learning_rate=1e-4", "sentences.num=9", "encoder=null", "seed=7"]
     )
-    assert (recipe.model, recipe.train, recipe.seed) == ("gpt2", {"epochs": 2, "learning_rate": 1e-4}, 7)
+    assert (recipe.model, recipe.seed) == ("gpt2", 7)
+    assert recipe.train == TrainingOptions(epochs=2, learning_rate=1e-4, seed=7)
     assert recipe.sentences is not None
     assert recipe.sentences.num == 9
+
+
+def test_every_stage_has_the_seed_of_the_recipe_unless_it_has_its_own(recipe_file: Path) -> None:
+    recipe = load_recipe(recipe_file, ["seed=7", "prepare.seed=8", "sentences.num=9"])
+    assert isinstance(recipe.generate, WritingOptions)
+    assert (recipe.generate.generation.seed, recipe.prepare.seed, recipe.train.seed) == (7, 8, 7)
+    assert recipe.scratch_options().generation == recipe.generate.generation
 
 
 def test_an_input_is_looked_for_beside_the_recipe(recipe_file: Path) -> None:
@@ -73,9 +91,13 @@ def test_an_input_is_looked_for_beside_the_recipe(recipe_file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("modle=x", r"modle: there is no such field; did you mean 'model'"),
-        ("generate.sample=1", r"generate.sample: there is no such option; did you mean 'samples'"),
-        ("train.lr=1", "there is no option 'lr'"),
+        ("modle=x", "modle: unknown field; did you mean 'model'"),
+        ("generate.sample=1", "generate: there is no option 'sample': did you mean 'samples'"),
+        ("train.lr=1", "train: there is no option 'lr'"),
+        ("sentences.options.topp=1", "sentences → num: this field is missing"),
+        ("evaluate.task=sts", "evaluate → task: unknown field; did you mean 'tasks'"),
+        ("num=3", "are for recipes with 'method: contrastive'"),
+        ("task=syncse-partial", "are for recipes with 'method: contrastive'"),
         ("prepare.label_smoothing=3", "label_smoothing"),
         ("generate.top_p=3", "top_p = 3"),
         ("model", "expected KEY=VALUE"),
@@ -139,9 +161,10 @@ def test_a_recipe_runs_from_sentences_to_scores_with_the_bundled_models(tmp_path
 
 
 def test_auto_scores_on_the_validation_pairs_and_on_sts_where_its_data_is_given(tmp_path: Path) -> None:
-    from dino_st.pipeline.recipe import _evaluation
+    def evaluation(*changes: str) -> Evaluation:
+        return _Steps(load_recipe("quickstart", changes), "dino-tiny", tmp_path, print).evaluation
 
-    without = _evaluation(load_recipe("quickstart"), tmp_path)
+    without = evaluation()
     assert (without.tasks, without.pairs) == (None, (tmp_path / "prepared/data/validation.parquet",))
-    given = _evaluation(load_recipe("quickstart", [f"evaluate.sts_dir={tmp_path}"]), tmp_path)
+    given = evaluation(f"evaluate.sts_dir={tmp_path}")
     assert (given.tasks, given.sts_dir, given.pairs) == ("sts", tmp_path, without.pairs)

@@ -258,9 +258,10 @@ def test_the_recipes_hold_the_published_values() -> None:
     for name in ("syncse-partial", "syncse-scratch"):
         recipe = load_recipe(name)
         assert (recipe.model, recipe.encoder, recipe.task) == (None, "roberta-base", name)
-        assert (recipe.train["batch_size"], recipe.train["scale"], recipe.train["epochs"]) == (512, 20, 3)
-        assert (recipe.train["max_seq_length"], recipe.train["pooling"]) == (32, "cls")
-    assert load_recipe("dino-both").pairs["label_smoothing"] == 0.2  # type: ignore[attr-defined]
+        assert isinstance(recipe.train, ContrastiveOptions)
+        assert (recipe.train.batch_size, recipe.train.scale, recipe.train.epochs) == (512, 20, 3)
+        assert (recipe.train.max_seq_length, recipe.train.pooling) == (32, "cls")
+    assert load_recipe("dino-both").pairs.label_smoothing == 0.2  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
