@@ -498,7 +498,10 @@ def test_a_validation_split_that_takes_all_is_refused() -> None:
         ({"negative_guard": "words"}, "'negative_guard' is 'words'"),
         ({"negative_guard_overlap": 0}, "'negative_guard_overlap' is 0"),
         ({"near_copy_labels": [0.0]}, "expected near_copy_edit or near_copy_overlap along with near_copy_labels"),
-        ({"near_copy_labels": [2.0]}, r"expected near_copy_labels among the labels .*; given \[2\.0\]"),
+        (
+            {"near_copy_edit": 0.9, "near_copy_labels": [2.0]},
+            r"expected near_copy_labels among the labels .*; given \[2\.0\]",
+        ),
         ({"min_words": 5, "max_words": 4}, "expected max_words of at least min_words, which is 5; given 4"),
         ({"label_prior": [1.0]}, r"expected a label_prior of 3 numbers .*; given \[1\.0\]"),
         ({"near_copy_edits": 0.5}, "no option 'near_copy_edits': did you mean 'near_copy_edit'"),
