@@ -71,7 +71,7 @@ class Wave:
 
 
 class RowsInMemory:
-    """What a run wrote without a directory."""
+    """The waves of a run that has no directory."""
 
     path: Path | None = None
 
@@ -486,7 +486,7 @@ class ShardDirectory(os.PathLike[str]):
             )
 
     def _warn_of_strays(self) -> None:
-        """Says which files beside the shards would be read with them."""
+        """Warns of files beside the shards that would be read with them."""
         known = {shard["file"] for shard in self.shards.values()}
         found = sorted(f"data/{path.name}" for path in (self.path / "data").glob("*.parquet"))
         strays = [name for name in found if name not in known]
@@ -595,7 +595,7 @@ def _is_shard(entry: Any) -> bool:
 
 
 def _texts_by_label(row: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What an example of a row shows: the texts of a pair under its label, those of a triplet under both roles."""
+    """The texts that an example shows: those of a pair under its label, those of a triplet under both roles."""
     if ANCHOR in row:
         return {role: [row[ANCHOR], row[role]] for role in (POSITIVE, NEGATIVE)}
     label = f"{row[SCORE]:g}" if SCORE in row else str(row.get(LABEL))

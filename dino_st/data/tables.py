@@ -26,7 +26,7 @@ _NO_TEXT = {
     b"%PDF-": "PDF",
     b"PAR1": "parquet",
 }
-"""How files begin that would be read as rubbish."""
+"""First bytes of files that are no text."""
 
 
 def text_lines(content: Iterable[bytes]) -> Iterator[str]:

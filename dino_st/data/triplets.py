@@ -147,7 +147,7 @@ def _write_shards(table: pa.Table, directory: Path) -> None:
 
 
 def _places(names: Sequence[str], where: str) -> dict[str, str]:
-    """Which column holds what."""
+    """Names the column of each part of a triplet among those that are there."""
     found = {column: next((name for name in known if name in names), None) for column, known in _NAMES.items()}
     missing = [column for column, source in found.items() if source is None]
     if missing:

@@ -184,7 +184,7 @@ class GenerationRun:
         }
 
     def _warn_if_short(self, counts: Counter[str]) -> None:
-        """Says so where less came out than was asked for."""
+        """Warns where less came out than was asked for."""
         reasons = ", ".join(f"{n} {why}" for why, n in sorted(counts.items()) if why.startswith(("rejected", "dup")))
         if self.num is not None and counts["rows"] < self.num:
             logger.warning(

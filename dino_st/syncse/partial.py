@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Search:
-    """How far the search for one text has come.
+    """The search for one text, and how far it has come.
 
     Attributes:
         text: What was found; None so far.
@@ -88,7 +88,7 @@ class Triplet:
 
     @classmethod
     def from_rejected(cls, line: Mapping[str, Any]) -> Triplet:
-        """What `as_rejected` wrote."""
+        """Reads what `as_rejected` wrote."""
         return cls(line["x1_index"], line[ANCHOR], Search(**line[POSITIVE]), Search(**line[NEGATIVE]))
 
 
@@ -155,7 +155,7 @@ class TripletWriter:
         return ChatRequest(key, prompt.strip(), self.spec.system, max_new_tokens=limit)
 
     def _judged(self, triplet: Triplet, role: str, reply: ChatReply, counts: Counter[str]) -> Search:
-        """What a reply brings the search for a text on to."""
+        """The search for a text after a reply."""
         search = triplet.of(role)
         counts.update({"prompt tokens": reply.prompt_tokens, "completion tokens": reply.completion_tokens})
         if reply.text is None and not self.is_local:

@@ -86,7 +86,7 @@ _REFUSAL = re.compile(
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a reply came to: a text, or the reason why there is none."""
+    """The text of a reply, or the reason why there is none."""
 
     text: str | None
     reason: Reason | None = None

@@ -166,7 +166,7 @@ class TripletRun:
         return written, counts
 
     def _configuration(self) -> dict[str, Any]:
-        """What decides the triplets; not where a server stands, nor how many tries a run makes."""
+        """Everything that decides the triplets; not where a server stands, nor how many tries a run makes."""
         inputs: dict[str, Any] = {"num": self.num}
         if self.sentences is not None:
             inputs = {"sentences": len(self.sentences), "sha256": hash_texts(self.sentences)}
@@ -209,7 +209,7 @@ def _note(triplets: Sequence[Triplet], rejected: dict[int, Triplet], directory: 
 
 
 def _read_rejected(path: Path, sentences: Sequence[str]) -> dict[int, Triplet]:
-    """How far the search for the triplets of rejected sentences had come, by the place of the sentence."""
+    """Reads how far the search for the triplets of rejected sentences had come, by the place of the sentence."""
     if not path.is_file():
         return {}
     try:
@@ -291,7 +291,7 @@ def run_triplets(
     show_progress: bool,
     options: Mapping[str, Any],
 ) -> tuple[WaveStore, Counter[str]]:
-    """What `generate_triplets` does: where the triplets are, and what was asked of the model, as in its `usage`."""
+    """Does the work of `generate_triplets`; returns where the triplets are, and the `usage` of the model."""
     check_arguments(spec, has_sentences=sentences is not None, num=num)
     if isinstance(sentences, str):
         raise ConfigurationError("sentences: expected a list of sentences, given one text; wrap it: [text]")

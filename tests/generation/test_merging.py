@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from dino_st import DinoDatasetBuilder
+from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.generation.merging import merge_shards
-from dino_st.pipeline.stages import prepare_data
+from dino_st.pipeline.stages import Generation, generate_data, prepare_data
 from dino_st.preparation.options import PreparationOptions
 from dino_st.support.files import only_writer
 
@@ -168,3 +169,32 @@ def test_a_preparation_is_refused_before_it_computes_where_another_one_runs(
     shutil.copy(tmp_path / "raw/data/shard-00000.parquet", tmp_path / "raw/data/extra.parquet")
     prepare_data(tmp_path / "raw", tmp_path / "prepared", PreparationOptions())
     assert "data/extra.parquet is not of this run" in caplog.text
+
+
+def test_one_command_reads_the_manifest_once_and_no_row_that_it_wrote_itself(
+    make_model: Any, tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model("gpt2").save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    (tmp_path / "x1.txt").write_text("\n".join(SENTENCES))
+    reads: list[str] = []
+    read_text, read_rows = Path.read_text, ShardDirectory.rows_of
+
+    def noted(self: Path, *arguments: Any, **named: Any) -> str:
+        reads.append(self.name)
+        return read_text(self, *arguments, **named)
+
+    def noted_rows(self: ShardDirectory, number: int) -> Any:
+        reads.append("rows")
+        return read_rows(self, number)
+
+    monkeypatch.setattr(Path, "read_text", noted)
+    monkeypatch.setattr(ShardDirectory, "rows_of", noted_rows)
+    work = Generation("sts-x2", input=str(tmp_path / "x1.txt"), options=OPTIONS | {"device": "cpu"})
+    first = generate_data(work, str(tmp_path / "model"), tmp_path / "raw")
+    assert not {"manifest.json", "rows"} & set(reads)
+    reads.clear()
+    again = generate_data(work, str(tmp_path / "model"), tmp_path / "raw")
+    assert reads.count("manifest.json") == 1
+    assert again.examples == first.examples != {}
+    assert (again.new_rows, again.counts) == (0, first.counts)
