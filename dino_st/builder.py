@@ -69,13 +69,7 @@ class DinoDatasetBuilder:
         self.counts: Counter[str] = Counter()
         from dino_st.backends.local import LocalWriter  # wrong options are told before torch is imported
 
-        self._writer = LocalWriter(
-            model,
-            device=self.options.device,
-            dtype=self.options.dtype,
-            prompt_format=self.options.prompt_format,
-            trust_remote_code=self.options.trust_remote_code,
-        )
+        self._writer = LocalWriter(model, self.options)
 
     def generate(
         self,

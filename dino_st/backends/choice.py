@@ -54,10 +54,9 @@ def open_backend(
         return OpenAIChat(str(model), base_url=base_url, **options)
     from dino_st.backends.local_chat import LocalChat
 
-    drawing = DecodingOptions(**{name: value for name, value in options.items() if name in DRAWING_OPTIONS})
-    return LocalChat(
-        model, options=drawing, **{name: value for name, value in options.items() if name not in DRAWING_OPTIONS}
-    )
+    drawing = {name: value for name, value in options.items() if name in DRAWING_OPTIONS}
+    others = {name: value for name, value in options.items() if name not in DRAWING_OPTIONS}
+    return LocalChat(model, DecodingOptions(**drawing), **others)
 
 
 def check_options(backend: BackendName, *, base_url: str | None, options: Any) -> None:
@@ -96,10 +95,9 @@ def backend_provenance(backend: ChatBackend) -> dict[str, Any]:
 
 def from_all_tokens(backend: ChatBackend) -> ChatBackend:
     """The same local model drawing by top-p alone, as DINO writes sentences from scratch; any other as it is."""
-    options = getattr(backend, "options", None)
-    if not isinstance(options, DecodingOptions):
+    decoding = getattr(backend, "decoding", None)
+    if not isinstance(decoding, DecodingOptions):
         return backend
-    widened: Any = copy.copy(backend)
-    widened.options = replace(options, top_k=0)
-    chat: ChatBackend = widened
-    return chat
+    widened = copy.copy(backend)
+    vars(widened)["decoding"] = replace(decoding, top_k=0)
+    return widened

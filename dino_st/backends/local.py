@@ -16,12 +16,13 @@ from dino_st.backends.loading import (
     resolve_device,
     resolve_dtype,
 )
+from dino_st.backends.options import ModelOptions
 from dino_st.decoding.attention import can_share
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.memory import automatic_rows, context_length
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, MissingExtraError
-from dino_st.tasks.prompts import PromptFormat, build_prompts, choose_format, encode_prompt, quotable
+from dino_st.tasks.prompts import build_prompts, choose_format, encode_prompt, quotable
 from dino_st.tasks.spec import TaskSpec
 
 
@@ -59,33 +60,28 @@ class LocalWriter:
         name: What the model is called in manifests.
         model: The transformers model.
         tokenizer: Its tokenizer.
+        options: How it runs.
         prompt_format: `raw` or `chat`, after `auto` was decided.
         dtype: Name of the weights' type, such as `bfloat16`.
         device: Kind of device, such as `cuda`.
     """
 
     def __init__(
-        self,
-        model: str | Path | tuple[Any, Any],
-        *,
-        device: str = "auto",
-        dtype: str = "auto",
-        prompt_format: PromptFormat = "auto",
-        trust_remote_code: bool = False,
+        self, model: str | Path | tuple[Any, Any], options: ModelOptions | None = None, /, **changes: Any
     ) -> None:
         """Loads a model, or takes one that is loaded.
 
         Args:
             model: Directory, hub name, or a pair (model, tokenizer), which stays where it is and as wide as it is.
-            device: `auto`, or a torch device name.
-            dtype: `auto`, `float32`, `bfloat16`, `float16` or `float64`.
-            prompt_format: `raw`, `chat`, or `auto` (a chat wherever the tokenizer has a chat template).
-            trust_remote_code: Whether code that comes with the model may run.
+            options: How it runs.
+            **changes: Fields of `ModelOptions` that differ from these.
 
         Raises:
-            ModelError: If it cannot be loaded or is no decoder-only language model.
+            ConfigurationError: If an option is unknown or out of range, or the device is not there.
+            ModelError: If the model cannot be loaded or is no decoder-only language model.
             MissingExtraError: If it is prompted by a chat template, and jinja2 is not installed.
         """
+        self.options = ModelOptions.of(options, **changes)
         self._source: str | Path | None = None
         if not isinstance(model, str | Path) and not _is_model_and_tokenizer(model):
             raise ConfigurationError(
@@ -96,16 +92,17 @@ class LocalWriter:
             self.name = str(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
             self.model.eval()
         else:
-            target = resolve_device(device)
+            device = resolve_device(self.options.device)
+            dtype = resolve_dtype(self.options.dtype, device)
             self._source = model
             self.name = str(model)
             self.model, self.tokenizer = load_causal_model(
-                model, device=target, dtype=resolve_dtype(dtype, target), trust_remote_code=trust_remote_code
+                model, device=device, dtype=dtype, trust_remote_code=self.options.trust_remote_code
             )
         check_causal_model(self.model)
         added = self.tokenizer.added_tokens_decoder.values()
         self._special_tokens = sorted(token.content for token in added if token.special and len(token.content) > 1)
-        self.prompt_format = choose_format(prompt_format, self.tokenizer)
+        self.prompt_format = choose_format(self.options.prompt_format, self.tokenizer)
         if self.prompt_format == "chat" and find_spec("jinja2") is None:
             raise MissingExtraError(
                 f"model {self.name!r} is prompted by its chat template, which needs jinja2; run: pip install "
@@ -121,29 +118,24 @@ class LocalWriter:
             self._weights_hash = hash_weights(self._source, self.model)
         return self._weights_hash
 
-    def settings_hash(self) -> str:
-        """SHA-256 of configuration and tokenizer; see `hash_settings`."""
-        return hash_settings(self.model, self.tokenizer)
+    def identity(self) -> dict[str, str]:
+        """What of the model decides its output, for manifests."""
+        return {
+            "weights_sha256": self.weights_hash(),
+            "settings_sha256": hash_settings(self.model, self.tokenizer),
+            "prompt_format": self.prompt_format,
+            "dtype": self.dtype,
+            "device": self.device,
+        }
 
     def choose_rows(
         self, batch_size: int | str, spec: TaskSpec, sample_of_inputs: Sequence[str], new_tokens: int
     ) -> int:
-        """Decides how many streams are decoded together.
+        """How many streams are decoded together: a number given, or `auto` for as many as fit into memory.
 
-        Args:
-            batch_size: A number of streams, or `auto`.
-            spec: The task.
-            sample_of_inputs: Some x1, to see how long prompts are; empty where the task takes none.
-            new_tokens: Tokens that a text may take.
-
-        Raises:
-            ConfigurationError: If the batch size is neither `auto` nor a positive number.
+        The sample of inputs shows how long prompts are; it is empty where the task takes none.
         """
         if batch_size != "auto":
-            if not str(batch_size).isdecimal() or int(batch_size) < 1:
-                raise ConfigurationError(
-                    f"batch_size = {batch_size!r}: expected 'auto' or a number of streams, at least 1"
-                )
             return int(batch_size)
         label = next(iter(spec.labels))
         examples: list[str | None] = [*sample_of_inputs] or [None]

@@ -13,8 +13,7 @@ from dino_st.backends.chat import USAGE_FIELDS, ChatReply, ChatRequest, usage_of
 from dino_st.backends.local import LocalWriter
 from dino_st.decoding.batch import Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
-from dino_st.errors import ConfigurationError
-from dino_st.tasks.prompts import PromptFormat, encode_prompt
+from dino_st.tasks.prompts import encode_prompt
 
 _BATCHES_AT_ONCE = 4
 """Batches between two reports of replies: the more, the more alike the lengths within each."""
@@ -32,48 +31,29 @@ class LocalChat(LocalWriter):
     Attributes:
         name: What the model is called in manifests.
         is_chat: Whether the tokenizer's chat template is used; otherwise prompts are raw text to continue.
-        options: How answers are drawn; their `max_new_tokens` gives way to the request's.
+        decoding: How answers are drawn; its `max_new_tokens` gives way to the request's.
     """
 
     def __init__(
         self,
         model: str | Path | tuple[Any, Any],
+        decoding: DecodingOptions | None = None,
         *,
-        device: str = "auto",
-        dtype: str = "auto",
-        prompt_format: PromptFormat = "auto",
-        options: DecodingOptions | None = None,
         seed: int = 42,
-        batch_size: int | str = "auto",
-        trust_remote_code: bool = False,
+        **options: Any,
     ) -> None:
-        """Loads a model, or takes one that is loaded; see `LocalWriter`.
+        """Loads a model, or takes one that is loaded; see `LocalWriter` for what is raised.
 
         Args:
             model: Directory, hub name, or a pair (model, tokenizer).
-            device: `auto`, or a torch device name.
-            dtype: `auto`, `float32`, `bfloat16`, `float16` or `float64`.
-            prompt_format: `raw`, `chat`, or `auto` (a chat wherever the tokenizer has a chat template).
-            options: How answers are drawn. There are no counter-prompts, so nothing is debiased.
+            decoding: How answers are drawn. There are no counter-prompts, so nothing is debiased.
             seed: Seed of all random numbers.
-            batch_size: Answers written together, or `auto`.
-            trust_remote_code: Whether code that comes with the model may run.
-
-        Raises:
-            ConfigurationError: If the batch size is neither `auto` nor a positive number.
-            ModelError: If it cannot be loaded or is no decoder-only language model.
+            **options: The fields of `ModelOptions`; `batch_size` is a number of answers written together.
         """
-        if batch_size != "auto" and (not str(batch_size).isdecimal() or int(batch_size) < 1):
-            raise ConfigurationError(
-                f"batch_size = {batch_size!r}: expected 'auto' or a number of answers written together, at least 1"
-            )
-        super().__init__(
-            model, device=device, dtype=dtype, prompt_format=prompt_format, trust_remote_code=trust_remote_code
-        )
+        super().__init__(model, **options)
         self.is_chat = self.prompt_format == "chat"
-        self.options = replace(options or DecodingOptions(), decay_constant=0.0)
+        self.decoding = replace(decoding or DecodingOptions(), decay_constant=0.0)
         self._seed = seed
-        self._batch_size = batch_size
         self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
         self._has_system_turn = self.is_chat and self._renders_system_turns()
 
@@ -83,14 +63,10 @@ class LocalChat(LocalWriter):
         return {
             "backend": "local",
             "model": self.name,
-            "weights_sha256": self.weights_hash(),
-            "settings_sha256": self.settings_hash(),
-            "prompt_format": self.prompt_format,
-            "decoding": {name: value for name, value in asdict(self.options).items() if name not in ignored},
+            **self.identity(),
+            "decoding": {name: value for name, value in asdict(self.decoding).items() if name not in ignored},
             "seed": self._seed,
-            "batch_size": self._batch_size,
-            "dtype": self.dtype,
-            "device": self.device,
+            "batch_size": self.options.batch_size,
         }
 
     @property
@@ -110,17 +86,19 @@ class LocalChat(LocalWriter):
         replies: dict[int, ChatReply] = {}
         places = sorted(range(len(requests)), key=lambda i: requests[i].max_new_tokens)
         for new_tokens, group in groupby(places, key=lambda i: requests[i].max_new_tokens):
-            of_one_length = list(group)
-            draws = {i: Draw(requests[i].key, _LABEL, 0, self.encode(requests[i])) for i in of_one_length}
-            engine = self.engine(
-                replace(self.options, max_new_tokens=new_tokens),
-                seed=self._seed,
-                rows=self._rows([len(draw.target) for draw in draws.values()], new_tokens),
-            )
-            size = _BATCHES_AT_ONCE * engine.rows
-            for chunk in (of_one_length[start : start + size] for start in range(0, len(of_one_length), size)):
+            draws = {i: Draw(requests[i].key, _LABEL, 0, self.encode(requests[i])) for i in group}
+            rows = self.options.batch_size
+            if rows == "auto":
+                rows = self.automatic_rows([len(draw.target) for draw in draws.values()], new_tokens)
+            decoding = replace(self.decoding, max_new_tokens=new_tokens)
+            engine = self.engine(decoding, seed=self._seed, rows=int(rows))
+            waiting = list(draws)
+            while waiting:
+                size = _BATCHES_AT_ONCE * engine.rows
+                chunk, waiting = waiting[:size], waiting[size:]
                 for i, drawn in zip(chunk, engine.decode([draws[i] for i in chunk]), strict=True):
-                    replies[i] = self._counted(_reply(draws[i], drawn))
+                    replies[i] = _reply(draws[i], drawn)
+                    self._usage.update(usage_of(replies[i]))
                     if on_reply is not None:
                         on_reply(replies[i])
         return [replies[i] for i in range(len(requests))]
@@ -153,15 +131,6 @@ class LocalChat(LocalWriter):
             return probe in self._render(probe, "Begin.", '"')
         except TemplateError:
             return False
-
-    def _rows(self, lengths: Sequence[int], new_tokens: int) -> int:
-        if self._batch_size != "auto":
-            return int(self._batch_size)
-        return self.automatic_rows(lengths, new_tokens)
-
-    def _counted(self, reply: ChatReply) -> ChatReply:
-        self._usage.update(usage_of(reply))
-        return reply
 
 
 def _reply(draw: Draw, drawn: Drawn) -> ChatReply:

@@ -171,15 +171,11 @@ class GenerationRun:
         return {
             "task": self.spec.model_dump(mode="json"),
             "inputs": inputs,
-            "weights_sha256": self.writer.weights_hash(),
-            "settings_sha256": self.writer.settings_hash(),
-            "prompt_format": self.writer.prompt_format,
+            **self.writer.identity(),
             "decoding": asdict(self.decoding),
             "seed": self.options.seed,
             "batch_size": streams,
             "shard": self.options.shard,
-            "dtype": self.writer.dtype,
-            "device": self.writer.device,
             **({"score_labels": True} if self.options.score_labels else {}),
         }
 

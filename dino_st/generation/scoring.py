@@ -99,12 +99,8 @@ class ScoringRun:
             "task": self.spec.model_dump(mode="json"),
             "inputs": {"pairs": len(table), "sha256": hash_texts(texts)},
             "scored": True,
-            "weights_sha256": self.writer.weights_hash(),
-            "settings_sha256": self.writer.settings_hash(),
-            "prompt_format": self.writer.prompt_format,
+            **self.writer.identity(),
             "batch_size": rows,
-            "dtype": self.writer.dtype,
-            "device": self.writer.device,
         }
 
 

@@ -288,7 +288,7 @@ def score_data(
     from dino_st.backends.local import LocalWriter
     from dino_st.generation.scoring import ScoringRun
 
-    writer = LocalWriter(model, **chosen.model_dump(exclude={"batch_size"}))
+    writer = LocalWriter(model, chosen)
     known = {"model": provenance["model"]} if "model" in provenance else {}
     return dict(ScoringRun(writer, spec, chosen, dataset, known).into(directory, show_progress=True))
 

@@ -638,7 +638,7 @@ def chat_model(tokenizer: Any, make_model: Callable[..., Any]) -> tuple[Any, Any
 
 def local(model: tuple[Any, Any], **options: Any) -> LocalChat:
     decoding = DecodingOptions(top_k=60, top_p=0.98, max_tries=3)
-    return LocalChat(model, **{"options": decoding, "batch_size": 4} | options)
+    return LocalChat(model, **{"decoding": decoding, "batch_size": 4} | options)
 
 
 def prompts(count: int) -> list[ChatRequest]:
@@ -701,7 +701,7 @@ def test_special_tokens_in_a_prompt_end_nothing(chat_model: tuple[Any, Any]) -> 
 
 
 def test_a_local_request_that_finally_fails_says_why(chat_model: tuple[Any, Any]) -> None:
-    backend = local(chat_model, options=DecodingOptions(top_k=60, max_tries=2, max_total_tokens=64))
+    backend = local(chat_model, decoding=DecodingOptions(top_k=60, max_tries=2, max_total_tokens=64))
     came: list[ChatReply] = []
     short, long = (
         ChatRequest("short", "A man", max_new_tokens=1),
@@ -725,5 +725,5 @@ def test_local_replies_go_through_the_journal(chat_model: tuple[Any, Any], tmp_p
 
 
 def test_a_wrong_batch_size_is_refused(chat_model: tuple[Any, Any]) -> None:
-    with pytest.raises(ConfigurationError, match="batch_size = 0: expected 'auto' or a number"):
+    with pytest.raises(ConfigurationError, match="option 'batch_size' is 0; expected 'auto', or a number of streams"):
         local(chat_model, batch_size=0)

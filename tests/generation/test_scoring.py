@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from dino_st import DinoDatasetBuilder
 from dino_st.backends.local import LocalWriter
+from dino_st.backends.options import ModelOptions
 from dino_st.cli.main import app
 from dino_st.data.columns import LOG_PROBS, PLAIN_LOG_PROB
 from dino_st.errors import ConfigurationError, DatasetError, OutputError
@@ -35,7 +36,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scores_of_stored_pairs_are_those_found_while_writing_them(raw: Path, tmp_path: Path) -> None:
-    score_data(raw, "dino-tiny", tmp_path / "scored", options={"dtype": "float32"})
+    score_data(raw, "dino-tiny", tmp_path / "scored", options=ModelOptions(dtype="float32"))
     before, after = rows_of(raw), rows_of(tmp_path / "scored")
     assert [row["sentence2"] for row in after] == [row["sentence2"] for row in before]
     same = [i for i in range(len(after)) if after[i]["num_tokens"] == before[i]["num_tokens"]]
@@ -111,7 +112,7 @@ def test_an_interrupted_run_keeps_its_batch_size_where_free_memory_has_changed(
     monkeypatch.setattr(LocalWriter, "automatic_rows", lambda *_: 48)
     score_data(raw, "dino-tiny", tmp_path / "scored")
     with pytest.raises(OutputError, match="batch_size: was 96, now 48"):
-        score_data(raw, "dino-tiny", tmp_path / "scored", options={"batch_size": 48})
+        score_data(raw, "dino-tiny", tmp_path / "scored", options=ModelOptions(batch_size=48))
 
 
 def test_pairs_are_not_scored_into_their_own_directory(raw: Path) -> None:
