@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
-from dino_st.support.options import FrozenOptions
+from dino_st.support.options import FrozenOptions, option
 
 BackendName = Literal["local", "openai"]
 
@@ -14,23 +14,19 @@ BackendName = Literal["local", "openai"]
 class ModelOptions(FrozenOptions):
     """How a local language model runs."""
 
-    batch_size: Annotated[
-        int | str,
-        Field(
-            description="streams (rows of the model's batch) decoded together; one text takes a stream for its label "
-            "and one for each counter-label; auto goes by free memory"
-        ),
-    ] = "auto"
-    device: Annotated[str, Field(description="auto, cpu, cuda, cuda:1, … or mps")] = "auto"
-    dtype: Annotated[
-        str,
-        Field(description="auto (bfloat16 where the hardware computes in it), float32, bfloat16, float16 or float64"),
-    ] = "auto"
-    prompt_format: Annotated[
-        Literal["auto", "raw", "chat"],
-        Field(description="raw text, a chat, or auto: a chat where the tokenizer has a chat template"),
-    ] = "auto"
-    trust_remote_code: Annotated[bool, Field(description="let code that comes with the model run")] = False
+    batch_size: int | str = option(
+        "auto",
+        "streams (rows of the model's batch) decoded together; one text takes a stream for its label and one for each "
+        "counter-label; auto goes by free memory",
+    )
+    device: str = option("auto", "auto, cpu, cuda, cuda:1, … or mps")
+    dtype: str = option(
+        "auto", "auto (bfloat16 where the hardware computes in it), float32, bfloat16, float16 or float64"
+    )
+    prompt_format: Literal["auto", "raw", "chat"] = option(
+        "auto", "raw text, a chat, or auto: a chat where the tokenizer has a chat template"
+    )
+    trust_remote_code: bool = option(False, "let code that comes with the model run")
 
     @field_validator("batch_size")
     @classmethod
@@ -45,51 +41,41 @@ class ModelOptions(FrozenOptions):
 class ChatOptions(FrozenOptions):
     """Which model writes."""
 
-    backend: Annotated[
-        BackendName,
-        Field(
-            description="which model writes: local (one on this machine) or openai (a chat server that speaks OpenAI's "
-            "protocol: vLLM, Ollama, hosted ones; the key comes from OPENAI_API_KEY)"
-        ),
-    ] = "local"
-    base_url: Annotated[
-        str | None, Field(description="address of the chat server, such as http://localhost:8000/v1")
-    ] = None
+    backend: BackendName = option(
+        "local",
+        "which model writes: local (one on this machine) or openai (a chat server that speaks OpenAI's protocol: "
+        "vLLM, Ollama, hosted ones; the key comes from OPENAI_API_KEY)",
+    )
+    base_url: str | None = option(None, "address of the chat server, such as http://localhost:8000/v1")
 
 
 class SynCSEOptions(FrozenOptions):
     """How positives and hard negatives are asked for."""
 
-    seed: Annotated[int, Field(ge=0, description="seed of every draw")] = 42
-    max_tries: Annotated[
-        int,
-        Field(
-            ge=1,
-            description="requests for a sentence's positive, and for its negative, before a run gives it up; each try "
-            "has another instruction",
-        ),
-    ] = 4
-    max_new_tokens: Annotated[int, Field(ge=4, description="tokens that one sentence of a reply may take")] = 96
+    seed: int = option(42, "seed of every draw", ge=0)
+    max_tries: int = option(
+        4,
+        "requests for a sentence's positive, and for its negative, before a run gives it up; each try has another "
+        "instruction",
+        ge=1,
+    )
+    max_new_tokens: int = option(96, "tokens that one sentence of a reply may take", ge=4)
 
 
 class ServerOptions(FrozenOptions):
     """How a chat server is asked."""
 
-    temperature: Annotated[float | None, Field(ge=0, le=2, description="temperature of sampling")] = 1.0
-    top_p: Annotated[float | None, Field(gt=0, le=1, description="share of the probability sampled from")] = 1.0
-    seed: Annotated[int | None, Field(ge=0, description="sent with each request, mixed with its key")] = 42
-    concurrency: Annotated[int, Field(ge=1, le=4096, description="requests in flight")] = 64
-    requests_per_minute: Annotated[float | None, Field(gt=0, description="limit of attempts; none means no limit")] = (
-        None
-    )
-    timeout: Annotated[float, Field(gt=0, description="seconds for one attempt, to its last byte")] = 60.0
-    max_retries: Annotated[int, Field(ge=0, description="attempts beyond the first")] = 6
-    backoff_seconds: Annotated[float, Field(ge=0, description="pause before the second attempt; then doubled")] = 1.0
-    longest_wait_seconds: Annotated[
-        float, Field(ge=0, description="longest pause, also where the server asks for more")
-    ] = 120.0
-    price_per_million_prompt_tokens: Annotated[float | None, Field(ge=0, description="to count the cost")] = None
-    price_per_million_completion_tokens: Annotated[float | None, Field(ge=0, description="to count the cost")] = None
+    temperature: float | None = option(1.0, "temperature of sampling", ge=0, le=2)
+    top_p: float | None = option(1.0, "share of the probability sampled from", gt=0, le=1)
+    seed: int | None = option(42, "sent with each request, mixed with its key", ge=0)
+    concurrency: int = option(64, "requests in flight", ge=1, le=4096)
+    requests_per_minute: float | None = option(None, "limit of attempts; none means no limit", gt=0)
+    timeout: float = option(60.0, "seconds for one attempt, to its last byte", gt=0)
+    max_retries: int = option(6, "attempts beyond the first", ge=0)
+    backoff_seconds: float = option(1.0, "pause before the second attempt; then doubled", ge=0)
+    longest_wait_seconds: float = option(120.0, "longest pause, also where the server asks for more", ge=0)
+    price_per_million_prompt_tokens: float | None = option(None, "to count the cost", ge=0)
+    price_per_million_completion_tokens: float | None = option(None, "to count the cost", ge=0)
 
 
 DRAWING_OPTIONS = ("top_k", "top_p", "min_words", "curly_quotes", "max_total_tokens")

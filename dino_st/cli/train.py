@@ -9,6 +9,7 @@ import typer
 
 from dino_st.cli.arguments import takes
 from dino_st.cli.support import console
+from dino_st.evaluation.options import EvaluationOptions
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 Encoder = Annotated[
@@ -58,10 +59,12 @@ def train_contrastive(
     console.print(summary, highlight=False)
 
 
+@takes(EvaluationOptions)
 def evaluate(
     models: Annotated[
         list[str], typer.Argument(metavar="MODEL…", help="Encoders or baselines; several are compared side by side.")
     ],
+    given: dict[str, Any],
     sts_dir: Annotated[
         Path | None, typer.Option(envvar="DINO_ST_STS_DIR", help="STS data in SentEval layout; without it, the hub's.")
     ] = None,
@@ -78,9 +81,6 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="Directory for scores.json, scores.md and mteb's results.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Sentences encoded at once.")] = 32,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    protocol: Annotated[str, typer.Option(help="all (pooled pairs), mean or wmean (of a year's sources).")] = "all",
     whitening_sentences: Annotated[
         Path | None, typer.Option(help="Unlabelled sentences, a line each, that whitened baselines are fitted on.")
     ] = None,
@@ -88,15 +88,7 @@ def evaluate(
     """Score encoders on the STS tasks through mteb."""
     from dino_st.pipeline.stages import Evaluation, evaluate_models
 
-    work = Evaluation(
-        tasks=tasks,
-        sts_dir=sts_dir,
-        pairs=tuple(pairs or ()),
-        batch_size=batch_size,
-        device=device,
-        protocol=protocol,
-        whitening_sentences=whitening_sentences,
-    )
+    work = Evaluation(tasks, sts_dir, tuple(pairs or ()), whitening_sentences, EvaluationOptions.of(**given))
     table = evaluate_models(models, work, output)
     console.print(table.to_rich())
     if output is not None:

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from mteb.abstasks.sts import AbsTaskSTS
@@ -32,8 +32,9 @@ from dino_st.encoders.directory import (
     state_revision,
 )
 from dino_st.encoders.loading import load_trainable_encoder, pad_with_end_of_text
-from dino_st.errors import ConfigurationError, EvaluationError, InputError, ModelError, OutputError, suggest
+from dino_st.errors import ConfigurationError, EvaluationError, InputError, ModelError, OutputError
 from dino_st.evaluation.floors import FLOORS, floor_score
+from dino_st.evaluation.options import EvaluationOptions, SourceProtocol
 from dino_st.evaluation.table import ScoreTable
 
 if TYPE_CHECKING:
@@ -47,10 +48,6 @@ if TYPE_CHECKING:
     Model = str | Path | SentenceTransformer
 
 Matrix = NDArray[Any]
-SourceProtocol = Literal["all", "mean", "wmean"]
-
-DEFAULT_BATCH_SIZE = 32
-
 logger = logging.getLogger(__name__)
 
 
@@ -59,11 +56,10 @@ def evaluate_encoder(
     *,
     tasks: Iterable[AbsTask],
     output_dir: str | Path | None = None,
-    batch_size: int = DEFAULT_BATCH_SIZE,
-    device: str = "auto",
-    protocol: SourceProtocol = "all",
+    options: EvaluationOptions | None = None,
     whitening_sentences: str | Path | Sequence[str] | None = None,
     show_progress: bool | None = None,
+    **changes: Any,
 ) -> ScoreTable:
     """Scores one or several encoders on tasks.
 
@@ -77,13 +73,13 @@ def evaluate_encoder(
         tasks: Task instances, for example from `mteb_tasks.select_tasks`.
         output_dir: Where `scores.json`, `scores.md`, `scores.tex` and mteb's results are written; results found there
             for the same model and data are not computed again. None writes nothing.
-        batch_size: Sentences encoded at once.
-        device: `"auto"`, or a device of torch.
-        protocol: Which number of a task with several sources is reported: `"all"` (over the pooled pairs, as in the
-            DINO and SynCSE papers), `"mean"` (of the sources) or `"wmean"` (weighted by their sizes).
+        options: How to score.
         whitening_sentences: Unlabelled sentences that whitened baselines are fitted on: a file with one a line, or the
             sentences.
         show_progress: Whether to show progress bars; None for only on a terminal.
+        **changes: Fields of `EvaluationOptions`, in place of `options` or of what it says: `batch_size`, `device`, and
+            `protocol`, which number of a task with several sources is reported: `"all"` (over the pooled pairs, as in
+            the DINO and SynCSE papers), `"mean"` (of the sources) or `"wmean"` (weighted by their sizes).
 
     Returns:
         The table of scores × 100; its columns are the tasks in the order given.
@@ -96,19 +92,18 @@ def evaluate_encoder(
         EvaluationError: A model cannot be scored: NaN or constant embeddings.
         OutputError: `output_dir` cannot be written.
     """
+    options = EvaluationOptions.of(options, **changes)
     named, instances = _name_models(models), _check_tasks(tasks)
-    if protocol not in get_args(SourceProtocol):
-        raise ConfigurationError(f"protocol is {protocol!r}: {suggest(protocol, get_args(SourceProtocol))}.")
     # All models are looked for before the first is scored, and the output before any model.
     cache = None if output_dir is None else _open_results(Path(output_dir))
     found = {
         name: model
         if isinstance(model, str) and model in FLOORS
-        else find_model(model, device=device, whitening_sentences=whitening_sentences)
+        else find_model(model, device=options.device, whitening_sentences=whitening_sentences)
         for name, model in named.items()
     }
     shown = sys.stderr.isatty() if show_progress is None else show_progress
-    work = _Work(instances, cache, {"batch_size": batch_size, "show_progress_bar": shown}, protocol)
+    work = _Work(instances, cache, {"batch_size": options.batch_size, "show_progress_bar": shown}, options.protocol)
     with _loaded(instances):
         table = ScoreTable({name: work.score(name, model) for name, model in found.items()})
     if output_dir is not None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from dino_st.backends.options import ModelOptions
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, suggest
+from dino_st.support.options import option
 
 if TYPE_CHECKING:
     from dino_st.tasks.spec import TaskSpec
@@ -18,22 +19,18 @@ if TYPE_CHECKING:
 class GenerationOptions(ModelOptions):
     """What is generated, and on what hardware."""
 
-    samples: Annotated[int, Field(ge=1, le=1000, description="texts drawn for each sentence and label")] = 2
-    seed: Annotated[int, Field(ge=0, description="seed of every draw")] = 42
-    score_labels: Annotated[
-        bool,
-        Field(
-            description="store how likely each text is under the instruction of every label (column log_probs), for "
-            "filters and noise-aware targets"
-        ),
-    ] = False
-    shard: Annotated[
-        str | None,
-        Field(
-            description="write only every n-th wave from the i-th on, for i/n with 1 ≤ i ≤ n such as 2/4; `merge` "
-            "joins the n directories"
-        ),
-    ] = None
+    samples: int = option(2, "texts drawn for each sentence and label", ge=1, le=1000)
+    seed: int = option(42, "seed of every draw", ge=0)
+    score_labels: bool = option(
+        False,
+        "store how likely each text is under the instruction of every label (column log_probs), for filters and "
+        "noise-aware targets",
+    )
+    shard: str | None = option(
+        None,
+        "write only every n-th wave from the i-th on, for i/n with 1 ≤ i ≤ n such as 2/4; `merge` joins the n "
+        "directories",
+    )
 
     @field_validator("shard")
     @classmethod

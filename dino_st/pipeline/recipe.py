@@ -21,6 +21,7 @@ from dino_st.backends.choice import check_options
 from dino_st.backends.options import BackendName, SynCSEOptions
 from dino_st.data.pairs import write_jsonl
 from dino_st.errors import ConfigurationError, InputError, suggest
+from dino_st.evaluation.options import EvaluationOptions
 from dino_st.generation.options import WritingOptions
 from dino_st.pipeline.stages import (
     Evaluation,
@@ -100,19 +101,17 @@ class SentencesSection(_Section):
     options: dict[str, Any] = {}
 
 
-class EvaluationSection(_Section):
-    """What the encoder is scored on.
+class EvaluationSection(EvaluationOptions):
+    """What the encoder is scored on, and how.
 
     Attributes:
         tasks: As for `dino-st evaluate`; `validation` is the generated validation split; `auto` is that, and the seven
             STS tasks where a directory with their data is given.
         sts_dir: STS data in SentEval layout.
-        batch_size: Sentences encoded at once.
     """
 
     tasks: str = "sts"
     sts_dir: str | None = None
-    batch_size: int = 32
 
 
 class Recipe(_Section):
@@ -363,7 +362,7 @@ class _Steps:
             tasks=names,
             sts_dir=sts_dir,
             pairs=(pairs,) if section.tasks in (VALIDATION, "auto") else (),
-            batch_size=section.batch_size,
+            options=section,
         )
 
     def generate(self) -> GenerationOutcome:

@@ -30,11 +30,12 @@ from dino_st.data.tables import json_objects
 from dino_st.data.triplets import read_triplets
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, suggest
+from dino_st.evaluation.options import EvaluationOptions
 from dino_st.generation.options import GenerationOptions, WritingOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED, only_writer
 from dino_st.tasks.spec import TaskSpec
-from dino_st.tasks.syncse import is_syncse_task, load_syncse_spec
+from dino_st.tasks.syncse import check_arguments, is_syncse_task, load_syncse_spec
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 if TYPE_CHECKING:
@@ -101,10 +102,8 @@ class Evaluation:
     tasks: str | None = None
     sts_dir: Path | None = None
     pairs: Sequence[Path] = ()
-    batch_size: int = 32
-    device: str = "auto"
-    protocol: str = "all"
     whitening_sentences: Path | None = None
+    options: EvaluationOptions | None = None
 
 
 def generate_data(work: Generation, model: str, output: Path) -> GenerationOutcome:
@@ -182,15 +181,20 @@ def generate_triplet_data(work: Generation, model: str, output: Path) -> Generat
     given = dict(work.options) if isinstance(work.options, Mapping) else {}
     chat = ChatOptions.of(**{name: given.pop(name) for name in ChatOptions.model_fields if name in given})
     _check_options(work.task, chat.backend, given, SynCSEOptions.model_fields)
+    own = {name: value for name, value in given.items() if name in SynCSEOptions.model_fields}
+    options = SynCSEOptions.of(**own)
     spec = load_syncse_spec(work.task)
-    from dino_st.syncse.run import check_arguments, run_triplets
-
     check_arguments(spec, has_sentences=work.input is not None, num=work.num)
     sentences = work.sentences()
     directory = ShardDirectory(output)  # an unusable one is better known before anything is asked
     texts = None if sentences is None else sentences.texts
+    of_model = {name: value for name, value in given.items() if name not in own}
+    from dino_st.syncse.run import run_triplets
+
     start = time.monotonic()
-    _, usage = run_triplets(model, texts, work.num, spec, chat.backend, chat.base_url, directory, True, given)
+    _, usage = run_triplets(
+        model, texts, work.num, spec, options, chat.backend, chat.base_url, of_model, directory, True
+    )
     if chat.backend == "openai":
         _check_answered(usage, output)
     missing = directory.counts["given up"]
@@ -360,6 +364,8 @@ def _read_triplets_or_pairs(raw: Path) -> tuple[Dataset, dict[str, Any]]:
         name = task.get("task_name") if isinstance(task, Mapping) else task
         known = {key: directory.provenance.get(key) for key in ("model", "versions")}
         return directory.to_dataset(), known | {"task": name, "seed": directory.configuration.get("seed")}
+    if not raw.exists():
+        raise InputError(f"{raw}: there is no such file or directory; expected triplets, or what `generate` wrote")
     provenance = {"raw": raw.name}
     if raw.suffix.lower() == ".jsonl" and raw.is_file():
         _, first = next(json_objects(raw), (0, {}))
@@ -463,9 +469,7 @@ def evaluate_models(models: Sequence[str] | Mapping[str, str], work: Evaluation,
         models,
         tasks=tasks,
         output_dir=output,
-        batch_size=work.batch_size,
-        device=work.device,
-        protocol=work.protocol,  # type: ignore[arg-type]  # checked there
+        options=work.options,
         whitening_sentences=work.whitening_sentences,
     )
 

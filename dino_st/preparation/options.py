@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
-from dino_st.support.options import FrozenOptions
+from dino_st.support.options import FrozenOptions, option
 
 
 class PreparationOptions(FrozenOptions):
@@ -17,113 +17,86 @@ class PreparationOptions(FrozenOptions):
     Every filter is off by default, and targets are the smoothed labels.
     """
 
-    seed: Annotated[int, Field(ge=0, description="seed of every random choice of the preparation")] = 42
-    labels: Annotated[
-        tuple[float, ...],
-        Field(min_length=1, description="the scores that raw pairs may have; any other score is refused"),
-    ] = (0.0, 0.5, 1.0)
-    drop_identical: Annotated[bool, Field(description="drop pairs whose two sentences are the same")] = True
-    drop_duplicates: Annotated[bool, Field(description="keep one of several equal (x1, x2, score)")] = True
-    max_per_input_and_label: Annotated[
-        int, Field(ge=0, description="pairs kept for each x1 and score, chosen at random; 0 keeps all")
-    ] = 2
-    label_smoothing: Annotated[
-        float, Field(ge=0, le=1, description="share s of the mean label mixed into each score: y·(1-s) + s·mean")
-    ] = 0.2
-    random_negatives: Annotated[
-        int, Field(ge=0, le=1000, description="random pairs added for each x1, their x2 drawn from other entries")
-    ] = 2
-    random_negative_score: Annotated[float, Field(description="score of the random pairs, not smoothed")] = 0.0
-    negative_guard: Annotated[
-        Literal["none", "overlap"],
-        Field(
-            description="which random x2 are drawn again: none, or by overlap those that share too many words with x1"
-        ),
-    ] = "none"
-    negative_guard_overlap: Annotated[
-        float, Field(gt=0, le=1, description="shared words / all words of the two from which the guard draws again")
-    ] = 0.5
-    validation_share: Annotated[
-        float, Field(ge=0, lt=1, description="share of the pairs of each score that goes to the validation split")
-    ] = 0.1
+    seed: int = option(42, "seed of every random choice of the preparation", ge=0)
+    labels: tuple[float, ...] = option(
+        (0.0, 0.5, 1.0), "the scores that raw pairs may have; any other score is refused", min_length=1
+    )
+    drop_identical: bool = option(True, "drop pairs whose two sentences are the same")
+    drop_duplicates: bool = option(True, "keep one of several equal (x1, x2, score)")
+    max_per_input_and_label: int = option(2, "pairs kept for each x1 and score, chosen at random; 0 keeps all", ge=0)
+    label_smoothing: float = option(
+        0.2, "share s of the mean label mixed into each score: y·(1-s) + s·mean", ge=0, le=1
+    )
+    random_negatives: int = option(
+        2, "random pairs added for each x1, their x2 drawn from other entries", ge=0, le=1000
+    )
+    random_negative_score: float = option(0.0, "score of the random pairs, not smoothed")
+    negative_guard: Literal["none", "overlap"] = option(
+        "none", "which random x2 are drawn again: none, or by overlap those that share too many words with x1"
+    )
+    negative_guard_overlap: float = option(
+        0.5, "shared words / all words of the two from which the guard draws again", gt=0, le=1
+    )
+    validation_share: float = option(
+        0.1, "share of the pairs of each score that goes to the validation split", ge=0, lt=1
+    )
 
-    near_copy_edit: Annotated[
-        float | None,
-        Field(gt=0, le=1, description="drop pairs with at least this similarity, 1 - edits / length of the longer"),
-    ] = None
-    near_copy_overlap: Annotated[
-        float | None,
-        Field(gt=0, le=1, description="drop pairs with at least this share of shared words among all words of both"),
-    ] = None
-    near_copy_labels: Annotated[
-        tuple[float, ...], Field(description="the scores whose near-copies are dropped; all if none is named")
-    ] = ()
-    min_words: Annotated[int, Field(ge=0, description="drop x2 with fewer whitespace-separated words")] = 0
-    max_words: Annotated[int | None, Field(ge=1, description="drop x2 with more whitespace-separated words")] = None
-    max_length_ratio: Annotated[
-        float | None, Field(ge=1, description="drop pairs whose longer text has more than so many times the words")
-    ] = None
-    min_token_log_prob: Annotated[
-        float | None,
-        Field(le=0, description="drop x2 whose mean token log-probability without instruction, in nats, is lower"),
-    ] = None
-    max_repeated_trigrams: Annotated[
-        float | None,
-        Field(ge=0, lt=1, description="drop x2 in which a larger share of the three-word sequences stood before"),
-    ] = None
-    max_non_letters: Annotated[
-        float | None,
-        Field(ge=0, lt=1, description="drop x2 with a larger share of characters that are no letters, spaces apart"),
-    ] = None
-    max_script_difference: Annotated[
-        float | None,
-        Field(ge=0, lt=1, description="drop pairs whose shares of Latin letters differ by more"),
-    ] = None
-    drop_broken_punctuation: Annotated[
-        bool,
-        Field(description="drop x2 without letters, with unbalanced brackets or quotes, or with an unfinished end"),
-    ] = False
-    drop_label_conflicts: Annotated[
-        bool,
-        Field(
-            description="of equal (x1, x2) with different labels keep the label that the language model finds "
-            "likelier, or none where the pairs have no log-probabilities"
-        ),
-    ] = False
-    min_posterior: Annotated[
-        float | None,
-        Field(ge=0, le=1, description="drop pairs whose label has a lower probability given the pair (needs scoring)"),
-    ] = None
+    near_copy_edit: float | None = option(
+        None, "drop pairs with at least this similarity, 1 - edits / length of the longer", gt=0, le=1
+    )
+    near_copy_overlap: float | None = option(
+        None, "drop pairs with at least this share of shared words among all words of both", gt=0, le=1
+    )
+    near_copy_labels: tuple[float, ...] = option((), "the scores whose near-copies are dropped; all if none is named")
+    min_words: int = option(0, "drop x2 with fewer whitespace-separated words", ge=0)
+    max_words: int | None = option(None, "drop x2 with more whitespace-separated words", ge=1)
+    max_length_ratio: float | None = option(
+        None, "drop pairs whose longer text has more than so many times the words", ge=1
+    )
+    min_token_log_prob: float | None = option(
+        None, "drop x2 whose mean token log-probability without instruction, in nats, is lower", le=0
+    )
+    max_repeated_trigrams: float | None = option(
+        None, "drop x2 in which a larger share of the three-word sequences stood before", ge=0, lt=1
+    )
+    max_non_letters: float | None = option(
+        None, "drop x2 with a larger share of characters that are no letters, spaces apart", ge=0, lt=1
+    )
+    max_script_difference: float | None = option(
+        None, "drop pairs whose shares of Latin letters differ by more", ge=0, lt=1
+    )
+    drop_broken_punctuation: bool = option(
+        False, "drop x2 without letters, with unbalanced brackets or quotes, or with an unfinished end"
+    )
+    drop_label_conflicts: bool = option(
+        False,
+        "of equal (x1, x2) with different labels keep the label that the language model finds likelier, or none where "
+        "the pairs have no log-probabilities",
+    )
+    min_posterior: float | None = option(
+        None, "drop pairs whose label has a lower probability given the pair (needs scoring)", ge=0, le=1
+    )
 
-    target: Annotated[
-        Literal["smoothed", "posterior-mixed", "posterior-resampled"],
-        Field(
-            description="scores to train on: smoothed labels (published); posterior-mixed with the expected label "
-            "given the pair; posterior-resampled, a label drawn given the pair and then smoothed"
-        ),
-    ] = "smoothed"
-    posterior_weight: Annotated[
-        float, Field(ge=0, le=1, description="weight of the posterior against the assigned label in these scores")
-    ] = 0.5
-    validation_scores: Annotated[
-        Literal["assigned", "target"],
-        Field(
-            description="scores of the validation split: assigned, the smoothed labels whatever the target; or target"
-        ),
-    ] = "assigned"
-    posterior_temperature: Annotated[
-        float | None,
-        Field(gt=0, description="temperature of the posterior; without it, fitted to the pairs' own labels"),
-    ] = None
-    posterior_length_normalised: Annotated[
-        bool, Field(description="divide log-probabilities by the number of tokens before they are compared")
-    ] = False
-    label_prior: Annotated[
-        tuple[float, ...],
-        Field(
-            description="how frequent each label is before a pair is seen, in the order of the labels; else all alike"
-        ),
-    ] = ()
+    target: Literal["smoothed", "posterior-mixed", "posterior-resampled"] = option(
+        "smoothed",
+        "scores to train on: smoothed labels (published); posterior-mixed with the expected label given the pair; "
+        "posterior-resampled, a label drawn given the pair and then smoothed",
+    )
+    posterior_weight: float = option(
+        0.5, "weight of the posterior against the assigned label in these scores", ge=0, le=1
+    )
+    validation_scores: Literal["assigned", "target"] = option(
+        "assigned", "scores of the validation split: assigned, the smoothed labels whatever the target; or target"
+    )
+    posterior_temperature: float | None = option(
+        None, "temperature of the posterior; without it, fitted to the pairs' own labels", gt=0
+    )
+    posterior_length_normalised: bool = option(
+        False, "divide log-probabilities by the number of tokens before they are compared"
+    )
+    label_prior: tuple[float, ...] = option(
+        (), "how frequent each label is before a pair is seen, in the order of the labels; else all alike"
+    )
 
     @field_validator("labels")
     @classmethod
@@ -189,17 +162,12 @@ Negatives = Literal["0.5", "0", "both"]
 class TripletOptions(FrozenOptions):
     """How triplets become training triplets."""
 
-    negatives: Annotated[
-        Negatives, Field(description="of DINO pairs: the label whose texts become negatives, 0.5, 0 or both")
-    ] = "0.5"
-    validation_share: Annotated[
-        float, Field(ge=0, lt=1, description="share of the anchors that goes to the validation split")
-    ] = 0.1
-    max_validation: Annotated[
-        int,
-        Field(ge=0, description="anchors in the validation split at most, as it is scored often; 0 for no limit"),
-    ] = 2000
-    seed: Annotated[int, Field(ge=0, description="seed of every random choice of the preparation")] = 42
+    negatives: Negatives = option("0.5", "of DINO pairs: the label whose texts become negatives, 0.5, 0 or both")
+    validation_share: float = option(0.1, "share of the anchors that goes to the validation split", ge=0, lt=1)
+    max_validation: int = option(
+        2000, "anchors in the validation split at most, as it is scored often; 0 for no limit", ge=0
+    )
+    seed: int = option(42, "seed of every random choice of the preparation", ge=0)
 
     @field_validator("negatives", mode="before")
     @classmethod

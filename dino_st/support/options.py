@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dino_st.errors import ConfigurationError, suggest
+
+
+def option(default: Any, description: str, **bounds: Any) -> Any:
+    """A field of an option model, with its help and its bounds (`ge`, `gt`, `le`, `lt`, `min_length`)."""
+    return Field(default, description=description, **bounds)
 
 
 class FrozenOptions(BaseModel):
@@ -60,6 +66,9 @@ def explain(error: ValidationError, model: Any, *, noun: str = "field") -> list[
         where, legal = _place(model, problem["loc"])
         message, given = problem["msg"].removeprefix("Value error, "), problem["input"]
         name = str(problem["loc"][-1]) if problem["loc"] else ""
+        if problem["type"] == "literal_error" and isinstance(given, str):
+            nearest, is_near, _ = suggest(given, re.findall(r"'([^']*)'", message)).partition("? ")
+            message += f"; {nearest}?" if is_near else ""
         if problem["type"] == "extra_forbidden":
             unknown = f"there is no option {name!r}" if noun == "option" else f"{where}: unknown field"
             lines.append(f"{unknown}{': ' if noun == 'option' else '; '}{suggest(name, legal)}")

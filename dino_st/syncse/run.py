@@ -35,7 +35,7 @@ from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import logger, progress
 from dino_st.syncse.partial import Triplet, TripletWriter
 from dino_st.syncse.scratch import SentenceWriter, WrittenSentence, load_sentences, save_sentences
-from dino_st.tasks.syncse import PartialSpec, ScratchSpec, SynCSESpec, load_syncse_spec
+from dino_st.tasks.syncse import PartialSpec, ScratchSpec, SynCSESpec, check_arguments, load_syncse_spec
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -232,7 +232,8 @@ def generate_triplets(
     base_url: str | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     show_progress: bool = False,
-    **options: Any,
+    options: SynCSEOptions | None = None,
+    **changes: Any,
 ) -> Dataset:
     """Has a model write a positive and a hard negative for each sentence, and the sentences, too, if need be.
 
@@ -258,9 +259,10 @@ def generate_triplets(
         output_dir: Where to write shards, replies and rejected sentences. The same call goes on behind an interruption
             without asking anything twice, and tries rejected sentences again. Without it all stays in memory.
         show_progress: Whether to show a progress bar (on a terminal) or log a line a minute.
-        **options: Fields of `SynCSEOptions` (`seed`, `max_tries`, `max_new_tokens`); for a local model `device`,
-            `dtype`, `prompt_format`, `batch_size`, `top_k`, `top_p`, …; for a server the fields of `ServerOptions`
-            (`temperature`, `concurrency`, `requests_per_minute`, `timeout`, …).
+        options: How texts are asked for.
+        **changes: Fields of `SynCSEOptions` (`seed`, `max_tries`, `max_new_tokens`), in place of `options` or of what
+            it says; for a local model `device`, `dtype`, `prompt_format`, `batch_size`, `top_k`, `top_p`, …; for a
+            server the fields of `ServerOptions` (`temperature`, `concurrency`, `requests_per_minute`, `timeout`, …).
 
     Returns:
         `anchor`, `positive`, `negative`, then the ids of the instructions (`positive_instruction`,
@@ -276,8 +278,12 @@ def generate_triplets(
         OutputError: If the output directory cannot be used.
     """
     spec = load_syncse_spec(task)
-    store, _ = run_triplets(model, sentences, num, spec, backend, base_url, output_dir, show_progress, options)
-    return store.to_dataset()
+    own = {name: value for name, value in changes.items() if name in SynCSEOptions.model_fields}
+    of_model = {name: value for name, value in changes.items() if name not in own}
+    chosen = SynCSEOptions.of(options, **own)
+    return run_triplets(model, sentences, num, spec, chosen, backend, base_url, of_model, output_dir, show_progress)[
+        0
+    ].to_dataset()
 
 
 def run_triplets(
@@ -285,41 +291,21 @@ def run_triplets(
     sentences: Iterable[str] | None,
     num: int | None,
     spec: SynCSESpec,
+    options: SynCSEOptions,
     backend: BackendName,
     base_url: str | None,
+    of_model: Mapping[str, Any],
     output_dir: str | os.PathLike[str] | None,
     show_progress: bool,
-    options: Mapping[str, Any],
 ) -> tuple[WaveStore, Counter[str]]:
     """Does the work of `generate_triplets`; returns where the triplets are, and the `usage` of the model."""
     check_arguments(spec, has_sentences=sentences is not None, num=num)
     if isinstance(sentences, str):
         raise ConfigurationError("sentences: expected a list of sentences, given one text; wrap it: [text]")
-    chosen = SynCSEOptions.of(**{name: options[name] for name in options if name in SynCSEOptions.model_fields})
     texts = None if sentences is None else clean_sentences(sentences).texts
-    more = {name: value for name, value in options.items() if name not in SynCSEOptions.model_fields}
-    writer = open_backend(model, backend, base_url=base_url, options=more | {"seed": chosen.seed})
-    scratch_writer = from_all_tokens(writer) if writer is not model and "top_k" not in options else writer
-    run = TripletRun(writer, scratch_writer, spec, chosen, texts, num)
+    writer = open_backend(model, backend, base_url=base_url, options={**of_model, "seed": options.seed})
+    scratch_writer = from_all_tokens(writer) if writer is not model and "top_k" not in of_model else writer
+    run = TripletRun(writer, scratch_writer, spec, options, texts, num)
     if output_dir is None:
         return run.in_memory(show_progress), writer.usage
     return run.into(ShardDirectory.of(output_dir), show_progress), writer.usage
-
-
-def check_arguments(spec: SynCSESpec, *, has_sentences: bool, num: int | None) -> None:
-    """Checks that a specification gets what it needs.
-
-    Raises:
-        ConfigurationError: If sentences are missing, or the number of those to write; or either is too much.
-    """
-    if isinstance(spec, ScratchSpec):
-        if has_sentences or num is None:
-            raise ConfigurationError(
-                f"task {spec.task_name!r} writes its sentences itself: say how many with --num N, and leave out --input"
-            )
-        if num < 1:
-            raise ConfigurationError(f"num = {num}: expected at least 1")
-    elif not has_sentences or num is not None:
-        raise ConfigurationError(
-            f"task {spec.task_name!r} writes for given sentences: give them with --input FILE, and leave out --num"
-        )

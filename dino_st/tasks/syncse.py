@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dino_st.errors import TaskSpecError, suggest
+from dino_st.errors import ConfigurationError, TaskSpecError, suggest
 from dino_st.support.options import explain
 from dino_st.tasks.spec import PLACEHOLDER, SHIPPED, builtin_tasks, read_spec
 
@@ -202,6 +202,21 @@ def is_syncse_task(task: Any) -> bool:
     except TaskSpecError:
         return False  # whoever reads it as a task says what is wrong
     return isinstance(content, dict) and "kind" in content
+
+
+def check_arguments(spec: SynCSESpec, *, has_sentences: bool, num: int | None) -> None:
+    """Checks that a specification gets sentences, or the number of those to write, whichever it needs."""
+    if isinstance(spec, ScratchSpec):
+        if has_sentences or num is None:
+            raise ConfigurationError(
+                f"task {spec.task_name!r} writes its sentences itself: say how many with --num N, and leave out --input"
+            )
+        if num < 1:
+            raise ConfigurationError(f"num = {num}: expected at least 1")
+    elif not has_sentences or num is not None:
+        raise ConfigurationError(
+            f"task {spec.task_name!r} writes for given sentences: give them with --input FILE, and leave out --num"
+        )
 
 
 def load_syncse_spec(task: str | Path | Mapping[str, Any] | SynCSESpec) -> SynCSESpec:

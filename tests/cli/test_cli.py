@@ -244,7 +244,7 @@ def test_a_signal_ends_the_run_and_keeps_what_was_finished(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore Ctrl-C
     )
     deadline = time.monotonic() + 120
-    while len(list(raw.glob("data/*.parquet"))) < 2 and time.monotonic() < deadline and process.poll() is None:
+    while len(list(raw.glob("data/*.parquet"))) < 3 and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(number)
     message = process.communicate(timeout=60)[1]

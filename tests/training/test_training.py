@@ -211,7 +211,7 @@ def test_the_card_says_where_the_data_comes_from_and_the_record_keeps_it(bert: P
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"loss": "cosin"}, "'loss' is 'cosin'; expected the name of a loss; did you mean 'cosine'"),
+        ({"loss": "cosin"}, "'loss' is 'cosin'; expected 'cosine', 'cosent' or 'angle'; did you mean 'cosine'"),
         ({"device": "cud"}, "'device' is 'cud'; expected .*did you mean 'cuda'"),
         ({"learning_rate": 0}, "'learning_rate' is 0; expected greater than 0"),
         ({"warmup_share": 1}, "'warmup_share' is 1; expected less than 1"),

@@ -1,0 +1,155 @@
+"""What commands take from the option models, what help shows, and what is told before anything heavy is imported."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from dino_st.backends.options import ChatOptions, ModelOptions, ServerOptions, SynCSEOptions
+from dino_st.cli.arguments import PlainCommand, takes
+from dino_st.cli.main import app
+from dino_st.decoding.options import DecodingOptions
+from dino_st.evaluation.options import EvaluationOptions
+from dino_st.generation.options import GenerationOptions
+from dino_st.inspection.options import AuditOptions, ReportOptions
+from dino_st.preparation.options import PreparationOptions, TripletOptions
+from dino_st.training.options import ContrastiveOptions, TrainingOptions
+
+HEAVY = ("torch", "transformers", "datasets", "sentence_transformers", "mteb", "pyarrow", "scipy", "sklearn")
+
+COMMANDS: dict[str, list[Any]] = {
+    "generate": [GenerationOptions, ChatOptions, ServerOptions],
+    "syncse": [SynCSEOptions, ChatOptions, ServerOptions, ModelOptions],
+    "score": [ModelOptions],
+    "prepare": [PreparationOptions],
+    "prepare-triplets": [TripletOptions],
+    "train": [TrainingOptions],
+    "train-contrastive": [ContrastiveOptions],
+    "evaluate": [EvaluationOptions],
+    "report": [ReportOptions],
+}
+
+
+def help_of(command: str, columns: int = 80) -> str:
+    environment = {"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)}
+    return CliRunner(env=environment).invoke(app, [command, "--help"]).output
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_every_option_of_the_models_whole_at_80_columns(command: str) -> None:
+    shown = set(re.findall(r"--[a-z0-9-]+", help_of(command)))
+    names = {name for model in COMMANDS[command] for name in model.model_fields}
+    if command == "generate":
+        names |= set(DecodingOptions.names())
+    if command == "train-contrastive":
+        names.remove("balanced_batches")
+    assert {flag(name) for name in names} <= shown
+    assert "…-" not in help_of(command)
+    assert max(map(len, help_of(command).splitlines())) <= 80
+
+
+def test_help_has_defaults_bounds_and_groups_from_the_models() -> None:
+    text = " ".join(help_of("prepare").split())
+    assert "[default: 0.2; 0 to 1]" in text
+    assert "--labels <float>" in text
+    assert "[default: 0 0.5 1]" in text
+    assert text.index("--validation-share") < text.index("Filters, off unless asked for:") < text.index("--min-words")
+    assert text.index("--min-posterior") < text.index("Scores to train on") < text.index("--label-prior")
+    assert "-n, --number <int>" in help_of("audit")
+    assert set(AuditOptions.model_fields) == {"per_score", "seed"}
+
+
+def test_a_command_gets_what_was_typed_and_nothing_else() -> None:
+    seen: list[dict[str, Any]] = []
+    small = typer.Typer()
+
+    @takes(GenerationOptions, (DecodingOptions, ["top_p", "seed"]), more={"samples": {"names": ("--each",)}})
+    def command(given: dict[str, Any], place: Path = Path()) -> None:
+        seen.append(given | {"place": place})
+
+    small.command(cls=PlainCommand)(command)
+    run = CliRunner().invoke
+    assert run(small, ["--each", "3", "--top-p", "0.5", "--score-labels", "--place", "here"]).exit_code == 0
+    assert run(small, ["--no-trust-remote-code"]).exit_code == 0
+    assert seen == [
+        {"samples": 3, "top_p": 0.5, "score_labels": True, "place": Path("here")},
+        {"trust_remote_code": False, "place": Path()},
+    ]
+    assert run(small, ["--each", "many"]).exit_code == 2
+    assert run(small, ["--max-tries", "3"]).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (["--help"], "Commands:", 0),
+        (["generate", "--help"], "Sampling and debiasing:", 0),
+        (["generate", "--model", "m", "--output", "o", "--topp", "1"], "No such option", 2),
+        (["generate", "--model", "m", "--output", "o", "--top-p", "3"], "top_p = 3.0: expected above 0", 2),
+        (["generate", "--model", "m", "--output", "o", "--samples", "0"], "option 'samples' is 0", 2),
+        (["generate", "--model", "m", "--output", "o", "--input", "no.txt"], "there is no such file", 1),
+        (["generate", "--model", "m", "--output", "o", "--task", "sts-x3"], "did you mean 'sts-x", 1),
+        (["syncse", "--model", "m", "--output", "o", "--max-tries", "0", "--num", "1"], "'max_tries' is 0", 2),
+        (["score", "no", "--model", "m", "--output", "o"], "there is no such file or directory", 1),
+        (["prepare", "no", "--output", "o"], "there is no such file or directory", 1),
+        (["prepare", "no", "--output", "o", "--label-smoothing", "2"], "option 'label_smoothing' is 2.0", 2),
+        (["prepare-triplets", "no", "--output", "o", "--negatives", "1"], "option 'negatives' is '1'", 2),
+        (["prepare-triplets", "no.csv", "--output", "o"], "no.csv", 1),
+        (["train", "no", "--encoder", "e", "--output", "o", "--epochs", "0"], "option 'epochs' is 0", 2),
+        (["train", "no", "--encoder", "e", "--output", "o"], "there is no such directory", 1),
+        (["train-contrastive", "no", "--encoder", "e", "--output", "o"], "there is no such directory", 1),
+        (["evaluate", "m", "--protocol", "al"], "did you mean 'all'", 2),
+        (["evaluate", "m", "--sts-dir", "no"], "there is no such directory", 1),
+        (["evaluate", "m", "--pairs", "no.csv"], "there is no such file", 1),
+        (["audit", "no", "-n", "0"], "option 'per_score' is 0", 2),
+        (["run", "quikstart", "--output", "o"], "did you mean 'quickstart'", 1),
+        (["run", "quickstart", "--output", "o", "--set", "train.lr=1"], "there is no option 'lr'", 2),
+        (["run", "sts-dino-x2", "--output", "o", "--set", "input=no.csv"], "no.csv: there is no such file", 1),
+    ],
+)
+def test_mistakes_are_told_before_anything_heavy_is_imported(
+    arguments: list[str], message: str, code: int, tmp_path: Path
+) -> None:
+    program = (
+        "import json, sys\n"
+        "from dino_st.cli.main import app\n"
+        "try:\n    app(json.loads(sys.argv[1]))\n"
+        f"finally:\n    print('heavy', [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, json.dumps(arguments)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert message in " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == code
+    assert done.stdout.splitlines()[-1] == "heavy []"
+    assert not list(tmp_path.iterdir())
+
+
+def test_triplets_are_written_under_the_old_spelling_as_under_the_new(tmp_path: Path, model_directory: Path) -> None:
+    (tmp_path / "s.txt").write_text("A dog runs.\nTwo cats sleep.\n")
+    common = ["--input", tmp_path / "s.txt", "--model", model_directory, "--max-tries", 1, "--device", "cpu"]
+    outputs = []
+    for name, command in (("new", ["syncse"]), ("old", ["generate", "--task", "syncse-partial"])):
+        arguments = [*command, *common, "--output", tmp_path / name]
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        outputs.append((result.exit_code, manifest["configuration"], manifest["shards"][0]["counts"]))
+    assert outputs[0] == outputs[1]
+
+
+def test_a_task_of_dino_is_no_task_of_syncse(tmp_path: Path) -> None:
+    arguments = ["syncse", "--task", "sts-x2", "--input", "s.txt", "--model", "m", "--output", str(tmp_path / "o")]
+    result = CliRunner().invoke(app, arguments)
+    assert (result.exit_code, "there is no SynCSE task 'sts-x2'" in result.output) == (1, True)
