@@ -9,9 +9,8 @@ import typer
 
 import dino_st
 from dino_st.cli.arguments import PlainCommand, PlainGroup
-from dino_st.cli.generate import generate, merge, score, syncse
+from dino_st.cli.data import generate, merge, prepare, prepare_triplets, score, syncse
 from dino_st.cli.inspect import audit, report
-from dino_st.cli.prepare import prepare, prepare_triplets
 from dino_st.cli.support import console, friendly, print_pairs
 from dino_st.cli.train import evaluate, train, train_contrastive
 

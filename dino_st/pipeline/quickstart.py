@@ -33,15 +33,7 @@ def has_matplotlib() -> bool:
 
 
 def pair_similarities(encoder: SentenceTransformer, pairs: Dataset) -> NDArray[np.float64]:
-    """Cosine similarity of each pair.
-
-    Args:
-        encoder: The encoder.
-        pairs: Columns `sentence1` and `sentence2`.
-
-    Returns:
-        Similarities from -1 to 1, shape `(pairs,)`; 0 where a sentence has no token that the encoder knows.
-    """
+    """Cosine similarity of each pair, shape `(pairs,)`; 0 where a sentence has no token that the encoder knows."""
     columns = (pairs["sentence1"][:], pairs["sentence2"][:])
     first, second = (np.asarray(encoder.encode(list(texts), show_progress_bar=False), np.float64) for texts in columns)
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
@@ -55,15 +47,7 @@ def plot_similarities(
 ) -> None:
     """Draws a histogram for each encoder: how similar it finds the pairs of each score.
 
-    Args:
-        similarities: For each encoder's name the similarities of the pairs, `(pairs,)` each.
-        scores: The pairs' scores, `(pairs,)`.
-        path: File to write; its suffix decides the format.
-        title: Of the picture.
-
-    Raises:
-        MissingExtraError: If matplotlib is not installed.
-        OutputError: If the file cannot be written.
+    Similarities (by the encoder's name) and scores have the shape `(pairs,)`; the file's suffix decides the format.
     """
     if not has_matplotlib():
         raise MissingExtraError('pictures need matplotlib; run: pip install "dino-st[report]"')
@@ -118,17 +102,8 @@ def run_quickstart(
 ) -> QuickstartOutcome:
     """Generates, prepares, trains and evaluates with what the package carries, and draws what training changed.
 
-    Args:
-        output: Directory for everything. A second run continues there, and does nothing twice.
-        sts_dir: STS data in SentEval layout; with it the seven STS tasks are scored, too.
-        recipe: Another recipe than the shipped one.
-        report: Called with a line for every stage.
-
-    Returns:
-        Scores, examples, and what lies where.
-
-    Raises:
-        DinoError: Whatever a stage raises; what earlier stages wrote stays.
+    A second run continues in the directory, and does nothing twice. With a directory of STS data the seven STS tasks
+    are scored, too. `report` is called with a line for every stage.
     """
     output = Path(output)
     recipe = recipe or load_recipe(RECIPE)

@@ -107,18 +107,9 @@ class Evaluation:
 
 
 def generate_data(work: Generation, model: str, output: Path) -> GenerationOutcome:
-    """Writes pairs or texts for a task of DINO, or triplets for one of SynCSE, into a directory, or continues there.
+    """Writes for a task of DINO, or triplets for one of SynCSE, into a directory, or continues there.
 
-    Args:
-        work: What to write.
-        model: Directory or hub name of a causal language model, or the name that a server knows one by.
-        output: The directory.
-
-    Returns:
-        Counts, speed and examples.
-
-    Raises:
-        ConfigurationError: If options do not fit the task, the backend, or one another.
+    The model is a directory or hub name, or for a chat server the name that it knows a model by.
     """
     if is_syncse_task(work.task):
         return generate_triplet_data(work, model, output)
@@ -265,19 +256,7 @@ def score_data(
 ) -> dict[str, int]:
     """Writes pairs once more, with their log-probabilities under every label; see `ScoringRun`.
 
-    Args:
-        raw: Directory of shards, or a JSONL file of pairs.
-        model: Directory or hub name of a causal language model.
-        output: Another directory.
-        task: The task whose instructions are asked about; None takes the one that the shards were written for, or
-            `sts-x2` for a file.
-        options: How the model runs.
-
-    Returns:
-        Counts of what happened.
-
-    Raises:
-        ConfigurationError: If the pairs do not fit the task.
+    Without a task, it is the one that the shards were written for, or `sts-x2` for a file.
     """
     chosen = ModelOptions.of(options)
     if output.resolve() == raw.resolve():
@@ -298,20 +277,10 @@ def score_data(
 
 
 def prepare_data(raw: Path, output: Path, options: PreparationOptions, *, explain: bool = False) -> PreparedSplits:
-    """Prepares generated pairs and writes them to a directory.
+    """Prepares generated pairs, shards or a JSONL file, and writes the splits to a directory.
 
-    Args:
-        raw: Directory of shards, or a JSONL file of pairs in our own columns or those of the published code.
-        output: The directory for the splits.
-        options: How to prepare; unless labels were given, they are those of the task the pairs were written for.
-        explain: Whether to write the dropped pairs with their reasons.
-
-    Returns:
-        The splits.
-
-    Raises:
-        InputError: If there are no raw pairs at `raw`.
-        DatasetError: If no pair is left.
+    Unless labels are given, they are those of the task that the pairs were written for. With `explain` the dropped
+    pairs are written, too, with the reasons.
     """
     dataset, provenance, labels = read_raw(raw)
     # Log-probabilities stand in the order of the task's labels.
@@ -333,20 +302,7 @@ def prepare_data(raw: Path, output: Path, options: PreparationOptions, *, explai
 
 
 def prepare_triplet_data(raw: Path, output: Path, options: TripletOptions) -> PreparedSplits:
-    """Prepares triplets, or DINO pairs as triplets, and writes them to a directory.
-
-    Args:
-        raw: Directory of shards of triplets or of pairs, a file of triplets, or a JSONL file of pairs.
-        output: The directory for the splits.
-        options: How to prepare.
-
-    Returns:
-        The splits.
-
-    Raises:
-        InputError: If `raw` cannot be read.
-        DatasetError: If no triplet is left.
-    """
+    """Prepares triplets, or DINO pairs as triplets, from shards or a file, and writes the splits to a directory."""
     dataset, provenance = _read_triplets_or_pairs(raw)
     from dino_st.preparation.splits import save_prepared
     from dino_st.preparation.triplets import prepare_triplets
@@ -377,11 +333,7 @@ def _read_triplets_or_pairs(raw: Path) -> tuple[Dataset, dict[str, Any]]:
 
 
 def train_model(prepared: Path, encoder: str, output: Path, options: TrainingOptions) -> str:
-    """Trains an encoder on a prepared directory, or resumes.
-
-    Returns:
-        A sentence about how it went.
-    """
+    """Trains an encoder on a prepared directory, or resumes; returns a sentence about how it went."""
     _check_prepared(prepared)
     from dino_st.training.record import training_summary
     from dino_st.training.train import train_encoder
@@ -400,21 +352,9 @@ def train_contrastive_model(
     pairs: Path | None = None,
     sts_dir: Path | None = None,
 ) -> str:
-    """Trains an encoder on prepared triplets, or resumes.
+    """Trains an encoder on prepared triplets, and prepared pairs if given, or resumes; returns how it went.
 
-    Args:
-        prepared: Directory of `prepare_triplet_data`.
-        encoder: What to start from.
-        output: Directory for the encoder.
-        options: How to train.
-        pairs: Directory of `prepare_data`, to train on as well.
-        sts_dir: STS data in SentEval layout; read only if a checkpoint is to be chosen by it.
-
-    Returns:
-        A sentence about how it went.
-
-    Raises:
-        ConfigurationError: If a checkpoint is to be chosen by STS data, and there is none.
+    The STS data (SentEval layout) is read only if a checkpoint is to be chosen by it.
     """
     by_labels = options.checkpoint_choice == "sts-dev"
     if by_labels and sts_dir is None:
@@ -452,16 +392,7 @@ def _leave_process_group() -> None:
 
 
 def evaluate_models(models: Sequence[str] | Mapping[str, str], work: Evaluation, output: Path | None) -> ScoreTable:
-    """Scores encoders on the chosen tasks.
-
-    Args:
-        models: Directories, hub names or baselines; a mapping gives each a name of its own.
-        work: On what.
-        output: Directory for the scores; None writes nothing.
-
-    Returns:
-        The table of scores.
-    """
+    """Scores encoders or baselines on the chosen tasks; without an output nothing is written."""
     tasks = select_tasks(work)
     from dino_st.evaluation.evaluate import evaluate_encoder
 
@@ -475,12 +406,7 @@ def evaluate_models(models: Sequence[str] | Mapping[str, str], work: Evaluation,
 
 
 def select_tasks(work: Evaluation) -> Any:
-    """The mteb task instances of an evaluation.
-
-    Raises:
-        ConfigurationError: If a task is unknown.
-        InputError: If a file or directory of data is missing.
-    """
+    """The mteb task instances of an evaluation, once its files are found to be there."""
     if work.sts_dir is not None and not work.sts_dir.is_dir():
         raise InputError(f"{work.sts_dir}: there is no such directory; expected STS data in SentEval layout")
     for file in (*work.pairs, work.whitening_sentences):
@@ -495,11 +421,7 @@ def select_tasks(work: Evaluation) -> Any:
 def check_evaluation(work: Evaluation) -> None:
     """Loads the data of an evaluation once, since what is missing is better known before the stages that take hours.
 
-    Args:
-        work: What will be evaluated on; pairs that are still to be written are left out.
-
-    Raises:
-        DinoError: As for `select_tasks`, or the data of a task cannot be had.
+    Pairs that are still to be written are left out.
     """
     if work.tasks is not None:
         for task in select_tasks(replace(work, pairs=())):
