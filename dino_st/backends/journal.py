@@ -64,21 +64,8 @@ class ReplyJournal:
                 self._database.close()
                 raise
 
-    def complete(
-        self,
-        backend: ChatBackend,
-        requests: Sequence[ChatRequest],
-        on_reply: Callable[[ChatReply], None] | None = None,
-    ) -> list[ChatReply]:
-        """Answers requests, asking only for what was not answered before.
-
-        Args:
-            backend: Whom to ask.
-            requests: What to ask; a key that comes twice is asked once.
-            on_reply: Called with each reply that the backend gives, after it was stored.
-
-        Returns:
-            One reply a request, in the order given.
+    def complete(self, backend: ChatBackend, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+        """Answers requests, in their order, asking a backend only for what was not answered before, and once a key.
 
         Raises:
             InputError: If two different requests have the same key.
@@ -91,14 +78,11 @@ class ReplyJournal:
                 raise InputError(f"two different requests have the key {request.key!r}; expected a key for each")
         known = {key: reply for key in hashes if (reply := self._stored(key, hashes[key])) is not None}
         missing = {request.key: request for request in requests if request.key not in known}
-
-        def keep(reply: ChatReply) -> None:
-            self._store(reply, hashes[reply.key])
-            if on_reply is not None:
-                on_reply(reply)
-
         if missing:
-            known |= {reply.key: reply for reply in backend.complete(list(missing.values()), on_reply=keep)}
+            replies = backend.complete(
+                list(missing.values()), on_reply=lambda reply: self._store(reply, hashes[reply.key])
+            )
+            known |= {reply.key: reply for reply in replies}
         return [known[request.key] for request in requests]
 
     def failures(self) -> dict[str, str]:
