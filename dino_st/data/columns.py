@@ -72,6 +72,20 @@ def raw_pair(
     return {SENTENCE1: x1, SENTENCE2: x2} | value | places | {INSTRUCTION: phrasing}
 
 
+def text_column(column: pa.ChunkedArray, name: str, whose: str, hint: str = "") -> pa.ChunkedArray:
+    """A column of text as strings, which may be encoded as a dictionary or as views.
+
+    Raises:
+        DatasetError: It holds something else; bytes are no text.
+    """
+    import pyarrow as pa
+
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if str(kind) not in ("string", "large_string", "string_view"):
+        raise DatasetError(f"column {name!r} of {whose} holds {column.type}; expected text{hint}")
+    return column if str(column.type) in ("string", "large_string") else column.cast(pa.string())
+
+
 def numeric_pairs(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
     """Checks that pairs can be trained on, and takes their three columns.
 
@@ -91,10 +105,8 @@ def numeric_pairs(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
 
     _check_columns(dataset, name)
     table: pa.Table = dataset.select_columns(list(PAIR_COLUMNS)).with_format("arrow")[:]
-    for column in (SENTENCE1, SENTENCE2):
-        kind = table.schema.field(column).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise DatasetError(f"column {column!r} of {name} holds {kind}; expected text")
+    for place, column in enumerate((SENTENCE1, SENTENCE2)):
+        table = table.set_column(place, column, text_column(table[column], column, name))
     kind = table.schema.field(SCORE).type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise DatasetError(

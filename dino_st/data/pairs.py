@@ -1,17 +1,36 @@
-"""Raw pairs in files: JSON lines in our own columns or in those of the published code, and directories of shards."""
+"""Raw pairs in files: directories of shards, and tables in our own columns or in those of others."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dino_st.data.columns import ANCHOR, LABEL, PROVENANCE_COLUMNS, SCORE, SENTENCE1, SENTENCE2, TEXT
-from dino_st.data.shards import ShardDirectory
-from dino_st.data.tables import json_objects, write_json_objects
-from dino_st.errors import DatasetError, InputError, suggest
+from dino_st.data.columns import (
+    ANCHOR,
+    INSTRUCTION,
+    LABEL,
+    LOG_PROBS,
+    PLAIN_LOG_PROB,
+    PROVENANCE_COLUMNS,
+    SCORE,
+    SENTENCE1,
+    SENTENCE2,
+    TEXT,
+)
+from dino_st.data.shards import MANIFEST, ShardDirectory
+from dino_st.data.tables import (
+    as_number,
+    name_unused,
+    number_value,
+    pick_columns,
+    table_rows,
+    text_value,
+    write_json_objects,
+)
+from dino_st.errors import DatasetError, InputError
 from dino_st.support.files import PREPARATION_RECORD
 from dino_st.support.progress import logger
 
@@ -19,36 +38,139 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
-_REFERENCE_KEYS = ("text_a", "text_b", "label")
-_COLUMN_KINDS: dict[str, type] = {
-    SENTENCE1: str,
-    SENTENCE2: str,
-    SCORE: float,
-    LABEL: str,
-    TEXT: str,
-    **dict.fromkeys(PROVENANCE_COLUMNS, int),
+PAIR_NAMES = {
+    SENTENCE1: ("text_a", "text1", "sentence_a"),
+    SENTENCE2: ("text_b", "text2", "sentence_b"),
+    SCORE: ("similarity_score", "similarity", "relatedness_score"),
+    LABEL: (),
+    TEXT: (),
 }
+"""The columns of pairs, and under which other names files have them."""
+
+_REFERENCE_KEYS = ("text_a", "text_b", "label")
+_MORE = (*PROVENANCE_COLUMNS, INSTRUCTION, LOG_PROBS, PLAIN_LOG_PROB)
+_EXPECTED = "expected sentence1, sentence2 and score (or label), or text and label"
 _REQUIRED_COLUMNS = ((SENTENCE1, SENTENCE2, SCORE), (SENTENCE1, SENTENCE2, LABEL), (TEXT, LABEL))
 
 
-def read_jsonl(path: str | os.PathLike[str]) -> Dataset:
-    """Reads pairs or single texts as `write_jsonl` writes them: the same fields in every line, named like our columns.
+class _PairColumns:
+    """Chooses the columns of pairs or single texts; `found` says what they are called in the file."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, str] = {}
+
+    def __call__(self, names: Sequence[str], where: str) -> dict[str, str]:
+        found = pick_columns(names, PAIR_NAMES, where)
+        found.pop(TEXT if SENTENCE1 in found else SCORE if TEXT in found else "", None)
+        if not any(set(required) <= set(found) for required in _REQUIRED_COLUMNS):
+            hint = "; these are triplets, `dino-st prepare-triplets` is for them" if ANCHOR in names else ""
+            raise InputError(f"{where}: has the fields {list(names)}; {_EXPECTED}{hint}")
+        if SCORE in found and LABEL in found:
+            raise InputError(f"{where}: has both {found[SCORE]!r} and {found[LABEL]!r}; remove one of them")
+        self.found = found | {name: name for name in _MORE if name in names}
+        return self.found
+
+
+def read_pairs(path: str | os.PathLike[str]) -> Dataset:
+    """Reads pairs, or single texts, from a table under our own names or others (`PAIR_NAMES`), provenance included.
+
+    A label that is, or spells, a number in every pair is a score. Columns of other names are named in the log.
+
+    Args:
+        path: Whatever `table_rows` reads; every row has the same columns.
+
+    Returns:
+        `sentence1`, `sentence2` and `score` (float) or `label` (string), or `text` and `label` where `text_b` is null
+        throughout, or there is `text`; then what there is of the columns that `dino-st generate` and `score` write.
 
     Raises:
-        InputError: The file cannot be read, or a line is not what is expected; the message names file, line and
-            field.
+        InputError: The file cannot be read, or a row is not what is expected; the message names file, line and field.
     """
-    rows: list[dict[str, Any]] = []
-    for where, row in json_objects(path):
-        if not rows and not any(set(required) <= set(row) for required in _REQUIRED_COLUMNS):
-            raise InputError(
-                f"{where}: has the fields {list(row)}; expected sentence1, sentence2 and score (or label), or text "
-                "and label"
-            )
-        if rows and row.keys() != rows[0].keys():
-            raise InputError(f"{where}: has the fields {list(row)}; the lines before it have {list(rows[0])}")
-        rows.append({name: _column_value(where, name, value) for name, value in row.items()})
-    return _to_dataset(path, rows)
+    choose = _PairColumns()
+    columns: dict[str, list[Any]] = {}
+    first_number = None
+    for where, row in table_rows(path, name_unused(path, choose)):
+        columns = columns or {name: [] for name in row}
+        if row.keys() != columns.keys():
+            raise InputError(f"{where}: has the fields {list(row)}; the rows before it have {list(columns)}")
+        if first_number is None and LABEL in row and not isinstance(row[LABEL], str):
+            first_number = where
+        for name, value in row.items():
+            source = choose.found[name]
+            if source != "text_b" or value is not None:
+                value = _VALUES[name](where, source, value)
+            if source == "text_b" and columns[name] and (value is None) != (columns[name][0] is None):
+                raise InputError(f"{where}: field 'text_b' is {value!r:.60}; either every row has a text there or none")
+            columns[name].append(value)
+    if not columns:
+        raise InputError(f"{os.fspath(path)}: holds no pairs; {_EXPECTED}")
+    if SENTENCE2 in columns and columns[SENTENCE2][0] is None:
+        columns[TEXT] = columns.pop(SENTENCE1)
+        del columns[SENTENCE2]
+    return _to_dataset(columns, first_number)
+
+
+def _to_dataset(columns: dict[str, list[Any]], first_number: str | None) -> Dataset:
+    """The columns with their types; `first_number` is the place of the first label that is no string."""
+    import pyarrow as pa
+    from datasets import Dataset
+
+    labels = columns.get(LABEL, ())
+    numbers = [as_number(label) for label in labels] if TEXT not in columns else [None]
+    if labels and None not in numbers:
+        columns[SCORE] = numbers
+        del columns[LABEL]
+    elif labels and first_number is not None and TEXT not in columns:
+        raise InputError(
+            f"{first_number}: field 'label' is a number, while other rows have labels that are not numbers; expected "
+            "numbers throughout or strings throughout"
+        )
+    elif labels:
+        columns[LABEL] = [_label_text(label) for label in labels]
+    kinds = dict.fromkeys((SCORE, PLAIN_LOG_PROB), pa.float64()) | {LOG_PROBS: pa.list_(pa.float64())}
+    kinds |= dict.fromkeys((SENTENCE1, SENTENCE2, TEXT, LABEL), pa.string())
+    order = [name for name in (TEXT, SENTENCE1, SENTENCE2, SCORE, LABEL, *_MORE) if name in columns]
+    return Dataset(pa.table({name: pa.array(columns[name], kinds.get(name, pa.int64())) for name in order}))
+
+
+def _label_value(where: str, name: str, value: Any) -> str | float:
+    is_word = isinstance(value, str) and bool(value.strip())
+    return text_value(where, name, value) if is_word else number_value(where, name, value)
+
+
+def _whole_number(where: str, name: str, value: Any) -> int | None:
+    number = None if value in (None, "") else number_value(where, name, value)
+    if number is not None and (number != int(number) or abs(number) >= 2**53):
+        raise InputError(f"{where}: field {name!r} is {number!r}; expected a whole number")
+    return None if number is None else int(number)
+
+
+def _log_prob(where: str, name: str, value: Any) -> float | None:
+    """A number, which may be infinite; what is wrong with it is said where it is used."""
+    if value in (None, ""):
+        return None
+    return float(value) if str(value).strip() in ("-inf", "nan") else number_value(where, name, value)
+
+
+def _log_prob_list(where: str, name: str, value: Any) -> list[float | None] | None:
+    """A list of numbers, or how CSV files spell one."""
+    if value in (None, ""):
+        return None
+    if isinstance(value, str) and value[:1] == "[" and value[-1:] == "]":
+        value = [part for part in re.split(r"[\s,]+", value[1:-1]) if part]
+    if not isinstance(value, list):
+        raise InputError(f"{where}: field {name!r} is a {type(value).__name__}; expected a list of numbers")
+    return [_log_prob(where, name, one) for one in value]
+
+
+_VALUES: dict[str, Callable[[str, str, Any], Any]] = {
+    **dict.fromkeys((SENTENCE1, SENTENCE2, TEXT), text_value),
+    **dict.fromkeys((*PROVENANCE_COLUMNS, INSTRUCTION), _whole_number),
+    SCORE: number_value,
+    LABEL: _label_value,
+    LOG_PROBS: _log_prob_list,
+    PLAIN_LOG_PROB: _log_prob,
+}
 
 
 def write_jsonl(dataset: Dataset, path: str | os.PathLike[str]) -> None:
@@ -57,7 +179,7 @@ def write_jsonl(dataset: Dataset, path: str | os.PathLike[str]) -> None:
 
 
 def read_reference_jsonl(path: str | os.PathLike[str]) -> Dataset:
-    """Reads a data set in the format of the published implementation.
+    """Reads a data set in the format of the published implementation; `read_pairs` reads it among others.
 
     Args:
         path: A file with one object of `text_a`, `text_b` and `label` a line. Blank lines are skipped.
@@ -70,29 +192,7 @@ def read_reference_jsonl(path: str | os.PathLike[str]) -> Dataset:
         InputError: The file cannot be read, or a line is not what is expected; the message names file, line and
             field.
     """
-    rows: list[dict[str, Any]] = []
-    for where, row in json_objects(path):
-        _check_reference_row(where, row)
-        if rows and (row["text_b"] is None) != (rows[0]["text_b"] is None):
-            raise InputError(
-                f"{where}: field 'text_b' is {row['text_b']!r}; either every line has a text there or none"
-            )
-        rows.append(row | {"where": where})
-    if not rows:
-        raise InputError(f"{os.fspath(path)}: holds no pairs; expected one JSON object a line")
-    if rows[0]["text_b"] is None:
-        return _to_dataset(path, [{TEXT: row["text_a"], LABEL: _label_text(row["label"])} for row in rows])
-    scores = [_number(row["label"]) for row in rows]
-    numeric = None not in scores
-    values: list[Any] = scores if numeric else [_non_numeric_label(row) for row in rows]
-    column = SCORE if numeric else LABEL
-    return _to_dataset(
-        path,
-        [
-            {SENTENCE1: row["text_a"], SENTENCE2: row["text_b"], column: value}
-            for row, value in zip(rows, values, strict=True)
-        ],
-    )
+    return read_pairs(path)
 
 
 def write_reference_jsonl(
@@ -132,76 +232,19 @@ def write_reference_jsonl(
     write_json_objects(path, rows())
 
 
-def _column_value(where: str, name: str, value: Any) -> str | float | int:
-    """Checks the value of one of our own columns."""
-    if name not in _COLUMN_KINDS:
-        raise InputError(f"{where}: there is no field {name!r}: {suggest(name, _COLUMN_KINDS)}")
-    kind = _COLUMN_KINDS[name]
-    number = None if isinstance(value, str) else _number(value)
-    if kind is str and isinstance(value, str):
-        return value
-    if kind is float and number is not None:
-        return number
-    if kind is int and isinstance(value, int) and number is not None and abs(number) < 2**62:
-        return value
-    wanted = {float: "a finite number", int: "a whole number", str: "a text"}[kind]
-    raise InputError(f"{where}: field {name!r} is {value!r}; expected {wanted}")
-
-
-def _check_reference_row(where: str, row: Mapping[str, Any]) -> None:
-    """Raises unless the object has the three fields of the published format with the right kinds of values."""
-    for name in row:
-        if name not in _REFERENCE_KEYS:
-            raise InputError(f"{where}: there is no field {name!r}: {suggest(name, _REFERENCE_KEYS)}")
-    for name in _REFERENCE_KEYS:
-        if name not in row:
-            raise InputError(f"{where}: field {name!r} is missing; expected the fields {list(_REFERENCE_KEYS)}")
-    if not isinstance(row["text_a"], str):
-        raise InputError(f"{where}: field 'text_a' is {row['text_a']!r}; expected a text")
-    if not isinstance(row["text_b"], str | None):
-        raise InputError(f"{where}: field 'text_b' is {row['text_b']!r}; expected a text or null")
-    label = row["label"]
-    if not isinstance(label, str) and _number(label) is None:
-        raise InputError(f"{where}: field 'label' is {label!r}; expected a string or a finite number")
-
-
-def _number(value: Any) -> float | None:
-    """The finite number that a value is or spells, if any."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float) or (isinstance(value, str) and "_" in value):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _non_numeric_label(row: Mapping[str, Any]) -> str:
-    """The label of a file in which some label spells no number: all of them have to be strings then."""
-    if isinstance(row["label"], str):
-        return row["label"]
-    raise InputError(
-        f"{row['where']}: field 'label' is the number {row['label']!r}, while other lines have labels that are not "
-        "numbers; expected numbers throughout or strings throughout"
-    )
-
-
 def _label_text(label: str | float) -> str:
     """A label as the published task specifications spell it: 0, 0.5, 1."""
     return label if isinstance(label, str) else format(label, ".15g")
 
 
-def _to_dataset(path: str | os.PathLike[str], rows: list[dict[str, Any]]) -> Dataset:
-    """Makes the data set of rows that all have the same keys."""
-    from datasets import Dataset
-
-    if not rows:
-        raise InputError(f"{os.fspath(path)}: holds no pairs; expected one JSON object a line")
-    return Dataset.from_dict({name: [row[name] for row in rows] for name in rows[0]})
+def check_not_prepared(raw: Path) -> None:
+    """Refuses a directory of `dino-st prepare`, which may have what was written for raw data."""
+    if (raw / PREPARATION_RECORD).is_file():
+        raise InputError(f"{raw}: is prepared already; train on it, or give the directory of `dino-st generate`")
 
 
 def read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
-    """Reads raw rows from a directory of shards or a JSONL file, in our own columns or those of the published code.
+    """Reads raw rows from a directory of shards or a table (see `read_pairs`).
 
     Returns:
         The rows; model, versions and configuration, as far as they are known; the scores, in the order of the task's
@@ -212,15 +255,10 @@ def read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
     """
     from dino_st.tasks.spec import TaskSpec
 
-    if raw.is_file():
-        with raw.open(encoding="utf-8", errors="replace") as file:
-            is_reference = '"text_a"' in next((line for line in file if line.strip()), "")
-        return (read_reference_jsonl if is_reference else read_jsonl)(raw), {"raw": raw.name}, None
-    if not raw.exists():
-        raise InputError(f"{raw}: there is no such file or directory; expected a directory of `dino-st generate`")
-    if (raw / PREPARATION_RECORD).is_file():
-        raise InputError(f"{raw}: is prepared already; train on it, or give the directory of `dino-st generate`")
-    directory = ShardDirectory.to_read(raw, "a directory of `dino-st generate`, or a .jsonl file of pairs")
+    check_not_prepared(raw)
+    if not (raw / MANIFEST).is_file():
+        return read_pairs(raw), {"raw": raw.name}, None
+    directory = ShardDirectory.to_read(raw)
     configuration = directory.configuration
     if configuration.get("shard"):
         logger.warning("%s is shard %s of a data set; `dino-st merge` joins them", raw, configuration["shard"])

@@ -7,12 +7,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 from dino_st.data.shards import MANIFEST, ShardDirectory
-from dino_st.data.tables import parse_json, separated_rows, text_lines
+from dino_st.data.tables import TABLE_FORMATS, table_rows, text_lines, text_value
 from dino_st.errors import InputError, OutputError, suggest
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
@@ -180,73 +179,66 @@ def _read_lines(source: str, column: str | None) -> Iterator[str]:
         yield from text_lines(sys.stdin.buffer)
         return
     path = Path(source)
+    is_table = path.suffix.lower() in TABLE_FORMATS
     try:
-        if path.is_dir():
-            yield from _directory_rows(path, column)
-        elif path.stat().st_size == 0 and path.is_file():
+        if (path / MANIFEST).is_file():
+            directory = ShardDirectory.to_read(path)
+            for number in directory.waves:
+                yield from _table_texts(directory.file_of(number), column)
+        elif path.is_file() and path.stat().st_size == 0:
             raise InputError("the file is empty; expected one sentence a line")
+        elif is_table and column is None and _is_stsb(path):
+            with path.open("rb") as stream:
+                yield from _stsb_texts(text_lines(stream))
+        elif is_table or path.is_dir():
+            yield from _table_texts(path, column)
+        elif column is not None:
+            raise InputError(f"a column ({column!r}) was named, but {path.suffix or 'this'} is a file of plain lines")
         else:
-            yield from _READERS.get(path.suffix.lower(), _plain_rows)(path, column)
+            with path.open("rb") as stream:
+                yield from text_lines(stream)
     except FileNotFoundError:
         raise InputError("there is no such file") from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})") from None
 
 
-def _plain_rows(path: Path, column: str | None) -> Iterator[str]:
-    if column is not None:
-        raise InputError(f"a column ({column!r}) was named, but {path.suffix or 'this'} is a file of plain lines")
+def _table_texts(path: Path, column: str | None) -> Iterator[str]:
+    """The texts of the named column, or of the first known one; halves of surrogate pairs are skipped later."""
+
+    def chosen(names: Sequence[str], where: str) -> dict[str, str]:
+        name = column or next((name for name in TEXT_COLUMNS if name in names), None)
+        if name is None:
+            raise InputError(
+                f"{where}: none of the columns {', '.join(TEXT_COLUMNS)} is there; name one with --column. "
+                f"Columns: {', '.join(map(repr, names))}"
+            )
+        if name not in names:
+            raise InputError(f"{where}: there is no column {name!r}; {suggest(name, names)}")
+        if list(names).count(name) > 1:
+            raise InputError(f"{where}: there are two columns {name!r}; rename or remove one")
+        return {name: name}
+
+    for where, row in table_rows(path, chosen):
+        for name, value in row.items():
+            yield text_value(where, name, value, is_whole=False)
+
+
+def _is_stsb(path: Path) -> bool:
+    """Whether a file is laid out as the STS Benchmark, which quotes nothing, with or without its header."""
+    if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
+        return False
     with path.open("rb") as stream:
-        yield from text_lines(stream)
-
-
-def _jsonl_rows(path: Path, column: str | None) -> Iterator[str]:
-    with path.open("rb") as stream:
-        for number, line in enumerate(text_lines(stream), start=1):
-            if not line.strip():
-                continue
-            where = f"line {number}"
-            row = parse_json(where, line)
-            if isinstance(row, dict):
-                yield _checked(row[_pick(list(row), column, where)], where)
-            elif isinstance(row, str) and column is None:
-                yield row
-            else:
-                raise InputError(f"{where}: expected a JSON object with a text field, given {type(row).__name__}")
-
-
-def _separated_rows(path: Path, column: str | None) -> Iterator[str]:
-    with path.open("rb") as stream:
-        lines = text_lines(stream)
-        first = next(lines, "")
-        tabs = first.count("\t")
-        lines = chain([first], lines)
-        if column is None and tabs >= _STSB_COLUMNS - 1 and _is_stsb(first):
-            yield from _stsb_rows(lines)
-            return
-        semicolons = ";" in first and "," not in first
-        separator = "\t" if path.suffix.lower() == ".tsv" or tabs else ";" if semicolons else ","
-        rows = separated_rows(lines, separator)
-        _, header = next(rows, (1, []))
-        place = header.index(_pick(header, column, "header line"))
-        for line, row in rows:
-            if row and (place >= len(row) or any(row[len(header) :])):
-                raise InputError(
-                    f"line {line}: has {len(row)} columns, expected {len(header)} as in the header; text that holds "
-                    "the separator stands between quotation marks"
-                )
-            yield from row[place : place + 1]
-
-
-def _is_stsb(first_line: str) -> bool:
-    fields = first_line.split("\t")
+        fields = stream.readline(10_000).decode("utf-8", errors="replace").split("\t")
+    if len(fields) < _STSB_COLUMNS:
+        return False
     try:
         return 0 <= float(fields[4]) <= 5
     except ValueError:
-        return fields[4:7] == ["score", "sentence1", "sentence2"]
+        return fields[4:6] == ["score", "sentence1"]
 
 
-def _stsb_rows(lines: Iterable[str]) -> Iterator[str]:
+def _stsb_texts(lines: Iterable[str]) -> Iterator[str]:
     for number, line in enumerate(lines, start=1):
         fields = line.split("\t")
         if len(fields) < _STSB_COLUMNS:
@@ -255,61 +247,3 @@ def _stsb_rows(lines: Iterable[str]) -> Iterator[str]:
             )
         if fields[4] != "score":
             yield from fields[5:7]
-
-
-def _parquet_rows(path: Path, column: str | None) -> Iterator[str]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            name = _pick(file.schema_arrow.names, column, "schema")
-            batches = file.iter_batches(columns=[name])
-            values = (value for batch in batches for value in batch.column(0).to_pylist())
-            for number, value in enumerate(values, start=1):
-                yield _checked(value, f"row {number}")
-    except pyarrow.ArrowException as error:
-        raise InputError(f"not a readable parquet file ({str(error).splitlines()[0]})") from None
-
-
-def _directory_rows(path: Path, column: str | None) -> Iterator[str]:
-    if (path / MANIFEST).exists():
-        directory = ShardDirectory.to_read(path)
-        shards = [directory.file_of(number) for number in directory.waves]
-    else:
-        shards = sorted((path / "data").glob("*.parquet"))
-    if not shards:
-        raise InputError(
-            "this directory holds no data/*.parquet; expected a file, or a directory of `dino-st generate`"
-        )
-    for shard in shards:
-        yield from _parquet_rows(shard, column)
-
-
-_READERS = {
-    ".jsonl": _jsonl_rows,
-    ".json": _jsonl_rows,
-    ".csv": _separated_rows,
-    ".tsv": _separated_rows,
-    ".parquet": _parquet_rows,
-}
-
-
-def _pick(names: Sequence[str], column: str | None, where: str) -> str:
-    if column is not None:
-        if column not in names:
-            raise InputError(f"{where}: there is no column {column!r}; {suggest(column, names)}")
-        return column
-    for name in TEXT_COLUMNS:
-        if name in names:
-            return name
-    raise InputError(
-        f"{where}: none of the columns {', '.join(TEXT_COLUMNS)} is there; name one with --column. "
-        f"Columns: {', '.join(repr(name) for name in names)}"
-    )
-
-
-def _checked(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise InputError(f"{where}: expected text, given {type(value).__name__} ({value!r:.60})")
-    return value

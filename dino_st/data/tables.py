@@ -1,22 +1,52 @@
-"""Tables and lines in files: text, JSON lines, CSV and parquet, read row by row with the line that each begins at."""
+"""Tables and lines in files: the one reader of text, CSV, TSV, JSON, parquet and what `save_to_disk` writes.
+
+Rows come one by one, each behind its place for messages. Whatever could be read in two ways is refused: cells too many
+or too few, quotation marks out of place, two columns of one name, values that are no text. Files of an STS task in
+SentEval layout, which quote nothing, are read by `mteb_tasks.sts_files` instead.
+"""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from io import BytesIO
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from dino_st.errors import InputError
+from dino_st.errors import InputError, suggest
 from dino_st.support.files import replacing
+from dino_st.support.progress import logger
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
+TABLE_FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+"""Endings of the files that `table_rows` reads."""
+
+MAX_TEXT = 1_000_000
+"""Characters of the longest text that is taken for one; a tokenizer would need minutes for a file that forgot its
+line ends."""
+
+Row = tuple[str, dict[str, Any]]
+"""A place for messages (file and line), and values by column."""
+
+Choice = Callable[[Sequence[str], str], Mapping[str, str]]
+"""Says of the names of a table's columns, and the place where they stand, which to read: the name it has in the rows,
+and the one in the file."""
+
+Nameless = Callable[[Sequence[str]], Sequence[str] | None]
+"""Says of the first row of a table what its columns are called; None if the row itself says so."""
+
+_A_TEXT = f"a sentence, of {MAX_TEXT:,} at most"
+_MAX_LINE = 16 * MAX_TEXT
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_TEXT = {
     b"\x1f\x8b": "gzip",
@@ -26,76 +56,365 @@ _NO_TEXT = {
     b"%PDF-": "PDF",
     b"PAR1": "parquet",
 }
-"""First bytes of files that are no text."""
+"""How files begin that would be read as rubbish."""
+
+_SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "eval": "test"} | dict.fromkeys(
+    ("validation", "valid", "val", "dev"), "validation"
+)
+"""Words in a file's name by which `datasets`, too, knows its split."""
 
 
-def text_lines(content: Iterable[bytes]) -> Iterator[str]:
-    """Decodes lines that end in LF, CR LF or CR alone; `str.splitlines` also cuts at characters inside sentences.
+def table_rows(path: str | os.PathLike[str], choose: Choice, nameless: Nameless | None = None) -> Iterator[Row]:
+    """Reads the rows of a table.
+
+    Args:
+        path: A file (see `TABLE_FORMATS`), a pattern of files such as `data/train-*.parquet`, a directory written by
+            `datasets.Dataset.save_to_disk`, or one of parquet files.
+        choose: Picks the columns; called once for each set of names.
+        nameless: Names the columns of CSV or TSV whose first row is none of names; without it, every first row is.
+
+    Yields:
+        The place of each row, and its values under the chosen names: texts in CSV, what JSON and parquet hold in those.
 
     Raises:
-        InputError: If it is no text, or not UTF-8.
+        InputError: There is no such file, it is no table, or cannot be read in one way only; with file and line.
     """
-    offset = 0
-    for number, line in enumerate(content, start=1):
-        kind = next((kind for magic, kind in _NO_TEXT.items() if number == 1 and line.startswith(magic)), None)
-        if kind is not None:
-            raise InputError(f"this is a {kind} file, not text; take the sentences out of it first, one a line")
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            if number == 1 and line.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")):
-                encoding, byte = "utf-32" if b"\x00\x00" in line[:4] else "utf-16", line[:1]
+    try:
+        for file in _files(Path(path)):
+            if file.is_dir():
+                yield from _saved_rows(file, choose)
+            elif file.suffix.lower() in (".csv", ".tsv"):
+                yield from _separated_rows(file, choose, nameless)
+            elif file.suffix.lower() == ".parquet":
+                yield from _parquet_rows(file, choose)
             else:
-                encoding, byte = "latin1", line[error.start : error.start + 1]
-            raise InputError(
-                f"line {number} is not UTF-8 (byte {byte!r} at offset {offset + error.start}); "
-                f"convert the file first, for example: iconv -f {encoding} -t utf-8 FILE > FILE.utf8"
-            ) from None
-        offset += len(line)
-        yield from text.removesuffix("\n").rstrip("\r").split("\r")
+                yield from _json_rows(file, choose)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not Path(path).exists():
+            raise InputError(f"{path}: there is no such file or directory") from None
+        raise InputError(f"{path}: cannot be read ({str(error.strerror or error).splitlines()[0]})") from None
 
 
-def json_objects(path: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The object in every line of a file that is not blank, each behind its place (file and line) for messages.
+def pick_columns(names: Sequence[str], known: Mapping[str, Sequence[str]], where: str) -> dict[str, str]:
+    """Which column of a table holds what: its own name counts first, then others that are `known` (in lower case).
 
     Raises:
-        InputError: The file cannot be read, or a line is no object; the message names the line.
+        InputError: Two columns might be meant.
     """
-    name = os.fspath(path)
-    try:
-        with Path(path).open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip():
-                    where = f"{name}, line {number}"
-                    yield where, _json_object(where, line)
-    except OSError as error:
-        raise InputError(
-            f"{name}: cannot be read ({error.strerror or error}); expected a file of JSON lines"
-        ) from error
+    found: dict[str, str] = {}
+    for column, others in known.items():
+        here = [name for name in names if name == column] or [name for name in names if name.strip().lower() == column]
+        here = here or [name for name in names if name.strip().lower() in others]
+        if len(here) > 1:
+            two = "there are two columns" if here[0] == here[1] else f"{here[0]!r} and"
+            raise InputError(f"{where}: {two} {here[1]!r}, and either may be {column!r}; rename or remove one")
+        if here:
+            found[column] = here[0]
+    return found
 
 
-def _json_object(where: str, line: bytes) -> dict[str, Any]:
-    try:
-        value = parse_json(where, line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: is not UTF-8 at byte {error.start}; save the file as UTF-8") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{where}: is a {type(value).__name__}; expected an object with named fields")
-    for name, text in value.items():
-        if isinstance(text, str) and _SURROGATE.search(text):
-            raise InputError(f"{where}: field {name!r} holds half of a surrogate pair; expected valid Unicode")
+def column_names(path: str | os.PathLike[str]) -> list[str]:
+    """The names of a table's columns; in JSON, those of the first row."""
+    found: list[str] = []
+
+    def noted(names: Sequence[str], _: str) -> dict[str, str]:
+        found.extend(names)
+        return {name: name for name in names[:1]}
+
+    next(table_rows(path, noted), None)
+    return found
+
+
+def name_unused(path: str | os.PathLike[str], choose: Choice) -> Choice:
+    """A choice of columns that names in the log, once, those that are not read."""
+    told: set[str] = set()
+
+    def chosen(names: Sequence[str], where: str) -> Mapping[str, str]:
+        found = choose(names, where)
+        unused = [name for name in names if name not in found.values() and name not in told]
+        if unused:
+            told.update(unused)
+            logger.info("%s: columns that are not used: %s", path, ", ".join(map(repr, unused)))
+        return found
+
+    return chosen
+
+
+def text_value(where: str, name: str, value: Any, *, is_whole: bool = True) -> str:
+    """A value that must be a text of reasonable length, and, if it is to be `whole`, valid Unicode."""
+    if not isinstance(value, str):
+        raise InputError(f"{where}: field {name!r} is {_shown(value)}; expected a text")
+    if len(value) > MAX_TEXT:
+        raise InputError(f"{where}: field {name!r} holds {len(value):,} characters; expected {_A_TEXT}")
+    if is_whole and _SURROGATE.search(value):
+        raise InputError(f"{where}: field {name!r} holds half of a surrogate pair; expected valid Unicode")
     return value
 
 
-def parse_json(where: str, line: str) -> Any:
-    """The value that a line of JSON holds; an error says where the line stands."""
+def number_value(where: str, name: str, value: Any) -> float:
+    """A value that must be, or spell, a finite number."""
+    number = as_number(value)
+    if number is None:
+        raise InputError(f"{where}: field {name!r} is {_shown(value)}; expected a finite number")
+    return number
+
+
+def as_number(value: Any) -> float | None:
+    """The finite number that a value is or spells, if any."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        return None
+    if isinstance(value, str) and ("_" in value or len(value) > 400):
+        return None
     try:
-        return json.loads(line)
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _shown(value: Any) -> str:
+    """A value for a message, short; of containers the kind alone, as they may be deep."""
+    if isinstance(value, str | bytes):
+        return repr(value[:60])
+    return f"{value!r:.60}" if value is None or isinstance(value, bool | int | float) else f"a {type(value).__name__}"
+
+
+# Which files
+
+
+def _files(path: Path) -> list[Path]:
+    """The files, or the directory of `save_to_disk`, that a path names; they must belong together."""
+    if path.is_dir():
+        return _files_of_directory(path)
+    files = [path]
+    if not path.exists() and any(sign in path.name for sign in "*?["):
+        files = sorted(path.parent.glob(path.name))
+        if not files:
+            raise InputError(f"{path}: no file fits this pattern")
+    for file in files:
+        if file.suffix.lower() not in TABLE_FORMATS:
+            raise InputError(
+                f"{file}: is no table that can be read; {suggest(file.suffix, TABLE_FORMATS)}, or a directory"
+            )
+    return files
+
+
+def _files_of_directory(path: Path) -> list[Path]:
+    if (path / "state.json").is_file():
+        return [path]
+    if (path / "dataset_dict.json").is_file():
+        splits = sorted(file.parent.name for file in path.glob("*/state.json"))
+        if len(splits) == 1:
+            return [path / splits[0]]
+        raise InputError(
+            f"{path}: holds the splits {', '.join(splits) or 'none'}; give the directory of one, such as "
+            f"{path / (splits or ['train'])[0]}"
+        )
+    files = sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
+    if not files:
+        raise InputError(
+            f"{path}: holds no table: neither manifest.json (a directory of dino-st), state.json (save_to_disk) nor "
+            "*.parquet or data/*.parquet"
+        )
+    groups = sorted({(file.parent, split) for file in files for split in _splits_of(file)})
+    if len(groups) > 1:
+        raise InputError(
+            f"{path}: holds files of several splits ({', '.join(split for _, split in groups)}); give one file, such as {files[0]}, or a "
+            f"pattern in quotation marks, such as '{files[0].parent}/train-*.parquet'"
+        )
+    return files
+
+
+def _splits_of(file: Path) -> list[str]:
+    words = re.split(r"[^a-z]+", file.stem.lower())
+    return list(dict.fromkeys(_SPLITS[word] for word in words if word in _SPLITS)) or ["others"]
+
+
+# Lines of text
+
+
+def text_lines(stream: BinaryIO) -> Iterator[str]:
+    """Decodes lines that end in LF, CR LF or CR alone; `str.splitlines` also cuts at characters inside sentences.
+
+    Raises:
+        InputError: If it is no text, not UTF-8, or a line is too long for a sentence.
+    """
+    for number, line in enumerate(_decoded(stream), start=1):
+        for text in line.removesuffix("\n").rstrip("\r").split("\r"):
+            if len(text) > MAX_TEXT:
+                raise InputError(f"line {number} holds {len(text):,} characters; expected {_A_TEXT}")
+            yield text
+
+
+def _decoded(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
+    """The lines of UTF-8 text with their ends; an error says which line is to blame."""
+    offset = number = 0
+    while line := stream.readline(longest + 1):
+        number += 1
+        kind = next((kind for magic, kind in _NO_TEXT.items() if number == 1 and line.startswith(magic)), None)
+        if kind is not None:
+            raise InputError(f"this is a {kind} file, not text; take the sentences out of it first, one a line")
+        if len(line) > longest:
+            raise InputError(f"line {number} is longer than {longest:,} bytes; expected a sentence or a row a line")
+        try:
+            if number == 1 and len(line) > 3 and 2 * line.count(0) >= len(line) - 1:
+                raise UnicodeDecodeError("utf-8", line, line.index(0), line.index(0) + 1, "every second byte is NUL")
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"line {number} is not UTF-8 (byte {line[error.start : error.start + 1]!r} at offset "
+                f"{offset + error.start}); convert the file first, for example: iconv -f {_encoding(line, offset)} -t "
+                "utf-8 FILE > FILE.utf8"
+            ) from None
+        offset += len(line)
+        yield text
+
+
+def _encoding(line: bytes, offset: int) -> str:
+    """The encoding in which a line is probably written that is not UTF-8."""
+    if line.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")) and not offset:
+        return "utf-32" if b"\x00\x00" in line[:4] else "utf-16"
+    if b"\x00" not in line:
+        return "latin1"
+    return "utf-16le" if (offset + line.index(b"\x00")) % 2 else "utf-16be"
+
+
+# CSV and TSV
+
+
+def _separated_rows(file: Path, choose: Choice, nameless: Nameless | None) -> Iterator[Row]:
+    """Rows of CSV or TSV; what separates is seen in the first line."""
+    with file.open("rb") as stream:
+        lines = _named(file, _decoded(stream))
+        first = next(lines, "")
+        semicolons = ";" in first and "," not in first
+        tabs = file.suffix.lower() == ".tsv" or "\t" in first
+        rows = _strict_rows(file, chain([first], lines), "\t" if tabs else ";" if semicolons else ",")
+        line, header = next(rows, (1, []))
+        if not header:
+            return
+        where = f"{file}, line {line}"
+        names = nameless(header) if nameless else None
+        if names is not None:
+            rows, header = chain([(line, header)], rows), list(names)
+        found = choose(header, where)
+        places = {column: header.index(name) for column, name in found.items()}
+        for line, row in rows:
+            where = f"{file}, line {line}"
+            if len(row) != len(header):
+                raise InputError(
+                    f"{where}: has {len(row)} columns, expected {len(header)} as in the first row; a text that holds "
+                    'the separator or a line end stands between quotation marks: "…"'
+                )
+            yield where, {column: row[place] for column, place in places.items()}
+
+
+def _strict_rows(file: Path, lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not blank with the line that each begins at; refuses quotation marks that can be read otherwise."""
+    csv.field_size_limit(MAX_TEXT)
+    taken: list[str] = []
+    after_plain = False
+
+    def noted() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    rows = csv.reader(noted(), delimiter=separator, strict=True)
+    while True:
+        line = rows.line_num + 1
+        where = f"{file}, line {line}"
+        taken.clear()
+        try:
+            row = next(rows, None)
+            if row is None:
+                return
+            has_return = taken[-1].endswith("\r\n")
+            if has_return and after_plain:  # it may belong to the text before it
+                raise csv.Error("a carriage return stands before the line end, as before no earlier one")
+            after_plain |= not has_return
+            # A mark behind a space is a part of the text to Python, and quotes it to others.
+            if any(cell[:1] == " " and cell.lstrip(" ")[:1] == '"' for cell in row):
+                others = next(csv.reader(taken, delimiter=separator, strict=True, skipinitialspace=True))
+                if [cell.lstrip(" ") for cell in others] != [cell.lstrip(" ") for cell in row]:
+                    raise csv.Error("a space stands before one")
+        except csv.Error as error:
+            reason = str(error).partition(" - do you need")[0]
+            if "field limit" in reason:
+                raise InputError(
+                    f"{where}: a cell holds more than {MAX_TEXT:,} characters, or a quotation mark is never closed"
+                ) from None
+            raise InputError(
+                f"{where}: the row that begins here has quotation marks or line ends out of place ({reason}); quote "
+                "such a text, and write a mark inside it twice, or give sentences as .txt, a line each"
+            ) from None
+        if row:
+            yield line, row
+
+
+def _named(file: Path, lines: Iterator[str]) -> Iterator[str]:
+    """The lines; an error names the file."""
+    try:
+        yield from lines
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+
+
+# JSON
+
+
+def _json_rows(file: Path, choose: Choice) -> Iterator[Row]:
+    """Objects of JSON lines; in `.json`, of an array that the file may hold instead."""
+    chosen: dict[tuple[str, ...], Mapping[str, str]] = {}
+    for where, row in _json_values(file):
+        if isinstance(row, str):
+            row = {"text": row}
+        if not isinstance(row, dict):
+            raise InputError(f"{where}: is a {type(row).__name__}; expected a JSON object with named fields")
+        names = tuple(row)
+        if names not in chosen:
+            chosen[names] = choose(names, where)
+        yield where, {column: row[name] for column, name in chosen[names].items()}
+
+
+def _json_values(file: Path) -> Iterator[tuple[str, Any]]:
+    with file.open("rb") as stream:
+        content: BinaryIO = stream
+        if file.suffix.lower() == ".json":
+            content = BytesIO(stream.read())
+            if content.getvalue()[:1000].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
+                whole = "".join(_named(file, _decoded(content, sys.maxsize - 1)))
+                yield from ((f"{file}, entry {i}", row) for i, row in enumerate(parse_json(str(file), whole), start=1))
+                return
+        for number, line in enumerate(_named(file, _decoded(content)), start=1):
+            if line.strip():
+                where = f"{file}, line {number}"
+                yield where, parse_json(where, line.rstrip())
+
+
+def parse_json(where: str, text: str) -> Any:
+    """The value that JSON stands for; an error says where it stands."""
+    try:
+        return json.loads(text, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
         why = "numbers or nesting beyond measure"
         if isinstance(error, json.JSONDecodeError):
-            why = f"{error.msg} at column {error.colno}"
+            why = f"{error.msg} at {f'line {error.lineno}, ' if error.lineno > 1 else ''}column {error.colno}"
+        elif isinstance(error, _DoubleKeyError):
+            why = str(error)
         raise InputError(f"{where}: is not JSON ({why}); expected one object") from None
+
+
+class _DoubleKeyError(ValueError):
+    """An object has a key twice."""
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _DoubleKeyError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
+    return found
 
 
 def write_json_objects(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -105,34 +424,58 @@ def write_json_objects(path: str | os.PathLike[str], rows: Iterable[Mapping[str,
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def separated_rows(lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Rows of CSV or TSV with the line that each begins at; an open quotation mark would swallow all that follows.
-
-    Tab-separated files quote nothing: their sentences have unbalanced quotation marks.
-    """
-    csv.field_size_limit(2**31 - 1)
-    quoting: Any = csv.QUOTE_NONE if separator == "\t" else csv.QUOTE_MINIMAL
-    rows = csv.reader((f"{line}\n" for line in lines), delimiter=separator, quoting=quoting, strict=True)
-    while True:
-        line = rows.line_num + 1
-        try:
-            row = next(rows, None)
-        except csv.Error as error:
-            raise InputError(
-                f"the row that begins at line {line} has quotation marks out of place ({error}); write a mark inside a "
-                "quoted field twice, or give the sentences as .txt, a line each"
-            ) from None
-        if row is None:
-            return
-        yield line, row
+# Arrow
 
 
-def read_parquet(file: Path) -> pa.Table:
-    """A parquet file without the metadata of whoever wrote it; an `InputError` if it is none."""
+def _parquet_rows(file: Path, choose: Choice) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(file).read().replace_schema_metadata(None)
-    except (OSError, pa.ArrowException) as error:
+        with pyarrow.parquet.ParquetFile(file) as parquet:
+            yield from _arrow_rows(
+                file, parquet.schema_arrow, choose, lambda names: parquet.iter_batches(columns=names)
+            )
+    except pa.ArrowException as error:
         raise InputError(f"{file}: cannot be read as parquet ({str(error).splitlines()[0]})") from None
+
+
+def _saved_rows(directory: Path, choose: Choice) -> Iterator[Row]:
+    """Rows of a directory of `Dataset.save_to_disk`."""
+    import pyarrow as pa
+    from datasets import load_from_disk
+
+    try:
+        dataset = load_from_disk(os.fspath(directory)).with_format("arrow")
+        yield from _arrow_rows(directory, dataset.features.arrow_schema, choose, lambda _: dataset.iter(1000))
+    except (pa.ArrowException, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(f"{directory}: cannot be read as a saved data set ({error!r:.200})") from None
+
+
+def _arrow_rows(
+    place: Path, schema: pa.Schema, choose: Choice, batches: Callable[[list[str]], Iterable[pa.RecordBatch | pa.Table]]
+) -> Iterator[Row]:
+    found = choose(schema.names, os.fspath(place))
+    classes = _classes(schema)
+    number = 0
+    for batch in batches(list(found.values())):
+        try:
+            columns = [batch.column(name).to_pylist() for name in found.values()]
+        except ValueError as error:  # UnicodeDecodeError is one
+            raise InputError(f"{place}, after row {number}: holds what is no text ({error})") from None
+        for values in zip(*columns, strict=True):
+            number += 1
+            row = dict(zip(found, values, strict=True))
+            for column, name in found.items():
+                if name in classes and row[column] in range(len(classes[name])):
+                    row[column] = classes[name][row[column]]
+            yield f"{place}, row {number}", row
+
+
+def _classes(schema: pa.Schema) -> dict[str, list[str]]:
+    """The names behind the numbers of columns that `datasets` wrote as `ClassLabel`."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: kind["names"] for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return {}

@@ -1,23 +1,23 @@
-"""Triplets in files: our own shards, JSON lines, parquet, and CSV in the layout that SynCSE published.
+"""Triplets in files: our own shards, and tables of other names or, as SynCSE published them, of none.
 
-SynCSE's CSV has three columns that count by position: sentence, positive, hard negative; the first line usually names
-them (`sent0,sent1,hard_neg`). distilabel's sentence-pair step writes `anchor`, `positive` and `negative`.
+SynCSE's CSV has three columns: sentence, positive, hard negative; the first line usually names them
+(`sent0,sent1,hard_neg`), and without it they count by position. distilabel's sentence-pair step writes `anchor`,
+`positive` and `negative`.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dino_st.data.cards import dataset_card
-from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, TRIPLET_COLUMNS
-from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_waves
-from dino_st.data.tables import json_objects, read_parquet, write_json_objects
-from dino_st.errors import ConfigurationError, DatasetError, InputError, suggest
+from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, TRIPLET_COLUMNS, text_column
+from dino_st.data.shards import MANIFEST, ShardDirectory, Wave, WaveStore, write_waves
+from dino_st.data.tables import name_unused, pick_columns, table_rows, text_value, write_json_objects
+from dino_st.errors import ConfigurationError, DatasetError, suggest
 from dino_st.support.files import replacing
 from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import logger
@@ -32,13 +32,12 @@ PUBLISHED_HEADER = ("sent0", "sent1", "hard_neg")
 """First line of the published CSV files."""
 
 _NAMES = {
-    ANCHOR: (ANCHOR, "sentence", "query", "sent0"),
-    POSITIVE: (POSITIVE, "sent1"),
-    NEGATIVE: (NEGATIVE, "hard_neg", "hard_negative"),
+    ANCHOR: ("sentence", "query", "sent0"),
+    POSITIVE: ("sent1",),
+    NEGATIVE: ("hard_neg", "hard_negative"),
 }
-"""Names under which files have the columns; the first that exists counts."""
+"""Other names under which files have the columns."""
 
-_FORMATS = (".csv", ".jsonl", ".parquet")
 _WIDTH = len(TRIPLET_COLUMNS)
 
 
@@ -61,16 +60,14 @@ def triplet_table(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
     whole: pa.Table = dataset.select_columns(list(found.values())).with_format("arrow")[:]
     columns = []
     for column, source in found.items():
-        kind = whole.schema.field(source).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise DatasetError(f"column {source!r} of {name} holds {kind}; expected text in {column!r}")
+        texts = text_column(whole[source], source, name, f" in {column!r}")
         row = pc.index(pc.is_null(whole[source]), True).as_py()
         if row >= 0:
             raise DatasetError(
                 f"column {source!r} of {name} has no value in row {row}; leave such rows out: "
                 f"dataset.filter(lambda row: row[{source!r}] is not None)"
             )
-        columns.append(pc.cast(whole[source], pa.string()))
+        columns.append(pc.cast(texts, pa.string()))
     return pa.table(columns, names=list(found))
 
 
@@ -78,25 +75,24 @@ def read_triplets(path: str | os.PathLike[str]) -> Dataset:
     """Reads the columns `anchor`, `positive` and `negative` of triplets.
 
     Args:
-        path: A directory of shards, or a `.csv` (by position: sentence, positive, hard negative; with or without a
-            header), `.jsonl` or `.parquet` file (by name, see `triplet_table`).
+        path: A directory of shards, or whatever `table_rows` reads; in CSV without names, the first three columns.
 
     Raises:
         InputError: The file cannot be read or is of another kind; the message names the line.
         DatasetError: A column is missing, a value is no text, or there are no rows.
     """
+    import pyarrow as pa
     from datasets import Dataset
 
     file = Path(path)
-    kind = file.suffix.lower()
-    if file.is_dir():
-        raw = ShardDirectory.to_read(file, "a directory of shards or a file of triplets").to_dataset()
-    elif kind == ".parquet":
-        raw = Dataset(read_parquet(file))
-    elif kind in _FORMATS:
-        raw = _read_csv(file) if kind == ".csv" else _read_jsonl(file)
+    if (file / MANIFEST).is_file():
+        raw = ShardDirectory.to_read(file).to_dataset()
     else:
-        raise InputError(f"{file}: is no file of triplets; {suggest(file.suffix, _FORMATS)}, or a directory of shards")
+        columns: dict[str, list[str]] = {column: [] for column in TRIPLET_COLUMNS}
+        for where, row in table_rows(file, name_unused(file, _places), _nameless):
+            for column, value in row.items():
+                columns[column].append(text_value(where, column, value))
+        raw = Dataset(pa.table({column: pa.array(texts, pa.string()) for column, texts in columns.items()}))
     return Dataset(triplet_table(raw, name=str(file)))
 
 
@@ -147,65 +143,22 @@ def _write_shards(table: pa.Table, directory: Path) -> None:
 
 
 def _places(names: Sequence[str], where: str) -> dict[str, str]:
-    """Names the column of each part of a triplet among those that are there."""
-    found = {column: next((name for name in known if name in names), None) for column, known in _NAMES.items()}
-    missing = [column for column, source in found.items() if source is None]
+    """Which column holds what."""
+    found = pick_columns(names, _NAMES, where)
+    missing = [column for column in _NAMES if column not in found]
     if missing:
         hint = "; these are pairs, see `to_triplets`" if SENTENCE1 in names else ""
         raise DatasetError(
-            f"{where} has the columns {list(names)}; missing: {', '.join(missing)}. Expected anchor (or sentence, "
+            f"{where}: has the columns {list(names)}; missing: {', '.join(missing)}. Expected anchor (or sentence, "
             f"query, sent0), positive (or sent1) and negative (or hard_neg){hint}"
         )
-    return {column: str(source) for column, source in found.items()}
+    return found
 
 
-def _read_jsonl(file: Path) -> Dataset:
-    from datasets import Dataset
-
-    columns: dict[str, list[str]] = {column: [] for column in TRIPLET_COLUMNS}
-    for where, row in json_objects(file):
-        for column, source in _places(list(row), where).items():
-            if not isinstance(row[source], str):
-                raise InputError(f"{where}: field {source!r} is {row[source]!r:.60}; expected a text")
-            columns[column].append(row[source])
-    return Dataset.from_dict(columns)
-
-
-def _read_csv(file: Path) -> Dataset:
-    from datasets import Dataset
-
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: is not UTF-8 at byte {error.start}; save the file as UTF-8") from None
-    rows = list(_csv_rows(file, csv.reader(io.StringIO(text, newline=""))))
-    return Dataset.from_dict({column: [row[place] for row in rows] for place, column in enumerate(TRIPLET_COLUMNS)})
-
-
-def _csv_rows(file: Path, rows: Iterable[list[str]]) -> Iterator[Sequence[str]]:
-    """The rows without their header, each with three columns."""
-    csv.field_size_limit(2**31 - 1)
-    known = {name for names in _NAMES.values() for name in names}
-    numbered = enumerate(rows, start=1)
-    width = None
-    try:
-        for number, row in numbered:
-            if not row:
-                continue
-            if width is None:
-                width = len(row)
-                if {cell.strip().lower() for cell in row[:_WIDTH]} <= known:
-                    continue
-                if all(cell.isidentifier() for cell in row):
-                    logger.warning("%s: the first line, %s, is read as a triplet, not as a header", file, row)
-            if len(row) != width or width < _WIDTH:
-                raise InputError(
-                    f"{file}, row {number}: has {len(row)} columns; expected sentence, positive and hard negative"
-                    + (f", as in the {width} columns of the first row" if width > _WIDTH else "")
-                    + ' (a text that holds a comma stands in quotation marks: "…")'
-                )
-            yield row[:_WIDTH]
-    except csv.Error as error:
-        raise InputError(f"{file}: cannot be read as CSV ({error})") from None
+def _nameless(row: Sequence[str]) -> list[str] | None:
+    """Names the columns by position where the first row of a file is a triplet and no header."""
+    if len(pick_columns(row, _NAMES, "the first row")) > 1 or len(row) < _WIDTH:
+        return None
+    if all(cell.isidentifier() for cell in row):
+        logger.warning("the first line, %s, is read as a triplet, not as a header", list(row))
+    return [*TRIPLET_COLUMNS, *(f"column {i}" for i in range(_WIDTH + 1, len(row) + 1))]

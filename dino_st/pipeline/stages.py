@@ -22,11 +22,11 @@ from dino_st.backends.options import (
     ModelOptions,
     SynCSEOptions,
 )
-from dino_st.data.columns import LOG_PROBS, SENTENCE1
-from dino_st.data.pairs import read_jsonl, read_raw, read_reference_jsonl
+from dino_st.data.columns import LOG_PROBS, SENTENCE1, SENTENCE2
+from dino_st.data.pairs import PAIR_NAMES, check_not_prepared, read_pairs, read_raw
 from dino_st.data.sentences import Sentences, read_sentences
 from dino_st.data.shards import MANIFEST, ShardDirectory
-from dino_st.data.tables import json_objects
+from dino_st.data.tables import column_names, pick_columns
 from dino_st.data.triplets import read_triplets
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, suggest
@@ -320,16 +320,9 @@ def _read_triplets_or_pairs(raw: Path) -> tuple[Dataset, dict[str, Any]]:
         name = task.get("task_name") if isinstance(task, Mapping) else task
         known = {key: directory.provenance.get(key) for key in ("model", "versions")}
         return directory.to_dataset(), known | {"task": name, "seed": directory.configuration.get("seed")}
-    if not raw.exists():
-        raise InputError(f"{raw}: there is no such file or directory; expected triplets, or what `generate` wrote")
-    provenance = {"raw": raw.name}
-    if raw.suffix.lower() == ".jsonl" and raw.is_file():
-        _, first = next(json_objects(raw), (0, {}))
-        if "text_a" in first:
-            return read_reference_jsonl(raw), provenance
-        if SENTENCE1 in first:
-            return read_jsonl(raw), provenance
-    return read_triplets(raw), provenance
+    check_not_prepared(raw)
+    is_pairs = {SENTENCE1, SENTENCE2} <= set(pick_columns(column_names(raw), PAIR_NAMES, str(raw)))
+    return (read_pairs if is_pairs else read_triplets)(raw), {"raw": raw.name}
 
 
 def train_model(prepared: Path, encoder: str, output: Path, options: TrainingOptions) -> str:

@@ -12,7 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from dino_st.data.columns import LABEL, LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SCORE, SENTENCE1, SENTENCE2, TEXT
+from dino_st.data.columns import (
+    LABEL,
+    LOG_PROBS,
+    NUM_TOKENS,
+    PLAIN_LOG_PROB,
+    SCORE,
+    SENTENCE1,
+    SENTENCE2,
+    TEXT,
+    text_column,
+)
 from dino_st.errors import DatasetError
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.posterior import check_log_probs, check_num_tokens
@@ -160,10 +170,9 @@ def read_raw_pairs(raw: Dataset, options: PreparationOptions) -> RawPairs:
     more = _more_columns(raw.column_names, options, is_numeric=label_column == SCORE)
     table: pa.Table = raw.select_columns([*text_columns, label_column, *more]).with_format("arrow")[:]
     for name in [*text_columns, *([label_column] if label_column == LABEL else [])]:
-        kind = table.schema.field(name).type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            hint = "; if it holds numbers, rename it to 'score'" if name == LABEL else ""
-            raise DatasetError(f"column {name!r} of the raw pairs holds {kind}; expected text{hint}")
+        hint = "; if it holds numbers, rename it to 'score'" if name == LABEL else ""
+        texts = text_column(table[name], name, "the raw pairs", hint)
+        table = table.set_column(table.column_names.index(name), name, texts)
     for name in table.column_names:
         row = pc.index(pc.is_null(table[name]), True).as_py()
         if row >= 0:

@@ -94,20 +94,24 @@ def test_pairs_stand_alone_or_beside_named_tasks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("pairs.txt", "a\tb\t1\n", r"ends in '\.txt': .*Legal values: '\.jsonl'"),
+        ("pairs.txt", "a\tb\t1\n", r"is no table that can be read; .*Legal values: '\.csv'"),
         (
             "pairs.csv",
-            "sentence1,sentence2,label\na,b,1\n",
-            r"row 1: no value for 'score'.*sentence1, sentence2, label",
+            "sentence1,sentence2,gold\na,b,1\n",
+            r"line 1: has the columns sentence1, sentence2, gold; expected",
         ),
-        ("pairs.csv", "sentence1,sentence2,score\na,b,1\nc,d,x\n", r"row 2: 'score' is 'x', expected a number"),
-        ("pairs.csv", "sentence1,sentence2,score\na,b,nan\n", r"row 1: 'score' is 'nan'"),
+        (
+            "pairs.csv",
+            "sentence1,sentence2,score\na,b,1\nc,d,x\n",
+            r"line 3: field 'score' is 'x'; expected a finite number",
+        ),
+        ("pairs.csv", "sentence1,sentence2,score\na,b,nan\n", r"line 2: field 'score' is 'nan'"),
         ("pairs.csv", "", r"holds 0 pairs"),
         ("pairs.csv", "sentence1,sentence2,score\na,b,1\nc,d,1\n", r"holds 2 pairs with fewer than two different"),
-        ("pairs.jsonl", '{"sentence1": "a"\n', r"line 1 is not JSON"),
-        ("pairs.jsonl", "[1, 2]\n", r"line 1 holds a list, expected a JSON object"),
-        ("pairs.jsonl", '{"sentence1": "a", "sentence2": null, "score": 1}\n', r"row 1: no value for 'sentence2'"),
-        ("pairs.parquet", "not parquet", r"is not a parquet file"),
+        ("pairs.jsonl", '{"sentence1": "a"\n', r"line 1: is not JSON"),
+        ("pairs.jsonl", "[1, 2]\n", r"line 1: is a list; expected a JSON object"),
+        ("pairs.jsonl", '{"sentence1": "a", "sentence2": null, "score": 1}\n', r"line 1: field 'sentence2' is None"),
+        ("pairs.parquet", "not parquet", r"cannot be read as parquet"),
     ],
 )
 def test_unusable_files_are_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
@@ -117,7 +121,7 @@ def test_unusable_files_are_refused(tmp_path: Path, name: str, content: str, mes
 
 
 def test_a_missing_file_and_invalid_utf8_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.csv' does not exist"):
+    with pytest.raises(InputError, match=r"none\.csv: there is no such file"):
         mteb_tasks.DinoPairs(tmp_path / "none.csv")
     (tmp_path / "bad.csv").write_bytes(b"sentence1,sentence2,score\n\xff,b,1\n")
     with pytest.raises(InputError, match=r"is not UTF-8"):

@@ -73,13 +73,13 @@ def test_distilabels_triplets_and_other_names_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.csv", "one,two\n", r"row 1: has 2 columns; expected sentence, positive and hard negative"),
-        ("t.csv", "a b,b,c\na,b,c,d\n", r"row 2: has 4 columns"),
+        ("t.csv", "one,two\n", r"line 1: has the columns \['one', 'two'\]; missing: anchor"),
+        ("t.csv", "a b,b,c\na,b,c,d\n", r"line 2: has 4 columns, expected 3"),
         ("t.csv", "", "there is no row in"),
-        ("t.csv", b"\xff,b,c\n", "is not UTF-8 at byte 0"),
-        ("t.jsonl", '{"anchor": "a", "positive": "b"}\n', r"line 1 has the columns .*missing: negative"),
+        ("t.csv", b"\xff,b,c\n", "line 1 is not UTF-8"),
+        ("t.jsonl", '{"anchor": "a", "positive": "b"}\n', r"line 1: has the columns .*missing: negative"),
         ("t.jsonl", '{"anchor": "a", "positive": null, "negative": "c"}\n', "line 1: field 'positive' is None"),
-        ("t.txt", "a", r"is no file of triplets; .*'\.csv'"),
+        ("t.txt", "a", r"is no table that can be read; .*'\.csv'"),
         ("t.parquet", "a", "cannot be read as parquet"),
     ],
 )
@@ -93,9 +93,9 @@ def test_what_cannot_be_read_is_said_with_its_place(
 
 
 def test_missing_files_and_other_directories_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no\.csv: cannot be read \(No such file"):
+    with pytest.raises(InputError, match=r"no\.csv: there is no such file"):
         read_triplets(tmp_path / "no.csv")
-    with pytest.raises(InputError, match=r"holds no manifest\.json"):
+    with pytest.raises(InputError, match=r"holds no table"):
         read_triplets(tmp_path)
     with pytest.raises(ConfigurationError, match=r"cannot be written; .*'\.csv'"):
         write_triplets(dataset(), tmp_path / "t.xlsx")
