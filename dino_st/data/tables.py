@@ -90,8 +90,6 @@ def table_rows(path: str | os.PathLike[str], choose: Choice, nameless: Nameless 
             else:
                 yield from _json_rows(file, choose)
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not Path(path).exists():
-            raise InputError(f"{path}: there is no such file or directory") from None
         raise InputError(f"{path}: cannot be read ({str(error.strerror or error).splitlines()[0]})") from None
 
 
@@ -190,8 +188,10 @@ def _files(path: Path) -> list[Path]:
     if not path.exists() and any(sign in path.name for sign in "*?["):
         files = sorted(path.parent.glob(path.name))
         if not files:
-            raise InputError(f"{path}: no file fits this pattern")
+            raise InputError(f"{path}: there is no such file, and none that fits this as a pattern")
     for file in files:
+        if not file.exists():
+            raise InputError(f"{file}: there is no such file or directory")
         if file.suffix.lower() not in TABLE_FORMATS:
             raise InputError(
                 f"{file}: is no table that can be read; {suggest(file.suffix, TABLE_FORMATS)}, or a directory"
@@ -219,8 +219,8 @@ def _files_of_directory(path: Path) -> list[Path]:
     groups = sorted({(file.parent, split) for file in files for split in _splits_of(file)})
     if len(groups) > 1:
         raise InputError(
-            f"{path}: holds files of several splits ({', '.join(split for _, split in groups)}); give one file, such as {files[0]}, or a "
-            f"pattern in quotation marks, such as '{files[0].parent}/train-*.parquet'"
+            f"{path}: holds files of several splits ({', '.join(split for _, split in groups)}); give one file, such "
+            f"as {files[0]}, or a pattern in quotation marks, such as '{files[0].parent}/train-*.parquet'"
         )
     return files
 

@@ -1,0 +1,378 @@
+"""Tables as strangers write them: what is read from each, or the words of the refusal; never another row in silence."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dino_st.data.pairs import read_pairs
+from dino_st.data.sentences import read_sentences
+from dino_st.data.tables import column_names, table_rows
+from dino_st.data.triplets import read_triplets
+from dino_st.errors import DatasetError, InputError
+from mteb_tasks.pairs import read_pair_file
+
+HEAD = "sentence1,sentence2,score\n"
+DEEP = '{"a":' * 5000 + "1" + "}" * 5000
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def pairs(path: Path) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in read_pairs(path)]
+
+
+def scored(path: Path) -> list[tuple[Any, ...]]:
+    return [(pair.sentence1, pair.sentence2, pair.score) for pair in read_pair_file(path)]
+
+
+def triplets(path: Path) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in read_triplets(path)]
+
+
+def sentences(path: Path) -> list[tuple[Any, ...]]:
+    return [(text,) for text in read_sentences(path).texts]
+
+
+Reader = Callable[[Path], list[tuple[Any, ...]]]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows"),
+    [
+        ("a.csv", HEAD + "a,b,1\nc,d,0\n", [("a", "b", 1.0), ("c", "d", 0.0)]),
+        ("a.csv", HEAD.replace("\n", "\r\n") + 'a,"b\r\nc",1\r\nc,d,0\r\n', [("a", "b\r\nc", 1.0), ("c", "d", 0.0)]),
+        ("a.csv", HEAD + '"a ""x"", y","b\n\nc",1\n\nc,5" d,0', [('a "x", y', "b\n\nc", 1.0), ("c", '5" d', 0.0)]),
+        ("a.csv", HEAD + f'"{"x" * 200_000}",b,1\nc,d,0\n', [("x" * 200_000, "b", 1.0), ("c", "d", 0.0)]),
+        ("a.csv", "\ufeffSentence1;Sentence2;Score\na, b;c;1\nd;e;0\n", [("a, b", "c", 1.0), ("d", "e", 0.0)]),
+        ("a.csv", ",sentence1,sentence2,score\n0,a,b,1\n1,c,d,0\n", [("a", "b", 1.0), ("c", "d", 0.0)]),
+        ("a.tsv", 'sentence1\tsentence2\tscore\na\t"b ""c""\td\n"\t1\nc\te, "f"\t0\n', [
+            ("a", 'b "c"\td\n', 1.0),
+            ("c", 'e, "f"', 0.0),
+        ]),
+        ("a.csv", "text_a,text_b,label\na,b,1\nc,d,0.5\n", [("a", "b", 1.0), ("c", "d", 0.5)]),
+        ("a.csv", "sentence_A,sentence_B,relatedness_score\na,b,1\nc,d,0.5\n", [("a", "b", 1.0), ("c", "d", 0.5)]),
+        ("a.jsonl", '{"text_a":"a","text_b":"b","label":"1"}\n\n{"text_a":"c","text_b":"d","label":0}\n', [
+            ("a", "b", 1.0),
+            ("c", "d", 0.0),
+        ]),
+        ("a.json", ' [{"sentence1":"a","sentence2":"b","score":1},\n{"sentence1":"c","sentence2":"d","score":0}]', [
+            ("a", "b", 1.0),
+            ("c", "d", 0.0),
+        ]),
+    ],
+)  # fmt: skip
+def test_pairs_are_read_alike_to_prepare_and_to_score(
+    name: str, content: str, rows: list[tuple[Any, ...]], tmp_path: Path
+) -> None:
+    file = written(tmp_path / name, content)
+    assert pairs(file) == rows
+    assert scored(file) == rows
+
+
+ANY_TABLE = [
+    (".csv", 'a,b,1\n"c,d,0\ne,f,1\n', r"line 3: the row that begins here has quotation marks"),
+    (".csv", 'a,b,1\n"c" x,d,0\n', r"line 3: .*quotation marks .*expected after"),
+    (".csv", 'a,b,1\nc, "d",0\n', r"line 3: .*a space stands before one"),
+    (".csv", "a,b,1\nc,d, e,0\n", r"line 3: has 4 columns, expected 3"),
+    (".csv", "a,b,1\nc,d\n", r"line 3: has 2 columns, expected 3"),
+    (".csv", "a,b,1\nc\rd,e,0\n", r"line 3: .*line ends out of place"),
+    (".csv", "a,b,1\nc,d,0\r\n", r"line 3: .*a carriage return stands before the line end"),
+    (".csv", "a,b,1\n,d,0\nc,d,x\n", r"line \d: (one of the two sentences is blank|field 'score' is 'x')"),
+    (".csv", f'a,b,1\n"{"x" * 1_000_001}",d,0\n', r"line 3: a cell holds more than 1,000,000 characters"),
+    (".csv", f'a,b,1\n"{"x" * 100}\n' + "y,z,0\n" * 200_000, r"line 3: a cell .* or a quotation mark is never closed"),
+    (".csv", "a,b,nan\n", r"line 2: field 'score' is 'nan'; expected a finite number"),
+    (".csv", "a,b,1_0\n", r"line 2: field 'score' is '1_0'; expected a finite number"),
+    (".csv", f"a,b,{'9' * 5000}\n", r"line 2: field 'score' is '9{60}'; expected a finite number"),
+    (".jsonl", DEEP, r"line 1: is not JSON \(numbers or nesting beyond measure\)"),
+    (".jsonl", '{"sentence1": ' + "9" * 5000 + "}", r"line 1: is not JSON \(numbers or nesting"),
+    (".jsonl", '{"sentence1":"a","sentence1":"b"}', r"line 1: is not JSON \(the key 'sentence1' stands there twice\)"),
+    (".jsonl", '{"sentence1":["a"],"sentence2":"b","score":1}', r"line 1: field 'sentence1' is a list; expected"),
+    (".jsonl", '{"sentence1":"a","sentence2":{"b":1},"score":1}', r"line 1: field 'sentence2' is a dict"),
+    (".jsonl", '{"sentence1":"a","sentence2":null,"score":1}', r"line 1: field 'sentence2' is None"),
+    (".jsonl", '{"sentence1":"a","sentence2":"b","score":true}', r"line 1: field 'score' is True"),
+    (".jsonl", '{"sentence1":"a","sentence2":"b","score":1e999}', r"line 1: field 'score' is inf"),
+    (".jsonl", '{"sentence1":"a","sentence2":"b","score":' + "9" * 400 + "}", r"line 1: field 'score' is 9{60}"),
+    (".jsonl", '{"sentence1":"\\ud83d","sentence2":"b","score":1}', r"line 1: field 'sentence1' holds half of a surro"),
+    (".jsonl", '{"text_a":"a","text1":"a","sentence2":"b","score":1}', r"line 1: 'text_a' and 'text1', and either may"),
+    (".jsonl", '{"sentence1":"a","sentence2":"' + "x" * 1_000_001 + '","score":1}', r"'sentence2' holds 1,000,001"),
+    (".json", '[{"sentence1":"a","sentence2":"b","score":1},[1]]', r"entry 2: is a list"),
+    (".json", '{"sentence1":{"0":"a"},"sentence2":{"0":"b"},"score":{"0":1}}', r"line 1: field 'sentence1' is a dict"),
+    (".json", '[{"sentence1":"a",\n"sentence2":}]', r"is not JSON \(Expecting value at line 2, column 13\)"),
+    (".csv", "sentence1,sentence1,sentence2,score\n", r"line 1: there are two columns 'sentence1'"),
+    (".jsonl", "{}\n".encode("utf-16-le") * 3, r"line 1 is not UTF-8.*iconv -f utf-16le"),
+    (".csv", HEAD.encode("utf-16-be") * 3, r"line 1 is not UTF-8.*iconv -f utf-16be"),
+    (".csv", HEAD.encode("utf-16") * 3, r"line 1 is not UTF-8.*iconv -f utf-16 "),
+    (".csv", b"sentence1,sentence2,score\na,\xfc,1\n", r"line 2 is not UTF-8 \(byte b'\\xfc' at offset 28\).*latin1"),
+    (".csv", b"\x1f\x8b\x08", "is a gzip file"),
+    (".csv.gz", b"\x1f\x8b\x08", "is no table that can be read"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("read", [pairs, scored])
+@pytest.mark.parametrize(("ending", "content", "message"), ANY_TABLE)
+def test_what_may_be_meant_otherwise_is_refused_with_its_line(
+    read: Reader, ending: str, content: str | bytes, message: str, tmp_path: Path
+) -> None:
+    if ending == ".csv" and isinstance(content, str) and not content.startswith("sentence1"):
+        content = HEAD + content
+    file = written(tmp_path / f"table{ending}", content)
+    with pytest.raises(InputError, match=message) as caught:
+        read(file)
+    assert str(caught.value).startswith(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "rows"),
+    [
+        ("a.csv", 'sent0,sent1,hard_neg\n"One, a.",b,c\n', [("One, a.", "b", "c")]),
+        ("a.csv", "query,hard_negative,positive\na,c,b\n", [("a", "b", "c")]),
+        ("a.csv", "id,anchor,positive,negative\n7,a,b,c\n", [("a", "b", "c")]),
+        ("a.csv", "One.,A 1.,No 1.\nTwo.,A 2.,No 2.\n", [("One.", "A 1.", "No 1."), ("Two.", "A 2.", "No 2.")]),
+        ("a.tsv", "sent0\tsent1\thard_neg\na\tb\tc\n", [("a", "b", "c")]),
+        ("a.json", '[{"anchor":"a","positive":"b","negative":"c","x":1}]', [("a", "b", "c")]),
+    ],
+)  # fmt: skip
+def test_triplets_are_read_by_name_and_without_names_by_place(
+    name: str, content: str, rows: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    assert triplets(written(tmp_path / name, content)) == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.csv",
+            'sent0,sent1,hard_neg\nOne.,A one.,No one.\nTwo.,A two.,"No two.\nThree.,A three.,No three.\n',
+            "line 3: the row that begins here has quotation marks",
+        ),
+        ("a.csv", "sent0,sent1,hard_neg\nOne.,A one, too.,No one.\n", "line 2: has 4 columns, expected 3"),
+        ("a.csv", "sent0,sent1\na,b\n", "missing: negative"),
+        ("a.jsonl", '{"anchor":"a","positive":"b","negative":["c"]}', "line 1: field 'negative' is a list"),
+        ("a.jsonl", DEEP, "line 1: is not JSON"),
+    ],
+)
+def test_triplets_that_may_be_meant_otherwise_are_refused(
+    name: str, content: str, message: str, tmp_path: Path
+) -> None:
+    with pytest.raises((InputError, DatasetError), match=message):
+        triplets(written(tmp_path / name, content))
+
+
+@pytest.mark.parametrize("megabytes", [2, 30])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_a_line_that_is_no_sentence_is_refused_at_once(name: str, megabytes: int, tmp_path: Path) -> None:
+    line = b"word " * (200_000 * megabytes)
+    line = {"a.txt": line, "a.jsonl": b'{"text": "' + line + b'"}', "a.csv": b"text\n" + line}[name]
+    file = written(tmp_path / name, line)
+    start = time.monotonic()
+    with pytest.raises(InputError, match=r"line \d.*(holds|longer)"):
+        read_sentences(file)
+    assert time.monotonic() - start < 2
+
+
+TEXTS = pa.array(["a", "b"])
+KINDS = {
+    "string": TEXTS,
+    "large_string": TEXTS.cast(pa.large_string()),
+    "string_view": TEXTS.cast(pa.string_view()),
+    "dictionary": TEXTS.dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_text_column_is_read_everywhere(kind: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    texts = dict.fromkeys(("sentence1", "sentence2", "anchor", "positive", "negative"), KINDS[kind])
+    pq.write_table(pa.table({**texts, "score": [0, 1]}), file)
+    assert pairs(file) == scored(file) == [("a", "a", 0.0), ("b", "b", 1.0)]
+    assert triplets(file) == [("a", "a", "a"), ("b", "b", "b")]
+    assert sentences(file) == [("a",), ("b",)]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (pa.array([b"a", b"b"]), r"row 1: field 'sentence1' is b'a'; expected a text"),
+        (pa.array([["a"], ["b"]]), "row 1: field 'sentence1' is a list"),
+        (pa.array([{"a": 1}, None]), "row 1: field 'sentence1' is a dict"),
+        (pa.array(["a", None]), "row 2: field 'sentence1' is None"),
+        (pa.array([1, 2]), "row 1: field 'sentence1' is 1"),
+        (pa.array([1, 1]).dictionary_encode(), "row 1: field 'sentence1' is 1"),
+        (pa.Array.from_buffers(pa.string(), 2, pa.array([b"a", b"\xff"]).buffers()), "holds what is no text"),
+    ],
+)
+def test_columns_that_hold_no_text_are_refused_everywhere(values: pa.Array, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"sentence1": values, "sentence2": ["a", "b"], "score": [0, 1]}), file)
+    for read in (pairs, scored, sentences):
+        with pytest.raises(InputError, match=message):
+            read(file)
+
+
+def test_the_names_of_class_labels_are_read_and_not_their_numbers(tmp_path: Path) -> None:
+    features = {"sentence1": Value("string"), "sentence2": Value("string"), "label": ClassLabel(names=["yes", "no"])}
+    data = Dataset.from_dict({"sentence1": ["a"], "sentence2": ["b"], "label": [1]}, features=Features(features))
+    data.to_parquet(tmp_path / "a.parquet")
+    data.save_to_disk(tmp_path / "saved")
+    assert pairs(tmp_path / "a.parquet") == pairs(tmp_path / "saved") == [("a", "b", "no")]
+
+
+RAW = {
+    "sentence1": ['A "b", c', "d\ne", "f"],
+    "sentence2": ["g\th", "i;j", "k"],
+    "score": [0.0, 0.5, 1.0],
+    "x1_index": [0, 1, 2],
+    "num_tokens": [3, 4, 5],
+    "log_probs": [[-1.25, -2.5], [-3.0, -4.75], [-10.5, -0.125]],
+    "plain_log_prob": [-1.5, None, -3.25],
+    "topic": ["x", "y", "z"],
+}
+
+
+def save(data: Dataset, path: Path) -> Path:
+    {".csv": data.to_csv, ".jsonl": data.to_json, ".parquet": data.to_parquet}.get(path.suffix, data.save_to_disk)(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["raw.csv", "raw.jsonl", "raw.parquet", "raw"])
+def test_what_datasets_makes_of_our_pairs_is_read_with_its_columns(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = Dataset.from_dict(RAW).filter(lambda row: row["score"] > 0)
+    with caplog.at_level("INFO"):
+        found = read_pairs(save(data, tmp_path / name))
+    assert found.to_dict() == {name: values[1:] for name, values in RAW.items() if name != "topic"}
+    assert caplog.text.count("columns that are not used: 'topic'") == 1
+    assert [row[:2] for row in scored(tmp_path / name)] == list(zip(RAW["sentence1"], RAW["sentence2"], strict=True))[
+        1:
+    ]
+    assert sentences(tmp_path / name) == [("d\ne",), ("f",)]
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "t.parquet", "t"])
+def test_what_datasets_makes_of_our_triplets_is_read(name: str, tmp_path: Path) -> None:
+    columns = {"anchor": ["a, b", "c"], "positive": ["d", "e"], "negative": ['f "g"', "h"], "x1_index": [0, 1]}
+    data = Dataset.from_dict(columns).filter(lambda row: row["x1_index"] == 0)
+    assert triplets(save(data, tmp_path / name)) == [("a, b", "d", 'f "g"')]
+
+
+def test_splits_are_never_read_together(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        for i in range(2):
+            Dataset.from_dict({"text": [f"{split} {i}"]}).to_parquet(tmp_path / f"{split}-0000{i}-of-00002.parquet")
+    with pytest.raises(InputError, match=r"several splits \(test, train\); give one file, such as .*test-00000-of"):
+        read_sentences(tmp_path)
+    assert sentences(tmp_path / "train-*.parquet") == [("train 0",), ("train 1",)]
+    with pytest.raises(InputError, match="none that fits this as a pattern"):
+        read_sentences(tmp_path / "dev-*.parquet")
+    DatasetDict(train=Dataset.from_dict({"text": ["a"]}), test=Dataset.from_dict({"text": ["b"]})).save_to_disk(
+        tmp_path / "both"
+    )
+    with pytest.raises(InputError, match=r"holds the splits test, train; give the directory of one, such as .*both"):
+        read_sentences(tmp_path / "both")
+    assert sentences(tmp_path / "both" / "train") == [("a",)]
+    DatasetDict(dev=Dataset.from_dict({"text": ["a"]})).save_to_disk(tmp_path / "one")
+    assert sentences(tmp_path / "one") == [("a",)]
+
+
+def test_a_directory_of_parquet_files_is_one_table(tmp_path: Path) -> None:
+    for i in range(3):
+        Dataset.from_dict({"text": [f"part {i}"]}).to_parquet(tmp_path / f"part-{i}.parquet")
+    assert sentences(tmp_path) == [("part 0",), ("part 1",), ("part 2",)]
+    assert column_names(tmp_path) == ["text"]
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match="holds no table"):
+        read_sentences(tmp_path / "none")
+
+
+def test_a_damaged_saved_data_set_is_an_input_error(tmp_path: Path) -> None:
+    Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "saved")
+    for file in (tmp_path / "saved").glob("*.arrow"):
+        file.write_bytes(b"ARROW")
+    with pytest.raises(InputError, match="saved"):
+        read_sentences(tmp_path / "saved")
+    written(tmp_path / "saved" / "state.json", "{}")
+    with pytest.raises(InputError, match="saved"):
+        read_sentences(tmp_path / "saved")
+
+
+# Whatever pandas, datasets and the csv module write is read back the same, or refused
+
+TEXT = st.text(st.sampled_from(list('ab \t\n\r",;\'\\\0é\u2028\ufeff日😀"')) | st.characters(codec="utf-8"), max_size=8)
+ROWS = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=4)
+FAST = settings(
+    max_examples=150, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def as_written(path: Path, columns: tuple[str, ...] = ("first", "second")) -> list[tuple[Any, ...]] | None:
+    """The rows that are read; None where the table is refused."""
+    try:
+        return [tuple(row.values()) for _, row in table_rows(path, lambda names, _: {name: name for name in columns})]
+    except InputError:
+        return None
+
+
+@FAST
+@given(rows=ROWS, separator=st.sampled_from([",", "\t", ";"]), every=st.booleans(), end=st.sampled_from(["\n", "\r\n"]))
+def test_what_the_csv_module_writes(
+    rows: list[tuple[str, str]], separator: str, every: bool, end: str, tmp_path: Path
+) -> None:
+    content = io.StringIO(newline="")
+    writer = csv.writer(content, delimiter=separator, lineterminator=end, quoting=every * csv.QUOTE_ALL)
+    writer.writerows([("first", "second"), *rows])
+    found = as_written(written(tmp_path / ("a.tsv" if separator == "\t" else "a.csv"), content.getvalue()))
+    assert found == rows or (found is None and any("\r" in text for row in rows for text in row) and not every)
+
+
+@FAST
+@given(rows=ROWS, separator=st.sampled_from([",", "\t"]))
+def test_what_pandas_writes_as_csv(rows: list[tuple[str, str]], separator: str, tmp_path: Path) -> None:
+    file = tmp_path / ("a.tsv" if separator == "\t" else "a.csv")
+    pd.DataFrame(rows, columns=["first", "second"]).to_csv(file, sep=separator, index=False)
+    found = as_written(file)
+    assert found == rows or (found is None and any("\r" in text for row in rows for text in row))
+
+
+@FAST
+@given(rows=ROWS, lines=st.booleans())
+def test_what_pandas_writes_as_json(rows: list[tuple[str, str]], lines: bool, tmp_path: Path) -> None:
+    file = tmp_path / ("a.jsonl" if lines else "a.json")
+    pd.DataFrame(rows, columns=["first", "second"]).to_json(file, orient="records", lines=lines)
+    assert as_written(file) == rows
+
+
+@settings(FAST, max_examples=50)
+@given(rows=ROWS, category=st.booleans())
+def test_what_pandas_writes_as_parquet(rows: list[tuple[str, str]], category: bool, tmp_path: Path) -> None:
+    frame = pd.DataFrame(rows, columns=["first", "second"])
+    (frame.astype("category") if category else frame).to_parquet(tmp_path / "a.parquet")
+    assert as_written(tmp_path / "a.parquet") == rows
+
+
+@FAST
+@given(rows=st.lists(st.text(max_size=6), min_size=1, max_size=3))
+def test_halves_of_surrogate_pairs_are_read_or_refused(rows: list[str], tmp_path: Path) -> None:
+    file = written(tmp_path / "a.jsonl", "".join(json.dumps({"first": text}) + "\n" for text in rows))
+    assert as_written(file, ("first",)) == [(text,) for text in rows]
+    text = {"sentence1": rows[0] + "\ud83d", "sentence2": "b", "score": 1}
+    with pytest.raises(InputError, match="half of a surrogate pair"):
+        read_pairs(written(tmp_path / "b.jsonl", json.dumps(text)))
