@@ -9,7 +9,7 @@ import typer
 
 from dino_st.backends.options import DRAWING_OPTIONS, ChatOptions, ModelOptions, ServerOptions, SynCSEOptions
 from dino_st.cli.arguments import takes
-from dino_st.cli.support import console, print_pairs
+from dino_st.cli.support import print_pairs, say
 from dino_st.decoding.options import DecodingOptions
 from dino_st.generation.options import GenerationOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
@@ -94,15 +94,13 @@ def _write(model: str, output: Path, given: dict[str, Any], *, triplets: bool = 
     outcome = (generate_triplet_data if triplets else generate_data)(Generation(**work, options=given), model, output)
     counts = outcome.counts
     speed = f", {outcome.new_rows / outcome.seconds:,.1f} a second" if outcome.new_rows else ""
-    console.print(
-        f"{counts.get('rows', 0):,} {outcome.kind} in {output} ({outcome.seconds:.1f} s{speed})", highlight=False
-    )
+    say(f"{counts.get('rows', 0):,} {outcome.kind} in {output} ({outcome.seconds:.1f} s{speed})")
     for name, count in sorted(counts.items()):
         if name.startswith(("rejected", "skipped", "given up", "duplicate")) and count:
-            console.print(f"  {name}: {count:,}", highlight=False)
+            say(f"  {name}: {count:,}")
     print_pairs(outcome.examples)
     for note in outcome.notes:
-        console.print(note, highlight=False, soft_wrap=True)
+        say(note)
     if not counts.get("rows") and "shard" not in given:
         raise typer.Exit(1)
 
@@ -115,7 +113,7 @@ def merge(
     from dino_st.generation.merging import merge_shards
 
     merged = merge_shards(shards, output)
-    console.print(f"{merged.counts['rows']:,} rows in {output}", highlight=False)
+    say(f"{merged.counts['rows']:,} rows in {output}")
 
 
 @takes(ModelOptions)
@@ -136,10 +134,10 @@ def score(
     from dino_st.pipeline.stages import score_data
 
     counts = score_data(raw, model, output, task=task, options=ModelOptions.of(**given))
-    console.print(f"{counts.get('rows', 0):,} pairs with scores in {output}", highlight=False)
+    say(f"{counts.get('rows', 0):,} pairs with scores in {output}")
     for name, count in counts.items():
         if name.startswith("left out") and count:
-            console.print(f"  {name}: {count:,}", highlight=False)
+            say(f"  {name}: {count:,}")
 
 
 @takes(
@@ -162,9 +160,9 @@ def prepare(
 
     replaced = ", in place of an earlier preparation" if (output / PREPARATION_RECORD).exists() else ""
     prepare_data(raw, output, PreparationOptions.of(**given), explain=explain)
-    console.print(f"Written to {output}{replaced}", highlight=False, soft_wrap=True)
+    say(f"Written to {output}{replaced}")
     if explain:
-        console.print(f"What was dropped, and why: {output / REJECTED}", highlight=False)
+        say(f"What was dropped, and why: {output / REJECTED}")
 
 
 @takes(TripletOptions)
@@ -182,4 +180,4 @@ def prepare_triplets(
     from dino_st.pipeline.stages import prepare_triplet_data
 
     prepare_triplet_data(raw, output, TripletOptions.of(**given))
-    console.print(f"Written to {output}", highlight=False)
+    say(f"Written to {output}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dino_st.cli.arguments import takes
-from dino_st.cli.support import console
+from dino_st.cli.support import say
 from dino_st.inspection.options import AuditOptions, ReportOptions
 
 
@@ -34,10 +34,10 @@ def audit(
     from dino_st.inspection.audit import ANSWERS, run_audit, summarise
 
     answers = output or directory / ANSWERS
-    table = summarise(directory, answers) if summary else run_audit(directory, answers, options, _ask, _show)
+    table = summarise(directory, answers) if summary else run_audit(directory, answers, options, _ask, say)
     if table is not None:
-        _show(f"\n{table}")
-        _show(f"Written to {answers.with_suffix('.md')} and {answers.with_suffix('.json')}")
+        say(f"\n{table}")
+        say(f"Written to {answers.with_suffix('.md')} and {answers.with_suffix('.json')}")
 
 
 @takes(ReportOptions)
@@ -57,11 +57,13 @@ def report(
     from dino_st.inspection.report import write_report
 
     page = write_report(directory, output, options)
-    console.print(f"Written to {page}", highlight=False, soft_wrap=True)
+    say(f"Written to {page}")
 
 
 def _ask() -> str | None:
     """A single key from a terminal, else a line; None at the end of the input."""
+    if sys.stdin is None:
+        return None
     if sys.stdin.isatty():
         try:
             return typer.getchar()
@@ -71,7 +73,3 @@ def _ask() -> str | None:
         return sys.stdin.readline() or None
     except UnicodeDecodeError:
         return "\N{REPLACEMENT CHARACTER}"
-
-
-def _show(text: str) -> None:
-    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)

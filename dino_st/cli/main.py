@@ -11,7 +11,7 @@ import dino_st
 from dino_st.cli.arguments import PlainCommand, PlainGroup
 from dino_st.cli.data import generate, merge, prepare, prepare_triplets, score, syncse
 from dino_st.cli.inspect import audit, report
-from dino_st.cli.support import console, friendly, print_pairs
+from dino_st.cli.support import friendly, obey_sigterm, print_pairs, say, show_all_characters
 from dino_st.cli.train import evaluate, train, train_contrastive
 
 app = typer.Typer(
@@ -54,9 +54,9 @@ def run(
     """Run a recipe: generate, prepare, train and evaluate from one YAML file."""
     from dino_st.pipeline.recipe import load_recipe, run_recipe
 
-    outcome = run_recipe(load_recipe(recipe, set or []), output, report=console.print)
-    console.print(outcome.table.to_rich())
-    console.print(f"Everything is in {output}", highlight=False)
+    outcome = run_recipe(load_recipe(recipe, set or []), output, report=say)
+    say(outcome.table.to_rich(), wrap=True)
+    say(f"Everything is in {output}")
 
 
 def quickstart(
@@ -71,11 +71,11 @@ def quickstart(
     """Show the whole of dino-st in two minutes, offline: generate, prepare, train, evaluate, with a picture."""
     from dino_st.pipeline.quickstart import run_quickstart
 
-    outcome = run_quickstart(output, sts_dir=sts_dir, report=console.print)
-    console.print(outcome.table.to_rich())
+    outcome = run_quickstart(output, sts_dir=sts_dir, report=say)
+    say(outcome.table.to_rich(), wrap=True)
     print_pairs(outcome.examples)
     for path, content in outcome.written.items():
-        console.print(f"{path}: {content}", highlight=False, soft_wrap=True)
+        say(f"{path}: {content}")
 
 
 def tasks() -> None:
@@ -98,8 +98,8 @@ def tasks() -> None:
         is_partial = isinstance(load_syncse_spec(name), PartialSpec)
         given = "triplets for given texts" if is_partial else "triplets from scratch"
         table.add_row(name, given, "anchor, positive, negative")
-    console.print(table)
-    console.print(f"Recipes for `dino-st run`: {', '.join(recipe_names())}", highlight=False)
+    say(table, wrap=True)
+    say(f"Recipes for `dino-st run`: {', '.join(recipe_names())}")
 
 
 def version() -> None:
@@ -108,11 +108,14 @@ def version() -> None:
 
     packages = ("dino-st", "sentence-transformers", "mteb", "transformers", "torch", "datasets", "python")
     for name, number in versions(*packages).items():
-        console.print(f"{name} {number}", highlight=False)
+        say(f"{name} {number}")
 
 
 def mteb(context: typer.Context) -> None:
     """Run mteb's own command line with the Dino tasks and local models in it."""
+    from dino_st.pipeline.stages import give_mteb_a_home
+
+    give_mteb_a_home()
     from mteb_tasks.command_line import main as mteb_main
 
     mteb_main(context.args)
@@ -130,4 +133,6 @@ app.command(
 
 def main() -> None:
     """Entry point of the console script."""
+    show_all_characters()
+    obey_sigterm()
     app()

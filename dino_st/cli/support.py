@@ -2,28 +2,58 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import functools
 import logging
 import os
 import signal
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from rich.console import Console
+from rich.text import Text
 
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning
 from dino_st.support.text import printable
 
-console = Console()
-errors = Console(stderr=True)
+
+class _Console(Console):
+    """A console to which text is text: no markup, no colours of its own, and a closed pipe ends no run."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to `say`."""
+        raise
+
+
+console = _Console()
+errors = _Console(stderr=True)
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-_INTERRUPTED = "Interrupted. What was finished is on disk; run the same command to continue."
+INTERRUPTED = "Interrupted. What was finished is on disk; run the same command to continue."
+_SECONDS_TO_END = 1.5
+_IN_ASCII = {
+    "→": "->",
+    "…": "...",
+    "≤": "<=",
+    "≥": ">=",
+    "–": "-",
+    "±": "+-",
+    "·": "*",
+    "×": "x",
+    "λ": "lambda",
+    "√": "sqrt ",
+}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,6 +67,25 @@ def _terminate(*_: object) -> NoReturn:
     raise _Terminated(EXIT_TERMINATED)
 
 
+def obey_sigterm() -> None:
+    """Ends the process soon after SIGTERM, also where it stays in a library's code or that swallows the exception.
+
+    All that is written is written so that it may end at any moment.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while os.read(reader, 1) != bytes([signal.SIGTERM]):
+            pass
+        time.sleep(_SECONDS_TO_END)
+        os.write(2, f"{INTERRUPTED}\n".encode())
+        os._exit(EXIT_TERMINATED)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
     """Turns errors into a message and an exit code: 1 for failures, 2 for wrong options, 130 for Ctrl-C, 143 for TERM.
 
@@ -45,45 +94,90 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        show_all_characters()
         _quieten_libraries()
         signal.signal(signal.SIGTERM, _terminate)
         try:
             return command(*args, **kwargs)
         except KeyboardInterrupt:
-            errors.print(_INTERRUPTED)
-            _trace()
-            raise SystemExit(EXIT_INTERRUPTED) from None
+            _tell(INTERRUPTED)
+            code = EXIT_INTERRUPTED
         except _Terminated:
-            errors.print(_INTERRUPTED)
+            _tell(INTERRUPTED)
             raise
         except DinoError as error:
-            errors.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False, soft_wrap=True)
-            _trace()
-            raise SystemExit(EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_FAILURE) from None
-        except BrokenPipeError:
-            sys.stderr.close()
-            raise SystemExit(EXIT_FAILURE) from None
+            _tell(str(error), "error: ")
+            code = EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_FAILURE
         except Exception as error:
             if type(error).__module__.startswith(("click", "typer")):
                 raise
-            errors.print(
-                f"[bold red]unexpected error:[/] {type(error).__name__}: {_escape(str(error))}\n"
-                "This may be a fault in dino-st; run again with --debug for the traceback.",
-                highlight=False,
-                soft_wrap=True,
-            )
-            _trace()
-            raise SystemExit(EXIT_FAILURE) from None
+            _tell(*_worded(error))
+            code = EXIT_FAILURE
+        raise SystemExit(code)
 
     return wrapper
+
+
+def _worded(error: Exception) -> tuple[str, str]:
+    """Words for an error that is not ours, of the system or perhaps a fault of dino-st, and how it begins."""
+    if isinstance(error, UnicodeEncodeError) and "surrogates not allowed" in error.reason:
+        return (
+            f"{error.object[:200]!r} is not UTF-8, and a library that dino-st stands on takes nothing else; if this is "
+            "the name of a file or directory, rename it",
+            "error: ",
+        )
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return (
+            f"{where}{error.strerror}. The system refused this; look at permissions, at the room on the disk and in "
+            "the place of temporary files (TMPDIR), and at HOME (HF_HOME for what comes from the hub)",
+            "error: ",
+        )
+    text = f"{type(error).__name__}: {error}\nThis may be a fault in dino-st; run again with --debug for the traceback."
+    return text, "unexpected error: "
+
+
+def _tell(message: str, head: str = "", style: str = "bold red") -> None:
+    """Prints a message to standard error, and with `--debug` the traceback of what is being handled."""
+    with contextlib.suppress(OSError):
+        errors.print(Text.assemble((head, style), message), soft_wrap=True)
+        if "DINO_ST_DEBUG" in os.environ and style == "bold red" and sys.exc_info()[0] is not None:
+            errors.print_exception()
+
+
+def show_all_characters() -> None:
+    """Lets the standard streams write in other characters what their encoding lacks, in place of an error."""
+    codecs.register_error("dino_st", _in_other_characters)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="dino_st")
+
+
+def _in_other_characters(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(_IN_ASCII.get(one, ascii(one)[1:-1]) for one in lacking), error.end
+
+
+def say(content: Any, *, wrap: bool = False) -> None:
+    """Prints text, or a table with `wrap`, to standard output; where nobody reads that, the run goes on."""
+    try:
+        console.print(content, soft_wrap=not wrap)
+        console.file.flush()
+    except OSError as error:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            _tell(f"standard output cannot be written ({error.strerror or error})", "warning: ", "bold yellow")
 
 
 def print_pairs(examples: Mapping[str, Sequence[Sequence[str]]]) -> None:
     """Prints texts, or pairs of them, by label."""
     for label, rows in examples.items():
-        console.print(f"Examples of label {label}:", highlight=False)
+        say(f"Examples of label {label}:")
         for row in rows:
-            console.print("  " + _escape(" → ".join(map(printable, row))), highlight=False, soft_wrap=True)
+            say("  " + " → ".join(map(printable, row)))
 
 
 def _quieten_libraries() -> None:
@@ -106,17 +200,6 @@ def _quieten_libraries() -> None:
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     """Our own warnings are for people; those of libraries are for their developers."""
     if issubclass(category, DinoWarning):
-        errors.print(f"[bold yellow]warning:[/] {_escape(str(message))}", highlight=False, soft_wrap=True)
+        _tell(str(message), "warning: ", "bold yellow")
     elif "DINO_ST_DEBUG" in os.environ:
-        errors.print(f"{category.__name__}: {_escape(str(message))}", highlight=False, soft_wrap=True)
-
-
-def _trace() -> None:
-    if "DINO_ST_DEBUG" in os.environ:
-        errors.print_exception()
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+        _tell(f"{category.__name__}: {message}", style="")

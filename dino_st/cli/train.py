@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dino_st.cli.arguments import takes
-from dino_st.cli.support import console
+from dino_st.cli.support import say
 from dino_st.evaluation.options import EvaluationOptions
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
@@ -32,7 +32,7 @@ def train(
     """Train an encoder on prepared pairs, keeping the best checkpoint by the generated validation pairs."""
     from dino_st.pipeline.stages import train_model
 
-    console.print(train_model(prepared, encoder, output, TrainingOptions.of(**given)), highlight=False)
+    say(train_model(prepared, encoder, output, TrainingOptions.of(**given)))
 
 
 @takes((ContrastiveOptions, [name for name in ContrastiveOptions.model_fields if name != "balanced_batches"]))
@@ -56,7 +56,7 @@ def train_contrastive(
 
     options = ContrastiveOptions.of(**given)
     summary = train_contrastive_model(prepared, encoder, output, options, pairs=pairs, sts_dir=sts_dir)
-    console.print(summary, highlight=False)
+    say(summary)
 
 
 @takes(EvaluationOptions)
@@ -90,6 +90,6 @@ def evaluate(
 
     work = Evaluation(tasks, sts_dir, tuple(pairs or ()), whitening_sentences, EvaluationOptions.of(**given))
     table = evaluate_models(models, work, output)
-    console.print(table.to_rich())
+    say(table.to_rich(), wrap=True)
     if output is not None:
-        console.print(f"Written to {output}", highlight=False)
+        say(f"Written to {output}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -405,10 +406,21 @@ def select_tasks(work: Evaluation) -> Any:
     for file in (*work.pairs, work.whitening_sentences):
         if file is not None and not file.exists():
             raise InputError(f"{file}: there is no such file")
+    give_mteb_a_home()
     import mteb_tasks
 
     names = None if work.tasks is None else [name.strip() for name in work.tasks.split(",") if name.strip()]
     return mteb_tasks.select_tasks(names, sts_dir=work.sts_dir, pairs=list(work.pairs))
+
+
+def give_mteb_a_home() -> None:
+    """Names a place among the temporary files to mteb, which makes a directory as it is imported, if home has none."""
+    if "MTEB_CACHE" in os.environ:
+        return
+    try:
+        (Path.home() / ".cache" / "mteb").mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        os.environ["MTEB_CACHE"] = str(Path(tempfile.gettempdir()) / f"dino-st-mteb-{os.getpid()}")
 
 
 def check_evaluation(work: Evaluation) -> None:

@@ -59,9 +59,9 @@ def remove_leftovers(*directories: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a small text file through `replacing`."""
+    """Writes a small text file through `replacing`; half of a surrogate (of a path, say) as JSON would escape it."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -73,7 +73,7 @@ def append_line(path: Path, line: str) -> None:
     with _worded(path):
         is_new = not path.exists()
         with path.open("ab") as stream:
-            stream.write(line.encode() + b"\n")
+            stream.write(line.encode(errors="backslashreplace") + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
         if is_new:

@@ -31,7 +31,7 @@ def progress(
     """
     if not shown:
         yield lambda _: None
-    elif sys.stderr.isatty():
+    elif sys.stderr is not None and sys.stderr.isatty():
         with _bar(description, total, unit, done) as advance:
             yield advance
     else:

@@ -1,0 +1,173 @@
+"""Terminals, homes, directories and moments that a program does not choose: a finished run never ends in failure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from dino_st.cli import support
+from dino_st.cli.main import app
+from dino_st.errors import InputError
+from dino_st.support.files import append_line, write_text
+
+HALF = os.fsdecode(b"caf\xe9")
+"""The name of a file that is not UTF-8, as Python holds it."""
+
+
+def dino(*arguments: str | Path, **more: Any) -> subprocess.CompletedProcess[bytes]:
+    environment = os.environ | more.pop("env", {})
+    command = [sys.executable, "-m", "dino_st", *map(str, arguments)]
+    return subprocess.run(command, env=environment, **({"capture_output": True} | more))
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_run_ends_well_on_a_terminal_that_lacks_its_characters(
+    encoding: str, tmp_path: Path, model_directory: Path
+) -> None:
+    (tmp_path / "s.txt").write_text("Ein Schläfer → schläft.\n日本\n", encoding="utf-8")
+    arguments = ["generate", "--input", tmp_path / "s.txt", "--model", model_directory, "--output", tmp_path / "out[1]"]
+    options = ["--device", "cpu", "--dtype", "float32", "--max-new-tokens", 14, "--top-k", 60, "--max-tries", 9]
+    result = CliRunner(charset=encoding).invoke(app, [str(argument) for argument in (*arguments, *options)])
+    assert result.exit_code == 0, result.output
+    assert "-> " in result.output
+    assert r"\u65e5\u672c" in result.output
+    assert f"pairs in {tmp_path / 'out[1]'} (" in result.output
+
+
+def test_help_and_tables_are_shown_where_only_ascii_is() -> None:
+    for arguments in (["tasks"], ["generate", "--help"]):
+        done = dino(*arguments, env={"PYTHONIOENCODING": "ascii"})
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert (
+            done.stdout.isascii() or "--help" in arguments
+        )  # click itself writes UTF-8 where it thinks ASCII a mistake
+
+
+@pytest.mark.parametrize("text", ["half \udcff of a surrogate", "[red]markup[/nonsense]", "a\x1b[31m"])
+def test_errors_and_warnings_show_any_text(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    @support.friendly
+    def fails() -> None:
+        support._show_warning(support.DinoWarning(text), support.DinoWarning)
+        support.say(text)
+        raise InputError(text)
+
+    with pytest.raises(SystemExit, match="1"):
+        fails()
+    shown = capsys.readouterr()
+    assert all(text[:4] in part for part in (shown.out, shown.err))
+    assert "Traceback" not in shown.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_nobody_can_read_ends_no_run() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = dino("tasks", stdout=full, stderr=subprocess.PIPE, capture_output=False)
+    assert (done.returncode, b"standard output cannot be written" in done.stderr) == (0, True)
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = dino("tasks", stdout=writer, stderr=subprocess.PIPE, capture_output=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_what_is_not_utf_8_is_written_as_json_escapes_it(tmp_path: Path) -> None:
+    write_text(tmp_path / "record.json", f'{{"raw": "{HALF}"}}')
+    append_line(tmp_path / "lines.jsonl", f'"{HALF}"')
+    assert (tmp_path / "record.json").read_bytes() == rb'{"raw": "caf\udce9"}'
+    assert (tmp_path / "lines.jsonl").read_bytes() == b'"caf\\udce9"\n'
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems allow no such name")
+def test_a_path_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    lines = [f'{{"text_a": "x{i}", "text_b": "y{i}", "label": {i % 2}}}\n' for i in range(20)]
+    (tmp_path / "pairs.jsonl").write_text("".join(lines))
+    result = CliRunner().invoke(app, ["prepare", str(tmp_path / "pairs.jsonl"), "--output", str(tmp_path / HALF)])
+    assert "unexpected" not in result.output
+    assert result.exit_code == 0 or "is not UTF-8" in result.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a place where nobody may write")
+def test_a_home_that_cannot_be_written_stops_no_evaluation(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("sentence1,sentence2,score\na cat,a cat,1\na cat,a dog,0\nthe dog,a dog,0.9\n")
+    arguments = ["evaluate", "token-jaccard", "--pairs", "pairs.csv", "--output", "scores"]
+    done = dino(*arguments, env={"HOME": "/proc", "TMPDIR": "/proc", "PYTHONIOENCODING": "ascii"}, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(28, "No space left on device", "/tmp/x"), "/tmp/x: No space left on device."),
+        (FileNotFoundError(2, "No usable temporary directory found in ['/a']"), "TMPDIR"),
+        (UnicodeEncodeError("utf-8", HALF, 3, 4, "surrogates not allowed"), "is not UTF-8"),
+    ],
+)
+def test_what_the_system_refuses_is_no_fault_of_ours(
+    error: Exception, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @support.friendly
+    def fails() -> None:
+        raise error
+
+    with pytest.raises(SystemExit, match="1"):
+        fails()
+    shown = capsys.readouterr().err
+    assert words in shown
+    assert "fault in dino-st" not in shown
+
+
+def started(code: str) -> subprocess.Popen[str]:
+    """A process that has said that it runs."""
+    begun = "import sys, time\nfrom dino_st.cli.support import friendly, obey_sigterm\nobey_sigterm()\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", begun + code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "runs\n"
+    return process
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "import ctypes; ctypes.CDLL(None).sleep(60)",  # a library's code, to which Python gives no signal
+        "    while True:\n        try: time.sleep(60)\n        except BaseException: pass",
+    ],
+)
+def test_sigterm_is_obeyed_within_two_seconds_wherever_it_comes(work: str) -> None:
+    body = work if work.startswith(" ") else f"    {work}"
+    process = started(f"@friendly\ndef work():\n    print('runs', flush=True)\n{body}\nwork()\n")
+    time.sleep(0.2)
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    message = process.communicate(timeout=30)[1]
+    assert time.monotonic() - start < 2.5
+    assert (process.returncode, "run the same command to continue" in message) == (143, True)
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.3])
+def test_ctrl_c_at_the_start_shows_no_traceback(seconds: float) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-c", "from dino_st.__main__ import main; main()", "tasks"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stderr is not None
+    for line in process.stderr:  # Python itself is up, and our own code is there to catch what comes
+        if line.endswith(" dino_st.cli\n"):
+            break
+    time.sleep(seconds - 0.1)
+    process.send_signal(signal.SIGINT)
+    message = process.communicate(timeout=60)[1]
+    assert "Traceback" not in message
+    assert process.returncode in (0, 130)
