@@ -1,6 +1,7 @@
 # make quickstart   the main job, offline, in two minutes
 # make test         the whole test suite
 # make lint         ruff, mypy, what may import what, and the map of the packages
+# make docs         the documentation site in site/, strictly: no broken link, no public name without docstring
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ OUTPUT ?= quickstart
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test lint docs clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/dino-st quickstart --output "$(OUTPUT)"
@@ -23,10 +24,14 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.architecture --check
 
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
+
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[report,test,lint]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[report,test,lint,docs]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OUTPUT)
+	rm -rf $(VENV) $(OUTPUT) site

@@ -2,7 +2,7 @@
 
 python tools/figures.py [DIRECTORY]     (default: docs/images)
 
-Sentences, scores and probabilities in them are those of the bundled model dino-tiny, which this program runs in float32.
+Sentences, scores and probabilities in them are those of the bundled model dino-tiny, run in float32.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ def draw_flow(flow: Flow) -> str:
         1160,
         470,
         "From sentences to a scored encoder",
-        "A sentence goes into three instructions; a language model writes a second sentence for each label; preparation "
-        "turns labels into scores and adds a random pair; an encoder is trained on the pairs and scored.",
+        "A sentence goes into three instructions; a language model writes a second sentence for each label; "
+        "preparation makes scores of labels and adds a random pair; an encoder is trained on the pairs and scored.",
     )
     columns = (24, 232, 592, 944)
     for x, step, command in zip(
@@ -173,7 +173,7 @@ def draw_flow(flow: Flow) -> str:
     picture.text(
         24,
         454,
-        "Texts: the bundled stand-in dino-tiny, seed 42, one of two samples a label. Real work takes a real language model.",
+        "Texts: the bundled stand-in dino-tiny, seed 42, one of two samples a label. Real work takes a real model.",
         size=12,
         colour=SOFT,
     )
@@ -202,8 +202,8 @@ def draw_step(step: Step) -> str:
         880,
         height,
         "Self-debiasing at one token",
-        "Tokens that are likelier under the instruction of label 1 lose nearly all their probability for label 0.5; the "
-        "others share it.",
+        "Tokens that are likelier under the instruction of label 1 lose nearly all their probability for label 0.5; "
+        "the others share it.",
     )
     picture.text(24, 36, f"x1: “{step.x1}”", size=15)
     picture.text(24, 60, f"written so far for label 0.5: “{step.begun} …", size=15)

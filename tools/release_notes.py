@@ -24,7 +24,7 @@ def release_notes(tag: str, root: Path = ROOT) -> str:
         Markdown without the section's heading.
 
     Raises:
-        ValueError: `pyproject.toml` or `CITATION.cff` says another version, or the changelog has no dated section for it.
+        ValueError: `pyproject.toml` or `CITATION.cff` says another version, or the changelog has no dated section.
     """
     wanted = tag.removeprefix("v")
     package = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
