@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from dino_st.backends.choice import check_options
 from dino_st.backends.options import BackendName, SynCSEOptions
 from dino_st.data.pairs import write_jsonl
-from dino_st.errors import ConfigurationError, InputError, suggest
+from dino_st.errors import ConfigurationError, InputError, ModelError, suggest
 from dino_st.evaluation.options import EvaluationOptions
 from dino_st.generation.options import WritingOptions
 from dino_st.pipeline.stages import (
@@ -37,6 +37,7 @@ from dino_st.pipeline.stages import (
     train_model,
 )
 from dino_st.preparation.options import PreparationOptions, TripletOptions
+from dino_st.support.documents import read_document
 from dino_st.support.options import explain
 from dino_st.tasks.syncse import ScratchSpec, is_syncse_task, load_syncse_spec
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
@@ -108,10 +109,12 @@ class EvaluationSection(EvaluationOptions):
         tasks: As for `dino-st evaluate`; `validation` is the generated validation split; `auto` is that, and the seven
             STS tasks where a directory with their data is given.
         sts_dir: STS data in SentEval layout.
+        pairs: Files of pairs to evaluate on as tasks of their own; looked for beside the recipe, too.
     """
 
     tasks: str = "sts"
     sts_dir: str | None = None
+    pairs: tuple[str, ...] = ()
 
 
 class Recipe(_Section):
@@ -241,29 +244,44 @@ def load_recipe(source: str | Path, changes: Sequence[str] = ()) -> Recipe:
         _apply_change(content, change)
     if content.get("method") not in (None, "contrastive"):  # which decides what the sections may hold
         raise ConfigurationError(
-            f"{path}: method is {content['method']!r}; expected 'contrastive' for training on triplets, or none"
+            f"{_origin(('method',), path, changes)}: method is {content['method']!r}; expected 'contrastive' for "
+            "training on triplets, or none"
         )
     try:
         recipe = Recipe.model_validate(content)
     except ValidationError as error:
-        problems = "\n  ".join(explain(error, Recipe))
-        raise ConfigurationError(f"{path} is not a valid recipe:\n  {problems}") from None
+        places = [_origin(problem["loc"], path, changes) for problem in error.errors()]
+        problems = [f"{place}: {words}" for place, words in zip(places, explain(error, Recipe), strict=True)]
+        raise ConfigurationError("\n".join(problems)) from None
     if recipe.is_syncse:
         load_syncse_spec(recipe.task)
-    if recipe.input is not None and not Path(recipe.input).exists() and (path.parent / recipe.input).exists():
-        recipe = recipe.model_copy(update={"input": str(path.parent / recipe.input)})
-    return recipe
+    pairs = tuple(_beside(file, path) for file in recipe.evaluate.pairs)
+    update = {"evaluate": recipe.evaluate.model_copy(update={"pairs": pairs})} if pairs else {}
+    if recipe.input is not None:
+        update["input"] = _beside(recipe.input, path)
+    return recipe.model_copy(update=update)
+
+
+def _beside(file: str, recipe: Path) -> str:
+    """A file that a recipe names, which may stand beside it."""
+    return str(recipe.parent / file) if not Path(file).exists() and (recipe.parent / file).exists() else file
+
+
+def _origin(place: Sequence[int | str], path: Path, changes: Sequence[str]) -> str:
+    """Where a field of a recipe comes from: a change, or the file."""
+    given = [change for change in changes if place and change.strip().split("=")[0].split(".")[0] == place[0]]
+    if not place and changes:
+        return f"{path} with {' '.join(f'--set {change}' for change in changes)}"
+    return f"--set {given[-1]}" if given else str(path)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_document(path, InputError)
     except FileNotFoundError:
         raise InputError(
             f"{path}: there is no such recipe file; shipped recipes: {', '.join(recipe_names())}"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: cannot be read as YAML: {error}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of fields, given {type(content).__name__}")
     return content
@@ -317,9 +335,7 @@ def run_recipe(
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
     steps = _Steps(recipe, _language_model(recipe), Path(output), report)
-    if recipe.input not in (None, "-") and not Path(str(recipe.input)).exists():
-        raise InputError(f"{recipe.input}: there is no such file")
-    check_evaluation(steps.evaluation)
+    steps.check()
     outcome = steps.generate()
     steps.prepare()
     steps.train()
@@ -361,9 +377,21 @@ class _Steps:
         return Evaluation(
             tasks=names,
             sts_dir=sts_dir,
-            pairs=(pairs,) if section.tasks in (VALIDATION, "auto") else (),
+            pairs=(*((pairs,) if section.tasks in (VALIDATION, "auto") else ()), *map(Path, section.pairs)),
             options=section,
         )
+
+    def check(self) -> None:
+        """Looks for everything on this machine that the recipe names, and then for the data to evaluate on."""
+        recipe = self.recipe
+        for file in (*((recipe.input,) if recipe.input not in (None, "-") else ()), *recipe.evaluate.pairs):
+            if not Path(str(file)).exists():
+                raise InputError(f"{file}: there is no such file")
+        for name in (self.model if recipe.backend == "local" else "", self.encoder):
+            is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+            if is_path and not Path(name).expanduser().exists():
+                raise ModelError(f"{name}: there is no such directory; expected a model, or a name on the hub")
+        check_evaluation(replace(self.evaluation, pairs=tuple(map(Path, recipe.evaluate.pairs))))
 
     def generate(self) -> GenerationOutcome:
         """Writes x1 from scratch where the recipe says so; then pairs, or triplets."""

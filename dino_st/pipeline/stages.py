@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -424,12 +424,9 @@ def give_mteb_a_home() -> None:
 
 
 def check_evaluation(work: Evaluation) -> None:
-    """Loads the data of an evaluation once, since what is missing is better known before the stages that take hours.
-
-    Pairs that are still to be written are left out.
-    """
-    if work.tasks is not None:
-        for task in select_tasks(replace(work, pairs=())):
+    """Loads the data of an evaluation once, since what is missing is better known before the stages that take hours."""
+    if work.tasks is not None or work.pairs:
+        for task in select_tasks(work):
             task.load_data()
             task.unload_data()
 

@@ -79,6 +79,8 @@ def explain(error: ValidationError, model: Any, *, noun: str = "field") -> list[
             lines.append(f"option {where!r} is {given!r}; {expected}" if where else expected)
         else:
             message = message if problem["type"] == "value_error" else f"{message}; given: {given!r:.80}"
+            if problem["type"] == "string_type" and isinstance(given, bool):
+                message += " (YAML reads yes, no, on and off without quotation marks as true or false)"
             lines.append(f"{where}: {message}" if where else message)
     return lines
 

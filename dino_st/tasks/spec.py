@@ -6,7 +6,6 @@ structure may be written as YAML.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -15,10 +14,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from dino_st.errors import TaskSpecError, suggest
+from dino_st.support.documents import read_document
 from dino_st.support.options import explain
 
 PLACEHOLDER = "<X1>"
@@ -244,36 +243,7 @@ def read_spec(file: Path | Traversable) -> Any:
         TaskSpecError: The file cannot be read or parsed.
     """
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        if file.name.lower().endswith(".json"):
-            return json.loads(text, object_pairs_hook=_no_duplicates)
-        return yaml.load(text, Loader=_StrictLoader)
+        return read_document(file, TaskSpecError)
     except FileNotFoundError:
         known = ", ".join(builtin_tasks() + builtin_tasks(".yaml"))
         raise TaskSpecError(f"{file}: there is no such task file; built-in tasks: {known}") from None
-    except OSError as error:
-        raise TaskSpecError(f"{file}: cannot be read ({error.strerror or error})") from None
-    except UnicodeDecodeError as error:
-        raise TaskSpecError(f"{file}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
-        raise TaskSpecError(f"{file}: cannot be parsed: {error}") from None
-    except TaskSpecError as error:
-        raise TaskSpecError(f"{file}: {error}") from None
-
-
-def _no_duplicates(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in items:
-        if key in result:
-            raise TaskSpecError(f"the key {key!r} stands twice in one object; keep one")
-        result[key] = value
-    return result
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, except that a key that stands twice is an error instead of a silent loss."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        _no_duplicates([(str(key), None) for key in keys])
-        return super().construct_mapping(node, deep=deep)

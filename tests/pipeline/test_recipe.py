@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dino_st.errors import ConfigurationError, InputError
+from dino_st.errors import ConfigurationError, InputError, ModelError
 from dino_st.generation.options import WritingOptions
 from dino_st.pipeline.recipe import _Steps, load_recipe, recipe_names, run_recipe
 from dino_st.pipeline.stages import Evaluation
@@ -116,11 +116,60 @@ def test_unknown_and_unreadable_recipes_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such recipe file"):
         load_recipe(tmp_path / "no.yaml")
     (tmp_path / "a.yaml").write_text("a: [")
-    with pytest.raises(InputError, match="cannot be read as YAML"):
+    with pytest.raises(InputError, match=r"cannot be parsed as YAML, line 1: .a: \[.; a bracket"):
         load_recipe(tmp_path / "a.yaml")
     (tmp_path / "a.yaml").write_text("- a")
     with pytest.raises(InputError, match="expected a mapping"):
         load_recipe(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("seed: 1\ntrain: {epochs: 1, epochs: 2}\n")
+    with pytest.raises(InputError, match="the key 'epochs' stands twice"):
+        load_recipe(tmp_path / "a.yaml")
+
+
+def test_a_mistake_names_where_it_was_made(recipe_file: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"^--set train.lr=1: train: there is no option 'lr'"):
+        load_recipe("quickstart", ["seed=3", "train.lr=1"])
+    recipe_file.write_text(MINE + "evaluate: {pair: [a.csv]}\n")
+    with pytest.raises(ConfigurationError) as mistakes:
+        load_recipe(recipe_file, ["train.lr=1"])
+    [first, second] = str(mistakes.value).splitlines()
+    assert first.startswith("--set train.lr=1: train: there is no option 'lr'")
+    assert second.startswith(
+        f"{recipe_file}: evaluate → pair: unknown field; did you mean 'pairs'? Legal values: 'batch"
+    )
+    with pytest.raises(ConfigurationError, match=r"^--set method=x: method is 'x'"):
+        load_recipe("quickstart", ["method=x"])
+
+
+def test_a_recipe_may_evaluate_on_pairs_of_its_own(recipe_file: Path) -> None:
+    pairs = recipe_file.parent / "mine.csv"
+    recipe_file.write_text(MINE + "evaluate: {tasks: validation, pairs: [mine.csv]}\n")
+    with pytest.raises(InputError, match=r"mine.csv: there is no such file"):
+        run_recipe(recipe_file, recipe_file.parent / "out")
+    pairs.write_text("sentence1,sentence2\na,b\n")
+    with pytest.raises(InputError, match=r"mine.csv.*score"):
+        run_recipe(recipe_file, recipe_file.parent / "out")
+    evaluation = _Steps(load_recipe(recipe_file), "m", recipe_file.parent / "out", print).evaluation
+    assert evaluation.tasks is None
+    assert evaluation.pairs == (recipe_file.parent / "out/prepared/data/validation.parquet", pairs)
+
+
+def test_what_is_missing_on_this_machine_is_named_before_the_hub_is_asked(
+    recipe_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("dino_st.pipeline.recipe.check_evaluation", asked)
+    for change, message in (
+        ("input=no.txt", "no.txt: there is no such file"),
+        ("evaluate.pairs=[no.csv]", "no.csv: there is no such file"),
+        ("model=./no", r"\./no: there is no such directory"),
+        ("encoder=/no/encoder/here", "/no/encoder/here: there is no such directory"),
+    ):
+        with pytest.raises((InputError, ModelError), match=message):
+            run_recipe(load_recipe(recipe_file, [change]), recipe_file.parent / "out")
+    assert not (recipe_file.parent / "out").exists()
 
 
 def test_a_mistake_in_the_last_stage_is_found_before_the_first(tmp_path: Path) -> None:

@@ -125,3 +125,30 @@ def test_an_unknown_task_names_the_nearest(tmp_path: Path) -> None:
         TaskSpec.load("sts-2")
     with pytest.raises(TaskSpecError, match="there is no such task file"):
         TaskSpec.load(tmp_path / "missing.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('labels:\n  yes: {instruction: "<X1> \\""}', r'line 2: YAML reads the key yes as true or false; .* "yes"$'),
+        ("~: 1", r"line 1: YAML reads the key ~ as nothing"),
+        ("labels: {a: {counter_labels: [no]}}", r"given: False \(YAML reads yes, no, on and off"),
+        ("a: 1\n\tb: 2", r"line 2: 'b: 2'; a tab stands in front; indent with spaces$"),
+        ("a: {b: 1", r"cannot be parsed as YAML, line 1: 'a: \{b: 1'; a bracket or quotation mark may be open"),
+        ("a: b: c", r"line 1: 'a: b: c'; .* a text with a colon"),
+        ("a: 1\na: 2", r"the key 'a' stands twice"),
+        ("[" * 3000, r"nested too deeply"),
+    ],
+)
+def test_mistakes_in_yaml_are_told_in_words_for_people(content: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text(content)
+    with pytest.raises(TaskSpecError, match=words) as mistake:
+        TaskSpec.load(tmp_path / "task.yaml")
+    assert "<unicode string>" not in str(mistake.value)
+
+
+def test_yaml_may_merge_what_an_anchor_names(tmp_path: Path) -> None:
+    (tmp_path / "task.yaml").write_text(
+        'task_name: t\nlabels:\n  "1": &one {instruction: "Go on: \\""}\n  "0":\n    <<: *one\n'
+    )
+    assert TaskSpec.load(tmp_path / "task.yaml").labels["0"].instructions == ('Go on: "',)

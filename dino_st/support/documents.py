@@ -1,0 +1,83 @@
+"""JSON and YAML files that people write, read strictly: no key stands twice, and a mistake is shown by its line."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dino_st.errors import DinoError
+
+_JSON_HINT = "a comma, bracket or double quote is missing, or one too many"
+_YAML_HINT = "a bracket or quotation mark may be open, a text with a colon lack quotation marks, or an indent differ"
+_KINDS_OF_KEYS = {"tag:yaml.org,2002:bool": "true or false", "tag:yaml.org,2002:null": "nothing"}
+
+
+class _KeyTroubleError(ValueError):
+    """A key that stands twice, or that YAML takes for something else than a name."""
+
+
+def read_document(file: Path | Traversable, error: type[DinoError]) -> Any:
+    """Reads a file whose name ends in `.json` as JSON, any other as YAML.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DinoError: Of the type asked for, if it cannot be read or parsed; it names file and line.
+    """
+    is_json = file.name.lower().endswith(".json")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise
+    except OSError as trouble:
+        raise error(f"{file}: cannot be read ({trouble.strerror or trouble})") from None
+    except UnicodeDecodeError as trouble:
+        raise error(f"{file}: not UTF-8 text (byte {trouble.start}); save the file as UTF-8") from None
+    try:
+        if is_json:
+            return json.loads(text, object_pairs_hook=_distinct_keys)
+        return yaml.load(text, Loader=_StrictLoader)
+    except json.JSONDecodeError as trouble:
+        where, hint = trouble.lineno, _JSON_HINT
+    except yaml.MarkedYAMLError as trouble:
+        mark = trouble.problem_mark or trouble.context_mark
+        where, hint = (mark.line + 1 if mark else 1), _YAML_HINT
+    except yaml.reader.ReaderError as trouble:
+        where, hint = text.count("\n", 0, trouble.position) + 1, "there is a character that YAML does not allow"
+    except _KeyTroubleError as trouble:
+        raise error(f"{file}: {trouble}") from None
+    except (RecursionError, ValueError):  # a number of thousands of digits, a date that is none
+        raise error(f"{file}: cannot be parsed: it is nested too deeply, or holds a value that is none") from None
+    lines = text.splitlines() or [""]
+    line = lines[min(where, len(lines)) - 1]
+    if "\t" in line[: len(line) - len(line.lstrip())] and not is_json:
+        hint = "a tab stands in front; indent with spaces"
+    kind = "JSON" if is_json else "YAML"
+    raise error(f"{file}: cannot be parsed as {kind}, line {where}: {line.strip()[:80]!r}; {hint}")
+
+
+def _distinct_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in items:
+        if key in result:
+            raise _KeyTroubleError(f"the key {key!r} stands twice in one object; keep one")
+        result[key] = value
+    return result
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML's safe loader, except that a key is a name, and that standing twice it is an error and no silent loss."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if key.tag in _KINDS_OF_KEYS:
+                raise _KeyTroubleError(
+                    f"line {key.start_mark.line + 1}: YAML reads the key {key.value or '~'} as "
+                    f'{_KINDS_OF_KEYS[key.tag]}; put it in quotation marks: "{key.value}"'
+                )
+        _distinct_keys([(str(self.construct_object(key, deep=True)), None) for key in keys])
+        return super().construct_mapping(node, deep=deep)
