@@ -256,7 +256,7 @@ def load_recipe(source: str | Path, changes: Sequence[str] = ()) -> Recipe:
     if recipe.is_syncse:
         load_syncse_spec(recipe.task)
     pairs = tuple(_beside(file, path) for file in recipe.evaluate.pairs)
-    update = {"evaluate": recipe.evaluate.model_copy(update={"pairs": pairs})} if pairs else {}
+    update: dict[str, Any] = {"evaluate": recipe.evaluate.model_copy(update={"pairs": pairs})}
     if recipe.input is not None:
         update["input"] = _beside(recipe.input, path)
     return recipe.model_copy(update=update)
