@@ -1,4 +1,8 @@
-"""Dataset cards: what is in a directory of shards, where it comes from, and how `datasets` finds the files."""
+"""Dataset cards: what is in a directory, and where it comes from.
+
+They do not list the data files: `datasets.load_dataset` would then know a data set by its name alone, and give the rows
+that it read under that name before. It finds `data/train*.parquet` and `data/validation.parquet` without.
+"""
 
 from __future__ import annotations
 
@@ -56,20 +60,11 @@ _FACTS = """
 """
 
 
-def dataset_card(title: str, text: str, *, files: Mapping[str, str] | None = None, **header: Any) -> str:
-    """The header that the hub and `datasets.load_dataset` read, a title, and text.
-
-    Args:
-        title: The heading.
-        text: What stands below it.
-        files: The file of each split, or a pattern; the shards of `train` if None.
-        **header: Further entries of the header, as `huggingface_hub.DatasetCardData` has them.
-    """
+def dataset_card(title: str, text: str, **header: Any) -> str:
+    """The header that the hub reads (as `huggingface_hub.DatasetCardData` has it), a title, and text."""
     from huggingface_hub import DatasetCardData
 
-    data_files = [{"split": split, "path": path} for split, path in (files or {"train": "data/*.parquet"}).items()]
-    data = DatasetCardData(configs=[{"config_name": "default", "data_files": data_files}], **header)
-    return f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{text}"
+    return f"---\n{DatasetCardData(**header).to_yaml()}\n---\n\n# {title}\n\n{text}"
 
 
 def raw_card(

@@ -1,9 +1,9 @@
 """Directories of generated rows: crash-safe shards, their manifest, the loop that fills them, and reading them.
 
-A run writes `data/shard-00000.parquet`, …, one for each finished wave: under a temporary name, flushed to disk,
+A run writes `data/train-00000.parquet`, …, one for each finished wave: under a temporary name, flushed to disk,
 renamed, and only then entered in the manifest. Whatever happens in between, every wave in the manifest is complete,
-and the same command goes on with those that are missing, wherever they stand. `README.md` is a dataset card, so
-`datasets.load_dataset` reads the directory.
+and the same command goes on with those that are missing, wherever they stand. `datasets.load_dataset` reads the
+directory by the names of its files: were they named in the card, it would take what it read under that name before.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ EXAMPLES = 4
 
 _FORMAT = "dino-st raw 1"
 _JOURNAL = "manifest.jsonl"
-_SHARD = re.compile(r"data/shard-[a-z]?(\d+)\.parquet")
+_SHARD = re.compile(r"data/(?:train|shard)-[a-z]?(\d+)\.parquet")
+"""Files of waves; older versions called them shards, and `datasets` would read other files with those."""
+
 _START_ANEW = "to start anew, choose another --output or remove the directory"
 _STILL_READABLE = "the rows are untouched, and datasets.load_dataset still reads them"
 _MEND = "run `dino-st generate` again to mend it"
@@ -319,7 +321,10 @@ class ShardDirectory(os.PathLike[str]):
         name = shard_name(wave.number) if before is None else before["file"]
         make_directory(self.path / "data")
         with replacing(self.path / name) as temporary:
-            pyarrow.parquet.write_table(pa.Table.from_pylist(list(wave.rows), self._schema), temporary)
+            table = pa.Table.from_pylist(list(wave.rows), self._schema)
+            with pyarrow.parquet.ParquetWriter(temporary, table.schema) as writer:
+                if wave.rows:  # `datasets` cannot read a group of no rows
+                    writer.write_table(table)
             digest = hash_file(temporary)
         shard = {"file": name, "rows": len(wave.rows), "sha256": digest, "counts": dict(wave.counts)}
         if before is None:
@@ -340,6 +345,10 @@ class ShardDirectory(os.PathLike[str]):
         self.write_card(card)
         self._save()
         self._warn_of_strays()
+        if not any(shard["rows"] for shard in self.shards.values()):
+            logger.warning(
+                "%s: no row came of this run; datasets.load_dataset opens no data set without rows", self.path
+            )
 
     def copy_from(
         self,
@@ -361,14 +370,22 @@ class ShardDirectory(os.PathLike[str]):
         self.shards = copied
 
     def _forget_damaged(self) -> bool:
-        """Forgets shards that are missing or changed, so that they are written again; says whether there was one."""
-        damaged = [number for number in self.waves if not self.is_intact(number)]
-        for number in damaged:
-            file = self.shards.pop(number)["file"]
-            if file != shard_name(number):  # of an older version: it would be read beside the new one
-                (self.path / file).unlink(missing_ok=True)
+        """Forgets shards that are missing or changed, so that they are written again; says whether any is another now.
+
+        Those of older versions get the name under which they are read beside new ones.
+        """
+        damaged = {number for number in self.waves if not self.is_intact(number)}
+        old = [number for number in self.waves if self.shards[number]["file"] != shard_name(number)]
+        for number in old:
+            if number in damaged or not self.shards[number]["rows"]:
+                damaged.add(number)
+                self.file_of(number).unlink(missing_ok=True)
+            else:
+                self.file_of(number).replace(self.path / shard_name(number))
+                self.shards[number]["file"] = shard_name(number)
+        self.shards = {number: shard for number, shard in self.shards.items() if number not in damaged}
         self.is_complete &= not damaged
-        return bool(damaged)
+        return bool(damaged or old)
 
     def _save(self) -> None:
         """Writes the whole manifest; what was added in lines stands in it from then on."""
@@ -442,7 +459,7 @@ class ShardDirectory(os.PathLike[str]):
         """Raises if a directory without a manifest holds anything."""
         if not self.path.is_dir():
             return
-        if any((self.path / "data").glob("shard-*.parquet")):
+        if any(_SHARD.fullmatch(f"data/{file.name}") for file in (self.path / "data").glob("*.parquet")):
             raise OutputError(
                 f"{self.path}: holds shards but no {MANIFEST}, without which it is not known what they belong to. "
                 f"Put the file back to continue ({_STILL_READABLE}); {_START_ANEW}"
@@ -486,13 +503,13 @@ class ShardDirectory(os.PathLike[str]):
             )
 
     def _warn_of_strays(self) -> None:
-        """Warns of files beside the shards that would be read with them."""
+        """Warns of files beside the shards that may be read with them."""
         known = {shard["file"] for shard in self.shards.values()}
         found = sorted(f"data/{path.name}" for path in (self.path / "data").glob("*.parquet"))
         strays = [name for name in found if name not in known]
         if strays:
             logger.warning(
-                "%s: %s is not of this run, but datasets.load_dataset would read it, too; move it elsewhere",
+                "%s: %s is not of this run, but datasets.load_dataset may read it, too; move it elsewhere",
                 self.path,
                 ", ".join(strays[:3]) + (", …" if len(strays) > 3 else ""),
             )
@@ -575,11 +592,11 @@ def shard_name(number: int) -> str:
 
     Example:
         >>> shard_name(7), shard_name(99_999), shard_name(100_000)
-        ('data/shard-00007.parquet', 'data/shard-99999.parquet', 'data/shard-a100000.parquet')
+        ('data/train-00007.parquet', 'data/train-99999.parquet', 'data/train-a100000.parquet')
     """
     digits = f"{number:05d}"
     letter = "" if len(digits) == 5 else chr(ord("a") + len(digits) - 6)
-    return f"data/shard-{letter}{digits}.parquet"
+    return f"data/train-{letter}{digits}.parquet"
 
 
 def _wave_of(shard: Mapping[str, Any]) -> int:

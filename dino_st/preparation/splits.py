@@ -98,9 +98,9 @@ def save_prepared(
 ) -> None:
     """Writes splits to a directory that `datasets.load_dataset(path)` reads as `train` and `validation`.
 
-    The directory holds `data/train.parquet`, `data/validation.parquet`, `preparation.json` (options, counts,
-    provenance), the data set's card, and `rejected.jsonl` if dropped rows were kept. Each file appears whole or not at
-    all, the card last; a directory whose writing was interrupted is recognised as such and may be written again.
+    The directory holds `data/train.parquet`, `data/validation.parquet` (unless empty), `preparation.json` (options,
+    counts, provenance), the data set's card, and `rejected.jsonl` if dropped rows were kept. Each file appears whole or
+    not at all, the card last; a directory whose writing was interrupted is recognised as such and may be written again.
 
     Args:
         splits: What `prepare_pairs` returned.
@@ -134,8 +134,9 @@ def write_prepared(splits: PreparedSplits, directory: Path, *, provenance: Mappi
             f"{directory}: cannot be cleared ({error.strerror or error}); check its permissions"
         ) from error
     for split, name in _FILES.items():
-        with replacing(directory / name) as temporary:
-            pq.write_table(splits[split].with_format("arrow")[:], temporary)
+        if splits[split].num_rows:  # `datasets` cannot read a split without rows
+            with replacing(directory / name) as temporary:
+                pq.write_table(splits[split].with_format("arrow")[:], temporary)
     if splits.rejected is not None:
         _write_rejected(splits.rejected, directory)
     write_text(directory / PREPARATION_RECORD, record)
@@ -177,6 +178,9 @@ def load_prepared(path: str | os.PathLike[str]) -> PreparedSplits:
     splits = {}
     for split, name in _FILES.items():
         file = directory / name
+        if record.counts.get(split) == 0 and "train" in splits and not file.exists():
+            splits[split] = splits["train"].select([])
+            continue
         try:
             table = pq.ParquetFile(file).read()
             fingerprint = hash_file(file)[:16]
@@ -280,7 +284,6 @@ Columns: {", ".join(f"`{name}`" for name in columns)}.
     return dataset_card(
         title,
         text,
-        files={split: file.as_posix() for split, file in _FILES.items()},
         pretty_name=title,
         task_categories=["text-classification" if TEXT in columns else "sentence-similarity"],
         tags=["dino-st", "synthetic"],

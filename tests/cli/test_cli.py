@@ -163,7 +163,7 @@ def test_wrong_options_give_a_message_and_exit_code_2(
 def test_prepare_refuses_what_is_not_raw(run: Run, sentences: Path, tmp_path: Path) -> None:
     assert_friendly(run("prepare", tmp_path / "no", "--output", tmp_path / "p"), "there is no such file or directory")
     (tmp_path / "folder").mkdir()
-    assert_friendly(run("prepare", tmp_path / "folder", "--output", tmp_path / "p"), "holds no manifest.json")
+    assert_friendly(run("prepare", tmp_path / "folder", "--output", tmp_path / "p"), "holds no table")
     assert_friendly(run("prepare", sentences, "--output", tmp_path / "p"), "line 1")
 
 
@@ -200,7 +200,7 @@ def test_a_shard_changed_behind_the_manifests_back_is_not_prepared(
 ) -> None:
     raw = tmp_path / "raw"
     assert run("generate", "--model", model_directory, "--input", sentences, "--output", raw, *FLAGS).exit_code == 0
-    (raw / "data/shard-00000.parquet").write_bytes(b"PAR1")
+    (raw / "data/train-00000.parquet").write_bytes(b"PAR1")
     assert_friendly(run("prepare", raw, "--output", tmp_path / "p"), r"missing, or not as manifest.json describes it")
 
 

@@ -22,7 +22,7 @@ from dino_st.support.hashes import hash_texts
 
 SCHEMA = pa.schema([("text", pa.string()), ("label", pa.string())])
 CONFIGURATION = {"seed": 1, "decoding": {"top_k": 5, "top_p": 0.9}}
-CARD = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n"
+CARD = "---\ntags:\n- dino-st\n---\n"
 
 
 def opened(directory: Path, configuration: Any = CONFIGURATION) -> Any:
@@ -74,7 +74,7 @@ def test_a_damaged_shard_is_written_again_alone(damage: str, tmp_path: Path) -> 
             store.put(wave(text, number=number))
         store.finish(CARD)
     manifest = (tmp_path / "manifest.json").read_bytes()
-    shard = tmp_path / "data/shard-00001.parquet"
+    shard = tmp_path / "data/train-00001.parquet"
     content = shard.read_bytes()
     shard.write_bytes(content[:-9]) if damage == "changed" else shard.unlink()
     with opened(tmp_path) as store:
@@ -142,16 +142,19 @@ def test_a_directory_of_an_older_version_is_read_and_continued(complete: bool, t
     shards = written_by_an_older_version(tmp_path, numbers, complete=complete)
     with opened(tmp_path) as store:
         assert (store.waves, store.is_complete) == (numbers, complete)
-        assert list(store.shards.values()) == shards
+        names = [f"data/train-{name}.parquet" for name in ("99999", "a100000", "a100001")]
+        assert list(store.shards.values()) == [
+            shard | {"file": name} for shard, name in zip(shards, names, strict=True)
+        ]
         store.put(wave("one more", number=100_002))
         assert store.to_dataset()["text"][:] == [*map(str, numbers), "one more"]
-    (tmp_path / "data/shard-100000.parquet").write_bytes(b"damaged")
+    (tmp_path / "data/train-a100000.parquet").write_bytes(b"damaged")
     with opened(tmp_path) as store:
         assert store.waves == [99_999, 100_001, 100_002]
         store.put(wave("100000", number=100_000))
         store.finish(CARD)
         assert store.to_dataset()["text"][:] == [*map(str, numbers), "one more"]
-    assert not (tmp_path / "data/shard-100000.parquet").exists()
+    assert not list((tmp_path / "data").glob("shard-*"))
 
 
 def test_the_manifest_is_read_once_and_again_only_where_another_process_changed_it(
@@ -226,7 +229,7 @@ def test_the_loop_of_all_runs_goes_on_with_the_waves_that_are_missing(
     with pytest.raises(Interrupted):
         run(tmp_path / "raw", dies_at=2)
     assert run(tmp_path / "raw").to_dataset()["text"][:] == list("abcd")
-    (tmp_path / "raw/data/shard-00001.parquet").unlink()
+    (tmp_path / "raw/data/train-00001.parquet").unlink()
     assert run(tmp_path / "raw").new_rows == 1
     assert made == [0, 1, 2, 3, 1]
     caplog.set_level("INFO")
@@ -250,9 +253,9 @@ def test_a_shard_with_another_number_of_rows_than_the_manifest_says_is_written_a
 def test_files_that_would_be_read_with_the_shards_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with opened(tmp_path) as store:
         store.put(wave("a"))
-        (tmp_path / "data/shard-00099.parquet").write_bytes(b"")
+        (tmp_path / "data/train-00099.parquet").write_bytes(b"")
         store.finish(CARD)
-    assert ["data/shard-00099.parquet is not of this run" in record.getMessage() for record in caplog.records] == [True]
+    assert ["data/train-00099.parquet is not of this run" in record.getMessage() for record in caplog.records] == [True]
 
 
 def test_a_changed_configuration_is_refused_and_said(tmp_path: Path) -> None:
@@ -291,7 +294,7 @@ def test_a_damaged_manifest_is_refused_and_nothing_is_lost(content: str, tmp_pat
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(OutputError, match="manifest"), opened(tmp_path):
         pass
-    assert (tmp_path / "data/shard-00000.parquet").is_file()
+    assert (tmp_path / "data/train-00000.parquet").is_file()
 
 
 def test_a_run_killed_while_it_wrote_its_first_file_starts_again(tmp_path: Path) -> None:
@@ -407,12 +410,12 @@ def test_temporary_files_of_others_are_left_alone(tmp_path: Path) -> None:
         store.put(wave("a"))
     (tmp_path / "notes").mkdir()
     mine = [tmp_path / "notes/.mine.tmp", tmp_path / "notes/.a.1.tmp", tmp_path / ".mine.tmp", tmp_path / "data/.b.tmp"]
-    for path in (*mine, tmp_path / "data/.shard-00001.parquet.4711.tmp"):
+    for path in (*mine, tmp_path / "data/.train-00001.parquet.4711.tmp"):
         path.write_text("keep")
     with opened(tmp_path):
         pass
     assert all(path.exists() for path in mine)
-    assert not (tmp_path / "data/.shard-00001.parquet.4711.tmp").exists()
+    assert not (tmp_path / "data/.train-00001.parquet.4711.tmp").exists()
 
 
 def test_a_run_killed_between_moving_the_lines_and_removing_them_counts_them_once(tmp_path: Path) -> None:
@@ -448,7 +451,7 @@ def test_a_full_disk_loses_nothing_that_was_finished(tmp_path: Path, monkeypatch
                 store.put(wave("b", number=1))
     with opened(tmp_path) as store:
         assert store.to_dataset()["text"][:] == ["a"]
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["shard-00000.parquet"]
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["train-00000.parquet"]
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -467,7 +470,7 @@ def test_the_manifest_names_every_shard_with_its_hash(tmp_path: Path) -> None:
         store.finish(CARD)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["configuration"] == CONFIGURATION
-    assert manifest["shards"][0]["file"] == "data/shard-00000.parquet"
+    assert manifest["shards"][0]["file"] == "data/train-00000.parquet"
     assert len(manifest["shards"][0]["sha256"]) == 64
     assert list(ShardDirectory(tmp_path).shards.values()) == manifest["shards"]
     assert not ShardDirectory(tmp_path / "new").is_begun

@@ -112,7 +112,7 @@ def test_a_directory_that_turns_read_only_half_way_loses_nothing(
     replace = Path.replace
 
     def read_only(self: Path, target: Path) -> Path:
-        if Path(target).name == "shard-00004.parquet":
+        if Path(target).name == "train-00004.parquet":
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         return replace(self, target)
 

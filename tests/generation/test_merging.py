@@ -57,7 +57,7 @@ def test_an_interrupted_shard_continues_with_its_own_waves(
     builder = DinoDatasetBuilder((make_model("gpt2"), tokenizer), **(OPTIONS | {"shard": "2/2"}))
 
     def stop(*_: Any) -> None:
-        if (tmp_path / "broken/data/shard-00001.parquet").exists():
+        if (tmp_path / "broken/data/train-00001.parquet").exists():
             raise KeyboardInterrupt
 
     handle = builder._writer.model.register_forward_pre_hook(stop)
@@ -94,7 +94,7 @@ def test_an_interrupted_merge_can_be_run_again_and_a_damaged_shard_is_found_befo
         patched.setattr(shutil, "copyfile", stop)
         with pytest.raises(KeyboardInterrupt):
             merge_shards(parts, tmp_path / "merged")
-    (tmp_path / "merged/data/.shard-00002.parquet.4711.tmp").write_text("of a killed process")
+    (tmp_path / "merged/data/.train-00002.parquet.4711.tmp").write_text("of a killed process")
     merged = merge_shards(parts, tmp_path / "merged")
     assert merge_shards(parts, tmp_path / "merged").shards == merged.shards  # complete already
     generate(tmp_path / "whole")
@@ -106,7 +106,7 @@ def test_a_begun_data_set_is_not_merged_over(make_model: Any, tokenizer: Any, ge
     builder = DinoDatasetBuilder((make_model("gpt2"), tokenizer), **OPTIONS)
 
     def stop(*_: Any) -> None:
-        if (tmp_path / "begun/data/shard-00001.parquet").exists():
+        if (tmp_path / "begun/data/train-00001.parquet").exists():
             raise KeyboardInterrupt
 
     builder._writer.model.register_forward_pre_hook(stop)
@@ -166,7 +166,7 @@ def test_a_preparation_is_refused_before_it_computes_where_another_one_runs(
     with pytest.raises(ConfigurationError, match="a label_prior of 3 numbers"):
         prepare_data(tmp_path / "raw", tmp_path / "wrong", PreparationOptions(label_prior=(1,)))
     assert not (tmp_path / "wrong").exists()
-    shutil.copy(tmp_path / "raw/data/shard-00000.parquet", tmp_path / "raw/data/extra.parquet")
+    shutil.copy(tmp_path / "raw/data/train-00000.parquet", tmp_path / "raw/data/extra.parquet")
     prepare_data(tmp_path / "raw", tmp_path / "prepared", PreparationOptions())
     assert "data/extra.parquet is not of this run" in caplog.text
 

@@ -51,8 +51,8 @@ def write_raw(directory: Path, scores: list[float], *, text: str = "Second {}.")
     (directory / "data").mkdir(parents=True)
     table = written(list(scores)).table
     table = table.set_column(1, "sentence2", pa.array([text.format(i) for i in range(len(scores))]))
-    pyarrow.parquet.write_table(table, directory / "data/shard-00000.parquet")
-    shard = {"file": "data/shard-00000.parquet", "rows": len(scores), "sha256": "", "counts": {"rows": len(scores)}}
+    pyarrow.parquet.write_table(table, directory / "data/train-00000.parquet")
+    shard = {"file": "data/train-00000.parquet", "rows": len(scores), "sha256": "", "counts": {"rows": len(scores)}}
     manifest: dict[str, Any] = {"format": "dino-st raw 1", "complete": True, "configuration": {}, "provenance": {}}
     (directory / "manifest.json").write_text(json.dumps(manifest | {"shards": [shard]}))
     return directory
@@ -331,7 +331,7 @@ def test_wrong_directories_and_names_are_explained(audit: Callable[..., Result],
     assert "ends in .jsonl" in message(wrong)
     none = CliRunner().invoke(app, ["audit", str(raw), "-n", "0"])
     assert none.exit_code == 2
-    (raw / "data/shard-00000.parquet").write_bytes(b"no parquet")
+    (raw / "data/train-00000.parquet").write_bytes(b"no parquet")
     assert "run `dino-st generate` again" in message(audit(""))
 
 

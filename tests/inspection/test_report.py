@@ -43,10 +43,10 @@ def write_raw(
 ) -> Path:
     (directory / "data").mkdir(parents=True)
     table = pa.table(dict(rows))
-    pyarrow.parquet.write_table(table, directory / "data/shard-00000.parquet")
+    pyarrow.parquet.write_table(table, directory / "data/train-00000.parquet")
     instruction = ['First <b>way</b>: <X1> "', 'Second way: <X1> "']
     labels = {label: {"instruction": instruction, "counter_labels": []} for label in LABELS}
-    shard = {"file": "data/shard-00000.parquet", "rows": len(table), "sha256": "", "counts": dict(counts or {})}
+    shard = {"file": "data/train-00000.parquet", "rows": len(table), "sha256": "", "counts": dict(counts or {})}
     content = {
         "format": "dino-st raw 1",
         "complete": True,
@@ -91,7 +91,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows | {"log_probs": log_probs, "instruction": [i // 12 for i in range(24)], "tries": [1] * 24},
         counts={"rows": 24, "draws": 30, "tries": 40, "rejected: no closing quote": 5, "given up": 6},
     )
-    pairs = Dataset(pyarrow.parquet.read_table(raw / "data/shard-00000.parquet")).select_columns(
+    pairs = Dataset(pyarrow.parquet.read_table(raw / "data/train-00000.parquet")).select_columns(
         ["sentence1", "sentence2", "score"]
     )
     save_prepared(prepare_pairs(pairs, random_negatives=1), directory / "prepared")

@@ -337,7 +337,7 @@ def test_after_an_interruption_nothing_is_asked_twice_and_the_data_is_the_same(t
 def test_a_damaged_shard_is_mended_from_the_replies_that_are_kept(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     whole = generate_triplets(FakeChat(good), SENTENCES, output_dir=raw).to_list()
-    (raw / "data/shard-00000.parquet").write_bytes(b"PAR1")
+    (raw / "data/train-00000.parquet").write_bytes(b"PAR1")
     silent = FakeChat(lambda request: None)
     assert generate_triplets(silent, SENTENCES, output_dir=raw).to_list() == whole
     assert silent.asked == []
