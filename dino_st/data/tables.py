@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from dino_st.errors import InputError, suggest
+from dino_st.errors import InputError
 from dino_st.support.files import replacing
 from dino_st.support.progress import logger
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-TABLE_FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+TABLE_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Endings of the files that `table_rows` reads."""
 
 MAX_TEXT = 1_000_000
@@ -194,7 +194,8 @@ def _files(path: Path) -> list[Path]:
             raise InputError(f"{file}: there is no such file or directory")
         if file.suffix.lower() not in TABLE_FORMATS:
             raise InputError(
-                f"{file}: is no table that can be read; {suggest(file.suffix, TABLE_FORMATS)}, or a directory"
+                f"{file}: is no table that can be read; expected one that ends in {', '.join(TABLE_FORMATS)}, or a "
+                "directory"
             )
     return files
 

@@ -175,7 +175,7 @@ def load_prepared(path: str | os.PathLike[str]) -> PreparedSplits:
     record = _read_record(directory)
     if not record.complete:
         raise InputError(f"{directory}: writing it was interrupted; run the preparation again")
-    splits = {}
+    splits: dict[str, Dataset] = {}
     for split, name in _FILES.items():
         file = directory / name
         if record.counts.get(split) == 0 and "train" in splits and not file.exists():

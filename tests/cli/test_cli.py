@@ -164,7 +164,7 @@ def test_prepare_refuses_what_is_not_raw(run: Run, sentences: Path, tmp_path: Pa
     assert_friendly(run("prepare", tmp_path / "no", "--output", tmp_path / "p"), "there is no such file or directory")
     (tmp_path / "folder").mkdir()
     assert_friendly(run("prepare", tmp_path / "folder", "--output", tmp_path / "p"), "holds no table")
-    assert_friendly(run("prepare", sentences, "--output", tmp_path / "p"), "line 1")
+    assert_friendly(run("prepare", sentences, "--output", tmp_path / "p"), "is no table that can be read")
 
 
 def test_prepare_reads_the_published_format(run: Run, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_pairs_stand_alone_or_beside_named_tasks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("pairs.txt", "a\tb\t1\n", r"is no table that can be read; .*Legal values: '\.csv'"),
+        ("pairs.txt", "a\tb\t1\n", r"is no table that can be read; expected one that ends in \.csv"),
         (
             "pairs.csv",
             "sentence1,sentence2,gold\na,b,1\n",

@@ -79,7 +79,7 @@ def test_distilabels_triplets_and_other_names_are_read(tmp_path: Path) -> None:
         ("t.csv", b"\xff,b,c\n", "line 1 is not UTF-8"),
         ("t.jsonl", '{"anchor": "a", "positive": "b"}\n', r"line 1: has the columns .*missing: negative"),
         ("t.jsonl", '{"anchor": "a", "positive": null, "negative": "c"}\n', "line 1: field 'positive' is None"),
-        ("t.txt", "a", r"is no table that can be read; .*'\.csv'"),
+        ("t.txt", "a", r"is no table that can be read; expected one that ends in \.csv"),
         ("t.parquet", "a", "cannot be read as parquet"),
     ],
 )
