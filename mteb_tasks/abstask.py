@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import datasets
 import numpy as np
 from datasets import Dataset, DatasetDict, concatenate_datasets
-from datasets.exceptions import DatasetNotFoundError
 from mteb.abstasks.sts import AbsTaskSTS
 from mteb.abstasks.task_metadata import TaskMetadata
 from numpy.typing import NDArray
 
 from dino_st.errors import DatasetError, EvaluationError, InputError
 from dino_st.evaluation.metrics import correlate, pairwise_cosine, score_sources
+from dino_st.support.hub import asking_hub
 from mteb_tasks.sts_files import ScoredPair, TableFile, YearLayout, find_root, pairs_dataset, pairs_revision
 
 if TYPE_CHECKING:
@@ -261,14 +261,8 @@ class AbsTaskSTSData(AbsTaskScoredPairs):
         if cached is not None:
             self.dataset, self.data_loaded = cast("Any", cached), True
         else:
-            try:
+            with asking_hub(f"The data of {metadata.name}, '{repository}',", f"{HOW_TO_NAME_THE_DIRECTORY}."):
                 super().load_from_hub(**options)
-            except (ConnectionError, DatasetNotFoundError, FileNotFoundError) as error:
-                reason = str(error).partition("\n")[0] or type(error).__name__
-                raise InputError(
-                    f"The data of {metadata.name} is neither in the local datasets cache nor can '{repository}' be "
-                    f"loaded from the hub ({reason}). {HOW_TO_NAME_THE_DIRECTORY}, or connect to the network."
-                ) from error
         dataset: Mapping[str, Any] = self.dataset or {}
         for split, files in self._splits():
             published, found = sum(file.pairs for file in files), len(dataset.get(split, ()))

@@ -248,6 +248,6 @@ def check_names(kind: str, given: Iterable[str], known: Sequence[str], listing: 
     """
     for name in given:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
             hint = f"did you mean {nearest[0]!r}?" if nearest else "no name is similar to it."
             raise ConfigurationError(f"There is no {kind} {name!r}; {hint} {listing}")

@@ -30,6 +30,8 @@ THINGS = ["an apple", "the river", "a red ball", "some bread", "a stone", "the h
 END = "<|endoftext|>"
 QUICK: dict[str, Any] = {"batch_size": 16, "learning_rate": 1e-3, "evaluation_steps": 4, "device": "cpu"}
 """Options that train the tiny models in a moment."""
+LAUNCHED = {"WORLD_SIZE": "3", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+"""What `torchrun` tells each process that it starts."""
 
 
 def sentences(count: int, seed: int = 0) -> list[str]:

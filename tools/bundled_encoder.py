@@ -88,7 +88,8 @@ def main() -> None:
     encoder = SentenceTransformer(modules=[module], device="cpu")
     encoder.save_pretrained(str(arguments.output), create_model_card=False)
     for file in arguments.output.rglob("model.safetensors"):
-        save_file({name: tensor.half() for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+        # Rounded to float16, which compresses well, and stored as float32, in which they can be trained.
+        save_file({name: tensor.half().float() for name, tensor in load_file(file).items()}, file, {"format": "pt"})
     print(f"{len(vectors)} words in {vectors.shape[1]} dimensions from {len(sentences)} sentences")
 
 

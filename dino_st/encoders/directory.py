@@ -7,9 +7,11 @@ that results stored for one set of weights are never taken for another's.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,9 @@ from dino_st.models import bundled_directory
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+
+ADAPTER = "adapter_config.json"
+"""The file that makes a directory an adapter of PEFT, which names its base model."""
 
 # Left behind by training, or documentation: they change nothing about the embeddings.
 _IRRELEVANT_FILES = {
@@ -38,21 +43,19 @@ class FoundEncoder:
 
     Attributes:
         name: The name under which mteb stores its results, `owner/name`.
-        revision: Names its content; empty for one on the hub that has not been loaded yet.
+        revision: Names its content; empty for one on the hub that has not been fetched yet.
         load: Loads or builds it.
+        fetch: Downloads one on the hub, and returns its revision; None for all others.
     """
 
     name: str
     revision: str
     load: Callable[[], SentenceTransformer]
+    fetch: Callable[[], str] | None = None
 
     def resolved(self) -> FoundEncoder:
-        """The same encoder with its revision, for which one on the hub is loaded."""
-        if self.revision:
-            return self
-        encoder = self.load()
-        revision = encoder.model_card_data.base_model_revision or state_revision(encoder)
-        return FoundEncoder(self.name, revision, lambda: encoder)
+        """The same encoder with its revision, for which one on the hub is downloaded."""
+        return self if self.fetch is None else replace(self, revision=self.fetch(), fetch=None)
 
 
 def local_directory(encoder: str | os.PathLike[str]) -> Path | None:
@@ -73,7 +76,8 @@ def local_directory(encoder: str | os.PathLike[str]) -> Path | None:
         return check_model_directory(bundled)
     name = os.fspath(encoder)
     path = Path(name).expanduser()
-    is_path = isinstance(encoder, os.PathLike) or name.startswith((".", "~", os.sep)) or name.count("/") > 1
+    is_path = isinstance(encoder, os.PathLike) or name.startswith((".", "~", os.sep)) or name.endswith(("/", os.sep))
+    is_path = is_path or re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII) is None  # what the hub has no names like
     return check_model_directory(path) if is_path or path.exists() else None
 
 
@@ -87,11 +91,11 @@ def check_model_directory(path: str | Path) -> Path:
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"
         raise ModelError(f"The model directory '{directory}' {what}. Give a directory that holds a model.")
-    if not any((directory / name).is_file() for name in ("modules.json", "config.json")):
+    if not any((directory / name).is_file() for name in ("modules.json", "config.json", ADAPTER)):
         raise ModelError(
             f"'{directory}' is not a model: it holds neither 'modules.json' (a sentence-transformers model) nor "
-            "'config.json' (a transformers model). Give the directory that `dino-st train --output` or "
-            "`save_pretrained` wrote."
+            f"'config.json' (a transformers model) nor '{ADAPTER}' (a LoRA adapter). Give the "
+            "directory that `dino-st train --output` or `save_pretrained` wrote."
         )
     return directory.resolve()
 
@@ -119,7 +123,28 @@ def directory_revision(path: str | Path) -> str:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
         except OSError as error:
             raise ModelError(f"'{file}' cannot be read ({error.strerror}). Check its permissions.") from error
+    base = adapter_base(directory)
+    if base is not None and (local := local_directory(base)) is not None:
+        digest.update(directory_revision(local).encode())
     return digest.hexdigest()[:40]
+
+
+def adapter_base(directory: Path) -> str | None:
+    """The name of the base model, if this directory holds an adapter of PEFT.
+
+    Raises:
+        ModelError: It is an adapter that names none.
+    """
+    file = directory / ADAPTER
+    if not file.is_file():
+        return None
+    try:
+        name = json.loads(file.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, LookupError, TypeError):
+        name = None
+    if not isinstance(name, str) or not name:
+        raise ModelError(f"'{file}' names no base model; write it into the field 'base_model_name_or_path'.")
+    return name
 
 
 def _relevant_files(directory: Path) -> Iterator[Path]:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
+import warnings
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.encoders.directory import local_directory
-from dino_st.errors import ConfigurationError, ModelError
+from dino_st.encoders.directory import adapter_base, local_directory
+from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
+from dino_st.support.hub import fetch_model
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 logger = logging.getLogger(__name__)
 
-_PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
+_PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
+_LFS = b"version https://git-lfs"
 
 
 def load_trainable_encoder(
@@ -49,20 +55,24 @@ def load_trainable_encoder(
             its tokenizer has no token to pad with.
     """
     if isinstance(encoder, str | os.PathLike):
-        directory, name = local_directory(encoder), repr(os.fspath(encoder))
-        if directory is not None:
-            _check_weights(directory)
-        model = _load(os.fspath(encoder) if directory is None else str(directory), directory, device, pooling).float()
+        local, name = local_directory(encoder), os.fspath(encoder)
+        directory = fetch_model(name) if local is None else local
+        _check_files(directory)
+        model = _load(name if local is None else str(local), directory, device, pooling).float()
+        if local is None:
+            model.model_card_data.base_model, model.model_card_data.base_model_revision = name, directory.name
+        name = repr(name)
     else:
         model, name = encoder, "the encoder"
+        _check_object(model)
     pad_with_end_of_text(model)
     if getattr(getattr(model, "tokenizer", None), "pad_token", "") is None:
         raise ModelError(
             f"the tokenizer of {name} has neither a padding nor an end-of-text token; give it one: "
             "tokenizer.pad_token = ..., tokenizer.save_pretrained(directory)"
         )
-    if max_seq_length is not None:
-        _limit_length(model, max_seq_length, name)
+    _check_vocabulary(model, name)
+    _limit_length(model, max_seq_length, name)
     return model
 
 
@@ -77,31 +87,72 @@ def pad_with_end_of_text(encoder: SentenceTransformer) -> None:
         tokenizer.pad_token = tokenizer.eos_token
 
 
-def _check_weights(directory: Path) -> None:
-    """Raises unless the weights of the transformer are there, as safetensors."""
-    home = directory
+def narrow_weights(model: SentenceTransformer) -> str:
+    """The types of a model's weights, in words, that have fewer bits than float32, so that small updates are lost."""
+    few = {weight.dtype for weight in model.parameters() if weight.is_floating_point() and weight.element_size() < 4}
+    return " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in few))
+
+
+def _check_object(model: Any) -> None:
+    """Takes a model that was handed in, in float32."""
+    from sentence_transformers import SentenceTransformer
+
+    if not isinstance(model, SentenceTransformer):
+        raise ConfigurationError(
+            f"the encoder is a {type(model).__name__}; expected a directory, a name on the hub or a SentenceTransformer"
+        )
+    if narrow := narrow_weights(model):
+        warnings.warn(
+            f"the encoder's weights are {narrow}, in which small updates are lost; they are converted to float32",
+            DinoWarning,
+            stacklevel=3,
+        )
+        model.float()
+
+
+def _check_files(directory: Path) -> None:
+    """Raises unless the weights of every module are there, as safetensors, and no file is a mere pointer to one."""
+    homes = [directory]
     if (directory / "modules.json").is_file():
         try:
             modules = json.loads((directory / "modules.json").read_text(encoding="utf-8"))
-            home = directory / str(modules[0]["path"])
+            homes = [directory / str(module["path"]) for module in modules]
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise ModelError(f"{directory / 'modules.json'}: cannot be read as a list of modules ({error})") from error
-    if next(home.glob("*.safetensors"), None) is not None:
+    for home in homes:
+        _check_home(directory, home, needs_weights=home == homes[0])
+
+
+def _check_home(directory: Path, home: Path, *, needs_weights: bool) -> None:
+    """Looks at the folder of one module, of which all but the first may do without weights."""
+    for file in filter(Path.is_file, home.glob("*")):
+        with file.open("rb") as content:
+            if content.read(len(_LFS)) == _LFS:
+                raise ModelError(
+                    f"{file}: a pointer of Git LFS stands here instead of the file; run `git lfs pull` in {directory}"
+                )
+    if next(home.glob("*.safetensors" if needs_weights else "model.safetensors"), None) is not None:
         return
     pickle = next((file for pattern in _PICKLES for file in sorted(home.glob(pattern))), None)
     if pickle is not None:
-        raise ModelError(
-            f"{directory}: the weights are a pickle ({pickle.name}), which can run any code when it is read; only "
-            "safetensors are loaded. If you trust its origin, convert it once:\n"
-            f'python -c "import transformers as t; d = {str(home)!r}; '
-            "M = getattr(t, t.AutoConfig.from_pretrained(d).architectures[0]); "
-            'M.from_pretrained(d, use_safetensors=False).save_pretrained(d)"'
+        module = (
+            "import transformers as t; d = {!r}; M = getattr(t, t.AutoConfig.from_pretrained(d).architectures[0]); "
         )
-    raise ModelError(f"{directory}: holds no weights (no *.safetensors in {home}); copy or download it completely")
+        convert = module.format(str(home)) + "M.from_pretrained(d, use_safetensors=False).save_pretrained(d)"
+        if not needs_weights:
+            convert = "import torch, safetensors.torch as s; "
+            convert += f"s.save_file(torch.load({str(pickle)!r}), {str(home / 'model.safetensors')!r})"
+        raise ModelError(
+            f"{directory}: the weights are a pickle ({pickle.relative_to(directory)}), which can run any code when it "
+            "is read; only safetensors are loaded. If you trust its origin, convert it once:\n"
+            f'python -c "{convert}"'
+        )
+    if needs_weights:
+        raise ModelError(f"{directory}: holds no weights (no *.safetensors in {home}); copy or download it completely")
 
 
-def _load(name: str, directory: Path | None, device: str, pooling: str) -> SentenceTransformer:
-    """Loads a model, and words what can go wrong."""
+def _load(name: str, directory: Path, device: str, pooling: str) -> SentenceTransformer:
+    """Loads a model from a directory, and words what can go wrong."""
     import torch
     from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
@@ -112,13 +163,18 @@ def _load(name: str, directory: Path | None, device: str, pooling: str) -> Sente
     weights = {"dtype": torch.float32, "use_safetensors": True}
     place = None if device == "auto" else device
     try:
-        if directory is None or (directory / "modules.json").is_file():
-            return SentenceTransformer(
-                name, device=place, local_files_only=directory is not None, model_kwargs=weights, **no_code
-            )
+        base = _adapter_home(directory)
+        if (directory / "modules.json").is_file():
+            options: dict[str, Any] = {"local_files_only": True, "model_kwargs": weights} | no_code
+            return SentenceTransformer(str(directory), device=place, **options)
         transformer = Transformer(
-            name, model_kwargs=weights | no_code, config_kwargs=dict(no_code), processor_kwargs=dict(no_code)
+            str(base or directory),
+            model_kwargs=weights | no_code,
+            config_kwargs=dict(no_code),
+            processor_kwargs=dict(no_code),
         )
+        if base is not None:
+            transformer.model = _merged(transformer.model, directory, base)
         if transformer.tokenizer is not None:
             transformer.tokenizer.padding_side = "right"
         pool = Pooling(transformer.get_embedding_dimension(), pooling)
@@ -127,8 +183,10 @@ def _load(name: str, directory: Path | None, device: str, pooling: str) -> Sente
         raise ModelError(
             f"{name}: the weights are truncated or damaged ({error}); copy or download them again"
         ) from error
+    except DinoError:
+        raise
     except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError) as error:
-        raise ModelError(f"{name}: cannot be loaded as an encoder: {_reason(error, directory)}") from error
+        raise ModelError(f"{name}: cannot be loaded as an encoder: {_reason(error)}") from error
     architectures = getattr(transformer.model.config, "architectures", None) or ()
     if any(architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in architectures):
         if pooling == "cls":
@@ -140,28 +198,83 @@ def _load(name: str, directory: Path | None, device: str, pooling: str) -> Sente
     return model
 
 
-def _reason(error: Exception, directory: Path | None) -> str:
+def _adapter_home(directory: Path) -> Path | None:
+    """The directory of the base model, if this one holds an adapter alone."""
+    name = adapter_base(directory)
+    if name is None:
+        return None
+    if find_spec("peft") is None:
+        raise MissingExtraError(f'{directory} holds an adapter, which PEFT loads; run: pip install "dino-st[peft]"')
+    if any((directory / file).is_file() for file in ("config.json", "modules.json")):
+        return None
+    base = local_directory(name) or fetch_model(name)
+    _check_files(base)
+    return base
+
+
+def _merged(transformer: Any, adapter: Path, base: Path) -> Any:
+    """The base model with the adapter's weights added to its own, so that it is trained and saved like any other."""
+    from transformers import AutoModelForCausalLM
+
+    peft: Any = import_module("peft")
+    configuration = peft.PeftConfig.from_pretrained(str(adapter))
+    if configuration.task_type == peft.TaskType.CAUSAL_LM:  # its weights are named after the whole model
+        transformer = AutoModelForCausalLM.from_pretrained(str(base), dtype=transformer.dtype, use_safetensors=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Found missing adapter keys")
+        merged = peft.PeftModel.from_pretrained(transformer, str(adapter)).merge_and_unload()
+    return merged.base_model if configuration.task_type == peft.TaskType.CAUSAL_LM else merged
+
+
+def _reason(error: Exception) -> str:
     """The first line of a library's error, and what to do about it."""
     text = str(error).strip()
     if "trust_remote_code" in text:
         return "it comes with code of its own, and such code is never run (trust_remote_code is off); choose another"
     first = text.partition("\n")[0].rstrip(".") or type(error).__name__
-    if directory is None:
-        return f"{first}. There is no directory of this name; on the hub, check the spelling and the connection"
     return f"{first}. Check that configuration, tokenizer and weights belong together and are complete"
 
 
-def _limit_length(model: SentenceTransformer, length: int, name: str) -> None:
+def _check_vocabulary(model: SentenceTransformer, name: str) -> None:
+    """Raises where the tokenizer knows tokens that the embedding has no row for."""
+    first: Any = model[0]
+    tokenizer: Any = getattr(first, "tokenizer", None)
+    if not hasattr(tokenizer, "get_vocab"):
+        return
+    embedding = first.model.get_input_embeddings() if hasattr(first, "model") else first
+    rows, last = getattr(embedding, "num_embeddings", None), max(tokenizer.get_vocab().values(), default=0)
+    if isinstance(rows, int) and last >= rows:
+        raise ModelError(
+            f"{name}: the tokenizer has tokens up to number {last}, but the embedding has {rows} rows; copy the "
+            "tokenizer that belongs to the weights, or enlarge the embedding with resize_token_embeddings"
+        )
+
+
+def _limit_length(model: SentenceTransformer, length: int | None, name: str) -> None:
     """Sets the length, unless the encoder has fewer positions or, having no order of words, needs none."""
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
     if isinstance(model[0], StaticEmbedding):
-        logger.info("%s averages over any number of words; max_seq_length is not used", name)
+        if length is not None:
+            logger.info("%s averages over any number of words; max_seq_length is not used", name)
         return
-    configuration = getattr(getattr(model[0], "model", None), "config", None)
-    positions = getattr(configuration, "max_position_embeddings", None)
-    if isinstance(positions, int) and 0 < positions < length:
+    positions = _positions(getattr(model[0], "model", None))
+    if length is not None and positions is not None and positions < length:
         raise ConfigurationError(
             f"max_seq_length is {length}, but {name} has {positions} positions; choose at most that"
         )
-    model.max_seq_length = length
+    if length is not None or (positions is not None and (model.max_seq_length or math.inf) > positions):
+        model.max_seq_length = length or positions
+
+
+def _positions(transformer: Any) -> int | None:
+    """The tokens that a transformer has positions for; None where it sets no limit."""
+    positions = getattr(getattr(transformer, "config", None), "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    for name, module in transformer.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            return min(
+                positions, int(module.num_embeddings) - int(module.padding_idx) - 1
+            )  # RoBERTa counts on from the padding
+    return positions

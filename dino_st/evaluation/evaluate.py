@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import logging
 import math
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,17 +32,19 @@ from dino_st.encoders.directory import (
     state_revision,
 )
 from dino_st.encoders.loading import load_trainable_encoder, pad_with_end_of_text
-from dino_st.errors import ConfigurationError, EvaluationError, InputError, ModelError, OutputError
+from dino_st.errors import ConfigurationError, EvaluationError, ModelError, OutputError
 from dino_st.evaluation.floors import FLOORS, floor_score
 from dino_st.evaluation.options import EvaluationOptions, SourceProtocol
 from dino_st.evaluation.table import ScoreTable
+from dino_st.support.hub import asking_hub, fetch_model
+from dino_st.support.progress import progress
 
 if TYPE_CHECKING:
     from mteb import ResultCache, TaskResult
     from mteb.abstasks import AbsTask
     from mteb.abstasks.task_metadata import TaskMetadata
     from mteb.models import ModelMeta
-    from mteb.types import EncodeKwargs, PromptType
+    from mteb.types import PromptType
     from sentence_transformers import SentenceTransformer
 
     Model = str | Path | SentenceTransformer
@@ -58,7 +60,7 @@ def evaluate_encoder(
     output_dir: str | Path | None = None,
     options: EvaluationOptions | None = None,
     whitening_sentences: str | Path | Sequence[str] | None = None,
-    show_progress: bool | None = None,
+    show_progress: bool = True,
     **changes: Any,
 ) -> ScoreTable:
     """Scores one or several encoders on tasks.
@@ -76,7 +78,7 @@ def evaluate_encoder(
         options: How to score.
         whitening_sentences: Unlabelled sentences that whitened baselines are fitted on: a file with one a line, or the
             sentences.
-        show_progress: Whether to show progress bars; None for only on a terminal.
+        show_progress: Whether to show progress: a bar on a terminal, else a line a minute in the log.
         **changes: Fields of `EvaluationOptions`, in place of `options` or of what it says: `batch_size`, `device`, and
             `protocol`, which number of a task with several sources is reported: `"all"` (over the pooled pairs, as in
             the DINO and SynCSE papers), `"mean"` (of the sources) or `"wmean"` (weighted by their sizes).
@@ -94,20 +96,26 @@ def evaluate_encoder(
     """
     options = EvaluationOptions.of(options, **changes)
     named, instances = _name_models(models), _check_tasks(tasks)
-    # All models are looked for before the first is scored, and the output before any model.
-    cache = None if output_dir is None else _open_results(Path(output_dir))
-    found = {
-        name: model
-        if isinstance(model, str) and model in FLOORS
-        else find_model(model, device=options.device, whitening_sentences=whitening_sentences)
-        for name, model in named.items()
-    }
-    shown = sys.stderr.isatty() if show_progress is None else show_progress
-    work = _Work(instances, cache, {"batch_size": options.batch_size, "show_progress_bar": shown}, options.protocol)
-    with _loaded(instances):
-        table = ScoreTable({name: work.score(name, model) for name, model in found.items()})
-    if output_dir is not None:
-        table.write(output_dir)
+    own = [task for task in instances if hasattr(task, "read_pairs")]  # these ask the hub themselves, if at all
+    others = [task for task in instances if task not in own]
+    # What is on this machine is looked for before the hub is asked, and all models before the first is scored.
+    with _open_results(output_dir) as cache:
+        found = {
+            name: model
+            if isinstance(model, str) and model in FLOORS
+            else find_model(model, device=options.device, whitening_sentences=whitening_sentences)
+            for name, model in named.items()
+        }
+        work = _Work(instances, cache, options.batch_size, options.protocol, show_progress)
+        with _loaded(own):
+            found = {name: model if isinstance(model, str) else model.resolved() for name, model in found.items()}
+            names = ", ".join(task.metadata.name for task in others)
+            advice = "Connect to the network, or choose tasks whose data is at hand"
+            asking = asking_hub(f"the data of {names}", advice) if others else contextlib.nullcontext()
+            with asking, _loaded(others):
+                table = ScoreTable({name: work.score(name, model) for name, model in found.items()})
+        if output_dir is not None:
+            table.write(output_dir)
     return table
 
 
@@ -117,15 +125,16 @@ class _Work:
 
     tasks: Sequence[AbsTask]
     cache: ResultCache | None
-    encode_options: EncodeKwargs
+    batch_size: int
     protocol: SourceProtocol
+    show_progress: bool
 
     def score(self, name: str, model: FoundEncoder | str) -> dict[str, float]:
         """One model's score × 100 on every task; a floor is given by its name."""
         if isinstance(model, str):
             scores = {task.metadata.name: floor_score(model, task, self.protocol) for task in self.tasks}
         else:
-            results = self._results(model.resolved())
+            results = self._results(model)
             scores = {task.metadata.name: self._read(results[task.metadata.name], task, name) for task in self.tasks}
         return {task: score * 100 for task, score in scores.items()}
 
@@ -156,12 +165,12 @@ class _Work:
         logger.info("scoring %s on %d tasks", found.name, len(pending))
         encoder = found.load()
         outcome = mteb.evaluate(
-            EncodeOnce(encoder, _model_meta(found, encoder), pending),
+            EncodeOnce(encoder, _model_meta(found, encoder), pending, show_progress=self.show_progress),
             pending,
             cache=self.cache,
             overwrite_strategy="always",
-            encode_kwargs=self.encode_options,
-            show_progress_bar=self.encode_options["show_progress_bar"],
+            encode_kwargs={"batch_size": self.batch_size, "show_progress_bar": False},
+            show_progress_bar=False,
             co2_tracker=False,
         )
         return outcome.task_results
@@ -202,7 +211,9 @@ def find_model(
         return baseline
     directory = local_directory(model)
     if directory is None:
-        return FoundEncoder(_owned(str(model)), "", lambda: _load_from_hub(str(model), device))
+        name = str(model)
+        load = functools.partial(load_trainable_encoder, name, device=device)
+        return FoundEncoder(_owned(name), "", load, fetch=lambda: _fetch(name))
     return FoundEncoder(
         directory_name(directory),
         directory_revision(directory),
@@ -215,9 +226,10 @@ def _owned(name: str) -> str:
     return name if "/" in name else f"local/{name}"
 
 
-def _load_from_hub(name: str, device: str) -> SentenceTransformer:
+def _fetch(name: str) -> str:
+    """Downloads a model of the hub, and returns its revision."""
     try:
-        return load_trainable_encoder(name, device=device)
+        return fetch_model(name).name
     except ModelError as error:
         floor = difflib.get_close_matches(name, FLOORS, n=1)
         if not floor:
@@ -250,9 +262,12 @@ class EncodeOnce:
     for a task. Texts of other tasks (a reranking corpus may be large) are encoded once in a call and not kept.
     """
 
-    def __init__(self, model: SentenceTransformer, meta: ModelMeta, tasks: Iterable[AbsTask] = ()) -> None:
+    def __init__(
+        self, model: SentenceTransformer, meta: ModelMeta, tasks: Iterable[AbsTask] = (), *, show_progress: bool = False
+    ) -> None:
         self.model = model
         self.mteb_model_meta = meta
+        self._shown = show_progress
         self._tasks = [task for task in tasks if isinstance(task, AbsTaskSTS) and task.data_loaded]
         self._known: dict[str | None, tuple[dict[str, int], Matrix]] = {}
 
@@ -305,7 +320,12 @@ class EncodeOnce:
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         methods = {"query": self.model.encode_query, "document": self.model.encode_document}
         encode: Callable[..., Any] = methods[prompt_type.value] if prompt_type else self.model.encode
-        embeddings = encode(list(rows), prompt=prompt, **{**options, "convert_to_numpy": True})
+        with progress(f"encoding with {self.mteb_model_meta.name}", len(rows), "texts", shown=self._shown) as advance:
+            counting = self.model[0].register_forward_pre_hook(lambda _, given: advance(_batch_size(*given)))
+            try:
+                embeddings = encode(list(rows), prompt=prompt, **{**options, "convert_to_numpy": True})
+            finally:
+                counting.remove()
         return rows, np.asarray(embeddings)
 
     def _texts_with(self, prompt: str | None) -> Iterator[str]:
@@ -324,6 +344,11 @@ class EncodeOnce:
         prompts = cast("dict[str, str]", self.model.prompts)
         name = get_prompt_name(prompts, metadata, prompt_type)
         return prompts[name] if name else None
+
+
+def _batch_size(features: Mapping[str, Any], *_: Any) -> int:
+    """The texts of a batch, whose tokens are rows of a matrix or, in static embeddings, stand in one row."""
+    return len(features["offsets"] if "offsets" in features else next(iter(features.values())))
 
 
 def _name_models(models: Model | Sequence[Model] | Mapping[str, Model]) -> dict[str, Model]:
@@ -354,20 +379,32 @@ def _check_tasks(tasks: Iterable[AbsTask]) -> list[AbsTask]:
     return instances
 
 
-def _open_results(output_dir: Path) -> ResultCache:
-    """Opens the results folder, and makes sure before any model is loaded that it can be written."""
+@contextlib.contextmanager
+def _open_results(output_dir: str | Path | None) -> Iterator[ResultCache | None]:
+    """Opens the results folder, which can be written and, where nothing was written, is not left behind."""
     from mteb import ResultCache
 
+    if output_dir is None:
+        yield None
+        return
+    results = Path(output_dir) / "results"
+    made = [place for place in (results, *results.parents) if not place.exists()]
     try:
-        cache = ResultCache(output_dir)
-        results = output_dir / "results"
-        results.mkdir(exist_ok=True)
-        with tempfile.TemporaryFile(dir=results):
-            return cache
-    except OSError as error:
-        raise OutputError(
-            f"The results cannot be written to '{output_dir}' ({error.strerror}). Give a directory that can be written."
-        ) from error
+        try:
+            results.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=results):
+                cache = ResultCache(Path(output_dir))
+        except OSError as error:
+            raise OutputError(
+                f"The results cannot be written to '{output_dir}' ({error.strerror}). Give a directory that can be "
+                "written."
+            ) from error
+        yield cache
+    except BaseException:
+        for place in made:
+            with contextlib.suppress(OSError):  # something was written there
+                place.rmdir()
+        raise
 
 
 @contextlib.contextmanager
@@ -380,11 +417,6 @@ def _loaded(tasks: Iterable[AbsTask]) -> Iterator[None]:
                 task.load_data()
                 fresh.append(task)
         yield
-    except ConnectionError as error:
-        raise InputError(
-            f"the data of a task cannot be fetched ({str(error).splitlines()[0]}). Check the connection to the "
-            "hub, or choose tasks whose data is at hand"
-        ) from error
     finally:
         for task in fresh:
             task.unload_data()

@@ -119,10 +119,12 @@ class ScoreTable:
 
     def to_rich(self) -> Table:
         """The table for a terminal; print it with `rich.console.Console().print`."""
+        from rich.box import SIMPLE_HEAD
         from rich.markup import escape
         from rich.table import Table
 
-        table = Table(title="Spearman × 100" if self._shows_published else "Main scores × 100")
+        title = "Spearman × 100" if self._shows_published else "Main scores × 100"
+        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
         table.add_column("Model", overflow="fold")
         for head in self._heads():
             table.add_column(head, justify="right", no_wrap=True)
@@ -130,7 +132,7 @@ class ScoreTable:
             table.add_row(*row)
         if self._shows_published:
             table.add_section()
-            table.caption = f"Below the line: {PUBLISHED_SOURCE}"
+            table.caption = f"Last {len(PUBLISHED_ROWS)} rows: {PUBLISHED_SOURCE}"
             for name, cells in _published_cells():
                 table.add_row(name, *cells, style="dim")
         return table

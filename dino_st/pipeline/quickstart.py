@@ -39,7 +39,7 @@ def pair_similarities(encoder: SentenceTransformer, pairs: Dataset) -> NDArray[n
     lengths = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
     similarities: NDArray[np.float64] = np.zeros(len(first))
     np.divide((first * second).sum(1), lengths, out=similarities, where=lengths > 0)
-    return similarities
+    return similarities.clip(-1, 1)  # rounding may leave more than 1, for which a histogram has no bar
 
 
 def plot_similarities(
@@ -64,7 +64,7 @@ def plot_similarities(
             share = np.full(len(chosen), 1 / len(chosen))
             axis.hist(chosen, bins, weights=share, color=colour, alpha=0.55, label=f"{level:g} ({len(chosen)} pairs)")
             axis.axvline(float(np.median(chosen)), color=colour, linewidth=1.5)
-        axis.set(title=name, xlabel="cosine similarity")
+        axis.set(title=name, xlabel="cosine similarity", xlim=(bins[0] - 0.03, 1.03))
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("share of the pairs of a score")
     axes[-1].legend(title="generated score", frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -24,7 +24,7 @@ _LABELS = ("label", "labels", "score", "scores")
 
 
 def pair_splits(
-    data: str | os.PathLike[str] | DatasetDict, batch_size: int, loss: str
+    data: str | os.PathLike[str] | DatasetDict, batch_size: int, loss: str, *, size_option: str = "batch_size"
 ) -> tuple[DatasetDict, dict[str, Any]]:
     """Reads pairs to train on, and checks them.
 
@@ -45,12 +45,7 @@ def pair_splits(
                 f"the {name} split holds triplets; train on them with `dino-st train-contrastive` (train_contrastive)"
             )
         splits[name] = _as_dataset(numeric_pairs(source[name], name=f"the {name} split"))
-    rows = splits["train"].num_rows
-    if rows < batch_size:
-        raise DatasetError(
-            f"{rows} training pairs are fewer than a batch of {batch_size}; generate more pairs or choose a smaller "
-            "batch_size"
-        )
+    _check_enough(splits["train"].num_rows, "pairs", batch_size, size_option)
     lowest, highest = min(splits["train"][SCORE]), max(splits["train"][SCORE])
     if loss == "cosine" and not -1 <= lowest <= highest <= 1:
         raise DatasetError(
@@ -77,8 +72,8 @@ def triplet_splits(
         where they come from.
 
     Raises:
-        DatasetError: A split or column is missing, there is a column of labels, the splits hold pairs, or so many
-            triplets share a text that no batch could hold two of them.
+        DatasetError: A split or column is missing, there is a column of labels, the splits hold pairs, the training
+            split is smaller than a batch, or so many triplets share a text that no batch could hold two of them.
         InputError: The directory cannot be read.
     """
     source = _given_splits(data)
@@ -95,6 +90,15 @@ def triplet_splits(
         return splits, {}
     preparation = {**source.options.model_dump(mode="json"), "counts": source.counts}
     return splits, {**source.provenance, "preparation": preparation}
+
+
+def _check_enough(rows: int, what: str, batch_size: int, size_option: str = "batch_size") -> None:
+    """Refuses what is less than a batch, of which an epoch would be one step, or none."""
+    if rows < batch_size:
+        raise DatasetError(
+            f"{rows} training {what} are fewer than a batch of {batch_size}; generate more {what}, or choose a smaller "
+            f"{size_option}"
+        )
 
 
 def data_facts(splits: Mapping[str, Dataset], kind: str) -> dict[str, int | str]:
@@ -160,17 +164,11 @@ def _check_batches(train: Dataset, options: ContrastiveOptions) -> None:
             f"{most} of {rows} training triplets hold the text {text!r:.60}, and a batch holds no text twice, so that "
             "most would have a single triplet and nothing to compare it with. Drop what is repeated"
         )
-    possible = rows // most
-    if rows < options.batch_size:
-        warning = (
-            f"{rows} training triplets are fewer than a batch of {options.batch_size}: each step takes all of them. "
-            "Generate more, or choose a smaller batch_size"
-        )
-    elif possible < options.batch_size // 2:
-        warning = (
+    _check_enough(rows, "triplets", options.batch_size)
+    if rows // most < options.batch_size // 2:
+        warnings.warn(
             f"{most} of {rows} training triplets hold the text {text!r:.60}, and a batch holds no text twice: batches "
-            f"will have about {possible} triplets instead of {options.batch_size}"
+            f"will have about {rows // most} triplets instead of {options.batch_size}",
+            DinoWarning,
+            stacklevel=4,
         )
-    else:
-        return
-    warnings.warn(warning, DinoWarning, stacklevel=4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -12,6 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dino_st.data.columns import PAIR_COLUMNS, numeric_pairs
+from dino_st.encoders.loading import narrow_weights
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning
 from dino_st.training.options import TrainingOptions
 
@@ -57,7 +59,30 @@ class FitDataLoader(DataLoader[Any]):
                 DinoWarning,
                 stacklevel=3,
             )
+        _warn_of_model(sys._getframe(1).f_locals.get("self"))
         return super().__iter__()
+
+
+def _warn_of_model(model: Any) -> None:
+    """Warns if `fit`, which hands its loader no model, would train a model in another way than it is used."""
+    from sentence_transformers import SentenceTransformer
+
+    if not isinstance(model, SentenceTransformer):
+        return
+    if narrow := narrow_weights(model):
+        warnings.warn(
+            f"the model's weights are {narrow}, in which small updates are lost: call model.float() before model.fit, "
+            "or load it with dino_st.encoders.loading.load_trainable_encoder",
+            DinoWarning,
+            stacklevel=4,
+        )
+    if prompt := model.prompts.get(model.default_prompt_name or ""):
+        warnings.warn(
+            f"model.encode puts the default prompt {prompt!r} before each sentence, and model.fit does not: set "
+            "model.default_prompt_name = None, or train with dino_st.train_encoder, which does",
+            DinoWarning,
+            stacklevel=4,
+        )
 
 
 def to_input_examples(dataset: Dataset) -> list[InputExample]:

@@ -33,6 +33,11 @@ class TrainingOptions(FrozenOptions):
     dtype: Literal["auto", "float32", "bfloat16"] = option(
         "auto", "arithmetic of the forward pass; auto is bfloat16 where a GPU has it, else float32"
     )
+    gradient_checkpointing: Literal["auto", "on", "off"] = option(
+        "auto",
+        "compute activations twice instead of keeping them: less memory, more time, the same weights; auto does so on "
+        "the CPU for encoders with more than 100 million weights besides the embedding",
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = option(
         "auto", "where training runs; choose one of several GPUs with CUDA_VISIBLE_DEVICES"
     )

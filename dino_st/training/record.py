@@ -21,7 +21,7 @@ CHECKPOINTS = "checkpoints"
 
 _FORMAT = "dino-st training run, version 1"
 _MODEL_FILES = ("modules.json", "config.json", "model.safetensors", "README.md")
-_FREE_OPTIONS = {"device", "keep_checkpoints"}
+_FREE_OPTIONS = {"device", "keep_checkpoints", "gradient_checkpointing"}
 _CARD_HEADING = "## Training data: written by a language model"
 
 

@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dino_st.encoders.directory import directory_revision, local_directory
 from dino_st.encoders.loading import load_trainable_encoder
-from dino_st.errors import ConfigurationError, DinoWarning, OutOfMemoryError, OutputError, TrainingError
+from dino_st.errors import ConfigurationError, DinoError, DinoWarning, OutOfMemoryError, OutputError, TrainingError
 from dino_st.support.files import check_can_become_directory, only_writer
 from dino_st.support.versions import versions
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     Encoder: TypeAlias = str | os.PathLike[str] | SentenceTransformer
 
 logger = logging.getLogger(__name__)
+
+_LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What `torchrun` and `accelerate launch` set for each process that they start."""
 
 _TELLING = 30
 """Validation rows below which a rank correlation is mostly chance."""
@@ -169,7 +172,7 @@ def train_contrastive(
     splits, provenance = triplet_splits(data, options)
     facts, pair_parts = data_facts(splits, "triplets"), None
     if pairs is not None:
-        pair_parts, origin = pair_splits(pairs, options.pairs_batch_size, options.loss)
+        pair_parts, origin = pair_splits(pairs, options.pairs_batch_size, options.loss, size_option="pairs_batch_size")
         facts |= {f"pairs {name}": value for name, value in data_facts(pair_parts, "rows").items()}
         provenance = {**provenance, "pairs": origin}
     if sts_dev is not None:
@@ -181,7 +184,7 @@ def train_contrastive(
 
 def _check_choice(options: ContrastiveOptions, sts_dev: Mapping[str, Dataset] | None) -> None:
     """Raises where several processes would train, or what chooses the checkpoint is not what was given."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if _processes() > 1:
         raise ConfigurationError(
             "contrastive training runs in one process, since the triplets of a batch are compared with one another; "
             "start it without torchrun (gradient caching makes any batch fit: see mini_batch_size)"
@@ -193,6 +196,23 @@ def _check_choice(options: ContrastiveOptions, sts_dev: Mapping[str, Dataset] | 
         )
     if options.checkpoint_choice == "validation" and sts_dev:
         raise ConfigurationError("sts_dev is given, but checkpoint_choice is 'validation'; choose 'sts-dev' to use it")
+
+
+def _processes() -> int:
+    """How many processes a launcher such as `torchrun` has started to train together.
+
+    Some of its variables alone are left over from something else: they are taken out of the environment of this
+    process, in which torch would wait for others forever.
+    """
+    if all(os.environ.get(name) for name in _LAUNCHER):
+        return int(os.environ["WORLD_SIZE"])
+    left = {name: os.environ.pop(name) for name in _LAUNCHER[:3] if name in os.environ}
+    if int(left.get("WORLD_SIZE") or 1) > 1:
+        logger.warning(
+            "WORLD_SIZE is set, but %s is not: one process trains",
+            " and ".join(name for name in _LAUNCHER if name not in (*left, *os.environ)),
+        )
+    return 1
 
 
 def _new_record(
@@ -210,7 +230,7 @@ def _new_record(
         encoder_revision=revision,
         data=data,
         provenance=provenance,
-        processes=int(os.environ.get("WORLD_SIZE", "1")),
+        processes=_processes(),
         versions=versions("dino-st", "sentence-transformers", "transformers", "torch"),
     )
 
@@ -248,11 +268,16 @@ def _train(
 
     started = time.monotonic()
     checkpoints = directory / CHECKPOINTS
-    arguments = setup.training_arguments(record.options, checkpoints)
+    arguments = setup.training_arguments(record.options, checkpoints, record.processes)
     is_main = arguments.process_index == 0
     # On the CPU at first: the trainer knows which device is this process's own.
     length = record.options.max_seq_length
     model = load_trainable_encoder(encoder, max_seq_length=length, device="cpu", pooling=objective.pooling)
+    if not any(weight.requires_grad for weight in model.parameters()):
+        raise TrainingError(
+            "no weight of the encoder can be trained, since all are frozen (requires_grad); thaw them, and merge an "
+            "adapter of PEFT into its base model first"
+        )
     PartialState().wait_for_everyone()  # all have read the record of an earlier run by now
     writer = only_writer(directory, leave=False) if is_main else contextlib.nullcontext()
     with writer, _worded(record.options, directory):
@@ -263,6 +288,7 @@ def _train(
             setup.mend_checkpoints(checkpoints)
         PartialState().wait_for_everyone()
         report = setup.ReportProgress()
+        setup.set_gradient_checkpointing(record.options, model)
         with setup.quiet_bars(), contextlib.closing(report):
             trainer = setup.make_trainer(model, objective, arguments, report)
             if record.start is None:
@@ -315,6 +341,7 @@ def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, second
 def _worded(options: TrainingOptions, directory: Path) -> Iterator[None]:
     """Words what can fail in the middle of training."""
     import torch
+    from safetensors import SafetensorError
 
     try:
         yield
@@ -322,9 +349,11 @@ def _worded(options: TrainingOptions, directory: Path) -> Iterator[None]:
         cached = isinstance(options, ContrastiveOptions)
         raise OutOfMemoryError(
             f"a batch of {options.batch_size} {'triplets' if cached else 'pairs'} does not fit into memory; choose a "
-            f"smaller {'mini_batch_size' if cached else 'batch_size'} or max_seq_length"
+            f"smaller {'mini_batch_size' if cached else 'batch_size'} or max_seq_length, or gradient_checkpointing='on'"
         ) from error
-    except OSError as error:
-        raise OutputError(
-            f"{directory}: cannot be written ({error.strerror or error}); free space and run again"
-        ) from error
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch's and safetensors' writers have errors of their own for a disk that is full
+        if isinstance(error, DinoError) or (isinstance(error, RuntimeError) and "inline_container" not in str(error)):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise OutputError(f"{directory}: cannot be written ({reason}); free space and run again") from error

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,14 +30,18 @@ from dino_st.training.options import TrainingOptions
 
 logger = logging.getLogger(__name__)
 
+_LARGE = 100_000_000
+"""Weights besides the embedding above which activations are not kept on a CPU, whose memory gives no warning."""
 
-def training_arguments(options: TrainingOptions, checkpoints: Path) -> SentenceTransformerTrainingArguments:
-    """The recipe in the words of the trainer; under `torchrun` this joins the process group.
+
+def training_arguments(
+    options: TrainingOptions, checkpoints: Path, processes: int = 1
+) -> SentenceTransformerTrainingArguments:
+    """The recipe in the words of the trainer; with several processes, as under `torchrun`, this joins their group.
 
     Raises:
         ConfigurationError: The device is missing, or the batch cannot be shared by the processes.
     """
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
     if options.batch_size % processes:
         raise ConfigurationError(
             f"batch_size is {options.batch_size}, which {processes} processes cannot share; expected a multiple of "
@@ -75,6 +78,19 @@ def training_arguments(options: TrainingOptions, checkpoints: Path) -> SentenceT
     return arguments
 
 
+def set_gradient_checkpointing(options: TrainingOptions, model: SentenceTransformer) -> None:
+    """Has activations, which take most of the memory, computed twice instead of kept where the options say so."""
+    transformer: Any = getattr(model[0], "model", None)
+    chosen = options.gradient_checkpointing == "on"
+    if transformer is not None and options.gradient_checkpointing == "auto":
+        besides = sum(map(torch.numel, model.parameters())) - transformer.get_input_embeddings().weight.numel()
+        chosen = _use_cpu(options.device) and besides > _LARGE
+    # Not by the trainer's argument, whose name changes within transformers 5.
+    enable = "activation_checkpointing_enable" if hasattr(transformer, "activation_checkpointing_enable") else ""
+    if chosen and transformer is not None:
+        getattr(transformer, enable or "gradient_checkpointing_enable")()
+
+
 def _use_cpu(device: str) -> bool:
     """Whether to train on the CPU; raises where the device asked for is missing."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
@@ -105,6 +121,10 @@ def make_trainer(
     card.local_files_only, card.generate_widget_examples = True, False
     parts = len(objective.train) if isinstance(objective.train, DatasetDict) else 1
     card.train_datasets = [{"name": objective.data_name}] * parts
+    prompt = model.prompts.get(model.default_prompt_name or "")
+    if prompt:  # `encode` puts it before each sentence, so the validation pairs have it, too
+        logger.info("the encoder's default prompt %r stands before each sentence, as in `encode`", prompt)
+        arguments.prompts = prompt
     if objective.batch_sampler is not None:
         arguments.batch_sampler = objective.batch_sampler
     vars(card)["set_widget_examples"] = lambda _: None  # shows a progress bar even where no examples are wanted

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sentence_transformers import SentenceTransformer
 
 from dino_st.backends.local import LocalWriter
 from dino_st.encoders.directory import local_directory
@@ -58,6 +59,12 @@ def test_the_encoder_loads_in_float32_everywhere() -> None:
     meta = find_local_model(ENCODER)
     assert meta is not None
     assert meta.name == "local/dino-tiny-encoder"
+
+
+def test_the_encoder_can_be_trained_however_it_is_loaded() -> None:
+    plain = SentenceTransformer(str(bundled_directory(ENCODER)), device="cpu")
+    assert {weight.dtype for weight in plain.parameters()} == {torch.float32}
+    assert all(torch.equal(weight, weight.half().float()) for weight in plain.parameters())  # so it compresses well
 
 
 def test_the_language_model_is_an_encoder_too() -> None:

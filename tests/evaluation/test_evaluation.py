@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -15,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 import mteb_tasks
-from dino_st.errors import ConfigurationError, EvaluationError, ModelError, OutputError
+from dino_st.errors import ConfigurationError, EvaluationError, InputError, ModelError, OutputError
 from dino_st.evaluation.evaluate import evaluate_encoder
 from tests.mteb_tasks.fixtures import make_bag_of_words, make_transformer, write_sts_directory
 
@@ -295,3 +296,60 @@ def test_tasks_must_be_given_and_only_once(sts_dir: Path) -> None:
         evaluate_encoder("a", tasks=[])
     with pytest.raises(ConfigurationError, match=r"The task 'DinoSTS13' was given twice"):
         evaluate_encoder("a", tasks=[*tasks(sts_dir), *tasks(sts_dir)])
+
+
+@pytest.mark.parametrize("place", ["out", "new/out"])
+def test_an_evaluation_that_fails_leaves_no_directory_behind(sts_dir: Path, tmp_path: Path, place: str) -> None:
+    with pytest.raises(ModelError, match=r"nowhere' does not exist"):
+        evaluate_encoder("./nowhere", tasks=tasks(sts_dir), output_dir=tmp_path / place)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_was_there_stays(sts_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(ModelError, match=r"nowhere' does not exist"):
+        evaluate_encoder("./nowhere", tasks=tasks(sts_dir), output_dir=tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["STS22.v2", "AskUbuntuDupQuestions"])
+def test_a_task_of_mteb_without_network_is_named(encoder: Path, name: str) -> None:
+    message = rf"^the data of {name} cannot be fetched: .*hub is out of reach .* tasks whose data is at hand$"
+    with pytest.raises(InputError, match=message):
+        evaluate_encoder(encoder, tasks=mteb_tasks.select_tasks(name))
+
+
+def test_what_is_on_this_machine_is_looked_for_before_the_hub_is_asked(
+    encoder: Path, sts_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: Any) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("dino_st.support.hub.hub_out_of_reach", asked)
+    with pytest.raises(ModelError, match=r"nowhere' does not exist"):
+        evaluate_encoder(["someone/encoder", "./nowhere"], tasks=mteb_tasks.select_tasks(["STS22.v2"]))
+    evaluate_encoder(encoder, tasks=tasks(sts_dir))
+
+
+def test_every_model_is_looked_for_before_the_first_is_scored(encoder: Path, sts_dir: Path, encoded: list[str]) -> None:
+    with pytest.raises(ModelError, match=r"'someone/encoder': there is no such directory, and .* out of reach"):
+        evaluate_encoder([encoder, "someone/encoder"], tasks=tasks(sts_dir))
+    assert encoded == []
+
+
+@pytest.mark.parametrize("static", [True, False])
+def test_progress_counts_the_sentences_of_an_encoder(
+    sts_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[str], static: bool
+) -> None:
+    counted: dict[str, Any] = {"done": 0}
+
+    @contextlib.contextmanager
+    def progress(description: str, total: int, unit: str, *, shown: bool) -> Any:
+        counted.update(description=description, total=total, shown=shown)
+        yield lambda amount: counted.update(done=counted["done"] + amount)
+
+    monkeypatch.setattr("dino_st.evaluation.evaluate.progress", progress)
+    model = make_bag_of_words() if static else SentenceTransformer(str(make_transformer(tmp_path / "m")), device="cpu")
+    evaluate_encoder(model, tasks=tasks(sts_dir)[1:])
+    assert counted["done"] == counted["total"] == len(encoded)
+    assert counted["shown"]

@@ -48,6 +48,14 @@ def test_the_terminal_table_shows_names_with_brackets_as_they_are() -> None:
     assert "S-RoBERTa, NLI" in out.getvalue()
 
 
+def test_the_table_fits_a_terminal_of_80_columns_with_a_line_for_each_published_row() -> None:
+    out = StringIO()
+    Console(file=out, width=80).print(ScoreTable({"untrained": PLAIN, "a/long/path/to/an/encoder": BETTER}).to_rich())
+    lines = [line.split() for line in out.getvalue().splitlines()]
+    assert ["STS-Dino-x1x2", "64.87", "78.30", "66.38", "79.60", "76.47", "76.51", "74.26", "73.77"] in lines
+    assert any(line[:3] == ["S-RoBERTa,", "NLI", "71.54"] for line in lines)
+
+
 def test_a_single_model_is_not_bold_and_other_tasks_have_no_published_rows() -> None:
     markdown = ScoreTable({"a": {"STS22": 12.5}}).to_markdown()
     assert "| a | 12.50 | 12.50 |" in markdown

@@ -222,7 +222,9 @@ def test_the_datasets_cache_comes_before_the_hub(no_data: Path) -> None:
 
 
 def test_data_that_are_nowhere_are_an_error_that_names_the_option(no_data: Path) -> None:
-    with pytest.raises(InputError, match=r"DinoSTS12 is neither in the local datasets cache .*`--sts-dir DIR`"):
+    with pytest.raises(
+        InputError, match=r"data of DinoSTS12, .* not in the local cache, and the hub is out.*`--sts-dir DIR`"
+    ):
         mteb_tasks.DinoSTS12().load_data()
 
 
@@ -261,6 +263,8 @@ def test_syncse_selects_mtebs_reranking_tasks() -> None:
 def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigurationError, match=r"no task 'DinoSTS21'; did you mean 'DinoSTS1\d'\?"):
         mteb_tasks.select_tasks("DinoSTS21")
+    with pytest.raises(ConfigurationError, match=r"no task 'Foo'; no name is similar to it"):
+        mteb_tasks.select_tasks("Foo")
     with pytest.raises(ConfigurationError, match=r"no task 'SciDocRR'; did you mean 'SciDocsRR'\?"):
         mteb_tasks.select_tasks("SciDocRR")
 

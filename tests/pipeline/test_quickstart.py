@@ -60,6 +60,13 @@ def test_similarities_are_cosines_of_each_pair_and_zero_without_a_known_token() 
     assert found == pytest.approx([2**-0.5, -1.0, 0.0])
 
 
+def test_no_similarity_exceeds_1_where_the_histogram_ends() -> None:
+    pairs = Dataset.from_dict({"sentence1": [f"0.{i} 0.7 0.{i}3" for i in range(1, 60)]})
+    pairs = pairs.add_column("sentence2", pairs["sentence1"][:])
+    found = quickstart.pair_similarities(FakeEncoder(), pairs)  # type: ignore[arg-type]
+    assert found.max() == 1
+
+
 def test_the_picture_has_a_panel_for_each_encoder(tmp_path: Path) -> None:
     values = {"before": np.array([0.1, 0.9, 0.4]), "after": np.array([-0.2, 1.0, 0.5])}
     quickstart.plot_similarities(values, np.array([0.0, 1.0, 1.0]), tmp_path / "a.svg", title="Both")

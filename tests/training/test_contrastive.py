@@ -22,7 +22,7 @@ from dino_st.training.objective import contrastive_batches, contrastive_loss
 from dino_st.training.options import ContrastiveOptions
 from dino_st.training.train import train_contrastive, train_encoder
 from tests.mteb_tasks.fixtures import write_sts_directory
-from tests.training_fixtures import raw_pairs, record
+from tests.training_fixtures import LAUNCHED, raw_pairs, record
 
 SMALL: dict[str, Any] = {
     "batch_size": 32,
@@ -143,14 +143,12 @@ def test_both_losses_are_trained_together_on_their_own_data(
     assert outcome["best"]["spearman"] == pytest.approx(mean, abs=1e-3)
 
 
-def test_a_static_encoder_takes_its_own_rate_and_a_small_set_a_warning(
-    triplets: PreparedSplits, tmp_path: Path
-) -> None:
-    with pytest.warns(DinoWarning, match="training triplets are fewer than a batch of 512: each step takes all"):
-        train_contrastive(triplets, "dino-tiny-encoder", tmp_path / "out", epochs=1, device="cpu", learning_rate=5e-4)
+def test_a_static_encoder_takes_its_own_rate(triplets: PreparedSplits, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"epochs": 1, "device": "cpu", "batch_size": 64}
+    train_contrastive(triplets, "dino-tiny-encoder", tmp_path / "out", learning_rate=5e-4, **options)
     outcome = record(tmp_path / "out")
     assert outcome["options"]["learning_rate"] == 5e-4
-    assert (outcome["options"]["batch_size"], outcome["options"]["scale"]) == (512, 20)
+    assert outcome["options"]["scale"] == 20
 
 
 def test_the_defaults_are_the_published_values() -> None:
@@ -191,6 +189,7 @@ def triplet_dict(*rows: tuple[str, str, str], validation: int = 1, **columns: li
         (triplet_dict(("a", "b", "c"), ("d", "e", "f"), score=[1.0, 0.0]), "column 'score', .* ignores labels"),
         (triplet_dict(("a", "b", "c"), ("d", "e", "f"), label=[1, 0]), "column 'label', .* ignores labels"),
         (triplet_dict(("a", "b", "c"), ("d", "e", "f"), validation=0), "validation split is empty"),
+        (triplet_dict(("a", "b", "c"), ("d", "e", "f")), "2 training triplets are fewer than a batch of 512; generate"),
         (DatasetDict(train=Dataset.from_dict({"a": [1]})), r"the splits \['train'\]; expected"),
     ],
 )
@@ -200,6 +199,13 @@ def test_what_the_loss_would_learn_nothing_or_wrong_from_is_refused(
     with pytest.raises(DatasetError, match=message):
         train_contrastive(data, bert, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_pairs_beside_the_triplets_are_as_many_as_their_batch(
+    bert: Path, triplets: PreparedSplits, splits: DatasetDict, tmp_path: Path
+) -> None:
+    with pytest.raises(DatasetError, match=r"160 training pairs .* of 161; .*choose a smaller pairs_batch_size"):
+        train_contrastive(triplets, bert, tmp_path / "out", pairs=splits, **SMALL, pairs_batch_size=161)
 
 
 def test_repeated_texts_that_shrink_the_batches_are_warned_of(bert: Path, tmp_path: Path) -> None:
@@ -228,7 +234,8 @@ def test_options_that_do_not_fit_are_refused(
         train_contrastive(triplets, bert, tmp_path / "out", checkpoint_choice="sts-dev")
     with pytest.raises(ConfigurationError, match="choose 'sts-dev' to use it"):
         train_contrastive(triplets, bert, tmp_path / "out", sts_dev={"dev": splits["validation"]})
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in LAUNCHED.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match="contrastive training runs in one process"):
         train_contrastive(triplets, bert, tmp_path / "out")
 
@@ -297,6 +304,7 @@ def test_what_a_recipe_leaves_open_is_asked_for(tmp_path: Path) -> None:
 def test_pairs_and_triplets_of_dino_are_trained_on_from_one_recipe(tmp_path: Path) -> None:
     sentences = str(Path(__file__).parents[2] / "recipes" / "quickstart-sentences.txt")
     changes = [f"input={sentences}", "limit=24", "model=dino-tiny", "encoder=dino-tiny-encoder", "train.epochs=1"]
+    changes += ["train.batch_size=16"]
     outcome = run_recipe(load_recipe("dino-both", [*changes, "train.evaluation_steps=100"]), tmp_path / "out")
     assert list(outcome.table.scores) == ["untrained", "trained"]
     rows = [json.loads(line) for line in (tmp_path / "out/validation-pairs.jsonl").read_text().splitlines()]

@@ -187,3 +187,16 @@ def test_an_epoch_of_fit_takes_as_many_steps_as_the_warmup_counts(
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: steps.append(1) or step(self, *args))
     fit(model, loader, warmup_steps=warmup_steps(loader))
     assert len(steps) == len(loader) == 3
+
+
+def test_fit_trains_half_the_bits_and_without_the_prompt_and_the_loader_says_so(
+    model: SentenceTransformer, train: Dataset
+) -> None:
+    loader = to_dataloader(train, batch_size=8)
+    steps = warmup_steps(loader)
+    with pytest.warns(DinoWarning, match=r"weights are bfloat16, .*: call model\.float\(\) before model\.fit"):
+        fit(model.bfloat16(), loader, warmup_steps=steps)
+    model.float()
+    model.prompts["mine"], model.default_prompt_name = "query: ", "mine"
+    with pytest.warns(DinoWarning, match=r"model\.encode puts the default prompt 'query: ' before each sentence"):
+        fit(model, loader, warmup_steps=steps)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
+from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, TrainerCallback
 
@@ -31,6 +32,7 @@ from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.training.train import train_encoder
 from tests.training_fixtures import (
+    LAUNCHED,
     QUICK,
     make_tokenizer,
     raw_pairs,
@@ -271,7 +273,7 @@ def test_encoders_that_cannot_be_loaded_are_refused(splits: DatasetDict, tmp_pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(ModelError, match="is not a model"):
         train(tmp_path / "empty")
-    with pytest.raises(ModelError, match=r"nosuch-encoder: cannot be loaded .*no directory of this name"):
+    with pytest.raises(ModelError, match=r"'nosuch-encoder': there is no such directory, and .*out of reach"):
         train("nosuch-encoder")
     damaged = save_model(tmp_path / "damaged")
     (damaged / "model.safetensors").write_bytes((damaged / "model.safetensors").read_bytes()[:1000])
@@ -398,7 +400,8 @@ def test_two_processes_train_together_and_agree_with_one(bert: Path, tmp_path: P
 def test_a_batch_that_the_processes_cannot_share_is_refused(
     bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "3")
+    for name, value in LAUNCHED.items():
+        monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError, match="batch_size is 16, which 3 processes cannot share"):
         train_encoder(splits, bert, tmp_path / "out", **QUICK)
 
@@ -415,3 +418,89 @@ def test_an_output_below_a_file_is_refused_before_anything_is_loaded(splits: Dat
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file is a file; choose another --output"):
         train_encoder(splits, "no-encoder", tmp_path / "file" / "model")
+
+
+@pytest.mark.parametrize("left", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}])
+def test_variables_left_over_from_a_launcher_change_nothing(
+    bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: dict[str, str]
+) -> None:
+    for name in LAUNCHED:
+        monkeypatch.delenv(name, raising=False)
+    train_encoder(splits, bert, tmp_path / "plain", **QUICK)
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    train_encoder(splits, bert, tmp_path / "left", **QUICK)
+    assert record(tmp_path / "left")["curve"] == record(tmp_path / "plain")["curve"]
+    assert record(tmp_path / "left")["processes"] == 1
+
+
+def test_an_encoder_handed_in_with_half_its_bits_is_trained_in_float32(splits: DatasetDict, tmp_path: Path) -> None:
+    expected = tiny_encoder(tmp_path / "encoder").half().float()
+    train_encoder(splits, expected, tmp_path / "float32", **QUICK)
+    model = tiny_encoder(tmp_path / "encoder").half()
+    with pytest.warns(DinoWarning, match=r"weights are float16, .* converted to float32"):
+        train_encoder(splits, model, tmp_path / "float16", **QUICK)
+    assert record(tmp_path / "float16")["curve"] == record(tmp_path / "float32")["curve"]
+    assert all(torch.equal(weight, weights(expected)[name]) for name, weight in weights(model).items())
+
+
+def test_something_else_handed_in_is_named(splits: DatasetDict, bert: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="the encoder is a BertModel; expected a directory"):
+        train_encoder(splits, AutoModel.from_pretrained(bert), tmp_path / "out", **QUICK)
+
+
+def test_an_encoder_whose_weights_are_all_frozen_is_refused(splits: DatasetDict, tmp_path: Path) -> None:
+    model = tiny_encoder(tmp_path / "encoder").requires_grad_(False)
+    with pytest.raises(TrainingError, match="no weight of the encoder can be trained"):
+        train_encoder(splits, model, tmp_path / "out", **QUICK)
+
+
+def test_the_default_prompt_stands_before_the_sentences_in_training_and_in_validation(
+    splits: DatasetDict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prompt = "the horse sees: "
+    model = tiny_encoder(tmp_path / "encoder")
+    model.prompts["mine"], model.default_prompt_name = prompt, "mine"
+    with caplog.at_level("INFO", logger="dino_st"):
+        train_encoder(splits, model, tmp_path / "prompted", **QUICK)
+    assert f"the encoder's default prompt {prompt!r} stands before each sentence" in caplog.text
+    written = splits.map(lambda row: {name: prompt + row[name] for name in ("sentence1", "sentence2")})
+    train_encoder(written, tiny_encoder(tmp_path / "encoder"), tmp_path / "written", **QUICK)
+    assert record(tmp_path / "prompted")["curve"] == record(tmp_path / "written")["curve"]
+
+
+def test_recomputed_activations_give_the_same_weights_and_may_be_chosen_when_a_run_goes_on(
+    bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch.utils import checkpoint
+
+    calls: list[int] = []
+    real = checkpoint.checkpoint
+    plain = weights(train_encoder(splits, bert, tmp_path / "plain", **QUICK))
+    monkeypatch.setattr(checkpoint, "checkpoint", lambda *given, **named: calls.append(1) or real(*given, **named))
+    train_encoder(splits, bert, tmp_path / "off", **QUICK)
+    assert not calls
+    monkeypatch.setattr("dino_st.training.trainer._LARGE", 10)
+    recomputed = weights(train_encoder(splits, bert, tmp_path / "auto", **QUICK))
+    assert calls
+    assert all(torch.equal(weight, recomputed[name]) for name, weight in plain.items())
+    train_encoder(splits, bert, tmp_path / "auto", **QUICK, gradient_checkpointing="off")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_disk_that_is_full_is_named(
+    bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("transformers.Trainer._save_optimizer_and_scheduler", full)
+    with pytest.raises(OutputError, match=r"out: cannot be written \(.*\); free space and run again"):
+        train_encoder(splits, bert, tmp_path / "out", **QUICK)

@@ -1,0 +1,110 @@
+"""The hub behind one door: asked while it answers, and where it does not answer at once, the local cache alone."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dino_st.errors import DinoError, InputError, ModelError
+
+PATIENCE_SECONDS = 5.0
+"""How long the hub may take for its first answer; the libraries' own retries take 30 to 80 seconds."""
+
+_MODEL_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py"]
+_NOT_OURS = ["onnx/*", "openvino/*", "original/*", "consolidated*"]
+
+
+def hub_out_of_reach() -> str | None:
+    """Why the hub cannot be asked; None where it answers."""
+    import huggingface_hub as hub
+
+    if hub.is_offline_mode():
+        return "offline mode is on: HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set"
+    outcome: list[str] = []
+
+    def ask() -> None:
+        try:
+            status = hub.get_session().head(hub.constants.ENDPOINT, timeout=PATIENCE_SECONDS).status_code
+            outcome.append(f"it answers with status {status}" if status >= 500 else "")
+        except Exception as error:  # noqa: BLE001  # those of two HTTP libraries, and whatever proxies bring along
+            outcome.append(_first_line(error))
+
+    asking = threading.Thread(target=ask, daemon=True)  # looking up the name of a machine knows no time limit
+    asking.start()
+    asking.join(PATIENCE_SECONDS)
+    return (outcome or [f"no answer within {PATIENCE_SECONDS:.0f} s"])[0] or None
+
+
+@contextlib.contextmanager
+def asking_hub(what: str, advice: str, kind: type[DinoError] = InputError) -> Iterator[None]:
+    """Lets libraries fetch something from the hub, from their cache alone where it is out of reach.
+
+    Args:
+        what: What is fetched, the beginning of the error's message.
+        advice: What else can be done, its end.
+        kind: Of the error.
+
+    Raises:
+        DinoError: Of that kind: it is neither in the cache nor to be had from the hub.
+    """
+    import datasets
+    from datasets.exceptions import DatasetNotFoundError
+    from huggingface_hub import constants
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+
+    reason = hub_out_of_reach()
+    with contextlib.ExitStack() as patches:
+        if reason:
+            both: tuple[Any, ...] = (constants, datasets.config)
+            for settings in both:
+                patches.callback(setattr, settings, "HF_HUB_OFFLINE", settings.HF_HUB_OFFLINE)
+                settings.HF_HUB_OFFLINE = True
+        try:
+            yield
+        except (ConnectionError, DatasetNotFoundError, EntryNotFoundError, HfHubHTTPError) as error:
+            why = f"it is not in the local cache, and the hub is out of reach ({reason})"
+            why = why if reason else _first_line(error)
+            raise kind(f"{what} cannot be fetched: {why}. {advice}") from error
+
+
+def fetch_model(name: str) -> Path:
+    """A model of the hub as a directory of the local cache; what is missing there is downloaded, but no pickle.
+
+    Args:
+        name: On the hub, `owner/name` or a name alone.
+
+    Returns:
+        The directory, whose own name is the revision.
+
+    Raises:
+        ModelError: The hub has no such model, or it is neither in the cache nor to be had.
+    """
+    import huggingface_hub as hub
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    missing = f"model {name!r}: there is no such directory, and "
+    reason = hub_out_of_reach()
+    try:
+        if not reason:
+            return Path(hub.snapshot_download(name, allow_patterns=_MODEL_FILES, ignore_patterns=_NOT_OURS))
+        for file in ("modules.json", "config.json", "adapter_config.json"):
+            cached = hub.try_to_load_from_cache(name, file)
+            if isinstance(cached, str):
+                return Path(cached).parent
+    except HFValidationError as error:
+        raise ModelError(f"{missing}the hub has no names like this. Check the path") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"{missing}the hub has no model of this name that may be read. Check the spelling") from error
+    except (EntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
+        raise ModelError(f"{missing}the hub did not send it ({_first_line(error)}). Try again") from error
+    raise ModelError(
+        f"{missing}as a name on the hub it is not in the local cache, and the hub is out of reach ({reason}). Check "
+        "the spelling, and the connection"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__

@@ -1,0 +1,151 @@
+"""Encoders that are incomplete, pickled, or of parts that do not belong together: a word, or they work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
+from transformers import BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+
+from dino_st.encoders.directory import directory_revision, local_directory
+from dino_st.encoders.loading import load_trainable_encoder
+from dino_st.errors import ConfigurationError, MissingExtraError, ModelError
+from tests.training_fixtures import make_tokenizer, save_model, sentences, tiny_encoder
+
+
+@pytest.fixture
+def with_dense(tmp_path: Path) -> Path:
+    """A sentence-transformers encoder whose third module has weights of its own."""
+    model = tiny_encoder(tmp_path / "plain")
+    model.append(Dense(32, 8, activation_function=torch.nn.Identity()))
+    model.save(str(tmp_path / "encoder"))
+    return tmp_path / "encoder"
+
+
+def test_a_pickle_of_any_module_is_refused_with_a_command_that_converts_it(with_dense: Path) -> None:
+    expected = load_trainable_encoder(with_dense, device="cpu").encode("the dog eats")
+    dense = with_dense / "2_Dense"
+    module = SentenceTransformer(str(with_dense), device="cpu")[2]
+    torch.save(module.state_dict(), dense / "pytorch_model.bin")
+    (dense / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"the weights are a pickle \(2_Dense/pytorch_model\.bin\)") as caught:
+        load_trainable_encoder(with_dense)
+    command = str(caught.value).splitlines()[1]
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True, capture_output=True)
+    assert np.array_equal(load_trainable_encoder(with_dense, device="cpu").encode("the dog eats"), expected)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "2_Dense/model.safetensors"])
+def test_a_pointer_of_git_lfs_is_named(with_dense: Path, file: str) -> None:
+    (with_dense / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(ModelError, match=rf"{file}: a pointer of Git LFS .*; run `git lfs pull`"):
+        load_trainable_encoder(with_dense)
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:
+    directory = save_model(tmp_path / "model")
+    tokenizer = make_tokenizer(pad=True)
+    tokenizer.add_tokens(["<more>"])
+    tokenizer.save_pretrained(directory)
+    last = len(tokenizer) - 1
+    with pytest.raises(ModelError, match=rf"tokens up to number {last}, but the embedding has {last} rows"):
+        load_trainable_encoder(directory)
+
+
+def test_positions_that_begin_behind_the_padding_are_not_exceeded(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(pad=True)
+    unlimited = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, pad_token="<pad>")
+    size: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    config = RobertaConfig(vocab_size=len(tokenizer), max_position_embeddings=66, pad_token_id=1, **size)
+    RobertaModel(config).save_pretrained(tmp_path)
+    unlimited.save_pretrained(tmp_path)
+    encoder = load_trainable_encoder(tmp_path, device="cpu")
+    assert encoder.max_seq_length == 64
+    encoder.encode(" ".join(sentences(30)))
+    with pytest.raises(ConfigurationError, match=r"max_seq_length is 65, but .* has 64 positions"):
+        load_trainable_encoder(tmp_path, max_seq_length=65)
+
+
+def save_adapter(directory: Path, base: str | None) -> Path:
+    directory.mkdir()
+    (directory / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": base}))
+    (directory / "adapter_model.safetensors").write_bytes(b"")
+    return directory
+
+
+def test_an_adapter_without_peft_names_what_to_install(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dino_st.encoders.loading.find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r'adapter, .* run: pip install "dino-st\[peft\]"'):
+        load_trainable_encoder(save_adapter(tmp_path / "adapter", str(bert)))
+    with pytest.raises(ModelError, match="names no base model"):
+        load_trainable_encoder(save_adapter(tmp_path / "none", None))
+
+
+def test_another_base_model_is_another_revision_of_an_adapter(bert: Path, tmp_path: Path) -> None:
+    base = save_model(tmp_path / "base")
+    adapter = save_adapter(tmp_path / "adapter", str(base))
+    before = directory_revision(adapter)
+    (base / "config.json").write_text((base / "config.json").read_text() + " ")
+    assert directory_revision(adapter) != before
+
+
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_an_adapter_is_merged_into_its_base_model(tmp_path: Path, family: str) -> None:
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    base = save_model(tmp_path / "base", family)
+    torch.manual_seed(0)
+    kind, task = (AutoModel, None) if family == "bert" else (AutoModelForCausalLM, "CAUSAL_LM")
+    targets = ["query", "value"] if family == "bert" else ["q_proj", "v_proj"]
+    config = peft.LoraConfig(target_modules=targets, init_lora_weights=False, task_type=task)
+    peft.get_peft_model(kind.from_pretrained(base), config).save_pretrained(tmp_path / "adapter")
+    encoder, plain = (load_trainable_encoder(tmp_path / name, device="cpu") for name in ("adapter", "base"))
+    assert not np.allclose(encoder.encode("the dog eats"), plain.encode("the dog eats"), atol=1e-3)
+    assert all(weight.requires_grad for weight in encoder.parameters())
+    encoder.save(str(tmp_path / "saved"))
+    again = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    assert np.allclose(again.encode("the dog eats"), encoder.encode("the dog eats"), atol=1e-5)
+
+
+def test_a_model_of_the_hub_gets_the_pooling_asked_for_and_keeps_its_name(
+    bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dino_st.encoders.loading.fetch_model", lambda name: bert)
+    encoder = load_trainable_encoder("someone/small", device="cpu", pooling="cls")
+    assert encoder[1].pooling_mode == "cls"
+    assert encoder.model_card_data.base_model == "someone/small"
+
+
+@pytest.mark.parametrize("name", ["a/b/c", "models/", "my model", "./a", "~/a", "/a"])
+def test_what_the_hub_has_no_names_like_is_a_path(name: str) -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        local_directory(name)
+
+
+@pytest.mark.parametrize("name", ["roberta-base", "sentence-transformers/all-MiniLM-L6-v2"])
+def test_what_may_be_a_name_on_the_hub_is_left_to_it(name: str) -> None:
+    assert local_directory(name) is None
+
+
+def test_weights_are_needed_of_a_directory(tmp_path: Path) -> None:
+    directory = save_model(tmp_path / "model")
+    assert isinstance(BertModel.from_pretrained(directory), BertModel)
+    (directory / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="holds no weights"):
+        load_trainable_encoder(directory)
