@@ -166,7 +166,10 @@ def _load(name: str, directory: Path, device: str, pooling: str) -> SentenceTran
         base = _adapter_home(directory)
         if (directory / "modules.json").is_file():
             options: dict[str, Any] = {"local_files_only": True, "model_kwargs": weights} | no_code
-            return SentenceTransformer(str(directory), device=place, **options)
+            model = SentenceTransformer(str(directory), device=place, **options)
+            if base is not None:
+                model[0].model = _merged(directory, base).to(model.device)
+            return model
         transformer = Transformer(
             str(base or directory),
             model_kwargs=weights | no_code,
@@ -174,7 +177,7 @@ def _load(name: str, directory: Path, device: str, pooling: str) -> SentenceTran
             processor_kwargs=dict(no_code),
         )
         if base is not None:
-            transformer.model = _merged(transformer.model, directory, base)
+            transformer.model = _merged(directory, base)
         if transformer.tokenizer is not None:
             transformer.tokenizer.padding_side = "right"
         pool = Pooling(transformer.get_embedding_dimension(), pooling)
@@ -185,7 +188,16 @@ def _load(name: str, directory: Path, device: str, pooling: str) -> SentenceTran
         ) from error
     except DinoError:
         raise
-    except (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, ImportError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ImportError,
+        UserWarning,
+    ) as error:
         raise ModelError(f"{name}: cannot be loaded as an encoder: {_reason(error)}") from error
     architectures = getattr(transformer.model.config, "architectures", None) or ()
     if any(architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in architectures):
@@ -199,31 +211,30 @@ def _load(name: str, directory: Path, device: str, pooling: str) -> SentenceTran
 
 
 def _adapter_home(directory: Path) -> Path | None:
-    """The directory of the base model, if this one holds an adapter alone."""
+    """The directory of the base model, if this one holds an adapter."""
     name = adapter_base(directory)
     if name is None:
         return None
     if find_spec("peft") is None:
         raise MissingExtraError(f'{directory} holds an adapter, which PEFT loads; run: pip install "dino-st[peft]"')
-    if any((directory / file).is_file() for file in ("config.json", "modules.json")):
-        return None
     base = local_directory(name) or fetch_model(name)
     _check_files(base)
     return base
 
 
-def _merged(transformer: Any, adapter: Path, base: Path) -> Any:
-    """The base model with the adapter's weights added to its own, so that it is trained and saved like any other."""
-    from transformers import AutoModelForCausalLM
+def _merged(adapter: Path, base: Path) -> Any:
+    """The base model with an adapter's weights added to its own, so that it is trained and saved like any other."""
+    import torch
+    from transformers import AutoModel, AutoModelForCausalLM
 
     peft: Any = import_module("peft")
-    configuration = peft.PeftConfig.from_pretrained(str(adapter))
-    if configuration.task_type == peft.TaskType.CAUSAL_LM:  # its weights are named after the whole model
-        transformer = AutoModelForCausalLM.from_pretrained(str(base), dtype=transformer.dtype, use_safetensors=True)
+    is_causal = peft.PeftConfig.from_pretrained(str(adapter)).task_type == peft.TaskType.CAUSAL_LM
+    kind: Any = AutoModelForCausalLM if is_causal else AutoModel  # an adapter's weights are named after its whole model
+    whole = kind.from_pretrained(str(base), dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Found missing adapter keys")
-        merged = peft.PeftModel.from_pretrained(transformer, str(adapter)).merge_and_unload()
-    return merged.base_model if configuration.task_type == peft.TaskType.CAUSAL_LM else merged
+        merged = peft.PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload().requires_grad_(True)
+    return merged.base_model if is_causal else merged
 
 
 def _reason(error: Exception) -> str:

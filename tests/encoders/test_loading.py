@@ -104,6 +104,7 @@ def test_another_base_model_is_another_revision_of_an_adapter(bert: Path, tmp_pa
     assert directory_revision(adapter) != before
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft against transformers
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_an_adapter_is_merged_into_its_base_model(tmp_path: Path, family: str) -> None:
     peft = pytest.importorskip("peft")
@@ -115,6 +116,13 @@ def test_an_adapter_is_merged_into_its_base_model(tmp_path: Path, family: str) -
     targets = ["query", "value"] if family == "bert" else ["q_proj", "v_proj"]
     config = peft.LoraConfig(target_modules=targets, init_lora_weights=False, task_type=task)
     peft.get_peft_model(kind.from_pretrained(base), config).save_pretrained(tmp_path / "adapter")
+    if family == "bert":  # beside it, as sentence-transformers itself saves an adapter
+        model = tiny_encoder(tmp_path / "base")
+        model.add_adapter(config)
+        model.save(str(tmp_path / "whole"))
+        whole = load_trainable_encoder(tmp_path / "whole", device="cpu")
+        assert np.allclose(whole.encode("the dog eats"), model.encode("the dog eats"), atol=1e-5)
+        assert all(weight.requires_grad for weight in whole.parameters())
     encoder, plain = (load_trainable_encoder(tmp_path / name, device="cpu") for name in ("adapter", "base"))
     assert not np.allclose(encoder.encode("the dog eats"), plain.encode("the dog eats"), atol=1e-3)
     assert all(weight.requires_grad for weight in encoder.parameters())
