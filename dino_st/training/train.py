@@ -356,4 +356,5 @@ def _worded(options: TrainingOptions, directory: Path) -> Iterator[None]:
         if isinstance(error, DinoError) or (isinstance(error, RuntimeError) and "inline_container" not in str(error)):
             raise
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        reason = "the disk seems to be full" if isinstance(error, RuntimeError) else reason
         raise OutputError(f"{directory}: cannot be written ({reason}); free space and run again") from error
