@@ -12,7 +12,7 @@ from dino_st.data.sentences import clean_sentences
 from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ConfigurationError
 from dino_st.generation.options import WritingOptions
-from dino_st.tasks.spec import TaskSpec
+from dino_st.tasks.spec import TaskSpec, check_number
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -202,8 +202,8 @@ class DinoDatasetBuilder:
                 f"task {spec.task_name!r} writes from scratch (its instructions have no <X1>); give the number of "
                 "texts, and no sentences"
             )
-        if num is not None and num < 1:
-            raise ConfigurationError(f"num = {num}: expected at least 1")
+        if num is not None:
+            check_number(num)
 
     def _run(
         self, spec: TaskSpec, sentences: Iterable[str] | None, num: int | None

@@ -230,7 +230,7 @@ def test_the_manifest_and_the_card_say_how_the_data_was_made(make_builder: Any, 
     assert manifest["provenance"]["versions"]["torch"] == torch.__version__
     assert manifest["counts"]["draws"] == 12
     card = (tmp_path / "README.md").read_text()
-    assert "path: data/*.parquet" in card
+    assert "configs:" not in card
     assert "Write two sentences that mean the same thing" in card
 
 

@@ -14,6 +14,7 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.generation.options import GenerationOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import PREPARATION_RECORD, REJECTED
+from dino_st.tasks.spec import MOST_TEXTS
 
 Output = Annotated[Path, typer.Option(help="Directory for the shards; run again to continue.")]
 Model = Annotated[
@@ -25,8 +26,8 @@ Model = Annotated[
 Input = Annotated[
     str | None,
     typer.Option(
-        help="Sentences x1: .txt (a line each), .jsonl, .csv, .tsv, STS Benchmark TSV, .parquet, a directory of "
-        "`dino-st generate`, or - for standard input.",
+        help="Sentences x1: .txt (a line each), .jsonl, .json, .csv, .tsv, STS Benchmark TSV, .parquet, a directory of "
+        "`dino-st generate` or `save_to_disk`, or - for standard input.",
     ),
 ]
 Column = Annotated[str | None, typer.Option(help="Column or field of the input that holds the sentences.")]
@@ -52,7 +53,9 @@ def generate(
     input: Input = None,
     column: Column = None,
     limit: Limit = None,
-    num: Annotated[int | None, typer.Option(min=1, help="Texts to write, for a task without inputs.")] = None,
+    num: Annotated[
+        int | None, typer.Option(min=1, max=MOST_TEXTS, help="Texts to write, for a task without inputs.")
+    ] = None,
 ) -> None:
     """Let a language model write pairs of texts, or texts, for a task of DINO.
 
@@ -81,7 +84,9 @@ def syncse(
     input: Input = None,
     column: Column = None,
     limit: Limit = None,
-    num: Annotated[int | None, typer.Option(min=1, help="Sentences to write, for syncse-scratch.")] = None,
+    num: Annotated[
+        int | None, typer.Option(min=1, max=MOST_TEXTS, help="Sentences to write, for syncse-scratch.")
+    ] = None,
 ) -> None:
     """Let a chat model write triplets: a positive and a hard negative for each sentence (SynCSE)."""
     _write(model, output, given, triplets=True, task=task, input=input, column=column, limit=limit, num=num)
@@ -118,7 +123,10 @@ def merge(
 
 @takes(ModelOptions)
 def score(
-    raw: Annotated[Path, typer.Argument(help="Directory of `dino-st generate`, or a .jsonl file of pairs.")],
+    raw: Annotated[
+        Path,
+        typer.Argument(help="Directory of `dino-st generate`, or a table of pairs (.jsonl, .csv, .parquet, saved)."),
+    ],
     model: Annotated[str, typer.Option(help="Causal language model: a directory, a name on the hub, or dino-tiny.")],
     output: Annotated[Path, typer.Option(help="Another directory; run again to continue.")],
     given: dict[str, Any],
@@ -145,7 +153,10 @@ def score(
     panels={"near_copy_edit": "Filters, off unless asked for", "target": "Scores to train on, other than the smoothed"},
 )
 def prepare(
-    raw: Annotated[Path, typer.Argument(help="Directory of `dino-st generate`, or a .jsonl file of pairs.")],
+    raw: Annotated[
+        Path,
+        typer.Argument(help="Directory of `dino-st generate`, or a table of pairs (.jsonl, .csv, .parquet, saved)."),
+    ],
     output: Annotated[Path, typer.Option(help="Directory for the training and validation pairs.")],
     given: dict[str, Any],
     explain: Annotated[
@@ -170,7 +181,8 @@ def prepare_triplets(
     raw: Annotated[
         Path,
         typer.Argument(
-            help="Directory of `dino-st syncse` or `dino-st generate`; or a .csv, .jsonl or .parquet file of triplets."
+            help="Directory of `dino-st syncse` or `dino-st generate`; or a table of triplets or pairs (.jsonl, .csv, "
+            ".parquet, saved)."
         ),
     ],
     output: Annotated[Path, typer.Option(help="Directory for the training and validation triplets.")],

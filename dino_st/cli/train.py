@@ -76,13 +76,13 @@ def evaluate(
         ),
     ] = None,
     pairs: Annotated[
-        list[Path] | None, typer.Option(help="File of sentence1, sentence2, score to evaluate on as a task.")
+        list[Path] | None, typer.Option(help="Table of sentence1, sentence2, score to evaluate on as a task.")
     ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Directory for scores.json, scores.md and mteb's results.")
     ] = None,
     whitening_sentences: Annotated[
-        Path | None, typer.Option(help="Unlabelled sentences, a line each, that whitened baselines are fitted on.")
+        Path | None, typer.Option(help="Unlabelled sentences (as for generate --input) to fit whitened baselines on.")
     ] = None,
 ) -> None:
     """Score encoders on the STS tasks through mteb."""

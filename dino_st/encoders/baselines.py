@@ -39,15 +39,14 @@ SMALLEST_VARIANCE = 1e-7
 
 
 def find_baseline(
-    name: str, *, device: str = "auto", whitening_sentences: str | Path | Sequence[str] | None = None
+    name: str, *, device: str = "auto", whitening_sentences: Sequence[str] | None = None
 ) -> FoundEncoder | None:
     """Reads a baseline's name, such as `mean:DIR` or `words+whitening:FILE`.
 
     Args:
         name: What a person gave as a model.
         device: `"auto"`, or a device of torch.
-        whitening_sentences: Unlabelled sentences that a whitened baseline is fitted on: a file with one a line, or the
-            sentences.
+        whitening_sentences: Unlabelled sentences that a whitened baseline is fitted on.
 
     Returns:
         The baseline; its revision is a hash of the model's or file's content, of the kind, and of the sentences it is
@@ -56,7 +55,7 @@ def find_baseline(
     Raises:
         ConfigurationError: An unknown kind, or whitening without sentences.
         ModelError: The directory holds no model.
-        InputError: The word vectors or the sentences cannot be read.
+        InputError: The word vectors cannot be read, or there is but one sentence.
     """
     kind, colon, source = name.partition(":")
     if not colon or len(kind) == 1 or Path(name).exists():  # one letter before a colon is a drive of Windows
@@ -64,7 +63,7 @@ def find_baseline(
     if kind not in KINDS:
         raise ConfigurationError(f"There is no baseline of the kind {kind!r}: {suggest(kind, KINDS)}.")
     base, whitened = kind.removesuffix(WHITENING), kind.endswith(WHITENING)
-    sentences = _read_sentences(name, whitening_sentences) if whitened else []
+    sentences = _distinct_sentences(name, whitening_sentences) if whitened else []
     if base == WORDS:
         path = Path(source).expanduser()
         content, stem = _hash_words(path), path.stem
@@ -89,21 +88,14 @@ def _hash_words(path: Path) -> str:
         raise InputError(f"'{path}' cannot be read ({error.strerror}). Check its permissions.") from error
 
 
-def _read_sentences(name: str, given: str | Path | Sequence[str] | None) -> list[str]:
+def _distinct_sentences(name: str, given: Sequence[str] | None) -> list[str]:
     """The distinct sentences to whiten on, in their order; blank ones do not count."""
     if given is None:
         raise ConfigurationError(
             f"The baseline '{name}' is whitened on unlabelled sentences, but none were given. Give a file with a "
             "sentence a line with `--whitening-sentences FILE` or `whitening_sentences=...`."
         )
-    if isinstance(given, str | Path):
-        try:
-            lines = Path(given).expanduser().read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"The sentences to whiten on, '{given}', cannot be read: {error}.") from error
-    else:
-        lines = list(given)
-    sentences = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    sentences = list(dict.fromkeys(line.strip() for line in given if line.strip()))
     if len(sentences) < 2:
         raise InputError(f"Whitening needs at least two different sentences, but there are {len(sentences)}.")
     return sentences

@@ -23,7 +23,8 @@ from mteb.abstasks.sts import AbsTaskSTS
 from mteb.models.abs_encoder import get_prompt_name
 from numpy.typing import NDArray
 
-from dino_st.encoders.baselines import find_baseline
+from dino_st.data.sentences import read_sentences
+from dino_st.encoders.baselines import WHITENING, find_baseline
 from dino_st.encoders.directory import (
     FoundEncoder,
     directory_name,
@@ -76,8 +77,8 @@ def evaluate_encoder(
         output_dir: Where `scores.json`, `scores.md`, `scores.tex` and mteb's results are written; results found there
             for the same model and data are not computed again. None writes nothing.
         options: How to score.
-        whitening_sentences: Unlabelled sentences that whitened baselines are fitted on: a file with one a line, or the
-            sentences.
+        whitening_sentences: Unlabelled sentences that whitened baselines are fitted on: a file, as for
+            `read_sentences`, or the sentences.
         show_progress: Whether to show progress: a bar on a terminal, else a line a minute in the log.
         **changes: Fields of `EvaluationOptions`, in place of `options` or of what it says: `batch_size`, `device`, and
             `protocol`, which number of a task with several sources is reported: `"all"` (over the pooled pairs, as in
@@ -206,7 +207,11 @@ def find_model(
         card = model.model_card_data
         name = _owned(str(card.model_name or card.base_model or "unnamed"))
         return FoundEncoder(name, state_revision(model), lambda: model)
-    baseline = find_baseline(str(model), device=device, whitening_sentences=whitening_sentences)
+    sentences = whitening_sentences
+    if isinstance(sentences, str | Path):
+        is_whitened = str(model).partition(":")[0].endswith(WHITENING)
+        sentences = read_sentences(Path(sentences).expanduser()).texts[:] if is_whitened else None
+    baseline = find_baseline(str(model), device=device, whitening_sentences=sentences)
     if baseline is not None:
         return baseline
     directory = local_directory(model)

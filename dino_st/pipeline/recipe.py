@@ -39,6 +39,7 @@ from dino_st.pipeline.stages import (
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.documents import read_document
 from dino_st.support.options import explain
+from dino_st.tasks.spec import MOST_TEXTS
 from dino_st.tasks.syncse import ScratchSpec, is_syncse_task, load_syncse_spec
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
@@ -98,7 +99,7 @@ class SentencesSection(_Section):
     """
 
     task: str = "sts-x1"
-    num: Annotated[int, Field(ge=1)]
+    num: Annotated[int, Field(ge=1, le=MOST_TEXTS)]
     options: dict[str, Any] = {}
 
 
@@ -151,7 +152,7 @@ class Recipe(_Section):
     limit: Annotated[int | None, Field(ge=1)] = None
     sentences: SentencesSection | None = None
     task: Annotated[str, BeforeValidator(_task)] = Field(None, validate_default=True)
-    num: Annotated[int | None, Field(ge=1)] = None
+    num: Annotated[int | None, Field(ge=1, le=MOST_TEXTS)] = None
     backend: BackendName = "local"
     base_url: str | None = None
     seed: Annotated[int, Field(ge=0)] = 42

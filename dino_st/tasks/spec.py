@@ -16,9 +16,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from dino_st.errors import TaskSpecError, suggest
+from dino_st.errors import ConfigurationError, TaskSpecError, suggest
 from dino_st.support.documents import read_document
 from dino_st.support.options import explain
+
+MOST_TEXTS = 100_000_000
+"""Texts that one run from scratch may be asked for: weeks of work on any machine, and still countable in memory."""
 
 PLACEHOLDER = "<X1>"
 """Stands in an instruction where x1 goes."""
@@ -247,3 +250,9 @@ def read_spec(file: Path | Traversable) -> Any:
     except FileNotFoundError:
         known = ", ".join(builtin_tasks() + builtin_tasks(".yaml"))
         raise TaskSpecError(f"{file}: there is no such task file; built-in tasks: {known}") from None
+
+
+def check_number(num: int) -> None:
+    """Refuses a number of texts that no run can write."""
+    if not 1 <= num <= MOST_TEXTS:
+        raise ConfigurationError(f"num = {num}: expected a number of texts from 1 to {MOST_TEXTS:,}")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from dino_st.errors import ConfigurationError, TaskSpecError, suggest
 from dino_st.support.options import explain
-from dino_st.tasks.spec import PLACEHOLDER, SHIPPED, builtin_tasks, read_spec
+from dino_st.tasks.spec import PLACEHOLDER, SHIPPED, builtin_tasks, check_number, read_spec
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -211,8 +211,7 @@ def check_arguments(spec: SynCSESpec, *, has_sentences: bool, num: int | None) -
             raise ConfigurationError(
                 f"task {spec.task_name!r} writes its sentences itself: say how many with --num N, and leave out --input"
             )
-        if num < 1:
-            raise ConfigurationError(f"num = {num}: expected at least 1")
+        check_number(num)
     elif not has_sentences or num is not None:
         raise ConfigurationError(
             f"task {spec.task_name!r} writes for given sentences: give them with --input FILE, and leave out --num"

@@ -102,6 +102,8 @@ def test_a_command_gets_what_was_typed_and_nothing_else() -> None:
         (["generate", "--model", "m", "--output", "o", "--input", "no.txt"], "there is no such file", 1),
         (["generate", "--model", "m", "--output", "o", "--task", "sts-x3"], "did you mean 'sts-x", 1),
         (["syncse", "--model", "m", "--output", "o", "--max-tries", "0", "--num", "1"], "'max_tries' is 0", 2),
+        (["generate", "--model", "m", "--output", "o", "--num", str(10**20)], "less than or equal to 100000000", 2),
+        (["syncse", "--model", "m", "--output", "o", "--num", str(10**20)], "less than or equal to 100000000", 2),
         (["score", "no", "--model", "m", "--output", "o"], "there is no such file or directory", 1),
         (["prepare", "no", "--output", "o"], "there is no such file or directory", 1),
         (["prepare", "no", "--output", "o", "--label-smoothing", "2"], "option 'label_smoothing' is 2.0", 2),

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, BertModel
 import mteb_tasks
 from dino_st.encoders.baselines import find_baseline, read_word_vectors, whiten
 from dino_st.errors import ConfigurationError, InputError, ModelError
-from dino_st.evaluation.evaluate import evaluate_encoder
+from dino_st.evaluation.evaluate import evaluate_encoder, find_model
 from dino_st.evaluation.floors import FLOORS, char_trigrams, tf_idf, token_jaccard
 from tests.mteb_tasks.fixtures import make_bag_of_words, make_transformer, write_sts_directory
 
@@ -96,10 +96,10 @@ def test_a_whitened_encoder_can_be_saved_and_loaded(tmp_path: Path) -> None:
 
 
 def test_whitening_is_part_of_a_baselines_name_and_revision(bert: Path, tmp_path: Path) -> None:
-    file = tmp_path / "sentences.txt"
-    file.write_text("\n".join(SENTENCES), encoding="utf-8")
+    file = tmp_path / "sentences.csv"
+    file.write_text("text\n" + "".join(f'"{sentence}"\n' for sentence in SENTENCES), encoding="utf-8")
     names = [f"mean:{bert}", f"mean+whitening:{bert}", f"cls+whitening:{bert}"]
-    found = [find_baseline(name, whitening_sentences=file) for name in names]
+    found = [find_model(name, whitening_sentences=file) for name in names]
     other = find_baseline(names[1], whitening_sentences=SENTENCES[:3])
     assert [baseline.name for baseline in found if baseline] == [
         "baseline/mean-bert",
@@ -107,7 +107,8 @@ def test_whitening_is_part_of_a_baselines_name_and_revision(bert: Path, tmp_path
         "baseline/cls+whitening-bert",
     ]
     assert len({baseline.revision for baseline in [*found, other] if baseline}) == 4
-    assert encode(names[1], whitening_sentences=file).shape[1] == len(SENTENCES) - 1
+    assert found[1].revision == find_model(names[1], whitening_sentences=SENTENCES).revision
+    assert encode(names[1], whitening_sentences=SENTENCES).shape[1] == len(SENTENCES) - 1
 
 
 def test_whitening_needs_sentences(bert: Path, tmp_path: Path) -> None:
@@ -115,8 +116,8 @@ def test_whitening_needs_sentences(bert: Path, tmp_path: Path) -> None:
         find_baseline(f"mean+whitening:{bert}")
     with pytest.raises(InputError, match=r"at least two different sentences, but there are 1"):
         find_baseline(f"mean+whitening:{bert}", whitening_sentences=["same", "same", ""])
-    with pytest.raises(InputError, match=r"none\.txt', cannot be read"):
-        find_baseline(f"mean+whitening:{bert}", whitening_sentences=tmp_path / "none.txt")
+    with pytest.raises(InputError, match=r"none\.txt: there is no such file"):
+        find_model(f"mean+whitening:{bert}", whitening_sentences=tmp_path / "none.txt")
     with pytest.raises(InputError, match=r"all have the same embedding"):
         whiten(make_bag_of_words(), ["unknown", "unseen"])
 

@@ -513,7 +513,7 @@ def test_a_local_model_is_asked_for_one_sentence_at_a_time() -> None:
         ({"sentences": ["A."], "num": 3}, "leave out --num"),
         ({"sentences": ["A."], "task": "syncse-scratch", "num": 3}, "writes its sentences itself"),
         ({"sentences": None, "task": "syncse-scratch"}, "say how many"),
-        ({"sentences": None, "task": "syncse-scratch", "num": 0}, "expected at least 1"),
+        ({"sentences": None, "task": "syncse-scratch", "num": 0}, "expected a number of texts from 1 to 100,000,000"),
         ({"sentences": "A cat."}, "wrap it"),
         ({"sentences": ["A."], "max_tries": 0}, "option 'max_tries' is 0"),
         ({"sentences": ["A."], "temperature": 1.0}, "belongs to the backend 'openai'"),

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dino_st.errors import TaskSpecError
-from dino_st.tasks.spec import TaskSpec, builtin_tasks
+from dino_st.errors import ConfigurationError, TaskSpecError
+from dino_st.tasks.spec import TaskSpec, builtin_tasks, check_number
 
 X1 = 'Rewrite "<X1>" as "'
 
@@ -152,3 +152,10 @@ def test_yaml_may_merge_what_an_anchor_names(tmp_path: Path) -> None:
         'task_name: t\nlabels:\n  "1": &one {instruction: "Go on: \\""}\n  "0":\n    <<: *one\n'
     )
     assert TaskSpec.load(tmp_path / "task.yaml").labels["0"].instructions == ('Go on: "',)
+
+
+@pytest.mark.parametrize("num", [0, -1, 100_000_001, 10**20])
+def test_a_number_of_texts_that_no_run_can_write_is_refused(num: int) -> None:
+    check_number(100_000_000)
+    with pytest.raises(ConfigurationError, match=f"num = {num}: expected a number of texts from 1 to 100,000,000"):
+        check_number(num)
