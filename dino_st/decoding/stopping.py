@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+
+_TAG = re.compile(r"<[^\s<>]+>|\[/?[A-Z_]{3,}\]|◁[^\s▷]+▷")
 
 Rejection = Literal["no closing quote", "empty", "newline", "too few words", "special token", "prompt too long"]
 """Why a draw yields no text."""
@@ -30,7 +33,8 @@ class StopRule:
     Attributes:
         may_end: Whether a token's text, taken alone, holds a mark or a line break or is an unfinished character; shape
             (vocabulary,), bool.
-        unreachable: Whether a token is never drawn, since it means end-of-text or is none of the tokenizer's; likewise.
+        unreachable: Whether a token is never drawn, since it means end-of-text, is special, or is none of the
+            tokenizer's; likewise.
     """
 
     def __init__(
@@ -51,13 +55,13 @@ class StopRule:
         known = sorted(id_ for id_ in tokenizer.get_vocab().values() if id_ < vocabulary_size)
         pieces = tokenizer.batch_decode([[id_] for id_ in known], clean_up_tokenization_spaces=False)
         suspects = set(self._marks) | {"\n", "\r", "\ufffd"}
-        self._special = frozenset(tokenizer.all_special_ids)
+        self._special = special_ids(tokenizer)
         self.may_end = torch.zeros(vocabulary_size, dtype=torch.bool)
         self.may_end[[i for i, text in zip(known, pieces, strict=True) if not text or suspects & set(text)]] = True
         self.may_end[[i for i in self._special if i < vocabulary_size]] = True
         self.unreachable = torch.ones(vocabulary_size, dtype=torch.bool)
         self.unreachable[known] = False
-        self.unreachable[[i for i in end_ids if i < vocabulary_size]] = True
+        self.unreachable[[i for i in {*end_ids, *self._special} if i < vocabulary_size]] = True
 
     def examine(self, ids: Sequence[int]) -> Ending | None:
         """How the text of the tokens drawn so far ends; None while it goes on."""
@@ -75,6 +79,16 @@ class StopRule:
         if len(body.split()) < self._min_words:
             return Ending(None, "too few words")
         return Ending(body.strip(), None)
+
+
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """Every id that stands for no text: what the tokenizer names, all added tokens marked special, and tags.
+
+    Tags such as `<think>` are often added without the mark.
+    """
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    marked = [i for i, token in added.items() if token.special or _TAG.fullmatch(token.content.strip())]
+    return frozenset((*tokenizer.all_special_ids, *marked))
 
 
 def end_of_text_ids(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -91,13 +91,14 @@ def encode_prompt(prompt: str, tokenizer: Any, prompt_format: Literal["raw", "ch
             the model was trained with one); `chat` goes through the chat template.
 
     Returns:
-        Token ids, without any end-of-text token at their end.
+        Token ids, without the tokens that the tokenizer ends a text with.
     """
     if prompt_format == "chat":
         ids = tokenizer(render_chat(prompt, tokenizer), add_special_tokens=False)["input_ids"]
         return tuple(ids)
-    ids = list(tokenizer(prompt)["input_ids"])
-    while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
+    encoded = tokenizer(prompt, return_special_tokens_mask=True)
+    ids, added = list(encoded["input_ids"]), list(encoded["special_tokens_mask"])
+    while len(ids) > 1 and (added[len(ids) - 1] or ids[-1] == tokenizer.eos_token_id):
         ids.pop()
     return tuple(ids)
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken
 
 from dino_st.decoding.stopping import Ending, StopRule
 from tests.conftest import VOCABULARY
@@ -72,3 +74,16 @@ def test_end_of_text_and_ids_beyond_the_tokenizer_cannot_be_drawn(tokenizer: Any
     stop = StopRule(tokenizer, VOCABULARY + 10, end_ids={0, 5}, min_words=1, curly_quotes=False)
     unreachable = set(stop.unreachable.nonzero().flatten().tolist())
     assert unreachable == {0, 5, *range(len(tokenizer), VOCABULARY + 10)}
+
+
+def test_no_added_token_that_stands_for_no_text_can_be_drawn(tokenizer: Any) -> None:
+    added = copy.deepcopy(tokenizer)
+    special = ["<start_of_turn>", "<unused7>", "[INST]", "PAD8"]
+    added.add_tokens([AddedToken(token, special=True) for token in special])
+    tags, texts = ["<think>", "</tool_call>", "[THINK]", "◁think▷"], ["\n\n", "New York", "(c)"]
+    added.add_tokens([AddedToken(token, special=False) for token in [*tags, *texts]])
+    assert not set(added.convert_tokens_to_ids(special)) & set(added.all_special_ids)
+    stop = StopRule(added, len(added), end_ids={0}, min_words=1, curly_quotes=False)
+    unreachable = set(stop.unreachable.nonzero().flatten().tolist())
+    assert unreachable == {0, *added.convert_tokens_to_ids([*special, *tags])}
+    assert follow(stop, added("A cat<unused7>")["input_ids"])[0] == Ending(None, "special token")

@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from dino_st.errors import ConfigurationError, ModelError
 from dino_st.tasks.prompts import build_prompts, choose_format, encode_prompt, quotable, render_chat
@@ -83,11 +84,10 @@ def test_the_format_follows_the_chat_template_unless_it_is_named(tokenizer: Any,
         choose_format("html", tokenizer)  # type: ignore[arg-type]
 
 
-def test_raw_prompts_lose_an_end_of_text_token_that_the_tokenizer_appends(tokenizer: Any) -> None:
-    class Appending:
-        eos_token_id = tokenizer.eos_token_id
-
-        def __call__(self, text: str) -> dict[str, list[int]]:
-            return {"input_ids": [*tokenizer(text)["input_ids"], self.eos_token_id]}
-
-    assert encode_prompt("A cat", Appending(), "raw") == tuple(tokenizer("A cat")["input_ids"])
+@pytest.mark.parametrize("template", ["<s> $A </s>", "<s> $A <sep> <cls>", "<s> $A <sep> </s> </s>"])
+def test_raw_prompts_lose_whatever_the_tokenizer_closes_a_text_with(template: str, tokenizer: Any) -> None:
+    closing = copy.deepcopy(tokenizer)
+    closing.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>", "sep_token": "<sep>", "cls_token": "<cls>"})
+    ids = [(token, closing.convert_tokens_to_ids(token)) for token in ("<s>", "</s>", "<sep>", "<cls>")]
+    closing.backend_tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=ids)
+    assert encode_prompt("A cat", closing, "raw") == (ids[0][1], *tokenizer("A cat")["input_ids"])
