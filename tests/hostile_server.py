@@ -9,18 +9,21 @@ import socket
 import struct
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import formatdate
 from typing import Any
 
 MODEL = "tiny-chat"
 
-FAULTS = ("429", "429 after", "429 date", "500", "503", "reset", "hang", "truncated", "no choices", "wrong model")
+FAULTS = ("429", "429 after", "429 date", "500", "503", "reset", "hang", "truncated", "no choices")
 """Faults after which the same request may succeed."""
 
-Script = Callable[[str, int], str]
-"""From a prompt and the number of the attempt, from 1, to what happens: `ok`, or the name of a fault."""
+Script = Callable[[str, int], str | Mapping[str, Any]]
+"""From a prompt and the number of the attempt, from 1, to what happens: `ok`, the name of a fault, or the reply's body.
+
+A body may have a `status` beside what is sent.
+"""
 
 
 def answer_to(prompt: str) -> str:
@@ -96,7 +99,14 @@ class HostileServer:
         finally:
             self.in_flight -= 1
 
-    async def _reply(self, writer: asyncio.StreamWriter, prompt: str, fault: str, headers: dict[str, str]) -> bool:
+    async def _reply(
+        self, writer: asyncio.StreamWriter, prompt: str, fault: str | Mapping[str, Any], headers: dict[str, str]
+    ) -> bool:
+        if not isinstance(fault, str):
+            body = {name: value for name, value in fault.items() if name != "status"}
+            self._send(writer, fault.get("status", 200), body)
+            await writer.drain()
+            return True
         good = {
             "id": "1",
             "object": "chat.completion",

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 USAGE_FIELDS = ("requests", "retries", "failures", "prompt_tokens", "completion_tokens")
 """What every backend counts, in the order of summaries. `retries` are attempts beyond a request's first."""
 
+LATE = "no complete reply within"
+"""How the failure of a request begins whose answer did not come in time."""
+
 _OPENING = re.compile(r"""\s*(?:[^\W\d_]+(?:[ ]\d+)?\s*:\s*)?["“]""")
 _CLOSING = re.compile('["”]')
 
@@ -26,6 +29,7 @@ class ChatRequest:
         system: A system turn; none if empty.
         opening: What a local model's answer begins with; a server is not told.
         max_new_tokens: Tokens that the answer may take.
+        is_divisible: Whether one can ask for less instead, so that it is not repeated when no answer came in time.
     """
 
     key: str
@@ -33,6 +37,7 @@ class ChatRequest:
     system: str = ""
     opening: str = '"'
     max_new_tokens: int = 64
+    is_divisible: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,16 @@ class ChatReply:
     completion_tokens: int = 0
     attempts: int = 1
     finished: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("text", "failure"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, whole_characters(value))
+
+
+def whole_characters(text: str) -> str:
+    """A text that can be stored: halves of surrogate pairs, which JSON may hold, become U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def usage_of(reply: ChatReply) -> dict[str, int]:

@@ -54,6 +54,9 @@ def open_backend(
         return OpenAIChat(str(model), base_url=base_url, **options)
     from dino_st.backends.local_chat import LocalChat
 
+    if options.get("seed", 0) is None:
+        raise ConfigurationError("option 'seed' is none, and a local model draws by it; give a number")
+
     drawing = {name: value for name, value in options.items() if name in DRAWING_OPTIONS}
     others = {name: value for name, value in options.items() if name not in DRAWING_OPTIONS}
     return LocalChat(model, DecodingOptions(**drawing), **others)
@@ -87,10 +90,11 @@ def is_local(backend: ChatBackend) -> bool:
 
 
 def backend_provenance(backend: ChatBackend) -> dict[str, Any]:
-    """Model, versions and address, for manifests: what is worth knowing but decides nothing."""
+    """Model, versions, address and the names that a server uses, as they come: what decides nothing, for manifests."""
     packages = ("python", "dino-st", "datasets", *(("torch", "transformers") if is_local(backend) else ("openai",)))
-    address = backend.configuration().get("base_url")
-    return {"model": backend.name, "versions": versions(*packages)} | ({"base_url": address} if address else {})
+    address, names = backend.configuration().get("base_url"), getattr(backend, "answered_as", None)
+    known = {"model": backend.name, "versions": versions(*packages)} | ({"base_url": address} if address else {})
+    return known if names is None else known | {"answered_as": names}
 
 
 def from_all_tokens(backend: ChatBackend) -> ChatBackend:

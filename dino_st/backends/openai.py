@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -21,10 +22,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from dino_st.backends.chat import USAGE_FIELDS, ChatReply, ChatRequest, usage_of
+from dino_st.backends.chat import LATE, USAGE_FIELDS, ChatReply, ChatRequest, usage_of, whole_characters
 from dino_st.backends.options import ServerOptions
 from dino_st.errors import ConfigurationError, DinoError, MissingExtraError, ModelError
 from dino_st.support.hashes import keyed_bits
@@ -42,6 +43,18 @@ _LARGEST_REPLY = 4 * 2**20
 _LONGEST_REASON = 300
 _GIVE_UP_AFTER = 32
 """Requests that may finally fail one after the other for the server's sake, before the run stops."""
+_LARGEST_COUNT = 10**9
+_COMPLETE = re.compile(
+    "stop|eos|eos_token|end|end_turn|end_of_text|end_of_turn|endoftext|stop_sequence|stop_token|stop_word|complete|"
+    "completed|finish|finished|done|normal"
+)
+_CUT_OFF = re.compile("length|max_tokens|model_length|max_length|max_new_tokens|max_output_tokens|token_limit")
+_MAY_PASS = re.compile("error|abort|aborted|cancelled|canceled|timeout|overloaded")
+_LIMITS = ("max_tokens", "max_completion_tokens")
+_REFUSING = (
+    "unsupported|support|unknown|unrecogni|unexpected|extra|invalid|permitted|allowed|cannot|both|parameter|argument"
+)
+_CONNECTION_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 def server_url(base_url: str | None) -> str:
@@ -88,8 +101,8 @@ def scrubbed(text: str, *, shortest: int = 1) -> str:
 
 
 def _shortened(text: str) -> str:
-    """A text on one line, cut where it is long."""
-    line = " ".join(text.split())
+    """A text on one line that can be shown and stored, cut where it is long."""
+    line = " ".join(whole_characters(text).split())
     return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
 
 
@@ -98,12 +111,13 @@ def _shortened(text: str) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """A usable answer of a server; the fields as in `ChatReply`."""
+    """A usable answer of a server; the fields as in `ChatReply`, and what the model calls itself."""
 
     text: str
     finished: bool = True
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    model: str = ""
 
 
 class AttemptError(Exception):
@@ -112,9 +126,11 @@ class AttemptError(Exception):
     Attributes:
         reason: For people, without the key.
         again: Whether another attempt may succeed.
-        server_trouble: Whether the server, rather than what it answered, is at fault.
+        server_trouble: Whether the server or a setting, rather than what was answered, is at fault.
         wait: Seconds that the server asked to wait; None if it did not.
         answer: What the attempt cost, if it was answered.
+        status: The status that the server gave, if it was none of success.
+        kind: `late` for a reply that did not come in time, `limit` for one without a text at the limit of tokens.
     """
 
     def __init__(
@@ -125,18 +141,20 @@ class AttemptError(Exception):
         server_trouble: bool = False,
         wait: float | None = None,
         answer: Answer | None = None,
+        status: int | None = None,
+        kind: Literal["late", "limit"] | None = None,
     ) -> None:
         self.reason = scrubbed(reason)
         super().__init__(self.reason)
         self.again, self.server_trouble, self.wait = again, server_trouble, wait
-        self.answer = answer or Answer("")
+        self.answer, self.status, self.kind = answer or Answer(""), status, kind
 
 
-def read_answer(body: bytes, model: str) -> Answer:
+def read_answer(body: bytes) -> Answer:
     """Reads a chat completion that came with status 200; a refusal, where the server marks one, is its text.
 
     Raises:
-        AttemptError: If the body is no chat completion, holds no text, or another model than the one asked wrote it.
+        AttemptError: If the body is no chat completion, holds no text, or did not end as answers do.
     """
     try:
         content = json.loads(body)
@@ -147,24 +165,38 @@ def read_answer(body: bytes, model: str) -> Answer:
     usage = _part(content, "usage")
     cost = Answer("", True, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
     if content.get("error") and not content.get("choices"):
-        raise AttemptError(f"the server reports: {_error_message(content)}", server_trouble=True, answer=cost)
-    written_by = content.get("model")
-    if isinstance(written_by, str) and not is_same_model(model, written_by):
-        raise AttemptError(
-            f"wrong model: {_shortened(written_by)!r} answered, {model!r} was asked; give the name that the server "
-            "uses",
-            answer=cost,
-        )
+        status = _part(content, "error").get("code")
+        said = f"the server reports: {_error_message(content)}"
+        raise AttemptError(said, server_trouble=True, answer=cost, status=status if isinstance(status, int) else None)
     choices = content.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise AttemptError("the reply has no choices", answer=cost)
-    finished = choices[0].get("finish_reason") != "length"
+    ending = str(choices[0].get("finish_reason") or "stop").lower()
+    is_whole, is_cut_off = bool(_COMPLETE.fullmatch(ending)), bool(_CUT_OFF.fullmatch(ending))
+    if not is_whole and not is_cut_off:
+        is_passing = bool(_MAY_PASS.fullmatch(ending))
+        reason = f"the answer ended with finish_reason {_shortened(ending)!r}"
+        raise AttemptError(reason, again=is_passing, server_trouble=is_passing, answer=cost)
     message = _part(choices[0], "message")
-    texts = [message.get("content"), message.get("refusal")]
+    texts = [_joined(message.get("content")), message.get("refusal")]
     text = next((text for text in texts if isinstance(text, str) and text.strip()), None)
+    if text is None and is_cut_off:
+        reason = "the reply is empty at the limit of tokens; raise --max-new-tokens (models that think need many)"
+        raise AttemptError(reason, server_trouble=True, answer=cost, kind="limit")
     if text is None:
-        raise AttemptError("the reply is empty" + ("" if finished else " at max_new_tokens"), answer=cost)
-    return replace(cost, text=text, finished=finished)
+        raise AttemptError("the reply is empty", answer=cost)
+    written_by = content.get("model")
+    name = _shortened(written_by) if isinstance(written_by, str) else ""
+    return replace(cost, text=text, finished=is_whole, model=name)
+
+
+def _joined(content: object) -> object:
+    """The text of a message's content; one that comes in parts is put together, without thoughts, sounds and images."""
+    if not isinstance(content, list):
+        return content
+    parts = [part if isinstance(part, dict) else {"text": part} for part in content]
+    texts = [part.get("text") for part in parts if part.get("type", "text") in ("text", "output_text")]
+    return "".join(text for text in texts if isinstance(text, str))
 
 
 def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
@@ -174,7 +206,7 @@ def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _count(usage: dict[str, Any], name: str) -> int:
     value = usage.get(name)
-    return value if isinstance(value, int) and value > 0 else 0
+    return min(value, _LARGEST_COUNT) if isinstance(value, int) and value > 0 else 0
 
 
 def _error_message(body: object) -> str:
@@ -286,14 +318,15 @@ class OpenAIChat:
 
     The key is read from the environment for each call and kept nowhere. An attempt that may succeed later (a busy or
     broken server, a lost connection, a reply that is late, cut short, empty or another model's) is repeated after a
-    pause; what finally fails is a reply with its reason. A server that will answer nothing (the key or the model is
-    unknown to it, or request after request fails for its sake) is an error instead; replies until then have been handed
-    to `on_reply`.
+    pause; what finally fails is a reply with its reason. A server that will answer nothing (the key, the model or an
+    option is none for it, or request after request fails for its sake) is an error instead; replies until then have
+    been handed to `on_reply`. A server may answer under another name than the model was asked by; that is said once.
 
     Attributes:
         name: Name of the model.
         is_chat: True.
         options: How the server is asked.
+        answered_as: Other names that the model answered under, in the order in which they came.
     """
 
     is_chat = True
@@ -319,7 +352,12 @@ class OpenAIChat:
         self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
         self._pace = Pace(self.options.requests_per_minute)
         self._troubles = 0
-        self._has_said = False
+        self._has_said = self._has_answered = False
+        self.answered_as: list[str] = []
+        self._refused: set[str] = set()
+        limit = self.options.token_limit
+        # OpenAI's newer models refuse the older name; other servers may know that one alone.
+        self._limit: str = _LIMITS["openai" in self._host] if limit == "auto" else limit
         server_key(self._url)
 
     def configuration(self) -> dict[str, Any]:
@@ -344,7 +382,8 @@ class OpenAIChat:
         """Answers requests, `concurrency` at a time; see `ChatBackend`.
 
         Raises:
-            ConfigurationError: If the server does not accept the key.
+            ConfigurationError: If the server does not accept the key or an option, or cannot be reached in the way that
+                the environment's variables say.
             ModelError: If the server does not know the model, or does not answer at all.
         """
         run = RequestRun(requests, on_reply)
@@ -355,10 +394,7 @@ class OpenAIChat:
 
     async def _answer_all(self, run: RequestRun) -> None:
         """Runs the workers: no more tasks than requests in flight, however many requests there are."""
-        from openai import AsyncOpenAI
-
-        key, timeout = server_key(self._url), self.options.timeout
-        client = AsyncOpenAI(api_key=key, base_url=self._url, max_retries=0, timeout=timeout)
+        client = _open_client(self._url, self.options.timeout)
         places = iter(range(len(run.requests)))
         try:
             async with client, asyncio.TaskGroup() as workers:
@@ -379,7 +415,7 @@ class OpenAIChat:
 
     async def _answer(self, client: AsyncOpenAI, request: ChatRequest, run: RequestRun) -> ChatReply | None:
         """Asks until there is a reply; None if the run stops before."""
-        options, read, written, useless = self.options, 0, 0, 0
+        options, read, written, useless, limit = self.options, 0, 0, 0, request.max_new_tokens
         failed = AttemptError("not asked")
         for attempt in range(1, options.max_retries + 2):
             if attempt > 1:
@@ -389,25 +425,30 @@ class OpenAIChat:
             if run.stopped.is_set():
                 return None
             try:
-                answer = await self._ask(client, self._body(request, useless))
+                answer = await self._ask(client, request, limit, useless)
             except AttemptError as error:
                 failed = error
                 useless += not error.server_trouble
                 read, written = read + error.answer.prompt_tokens, written + error.answer.completion_tokens
-                if not error.again:
+                is_hopeless = error.kind == "limit" and limit > request.max_new_tokens
+                if not error.again or is_hopeless or (error.kind == "late" and request.is_divisible):
                     break
+                if error.kind == "limit":
+                    limit *= 2
                 self._say_once(error)
             except DinoError as error:
                 run.stop(error)
                 return None
             else:
-                self._troubles = 0
+                self._troubles, self._has_answered = 0, True
+                self._note_name(answer.model)
                 read, written = read + answer.prompt_tokens, written + answer.completion_tokens
                 text = scrubbed(answer.text, shortest=8)
                 return ChatReply(request.key, text, None, read, written, attempt, answer.finished)
-        self._troubles = self._troubles + 1 if failed.server_trouble else 0
+        is_divided = failed.kind == "late" and request.is_divisible
+        self._troubles = self._troubles + 1 if failed.server_trouble and not is_divided else 0
         if self._troubles >= max(_GIVE_UP_AFTER, options.concurrency):
-            tries = f"{self._troubles} requests in a row failed {options.max_retries + 1} times each"
+            tries = f"{self._troubles} requests in a row failed {attempt} times each"
             advice = f"Look whether {self._host} works, and run again"
             run.stop(ModelError(f"{tries}, the last one with: {failed.reason}. {advice}"))
         return ChatReply(request.key, None, failed.reason, read, written, attempt)
@@ -418,8 +459,14 @@ class OpenAIChat:
             self._has_said = True
             logger.warning("%s; trying again, up to %d times", error.reason, self.options.max_retries)
 
-    async def _ask(self, client: AsyncOpenAI, body: dict[str, Any]) -> Answer:
-        """Makes one attempt.
+    def _note_name(self, name: str) -> None:
+        """Tells once for each other name that the model answers under."""
+        if not is_same_model(self.name, name) and name not in self.answered_as:
+            self.answered_as.append(name)
+            logger.warning("%s answers as %r where %r is asked; its answers are taken", self._host, name, self.name)
+
+    async def _ask(self, client: AsyncOpenAI, request: ChatRequest, limit: int, useless: int) -> Answer:
+        """Makes one attempt; again at once where the server knows the limit of tokens by its other name alone.
 
         Raises:
             AttemptError: If it failed.
@@ -427,32 +474,66 @@ class OpenAIChat:
         """
         import openai
 
+        while True:
+            body = self._body(request, limit, useless)
+            try:
+                return read_answer(await self._received(client, body))
+            except openai.APIStatusError as error:
+                said, refused = _error_message(error.body), _refused_option(error, body)
+                if refused in _LIMITS and self.options.token_limit == "auto":
+                    self._refused.add(refused)
+                    self._limit = next((name for name in _LIMITS if name not in self._refused), self._limit)
+                    if self._limit not in self._refused:
+                        continue
+                if refused is not None and not self._has_answered:
+                    option = "token_limit" if refused in _LIMITS else refused
+                    raise ConfigurationError(
+                        f"{self._host} does not take {refused!r} as it is sent ({error.status_code}: {scrubbed(said)})"
+                        f"; change the option {option}, or leave it out: --{option.replace('_', '-')} none"
+                    ) from None
+                wait = retry_after_seconds(error.response.headers)
+                raise self._judged(error.status_code, said, wait, error.code) from None
+            except AttemptError as error:
+                raise (error if error.status is None else self._judged(error.status, error.reason)) from None
+
+    async def _received(self, client: AsyncOpenAI, body: dict[str, Any]) -> bytes:
+        """What the server sends back to a request.
+
+        Raises:
+            AttemptError: If nothing whole came.
+            ConfigurationError: If the server's certificate is not trusted.
+        """
+        import openai
+
         try:
             async with asyncio.timeout(self.options.timeout):
-                received = await _post(client, body)
-        except openai.APIStatusError as error:
-            raise self._judged(error) from None
+                return await _post(client, body)
+        except openai.APIStatusError:
+            raise
         except (TimeoutError, openai.APITimeoutError):
-            reason = f"no complete reply within {self.options.timeout:g} s"
-            raise AttemptError(reason, server_trouble=True) from None
+            reason = f"{LATE} {self.options.timeout:g} s (--timeout)"
+            raise AttemptError(reason, server_trouble=True, kind="late") from None
         except Exception as error:
             if not isinstance(error, openai.OpenAIError) and not _is_of_transport(error):
                 raise
             cause = error.__cause__ or error
-            reason = f"no connection to {self._host}, or it broke ({_shortened(str(cause)) or type(cause).__name__})"
+            said = _shortened(str(cause)) or type(cause).__name__
+            if "CERTIFICATE_VERIFY_FAILED" in said:
+                raise ConfigurationError(
+                    f"the certificate of {self._host} is not trusted ({said}); set SSL_CERT_FILE to a file with the "
+                    "certificate of who signed it"
+                ) from None
+            reason = f"no connection to {self._host}, or it broke ({said})"
             raise AttemptError(reason, server_trouble=True) from None
-        return read_answer(received, self.name)
 
-    def _body(self, request: ChatRequest, useless: int) -> dict[str, Any]:
+    def _body(self, request: ChatRequest, limit: int, useless: int) -> dict[str, Any]:
         """What is sent; after so many useless answers, with another seed, since the same one would bring the same."""
         turns = [{"role": "system", "content": request.system}] if request.system else []
         options = self.options
-        # OpenAI's newer models refuse the older name; other servers may know that one alone.
-        limit = "max_completion_tokens" if "openai" in self._host else "max_tokens"
         body: dict[str, Any] = {
             "model": self.name,
             "messages": [*turns, {"role": "user", "content": request.prompt}],
-            limit: request.max_new_tokens,
+            self._limit: None if self._limit == "none" else limit,
             "temperature": options.temperature,
             "top_p": options.top_p,
         }
@@ -460,9 +541,11 @@ class OpenAIChat:
             body["seed"] = int.from_bytes(keyed_bits(options.seed, request.key, useless)[:4], "big") >> 1
         return {name: value for name, value in body.items() if value is not None}
 
-    def _judged(self, error: APIStatusError) -> AttemptError | DinoError:
+    def _judged(
+        self, status: int, said: str, wait: float | None = None, code: object = None
+    ) -> AttemptError | DinoError:
         """What an error status means for the request, or for all of them."""
-        status, said = error.status_code, scrubbed(_error_message(error.body))
+        said = scrubbed(said)
         if status in (401, 403):
             return ConfigurationError(
                 f"{self._host} does not accept the key in {KEY_VARIABLE} ({status}: {said}); set it to a valid one"
@@ -472,10 +555,52 @@ class OpenAIChat:
                 f"{self._host} knows no model {self.name!r}, or the address is wrong (404: {said}); expected a name "
                 "that the server lists under /models, and a base URL such as http://localhost:8000/v1"
             )
-        if status == 429 and error.code == "insufficient_quota":
+        if status == 402 or (status == 429 and code == "insufficient_quota"):
             return ModelError(f"the account at {self._host} has no credit left ({said}); add some and run again")
-        again, wait = status in _RETRIED_STATUS or status >= 500, retry_after_seconds(error.response.headers)
+        again = status in _RETRIED_STATUS or status >= 500
         return AttemptError(f"status {status}: {said}", again=again, server_trouble=again, wait=wait)
+
+
+def _open_client(url: str, timeout: float) -> AsyncOpenAI:
+    """The client, which goes by the environment's proxies and certificates.
+
+    Raises:
+        ConfigurationError: If it cannot use them; names the variables.
+    """
+    from openai import AsyncOpenAI
+
+    try:
+        return AsyncOpenAI(api_key=server_key(url), base_url=url, max_retries=0, timeout=timeout)
+    except Exception as error:
+        of_files, is_socks = isinstance(error, OSError), isinstance(error, ImportError)
+        names = [
+            name
+            for name in os.environ
+            if name.upper() in _CONNECTION_VARIABLES
+            and name.upper().startswith("SSL") == of_files
+            and (not is_socks or os.environ[name].startswith("socks"))
+        ]
+        if not names:
+            raise
+        # What is wrong with an address is not repeated, since a password may stand in it.
+        what = (
+            "a file of certificates that can be read" if of_files else "the address of a proxy, such as http://host:80"
+        )
+        what += ", or install socksio for SOCKS" if is_socks else ""
+        raise ConfigurationError(f"the client cannot use {' and '.join(names)}; set to {what}, or unset it") from None
+
+
+def _refused_option(error: APIStatusError, body: Mapping[str, Any]) -> str | None:
+    """The option of a request that a server will not have, by the parameter that it names or by its words."""
+    said = json.dumps(error.body, default=str).lower()
+    if error.status_code not in (400, 422) or re.search(r"context|too l(?:arge|ong)|exceed", said):
+        return None
+    names = [name for name in (*_LIMITS, "temperature", "top_p", "seed") if name in body]
+    if isinstance(error.body, dict) and error.body.get("param") in names:
+        return str(error.body["param"])
+    if not re.search(_REFUSING, said):
+        return None
+    return next((name for name in names if re.search(rf"\b{name}\b", said)), None)
 
 
 async def _post(client: AsyncOpenAI, body: dict[str, Any]) -> bytes:

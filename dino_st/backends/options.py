@@ -52,7 +52,7 @@ class ChatOptions(FrozenOptions):
 class SynCSEOptions(FrozenOptions):
     """How positives and hard negatives are asked for."""
 
-    seed: int = option(42, "seed of every draw", ge=0)
+    seed: int | None = option(42, "seed of every draw; none sends none to a server", ge=0)
     max_tries: int = option(
         4,
         "requests for a sentence's positive, and for its negative, before a run gives it up; each try has another "
@@ -65,9 +65,12 @@ class SynCSEOptions(FrozenOptions):
 class ServerOptions(FrozenOptions):
     """How a chat server is asked."""
 
-    temperature: float | None = option(1.0, "temperature of sampling", ge=0, le=2)
-    top_p: float | None = option(1.0, "share of the probability sampled from", gt=0, le=1)
-    seed: int | None = option(42, "sent with each request, mixed with its key", ge=0)
+    temperature: float | None = option(1.0, "temperature of sampling; none leaves it out of requests", ge=0, le=2)
+    top_p: float | None = option(1.0, "share of the probability sampled from; none leaves it out", gt=0, le=1)
+    seed: int | None = option(42, "sent with each request, mixed with its key; none leaves it out", ge=0)
+    token_limit: Literal["auto", "max_tokens", "max_completion_tokens", "none"] = option(
+        "auto", "the name by which the server knows the limit of tokens; auto tries both, none sends no limit"
+    )
     concurrency: int = option(64, "requests in flight", ge=1, le=4096)
     requests_per_minute: float | None = option(None, "limit of attempts; none means no limit", gt=0)
     timeout: float = option(60.0, "seconds for one attempt, to its last byte", gt=0)

@@ -50,7 +50,9 @@ def takes(
     declared: dict[str, _Option] = {}
     for model in models:
         for option in _declared(model):
-            declared.setdefault(option.name, option)
+            first = declared.setdefault(option.name, option)
+            if type(None) in get_args(option.annotation):  # then none may be given, wherever the option goes
+                declared[option.name] = dataclasses.replace(first, annotation=first.annotation | None)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(command)
@@ -119,10 +121,13 @@ def _parameter(
         sentence += " May be given several times."
     default = default or _words(option.default)
     facts = "; ".join(fact for fact in (default and f"default: {default}", _range(option.bounds)) if fact)
+    is_number = kind in (int, float) and type(None) in get_args(option.annotation)
+    metavar = metavar or (f"<{kind.__name__}|none>" if is_number else None)
     given = typer.Option(
         *names,
         help=f"{sentence}  [{facts}]" if facts else sentence,
         metavar=metavar,
+        parser=functools.partial(_number_or_none, kind) if is_number else None,
         rich_help_panel=panel,
         show_default=False,
     )
@@ -145,6 +150,14 @@ def _range(bounds: Mapping[str, float]) -> str:
     words = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
     found = " and ".join(f"{word} {bounds[name]:g}" for name, word in words if name in bounds)
     return found.replace("at least 0 and at most", "0 to")
+
+
+def _number_or_none(kind: type, text: str) -> Any:
+    """Reads a number, or the word `none` for None, which the models of options know."""
+    try:
+        return text if text == "none" else kind(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a valid {kind.__name__}, nor none") from None
 
 
 class PlainCommand(TyperCommand):

@@ -287,7 +287,7 @@ class ShardDirectory(os.PathLike[str]):
 
         Args:
             configuration: Everything that decides what is written. A directory begun under another one is refused.
-            provenance: Kept in a new directory.
+            provenance: Kept in a new directory; lists in it may grow until the run ends.
             schema: Columns of the rows.
 
         Raises:
@@ -297,6 +297,10 @@ class ShardDirectory(os.PathLike[str]):
             wanted = json.loads(json.dumps(configuration))
             if self.is_begun:
                 self._check_same(wanted)
+                for name in (name for name, value in provenance.items() if isinstance(value, list)):
+                    known = self.provenance.get(name) or []
+                    provenance[name][:0] = [entry for entry in known if entry not in provenance[name]]
+                    self.provenance[name] = provenance[name]
             else:
                 self.configuration, self.provenance = wanted, dict(provenance)
             self._schema = schema

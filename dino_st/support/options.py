@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dino_st.errors import ConfigurationError, suggest
 
@@ -22,6 +22,15 @@ class FrozenOptions(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_in_words(cls, values: Any) -> Any:
+        """Takes `none` for None where numbers are expected, as the command line gives it."""
+        kinds = {name: get_args(field.annotation) for name, field in cls.model_fields.items()}
+        named = [name for name in values if values[name] == "none" and name in kinds]
+        empty = [name for name in named if type(None) in kinds[name] and str not in kinds[name]]
+        return values | dict.fromkeys(empty) if empty else values
 
     @classmethod
     def of(cls, options: Self | None = None, /, **changes: Any) -> Self:
