@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 from zlib import crc32
 
+from dino_st.backends.answers import fault_of, plain_text, repeats
 from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, text_up_to_closing_mark
 from dino_st.backends.choice import backend_provenance
 from dino_st.backends.journal import Ask, journalled
@@ -132,15 +133,25 @@ class ChatPairRun:
         return draws
 
     def _request(self, draw: PairDraw) -> ChatRequest:
-        prompt = build_prompts(self.spec, draw.label, draw.x1, phrasing=draw.phrasing).target
-        return ChatRequest(draw.request_key, prompt, SYSTEM, max_new_tokens=self.decoding.max_new_tokens)
+        limit = self.decoding.max_new_tokens
+        return ChatRequest(draw.request_key, self._prompt(draw), SYSTEM, max_new_tokens=limit)
+
+    def _prompt(self, draw: PairDraw) -> str:
+        return build_prompts(self.spec, draw.label, draw.x1, phrasing=draw.phrasing).target
 
     def _judged(self, draw: PairDraw, reply: ChatReply) -> PairDraw:
         if reply.text is None:
             return replace(draw, failed=reply.failure or "no reason given")
+        text: str | None
+        rejection: str | None
         text, rejection = text_of(reply.text, finished=reply.finished)
-        if text is not None and len(text.split()) < self.decoding.min_words:
-            text, rejection = None, "too few words"
+        if text is not None:
+            rejection = fault_of(text, draw.x1)
+            if len(text.split()) < self.decoding.min_words:
+                rejection = "too few words"
+            elif rejection is None and repeats(text, [SYSTEM, self._prompt(draw)], draw.x1):
+                rejection = "echo of the prompt"
+            text = None if rejection else text
         tokens = draw.num_tokens if text is None else reply.completion_tokens
         seen = [draw.rejection, rejection] if rejection else [draw.rejection]
         reasons = "; ".join(reason for reason in seen if reason)
@@ -177,7 +188,7 @@ def check_debiasing(decay_constant: float) -> None:
 
 
 def text_of(reply: str, *, finished: bool) -> tuple[str | None, str | None]:
-    """The text of a reply, or why there is none: what stands before the closing mark.
+    """The text of a reply, or why there is none: what stands before the closing mark, markup apart.
 
     A chat model often ends its answer where the mark should stand; then all of the answer is the text.
 
@@ -187,7 +198,10 @@ def text_of(reply: str, *, finished: bool) -> tuple[str | None, str | None]:
         >>> text_of("A flute is played.", finished=True), text_of("A flute is", finished=False)
         (('A flute is played.', None), (None, 'no closing quote'))
     """
-    text, bare = text_up_to_closing_mark(reply), reply.strip()
+    bare, finished = plain_text(reply, finished=finished)
+    if bare is None:
+        return None, "cut off"
+    text = text_up_to_closing_mark(bare)
     if text is not None:
         return text, None
     if not bare.strip('"“” '):

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
+from dino_st.backends.answers import normal_form
 from dino_st.backends.chat import ChatReply, ChatRequest
 from dino_st.backends.journal import Ask
 from dino_st.backends.options import SynCSEOptions
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE
 from dino_st.support.hashes import keyed_bits, short_hash
-from dino_st.syncse.replies import normal_form, parse_reply
+from dino_st.syncse.replies import parse_reply
 from dino_st.tasks.prompts import quotable
 from dino_st.tasks.spec import PLACEHOLDER
 from dino_st.tasks.syncse import Example, PartialSpec
@@ -165,12 +166,11 @@ class TripletWriter:
         reason: str | None = UNFINISHED
         name, instruction = self._instruction(triplet, role)
         if reply.text is not None:
-            answers = [getattr(example, role) for example in self._examples(triplet, role)]
             parsed = parse_reply(
                 reply.text,
                 triplet.anchor,
-                instruction=instruction,
-                examples=answers,
+                instruction=f"{self.spec.system} {instruction}",
+                examples=self._shown(triplet),
                 labels=self.spec.prompt_labels,
                 finished=reply.finished,
             )
@@ -190,12 +190,19 @@ class TripletWriter:
 
     def _examples(self, triplet: Triplet, role: str) -> list[Example]:
         """The examples for the next try; never the sentence itself."""
+        name = f"{self.options.seed}/examples/{role}/{short_hash(triplet.anchor)}/{triplet.of(role).tries}"
+        return shuffled(self._pool(triplet), name)[: self.spec.examples_per_request]
+
+    def _pool(self, triplet: Triplet) -> list[Example]:
+        """The examples that may be shown beside a sentence."""
+        given = normal_form(triplet.anchor)
+        return [example for example in self.spec.examples if normal_form(example.sentence) != given]
+
+    def _shown(self, triplet: Triplet) -> list[str]:
+        """Every text that a model sees on its way to this triplet, of whatever role, and none of which is an answer."""
         if not self.is_chat:
             return []
-        name = f"{self.options.seed}/examples/{role}/{short_hash(triplet.anchor)}/{triplet.of(role).tries}"
-        given = normal_form(triplet.anchor)
-        pool = [example for example in self.spec.examples if normal_form(example.sentence) != given]
-        return shuffled(pool, name)[: self.spec.examples_per_request]
+        return [getattr(example, kind) for example in self._pool(triplet) for kind in ("sentence", *ROLES)]
 
 
 def _told_apart(triplet: Triplet, counts: Counter[str]) -> Triplet:

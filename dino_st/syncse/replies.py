@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
+from dino_st.backends.answers import fault_of, normal_form, plain_text, repeats
+
 Reason = Literal[
     "empty",
     "cut off",
+    "control token",
+    "broken character",
     "refusal",
     "several lines",
     "echo",
@@ -28,11 +31,9 @@ Reason = Literal[
 ]
 """Why a reply, or a part of it, yields no text."""
 
-_LIKE_AN_INSTRUCTION = 5
-"""Fewest words that a reply has in a row with its instruction to be an echo of it."""
+_LIKE_AN_EXAMPLE = 5
+"""Words in a row that a reply may not have in common with an example, unless its sentence has them, too."""
 
-_THOUGHTS = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
-_UNFINISHED_THOUGHT = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
 _NUMBERED = re.compile(r"\s*(?:\(?\d{1,3}[.)](?=\s)|\(?[a-zA-Z]\)(?=\s)|\[\d{1,3}\]|[-*•–—‣·](?=\s))\s*")
 _MARKDOWN_PREFIX = re.compile(r"(?:#{1,6}|>)\s+")
 _MARKDOWN_PAIRS = (("**", "**"), ("__", "__"), ("`", "`"), ("*", "*"), ("_", "_"))
@@ -100,17 +101,6 @@ class ParsedList:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def normal_form(text: str) -> str:
-    """A text as comparisons see it: compatibility forms, lower case, words and numbers alone, single spaces.
-
-    Example:
-        >>> normal_form(' “A man—plays” the FLUTE!')
-        'a man plays the flute'
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
-    return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", folded))
-
-
 def is_refusal(text: str) -> bool:
     """Whether a text reads as a model's refusal and not as a sentence."""
     return _REFUSAL.match(text.lstrip(" \"'“‘*")) is not None
@@ -137,15 +127,15 @@ def parse_reply(
         reply: What the model answered.
         source: The sentence that it was given.
         instruction: What it was told, without examples and sentence.
-        examples: Answers that were shown to it.
+        examples: Texts that it was shown, which a reply may not repeat, nor put together.
         labels: What stands before sentences and answers in its prompt, such as `Given:`.
         finished: False if the reply was cut off.
     """
-    lines = _lines_of(reply)
-    if lines is None or not finished:
+    answer, is_whole = plain_text(reply, finished=finished)
+    if answer is None or not is_whole:
         return Parsed(None, "cut off")
     given = normal_form(source)
-    texts = [text for line in lines if (text := _bare(line, source, labels))]
+    texts = [text for line in _lines_of(answer) if (text := _bare(line, source, labels))]
     if len(texts) > 1:  # what was given is often repeated above the answer
         texts = [text for text in texts if normal_form(text) != given] or texts[:1]
     if not texts or not normal_form(texts[0]):
@@ -155,12 +145,13 @@ def parse_reply(
     if len(texts) > 1:
         return Parsed(None, "several lines")
     [text] = texts
-    words = normal_form(text)
-    if words == given:
+    if normal_form(text) == given:
         return Parsed(None, "echo")
-    if _repeats(words, normal_form(instruction)):
+    if fault := fault_of(text, source):
+        return Parsed(None, fault)
+    if repeats(text, [instruction], source):
         return Parsed(None, "echo of the instruction")
-    if words in {normal_form(example) for example in examples}:
+    if repeats(text, examples, source, longest=_LIKE_AN_EXAMPLE):
         return Parsed(None, "copy of an example")
     return Parsed(text)
 
@@ -176,10 +167,11 @@ def parse_list(reply: str, *, instruction: str = "", finished: bool = True, min_
         ('The bus was late.', 'Rain fell all night.')
     """
     left_out: Counter[str] = Counter()
-    lines = _json_list(reply) or _lines_of(reply)
+    answer, is_whole = plain_text(reply, finished=finished)
+    lines = [] if answer is None else _json_list(answer) or _lines_of(answer)
     if not lines:
-        return ParsedList((), Counter({"cut off" if lines is None else "empty": 1}))
-    if not finished:
+        return ParsedList((), Counter({"cut off" if answer is None else "empty": 1}))
+    if not is_whole:
         lines = lines[:-1]
         left_out["cut off"] += 1
     numbered = [line for line in lines if _NUMBERED.match(line)]
@@ -196,20 +188,17 @@ def parse_list(reply: str, *, instruction: str = "", finished: bool = True, min_
             left_out["refusal"] += 1
         elif len(words.split()) < min_words:
             left_out["too few words"] += 1
-        elif _repeats(words, normal_form(instruction)):
+        elif fault := fault_of(text):
+            left_out[fault] += 1
+        elif repeats(text, [instruction]):
             left_out["echo of the instruction"] += 1
         else:
             texts.append(text)
     return ParsedList(tuple(texts), +left_out)
 
 
-def _lines_of(reply: str) -> list[str] | None:
-    """The lines that may hold an answer; None if the reply never came to one."""
-    text = _THOUGHTS.sub("", reply)
-    unfinished = _UNFINISHED_THOUGHT.search(text)
-    if unfinished:
-        return None
-    _, _, answer = text.rpartition("</think>")
+def _lines_of(answer: str) -> list[str]:
+    """The lines that may hold what was asked for."""
     lines = [line.strip() for line in answer.splitlines()]
     lines = [line for line in lines if line and not line.startswith("```") and line not in ("---", "***", "___")]
     while len(lines) > 1 and (lines[0].rstrip("*_").endswith(":") or _SMALL_TALK.fullmatch(lines[0])):
@@ -223,7 +212,7 @@ def _json_list(reply: str) -> list[str] | None:
     start, end = reply.find("["), reply.rfind("]")
     try:
         content = json.loads(reply[start : end + 1]) if 0 <= start < end else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     is_list = isinstance(content, list) and content and all(isinstance(entry, str) for entry in content)
     return [" ".join(entry.split()) for entry in content] if is_list and content else None
@@ -270,11 +259,3 @@ def _without_half_a_quotation(text: str) -> str:
         if text[-1] in '"”':
             return text[:-1].strip()
     return text
-
-
-def _repeats(words: str, instruction: str) -> bool:
-    """Whether words, in their normal form, are a piece of an instruction, or begin as it does."""
-    start = " ".join(instruction.split()[:_LIKE_AN_INSTRUCTION])
-    if len(words.split()) < _LIKE_AN_INSTRUCTION or not start:
-        return False
-    return f" {words} " in f" {instruction} " or f"{words} ".startswith(f"{start} ")

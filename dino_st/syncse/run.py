@@ -29,7 +29,7 @@ from dino_st.data.shards import (
     write_rejected,
     write_waves,
 )
-from dino_st.errors import ConfigurationError, ModelError, OutputError
+from dino_st.errors import ConfigurationError, OutputError
 from dino_st.support.files import REJECTED
 from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import logger, progress
@@ -151,12 +151,6 @@ class TripletRun:
         writer = SentenceWriter(spec, ask, backend.is_chat, is_local(backend), self.options)
         with progress("writing sentences", num, "sentences", shown=show_progress) as advance:
             written, counts = writer.write(num, advance)
-        failed = counts["failed sentence requests"]
-        if len(written) < num and failed:
-            raise ModelError(
-                f"{len(written):,} of {num:,} sentences came out, since {failed:,} of {counts['sentence requests']:,} "
-                "requests failed; run again to go on (what was answered is kept where there is an output directory)"
-            )
         if len(written) < num:
             logger.warning(
                 "%d of %d sentences came out of %d requests (%d were like others); ask for fewer, or give the "

@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
-from dino_st.backends.chat import ChatRequest
+from dino_st.backends.answers import normal_form
+from dino_st.backends.chat import LATE, ChatReply, ChatRequest
 from dino_st.backends.journal import Ask
 from dino_st.backends.options import SynCSEOptions
-from dino_st.errors import OutputError
+from dino_st.errors import ModelError, OutputError
 from dino_st.support.files import write_text
 from dino_st.syncse.partial import shuffled
-from dino_st.syncse.replies import normal_form, parse_list
+from dino_st.syncse.replies import parse_list
 from dino_st.tasks.syncse import ScratchSpec
 
 NEAR = 0.8
@@ -110,42 +111,69 @@ class SentenceWriter:
 
         The combinations come in an order that the seed decides, all of them once, then all of them again. Sentences are
         looked at in the order of requests, and the first ones that are like none before are taken, so that nothing
-        depends on how many requests are made at a time.
+        depends on how many requests are made at a time. No more is asked for than is wanted, and half as many sentences
+        at once where an answer does not come in time.
 
         Returns:
             The sentences, fewer than `num` where `REQUESTS_PER_SENTENCE` were not enough; and counts: `sentence
             requests`, `failed sentence requests`, `duplicate sentences`, `left out sentences: …`, tokens.
+
+        Raises:
+            ModelError: If there are too few because requests failed.
         """
         distinct, counts = DistinctSentences(), Counter[str]()
         taken: list[WrittenSentence] = []
-        combinations = self._combinations()
-        several = 1 if self.is_local or not self.is_chat else self.spec.sentences_per_request
-        limit = REQUESTS_PER_SENTENCE * math.ceil(num / several)
-        number = 0
-        while len(taken) < num and number < limit:
-            wanted = math.ceil(_RESERVE * (num - len(taken)) / several)
-            size = min(max(wanted, _LEAST_IN_A_ROUND), _MOST_IN_A_ROUND, limit - number)
+        combinations, asked_for, fruitless, has_answered, reason = self._combinations(), 0, 0, False, ""
+        most = 1 if self.is_local or not self.is_chat else self.spec.sentences_per_request
+        least = _LEAST_IN_A_ROUND if most == 1 else 1
+        several = min(most, math.ceil(_RESERVE * num))
+        number, limit = 0, REQUESTS_PER_SENTENCE * math.ceil(num / several)
+        while len(taken) < num and number < limit and fruitless < _LEAST_IN_A_ROUND:
+            share = len(taken) / asked_for if taken else 1.0
+            wanted = math.ceil(_RESERVE * (num - len(taken)) / (share * several))
+            # A few requests show first whether an answer of this size comes in time.
+            largest = _MOST_IN_A_ROUND if has_answered or several == 1 else _LEAST_IN_A_ROUND
+            size = min(max(wanted, least), largest, limit - number)
             asked = [next(combinations) for _ in range(size)]
             requests = [self._request(number + i, several, *combination) for i, combination in enumerate(asked)]
-            number += size
-            before = len(taken)
+            number, asked_for = number + size, asked_for + size * several
+            before, is_late = len(taken), False
             for combination, request, reply in zip(asked, requests, self.ask(requests), strict=True):
-                counts["sentence requests"] += 1
-                counts.update({"prompt tokens": reply.prompt_tokens, "completion tokens": reply.completion_tokens})
+                texts = self._looked_at(request, reply, counts)
                 if reply.text is None:
-                    reason = "left out sentences: no finished text" if self.is_local else "failed sentence requests"
-                    counts[reason] += 1
+                    reason = reply.failure or "no reason given"
+                    was_late = request.is_divisible and reason.startswith(LATE)
+                    is_late, fruitless = is_late or was_late, 0 if was_late or self.is_local else fruitless + 1
                     continue
-                instruction = request.prompt if self.is_chat else ""
-                parsed = parse_list(reply.text, instruction=instruction, finished=reply.finished)
-                counts.update({f"left out sentences: {why}": count for why, count in parsed.left_out.items()})
-                for text in parsed.texts if len(taken) < num else ():
+                has_answered, fruitless = True, 0
+                for text in texts if len(taken) < num else ():
                     if not distinct.add(text):
                         counts["duplicate sentences"] += 1
                     elif len(taken) < num:
                         taken.append(WrittenSentence(text, *(combination if self.is_chat else ())))
+            if is_late:
+                several, has_answered = several // 2, False
+                limit = number + REQUESTS_PER_SENTENCE * math.ceil((num - len(taken)) / several)
             advance(len(taken) - before)
+        if len(taken) < num and (failed := counts["failed sentence requests"]):
+            raise ModelError(
+                f"{len(taken):,} of {num:,} sentences came out, since {failed:,} of {counts['sentence requests']:,} "
+                f"requests failed, the last one with: {reason}; run again to go on (what was answered is kept where "
+                "there is an output directory)"
+            )
         return taken, +counts
+
+    def _looked_at(self, request: ChatRequest, reply: ChatReply, counts: Counter[str]) -> tuple[str, ...]:
+        """The sentences of a reply; counts what it cost and what was left out."""
+        counts["sentence requests"] += 1
+        counts.update({"prompt tokens": reply.prompt_tokens, "completion tokens": reply.completion_tokens})
+        if reply.text is None:
+            counts["left out sentences: no finished text" if self.is_local else "failed sentence requests"] += 1
+            return ()
+        instruction = request.prompt if self.is_chat else ""
+        parsed = parse_list(reply.text, instruction=instruction, finished=reply.finished)
+        counts.update({f"left out sentences: {why}": count for why, count in parsed.left_out.items()})
+        return parsed.texts
 
     def _request(self, number: int, several: int, genre: str, topic: str, style: str) -> ChatRequest:
         key = f"sentences/{number}"
@@ -156,7 +184,7 @@ class SentenceWriter:
         for placeholder, value in (("<GENRE>", genre), ("<TOPIC>", topic), ("<STYLE>", style)):
             prompt = prompt.replace(placeholder, value)
         limit = several * self.options.max_new_tokens
-        return ChatRequest(key, prompt.strip(), self.spec.system, max_new_tokens=limit)
+        return ChatRequest(key, prompt.strip(), self.spec.system, max_new_tokens=limit, is_divisible=several > 1)
 
     def _combinations(self) -> Iterator[tuple[str, str, str]]:
         name = f"{self.options.seed}/combinations"

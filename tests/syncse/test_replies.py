@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dino_st.syncse.replies import is_refusal, normal_form, parse_list, parse_reply
+from dino_st.backends.answers import normal_form
+from dino_st.syncse.replies import is_refusal, parse_list, parse_reply
 
 SOURCE = "A man plays a flute."
 INSTRUCTION = "Say the following sentence again in other words, and change nothing of what it means."

@@ -1,0 +1,537 @@
+"""What models and chat servers answer: of whatever form, nothing but the sentence that was asked for may be stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from dino_st.backends.answers import fault_of, repeats
+from dino_st.backends.chat import ChatRequest
+from dino_st.backends.journal import ReplyJournal
+from dino_st.backends.openai import AttemptError, OpenAIChat, read_answer
+from dino_st.errors import ConfigurationError, MissingExtraError, ModelError
+from dino_st.generation.chat import text_of
+from dino_st.syncse.replies import parse_list, parse_reply
+from dino_st.syncse.run import generate_triplets
+from dino_st.tasks.syncse import PartialSpec, load_syncse_spec
+from tests.hostile_server import MODEL, HostileServer, hostile_server
+
+SOURCE = "A man plays a flute."
+TEXT = "Someone is playing the flute."
+
+CONTROL_TOKENS = {
+    "Apertus": "<|system_start|> <|assistant_start|> <|assistant_end|> <|inner_prefix|> <|inner_suffix|> "
+    "<|tools_prefix|>",
+    "BERT": "[CLS] [SEP] [PAD] [MASK] [UNK] [unused1] [unused99]",
+    "BLOOM": "<s> </s> <unk> <pad>",
+    "Baichuan": "<reserved_106> <reserved_107> <s> </s>",
+    "ChatGLM": "[gMASK] [sMASK] [MASK] <sop> <eop> <|user|> <|assistant|> <|observation|> <|begin_of_box|> "
+    "<|end_of_box|>",
+    "CodeLlama": "<PRE> <SUF> <MID> <EOT> <<SYS>> <</SYS>> [INST] [/INST]",
+    "Command": "<BOS_TOKEN> <EOP_TOKEN> <|START_OF_TURN_TOKEN|> <|END_OF_TURN_TOKEN|> <|CHATBOT_TOKEN|> "
+    "<|START_THINKING|> <|END_THINKING|> <|START_RESPONSE|> <|END_RESPONSE|> <|START_ACTION|> "
+    "<|END_ACTION|>",
+    "DeepSeek": "<｜begin▁of▁sentence｜> <｜end▁of▁sentence｜> <｜User｜> <｜Assistant｜> "
+    "<｜tool▁calls▁begin｜> <｜▁pad▁｜> "
+    "<think> </think>",
+    "EXAONE": "[|system|] [|user|] [|assistant|] [|endofturn|] [BOS] [EOS] <thought> </thought>",
+    "Falcon": ">>TITLE<< >>ABSTRACT<< >>SUMMARY<< >>QUESTION<< >>ANSWER<< <|endoftext|>",
+    "GPT-2": "<|endoftext|>",
+    "Gemma 2 and 3": "<bos> <eos> <pad> <unk> <mask> <start_of_turn> <end_of_turn> "
+    "<unused0> <unused6241> <start_of_image> "
+    "<image_soft_token> [multimodal] <table> </td> <h1> <0x0A>",
+    "Gemma 4": "<|turn> <turn|> <|channel> <channel|> <|think|> <|tool_call> <tool_call|> <|image|>",
+    "Granite": "<|start_of_role|> <|end_of_role|> <|end_of_text|> <|tool_call|> <response> </response>",
+    "Grok": "<|separator|> <|control12|> <|eos|>",
+    "Hunyuan": "<｜hy_begin▁of▁sentence｜> <｜hy_User｜> <｜hy_place▁holder▁no▁2｜> <|startoftext|> <answer> </answer>",
+    "InternLM": "<eoh> <eoa> <|action_start|> <|plugin|> [UNUSED_TOKEN_145]",
+    "Jamba and DBRX": "<|startoftext|> <|bom|> <|eom|> <|pad|>",
+    "Kimi": "[BOS] [EOS] [EOT] [PAD] <|im_user|> <|im_assistant|> <|im_middle|> <|im_end|> ◁think▷ ◁/think▷ "
+    "<|media_start|>",
+    "LFM2": "<|startoftext|> <|cot_start|> <|cot_end|> <|tool_list_start|> <|review_start|>",
+    "Ling": "<role> </role> <|role_end|> <|number_end|>",
+    "Llama 2 and Mistral": "<s> </s> <unk> [INST] [/INST] [TOOL_CALLS] [AVAILABLE_TOOLS] "
+    "[SYSTEM_PROMPT] [THINK] [/THINK] [IMG]"
+    "<s> </s> <unk> [INST] [/INST] [TOOL_CALLS] [AVAILABLE_TOOLS] [SYSTEM_PROMPT] [THINK] [/THINK] [IMG]",
+    "Llama 3": "<|begin_of_text|> <|eot_id|> <|eom_id|> <|start_header_id|> <|end_header_id|> <|python_tag|> "
+    "<|reserved_special_token_0|> <|finetune_right_pad_id|>",
+    "MiniMax": "]~!b[ ]~b] [e~[ ]!p~[ ]!d~[ ]<]image[>[ ]<]start of image[>[ <minimax:tool_call>",
+    "OLMo": "|||IP_ADDRESS||| |||EMAIL_ADDRESS||| |||PHONE_NUMBER||| <|padding|>",
+    "Phi": "<|system|> <|end|> <|dummy_0|> <|placeholder1|> <|im_sep|> <|fim_prefix|>",
+    "Qwen": "<|im_start|> <|im_end|> <|vision_start|> <|object_ref_start|> <tool_call> </tool_call> <tool_response>",
+    "Seed": "<seed:bos> <seed:eos> <seed:think> </seed:think> <seed:cot_budget_reflect> <seed:tool_call> "
+    "<[PLHD1_never_used]>",
+    "StarCoder and SmolLM": "<fim_prefix> <file_sep> <reponame> <gh_stars> "
+    "<jupyter_start> <empty_output> <issue_closed>"
+    "<fim_prefix> <file_sep> <reponame> <gh_stars> <jupyter_start> <empty_output> <issue_closed>",
+    "T5 and XLNet": "<extra_id_0> <extra_id_99> <cls> <sep> <eod> <eop>",
+    "gpt-oss": "<|start|> <|channel|> <|message|> <|constrain|> <|return|> <|call|> <|startoftext|> "
+    "<|reserved_200013|>",
+}
+"""Control tokens of tokenizers, by their model family."""
+
+TOKENS = sorted({token for tokens in CONTROL_TOKENS.values() for token in re.split(r" (?=[<\[>\]|◁])", tokens)})
+
+
+# --- texts
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<|channel|>analysis<|message|>They want …<|end|><|start|>assistant<|channel|>final<|message|>TEXT<|return|>",
+        "<|channel|>commentary<|message|>…<|channel|>final <|constrain|>text<|message|>TEXT",
+        "analysisThe user wants a sentence.assistantfinalTEXT",
+        "[THINK]A flute. “TEXT”?[/THINK]TEXT",
+        "◁think▷So …◁/think▷TEXT",
+        "<seed:think>So …</seed:think>TEXT",
+        "<longcat_think>So …</longcat_think>\n\nTEXT",
+        "<Thought>So …</Thought><Output>TEXT</Output>",
+        "<reasoning>\nSo …\n</reasoning>\n<answer>\nTEXT\n</answer>",
+        "Here it is: <answer>TEXT</answer> Anything else?",
+        "TEXT</answer>",
+        "<think>So …</think><answer><|begin_of_box|>TEXT<|end_of_box|></answer>",
+        "So … no, wait.</think>\n\nTEXT",
+        "<|begin_of_thought|>So …<|end_of_thought|>\n<|begin_of_solution|>TEXT<|end_of_solution|>",
+        "<|START_THINKING|>So …<|END_THINKING|><|START_RESPONSE|>TEXT<|END_RESPONSE|>",
+        "<|inner_prefix|>So …<|inner_suffix|>TEXT<|assistant_end|>",
+        "<|channel>thought\nSo …<channel|>TEXT<turn|>",
+        "My reasoning: …\n[BEGIN FINAL RESPONSE]\nTEXT\n[END FINAL RESPONSE]",
+        r"The answer is $\boxed{\text{TEXT}}$.",
+        r"\boxed{TEXT}",
+        "TEXT</s>",
+        "TEXT<|im_end|>",
+        "TEXT<|eot_id|>",
+        "TEXT<end_of_turn>\n<start_of_turn>user\nAnother one.",
+        "TEXT<｜end▁of▁sentence｜>",
+        "TEXT<|endoftext|>Title: A book",
+        "TEXT[|endofturn|]",
+        "TEXT</s></s><pad><pad>",
+        "<|im_start|>assistant\nTEXT<|im_end|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\nTEXT<|eot_id|>",
+        "<start_of_turn>model\nTEXT",
+        "<|im_assistant|>assistant<|im_middle|>TEXT<|im_end|>",
+        "<s>[INST] Say it. [/INST] TEXT </s>",
+    ],
+)
+def test_markup_that_is_known_is_taken_off(reply: str) -> None:
+    reply = reply.replace("TEXT", TEXT)
+    assert parse_reply(reply, SOURCE).text == TEXT
+    assert parse_list(reply).texts == (TEXT,)
+    assert text_of(reply, finished=True) == (TEXT, None)
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("TEXT <unused12>", "control token"),
+        ("<tool_call>TEXT</tool_call>", "control token"),
+        ("TEXT<|im_e", "control token"),
+        ("TEXT</", "control token"),
+        ("TEXT [TOOL_CALLS]", "control token"),
+        ("The <b>flute</b> is played.", "control token"),
+        ("TEXT ]~b]", "control token"),
+        ("<|channel|>analysis<|message|>TEXT", "cut off"),
+        ("[THINK]TEXT", "cut off"),
+        ("analysisThe user wants this: TEXT", "cut off"),
+        (r"\boxed{TEXT", "cut off"),
+        ("Some\ud83done is playing.", "broken character"),
+        ("Some\ufffdbody is playing.", "broken character"),
+        ("Someone\x00 is playing.", "broken character"),
+        ("TEXT \ue200cite\ue202turn0search0\ue201", "broken character"),
+    ],
+)
+def test_what_is_left_of_markup_rejects_a_text_by_its_own_reason(reply: str, reason: str) -> None:
+    reply = reply.replace("TEXT", TEXT)
+    assert (parse_reply(reply, SOURCE).text, parse_reply(reply, SOURCE).reason) == (None, reason)
+    assert parse_list(reply).left_out == {reason: 1}
+    text, why = text_of(reply, finished=True)
+    assert (why or fault_of(text or "", SOURCE)) == reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "If a<b and c>d, then stop.",
+        "I <3 the sea.",
+        "See <https://example.org> or write to <me@example.org>.",
+        "He wrote [sic] that 1 < 2 [3].",
+        "Analysis of the data took a day.",
+        "They think, and then they answer.",
+    ],
+)
+def test_sentences_that_only_remind_of_markup_are_kept(text: str) -> None:
+    assert parse_reply(text, SOURCE).text == text
+
+
+def test_a_tag_that_the_sentence_itself_has_may_stand_in_the_reply() -> None:
+    assert parse_reply("The <b> tag sets bold type.", "What does <b> do?").text == "The <b> tag sets bold type."
+    assert parse_reply("The <i> tag sets bold type.", "What does <b> do?").reason == "control token"
+
+
+def test_a_list_deeper_than_a_reader_can_go_is_no_list() -> None:
+    assert parse_list("[" * 100_000 + "]" * 100_000).texts == ()
+
+
+PIECES = st.lists(
+    st.one_of(
+        st.sampled_from(TOKENS), st.sampled_from([TEXT, "It rains.", "assistant", "final", '"', "1. ", "\n", " "])
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=600, deadline=None)
+@drawn(pieces=PIECES, finished=st.booleans())
+def test_no_control_token_of_any_family_is_ever_stored(pieces: list[str], finished: bool) -> None:
+    reply = "".join(pieces)
+    pair = text_of(reply, finished=finished)[0]
+    found = [parse_reply(reply, SOURCE, finished=finished).text, *parse_list(reply, finished=finished).texts]
+    stored = [text for text in [*found, None if fault_of(pair or "") else pair] if text is not None]
+    assert [(token, text) for token in TOKENS for text in stored if token in text] == []
+
+
+@pytest.mark.parametrize("family", CONTROL_TOKENS)
+def test_each_control_token_alone_is_stripped_or_rejects_the_text(family: str) -> None:
+    assert len(CONTROL_TOKENS) >= 30
+    for token in [token for token in TOKENS if token in CONTROL_TOKENS[family]]:
+        for reply in (f"{TEXT}{token}", f"{token}{TEXT}", f"Someone {token} plays."):
+            assert token not in (parse_reply(reply, SOURCE).text or "")
+        assert fault_of(f"Someone {token} plays.") == "control token"
+
+
+# --- examples that come back
+
+
+EXAMPLES = (
+    "Two boys are chasing a kite along the beach.",
+    "The central bank left interest rates unchanged on Thursday.",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_repeated"),
+    [
+        (EXAMPLES[0], True),
+        ("two boys are chasing a kite along the beach", True),
+        ("Two boys are flying a kite along the beach.", True),
+        ("Two boys are chasing a kite unchanged on Thursday.", True),
+        ("Two boys are chasing a kite along the beach, and a man plays a flute.", True),
+        ("Boys chased kites.", False),
+        ("The bank left on Thursday.", False),
+        ("Two boys are playing the flute.", False),
+    ],
+)
+def test_examples_are_known_again_exactly_nearly_and_in_a_splice(text: str, is_repeated: bool) -> None:
+    assert repeats(text, EXAMPLES, SOURCE, longest=5) == is_repeated
+    assert (parse_reply(text, SOURCE, examples=EXAMPLES).reason == "copy of an example") == is_repeated
+
+
+def test_what_the_sentence_shares_with_an_example_may_stay() -> None:
+    anchor = "The central bank left interest rates unchanged."
+    assert parse_reply("The central bank left interest rates alone.", anchor, examples=EXAMPLES).text is not None
+
+
+# --- bodies
+
+
+def body(content: object, finish_reason: object = "stop", **more: Any) -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": finish_reason, "message": {"role": "assistant", "content": content}}
+    usage = {"prompt_tokens": 7, "completion_tokens": 3}
+    return {"object": "chat.completion", "model": MODEL, "choices": [choice], "usage": usage} | more
+
+
+@pytest.mark.parametrize("reason", ["stop", None, "", "eos", "end_turn", "stop_sequence", "STOP", "eos_token"])
+def test_an_ending_that_is_known_is_complete(reason: str | None) -> None:
+    assert read_answer(json.dumps(body(TEXT, reason)).encode()).finished
+
+
+@pytest.mark.parametrize("reason", ["length", "max_tokens", "model_length", "MAX_TOKENS"])
+def test_an_ending_at_the_limit_is_cut_off(reason: str) -> None:
+    assert not read_answer(json.dumps(body(TEXT, reason)).encode()).finished
+
+
+@pytest.mark.parametrize(
+    ("reason", "again"),
+    [("content_filter", False), ("tool_calls", False), ("error", True), ("abort", True), (7, False)],
+)
+def test_any_other_ending_is_a_failure_with_its_name(reason: object, again: bool) -> None:
+    with pytest.raises(AttemptError, match=f"the answer ended with finish_reason '{reason}'") as raised:
+        read_answer(json.dumps(body(TEXT, reason)).encode())
+    assert raised.value.again == again
+
+
+def test_content_in_parts_is_joined_without_thoughts() -> None:
+    parts = [{"type": "thinking", "thinking": [{"text": "So …"}]}, {"type": "text", "text": "Some"}, "one plays."]
+    assert read_answer(json.dumps(body(parts)).encode()).text == "Someone plays."
+
+
+def test_numbers_that_no_file_can_hold_are_cut(tmp_path: Path) -> None:
+    huge = {"prompt_tokens": 10**40, "completion_tokens": -3}
+    with hostile_server(lambda *_: body(TEXT, usage=huge)) as server, ReplyJournal(tmp_path / "replies") as journal:
+        [reply] = journal.complete(client(server), [ChatRequest("k", "x")])
+    assert (reply.text, reply.prompt_tokens, reply.completion_tokens) == (TEXT, 10**9, 0)
+
+
+# --- servers
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-notarealkey0123456789")
+
+
+def client(server: HostileServer, **options: Any) -> OpenAIChat:
+    fast: dict[str, Any] = {"backoff_seconds": 0.001, "longest_wait_seconds": 0.05, "timeout": 20.0}
+    return OpenAIChat(MODEL, base_url=server.url, **fast | options)
+
+
+def asked_for(count: int) -> list[ChatRequest]:
+    return [ChatRequest(f"key-{i}", f"request {i}") for i in range(count)]
+
+
+def test_a_server_that_answers_under_another_name_is_believed_and_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def script(prompt: str, attempt: int) -> dict[str, Any]:
+        return body(f"Someone heard {hashlib.sha256(prompt.encode()).hexdigest()[:12]}.", model="gpt-4-0613")
+
+    sentences = [f"Sentence {i} is about a cat." for i in range(3)]
+    with hostile_server(script) as server:
+        for number in (2, 3):
+            generate_triplets(client(server), sentences[:number], output_dir=tmp_path / str(number))
+        assert sum(server.asked.values()) == 4 + 6  # no more than a server of the same name is asked
+    for number in (2, 3):
+        assert json.loads((tmp_path / f"{number}/manifest.json").read_text())["provenance"]["answered_as"] == [
+            "gpt-4-0613"
+        ]
+    assert caplog.text.count("answers as 'gpt-4-0613' where 'tiny-chat' is asked") == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "error"),
+    [
+        ("seed", {"status": 400, "error": {"message": "Unsupported parameter.", "param": "seed"}}),
+        ("seed", {"status": 422, "detail": [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]}),
+        ("temperature", {"status": 400, "error": {"message": "`temperature` and `top_p` cannot both be specified"}}),
+        ("top_p", {"status": 400, "error": {"message": 'unknown field "top_p"'}}),
+    ],
+)
+def test_an_option_that_a_server_refuses_is_named_at_once_and_can_be_left_out(
+    option: str, error: dict[str, Any]
+) -> None:
+    def script(prompt: str, attempt: int) -> dict[str, Any]:
+        return error if option in server.bodies[prompt] else body(TEXT)
+
+    with hostile_server(script) as server:
+        with pytest.raises(
+            ConfigurationError, match=rf"does not take '{option}' .*: --{option.replace('_', '-')} none"
+        ):
+            client(server, concurrency=2).complete(asked_for(50))
+        assert sum(server.asked.values()) <= 2
+        for nothing in (None, "none"):
+            assert client(server, **{option: nothing}).complete(asked_for(1))[0].text == TEXT
+
+
+def test_a_refusal_that_only_mentions_an_option_is_one_request() -> None:
+    said = {"status": 400, "error": {"message": "invalid: 'The temperature fell.'"}}
+    with hostile_server(lambda prompt, _: said if prompt == "request 7" else body(TEXT)) as server:
+        replies = client(server, concurrency=1).complete(asked_for(9))
+    assert [reply.text is None for reply in replies] == [i == 7 for i in range(9)]
+    said = {
+        "status": 400,
+        "error": {"message": "max_tokens is too large for the context of 2048", "param": "max_tokens"},
+    }
+    with hostile_server(lambda *_: said) as server:
+        assert [reply.text for reply in client(server).complete(asked_for(3))] == [None] * 3
+
+
+@pytest.mark.parametrize(("known", "requests"), [("max_completion_tokens", 41), ("max_tokens", 40), (None, 2)])
+def test_the_limit_of_tokens_is_tried_under_its_other_name_once(known: str | None, requests: int) -> None:
+    def script(prompt: str, attempt: int) -> dict[str, Any]:
+        [sent] = {"max_tokens", "max_completion_tokens"} & set(server.bodies[prompt]) or [None]
+        refusal = {"message": f"Unsupported parameter: '{sent}'", "param": sent}
+        return body(TEXT) if sent == known else {"status": 400, "error": refusal}
+
+    with hostile_server(script) as server:
+        backend = client(server, concurrency=1)
+        if known is None:
+            with pytest.raises(ConfigurationError, match=r"does not take .*max_.* change the option token_limit, or"):
+                backend.complete(asked_for(40))
+            assert client(server, token_limit="none").complete(asked_for(1))[0].text == TEXT
+            assert sum(server.asked.values()) == requests + 1
+        else:
+            assert {reply.text for reply in backend.complete(asked_for(40))} == {TEXT}
+            assert sum(server.asked.values()) == requests
+
+
+def test_an_answer_without_text_at_the_limit_gets_twice_the_tokens_once() -> None:
+    limits: list[int] = []
+
+    def script(prompt: str, attempt: int) -> dict[str, Any]:
+        limits.append(server.bodies[prompt]["max_tokens"])
+        return body(TEXT) if prompt == "request 0" and limits[-1] > 64 else body("", "length")
+
+    with hostile_server(script) as server:
+        replies = client(server, concurrency=1).complete(asked_for(2))
+        assert [reply.text for reply in replies] == [TEXT, None]
+        assert limits == [64, 128, 64, 128]
+        assert "raise --max-new-tokens" in str(replies[1].failure)
+        with pytest.raises(ModelError, match=r"requests in a row failed 2 times each, .*raise --max-new-tokens"):
+            client(server, concurrency=1).complete([ChatRequest(f"k{i}", f"other {i}") for i in range(500)])
+        assert len(server.asked) < 40
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+@pytest.mark.parametrize("in_body", [False, True])
+def test_what_will_not_change_stops_at_once(status: int, in_body: bool) -> None:
+    said: dict[str, Any] = {"error": {"message": "no", "code": status}}
+    with hostile_server(lambda *_: said if in_body else said | {"status": status}) as server:
+        with pytest.raises((ConfigurationError, ModelError), match=r"key in OPENAI_API_KEY|no credit|knows no model"):
+            client(server, concurrency=2).complete(asked_for(300))
+        assert sum(server.asked.values()) <= 2
+
+
+def test_half_a_surrogate_is_one_rejection_and_does_not_end_the_run(tmp_path: Path) -> None:
+    def script(prompt: str, attempt: int) -> dict[str, Any]:
+        name = hashlib.sha256(prompt.encode()).hexdigest()[:12]
+        return body("Half \ud83d a face." if next(first, None) else f"Someone heard {name}.")
+
+    for text in ("A cat sleeps.", "A dog barks."):
+        first = iter([True])
+        with hostile_server(script) as server:
+            triplets = generate_triplets(client(server, concurrency=1), [text], output_dir=tmp_path / text)
+            assert triplets["tries"][:] == [3]
+            assert sum(server.asked.values()) == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("ALL_PROXY", "socks5://me:secret@127.0.0.1:1080", "cannot use ALL_PROXY; .*install socksio"),
+        ("all_proxy", "foo://me:secret@host", "cannot use all_proxy; set to the address of a proxy"),
+        ("HTTPS_PROXY", "http://host:secret", "cannot use HTTPS_PROXY"),
+        ("SSL_CERT_FILE", "/nowhere.pem", "cannot use SSL_CERT_FILE; set to a file of certificates"),
+    ],
+)
+def test_settings_of_the_environment_that_cannot_be_used_are_named(
+    variable: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy", "SSL_CERT_DIR", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises((ConfigurationError, MissingExtraError), match=message) as raised:
+        OpenAIChat(MODEL, base_url="http://127.0.0.1:9/v1").complete(asked_for(1))
+    assert "secret" not in str(raised.value)
+
+
+# --- a server that answers in sixty ways
+
+
+Kind = tuple[str, Callable[[str], str | Mapping[str, Any]]]
+
+
+def _error(status: int) -> Callable[[str], Mapping[str, Any]]:
+    return lambda _: {"status": status, "error": {"message": "no"}}
+
+
+def _answers(template: str, finish_reason: str | None = "stop", **more: Any) -> Callable[[str], Mapping[str, Any]]:
+    return lambda text: body(template.replace("TEXT", text), finish_reason, **more)
+
+
+_GOOD = [
+    *("TEXT", '"TEXT"', "New: TEXT", "1. TEXT", "**TEXT**", "Sure! Here is a paraphrase:\nTEXT", "```\nTEXT\n```"),
+    *("<think>So …</think>TEXT", "So …</think>TEXT", "[THINK]…[/THINK]TEXT", "◁think▷…◁/think▷TEXT"),
+    *("<seed:think>…</seed:think>TEXT", "<reasoning>…</reasoning><answer>TEXT</answer>", r"\boxed{TEXT}"),
+    "<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>TEXT",
+    *("TEXT</s>", "TEXT<|im_end|>", "TEXT<|eot_id|>", "TEXT<end_of_turn>\n<start_of_turn>user\nMore."),
+    *("<|im_start|>assistant\nTEXT", "analysisThe user wants it.assistantfinalTEXT"),
+]
+_BAD = [
+    *(
+        "TEXT<unused12>",
+        "<tool_call>TEXT</tool_call>",
+        "TEXT<|im_e",
+        "TEXT [TOOL_CALLS]",
+        "The <b>TEXT</b>",
+        "[THINK]TEXT",
+    ),
+    *("Half \ud83d TEXT", "A \ufffd TEXT", "A \x00 TEXT", '""', "I cannot help with that.", "TEXT\nAnother sentence."),
+    *(EXAMPLES[0], "Two boys are chasing a kite unchanged on Thursday."),
+]
+KINDS: dict[str, Kind] = {
+    **{f"good {i}": ("good", _answers(template)) for i, template in enumerate(_GOOD)},
+    **{f"ending {name}": ("good", _answers("TEXT", name)) for name in ("eos", "end_turn", None)},
+    "ended at the limit": ("good", _answers("TEXT<|im_end|>", "length")),
+    "other model": ("good", _answers("TEXT", model="another-model")),
+    "no usage": ("good", _answers("TEXT", usage=None)),
+    "huge usage": ("good", _answers("TEXT", usage={"prompt_tokens": 10**30})),
+    "parts": ("good", lambda text: body([{"type": "text", "text": text[:5]}, {"type": "text", "text": text[5:]}])),
+    **{f"bad {i}": ("bad", _answers(template)) for i, template in enumerate(_BAD)},
+    **{f"limit {name}": ("bad", _answers("TEXT", name)) for name in ("length", "max_tokens", "model_length")},
+    **{f"status {status}": ("again", _error(status)) for status in (408, 429, 500, 503)},
+    **{
+        fault: ("again", lambda _, fault=fault: fault)
+        for fault in ("reset", "truncated", "no choices", "empty", "429 after")
+    },
+    "empty at the limit": ("again", _answers("", "length")),
+    **{f"ending {name}": ("again", _answers("TEXT", name)) for name in ("error", "abort")},
+    **{f"ending {name}": ("failed", _answers("TEXT", name)) for name in ("content_filter", "tool_calls", "unheard-of")},
+    **{f"status {status}": ("failed", _error(status)) for status in (400, 413, 422)},
+}
+
+
+@pytest.mark.parametrize("number", [120, pytest.param(1600, marks=pytest.mark.slow)])
+def test_of_sixty_kinds_of_replies_every_good_one_is_stored_once_and_no_other(number: int, tmp_path: Path) -> None:
+    assert len(KINDS) >= 60
+    spec = load_syncse_spec("syncse-partial")
+    assert isinstance(spec, PartialSpec)
+    names, kinds, good = sorted(KINDS), Counter[str](), dict[tuple[str, str], list[str]]()
+
+    def script(prompt: str, attempt: int) -> str | Mapping[str, Any]:
+        digest = hashlib.sha256(prompt.encode()).hexdigest()
+        kind, make = KINDS[random.Random(digest).choice(names)] if attempt == 1 else ("good", _answers("TEXT"))
+        kinds[kind] += 1
+        anchor = prompt.rpartition("Given: ")[2].partition("\n")[0]
+        is_positive = any(entry.text.strip() in prompt for entry in spec.positive)
+        text = f"Someone {digest[:9]} heard of it {digest[9:18]}."
+        if kind == "good":
+            good.setdefault((anchor, "positive" if is_positive else "negative"), []).append(text)
+        return make(text)
+
+    sentences = [f"Sentence number {i} is about a cat." for i in range(number)]
+    raw = tmp_path / "raw"
+    with hostile_server(script) as server:
+        for _ in range(3):
+            triplets = generate_triplets(client(server, concurrency=32), sentences, output_dir=raw)
+        requests, prompts = sum(server.asked.values()), len(server.asked)
+    least = prompts + kinds["again"] + kinds["failed"]
+    assert 5_000 * (number > 1_000) <= requests <= 1.3 * least
+    lost = (
+        [json.loads(line) for line in (raw / "rejected.jsonl").read_text().splitlines()]
+        if len(triplets) < number
+        else []
+    )
+    assert sorted([*triplets["anchor"][:], *(line["anchor"] for line in lost)]) == sorted(sentences)
+    rows = [{"anchor": row["anchor"], "positive": row["positive"], "negative": row["negative"]} for row in triplets]
+    rows += [
+        {"anchor": line["anchor"]} | {role: line[role]["text"] for role in ("positive", "negative")} for line in lost
+    ]
+    for row in rows:
+        for role in ("positive", "negative"):
+            assert good.get((row["anchor"], role), []) == ([row[role]] if row[role] else [])
+    assert len(triplets) > 0.8 * number
