@@ -9,11 +9,12 @@ import typer
 
 from dino_st.backends.options import DRAWING_OPTIONS, ChatOptions, ModelOptions, ServerOptions, SynCSEOptions
 from dino_st.cli.arguments import takes
-from dino_st.cli.support import print_pairs, say
+from dino_st.cli.support import Overwrite, print_pairs, say
+from dino_st.data.quality import quality_lines
 from dino_st.decoding.options import DecodingOptions
 from dino_st.generation.options import GenerationOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
-from dino_st.support.files import PREPARATION_RECORD, REJECTED
+from dino_st.support.files import REJECTED
 from dino_st.tasks.spec import MOST_TEXTS
 
 Output = Annotated[Path, typer.Option(help="Directory for the shards; run again to continue.")]
@@ -56,13 +57,14 @@ def generate(
     num: Annotated[
         int | None, typer.Option(min=1, max=MOST_TEXTS, help="Texts to write, for a task without inputs.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Let a language model write pairs of texts, or texts, for a task of DINO.
 
     A chat server gives no probabilities to debias with: --backend openai needs --decay-constant 0. For triplets see
     `dino-st syncse`.
     """
-    _write(model, output, given, task=task, input=input, column=column, limit=limit, num=num)
+    _write(model, output, given, task=task, input=input, column=column, limit=limit, num=num, overwrite=overwrite)
 
 
 @takes(
@@ -87,9 +89,21 @@ def syncse(
     num: Annotated[
         int | None, typer.Option(min=1, max=MOST_TEXTS, help="Sentences to write, for syncse-scratch.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Let a chat model write triplets: a positive and a hard negative for each sentence (SynCSE)."""
-    _write(model, output, given, triplets=True, task=task, input=input, column=column, limit=limit, num=num)
+    _write(
+        model,
+        output,
+        given,
+        triplets=True,
+        task=task,
+        input=input,
+        column=column,
+        limit=limit,
+        num=num,
+        overwrite=overwrite,
+    )
 
 
 def _write(model: str, output: Path, given: dict[str, Any], *, triplets: bool = False, **work: Any) -> None:
@@ -104,8 +118,8 @@ def _write(model: str, output: Path, given: dict[str, Any], *, triplets: bool = 
         if name.startswith(("rejected", "skipped", "given up", "duplicate")) and count:
             say(f"  {name}: {count:,}")
     print_pairs(outcome.examples)
-    for note in outcome.notes:
-        say(note)
+    for line in (*quality_lines(outcome.quality), *outcome.notes):
+        say(line)
     if not counts.get("rows") and "shard" not in given:
         raise typer.Exit(1)
 
@@ -162,6 +176,7 @@ def prepare(
     explain: Annotated[
         bool, typer.Option("--explain", help="Write the dropped pairs with their reasons to OUTPUT/rejected.jsonl.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn raw pairs into training pairs: drop, filter, smooth, add random negatives, split.
 
@@ -169,9 +184,7 @@ def prepare(
     """
     from dino_st.pipeline.stages import prepare_data
 
-    replaced = ", in place of an earlier preparation" if (output / PREPARATION_RECORD).exists() else ""
-    prepare_data(raw, output, PreparationOptions.of(**given), explain=explain)
-    say(f"Written to {output}{replaced}")
+    say(prepare_data(raw, output, PreparationOptions.of(**given), explain=explain, overwrite=overwrite)[1])
     if explain:
         say(f"What was dropped, and why: {output / REJECTED}")
 
@@ -187,9 +200,9 @@ def prepare_triplets(
     ],
     output: Annotated[Path, typer.Option(help="Directory for the training and validation triplets.")],
     given: dict[str, Any],
+    overwrite: Overwrite = False,
 ) -> None:
     """Turn triplets, or the pairs of DINO, into training triplets: drop what teaches nothing, split by anchor."""
     from dino_st.pipeline.stages import prepare_triplet_data
 
-    prepare_triplet_data(raw, output, TripletOptions.of(**given))
-    say(f"Written to {output}")
+    say(prepare_triplet_data(raw, output, TripletOptions.of(**given), overwrite=overwrite)[1])

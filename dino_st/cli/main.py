@@ -11,7 +11,7 @@ import dino_st
 from dino_st.cli.arguments import PlainCommand, PlainGroup
 from dino_st.cli.data import generate, merge, prepare, prepare_triplets, score, syncse
 from dino_st.cli.inspect import audit, report
-from dino_st.cli.support import friendly, obey_sigterm, print_pairs, say, show_all_characters
+from dino_st.cli.support import Overwrite, friendly, obey_sigterm, print_pairs, say, show_all_characters
 from dino_st.cli.train import evaluate, train, train_contrastive
 
 app = typer.Typer(
@@ -50,11 +50,12 @@ def run(
     set: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change the recipe: model=gpt2, train.epochs=2, …")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Run a recipe: generate, prepare, train and evaluate from one YAML file."""
     from dino_st.pipeline.recipe import load_recipe, run_recipe
 
-    outcome = run_recipe(load_recipe(recipe, set or []), output, report=say)
+    outcome = run_recipe(load_recipe(recipe, set or []), output, overwrite=overwrite, report=say)
     say(outcome.table.to_rich(), wrap=True)
     say(f"Everything is in {output}")
 

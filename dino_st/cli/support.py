@@ -13,8 +13,9 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
+import typer
 from rich.console import Console
 from rich.text import Text
 
@@ -54,6 +55,13 @@ _IN_ASCII = {
     "λ": "lambda",
     "√": "sqrt ",
 }
+
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace what another run of dino-st left in --output; the same run goes on all the same."
+    ),
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -180,9 +188,22 @@ def print_pairs(examples: Mapping[str, Sequence[Sequence[str]]]) -> None:
             say("  " + " → ".join(map(printable, row)))
 
 
+class _StandardError(logging.StreamHandler[Any]):
+    """Writes to what standard error is when a line comes."""
+
+    @property
+    def stream(self) -> Any:
+        """The stream of now."""
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: Any) -> None:
+        pass
+
+
 def _quieten_libraries() -> None:
     """Our own messages go to standard error; libraries speak up only when something is wrong."""
-    handler = logging.StreamHandler()
+    handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(message)s"))
     own = logging.getLogger("dino_st")
     if not own.handlers:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from dino_st.cli.arguments import takes
-from dino_st.cli.support import say
+from dino_st.cli.support import Overwrite, say
 from dino_st.evaluation.options import EvaluationOptions
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
@@ -28,11 +28,12 @@ def train(
     encoder: Encoder,
     output: Output,
     given: dict[str, Any],
+    overwrite: Overwrite = False,
 ) -> None:
     """Train an encoder on prepared pairs, keeping the best checkpoint by the generated validation pairs."""
     from dino_st.pipeline.stages import train_model
 
-    say(train_model(prepared, encoder, output, TrainingOptions.of(**given)))
+    say(train_model(prepared, encoder, output, TrainingOptions.of(**given), overwrite=overwrite))
 
 
 @takes((ContrastiveOptions, [name for name in ContrastiveOptions.model_fields if name != "balanced_batches"]))
@@ -50,13 +51,14 @@ def train_contrastive(
             envvar="DINO_ST_STS_DIR", help="STS data in SentEval layout; read only for --checkpoint-choice sts-dev."
         ),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Train an encoder on prepared triplets with a contrastive loss, in-batch and hard negatives (SynCSE's recipe)."""
     from dino_st.pipeline.stages import train_contrastive_model
 
     options = ContrastiveOptions.of(**given)
-    summary = train_contrastive_model(prepared, encoder, output, options, pairs=pairs, sts_dir=sts_dir)
-    say(summary)
+    more: dict[str, Any] = {"pairs": pairs, "sts_dir": sts_dir, "overwrite": overwrite}
+    say(train_contrastive_model(prepared, encoder, output, options, **more))
 
 
 @takes(EvaluationOptions)

@@ -21,7 +21,16 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from dino_st.data.columns import ANCHOR, LABEL, NEGATIVE, POSITIVE, SCORE, SENTENCE1, SENTENCE2, TEXT
+from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, SENTENCE2, TEXT
+from dino_st.data.quality import (
+    LabelStatistics,
+    Summary,
+    label_name,
+    measure,
+    quality_section,
+    summarise,
+    warn_of_doubts,
+)
 from dino_st.errors import InputError, OutputError
 from dino_st.support.files import (
     LOCK,
@@ -52,7 +61,7 @@ _JOURNAL = "manifest.jsonl"
 _SHARD = re.compile(r"data/(?:train|shard)-[a-z]?(\d+)\.parquet")
 """Files of waves; older versions called them shards, and `datasets` would read other files with those."""
 
-_START_ANEW = "to start anew, choose another --output or remove the directory"
+_START_ANEW = "to start anew, choose another --output, or remove the directory"
 _STILL_READABLE = "the rows are untouched, and datasets.load_dataset still reads them"
 _MEND = "run `dino-st generate` again to mend it"
 
@@ -99,6 +108,10 @@ class RowsInMemory:
         self._rows += wave.rows
         self.counts.update(wave.counts)
 
+    def quality(self) -> Summary:
+        """What can be seen of the labels; see `dino_st.data.quality`."""
+        return summarise([measure(self._rows)])
+
     def to_dataset(self) -> Dataset:
         """All rows."""
         import pyarrow as pa
@@ -121,6 +134,7 @@ class ShardDirectory(os.PathLike[str]):
         provenance: What is worth knowing but decides nothing: model name, versions.
         shards: What the manifest says of each finished wave, by its number: `file`, `rows`, `sha256`, `counts`.
         new_rows: Rows that this object added.
+        overwrite: Whether what another run wrote makes way for one that is opened; that of the same run goes on.
     """
 
     is_begun: bool
@@ -129,13 +143,14 @@ class ShardDirectory(os.PathLike[str]):
     provenance: dict[str, Any]
     shards: dict[int, dict[str, Any]]
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Reads the manifest, if there is one.
 
         Raises:
             OutputError: If the directory holds something else, or the manifest is damaged.
         """
         self.path = Path(path)
+        self.overwrite = overwrite
         self.new_rows = 0
         self._schema: pa.Schema | None = None
         self._read()
@@ -248,15 +263,24 @@ class ShardDirectory(os.PathLike[str]):
 
         Those of waves that this object wrote were kept on the way; the shards of earlier ones are read.
         """
-        for number in self.waves:
-            if number not in self._looked_at:
-                self._look_at(number, self.rows_of(number))
+        self._look_at_all()
         labels = sorted(self._examples, key=self._first_places.__getitem__)
         return {label: [texts for _, _, texts in sorted(self._examples[label], key=itemgetter(1))] for label in labels}
 
-    def _look_at(self, number: int, rows: Iterable[Mapping[str, Any]]) -> None:
+    def quality(self) -> Summary:
+        """What can be seen of the labels; see `dino_st.data.quality`. What is read, and when, is as for `examples`."""
+        self._look_at_all()
+        return summarise(self._statistics[number] for number in self.waves)
+
+    def _look_at_all(self) -> None:
+        for number in self.waves:
+            if number not in self._statistics:
+                self._look_at(number, self.rows_of(number))
+
+    def _look_at(self, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Keeps the rows whose random bits are the smallest, whatever the order in which waves come."""
-        self._looked_at.add(number)
+        task = self.configuration.get("task")
+        self._statistics[number] = measure(rows, list(task.get("labels", ())) if isinstance(task, Mapping) else ())
         for i, row in enumerate(rows):
             place, bits = (number, i), keyed_bits(self.configuration.get("seed", 0), number, i)
             for label, texts in _texts_by_label(row).items():
@@ -286,7 +310,8 @@ class ShardDirectory(os.PathLike[str]):
         """Locks the directory for one run, new or continued, and forgets the shards that are damaged.
 
         Args:
-            configuration: Everything that decides what is written. A directory begun under another one is refused.
+            configuration: Everything that decides what is written. A directory begun under another one is refused,
+                unless it holds no row, or `overwrite` is set.
             provenance: Kept in a new directory; lists in it may grow until the run ends.
             schema: Columns of the rows.
 
@@ -295,6 +320,8 @@ class ShardDirectory(os.PathLike[str]):
         """
         with self.locked():
             wanted = json.loads(json.dumps(configuration))
+            if self.makes_way_for(wanted):
+                self._clear()
             if self.is_begun:
                 self._check_same(wanted)
                 for name in (name for name, value in provenance.items() if isinstance(value, list)):
@@ -346,8 +373,9 @@ class ShardDirectory(os.PathLike[str]):
     def finish(self, card: str) -> None:
         """Marks the run as complete and writes the dataset card."""
         self.is_complete = True
-        self.write_card(card)
+        self.write_card(card + quality_section(self.quality()))
         self._save()
+        warn_of_doubts(self.quality())
         self._warn_of_strays()
         if not any(shard["rows"] for shard in self.shards.values()):
             logger.warning(
@@ -403,6 +431,8 @@ class ShardDirectory(os.PathLike[str]):
         }
         if self.is_complete:
             manifest["counts"] = dict(self.counts)
+            if quality := self.quality():
+                manifest["quality"] = quality
         write_text(self.path / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
         (self.path / _JOURNAL).unlink(missing_ok=True)
 
@@ -421,7 +451,7 @@ class ShardDirectory(os.PathLike[str]):
 
     def _read(self) -> None:
         self._read_from = self._signature()
-        self._looked_at: set[int] = set()
+        self._statistics: dict[int, dict[str, LabelStatistics]] = {}
         self._first_places: dict[str, tuple[int, int]] = {}
         self._examples: dict[str, list[tuple[bytes, tuple[int, int], list[str]]]] = {}
         added = self._added_lines()  # before the manifest: what leaves the one stands in the other by then
@@ -435,6 +465,15 @@ class ShardDirectory(os.PathLike[str]):
         self.provenance = content["provenance"]
         shards = {_wave_of(shard): shard for shard in (*added, *content["shards"])}
         self.shards = dict(sorted(shards.items()))
+        edited = [shard["file"] for shard in self.shards.values() if _has_edited_counts(shard)]
+        if not added and Counter(content.get("counts", self.counts)) != self.counts:
+            edited.append("the whole")
+        if edited:
+            logger.warning(
+                "%s: the counts of %s do not fit the shards, as if edited; those of the shards are taken",
+                self.path / MANIFEST,
+                ", ".join(edited[:3]),
+            )
 
     def _manifest(self) -> dict[str, Any] | None:
         """Content of the manifest; None where the directory is new or empty."""
@@ -492,18 +531,36 @@ class ShardDirectory(os.PathLike[str]):
                 added.append(line["shard"])
         return added
 
-    def _check_same(self, configuration: Mapping[str, Any]) -> None:
-        """Refuses to go on under another configuration than the directory was begun with, and says what changed."""
-        changes = [
+    def makes_way_for(self, configuration: Mapping[str, Any]) -> bool:
+        """Whether another run than that of a configuration is here, and may be replaced."""
+        is_free = self.overwrite or not any(shard["rows"] for shard in self.shards.values())
+        return self.is_begun and is_free and bool(self._changes(json.loads(json.dumps(configuration))))
+
+    def _clear(self) -> None:
+        """Removes what a run wrote; answers of a server stay, since they are known by what was asked."""
+        logger.info("%s: the %d rows of another run are replaced", self.path, self.counts["rows"])
+        for number in self.waves:
+            self.file_of(number).unlink(missing_ok=True)
+        for name in (_JOURNAL, REJECTED, "README.md"):
+            (self.path / name).unlink(missing_ok=True)
+        self.shards, self.is_begun, self.is_complete = {}, False, False
+        self._statistics, self._first_places, self._examples = {}, {}, {}
+
+    def _changes(self, configuration: Mapping[str, Any]) -> list[str]:
+        """What another configuration has otherwise than the one that the directory was begun with."""
+        return [
             f"{name}: was {_brief(before)}, now {_brief(now)}"
             for name, (before, now) in _flatten(self.configuration, configuration).items()
             if before != now
         ]
-        if changes:
+
+    def _check_same(self, configuration: Mapping[str, Any]) -> None:
+        """Refuses to go on under another configuration than the directory was begun with, and says what changed."""
+        if changes := self._changes(configuration):
             raise OutputError(
                 f"{self.path}: was begun with another configuration, so that this run cannot continue it:\n  "
                 + "\n  ".join(changes)
-                + f"\nRun it as before to continue; {_START_ANEW}"
+                + f"\nRun it as before to continue; {_START_ANEW}, or give --overwrite"
             )
 
     def _warn_of_strays(self) -> None:
@@ -577,6 +634,7 @@ def collect_waves(waves: Waves, schema: pa.Schema) -> RowsInMemory:
     with closing(waves(store)) as coming:
         for wave in coming:
             store.put(wave)
+    warn_of_doubts(store.quality())
     return store
 
 
@@ -609,6 +667,15 @@ def _wave_of(shard: Mapping[str, Any]) -> int:
     return int(match[1]) if match else -1
 
 
+def _has_edited_counts(shard: dict[str, Any]) -> bool:
+    """Whether counts do not fit a shard; the number of rows is then put right, and what is no number left out."""
+    given, rows = shard["counts"], shard["rows"]
+    counts = {name: count for name, count in given.items() if isinstance(count, int) and count >= 0}
+    counts |= {"rows": rows} if "rows" in given else {}
+    shard["counts"] = counts
+    return bool(counts != given or counts.get("draws", rows) < rows)
+
+
 def _is_shard(entry: Any) -> bool:
     kinds = {"file": str, "rows": int, "sha256": str, "counts": dict}
     fits = isinstance(entry, dict) and all(isinstance(entry.get(name), kind) for name, kind in kinds.items())
@@ -619,8 +686,7 @@ def _texts_by_label(row: Mapping[str, Any]) -> dict[str, list[str]]:
     """The texts that an example shows: those of a pair under its label, those of a triplet under both roles."""
     if ANCHOR in row:
         return {role: [row[ANCHOR], row[role]] for role in (POSITIVE, NEGATIVE)}
-    label = f"{row[SCORE]:g}" if SCORE in row else str(row.get(LABEL))
-    return {label: [row[name] for name in (SENTENCE1, SENTENCE2, TEXT) if name in row]}
+    return {label_name(row): [row[name] for name in (SENTENCE1, SENTENCE2, TEXT) if name in row]}
 
 
 def _flatten(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:

@@ -126,7 +126,7 @@ def _read_raw(directory: Path) -> WrittenPairs:
         directory,
         table,
         task,
-        raw.counts,
+        {**raw.provenance.get("counts", {}), **raw.counts},  # of scored pairs, what happened when they were written
         tuple(sorted(scores.values())),
         scores,
         raw.is_complete,

@@ -315,6 +315,7 @@ def run_recipe(
     recipe: Recipe | str | Path,
     output: str | Path,
     *,
+    overwrite: bool = False,
     report: Callable[[str], Any] = lambda _: None,
 ) -> RecipeOutcome:
     """Generates, prepares, trains and evaluates.
@@ -324,6 +325,7 @@ def run_recipe(
         output: Directory; gets `sentences` (if written from scratch), `raw`, `prepared`, `model` and `scores`, and for
             `method: contrastive` the validation pairs and `prepared-pairs` (where pairs are trained on). A second run
             continues where the first one stopped.
+        overwrite: Replace what another recipe, or this one with other options, left there; what is the same stays.
         report: Called with a line for every stage.
 
     Returns:
@@ -335,7 +337,7 @@ def run_recipe(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    steps = _Steps(recipe, _language_model(recipe), Path(output), report)
+    steps = _Steps(recipe, _language_model(recipe), Path(output), report, overwrite)
     steps.check()
     outcome = steps.generate()
     steps.prepare()
@@ -362,6 +364,7 @@ class _Steps:
     model: str
     directory: Path
     report: Callable[[str], Any]
+    overwrite: bool = False
 
     @property
     def encoder(self) -> str:
@@ -401,12 +404,13 @@ class _Steps:
             self.report(f"1/4 writing {recipe.sentences.num} sentences from scratch")
             source = str(self.directory / "sentences")
             work = Generation(recipe.sentences.task, num=recipe.sentences.num, options=recipe.scratch_options())
+            work = replace(work, overwrite=self.overwrite)
             generate_data(work, self.model, Path(source))
         kind = "triplets" if recipe.is_syncse else "pairs"
         self.report(f"1/4 generating {kind}")
         if not isinstance(options, WritingOptions):
             options = options | {"backend": recipe.backend, "base_url": recipe.base_url}
-        work = Generation(recipe.task, source, recipe.column, recipe.limit, recipe.num, options)
+        work = Generation(recipe.task, source, recipe.column, recipe.limit, recipe.num, options, self.overwrite)
         outcome = generate_data(work, self.model, self.directory / "raw")
         done = f"{outcome.seconds:.0f} s" if outcome.new_rows else "done before"
         self.report(f"    {outcome.counts['rows']} {kind} ({done})")
@@ -417,15 +421,15 @@ class _Steps:
         self.report("2/4 preparing")
         raw, prepared, options = self.directory / "raw", self.directory / "prepared", self.recipe.prepare
         if isinstance(options, PreparationOptions):
-            prepare_data(raw, prepared, options)
+            prepare_data(raw, prepared, options, overwrite=self.overwrite)
             return
-        held_out = prepare_triplet_data(raw, prepared, options)["validation"]
+        held_out = prepare_triplet_data(raw, prepared, options, overwrite=self.overwrite)[0]["validation"]
         if len(held_out):
             from dino_st.preparation.triplets import to_pairs
 
             write_jsonl(to_pairs(held_out), self.directory / VALIDATION_TRIPLET_PAIRS)
         if self.recipe.pairs is not None:
-            prepare_data(raw, self.directory / "prepared-pairs", self.recipe.pairs)
+            prepare_data(raw, self.directory / "prepared-pairs", self.recipe.pairs, overwrite=self.overwrite)
 
     def train(self) -> None:
         """Trains on what was prepared."""
@@ -436,9 +440,11 @@ class _Steps:
                 options = ContrastiveOptions.of(options, pooling="mean")
             pairs = None if self.recipe.pairs is None else self.directory / "prepared-pairs"
             sts_dir = named_sts_dir(self.recipe.evaluate.sts_dir)
-            summary = train_contrastive_model(prepared, self.encoder, trained, options, pairs=pairs, sts_dir=sts_dir)
+            summary = train_contrastive_model(
+                prepared, self.encoder, trained, options, pairs=pairs, sts_dir=sts_dir, overwrite=self.overwrite
+            )
         else:
-            summary = train_model(prepared, self.encoder, trained, options)
+            summary = train_model(prepared, self.encoder, trained, options, overwrite=self.overwrite)
         self.report(f"    {summary}")
 
     def evaluate(self) -> ScoreTable:

@@ -25,6 +25,7 @@ from dino_st.backends.options import (
 )
 from dino_st.data.columns import LOG_PROBS, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import PAIR_NAMES, check_not_prepared, read_pairs, read_raw
+from dino_st.data.quality import Summary
 from dino_st.data.sentences import Sentences, read_sentences
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.data.tables import column_names, pick_columns
@@ -61,6 +62,7 @@ class Generation:
         limit: Use only the first so many distinct sentences.
         num: Texts to write, for a task without inputs.
         options: Those that were given; or, for a local model and a task of DINO, validated ones.
+        overwrite: Whether what another run wrote is replaced; the same run goes on.
     """
 
     task: str
@@ -69,6 +71,7 @@ class Generation:
     limit: int | None = None
     num: int | None = None
     options: Mapping[str, Any] | WritingOptions = field(default_factory=dict)
+    overwrite: bool = False
 
     def sentences(self) -> Sentences | None:
         """Reads the input, if there is one."""
@@ -85,6 +88,7 @@ class GenerationOutcome:
         seconds: Time of this run, model loading apart.
         new_rows: Rows that this run wrote, as against ones that were there before.
         examples: A few rows of each label, their texts in order.
+        quality: What can be seen of the labels; see `dino_st.data.quality`.
         notes: What else is worth saying.
     """
 
@@ -93,6 +97,7 @@ class GenerationOutcome:
     seconds: float
     new_rows: int
     examples: Mapping[str, Sequence[Sequence[str]]]
+    quality: Summary
     notes: Sequence[str] = ()
 
 
@@ -134,14 +139,22 @@ def _by_local_model(work: Generation, writing: WritingOptions, model: str, outpu
     spec = TaskSpec.load(work.task)
     _check_input(spec, work)
     sentences = work.sentences()
-    directory = ShardDirectory(output)  # an unusable one is better known before the model is loaded
+    directory = ShardDirectory(output, overwrite=work.overwrite)  # an unusable one is known before the model is loaded
     from dino_st.builder import DinoDatasetBuilder
 
     builder = DinoDatasetBuilder(model, task=spec, writing=writing)
     start = time.monotonic()
     texts = None if sentences is None else sentences.texts
     builder.generate_shards(directory, texts, num=work.num, show_progress=True)
-    return _outcome(directory, "pairs" if spec.needs_input else "texts", start, sentences)
+    notes = []
+    if writing.generation.prompt_format == "auto":
+        chosen = directory.configuration["prompt_format"]
+        other = "raw" if chosen == "chat" else "chat"
+        notes.append(
+            f"Prompts were written as {'a chat' if chosen == 'chat' else 'raw text'} (--prompt-format auto); to "
+            f"compare, write a few with --prompt-format {other} into another directory"
+        )
+    return _outcome(directory, "pairs" if spec.needs_input else "texts", start, sentences, notes)
 
 
 def _by_server(work: Generation, given: dict[str, Any], model: str, output: Path) -> GenerationOutcome:
@@ -158,7 +171,7 @@ def _by_server(work: Generation, given: dict[str, Any], model: str, output: Path
         _check_input(spec, work)
     writer = open_backend(model, "openai", base_url=base_url, options={n: v for n, v in given.items() if n not in own})
     sentences = work.sentences()
-    directory = ShardDirectory(output)
+    directory = ShardDirectory(output, overwrite=work.overwrite)
     texts = () if sentences is None else sentences.texts
     start = time.monotonic()
     ChatPairRun(writer, spec, chosen.decoding, chosen.generation.samples, texts).into(directory, True)
@@ -178,7 +191,7 @@ def generate_triplet_data(work: Generation, model: str, output: Path) -> Generat
     spec = load_syncse_spec(work.task)
     check_arguments(spec, has_sentences=work.input is not None, num=work.num)
     sentences = work.sentences()
-    directory = ShardDirectory(output)  # an unusable one is better known before anything is asked
+    directory = ShardDirectory(output, overwrite=work.overwrite)  # an unusable one is known before anything is asked
     texts = None if sentences is None else sentences.texts
     of_model = {name: value for name, value in given.items() if name not in own}
     from dino_st.syncse.run import run_triplets
@@ -201,7 +214,8 @@ def _outcome(
     seconds = time.monotonic() - start
     skipped = {} if sentences is None else sentences.skipped
     counts = dict(directory.counts) | skipped
-    return GenerationOutcome(counts, kind, seconds, directory.new_rows, directory.examples(), notes)
+    examples, quality = directory.examples(), directory.quality()
+    return GenerationOutcome(counts, kind, seconds, directory.new_rows, examples, quality, notes)
 
 
 def _check_input(spec: TaskSpec, work: Generation) -> None:
@@ -274,14 +288,19 @@ def score_data(
 
     writer = LocalWriter(model, chosen)
     known = {"model": provenance["model"]} if "model" in provenance else {}
+    if (raw / MANIFEST).is_file():
+        known["counts"] = dict(ShardDirectory(raw).counts)
     return dict(ScoringRun(writer, spec, chosen, dataset, known).into(directory, show_progress=True))
 
 
-def prepare_data(raw: Path, output: Path, options: PreparationOptions, *, explain: bool = False) -> PreparedSplits:
-    """Prepares generated pairs, shards or a JSONL file, and writes the splits to a directory.
+def prepare_data(
+    raw: Path, output: Path, options: PreparationOptions, *, explain: bool = False, overwrite: bool = False
+) -> tuple[PreparedSplits, str]:
+    """Prepares generated pairs, shards or a table, and writes the splits to a directory.
 
     Unless labels are given, they are those of the task that the pairs were written for. With `explain` the dropped
-    pairs are written, too, with the reasons.
+    pairs are written, too, with the reasons. What became of the directory is returned as a sentence; see
+    `write_prepared`.
     """
     dataset, provenance, labels = read_raw(raw)
     # Log-probabilities stand in the order of the task's labels.
@@ -298,19 +317,21 @@ def prepare_data(raw: Path, output: Path, options: PreparationOptions, *, explai
             if error.rejected is None or not save_rejected(error.rejected, output):
                 raise
             raise DatasetError(f"{error}\nWhat was dropped, and why: {output / REJECTED}") from error
-        write_prepared(splits, output, provenance=provenance)
-    return splits
+        return splits, write_prepared(splits, output, provenance=provenance, overwrite=overwrite)
 
 
-def prepare_triplet_data(raw: Path, output: Path, options: TripletOptions) -> PreparedSplits:
-    """Prepares triplets, or DINO pairs as triplets, from shards or a file, and writes the splits to a directory."""
+def prepare_triplet_data(
+    raw: Path, output: Path, options: TripletOptions, *, overwrite: bool = False
+) -> tuple[PreparedSplits, str]:
+    """Prepares triplets, or DINO pairs as triplets, from shards or a file; otherwise as `prepare_data`."""
     dataset, provenance = _read_triplets_or_pairs(raw)
-    from dino_st.preparation.splits import save_prepared
+    from dino_st.preparation.splits import check_output, write_prepared
     from dino_st.preparation.triplets import prepare_triplets
 
-    splits = prepare_triplets(dataset, options=options)
-    save_prepared(splits, output, provenance=provenance)
-    return splits
+    check_output(output)
+    with only_writer(output):
+        splits = prepare_triplets(dataset, options=options)
+        return splits, write_prepared(splits, output, provenance=provenance, overwrite=overwrite)
 
 
 def _read_triplets_or_pairs(raw: Path) -> tuple[Dataset, dict[str, Any]]:
@@ -326,13 +347,15 @@ def _read_triplets_or_pairs(raw: Path) -> tuple[Dataset, dict[str, Any]]:
     return (read_pairs if is_pairs else read_triplets)(raw), {"raw": raw.name}
 
 
-def train_model(prepared: Path, encoder: str, output: Path, options: TrainingOptions) -> str:
+def train_model(
+    prepared: Path, encoder: str, output: Path, options: TrainingOptions, *, overwrite: bool = False
+) -> str:
     """Trains an encoder on a prepared directory, or resumes; returns a sentence about how it went."""
     _check_prepared(prepared)
     from dino_st.training.record import training_summary
     from dino_st.training.train import train_encoder
 
-    train_encoder(prepared, encoder, output, resume=True, options=options)
+    train_encoder(prepared, encoder, output, options=options, overwrite=overwrite)
     _leave_process_group()
     return training_summary(output, "the generated validation pairs")
 
@@ -345,6 +368,7 @@ def train_contrastive_model(
     *,
     pairs: Path | None = None,
     sts_dir: Path | None = None,
+    overwrite: bool = False,
 ) -> str:
     """Trains an encoder on prepared triplets, and prepared pairs if given, or resumes; returns how it went.
 
@@ -363,7 +387,7 @@ def train_contrastive_model(
     from mteb_tasks.sts_files import read_dev_pairs
 
     sts_dev = read_dev_pairs(sts_dir) if by_labels and sts_dir is not None else None
-    train_contrastive(prepared, encoder, output, pairs=pairs, sts_dev=sts_dev, resume=True, options=options)
+    train_contrastive(prepared, encoder, output, pairs=pairs, sts_dev=sts_dev, options=options, overwrite=overwrite)
     if by_labels:
         return training_summary(output, "STSb and SICK dev, averaged")
     more = "" if pairs is None else " and the validation pairs, averaged"

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.rows import Codes, Floats, Mask, PairRows, RawPairs, Rejections
-from dino_st.preparation.similarity import edit_similarity, word_overlap, words
 from dino_st.preparation.targets import posterior_of_rows
+from dino_st.support.similarity import edit_similarity, word_overlap, words
 
 _SLICE = 50_000
 _SPACE = r"\s\x0b\x1c-\x1f\x{85}\pZ"  # RE2's \s alone is that of ASCII

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from dino_st.data.quality import LabelStatistics, Summary, quality_lines, summarise, warn_of_doubts
 from dino_st.errors import DatasetError, DinoWarning
 from dino_st.preparation.filters import apply_filters
 from dino_st.preparation.options import PreparationOptions
@@ -42,14 +43,17 @@ from dino_st.preparation.rows import (
     read_raw_pairs,
     validation_rows,
 )
-from dino_st.preparation.similarity import word_overlap
 from dino_st.preparation.splits import PreparedSplits, format_counts
 from dino_st.preparation.targets import target_scores
 from dino_st.support.hashes import random_bits, random_order
 from dino_st.support.progress import logger
+from dino_st.support.similarity import word_overlap
 
 CAP, NEGATIVES, SPLIT, ORDER, TARGETS = range(5)
 """The stages that draw random numbers, each from a stream of its own."""
+
+_COMPARED = 10_000
+"""Pairs of a label whose words are compared to say what the labels look like."""
 
 
 class NothingLeftError(DatasetError):
@@ -130,7 +134,7 @@ def prepare_pairs(
         )
 
     values: list[Any] = list(pairs.labels)
-    targets = None
+    kept, targets = rows, None
     if pairs.is_numeric:
         values = [options.smoothed(value) for value in values]
         if posterior is not None and options.target != "smoothed":
@@ -141,11 +145,36 @@ def prepare_pairs(
             if targets is not None:
                 targets = np.pad(targets, (0, len(rows) - len(targets)), constant_values=options.random_negative_score)
     splits = split(pairs, rows, values, targets, options, counts)
-    logger.info("prepared pairs:\n%s", format_counts(counts))
+    quality = _quality(pairs, kept, posterior)
+    logger.info("prepared pairs:\n%s", "\n".join([format_counts(counts), *quality_lines(quality)]))
+    warn_of_doubts(quality)
     provenance = {"label_posterior": facts} if facts else None
     return PreparedSplits(
-        splits, counts=counts, options=options, provenance=provenance, rejected=rejections.table(pairs)
+        splits,
+        counts=counts,
+        options=options,
+        provenance=provenance,
+        quality=quality,
+        rejected=rejections.table(pairs),
     )
+
+
+def _quality(raw: RawPairs, rows: PairRows, posterior: Floats | None) -> Summary:
+    """What can be seen of the labels of pairs: copies among the raw ones, all else among those that are kept."""
+    if not raw.is_pair:
+        return {}
+    found = {}
+    for label, value in enumerate(raw.labels):
+        own, written = rows.take(rows.label == label), raw.rows.take(raw.rows.label == label)
+        if len(own):
+            believed = np.zeros(0) if posterior is None else posterior[own.origin, label]
+            sample = own.take(np.arange(len(own)) % max(1, len(own) // _COMPARED) == 0)
+            overlaps = word_overlap(sample.first, sample.second, raw.texts)
+            copies = float(np.mean(written.first == written.second))
+            name = value if isinstance(value, str) else format(value, "g")
+            found[name] = summarise([{name: LabelStatistics(0, overlaps, believed)}])[name]
+            found[name] |= {"pairs": len(own), "identical": round(copies, 4)}
+    return found
 
 
 def drop_worthless(raw: RawPairs, options: PreparationOptions, rejections: Rejections) -> PairRows:

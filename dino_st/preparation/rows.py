@@ -262,7 +262,7 @@ def _label_codes(
         raise DatasetError(
             f"{len(strange):,} of {len(scores):,} pairs have a score that is none of the labels {list(labels)}: "
             f"{found} (first in row {strange[0]}). If this set was prepared already, train on it as it is; if its "
-            "task has other labels, pass labels=..."
+            "task has other labels, name them: --labels, in Python labels=(…)"
         )
     return codes, list(labels)
 
@@ -285,7 +285,7 @@ def _log_probs(column: pa.ChunkedArray, labels: Sequence[float]) -> Floats:
     if len(wrong):
         raise DatasetError(
             f"column {LOG_PROBS!r} has {lengths[wrong[0]]} numbers in row {wrong[0]}; expected {len(labels)}, one for "
-            f"each of the labels {list(labels)} in this order. Pass labels=... as the task has them"
+            f"each of the labels {list(labels)} in this order. Name those of the task: --labels, in Python labels=(…)"
         )
     values: Floats = pc.list_flatten(column).cast(pa.float64()).to_numpy().reshape(-1, len(labels))
     check_log_probs(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino_st.data.cards import dataset_card
 from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
+from dino_st.data.quality import Summary, quality_section
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import (
@@ -29,6 +31,7 @@ from dino_st.support.files import (
 )
 from dino_st.support.hashes import hash_file
 from dino_st.support.options import explain
+from dino_st.support.progress import logger
 from dino_st.support.text import facts_table
 
 _FORMAT = "dino-st prepared pairs, version 1"
@@ -55,6 +58,7 @@ class PreparedSplits(DatasetDict):  # type: ignore[misc]
         counts: Rows kept and dropped by every step, in the order of the steps.
         options: What they were prepared with.
         provenance: Where the raw pairs came from, if known: generator model, task, seed.
+        quality: What can be seen of the labels before they are smoothed; see `dino_st.data.quality`.
         rejected: The rows that were dropped, with `reason` and `value`, if `prepare_pairs` was told to keep them.
     """
 
@@ -65,6 +69,7 @@ class PreparedSplits(DatasetDict):  # type: ignore[misc]
         counts: Mapping[str, int],
         options: PreparationOptions | TripletOptions,
         provenance: Mapping[str, Any] | None = None,
+        quality: Summary | None = None,
         rejected: pa.Table | None = None,
     ) -> None:
         """Makes the splits; `prepare_pairs` and `load_prepared` are the ways to get one."""
@@ -72,6 +77,7 @@ class PreparedSplits(DatasetDict):  # type: ignore[misc]
         self.counts = dict(counts)
         self.options = options
         self.provenance = dict(provenance or {})
+        self.quality = dict(quality or {})
         self.rejected = rejected
 
 
@@ -85,6 +91,7 @@ class _Record(BaseModel):
     options: PreparationOptions | TripletOptions
     counts: dict[str, int]
     provenance: dict[str, Any]
+    quality: dict[str, dict[str, float]] = {}
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
@@ -118,35 +125,74 @@ def save_prepared(
         write_prepared(splits, directory, provenance=provenance)
 
 
-def write_prepared(splits: PreparedSplits, directory: Path, *, provenance: Mapping[str, Any] | None = None) -> None:
-    """Writes splits into a directory that `only_writer` holds; otherwise as `save_prepared`."""
+def write_prepared(
+    splits: PreparedSplits,
+    directory: Path,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
+) -> str:
+    """Writes splits into a directory that `only_writer` holds, and says what became of what was there.
+
+    An earlier preparation stays as it is until the files of the new one are written beside its own. One with the same
+    outcome is left alone; another one is replaced only with `overwrite`.
+
+    Raises:
+        ConfigurationError: The provenance cannot be written as JSON.
+        OutputError: The directory holds something else, another preparation, or cannot be written.
+    """
     record, card = _described(splits, provenance)
     check_output(directory)
-    make_directory(directory / "data")
-    _write_begun(directory)
     try:
-        files = [directory / _CARD, directory / REJECTED, *map(directory.joinpath, _FILES.values())]
-        for leftover in files:
-            leftover.unlink(missing_ok=True)
-        remove_leftovers(directory, directory / "data")
-    except OSError as error:
+        earlier = load_prepared(directory)
+    except InputError:
+        earlier = None  # there is none, or none that is whole
+    changes = [] if earlier is None else _changes(earlier, splits)
+    if earlier is not None and not changes and (splits.rejected is not None) == (directory / REJECTED).exists():
+        return f"{directory} is complete already; nothing to do"
+    if changes and not overwrite:
         raise OutputError(
-            f"{directory}: cannot be cleared ({error.strerror or error}); check its permissions"
-        ) from error
-    for split, name in _FILES.items():
-        if splits[split].num_rows:  # `datasets` cannot read a split without rows
-            with replacing(directory / name) as temporary:
+            f"{directory}: holds another preparation ({'; '.join(changes)}); choose another directory, remove this "
+            "one, or give --overwrite"
+        )
+    make_directory(directory / "data")
+    was_begun = earlier is None and (directory / PREPARATION_RECORD).exists()
+    if earlier is None:
+        _write_begun(directory)
+    remove_leftovers(directory, directory / "data")
+    with contextlib.ExitStack() as files:  # each appears under its name when all are written
+        for split, name in _FILES.items():
+            if splits[split].num_rows:  # `datasets` cannot read a split without rows
+                temporary = files.enter_context(replacing(directory / name))
                 pq.write_table(splits[split].with_format("arrow")[:], temporary)
-    if splits.rejected is not None:
-        _write_rejected(splits.rejected, directory)
+        if splits.rejected is not None:
+            _write_rejected(splits.rejected, files.enter_context(replacing(directory / REJECTED)))
+        _write_begun(directory)
+        for old in (Path(_CARD), Path(REJECTED), *_FILES.values()):
+            (directory / old).unlink(missing_ok=True)
     write_text(directory / PREPARATION_RECORD, record)
     write_text(directory / _CARD, card)
+    what = "that was not complete" if was_begun else ""
+    if earlier is not None and changes:
+        what = f"of {sum(map(len, earlier.values())):,} rows ({'; '.join(changes)})"
+    return f"Written to {directory}" + (f", in place of an earlier preparation {what}" if what else "")
+
+
+def _changes(earlier: PreparedSplits, now: PreparedSplits) -> list[str]:
+    """What a preparation has otherwise than an earlier one: options, or else rows."""
+    before, after = earlier.options.model_dump(), now.options.model_dump()
+    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
+    if names:
+        return [f"{name}: was {before.get(name)!r}, now {after.get(name)!r}" for name in names]
+    same = all(earlier[split].to_dict() == now[split].to_dict() for split in _FILES)
+    return [] if same else ["other pairs, prepared in the same way"]
 
 
 def _described(splits: PreparedSplits, provenance: Mapping[str, Any] | None) -> tuple[str, str]:
     """The record, as JSON, and the card."""
     facts = {**splits.provenance, **(provenance or {})}
-    record = _Record(complete=True, options=splits.options, counts=splits.counts, provenance=facts)
+    known: dict[str, Any] = {"options": splits.options, "counts": splits.counts, "quality": splits.quality}
+    record = _Record(complete=True, provenance=facts, **known)
     try:
         return json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n", _card(splits, facts)
     except (TypeError, ValueError) as error:
@@ -189,7 +235,18 @@ def load_prepared(path: str | os.PathLike[str]) -> PreparedSplits:
         if table.column_names not in _COLUMNS:
             raise InputError(f"{file}: has the columns {table.column_names}; expected one of {list(_COLUMNS)}")
         splits[split] = Dataset(table.replace_schema_metadata(None), fingerprint=fingerprint)
-    return PreparedSplits(splits, counts=record.counts, options=record.options, provenance=record.provenance)
+    real = {split: rows.num_rows for split, rows in splits.items()}
+    if any(record.counts.get(split, rows) != rows for split, rows in real.items()):
+        logger.warning(
+            "%s: the counts do not fit the files, as if edited; the files are taken", directory / PREPARATION_RECORD
+        )
+    return PreparedSplits(
+        splits,
+        counts=record.counts | {split: rows for split, rows in real.items() if split in record.counts},
+        options=record.options,
+        provenance=record.provenance,
+        quality=record.quality,
+    )
 
 
 def _read_record(directory: Path) -> _Record:
@@ -222,13 +279,14 @@ def save_rejected(rejected: pa.Table, directory: Path) -> bool:
         return False
     make_directory(directory)
     _write_begun(directory)
-    _write_rejected(rejected, directory)
+    with replacing(directory / REJECTED) as temporary:
+        _write_rejected(rejected, temporary)
     return True
 
 
-def _write_rejected(table: pa.Table, directory: Path) -> None:
-    """Writes rejected pairs as JSON lines; the file appears whole or not at all."""
-    with replacing(directory / REJECTED) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+def _write_rejected(table: pa.Table, path: Path) -> None:
+    """Writes rejected pairs as JSON lines."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
         for batch in table.to_batches(max_chunksize=10_000):
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
 
@@ -280,7 +338,7 @@ Columns: {", ".join(f"`{name}`" for name in columns)}.
 ## Options of the preparation
 
 {facts_table("option", splits.options.model_dump(mode="json"))}
-"""
+{quality_section(splits.quality)}"""
     return dataset_card(
         title,
         text,

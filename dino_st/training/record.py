@@ -110,6 +110,15 @@ def check_same_run(directory: Path, old: TrainingRecord, new: TrainingRecord) ->
     Raises:
         OutputError: Options, data or encoder differ; the message names each difference.
     """
+    if found := differences(old, new):
+        raise OutputError(
+            f"{directory}: holds another training run ({'; '.join(found)}). Choose another directory, repeat the call "
+            "as it was, or replace that run: --overwrite, in Python overwrite=True or resume=False"
+        )
+
+
+def differences(old: TrainingRecord, new: TrainingRecord) -> list[str]:
+    """What one run has otherwise than another, in words."""
     before, after = old.options.model_dump(), new.options.model_dump()
     names = [name for name in {**before, **after} if name not in _FREE_OPTIONS]
     pairs: dict[str, tuple[Any, Any]] = {name: (before.get(name), after.get(name)) for name in names}
@@ -118,12 +127,7 @@ def check_same_run(directory: Path, old: TrainingRecord, new: TrainingRecord) ->
         pairs["encoder's content"] = (old.encoder_revision, new.encoder_revision)
     else:
         pairs["encoder"] = (old.encoder, new.encoder)
-    differences = [f"{name}: was {was!r}, now {now!r}" for name, (was, now) in pairs.items() if was != now]
-    if differences:
-        raise OutputError(
-            f"{directory}: holds another training run ({'; '.join(differences)}). Choose another directory, repeat the "
-            "call as it was, choose another output directory, or (in Python) start over with resume=False"
-        )
+    return [f"{name}: was {was!r}, now {now!r}" for name, (was, now) in pairs.items() if was != now]
 
 
 def training_summary(directory: Path, validation: str) -> str:

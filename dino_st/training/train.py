@@ -48,6 +48,7 @@ from dino_st.training.record import (
     add_to_card,
     check_same_run,
     clear_run,
+    differences,
     read_record,
     remove_checkpoints,
     write_record,
@@ -78,6 +79,7 @@ def train_encoder(
     *,
     options: TrainingOptions | None = None,
     resume: bool = True,
+    overwrite: bool = False,
     **changes: Any,
 ) -> SentenceTransformer:
     """Trains an encoder on pairs, keeps its best checkpoint and saves it with a card and the record of the run.
@@ -98,6 +100,7 @@ def train_encoder(
         options: How to train; the defaults are the published values.
         resume: Continue an interrupted run of the same call from its newest checkpoint, and return the outcome of a
             finished one. With False an earlier run in `output_dir` is discarded.
+        overwrite: Discard another run (other options, data or encoder) in `output_dir`, which is refused otherwise.
         **changes: Fields of `TrainingOptions`, in place of `options` or of what it says: `loss` (`cosine`, `cosent` or
             `angle`; the latter two compare the pairs of a batch with one another, so they depend on how many processes
             share it), `batch_size`, `learning_rate` (2e-5; static embeddings such as `dino-tiny-encoder` need more,
@@ -121,7 +124,8 @@ def train_encoder(
 
     splits, provenance = pair_splits(data, options.batch_size, options.loss)
     record = _new_record(options, encoder, data_facts(splits, "pairs"), provenance)
-    return _train_or_resume(encoder, pair_objective(splits, options), output_dir, record, resume=resume)
+    objective = pair_objective(splits, options)
+    return _train_or_resume(encoder, objective, output_dir, record, resume=resume, overwrite=overwrite)
 
 
 def train_contrastive(
@@ -133,6 +137,7 @@ def train_contrastive(
     options: ContrastiveOptions | None = None,
     sts_dev: Mapping[str, Dataset] | None = None,
     resume: bool = True,
+    overwrite: bool = False,
     **changes: Any,
 ) -> SentenceTransformer:
     """Trains an encoder on triplets, keeps its best checkpoint and saves it with a card and the record of the run.
@@ -151,6 +156,7 @@ def train_contrastive(
         sts_dev: For `checkpoint_choice="sts-dev"`: sets of pairs `sentence1`, `sentence2`, `score`, whose correlations
             are averaged.
         resume: As for `train_encoder`.
+        overwrite: As for `train_encoder`.
         **changes: Fields of `ContrastiveOptions`, in place of `options` or of what it says: `batch_size` (triplets in
             one step), `mini_batch_size` (those encoded at once, through gradient caching; static embeddings are always
             encoded whole), `scale`, `learning_rate`, `epochs`, `pooling`, `checkpoint_choice`, and for `pairs` `loss`
@@ -179,7 +185,7 @@ def train_contrastive(
         facts |= {f"sts-dev {name}": value for name, value in data_facts(sts_dev, "pairs").items()}
     record = _new_record(options, encoder, facts, provenance)
     objective = triplet_objective(splits, pair_parts, sts_dev, options)
-    return _train_or_resume(encoder, objective, output_dir, record, resume=resume)
+    return _train_or_resume(encoder, objective, output_dir, record, resume=resume, overwrite=overwrite)
 
 
 def _check_choice(options: ContrastiveOptions, sts_dev: Mapping[str, Dataset] | None) -> None:
@@ -236,7 +242,13 @@ def _new_record(
 
 
 def _train_or_resume(
-    encoder: Encoder, objective: Objective, output_dir: str | os.PathLike[str], record: TrainingRecord, *, resume: bool
+    encoder: Encoder,
+    objective: Objective,
+    output_dir: str | os.PathLike[str],
+    record: TrainingRecord,
+    *,
+    resume: bool,
+    overwrite: bool,
 ) -> SentenceTransformer:
     """Trains into a directory, continues what was begun there, or returns what is finished there."""
     directory = Path(output_dir).expanduser().resolve()
@@ -249,6 +261,8 @@ def _train_or_resume(
             min(few),
         )
     earlier = read_record(directory)
+    if earlier is not None and overwrite and differences(earlier, record):
+        resume = False
     if earlier is not None and resume:
         check_same_run(directory, earlier, record)
         if earlier.status == "complete":

@@ -19,11 +19,11 @@ from dino_st.errors import ConfigurationError, DatasetError, DinoWarning
 from dino_st.preparation.filters import measure
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.prepare import prepare_pairs
-from dino_st.preparation.similarity import edit_similarity, word_overlap
 from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.preparation.targets import target_scores
 from dino_st.support.files import REJECTED
 from dino_st.support.hashes import random_bits
+from dino_st.support.similarity import edit_similarity, word_overlap
 
 # One label is enough to show what a filter drops.
 pytestmark = pytest.mark.filterwarnings("ignore:all pairs have the label")

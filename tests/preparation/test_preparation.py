@@ -430,7 +430,7 @@ def test_the_columns_of_scored_shards_reach_the_preparation_in_the_order_of_the_
     raw = scored_directory(tmp_path / "raw")
     options: dict[str, Any] = {"target": "posterior-mixed", "posterior_weight": 1, "posterior_temperature": 1}
     for labels in ({}, {"labels": [0, 0.5, 1]}):  # a recipe may name the labels in another order
-        splits = prepare_data(raw, tmp_path / "set", PreparationOptions.of(**options, **labels, random_negatives=0))
+        splits, _ = prepare_data(raw, tmp_path / "set", PreparationOptions.of(**options, **labels, random_negatives=0))
         assert splits.provenance["label_posterior"]["agreement_with_labels"] == 1
         # 3 nats: the own label has weight 1, the others e^-3 each; the expected scores of 1, 0.5 and 0 follow.
         other = math.exp(-3) / (1 + 2 * math.exp(-3))

@@ -199,11 +199,11 @@ def test_prepared_triplets_come_back_from_their_directory(tmp_path: Path) -> Non
 
 def test_each_kind_of_raw_data_is_prepared_by_its_own_command(tmp_path: Path) -> None:
     write_triplets(dataset(many(10)), tmp_path / "shards")
-    assert prepare_triplet_data(tmp_path / "shards", tmp_path / "p", TripletOptions()).counts["input"] == 20
+    assert prepare_triplet_data(tmp_path / "shards", tmp_path / "p", TripletOptions())[0].counts["input"] == 20
     with pytest.raises(InputError, match=r"holds triplets, not pairs; .*dino-st prepare-triplets"):
         prepare_data(tmp_path / "shards", tmp_path / "q", PreparationOptions())
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in RAW))
-    splits = prepare_triplet_data(
+    splits, _ = prepare_triplet_data(
         tmp_path / "pairs.jsonl", tmp_path / "r", TripletOptions.of(negatives=0, validation_share=0)
     )
     assert splits["train"].num_rows == 3

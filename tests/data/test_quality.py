@@ -1,0 +1,97 @@
+"""What the end of a run says of the labels, and when it warns."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from dino_st import DinoDatasetBuilder, prepare_pairs
+from dino_st.data.quality import doubts, measure, quality_lines, summarise
+from dino_st.data.shards import MANIFEST, ShardDirectory
+
+
+def row(x1: str, x2: str, score: float, log_probs: list[float] | None = None) -> dict[str, Any]:
+    return {"sentence1": x1, "sentence2": x2, "score": score, "log_probs": log_probs}
+
+
+def test_copies_shared_words_and_posteriors_are_told_by_label() -> None:
+    rows = [
+        row("a b", "A, b!", 1.0, [0.0, 0.0]),
+        row("a b", "a b", 1.0, [0.0, -50.0]),
+        row("a b", "a c", 1.0),
+        row("a b", "c d", 0.0, [0.0, 0.0]),
+    ]
+    parts = [measure(rows[:2], ["1", "0"]), measure(rows[2:], ["1", "0"])]
+    assert summarise(parts) == {
+        "1": {"pairs": 3, "identical": pytest.approx(1 / 3, abs=1e-4), "overlap": 1.0, "posterior": 0.75},
+        "0": {"pairs": 1, "identical": 0.0, "overlap": 0.0, "posterior": 0.5},
+    }
+    [_, first, _] = quality_lines(summarise(parts))
+    assert first.split() == ["1", "3", "33.3%", "1.00", "0.75"]
+    assert measure([{"anchor": "a", "positive": "b", "negative": "c"}]) == measure([{"text": "a", "label": "x"}]) == {}
+
+
+def by_label(**labels: tuple[float, float]) -> dict[str, dict[str, float]]:
+    return {
+        name.strip("_").replace("_", "."): {"pairs": 50, "identical": identical, "overlap": overlap}
+        for name, (identical, overlap) in labels.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("summary", "words"),
+    [
+        (by_label(_1=(0.17, 0.67), _0_5=(0, 0.2), _0=(0, 0.07)), []),
+        (by_label(_1=(0.1, 0.4), _0_5=(0.1, 0.5), _0=(0, 0.1)), ["texts of label 0.5 share more words with x1"]),
+        (by_label(_1=(0, 0.5), _0_5=(0.2, 0.5), _0=(0, 0.1)), ["texts of label 0.5 are copies of x1 more often"]),
+        (by_label(_1=(0.6, 1.0), _0=(0, 0.1)), ["60% of the texts of label 1 are copies of x1"]),
+        (by_label(good=(0, 0.1), bad=(0, 0.9)), []),
+        ({"1": {"pairs": 3, "identical": 0, "overlap": 0}, "0": {"pairs": 3, "identical": 1, "overlap": 1}}, []),
+    ],
+)
+def test_labels_out_of_order_and_many_copies_are_doubted(
+    summary: dict[str, dict[str, float]], words: list[str]
+) -> None:
+    found = doubts(summary)
+    assert len(found) == len(words)
+    assert all(one.startswith(start) for one, start in zip(found, words, strict=True))
+
+
+def test_a_run_keeps_the_quality_in_manifest_and_card_however_often_it_was_interrupted(
+    make_model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    options = {"max_new_tokens": 14, "top_k": 60, "batch_size": 8, "device": "cpu"}
+    builder = DinoDatasetBuilder((make_model("gpt2"), tokenizer), **options)
+    builder.generate([f"Sentence {i}." for i in range(6)], output_dir=tmp_path / "raw")
+    quality = json.loads((tmp_path / "raw" / MANIFEST).read_text())["quality"]
+    rows = ShardDirectory(tmp_path / "raw").to_dataset().to_list()
+    assert {label: one["pairs"] for label, one in quality.items()} == {
+        label: sum(f"{row['score']:g}" == label for row in rows) for label in quality
+    }
+    assert "words shared" in (tmp_path / "raw/README.md").read_text()
+    first = ShardDirectory(tmp_path / "raw")
+    first.file_of(0).unlink()
+    builder.generate([f"Sentence {i}." for i in range(6)], output_dir=tmp_path / "raw")
+    assert json.loads((tmp_path / "raw" / MANIFEST).read_text())["quality"] == quality
+
+
+def test_a_preparation_says_how_its_labels_look_and_doubts_them(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [row(f"one two {i}", f"one two {i}" if i < 9 else f"one two new{i}", 0.0) for i in range(30)]
+    rows += [row(f"one two {i}", f"quite different {i}", 1.0) for i in range(30)]
+    raw = Dataset.from_list(rows).remove_columns("log_probs")
+    with caplog.at_level(logging.INFO, logger="dino_st"):
+        splits = prepare_pairs(raw, labels=(0, 1))
+    assert splits.quality == {
+        "0": {"pairs": 21, "identical": 0.3, "overlap": 0.5},
+        "1": {"pairs": 30, "identical": 0.0, "overlap": 0.2},
+    }
+    [warning] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert "texts of label 0 share more words with x1 (median 0.50 against 0.20) than of 1" in warning
+    assert "30% of the texts of label 0 are copies of x1" in warning
+    assert "--decay-constant" in warning
+    assert "words shared" in caplog.text
