@@ -27,6 +27,8 @@ class FrozenOptions(BaseModel):
     @classmethod
     def _none_in_words(cls, values: Any) -> Any:
         """Takes `none` for None where numbers are expected, as the command line gives it."""
+        if not isinstance(values, dict):  # options that are made already
+            return values
         kinds = {name: get_args(field.annotation) for name, field in cls.model_fields.items()}
         named = [name for name in values if values[name] == "none" and name in kinds]
         empty = [name for name in named if type(None) in kinds[name] and str not in kinds[name]]
