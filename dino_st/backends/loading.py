@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from dino_st.decoding.runner import probe
 from dino_st.errors import ConfigurationError, ModelError, suggest
 from dino_st.models import bundled_directory
 from dino_st.support.hashes import hash_file
@@ -118,6 +119,7 @@ def check_causal_model(model: Any) -> None:
         raise ModelError(
             f"{name} keeps a recurrent state, which cannot be shared between draws; use a pure transformer"
         )
+    probe(model)
 
 
 def hash_weights(source: str | Path | None, model: Any) -> str:

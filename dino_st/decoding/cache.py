@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 Indices = npt.NDArray[np.int64]
 """Numbers of rows, streams or prompts, kept on the host."""
@@ -209,3 +209,24 @@ class CopiedCache(RowCache):
             return None
         columns = self._columns[: self.get_seq_length() + new_tokens]
         return (columns >= self._width - self._row_lengths.unsqueeze(1)).to(torch.int64)
+
+    def parts(self) -> Iterator[tuple[torch.Tensor, DynamicCache]]:
+        """Which rows continue prompts of one length, and their states without what lies left of these."""
+        for length in self._row_lengths.unique().tolist():
+            rows, part = (self._row_lengths == length).nonzero().squeeze(1), DynamicCache()
+            for number, layer in enumerate(self._row_layers):
+                keys, values = (
+                    states[rows, :, self._width - length :] for states in layer.written(len(self._row_lengths))
+                )
+                part.update(keys, values, number)
+            yield rows, part
+
+    def join(self, parts: Sequence[tuple[torch.Tensor, DynamicCache]], new_tokens: int) -> torch.Tensor:
+        """Takes over what the parts have read; returns where each row stands among all of theirs."""
+        order = torch.cat([rows for rows, _ in parts]).argsort()
+        for number, layer in enumerate(self._row_layers):
+            read: list[Any] = [part.layers[number] for _, part in parts]
+            keys = torch.cat([each.keys[:, :, -new_tokens:] for each in read])
+            values = torch.cat([each.values[:, :, -new_tokens:] for each in read])
+            layer.update(keys[order], values[order])
+        return order

@@ -137,10 +137,6 @@ class DecodingEngine:
             return work(items)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
-                if self._model.model.dtype == torch.float64 and "Double" in str(error):
-                    raise ConfigurationError(
-                        f"this model cannot compute in float64 ({error}); choose another dtype, such as float32"
-                    ) from error
                 raise
             if len(items) == 1:
                 raise OutOfMemoryError(

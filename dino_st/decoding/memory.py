@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from dino_st.decoding.runner import probe
+
 _USABLE = 0.6
 """Share of the free memory that a batch may plan with."""
 
@@ -34,13 +36,9 @@ def automatic_rows(model: Any, *, prompt_tokens: int, new_tokens: int, shares_pr
     Returns:
         Streams, a power of two times twelve or the largest useful number.
     """
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token_bytes = 2 * config.num_hidden_layers * heads * head_size * model.dtype.itemsize
     vocabulary_bytes = model.get_output_embeddings().weight.shape[0] * 4 * 8
     tokens = new_tokens + prompt_tokens / (_STREAMS_OF_A_PROMPT if shares_prompts else 1)
-    stream_bytes = token_bytes * tokens + vocabulary_bytes
+    stream_bytes = probe(model).token_bytes * tokens + vocabulary_bytes
     limit = _LARGEST.get(model.device.type, 512)
     if model.device.type == "cpu":
         limit = max(limit, min(_LARGEST_SMALL, int(_CPU_STEP / model.num_parameters())))
@@ -70,8 +68,11 @@ def free_memory(device: torch.device) -> int:
 
 def context_length(model: Any, longest: int) -> int:
     """Tokens that a model can attend to, or `longest` where it could do more."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return min(longest, positions) if positions else longest
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or longest
+    for name, module in model.named_modules():  # RoBERTa counts positions from the one after its padding
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            positions = min(positions, module.num_embeddings - module.padding_idx - 1)
+    return min(longest, positions)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import cycle, groupby, islice
 from typing import Any
+from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 
 from dino_st.decoding.attention import SharedCache, can_share, shared_attention
 from dino_st.decoding.cache import CopiedCache, Indices, Layers, PromptStates, RowCache, StreamBuffers
-from dino_st.decoding.head import head_rows
+from dino_st.decoding.head import HeadRows, float32_head, head_rows
+from dino_st.errors import ConfigurationError, ModelError
+
+logger = logging.getLogger(__name__)
 
 _PASS = {"cpu": 64}
 _PASS_ELSEWHERE = 512
@@ -23,6 +31,12 @@ _LEVELS = 16
 
 _PREFILL_TOKENS = 16_384
 """Tokens of one prefill forward pass: enough to keep any hardware busy."""
+
+_PROBE = (3, 4, 13)
+"""Tokens of the probe: of a prompt, of a text behind it, and of a longer prompt that is read beside it."""
+
+_ALIKE, _ALIKE_HALF = 0.01, 0.2
+"""How far logits may differ, as a share of their spread, that should be the same: in float32, and in half precision."""
 
 Prompts = Sequence[tuple[int, ...]]
 
@@ -93,7 +107,8 @@ def chunks_by_length(lengths: Sequence[int], *, tokens: int, padding: int | None
 class CausalModel:
     """What the engine asks of a transformers model: to read prompts, one more token a row, and whole texts.
 
-    Options that not every architecture has (`position_ids`, `logits_to_keep`) are passed where they exist.
+    Options that not every architecture has (`position_ids`, `logits_to_keep`) are passed where they exist. A model that
+    misreads prompts of several lengths side by side (`probe`) reads those of each length by themselves.
 
     Attributes:
         model: A transformers causal model.
@@ -101,14 +116,16 @@ class CausalModel:
         buffers: Where streams write; a batch that is started ends the one before.
     """
 
-    def __init__(self, model: Any, *, longest: int) -> None:
-        """Prepares a model for texts that take, with their prompts, so many tokens at most."""
+    def __init__(self, model: Any, *, longest: int, mixes_lengths: bool | None = None) -> None:
+        """Prepares a model for texts that take, with their prompts, so many tokens at most; `probe` says the rest."""
         self.model = model
-        self.shares = can_share(model, longest)
+        self._mixes_lengths = probe(model).mixes_lengths if mixes_lengths is None else mixes_lengths
+        self.shares = self._mixes_lengths and can_share(model, longest)
         self.buffers = StreamBuffers()
         self.device: torch.device = model.device
         wrapped = model.get_base_model() if hasattr(model, "get_base_model") else model  # a PEFT model passes all on
-        self._parameters = inspect.signature(wrapped.forward).parameters
+        options = {"position_ids", "logits_to_keep"} if self._mixes_lengths else {"logits_to_keep"}
+        self._options = options & set(inspect.signature(wrapped.forward).parameters)
 
     @torch.inference_mode()
     def read_prompts(self, prompts: Prompts) -> PromptStates:
@@ -170,7 +187,8 @@ class CausalModel:
         Returns:
             Next-token logits, float32 or wider, shape (streams, vocabulary).
         """
-        with head_rows(self.model, row_of_stream) as head, shared_attention(self.model, cache):
+        rows = head_rows(self.model, row_of_stream) if self._mixes_lengths else nullcontext(HeadRows())
+        with rows as head, shared_attention(self.model, cache):
             mask, positions = cache.attention_mask(), cache.position_ids(step)
             logits = self._forward(tokens.unsqueeze(1), cache, mask, positions)[:, -1]
         return logits if head.has_selected else logits.index_select(0, row_of_stream)
@@ -195,8 +213,138 @@ class CausalModel:
     def _forward(
         self, ids: torch.Tensor, cache: Cache, mask: torch.Tensor | None, positions: torch.Tensor, *, keep: int = 1
     ) -> torch.Tensor:
-        options: dict[str, Any] = {"position_ids": positions, "logits_to_keep": keep}
-        options = {name: value for name, value in options.items() if name in self._parameters}
+        if not self._mixes_lengths and isinstance(cache, CopiedCache):
+            parts = list(cache.parts())
+            read = [self._forward(ids[rows], part, None, positions[rows], keep=keep).clone() for rows, part in parts]
+            return torch.cat(read)[cache.join(parts, ids.shape[1])]
+        given: dict[str, Any] = {"position_ids": positions, "logits_to_keep": keep}
+        options = {name: given[name] for name in self._options}
         output = self.model(input_ids=ids, past_key_values=cache, attention_mask=mask, use_cache=True, **options)
         logits: torch.Tensor = output.logits[:, -keep:]
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+
+    def read_probe(
+        self, short: tuple[int, ...], text: tuple[int, ...], long: tuple[int, ...]
+    ) -> tuple[torch.Tensor, int]:
+        """What is predicted after a short prompt and each token of a text, with a longer prompt beside it.
+
+        Returns:
+            Logits of shape (1 + tokens of the text + 1, vocabulary), where the last row is the first token's once more,
+            read by itself; and the bytes that are kept of a token.
+        """
+        states, rows, streams = self.read_prompts([short, long]), np.arange(2), torch.arange(2, device=self.device)
+        texts = torch.tensor([text, text], device=self.device)
+        behind = self.read_texts(texts, states, rows)[0].clone()
+        first = self.read_tokens(texts[:, 0], self.start_rows(states, rows, 2, 1), streams, 0)[:1]
+        kept = sum(state[0, :, 0].numel() * state.element_size() for layer in states.layers for state in layer)
+        return torch.cat((states.logits[:1].float(), behind.float(), first.float())), kept
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a model reads, as `probe` found out.
+
+    Attributes:
+        mixes_lengths: Whether prompts of several lengths may be read side by side.
+        token_bytes: Memory that the keys and values of one token take.
+    """
+
+    mixes_lengths: bool
+    token_bytes: int
+
+
+_known: WeakKeyDictionary[Any, Reading] = WeakKeyDictionary()
+
+
+def probe(model: Any) -> Reading:
+    """Finds out whether, and how, a model can be decoded with: a few tokens alone and in company, compared.
+
+    Args:
+        model: A transformers causal model. What was found of it is kept as long as the model is.
+
+    Raises:
+        ModelError: If what it predicts after a prompt depends on what is read beside it or behind it, or if it keeps no
+            keys and values that could be shared.
+        ConfigurationError: If it cannot compute in the type of its weights.
+    """
+    if model not in _known:
+        _known[model] = _probe(model)
+    return _known[model]
+
+
+@torch.inference_mode()
+def _probe(model: Any) -> Reading:
+    name, half = type(model).__name__, model.dtype in (torch.bfloat16, torch.float16)
+    settings = model.config.get_text_config().to_dict() | model.config.to_dict()
+    special = {
+        value
+        for key, value in settings.items()
+        if key.endswith(("_token_id", "_token_index")) and isinstance(value, int)
+    }
+    size = model.get_output_embeddings().weight.shape[0]
+    ordinary = [id_ % size for id_ in range(size // 2, size // 2 + min(size, 64)) if id_ % size not in special]
+    ids = cycle(ordinary or [0])
+    short, text, long = (tuple(islice(ids, length)) for length in _PROBE)
+    try:
+        alone = model(input_ids=torch.tensor([short + text], device=model.device), use_cache=False).logits[0].float()
+    except Exception as error:
+        raise _unreadable(model, error) from error
+    expected = alone[[*range(len(short) - 1, len(alone)), len(short)]]
+    if expected.isnan().any():
+        raise ModelError(
+            f"{name} predicts no numbers (NaN) in {str(model.dtype).removeprefix('torch.')}; choose another --dtype, "
+            "such as float32, or mend the weights"
+        )
+    failure: Exception | None = None
+    for mixes_lengths in (True, False):
+        reader = CausalModel(model, longest=sum(_PROBE), mixes_lengths=mixes_lengths)
+        try:
+            with float32_head(model):
+                found, token_bytes = reader.read_probe(short, text, long)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # whatever a model's own code raises
+            failure = failure or error
+            continue
+        if _distance(found, expected).median() <= (_ALIKE_HALF if half else _ALIKE):
+            if not mixes_lengths:
+                logger.info(
+                    "%s misreads prompts of several lengths side by side; those of each length are read "
+                    "by themselves, which is slower",
+                    name,
+                )
+            return Reading(mixes_lengths, token_bytes)
+    if failure is not None:
+        raise _unreadable(model, failure) from failure
+    if _distance(found, expected)[0] > _ALIKE_HALF:
+        raise ModelError(
+            f"{name} looks ahead: what follows a token changes what it predicts there. Expected a causal language "
+            "model; an encoder belongs to `dino-st train --encoder`"
+        )
+    raise ModelError(
+        f"{name} cannot be decoded with: what it predicts after a prompt depends on the prompts that are read beside "
+        "it; use a decoder-only transformer, such as those of the GPT-2, Llama, Qwen or Gemma families"
+    )
+
+
+def _unreadable(model: Any, error: Exception) -> Exception:
+    """Says what follows from an error in a model's own code."""
+    reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    if model.dtype == torch.float64 and "Double" in reason:
+        return ConfigurationError(
+            f"this model cannot compute in float64 ({reason}); choose another dtype, such as float32"
+        )
+    return ModelError(
+        f"{type(model).__name__} cannot be decoded with: reading a few tokens ended in {type(error).__name__}: "
+        f"{reason}. Needed is a transformer that keeps keys and values of each token (`past_key_values`), which draws "
+        "can share; recurrent or convolutional layers (Mamba, Jamba, LFM2, MiniMax) and models without such a cache "
+        "(GPT-1, XLM) cannot be used"
+    )
+
+
+def _distance(found: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """How far logits lie from others as a share of their spread, shape (rows,); ruled-out tokens do not count."""
+    allowed = expected.abs().amax(dim=0) < 1e4
+    found, expected = found[:, allowed], expected[:, allowed]
+    spread = (expected - expected.mean(dim=1, keepdim=True)).norm(dim=1)
+    return (found - expected).norm(dim=1) / spread.clamp(min=torch.finfo(spread.dtype).tiny)

@@ -13,7 +13,7 @@ from dino_st.decoding import attention, runner
 from dino_st.decoding.attention import SharedCache
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.runner import CausalModel
+from dino_st.decoding.runner import CausalModel, probe
 from dino_st.errors import ConfigurationError, OutOfMemoryError
 from dino_st.tasks.prompts import build_prompts, encode_prompt
 from dino_st.tasks.spec import TaskSpec
@@ -117,7 +117,9 @@ def test_any_number_of_counter_prompts_and_the_papers_formula_match_the_referenc
 def test_a_sliding_window_shorter_than_a_text_may_be_is_left_to_the_model(
     make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model, attended = make_model("mistral"), count_shared_attention(monkeypatch)
+    model = make_model("mistral")
+    probe(model)
+    attended = count_shared_attention(monkeypatch)
     attention._say_once.cache_clear()
     with caplog.at_level("INFO", logger="dino_st"):
         for _ in range(2):
