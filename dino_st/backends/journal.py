@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest
+from dino_st.data.shards import ADDED_LATER
 from dino_st.errors import InputError, OutputError
 
 JOURNAL = "replies.sqlite"
@@ -164,8 +165,9 @@ def journalled(directory: Path | None) -> Iterator[Callable[[ChatBackend], Ask]]
 
 
 def _context(backend: ChatBackend) -> str:
-    """What decides a backend's answers beside the request; not where it stands."""
-    configuration = {name: value for name, value in backend.configuration().items() if name != "base_url"}
+    """What decides a backend's answers beside the request; not where it stands, nor what older journals lack."""
+    left_out = ("base_url", *ADDED_LATER)
+    configuration = {name: value for name, value in backend.configuration().items() if name not in left_out}
     return json.dumps([backend.name, configuration], sort_keys=True, default=str)
 
 

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 
 from dino_st.decoding.runner import probe
-from dino_st.errors import ConfigurationError, ModelError, suggest
+from dino_st.errors import (
+    ConfigurationError,
+    DinoError,
+    MissingExtraError,
+    ModelError,
+    OutOfMemoryError,
+    suggest,
+)
 from dino_st.models import bundled_directory
 from dino_st.support.hashes import hash_file
+from dino_st.support.hub import fetch_model
+
+GGUF, ADAPTER = ".gguf", "adapter_config.json"
+
+_LANGUAGE_MODELS = ("CausalLM", "LMHead", "ForConditionalGeneration")
+_POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -55,51 +72,132 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 def load_causal_model(
     source: str | Path, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
 ) -> tuple[Any, Any]:
-    """Loads a decoder-only model and its tokenizer, safetensors only.
+    """Loads a decoder-only model and its tokenizer, from safetensors or GGUF only.
 
     Args:
-        source: Directory, a name on the hub, or one that the package carries (`dino_st.models`).
+        source: Directory, a GGUF file, the directory of a LoRA adapter, a name on the hub (`owner/name`, or
+            `owner/name/file.gguf`), or one that the package carries (`dino_st.models`).
         device: Where to put the model.
-        dtype: Of its weights.
+        dtype: Of its weights; those of a GGUF file are dequantised.
         trust_remote_code: Whether code that comes with the model may run.
 
     Returns:
         The model in evaluation mode, and the tokenizer.
 
     Raises:
-        ModelError: If the source is missing, holds no safetensors weights, or is no causal language model.
+        ModelError: If the source is missing, damaged, or no causal language model.
+        MissingExtraError: If reading it takes a package that is not installed (gguf, peft).
+        OutOfMemoryError: If the device has no room for it.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    source = bundled_directory(source) or source
-    path = Path(source).expanduser()
-    if path.exists():
+    path = locate_model(source)
+    if path.suffix == GGUF:
+        _check_gguf(path)
+    else:
         _check_directory(path)
-        source = path
-    elif str(source).startswith((".", "/", "~")) or str(source).count("/") > 1 or not str(source).strip():
-        raise ModelError(f"model {str(source)!r}: there is no such directory; expected a directory or a hub name")
-    options = {"trust_remote_code": trust_remote_code}
+    if (path / ADAPTER).is_file():
+        model, tokenizer = _load_adapter(path, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+    else:
+        model, tokenizer = _load_whole(path, str(source), dtype, trust_remote_code)
+    if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_ids):
+        raise ModelError(f"model {str(source)!r} has no tokenizer beside it; copy its files (tokenizer.json, …)")
     try:
-        config = AutoConfig.from_pretrained(str(source), **options)
-        _check_architecture(config, str(source))
-        tokenizer = AutoTokenizer.from_pretrained(str(source), **options)
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(source), dtype=dtype, use_safetensors=True, output_loading_info=True, **options
-        )
-        model, report = loaded
+        return model.to(device).eval(), tokenizer
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"model {str(source)!r} does not fit into the memory of {device}; use a smaller model, a narrower "
+            "--dtype or another --device"
+        ) from error
+
+
+def locate_model(source: str | Path) -> Path:
+    """Where a model's files lie; one of the hub is fetched into the local cache, unless it is there.
+
+    Raises:
+        ModelError: If there is no such directory or file, and no such model on the hub, or the hub is out of reach.
+    """
+    name, missing = str(source), "there is no such directory or file; expected one, or a name on the hub"
+    path = Path(bundled_directory(source) or source).expanduser()
+    if path.exists() and name.strip():
+        return path
+    repository, _, file = name.rpartition("/")
+    if name.startswith((".", "/", "~")) or not name.strip() or isinstance(source, Path):
+        raise ModelError(f"model {name!r}: {missing}")
+    if name.endswith(GGUF) and repository.count("/") == 1:
+        return fetch_model(repository, file)
+    if name.count("/") > 1 or name.endswith(GGUF):
+        raise ModelError(f"model {name!r}: {missing}")
+    return fetch_model(name)
+
+
+def _load_whole(path: Path, name: str, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any]:
+    """Loads all weights of a model from one place, and its tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, GgufConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    where = str(path)
+    weights: dict[str, Any] = {"use_safetensors": True}
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if path.suffix == GGUF:
+        where, options["gguf_file"] = str(path.parent), path.name
+        weights = {"quantization_config": GgufConfig(gguf_file=path.name, dequantize=True)}
+    try:
+        config = AutoConfig.from_pretrained(where, **options)
+        _check_architecture(config, name)
+        tokenizer = AutoTokenizer.from_pretrained(where, **options)
+        is_text = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or getattr(config, "auto_map", None)
+        kind: Any = AutoModelForCausalLM if is_text else AutoModelForImageTextToText
+        loaded = kind.from_pretrained(where, dtype=dtype, output_loading_info=True, **options, **weights)
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"model {str(source)!r} cannot be loaded: {_first_line(error)}{_advice(error)}") from error
-    if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_ids):
-        raise ModelError(f"model {str(source)!r} has no tokenizer beside it; copy its files (tokenizer.json, …)")
+        raise ModelError(f"model {name!r} cannot be loaded: {_first_line(error)}{_advice(error)}") from error
+    model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
-            f"model {str(source)!r} lacks {len(missing)} of the weights of a {type(model).__name__}, such as "
+            f"model {name!r} lacks {len(missing)} of the weights of a {type(model).__name__}, such as "
             f"{missing[0]!r}; it is not a complete causal language model"
         )
-    return model.to(device).eval(), tokenizer
+    return model, tokenizer
+
+
+def _load_adapter(path: Path, **options: Any) -> tuple[Any, Any]:
+    """Loads the base model that an adapter names, and merges the adapter into it."""
+    if find_spec("peft") is None:
+        raise MissingExtraError(f"model {path}: this is an adapter, and peft reads those; run: pip install peft")
+    from transformers import AutoTokenizer
+
+    peft = import_module("peft")
+
+    base = _base_of(path)
+    try:
+        model, tokenizer = load_causal_model(base, **options)
+    except DinoError as error:
+        raise ModelError(f"model {path}: this is an adapter for {str(base)!r}. {error}") from error
+    try:
+        model = peft.PeftModel.from_pretrained(model, str(path), use_safetensors=True).merge_and_unload()
+        if (path / "tokenizer_config.json").is_file():
+            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=options["trust_remote_code"])
+    except Exception as error:
+        raise ModelError(
+            f"model {path}: this adapter cannot be merged into {str(base)!r}: {_first_line(error)}. Expected one that "
+            "peft wrote for this base model, such as LoRA"
+        ) from error
+    return model, tokenizer
+
+
+def _base_of(path: Path) -> str | Path:
+    """The base model that an adapter names: a directory, also one beside it, or a name on the hub."""
+    try:
+        base = json.loads((path / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError):
+        base = None
+    if not base or not isinstance(base, str):
+        raise ModelError(
+            f"model {path}: {ADAPTER} names no base model (base_model_name_or_path); write its place there"
+        )
+    beside = path / base
+    return beside if beside.is_dir() and not Path(base).exists() else base
 
 
 def check_causal_model(model: Any) -> None:
@@ -122,10 +220,35 @@ def check_causal_model(model: Any) -> None:
     probe(model)
 
 
+def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
+    """Refuses a tokenizer that belongs to another model: one with tokens that the model has no embedding for.
+
+    Special tokens beyond the embedding, such as padding that was added later, do no harm where no prompt has them.
+
+    Args:
+        model: A causal model.
+        tokenizer: Said to be its tokenizer.
+        prompt: Token ids as the tokenizer makes them.
+
+    Raises:
+        ModelError: If there are such tokens.
+    """
+    size = model.get_input_embeddings().weight.shape[0]
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    ids = tokenizer.get_vocab()
+    beyond = [token for token, id_ in ids.items() if id_ >= size and (token not in special or id_ in prompt)]
+    if beyond:
+        raise ModelError(
+            f"the tokenizer has {len(beyond)} tokens that {type(model).__name__} does not know, such as "
+            f"{min(beyond)!r}: its ids go up to {max(ids.values())}, and the model has {size} embeddings; take the "
+            "model's own tokenizer"
+        )
+
+
 def hash_weights(source: str | Path | None, model: Any) -> str:
-    """SHA-256 over the safetensors files that a model was loaded from, or over its tensors if it was handed in."""
+    """SHA-256 over the files that a model was loaded from, or over its tensors if it was handed in."""
     digest = hashlib.sha256()
-    files = [] if source is None else sorted(_weight_directory(source).glob("*.safetensors"))
+    files = [] if source is None else _weight_files(locate_model(source))
     for file in files:
         digest.update(bytes.fromhex(hash_file(file)))
     if not files:
@@ -135,23 +258,22 @@ def hash_weights(source: str | Path | None, model: Any) -> str:
     return digest.hexdigest()
 
 
+def _weight_files(path: Path) -> list[Path]:
+    """The files with a model's weights; those of an adapter's base model come first."""
+    if path.suffix == GGUF:
+        return [path]
+    base = _weight_files(locate_model(_base_of(path))) if (path / ADAPTER).is_file() else []
+    return base + sorted(path.glob("*.safetensors"))
+
+
 def hash_settings(model: Any, tokenizer: Any) -> str:
     """SHA-256 of what decides a model's output beside its weights: configuration, tokenizer, chat template."""
-    passing = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+    passing = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "quantization_config")
     config = {name: value for name, value in model.config.to_dict().items() if name not in passing}
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = tokenizer.get_vocab() if backend is None else backend.to_str()
     settings = [config, vocabulary, getattr(tokenizer, "chat_template", None)]
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _weight_directory(source: str | Path) -> Path:
-    path = Path(bundled_directory(source) or source).expanduser()
-    if path.is_dir():
-        return path
-    from transformers.utils.hub import cached_file
-
-    return Path(str(cached_file(str(source), "config.json"))).parent
 
 
 def _has_bfloat16(device: torch.device) -> bool:
@@ -165,12 +287,34 @@ def _has_bfloat16(device: torch.device) -> bool:
 
 def _check_directory(path: Path) -> None:
     if not path.is_dir():
-        raise ModelError(f"model {path}: this is a file; expected the directory that holds config.json")
+        raise ModelError(
+            f"model {path}: this is a file; expected the directory that holds config.json, or a *.gguf file"
+        )
     names = [entry.name for entry in path.iterdir()]
-    if "config.json" not in names:
+    for entry in path.iterdir():
+        if entry.is_file() and entry.stat().st_size < _POINTER_BYTES and entry.read_bytes().startswith(_POINTER):
+            raise ModelError(
+                f"model {path}: {entry.name} is a pointer of Git LFS, not the file; run `git lfs pull` there"
+            )
+    if "config.json" not in names and ADAPTER not in names:
+        packed = min((name for name in names if name.endswith(GGUF)), default=None)
+        if packed:
+            raise ModelError(
+                f"model {path}: this directory holds GGUF files; name one of them, such as {path / packed}"
+            )
         kind = "a sentence-transformers encoder" if "modules.json" in names else "no model directory"
         raise ModelError(f"model {path}: this is {kind} (no config.json); expected a causal language model")
-    if not any(name.endswith(".safetensors") for name in names):
+    weights = sorted(name for name in names if name.endswith(".safetensors"))
+    for name in weights:
+        try:
+            with safe_open(path / name, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"model {path}: {name} cannot be read ({_first_line(error)}); it is cut off or damaged: download "
+                "it again"
+            ) from error
+    if not weights:
         pickles = [
             name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")) and "training_args" not in name
         ]
@@ -186,15 +330,46 @@ def _check_directory(path: Path) -> None:
         )
 
 
-def _check_architecture(config: Any, source: str) -> None:
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+def _check_gguf(path: Path) -> None:
+    """Says what is wrong with a GGUF file before transformers reads it."""
+    if find_spec("gguf") is None:
+        raise MissingExtraError(f'model {path}: reading GGUF needs gguf; run: pip install "dino-st[gguf]"')
+    gguf = import_module("gguf")
+    try:
+        reader = gguf.GGUFReader(path)
+        field = reader.get_field("general.architecture")
+        architecture = str(field.contents()) if field else "unknown"
+        kinds = {tensor.tensor_type: tensor.data[:1] for tensor in reader.tensors}
+    except Exception as error:  # whatever a file that is none makes the reader do
+        raise ModelError(
+            f"model {path}: this cannot be read as GGUF ({_first_line(error)}); it is cut off or damaged: download "
+            "it again"
+        ) from error
+    if "bert" in architecture:
+        raise ModelError(f"model {path}: this is an encoder ({architecture}); expected a causal language model")
+    for kind, first in kinds.items():
+        try:
+            gguf.dequantize(first, kind)
+        except Exception as error:
+            raise ModelError(
+                f"model {path}: weights quantised as {kind.name} cannot be unpacked ({_first_line(error)}); take a "
+                "file of another quantisation, such as Q8_0, Q4_K_M or F16"
+            ) from error
 
+
+def _check_architecture(config: Any, source: str) -> None:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+    )
+
+    known = {*MODEL_FOR_CAUSAL_LM_MAPPING_NAMES, *MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES}
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"model {source!r} is an encoder-decoder ({config.model_type}); expected a decoder-only model")
     architectures = getattr(config, "architectures", None) or []
-    if config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not getattr(config, "auto_map", None):
+    if config.model_type not in known and not getattr(config, "auto_map", None):
         raise ModelError(f"model {source!r} is of type {config.model_type!r}, which is no causal language model")
-    if architectures and not any("CausalLM" in name or "LMHead" in name for name in architectures):
+    if architectures and not any(kind in name for name in architectures for kind in _LANGUAGE_MODELS):
         raise ModelError(
             f"model {source!r} is a {architectures[0]}, not a causal language model; generation needs one that "
             "predicts the next token, such as gpt2-xl. (An encoder belongs to `dino-st train --encoder`.)"
@@ -212,6 +387,10 @@ def _advice(error: BaseException) -> str:
         return ". The model brings its own code; read it, and pass --trust-remote-code if you trust it"
     if "safetensors" in text and "not" in text:
         return ". Only safetensors are loaded"
+    if "GGUF model with architecture" in text:
+        from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
+
+        return f". transformers reads {', '.join(sorted(GGUF_SUPPORTED_ARCHITECTURES))}"
     if isinstance(error, OSError):
         return ". Check the name, the connection to the hub, and that the directory is complete"
     return ""

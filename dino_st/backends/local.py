@@ -10,6 +10,7 @@ from typing import Any
 
 from dino_st.backends.loading import (
     check_causal_model,
+    check_tokenizer,
     hash_settings,
     hash_weights,
     load_causal_model,
@@ -22,7 +23,15 @@ from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.memory import automatic_rows, context_length
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, MissingExtraError
-from dino_st.tasks.prompts import build_prompts, choose_format, encode_prompt, quotable
+from dino_st.support.progress import logger
+from dino_st.tasks.prompts import (
+    TEMPLATE_DATE,
+    ChatTemplate,
+    build_prompts,
+    choose_format,
+    encode_prompt,
+    quotable,
+)
 from dino_st.tasks.spec import TaskSpec
 
 
@@ -79,7 +88,7 @@ class LocalWriter:
         Raises:
             ConfigurationError: If an option is unknown or out of range, or the device is not there.
             ModelError: If the model cannot be loaded or is no decoder-only language model.
-            MissingExtraError: If it is prompted by a chat template, and jinja2 is not installed.
+            MissingExtraError: If a chat template needs jinja2, a GGUF file gguf or an adapter peft, and it is missing.
         """
         self.options = ModelOptions.of(options, **changes)
         self._source: str | Path | None = None
@@ -102,12 +111,16 @@ class LocalWriter:
         check_causal_model(self.model)
         added = self.tokenizer.added_tokens_decoder.values()
         self._special_tokens = sorted(token.content for token in added if token.special and len(token.content) > 1)
-        self.prompt_format = choose_format(self.options.prompt_format, self.tokenizer)
+        self.prompt_format: str = choose_format(self.options.prompt_format, self.tokenizer)
         if self.prompt_format == "chat" and find_spec("jinja2") is None:
             raise MissingExtraError(
                 f"model {self.name!r} is prompted by its chat template, which needs jinja2; run: pip install "
                 '"jinja2>=3.1", or choose the prompt format raw'
             )
+        self._template = ChatTemplate(self.tokenizer) if self.prompt_format == "chat" else None
+        check_tokenizer(self.model, self.tokenizer, encode_prompt('Say:\n"', self.tokenizer, self._template))
+        if self.options.prompt_format == "auto":
+            self._say_format()
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.device = str(self.model.device.type)
         self._weights_hash: str | None = None
@@ -126,7 +139,20 @@ class LocalWriter:
             "prompt_format": self.prompt_format,
             "dtype": self.dtype,
             "device": self.device,
+            **({"template_sha256": self._template.sha256} if self._template else {}),
+            **({"template_date": f"{TEMPLATE_DATE:%Y-%m-%d}"} if self._template and self._template.tells_date else {}),
         }
+
+    def _say_format(self) -> None:
+        """Logs how `auto` was decided, since it changes what is written."""
+        if self._template is None:
+            logger.info("%s is prompted with raw text, since its tokenizer has no chat template", self.name)
+        else:
+            logger.info(
+                "%s is prompted by its chat template. That changes what is written: to compare, write some texts with "
+                "--prompt-format raw, too, and read both",
+                self.name,
+            )
 
     def choose_rows(
         self, batch_size: int | str, spec: TaskSpec, sample_of_inputs: Sequence[str], new_tokens: int
@@ -220,9 +246,7 @@ class LocalWriter:
         self, spec: TaskSpec, label: str, x1: str | None, curly_quotes: bool, phrasing: int = 0
     ) -> tuple[tuple[int, ...], ...]:
         built = build_prompts(spec, label, self._defused(x1), phrasing=phrasing, curly_quotes=curly_quotes)
-        return tuple(
-            encode_prompt(text, self.tokenizer, self.prompt_format) for text in (built.target, *built.counters)
-        )
+        return tuple(encode_prompt(text, self.tokenizer, self._template) for text in (built.target, *built.counters))
 
     def _defused(self, x1: str | None) -> str | None:
         """Takes special tokens out of a sentence: `<|im_end|>` in a text must not end the user's turn."""

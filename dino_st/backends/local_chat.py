@@ -55,7 +55,6 @@ class LocalChat(LocalWriter):
         self.decoding = replace(decoding or DecodingOptions(), decay_constant=0.0)
         self._seed = seed
         self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
-        self._has_system_turn = self.is_chat and self._renders_system_turns()
 
     def configuration(self) -> dict[str, Any]:
         """What decides the answers; see `ChatBackend`."""
@@ -106,31 +105,12 @@ class LocalChat(LocalWriter):
     def encode(self, request: ChatRequest) -> tuple[int, ...]:
         """Token ids of a request: a chat whose last turn begins with the opening, or raw text."""
         prompt, system = self._defused(request.prompt) or "", self._defused(request.system) or ""
-        if not self._has_system_turn and system:
+        if system and not (self._template and self._template.takes_system):
             prompt, system = f"{system}\n\n{prompt}", ""
-        if not self.is_chat:
-            return encode_prompt(prompt, self.tokenizer, "raw")
-        rendered = self._render(system, prompt, self._defused(request.opening) or "")
+        if self._template is None:
+            return encode_prompt(prompt, self.tokenizer)
+        rendered = self._template.render(prompt, self._defused(request.opening) or "", system)
         return tuple(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
-
-    def _render(self, system: str, prompt: str, opening: str) -> str:
-        turns = [{"role": "system", "content": system}] if system else []
-        turns.append({"role": "user", "content": prompt})
-        if opening:
-            turns.append({"role": "assistant", "content": opening})
-        how = "continue_final_message" if opening else "add_generation_prompt"
-        text: str = self.tokenizer.apply_chat_template(turns, tokenize=False, **{how: True})
-        return text
-
-    def _renders_system_turns(self) -> bool:
-        """Whether the template takes a system turn; some refuse it, and some leave it out without a word."""
-        from jinja2 import TemplateError
-
-        probe = "Mind the probe 7193."
-        try:
-            return probe in self._render(probe, "Begin.", '"')
-        except TemplateError:
-            return False
 
 
 def _reply(draw: Draw, drawn: Drawn) -> ChatReply:

@@ -56,6 +56,9 @@ MANIFEST = "manifest.json"
 EXAMPLES = 4
 """Rows of each label that the summary of a run shows."""
 
+ADDED_LATER = frozenset({"template_sha256"})
+"""Parts of the configuration that older directories lack, and that are not compared with those."""
+
 _FORMAT = "dino-st raw 1"
 _JOURNAL = "manifest.jsonl"
 _SHARD = re.compile(r"data/(?:train|shard)-[a-z]?(\d+)\.parquet")
@@ -551,7 +554,7 @@ class ShardDirectory(os.PathLike[str]):
         return [
             f"{name}: was {_brief(before)}, now {_brief(now)}"
             for name, (before, now) in _flatten(self.configuration, configuration).items()
-            if before != now
+            if before != now and not (before is None and name.rpartition(".")[2] in ADDED_LATER)
         ]
 
     def _check_same(self, configuration: Mapping[str, Any]) -> None:

@@ -212,7 +212,7 @@ class CopiedCache(RowCache):
 
     def parts(self) -> Iterator[tuple[torch.Tensor, DynamicCache]]:
         """Which rows continue prompts of one length, and their states without what lies left of these."""
-        for length in self._row_lengths.unique().tolist():
+        for length in torch.unique(self._row_lengths).tolist():
             rows, part = (self._row_lengths == length).nonzero().squeeze(1), DynamicCache()
             for number, layer in enumerate(self._row_layers):
                 keys, values = (

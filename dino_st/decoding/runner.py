@@ -347,4 +347,5 @@ def _distance(found: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
     allowed = expected.abs().amax(dim=0) < 1e4
     found, expected = found[:, allowed], expected[:, allowed]
     spread = (expected - expected.mean(dim=1, keepdim=True)).norm(dim=1)
-    return (found - expected).norm(dim=1) / spread.clamp(min=torch.finfo(spread.dtype).tiny)
+    distance: torch.Tensor = (found - expected).norm(dim=1) / spread.clamp(min=torch.finfo(spread.dtype).tiny)
+    return distance

@@ -7,8 +7,11 @@ its last line, such as `Sentence 2: "`, the beginning of the answer.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dino_st.errors import ConfigurationError, ModelError
@@ -16,6 +19,11 @@ from dino_st.tasks.spec import PLACEHOLDER, TaskSpec
 
 PromptFormat = Literal["raw", "chat", "auto"]
 PROMPT_FORMATS: tuple[PromptFormat, ...] = ("raw", "chat", "auto")
+
+TEMPLATE_DATE = datetime(2024, 7, 26, tzinfo=UTC)
+"""The day that every chat template is told, so that prompts are the same tomorrow: Llama 3's default."""
+
+_DIRECTIVES = [f"%{letter}" for letter in "aAbBdeHIjmMpSUwWyYZ"] + ["%-d", "%-m", "%-H", "%-I", "%-M", "%-S"]
 
 
 @dataclass(frozen=True)
@@ -81,21 +89,23 @@ def choose_format(prompt_format: PromptFormat, tokenizer: Any) -> Literal["raw",
     return "chat" if has_template and prompt_format != "raw" else "raw"
 
 
-def encode_prompt(prompt: str, tokenizer: Any, prompt_format: Literal["raw", "chat"]) -> tuple[int, ...]:
+def encode_prompt(prompt: str, tokenizer: Any, template: ChatTemplate | None = None) -> tuple[int, ...]:
     """Turns a prompt into token ids.
 
     Args:
         prompt: A filled-in instruction, ending in an opening quotation mark.
         tokenizer: A transformers tokenizer.
-        prompt_format: `raw` tokenises the text with the tokenizer's own special tokens (a beginning-of-text token where
-            the model was trained with one); `chat` goes through the chat template.
+        template: Makes a chat of it, whose last, unfinished turn is the prompt's last line. Without one the raw text is
+            tokenised with the tokenizer's own special tokens (such as one for the beginning of a text).
 
     Returns:
         Token ids, without the tokens that the tokenizer ends a text with.
     """
-    if prompt_format == "chat":
-        ids = tokenizer(render_chat(prompt, tokenizer), add_special_tokens=False)["input_ids"]
-        return tuple(ids)
+    if template is not None:
+        instruction, _, opening = prompt.rpartition("\n")
+        if not instruction:
+            instruction, opening = prompt.removesuffix('"').rstrip(), '"'
+        return tuple(tokenizer(template.render(instruction, opening), add_special_tokens=False)["input_ids"])
     encoded = tokenizer(prompt, return_special_tokens_mask=True)
     ids, added = list(encoded["input_ids"]), list(encoded["special_tokens_mask"])
     while len(ids) > 1 and (added[len(ids) - 1] or ids[-1] == tokenizer.eos_token_id):
@@ -103,11 +113,84 @@ def encode_prompt(prompt: str, tokenizer: Any, prompt_format: Literal["raw", "ch
     return tuple(ids)
 
 
-def render_chat(prompt: str, tokenizer: Any) -> str:
-    """Renders a prompt as a chat whose last, unfinished turn is the prompt's last line."""
-    instruction, _, opening = prompt.rpartition("\n")
-    if not instruction:
-        instruction, opening = prompt.removesuffix('"').rstrip(), '"'
-    turns = [{"role": "user", "content": instruction}, {"role": "assistant", "content": opening}]
-    rendered: str = tokenizer.apply_chat_template(turns, tokenize=False, continue_final_message=True)
-    return rendered
+class ChatTemplate:
+    """A tokenizer's chat template, tried out once, and told the same date every day.
+
+    Attributes:
+        takes_system: Whether it has a place for a system turn; some refuse it, and some leave it out without a word.
+        tells_date: Whether it asks for a date, which is `TEMPLATE_DATE`.
+        sha256: Of a chat that it made.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Tries a tokenizer's template out.
+
+        Raises:
+            ModelError: If it cannot be rendered, leaves a turn out, or makes another chat each time.
+        """
+        self._tokenizer, self._in_parts = tokenizer, False
+        user, opening, system = "Say 7193 once.", 'Answer 5308: "', "Mind the probe 6427."
+        try:
+            source: str = tokenizer.get_chat_template()
+        except Exception as error:  # several templates, none of which is the default
+            raise self._unusable(_reason(error)) from error
+        self.tells_date = "strftime_now" in source or "date_string" in source
+        self._told: dict[str, Any] = {"date_string": f"{TEMPLATE_DATE:%d %b %Y}"} if "date_string" in source else {}
+        if "strftime_now" in source:
+            self._told["chat_template"] = _with_fixed_date(source)
+        try:
+            rendered = self.render(user, opening)
+        except ModelError as error:
+            self._in_parts = True
+            try:
+                rendered = self.render(user, opening)
+            except ModelError:
+                raise error from None
+        if user not in rendered and not self._in_parts:
+            self._in_parts = True  # a loop over parts finds none in a string
+            rendered = self.render(user, opening)
+        if user not in rendered or not rendered.endswith(opening):
+            raise self._unusable(f"it leaves out the {'answer' if user in rendered else 'user'}'s turn")
+        if rendered != self.render(user, opening):
+            raise self._unusable("it makes another chat of the same turns each time")
+        try:
+            with_system = self.render(user, opening, system)
+        except ModelError:
+            with_system = ""
+        self.takes_system = system in with_system
+        self.sha256 = hashlib.sha256(json.dumps([rendered, with_system]).encode()).hexdigest()
+
+    def render(self, user: str, opening: str = "", system: str = "") -> str:
+        """A chat as text: a system turn and a user's turn, and the beginning of the answer.
+
+        Raises:
+            ModelError: If the template fails.
+        """
+        turns = [("system", system)] * bool(system) + [("user", user)] + [("assistant", opening)] * bool(opening)
+        chat: list[dict[str, Any]] = [
+            {"role": role, "content": [{"type": "text", "text": text}] if self._in_parts else text}
+            for role, text in turns
+        ]
+        how = "continue_final_message" if opening else "add_generation_prompt"
+        try:
+            text: str = self._tokenizer.apply_chat_template(chat, tokenize=False, **{how: True}, **self._told)
+        except Exception as error:  # a template is a program
+            raise self._unusable(_reason(error)) from error
+        return text
+
+    def _unusable(self, reason: str) -> ModelError:
+        return ModelError(
+            f"the chat template of {getattr(self._tokenizer, 'name_or_path', '') or 'the tokenizer'} cannot be used: "
+            f"{reason}. Choose --prompt-format raw, or mend the template"
+        )
+
+
+def _with_fixed_date(source: str) -> str:
+    """A template in which `strftime_now` tells `TEMPLATE_DATE`."""
+    told = "".join(f"|replace({name!r}, {TEMPLATE_DATE.strftime(name)!r})" for name in _DIRECTIVES)
+    return f"{{%- macro strftime_now(format='%Y-%m-%d') -%}}{{{{ format{told} }}}}{{%- endmacro -%}}{source}"
+
+
+def _reason(error: Exception) -> str:
+    first = str(error).strip().partition("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {first}"

@@ -34,8 +34,8 @@ def sts_draws(tokenizer: Any, sentences: list[str] = SENTENCES, samples: int = 2
     for x1 in sentences:
         for label in spec.labels:
             prompts = build_prompts(spec, label, x1)
-            target = encode_prompt(prompts.target, tokenizer, "raw")
-            counters = tuple(encode_prompt(text, tokenizer, "raw") for text in prompts.counters)
+            target = encode_prompt(prompts.target, tokenizer)
+            counters = tuple(encode_prompt(text, tokenizer) for text in prompts.counters)
             draws += [Draw(x1, label, sample, target, counters) for sample in range(samples)]
     return draws
 
@@ -107,7 +107,7 @@ def test_any_number_of_counter_prompts_and_the_papers_formula_match_the_referenc
         monkeypatch.setattr(runner, "can_share", lambda *_: False)
     options = dataclasses.replace(OPTIONS, decay_floor=0.0)
     texts = ["Task: one", "Task: two, a longer one", "Sentence", "A cat"][: 1 + counters]
-    prompts = [encode_prompt(f'{text} "', tokenizer, "raw") for text in texts]
+    prompts = [encode_prompt(f'{text} "', tokenizer) for text in texts]
     draws = [Draw("", "y", sample, prompts[0], tuple(prompts[1:])) for sample in range(6)]
     drawn = DecodingEngine(model, tokenizer, options, seed=1, rows=100).decode(draws)
     expected = [reference.generate(model, tokenizer, prompts, (1, "", "y", d.sample), options) for d in draws]
@@ -342,7 +342,7 @@ def test_half_precision_models_give_float32_logits_and_get_their_head_back(
     from dino_st.decoding.head import float32_head
 
     model = make_model("gpt2", dtype=dtype)
-    prompt = encode_prompt('A man said, "', tokenizer, "raw")
+    prompt = encode_prompt('A man said, "', tokenizer)
     with float32_head(model):
         logits = CausalModel(model, longest=100).read_prompts([prompt]).logits
     with torch.inference_mode():

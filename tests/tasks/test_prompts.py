@@ -7,7 +7,7 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 
 from dino_st.errors import ConfigurationError, ModelError
-from dino_st.tasks.prompts import build_prompts, choose_format, encode_prompt, quotable, render_chat
+from dino_st.tasks.prompts import ChatTemplate, build_prompts, choose_format, encode_prompt, quotable
 from dino_st.tasks.spec import TaskSpec
 
 TEMPLATE = (
@@ -62,16 +62,16 @@ def test_a_sentence_that_holds_the_placeholder_is_filled_in_as_it_is() -> None:
 
 def test_a_chat_puts_the_instruction_in_the_users_turn_and_begins_the_answer(chat_tokenizer: Any) -> None:
     prompt = build_prompts(TaskSpec.load("sts-x2"), "1", "A cat.").target
-    assert render_chat(prompt, chat_tokenizer) == (
+    ids = encode_prompt(prompt, chat_tokenizer, ChatTemplate(chat_tokenizer))
+    assert chat_tokenizer.decode(ids) == (
         "<|user|>Task: Write two sentences that mean the same thing.\n"
         'Sentence 1: "A cat."<|end|><|assistant|>Sentence 2: "'
     )
-    ids = encode_prompt(prompt, chat_tokenizer, "chat")
-    assert chat_tokenizer.decode(ids) == render_chat(prompt, chat_tokenizer)
 
 
 def test_a_prompt_of_one_line_becomes_a_chat_as_well(chat_tokenizer: Any) -> None:
-    assert render_chat('Write a title: "', chat_tokenizer) == '<|user|>Write a title:<|end|><|assistant|>"'
+    ids = encode_prompt('Write a title: "', chat_tokenizer, ChatTemplate(chat_tokenizer))
+    assert chat_tokenizer.decode(ids) == '<|user|>Write a title:<|end|><|assistant|>"'
 
 
 def test_the_format_follows_the_chat_template_unless_it_is_named(tokenizer: Any, chat_tokenizer: Any) -> None:
@@ -90,4 +90,4 @@ def test_raw_prompts_lose_whatever_the_tokenizer_closes_a_text_with(template: st
     closing.add_special_tokens({"bos_token": "<s>", "eos_token": "</s>", "sep_token": "<sep>", "cls_token": "<cls>"})
     ids = [(token, closing.convert_tokens_to_ids(token)) for token in ("<s>", "</s>", "<sep>", "<cls>")]
     closing.backend_tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=ids)
-    assert encode_prompt("A cat", closing, "raw") == (ids[0][1], *tokenizer("A cat")["input_ids"])
+    assert encode_prompt("A cat", closing) == (ids[0][1], *tokenizer("A cat")["input_ids"])

@@ -1,0 +1,201 @@
+"""Chat templates of every kind: the same prompt every day, or words that name the way out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers.utils import chat_template_utils
+
+from dino_st.backends.local import LocalWriter
+from dino_st.backends.local_chat import LocalChat
+from dino_st.builder import DinoDatasetBuilder
+from dino_st.errors import ModelError, OutputError
+from dino_st.tasks.prompts import ChatTemplate
+
+TURNS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+
+
+def templated(tokenizer: Any, template: Any) -> Any:
+    chat = copy.deepcopy(tokenizer)
+    chat.chat_template = template
+    return chat
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, day: datetime) -> None:
+    """Lets transformers believe that it is another day."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return day
+
+    monkeypatch.setattr(chat_template_utils, "datetime", Clock)
+
+
+DATED = {
+    "by strftime_now": ("{{ strftime_now('%d %B %Y') }}" + TURNS, "26 July 2024<user>"),
+    "by strftime_now, short": ("{{ strftime_now('%Y-%m-%d') }}" + TURNS, "2024-07-26<user>"),
+    "by strftime_now, if there": (
+        "{% if strftime_now is defined %}{% set d = strftime_now('%a %e %b') %}{{ d }}{% endif %}" + TURNS,
+        "Fri 26 Jul<user>",
+    ),
+    "in a macro": ("{% macro day() %}{{ strftime_now('%j') }}{% endmacro %}{{ day() }}" + TURNS, "208<user>"),
+    "handed in": ("{{ date_string if date_string is defined else strftime_now('%y') }}" + TURNS, "26 Jul 2024<user>"),
+}
+
+
+@pytest.mark.parametrize("kind", DATED)
+def test_a_template_that_tells_the_date_makes_the_same_prompt_tomorrow(
+    kind: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template, beginning = DATED[kind]
+    rendered = []
+    for day in (datetime(2026, 11, 27), datetime(2027, 3, 4, 5, 6)):
+        set_clock(monkeypatch, day)
+        made = ChatTemplate(templated(tokenizer, template))
+        assert made.tells_date
+        rendered.append((made.render("Hello.", 'Say "'), made.sha256))
+    assert rendered[0] == rendered[1]
+    assert rendered[0][0].startswith(beginning)
+    assert rendered[0][0].endswith('Hello.<assistant>Say "')
+
+
+TAKEN = {
+    "plain": (TURNS, '<user>Hello.<assistant>Say "', "<system>Mind.<user>"),
+    "parts": (
+        "{% for m in messages %}<{{ m.role }}>{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}",
+        '<user>Hello.<assistant>Say "',
+        "<system>Mind.<user>",
+    ),
+    "parts by number": (
+        "{% for m in messages %}<{{ m.role }}>{{ m['content'][0]['text'] + '' }}{% endfor %}",
+        '<user>Hello.<assistant>Say "',
+        "<system>Mind.<user>",
+    ),
+    "no system turn": (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+        "<{{ m.role }}>{{ m.content }}{% endfor %}",
+        '<user>Hello.<assistant>Say "',
+        None,
+    ),
+    "a system turn that is left out": (
+        "{% for m in messages if m.role != 'system' %}<{{ m.role }}>{{ m.content }}{% endfor %}",
+        '<user>Hello.<assistant>Say "',
+        None,
+    ),
+    "several, one by default": ({"default": TURNS, "tools": "{{ 1 }}"}, '<user>Hello.<assistant>Say "', "<system>"),
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_a_template_is_rendered_as_it_takes_its_turns(kind: str, tokenizer: Any) -> None:
+    template, rendered, with_system = TAKEN[kind]
+    made = ChatTemplate(templated(tokenizer, template))
+    assert made.render("Hello.", 'Say "') == rendered
+    assert made.takes_system == (with_system is not None)
+    assert not made.tells_date
+    if with_system:
+        assert made.render("Hello.", 'Say "', "Mind.").startswith(with_system)
+
+
+UNUSABLE = {
+    "drops the answer": ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "final message"),
+    "drops the user": ("{% for m in messages if m.role != 'user' %}{{ m.content }}{% endfor %}", "leaves out the user"),
+    "raises": ("{{ raise_exception('Only for tools!') }}" + TURNS, "Only for tools!"),
+    "ends in a user's turn": (
+        "{% if messages[-1].role != 'user' %}{{ raise_exception('Last turn must be user.') }}{% endif %}" + TURNS,
+        r"Last turn must be user\. Choose",
+    ),
+    "syntax": ("{% for m in messages %}{{ m.content }}", "TemplateSyntaxError"),
+    "undefined": ("{{ bos.eos.pad }}" + TURNS, "UndefinedError"),
+    "arithmetic": ("{{ 1 / 0 }}" + TURNS, "ZeroDivisionError"),
+    "reaches out": ("{{ messages.__class__.__mro__[1].__subclasses__() }}" + TURNS, "SecurityError"),
+    "several without a default": ({"tools": TURNS, "rag": TURNS}, "ValueError"),
+    "chance": ("{{ range(10**5)|random }}" + TURNS, "makes another chat of the same turns each time"),
+    "empty turns": (" ", "ValueError"),
+    "shouts": ("{% for m in messages %}<{{ m.role }}>{{ m.content|upper }}{% endfor %}", "final message|leaves out"),
+}
+
+
+@pytest.mark.parametrize("writer", [LocalWriter, LocalChat])
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_a_template_that_cannot_be_used_names_the_way_out(
+    kind: str, writer: Any, make_model: Any, tokenizer: Any
+) -> None:
+    template, words = UNUSABLE[kind]
+    model = (make_model("llama"), templated(tokenizer, template))
+    with pytest.raises(
+        ModelError, match=rf"(?s)chat template of .* cannot be used: .*(?:{words}).*--prompt-format raw"
+    ):
+        writer(model)
+    assert writer(model, prompt_format="raw").prompt_format == "raw"
+
+
+def test_a_template_that_fails_on_one_text_says_so_too(tokenizer: Any) -> None:
+    template = (
+        "{% for m in messages %}{% if 'cat' in m.content %}{{ raise_exception('No cats.') }}{% endif %}{% endfor %}"
+    )
+    made = ChatTemplate(templated(tokenizer, template + TURNS))
+    with pytest.raises(ModelError, match=r"No cats\. Choose --prompt-format raw"):
+        made.render("A cat.", '"')
+
+
+def generate(model: Any, directory: Path) -> dict[str, Any]:
+    builder = DinoDatasetBuilder(model, samples=1, batch_size=12, max_new_tokens=4, max_tries=1)
+    builder.generate(["A man sings."], output_dir=directory)
+    manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
+    return manifest
+
+
+def forget(directory: Path, *names: str) -> None:
+    """Makes a manifest one of before these parts of the configuration were kept."""
+    manifest = json.loads((directory / "manifest.json").read_text())
+    for name in names:
+        del manifest["configuration"][name]
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_the_rendered_probe_is_part_of_a_runs_configuration(
+    tmp_path: Path, make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("llama"), templated(tokenizer, TURNS)
+    assert len(generate(model, tmp_path)["configuration"]["template_sha256"]) == 64
+    generate(model, tmp_path)
+    render = ChatTemplate.render
+    monkeypatch.setattr(ChatTemplate, "render", lambda self, *turns: render(self, *turns).replace("<user>", "<User>"))
+    with pytest.raises(OutputError, match="template_sha256: was"):
+        generate(model, tmp_path)
+
+
+def test_a_directory_begun_before_the_probe_goes_on_unless_its_template_told_the_date(
+    tmp_path: Path, make_model: Any, tokenizer: Any
+) -> None:
+    plain, dated = (templated(tokenizer, text) for text in (TURNS, "{{ strftime_now('%Y') }}" + TURNS))
+    assert "template_date" not in generate((make_model("llama"), plain), tmp_path / "plain")["configuration"]
+    forget(tmp_path / "plain", "template_sha256")
+    generate((make_model("llama"), plain), tmp_path / "plain")
+    assert generate((make_model("llama"), dated), tmp_path / "dated")["configuration"]["template_date"] == "2024-07-26"
+    forget(tmp_path / "dated", "template_sha256", "template_date")
+    with pytest.raises(OutputError, match='template_date: was null, now "2024-07-26"'):
+        generate((make_model("llama"), dated), tmp_path / "dated")
+
+
+@pytest.mark.parametrize("writer", [LocalWriter, LocalChat])
+def test_what_auto_chose_is_said_once_with_how_to_compare(
+    writer: Any, make_model: Any, tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, logger="dino_st"):
+        writer((make_model("llama"), templated(tokenizer, TURNS)))
+        writer((make_model("llama"), tokenizer))
+        writer((make_model("llama"), tokenizer), prompt_format="raw")
+    said = [record.getMessage() for record in caplog.records if "prompted" in record.getMessage()]
+    assert len(said) == 2
+    assert "prompted by its chat template" in said[0]
+    assert "to compare, write some texts with --prompt-format raw" in said[0]
+    assert "with raw text, since its tokenizer has no chat template" in said[1]
