@@ -9,11 +9,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings, filterwarnings, simplefilter
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from dino_st.decoding.runner import probe
+from dino_st.encoders.directory import ADAPTER, adapter_base
 from dino_st.errors import (
     ConfigurationError,
     DinoError,
@@ -26,7 +28,7 @@ from dino_st.models import bundled_directory
 from dino_st.support.hashes import hash_file
 from dino_st.support.hub import fetch_model
 
-GGUF, ADAPTER = ".gguf", "adapter_config.json"
+GGUF = ".gguf"
 
 _LANGUAGE_MODELS = ("CausalLM", "LMHead", "ForConditionalGeneration")
 _POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
@@ -164,7 +166,9 @@ def _load_whole(path: Path, name: str, dtype: torch.dtype, trust_remote_code: bo
 def _load_adapter(path: Path, **options: Any) -> tuple[Any, Any]:
     """Loads the base model that an adapter names, and merges the adapter into it."""
     if find_spec("peft") is None:
-        raise MissingExtraError(f"model {path}: this is an adapter, and peft reads those; run: pip install peft")
+        raise MissingExtraError(
+            f'model {path}: this is an adapter, and peft reads those; run: pip install "dino-st[peft]"'
+        )
     from transformers import AutoTokenizer
 
     peft = import_module("peft")
@@ -175,7 +179,10 @@ def _load_adapter(path: Path, **options: Any) -> tuple[Any, Any]:
     except DinoError as error:
         raise ModelError(f"model {path}: this is an adapter for {str(base)!r}. {error}") from error
     try:
-        model = peft.PeftModel.from_pretrained(model, str(path), use_safetensors=True).merge_and_unload()
+        with catch_warnings():
+            simplefilter("ignore", FutureWarning)
+            filterwarnings("error", "Found missing adapter keys")
+            model = peft.PeftModel.from_pretrained(model, str(path), use_safetensors=True).merge_and_unload()
         if (path / "tokenizer_config.json").is_file():
             tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=options["trust_remote_code"])
     except Exception as error:
@@ -188,14 +195,7 @@ def _load_adapter(path: Path, **options: Any) -> tuple[Any, Any]:
 
 def _base_of(path: Path) -> str | Path:
     """The base model that an adapter names: a directory, also one beside it, or a name on the hub."""
-    try:
-        base = json.loads((path / ADAPTER).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (ValueError, KeyError, TypeError):
-        base = None
-    if not base or not isinstance(base, str):
-        raise ModelError(
-            f"model {path}: {ADAPTER} names no base model (base_model_name_or_path); write its place there"
-        )
+    base = adapter_base(path) or ""
     beside = path / base
     return beside if beside.is_dir() and not Path(base).exists() else base
 

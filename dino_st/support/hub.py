@@ -70,14 +70,15 @@ def asking_hub(what: str, advice: str, kind: type[DinoError] = InputError) -> It
             raise kind(f"{what} cannot be fetched: {why}. {advice}") from error
 
 
-def fetch_model(name: str) -> Path:
+def fetch_model(name: str, file: str | None = None) -> Path:
     """A model of the hub as a directory of the local cache; what is missing there is downloaded, but no pickle.
 
     Args:
         name: On the hub, `owner/name` or a name alone.
+        file: The one file that is wanted, such as `model-Q4_K_M.gguf`.
 
     Returns:
-        The directory, whose own name is the revision.
+        The directory, whose own name is the revision; or the file in it.
 
     Raises:
         ModelError: The hub has no such model, or it is neither in the cache nor to be had.
@@ -89,11 +90,13 @@ def fetch_model(name: str) -> Path:
     reason = hub_out_of_reach()
     try:
         if not reason:
+            if file:
+                return Path(hub.hf_hub_download(name, file))
             return Path(hub.snapshot_download(name, allow_patterns=_MODEL_FILES, ignore_patterns=_NOT_OURS))
-        for file in ("modules.json", "config.json", "adapter_config.json"):
-            cached = hub.try_to_load_from_cache(name, file)
+        for each in [file] if file else ("modules.json", "config.json", "adapter_config.json"):
+            cached = hub.try_to_load_from_cache(name, each)
             if isinstance(cached, str):
-                return Path(cached).parent
+                return Path(cached) if file else Path(cached).parent
     except HFValidationError as error:
         raise ModelError(f"{missing}the hub has no names like this. Check the path") from error
     except RepositoryNotFoundError as error:

@@ -187,6 +187,7 @@ def test_end_of_text_is_never_drawn(make_model: Any, tokenizer: Any) -> None:
 
 def test_each_distinct_prompt_is_read_once(make_model: Any, tokenizer: Any) -> None:
     model = make_model("gpt2")
+    probe(model)
     read = []
     handle = model.register_forward_pre_hook(
         lambda _module, _args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
