@@ -36,11 +36,13 @@ def float32_head(model: Any) -> Iterator[None]:
         yield
         return
     product = _mixed_product if weight.is_cuda and _MIXED else _buffered_product
+    before = {name: vars(head)[name] for name in ("forward",) if name in vars(head)}  # a hook's, or this one's
     vars(head)["forward"] = product(head)
     try:
         yield
     finally:
         del vars(head)["forward"]
+        vars(head).update(before)
 
 
 class HeadRows:

@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from dino_st.decoding.attention import SharedCache, can_share, shared_attention
 from dino_st.decoding.cache import CopiedCache, Indices, Layers, PromptStates, RowCache, StreamBuffers
 from dino_st.decoding.head import HeadRows, float32_head, head_rows
-from dino_st.errors import ConfigurationError, ModelError
+from dino_st.errors import ConfigurationError, ModelError, OutOfMemoryError
 
 logger = logging.getLogger(__name__)
 
@@ -266,6 +266,7 @@ def probe(model: Any) -> Reading:
         ModelError: If what it predicts after a prompt depends on what is read beside it or behind it, or if it keeps no
             keys and values that could be shared.
         ConfigurationError: If it cannot compute in the type of its weights.
+        OutOfMemoryError: If it leaves no memory for even that.
     """
     if model not in _known:
         _known[model] = _probe(model)
@@ -301,8 +302,8 @@ def _probe(model: Any) -> Reading:
         try:
             with float32_head(model):
                 found, token_bytes = reader.read_probe(short, text, long)
-        except torch.OutOfMemoryError:
-            raise
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise _unreadable(model, error) from error
         except Exception as error:  # noqa: BLE001  # whatever a model's own code raises
             failure = failure or error
             continue
@@ -330,6 +331,11 @@ def _probe(model: Any) -> Reading:
 def _unreadable(model: Any, error: Exception) -> Exception:
     """Says what follows from an error in a model's own code."""
     reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return OutOfMemoryError(
+            f"beside {type(model).__name__} there is no memory left for a few tokens; use a smaller model, a narrower "
+            "--dtype or another --device"
+        )
     if model.dtype == torch.float64 and "Double" in reason:
         return ConfigurationError(
             f"this model cannot compute in float64 ({reason}); choose another dtype, such as float32"

@@ -232,6 +232,7 @@ def test_each_beginning_of_a_text_is_read_once_after_each_prompt_and_none_after_
     model = make_model("gpt2")
     if path == "copied prompts":
         monkeypatch.setattr(runner, "can_share", lambda *_: False)
+    probe(model)
     shapes = []
     handle = model.register_forward_pre_hook(
         lambda _module, _args, kwargs: shapes.append(kwargs["input_ids"].shape), with_kwargs=True
@@ -306,6 +307,7 @@ def test_a_draw_that_never_fits_gives_an_error_that_says_what_to_do(
     make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model("gpt2")
+    probe(model)
     break_forward(model, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes", monkeypatch)
     with pytest.raises(OutOfMemoryError, match="use a smaller model"):
         DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=1000).decode(sts_draws(tokenizer))

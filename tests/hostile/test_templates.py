@@ -147,8 +147,8 @@ def test_a_template_that_fails_on_one_text_says_so_too(tokenizer: Any) -> None:
 
 
 def generate(model: Any, directory: Path) -> dict[str, Any]:
-    builder = DinoDatasetBuilder(model, samples=1, batch_size=12, max_new_tokens=4, max_tries=1)
-    builder.generate(["A man sings."], output_dir=directory)
+    builder = DinoDatasetBuilder(model, batch_size=12, max_new_tokens=24, top_k=60)
+    assert len(builder.generate(["A man sings.", "Dogs run."], output_dir=directory))
     manifest: dict[str, Any] = json.loads((directory / "manifest.json").read_text())
     return manifest
 
