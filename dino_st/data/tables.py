@@ -180,18 +180,25 @@ def _shown(value: Any) -> str:
 # Which files
 
 
+def named_files(path: str | os.PathLike[str]) -> list[Path]:
+    """The file or directory at a path, or the files that fit it as a pattern; an `InputError` if there is none."""
+    path = Path(path)
+    if path.exists():
+        return [path]
+    is_pattern = any(sign in path.name for sign in "*?[")
+    files = sorted(path.parent.glob(path.name)) if is_pattern else []
+    if not files:
+        or_pattern = ", and none that fits this as a pattern" if is_pattern else " or directory"
+        raise InputError(f"{path}: there is no such file{or_pattern}")
+    return files
+
+
 def _files(path: Path) -> list[Path]:
     """The files, or the directory of `save_to_disk`, that a path names; they must belong together."""
     if path.is_dir():
         return _files_of_directory(path)
-    files = [path]
-    if not path.exists() and any(sign in path.name for sign in "*?["):
-        files = sorted(path.parent.glob(path.name))
-        if not files:
-            raise InputError(f"{path}: there is no such file, and none that fits this as a pattern")
+    files = named_files(path)
     for file in files:
-        if not file.exists():
-            raise InputError(f"{file}: there is no such file or directory")
         if file.suffix.lower() not in TABLE_FORMATS:
             raise InputError(
                 f"{file}: is no table that can be read; expected one that ends in {', '.join(TABLE_FORMATS)}, or a "
@@ -221,7 +228,7 @@ def _files_of_directory(path: Path) -> list[Path]:
     if len(groups) > 1:
         raise InputError(
             f"{path}: holds files of several splits ({', '.join(split for _, split in groups)}); give one file, such "
-            f"as {files[0]}, or a pattern in quotation marks, such as '{files[0].parent}/train-*.parquet'"
+            f"as {files[0]}, or a pattern in quotation marks, such as '{files[0].parent}/train*.parquet'"
         )
     return files
 

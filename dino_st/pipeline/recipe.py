@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from dino_st.backends.choice import check_options
 from dino_st.backends.options import BackendName, SynCSEOptions
 from dino_st.data.pairs import write_jsonl
+from dino_st.data.tables import named_files
 from dino_st.errors import ConfigurationError, InputError, ModelError, suggest
 from dino_st.evaluation.options import EvaluationOptions
 from dino_st.generation.options import WritingOptions
@@ -389,8 +390,7 @@ class _Steps:
         """Looks for everything on this machine that the recipe names, and then for the data to evaluate on."""
         recipe = self.recipe
         for file in (*((recipe.input,) if recipe.input not in (None, "-") else ()), *recipe.evaluate.pairs):
-            if not Path(str(file)).exists():
-                raise InputError(f"{file}: there is no such file")
+            named_files(str(file))
         for name in (self.model if recipe.backend == "local" else "", self.encoder):
             is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
             if is_path and not Path(name).expanduser().exists():

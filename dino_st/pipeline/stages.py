@@ -28,7 +28,7 @@ from dino_st.data.pairs import PAIR_NAMES, check_not_prepared, read_pairs, read_
 from dino_st.data.quality import Summary
 from dino_st.data.sentences import Sentences, read_sentences
 from dino_st.data.shards import MANIFEST, ShardDirectory
-from dino_st.data.tables import column_names, pick_columns
+from dino_st.data.tables import column_names, named_files, pick_columns
 from dino_st.data.triplets import read_triplets
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, suggest
@@ -428,8 +428,8 @@ def select_tasks(work: Evaluation) -> Any:
     if work.sts_dir is not None and not work.sts_dir.is_dir():
         raise InputError(f"{work.sts_dir}: there is no such directory; expected STS data in SentEval layout")
     for file in (*work.pairs, work.whitening_sentences):
-        if file is not None and not file.exists():
-            raise InputError(f"{file}: there is no such file")
+        if file is not None:
+            named_files(file)
     give_mteb_a_home()
     import mteb_tasks
 
