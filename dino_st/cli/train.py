@@ -24,7 +24,7 @@ Output = Annotated[Path, typer.Option(help="Directory for the trained encoder; r
 
 @takes(TrainingOptions)
 def train(
-    prepared: Annotated[Path, typer.Argument(help="Directory of `dino-st prepare`.")],
+    prepared: Annotated[Path, typer.Argument(help="Directory of `dino-st prepare`, or of its splits saved anew.")],
     encoder: Encoder,
     output: Output,
     given: dict[str, Any],
@@ -38,7 +38,9 @@ def train(
 
 @takes((ContrastiveOptions, [name for name in ContrastiveOptions.model_fields if name != "balanced_batches"]))
 def train_contrastive(
-    prepared: Annotated[Path, typer.Argument(help="Directory of `dino-st prepare-triplets`.")],
+    prepared: Annotated[
+        Path, typer.Argument(help="Directory of `dino-st prepare-triplets`, or of its splits saved anew.")
+    ],
     encoder: Encoder,
     output: Output,
     given: dict[str, Any],

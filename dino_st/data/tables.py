@@ -378,7 +378,7 @@ def _json_rows(file: Path, choose: Choice) -> Iterator[Row]:
         if isinstance(row, str):
             row = {"text": row}
         if not isinstance(row, dict):
-            raise InputError(f"{where}: is a {type(row).__name__}; expected a JSON object with named fields")
+            raise InputError(f"{where}: is {_shown(row)}; expected a JSON object with named fields")
         names = tuple(row)
         if names not in chosen:
             chosen[names] = choose(names, where)

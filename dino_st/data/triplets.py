@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dino_st.data.cards import dataset_card
-from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, TRIPLET_COLUMNS, text_column
+from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, SENTENCE2, TRIPLET_COLUMNS, text_column
+from dino_st.data.pairs import PAIR_NAMES, read_pairs
 from dino_st.data.shards import MANIFEST, ShardDirectory, Wave, WaveStore, write_waves
-from dino_st.data.tables import name_unused, pick_columns, table_rows, text_value, write_json_objects
+from dino_st.data.tables import column_names, name_unused, pick_columns, table_rows, text_value, write_json_objects
 from dino_st.errors import ConfigurationError, DatasetError, suggest
 from dino_st.support.files import replacing
 from dino_st.support.hashes import hash_texts
-from dino_st.support.progress import logger
 from dino_st.support.versions import versions
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ _NAMES = {
     NEGATIVE: ("hard_neg", "hard_negative"),
 }
 """Other names under which files have the columns."""
-
-_WIDTH = len(TRIPLET_COLUMNS)
 
 
 def triplet_table(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
@@ -75,7 +73,7 @@ def read_triplets(path: str | os.PathLike[str]) -> Dataset:
     """Reads the columns `anchor`, `positive` and `negative` of triplets.
 
     Args:
-        path: A directory of shards, or whatever `table_rows` reads; in CSV without names, the first three columns.
+        path: A directory of shards, or whatever `table_rows` reads; CSV of three columns may be without names.
 
     Raises:
         InputError: The file cannot be read or is of another kind; the message names the line.
@@ -94,6 +92,12 @@ def read_triplets(path: str | os.PathLike[str]) -> Dataset:
                 columns[column].append(text_value(where, column, value))
         raw = Dataset(pa.table({column: pa.array(texts, pa.string()) for column, texts in columns.items()}))
     return Dataset(triplet_table(raw, name=str(file)))
+
+
+def read_pairs_or_triplets(path: str | os.PathLike[str]) -> Dataset:
+    """Reads a table of pairs or of triplets, whichever its columns say."""
+    is_pairs = {SENTENCE1, SENTENCE2} <= set(pick_columns(column_names(path), PAIR_NAMES, os.fspath(path)))
+    return read_pairs(path) if is_pairs else read_triplets(path)
 
 
 def write_triplets(dataset: Dataset, path: str | os.PathLike[str]) -> None:
@@ -155,10 +159,8 @@ def _places(names: Sequence[str], where: str) -> dict[str, str]:
     return found
 
 
-def _nameless(row: Sequence[str]) -> list[str] | None:
-    """Names the columns by position where the first row of a file is a triplet and no header."""
-    if len(pick_columns(row, _NAMES, "the first row")) > 1 or len(row) < _WIDTH:
-        return None
-    if all(cell.isidentifier() for cell in row):
-        logger.warning("the first line, %s, is read as a triplet, not as a header", list(row))
-    return [*TRIPLET_COLUMNS, *(f"column {i}" for i in range(_WIDTH + 1, len(row) + 1))]
+def _nameless(row: Sequence[str]) -> tuple[str, ...] | None:
+    """Names the columns by position where the first row of a file is three texts and looks like no header at all."""
+    known = pick_columns(row, {**_NAMES, SENTENCE1: (), SENTENCE2: ()}, "the first row")
+    is_header = bool(known) or all(cell.isidentifier() for cell in row)
+    return None if is_header or len(row) != len(TRIPLET_COLUMNS) else TRIPLET_COLUMNS

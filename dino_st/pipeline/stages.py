@@ -23,13 +23,13 @@ from dino_st.backends.options import (
     ModelOptions,
     SynCSEOptions,
 )
-from dino_st.data.columns import LOG_PROBS, SENTENCE1, SENTENCE2
-from dino_st.data.pairs import PAIR_NAMES, check_not_prepared, read_pairs, read_raw
+from dino_st.data.columns import LOG_PROBS
+from dino_st.data.pairs import check_not_prepared, read_raw
 from dino_st.data.quality import Summary
 from dino_st.data.sentences import Sentences, read_sentences
 from dino_st.data.shards import MANIFEST, ShardDirectory
-from dino_st.data.tables import column_names, named_files, pick_columns
-from dino_st.data.triplets import read_triplets
+from dino_st.data.tables import named_files
+from dino_st.data.triplets import read_pairs_or_triplets
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, suggest
 from dino_st.evaluation.options import EvaluationOptions
@@ -343,8 +343,7 @@ def _read_triplets_or_pairs(raw: Path) -> tuple[Dataset, dict[str, Any]]:
         known = {key: directory.provenance.get(key) for key in ("model", "versions")}
         return directory.to_dataset(), known | {"task": name, "seed": directory.configuration.get("seed")}
     check_not_prepared(raw)
-    is_pairs = {SENTENCE1, SENTENCE2} <= set(pick_columns(column_names(raw), PAIR_NAMES, str(raw)))
-    return (read_pairs if is_pairs else read_triplets)(raw), {"raw": raw.name}
+    return read_pairs_or_triplets(raw), {"raw": raw.name}
 
 
 def train_model(

@@ -8,15 +8,18 @@ import os
 import warnings
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
 from dino_st.data.columns import ANCHOR, POSITIVE, SCORE, SENTENCE1, TRIPLET_COLUMNS, numeric_pairs
-from dino_st.data.triplets import triplet_table
+from dino_st.data.tables import TABLE_FORMATS
+from dino_st.data.triplets import read_pairs_or_triplets, triplet_table
 from dino_st.errors import DatasetError, DinoWarning
 from dino_st.preparation.splits import PreparedSplits, load_prepared
+from dino_st.support.files import PREPARATION_RECORD
 from dino_st.training.options import ContrastiveOptions
 
 _LABELS = ("label", "labels", "score", "scores")
@@ -108,12 +111,24 @@ def data_facts(splits: Mapping[str, Dataset], kind: str) -> dict[str, int | str]
 
 
 def _given_splits(data: str | os.PathLike[str] | DatasetDict) -> DatasetDict:
-    """Takes what was given to train on, or reads it from a directory of `save_prepared`."""
-    source = load_prepared(data) if isinstance(data, str | os.PathLike) else data
+    """Takes what was given to train on, or reads it from a directory of `save_prepared`, or what was made of one."""
+    source = (_split_tables(Path(data)) or load_prepared(data)) if isinstance(data, str | os.PathLike) else data
     if not isinstance(source, Mapping) or not {"train", "validation"} <= set(source):
         given = f"the splits {list(source)}" if isinstance(source, Mapping) else f"a {type(source).__name__}"
         raise DatasetError(f"the training data is {given}; expected a DatasetDict with 'train' and 'validation'")
     return source
+
+
+def _split_tables(directory: Path) -> DatasetDict | None:
+    """The splits in a directory that is none of ours: of `save_to_disk`, or with a file for each, such as train.csv."""
+    splits = DatasetDict()
+    for name in ("train", "validation") if not (directory / PREPARATION_RECORD).is_file() else ():
+        tables = [file for file in directory.glob(f"{name}.*") if file.suffix.lower() in TABLE_FORMATS]
+        tables += [directory / name] if (directory / name).is_dir() else []
+        if len(tables) != 1:
+            return None
+        splits[name] = read_pairs_or_triplets(tables[0])
+    return splits or None
 
 
 def _as_dataset(table: pa.Table) -> Dataset:

@@ -23,6 +23,10 @@ from dino_st.data.sentences import read_sentences
 from dino_st.data.tables import column_names, table_rows
 from dino_st.data.triplets import read_triplets
 from dino_st.errors import DatasetError, InputError
+from dino_st.preparation.prepare import prepare_pairs
+from dino_st.preparation.triplets import prepare_triplets
+from dino_st.training.data import pair_splits, triplet_splits
+from dino_st.training.options import ContrastiveOptions
 from mteb_tasks.pairs import read_pair_file
 
 HEAD = "sentence1,sentence2,score\n"
@@ -165,6 +169,10 @@ def test_triplets_are_read_by_name_and_without_names_by_place(
         ),
         ("a.csv", "sent0,sent1,hard_neg\nOne.,A one, too.,No one.\n", "line 2: has 4 columns, expected 3"),
         ("a.csv", "sent0,sent1\na,b\n", "missing: negative"),
+        ("a.csv", "premise,hypothesis,contradiction\na,b,c\n", "line 1: .*missing: anchor, positive, negative"),
+        ("a.csv", "anchor,positive text,negative text\na,b,c\n", "line 1: .*missing: positive, negative"),
+        ("a.csv", "7,One.,A one.,No one.\n", "line 1: .*missing: anchor"),
+        ("a.csv", "sentence1,sentence2,score\na,b,1\n", "these are pairs"),
         ("a.jsonl", '{"anchor":"a","positive":"b","negative":["c"]}', "line 1: field 'negative' is a list"),
         ("a.jsonl", DEEP, "line 1: is not JSON"),
     ],
@@ -272,6 +280,30 @@ def test_what_datasets_makes_of_our_triplets_is_read(name: str, tmp_path: Path) 
     columns = {"anchor": ["a, b", "c"], "positive": ["d", "e"], "negative": ['f "g"', "h"], "x1_index": [0, 1]}
     data = Dataset.from_dict(columns).filter(lambda row: row["x1_index"] == 0)
     assert triplets(save(data, tmp_path / name)) == [("a, b", "d", 'f "g"')]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet", ""])
+@pytest.mark.parametrize("kind", ["pairs", "triplets"])
+def test_prepared_splits_that_datasets_wrote_again_are_trained_on(kind: str, ending: str, tmp_path: Path) -> None:
+    names = ("anchor", "positive", "negative") if kind == "triplets" else ("sentence1", "sentence2")
+    columns: dict[str, list[Any]] = {name: [f'{name} "{i}", \n' for i in range(60)] for name in names}
+    prepare: Any = prepare_triplets
+    if kind == "pairs":
+        prepare, columns["score"] = prepare_pairs, [0.0, 0.5, 1.0] * 20
+    data = prepare(Dataset.from_dict(columns))
+    if ending:
+        for name, split in data.items():
+            save(split, tmp_path / f"{name}{ending}")
+    else:
+        DatasetDict(data).save_to_disk(tmp_path)
+    read = (lambda data: pair_splits(data, 4, "cosine")) if kind == "pairs" else triplets_to_train
+    assert {name: split.to_list() for name, split in read(tmp_path)[0].items()} == {
+        name: split.to_list() for name, split in data.items()
+    }
+
+
+def triplets_to_train(data: Path) -> Any:
+    return triplet_splits(data, ContrastiveOptions(batch_size=4))
 
 
 def test_splits_are_never_read_together(tmp_path: Path) -> None:
