@@ -12,7 +12,7 @@ from dino_st.backends.chat import ChatBackend
 from dino_st.backends.options import DRAWING_OPTIONS, LOCAL_OPTIONS, SERVER_OPTIONS, BackendName, ChatOptions
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, suggest
-from dino_st.support.versions import versions
+from dino_st.support.hashes import versions
 
 
 def open_backend(

@@ -129,7 +129,7 @@ def merge(
     output: Annotated[Path, typer.Option(help="Directory for the whole data set.")],
 ) -> None:
     """Join the shards of several machines into the data set that one would have written."""
-    from dino_st.generation.merging import merge_shards
+    from dino_st.generation.run import merge_shards
 
     merged = merge_shards(shards, output)
     say(f"{merged.counts['rows']:,} rows in {output}")

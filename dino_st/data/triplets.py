@@ -20,8 +20,7 @@ from dino_st.data.shards import MANIFEST, ShardDirectory, Wave, WaveStore, write
 from dino_st.data.tables import column_names, name_unused, pick_columns, table_rows, text_value, write_json_objects
 from dino_st.errors import ConfigurationError, DatasetError, suggest
 from dino_st.support.files import replacing
-from dino_st.support.hashes import hash_texts
-from dino_st.support.versions import versions
+from dino_st.support.hashes import hash_texts, versions
 
 if TYPE_CHECKING:
     import pyarrow as pa

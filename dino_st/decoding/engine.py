@@ -12,26 +12,19 @@ from dataclasses import replace
 from itertools import groupby, islice
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 
 from dino_st.decoding.batch import Draw, Drawn, StreamBatch
-from dino_st.decoding.cache import PromptStates
+from dino_st.decoding.cache import PromptStates, on_device
 from dino_st.decoding.debiasing import self_debias
 from dino_st.decoding.head import float32_head
 from dino_st.decoding.memory import context_length, is_out_of_memory, release_memory
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.runner import CausalModel
+from dino_st.decoding.runner import CausalModel, Prompts, chunks_by_length
 from dino_st.decoding.sampling import draw_key, draw_tokens, top_k_top_p, uniforms
-from dino_st.decoding.scoring import score_texts
 from dino_st.decoding.stopping import Ending, StopRule, end_of_text_ids
 from dino_st.errors import ConfigurationError, OutOfMemoryError
-
-__all__ = ["DecodingEngine", "Draw", "Drawn"]
-
-_Given = TypeVar("_Given")
-_Made = TypeVar("_Made")
-_Item = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
-"""Prompts, and a text for each."""
 
 
 class DecodingEngine:
@@ -240,3 +233,61 @@ class DecodingEngine:
             row += rows.shape[0] * rows.shape[1]
             first += size
         return torch.cat(tokens)
+
+
+_TOKENS = {"cpu": 1024}
+_TOKENS_ELSEWHERE = 8192
+"""Tokens read at once; each takes a row as long as the vocabulary."""
+
+
+def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of tokens in nats, shape (...), from logits of shape (..., vocabulary)."""
+    return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(dim=-1)
+
+
+def score_texts(
+    model: CausalModel, states: PromptStates, prompts: Prompts, texts: Prompts, unreachable: torch.Tensor
+) -> list[float]:
+    """Log-probabilities of whole texts, each after its prompt: the sum over its tokens.
+
+    Args:
+        model: The model that has read the prompts.
+        states: What it kept of them.
+        prompts: The prompt of each text.
+        texts: Token ids, at least one each.
+        unreachable: Ids of tokens that are never drawn and have no share of the probability.
+
+    Returns:
+        Nats, in the order of the texts.
+    """
+    scores = [0.0] * len(texts)
+    limit = _TOKENS.get(model.device.type, _TOKENS_ELSEWHERE)
+    for chunk in chunks_by_length([len(text) for text in texts], tokens=limit):
+        sums = _score_chunk(model, states, [prompts[i] for i in chunk], [texts[i] for i in chunk], unreachable)
+        for i, score in zip(chunk, sums.tolist(), strict=True):
+            scores[i] = score
+    return scores
+
+
+def _score_chunk(
+    model: CausalModel, states: PromptStates, prompts: Prompts, texts: Prompts, unreachable: torch.Tensor
+) -> torch.Tensor:
+    longest, device = max(map(len, texts)), model.device
+    places = np.array([states.index[prompt] for prompt in prompts])
+    padded = torch.tensor([[*text, *([0] * (longest - len(text)))] for text in texts], device=device)
+    logits = states.logits.index_select(0, on_device(places, device)).index_fill_(-1, unreachable, -torch.inf)
+    total = token_log_probs(logits, padded[:, 0])
+    if longest == 1:
+        return total
+    logits = model.read_texts(padded[:, :-1], states, places).index_fill_(-1, unreachable, -torch.inf)
+    lengths = torch.tensor([len(text) for text in texts], device=device)
+    behind = torch.arange(1, longest, device=device) >= lengths.unsqueeze(1)
+    return total + token_log_probs(logits, padded[:, 1:]).masked_fill_(behind, 0).sum(dim=1)
+
+
+__all__ = ["DecodingEngine", "Draw", "Drawn"]
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+_Item = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
+"""Prompts, and a text for each."""

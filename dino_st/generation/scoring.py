@@ -21,9 +21,8 @@ from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, NUM_TOKENS, PLAI
 from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_waves
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import DatasetError
-from dino_st.support.hashes import hash_texts
+from dino_st.support.hashes import hash_texts, versions
 from dino_st.support.progress import progress
-from dino_st.support.versions import versions
 from dino_st.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:

@@ -1,9 +1,11 @@
-"""Hashes of files and texts, and random numbers that a seed and names alone decide."""
+"""Names for exactly what is: hashes of files and texts, random bits by name, versions of packages."""
 
 from __future__ import annotations
 
 import hashlib
+import platform
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,3 +57,15 @@ def random_order(size: int, bits: np.random.PCG64) -> NDArray[np.int64]:
     import numpy as np
 
     return np.argsort(bits.random_raw(size), kind="stable")
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """The installed version of each package, `none` where it is missing; `python` is Python itself."""
+    return {name: platform.python_version() if name == "python" else _version(name) for name in packages}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"

@@ -39,7 +39,7 @@ from dino_st.encoders.directory import directory_revision, local_directory
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, OutOfMemoryError, OutputError, TrainingError
 from dino_st.support.files import check_can_become_directory, only_writer
-from dino_st.support.versions import versions
+from dino_st.support.hashes import versions
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.record import (
     CHECKPOINTS,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dino_st.decoding import scoring
+from dino_st.decoding import engine as engine_module
 from dino_st.decoding.engine import DecodingEngine, Draw
 from dino_st.decoding.options import DecodingOptions
 from tests import reference
@@ -66,12 +66,12 @@ def test_the_size_of_a_chunk_changes_no_score(
 ) -> None:
     engine = DecodingEngine(make_model("gpt2"), tokenizer, OPTIONS, seed=3, rows=1000)
     whole = [one.log_probs for one in engine.decode(scored_draws(tokenizer)) if one.log_probs]
-    monkeypatch.setitem(scoring._TOKENS, "cpu", tokens)
+    monkeypatch.setitem(engine_module._TOKENS, "cpu", tokens)
     chunked = [one.log_probs for one in engine.decode(scored_draws(tokenizer)) if one.log_probs]
     assert np.allclose(whole, chunked, atol=1e-9)
 
 
 def test_log_probs_of_tokens_are_those_of_the_softmax() -> None:
     logits = torch.tensor([[0.0, 1.0, -torch.inf], [2.0, 2.0, 2.0]])
-    found = scoring.token_log_probs(logits, torch.tensor([1, 0]))
+    found = engine_module.token_log_probs(logits, torch.tensor([1, 0]))
     assert found.tolist() == pytest.approx([np.log(np.e / (1 + np.e)), np.log(1 / 3)])
