@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 import torch
-from dino_st.decoding.scoring import score_texts
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from dino_st.backends import loading
 from dino_st.backends.loading import check_causal_model, check_tokenizer, hash_weights, load_causal_model
 from dino_st.backends.local import LocalWriter
 from dino_st.decoding import memory
+from dino_st.decoding.engine import score_texts
 from dino_st.decoding.runner import CausalModel, probe
 from dino_st.errors import MissingExtraError, ModelError
 from tests.conftest import VOCABULARY
