@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from dino_st.backends.answers import repeats
 from dino_st.backends.local import LocalWriter, Request
 from dino_st.data.cards import raw_card
 from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, PROVENANCE_COLUMNS, TEXT, raw_pair, raw_schema
@@ -102,7 +103,7 @@ class GenerationRun:
                 for label in self.spec.labels
                 for sample in range(samples)
             ]
-            drawn = self.writer.write(self.spec, requests, engine, score_labels=self.options.score_labels)
+            drawn = self._written(requests, engine, score_labels=self.options.score_labels)
             index = {x1: number * size + i for i, x1 in enumerate(chunk)}
             rows = [
                 self._pair_row(request, outcome, index[request.x1 or ""])
@@ -110,6 +111,16 @@ class GenerationRun:
                 if outcome.text is not None
             ]
             yield Wave(number, rows, {"inputs": len(chunk), "rows": len(rows), **count_outcomes(drawn)})
+
+    def _written(self, requests: Sequence[Request], engine: DecodingEngine, **options: Any) -> list[Drawn]:
+        """Writes a text for every request; one that repeats its instruction, or the examples there, is rejected."""
+        drawn = self.writer.write(self.spec, requests, engine, **options)
+        for i, (request, outcome) in enumerate(zip(requests, drawn, strict=True)):
+            instruction = self.spec.labels[request.label].phrasing(request.phrasing)
+            if outcome.text is not None and repeats(outcome.text, [instruction], request.x1 or ""):
+                reasons = outcome.rejections + Counter({"echo of the prompt": 1})
+                drawn[i] = replace(outcome, text=None, log_probs=None, rejections=reasons)
+        return drawn
 
     def _pair_row(self, request: Request, outcome: Drawn, x1_index: int) -> dict[str, Any]:
         provenance = (x1_index, request.sample, outcome.tries, len(outcome.tokens))
@@ -153,7 +164,7 @@ class GenerationRun:
             requests = [
                 Request(None, label, sample, self._phrasing(label, sample)) for sample in samples for label in wanted
             ]
-            drawn = self.writer.write(self.spec, requests, engine)
+            drawn = self._written(requests, engine)
             rows, counts = _distinct_texts(requests, drawn, missing, seen)
             yield Wave(number, rows, counts)
 

@@ -7,7 +7,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,20 @@ from hypothesis import strategies as st
 from dino_st.backends.answers import fault_of, repeats
 from dino_st.backends.chat import ChatRequest
 from dino_st.backends.journal import ReplyJournal
+from dino_st.backends.local import LocalWriter, Request
 from dino_st.backends.openai import AttemptError, OpenAIChat, read_answer
+from dino_st.builder import DinoDatasetBuilder
+from dino_st.data.columns import raw_schema
+from dino_st.data.shards import RowsInMemory, ShardDirectory
+from dino_st.decoding.batch import Drawn
+from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, MissingExtraError, ModelError
-from dino_st.generation.chat import text_of
+from dino_st.generation.chat import ChatPairRun, text_of
 from dino_st.syncse.replies import parse_list, parse_reply
 from dino_st.syncse.run import generate_triplets
+from dino_st.tasks.spec import TaskSpec
 from dino_st.tasks.syncse import PartialSpec, load_syncse_spec
+from tests.fake_chat import FakeChat
 from tests.hostile_server import MODEL, HostileServer, hostile_server
 
 SOURCE = "A man plays a flute."
@@ -242,6 +250,58 @@ def test_examples_are_known_again_exactly_nearly_and_in_a_splice(text: str, is_r
 def test_what_the_sentence_shares_with_an_example_may_stay() -> None:
     anchor = "The central bank left interest rates unchanged."
     assert parse_reply("The central bank left interest rates alone.", anchor, examples=EXAMPLES).text is not None
+
+
+@pytest.mark.parametrize("task", ["syncse-partial", "syncse-scratch"])
+def test_a_model_that_echoes_its_prompt_gives_no_data_and_every_echo_is_counted(task: str, tmp_path: Path) -> None:
+    spec = load_syncse_spec("syncse-partial")
+    assert isinstance(spec, PartialSpec)
+
+    def echo(request: ChatRequest) -> str:
+        if request.key.startswith("sentences/"):
+            return "1. Someone heard a flute.\n2. " + request.prompt.partition(".")[0]
+        shown = re.findall(r"(?:Given|New): (.+)", request.prompt)[:-1]
+        one, other = (text.split() for text in random.Random(request.key).sample(shown, 2))
+        return random.Random(request.key).choice([" ".join(one), " ".join([*one[: len(one) // 2], *other[-4:]])])
+
+    what: dict[str, Any] = (
+        {"num": 1} if task == "syncse-scratch" else {"sentences": [f"A man sees {i}." for i in range(40)]}
+    )
+    triplets = generate_triplets(FakeChat(echo), task=task, output_dir=tmp_path / "raw", **what)
+    assert len(triplets) == 0
+    counts = ShardDirectory(tmp_path / "raw").counts
+    assert {reason for reason in counts if "rejected" in reason} == {"rejected: positive: copy of an example"} | {
+        "rejected: negative: copy of an example"
+    }
+    assert counts["tries"] == counts["rejected: positive: copy of an example"] * 2 == counts["inputs"] * 8
+    if task == "syncse-scratch":
+        assert counts["left out sentences: echo of the instruction"] == 1
+
+
+def test_a_pair_that_repeats_an_example_of_its_instruction_is_rejected_by_server_and_local_model(
+    make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instruction = f'Like "{EXAMPLES[0]}" and "{EXAMPLES[1]}":\nSentence 1: "<X1>"\nSentence 2: "'
+    task = {"task_name": "own", "labels": {"1": {"instruction": instruction, "counter_labels": []}}}
+    texts = {"It rains a lot here.": EXAMPLES[1], "A cat sleeps on a mat.": "A cat lies on a mat."}
+    run = ChatPairRun(
+        FakeChat(lambda request: texts[re.findall('Sentence 1: "(.*)"', request.prompt)[0]] + '"'),
+        TaskSpec.load(task),
+        DecodingOptions(decay_constant=0.0, max_tries=1),
+        1,
+        list(texts),
+    )
+    [wave] = run._waves(False, RowsInMemory(raw_schema(run.spec)))
+    assert [row["sentence2"] for row in wave.rows] == ["A cat lies on a mat."]
+    assert wave.counts["rejected: echo of the prompt"] == 1
+    builder = DinoDatasetBuilder((make_model("gpt2"), tokenizer), task=task, samples=1)
+
+    def write(_: Any, spec: TaskSpec, requests: Sequence[Request], *args: Any, **options: Any) -> list[Drawn]:
+        return [Drawn(texts[request.x1 or ""], 1, (5, 6)) for request in requests]
+
+    monkeypatch.setattr(LocalWriter, "write", write)
+    assert builder.generate(list(texts))["sentence2"][:] == ["A cat lies on a mat."]
+    assert builder.counts["rejected: echo of the prompt"] == 1
 
 
 # --- bodies

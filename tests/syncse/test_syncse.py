@@ -4,8 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ import yaml
 from typer.testing import CliRunner
 
 from dino_st.backends.answers import normal_form
-from dino_st.backends.chat import ChatReply, ChatRequest
-from dino_st.backends.options import SynCSEOptions
+from dino_st.backends.chat import LATE, ChatRequest
+from dino_st.backends.openai import OpenAIChat
+from dino_st.backends.options import ServerOptions, SynCSEOptions
 from dino_st.cli.main import app
 from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ConfigurationError, ModelError, OutputError, TaskSpecError
@@ -25,40 +25,10 @@ from dino_st.syncse.run import generate_triplets
 from dino_st.syncse.scratch import DistinctSentences, SentenceWriter
 from dino_st.tasks.spec import TaskSpec, builtin_tasks
 from dino_st.tasks.syncse import PartialSpec, ScratchSpec, is_syncse_task, load_syncse_spec, syncse_tasks
+from tests.fake_chat import Answer, FakeChat
+from tests.hostile_server import MODEL, hostile_server
 
-Answer = Callable[[ChatRequest], str | None]
 SENTENCES = [f"Sentence number {i} is about a cat." for i in range(300)]
-
-
-@dataclass
-class FakeChat:
-    """Answers from a function; None is a request that failed."""
-
-    answer: Answer
-    name: str = "fake"
-    is_chat: bool = True
-    asked: list[ChatRequest] = field(default_factory=list)
-    kind: str = "fake"
-
-    def configuration(self) -> dict[str, Any]:
-        return {"backend": self.kind, "model": self.name}
-
-    @property
-    def usage(self) -> Counter[str]:
-        return Counter(requests=len(self.asked))
-
-    def complete(
-        self, requests: Sequence[ChatRequest], on_reply: Callable[[ChatReply], None] | None = None
-    ) -> list[ChatReply]:
-        self.asked += requests
-        replies = []
-        for request in requests:
-            text = self.answer(request)
-            reply = ChatReply(request.key, text, None if text is not None else "status 400: no", 10, 5)
-            replies.append(reply)
-            if on_reply is not None:
-                on_reply(reply)
-        return replies
 
 
 def given(request: ChatRequest) -> str:
@@ -495,6 +465,47 @@ def test_scratch_says_so_when_requests_failed(tmp_path: Path) -> None:
     assert len(generate_triplets(chat, num=20, task="syncse-scratch", output_dir=tmp_path / "raw")) == 20
 
 
+@pytest.mark.parametrize(("num", "requests", "several", "limit"), [(1, 1, 2, 192), (2, 1, 3, 288), (10, 2, 10, 960)])
+def test_scratch_asks_for_no_more_than_is_wanted(num: int, requests: int, several: int, limit: int) -> None:
+    chat = FakeChat(from_scratch)
+    writer = SentenceWriter(scratch(), chat.complete, True, False, SynCSEOptions())
+    assert len(writer.write(num)[0]) == num
+    assert [request.max_new_tokens for request in chat.asked] == [limit] * requests
+    assert all(f"Write {several} sentences" in request.prompt for request in chat.asked)
+
+
+def test_scratch_asks_for_half_as_many_sentences_after_an_answer_that_was_too_late() -> None:
+    def slow(request: ChatRequest) -> str | None:
+        return ten_sentences(request) if request.max_new_tokens <= 3 * 96 else None
+
+    chat = FakeChat(slow, failure=f"{LATE} 60 s (--timeout)")
+    writer = SentenceWriter(scratch(), chat.complete, True, False, SynCSEOptions())
+    sentences, counts = writer.write(100)
+    assert len(sentences) == 100
+    asked = [request.max_new_tokens // 96 for request in chat.asked]
+    assert asked[:24] == [10] * 8 + [5] * 8 + [2] * 8
+    assert counts["failed sentence requests"] == 16
+    assert [request.is_divisible for request in chat.asked] == [True] * len(asked)
+
+
+def test_scratch_names_the_time_limit_where_no_answer_comes_in_time() -> None:
+    chat = FakeChat(lambda _: None, failure=f"{LATE} 60 s (--timeout)")
+    writer = SentenceWriter(scratch(), chat.complete, True, False, SynCSEOptions())
+    with pytest.raises(ModelError, match=r"0 of 5 sentences came out, .*: no complete reply within 60 s \(--timeout\)"):
+        writer.write(5)
+    assert [request.max_new_tokens // 96 for request in chat.asked] == [6, 3, 3, *[1] * 12]
+
+
+def test_a_late_answer_that_can_be_divided_is_not_asked_for_again() -> None:
+    both = [ChatRequest("a", "one", is_divisible=True), ChatRequest("b", "two")]
+    with hostile_server(lambda *_: "hang") as server:
+        replies = OpenAIChat(MODEL, base_url=server.url, timeout=0.3, max_retries=2, backoff_seconds=0.001).complete(
+            both
+        )
+        assert server.asked == {"one": 1, "two": 3}
+    assert all(str(reply.failure).startswith(LATE) for reply in replies)
+
+
 def test_a_local_model_is_asked_for_one_sentence_at_a_time() -> None:
     chat = FakeChat(lambda r: f"Someone saw {r.key.replace('/', ' ')} there.", kind="local")
     writer = SentenceWriter(scratch(), chat.complete, True, True, SynCSEOptions())
@@ -533,6 +544,11 @@ def test_arguments_that_make_no_sense_together_are_refused(arguments: dict[str, 
 def test_a_ready_backend_takes_no_options_for_making_one() -> None:
     with pytest.raises(ConfigurationError, match="a backend that is ready"):
         generate_triplets(FakeChat(good), ["A cat."], top_k=4)
+
+
+def test_a_local_model_needs_a_seed() -> None:
+    with pytest.raises(ConfigurationError, match="option 'seed' is none, and a local model draws by it"):
+        generate_triplets("dino-tiny", ["A cat."], seed=None)
 
 
 # The command line
@@ -582,6 +598,19 @@ def test_the_command_writes_sentences_from_scratch(run: Run, tmp_path: Path) -> 
     assert result.exit_code == 0, result.output
     assert "20 triplets in" in result.output
     assert result.made == [{"base_url": None, "seed": 42}]
+
+
+def test_what_a_server_refuses_can_be_left_out_on_the_command_line(run: Run) -> None:
+    result = run(
+        *("--task", "syncse-scratch", "--num", 2, "--seed", "none", "--temperature", "none", "--token-limit", "none"),
+        answer=from_scratch,
+    )
+    assert result.exit_code == 0, result.output
+    [made] = result.made
+    assert ServerOptions.of(**{name: made[name] for name in made if name != "base_url"}).model_dump(
+        include={"seed", "temperature", "token_limit", "top_p"}
+    ) == {"seed": None, "temperature": None, "token_limit": "none", "top_p": 1.0}
+    assert "'x' is not a valid float, nor none" in run("--task", "syncse-scratch", "--num", 2, "--top-p", "x").output
 
 
 def test_the_command_fails_where_nothing_came_out(run: Run, tmp_path: Path) -> None:
