@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import inspect
 import os
+import re
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from dino_st.errors import DinoError
 
 Models = type | tuple[type, Iterable[str]]
 """A model of options (pydantic or dataclass), or one with the names of those options of it that are meant."""
@@ -59,8 +62,13 @@ def takes(
         def wrapper(**values: Any) -> None:
             typed = {name: values.pop(name) for name in declared}
             given = {name: value for name, value in typed.items() if value is not None and value != []}
-            command(**values, given=given)
+            try:
+                command(**values, given=given)
+            except DinoError as error:  # as it was typed
+                error.args = tuple(_as_typed(part, flags) if isinstance(part, str) else part for part in error.args)
+                raise
 
+        flags = {name: ((more or {}).get(name, {}).get("names") or [_flag(name)])[0] for name in declared}
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [parameter for parameter in own if parameter.name != "given"]
         panel = None
@@ -73,6 +81,16 @@ def takes(
         return wrapper
 
     return decorate
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _as_typed(message: str, flags: Mapping[str, str]) -> str:
+    """A message of a stage with options as the command line spells them."""
+    pattern = re.compile(r"\boption '(\w+)'|^(\w+)(?= = )")
+    return pattern.sub(lambda found: flags.get(found[1] or found[2], found[0]), message)
 
 
 def _declared(model: Models) -> Iterator[_Option]:

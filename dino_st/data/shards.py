@@ -88,6 +88,7 @@ class RowsInMemory:
     """The waves of a run that has no directory."""
 
     path: Path | None = None
+    waves: Sequence[int] = ()
 
     def __init__(self, schema: pa.Schema) -> None:
         self.counts: Counter[str] = Counter()

@@ -102,7 +102,10 @@ class ChatPairRun:
     def _waves(self, show_progress: bool, store: WaveStore) -> Generator[Wave, None, None]:
         """The waves that are new, or of which more is known now; lists the draws without a text at the end."""
         lost: list[PairDraw] = []
-        shown = progress(f"generating {self.spec.task_name}", len(self.sentences), "inputs", shown=show_progress)
+        finished = [n for n in store.waves if not store.counts_of(n)["failed requests"]]
+        done = sum(store.counts_of(number)["inputs"] for number in finished)
+        title, total = f"generating {self.spec.task_name}", len(self.sentences)
+        shown = progress(title, total, "inputs", done=done, shown=show_progress)
         with journalled(store.path) as asking, shown as advance:
             for number in range(-(-len(self.sentences) // WAVE)):
                 start = number * WAVE
@@ -113,7 +116,7 @@ class ChatPairRun:
                 counts = _counts(draws) | {"inputs": len(chunk)}
                 if number not in store or store.counts_of(number) != Counter(counts):
                     yield Wave(number, [self._row(draw) for draw in draws if draw.text is not None], counts)
-                advance(len(chunk))
+                advance(0 if number in finished else len(chunk))
         if store.path is not None:
             write_rejected(store.path, map(_lost_line, lost))
 

@@ -28,8 +28,8 @@ class GenerationOptions(ModelOptions):
     )
     shard: str | None = option(
         None,
-        "write only every n-th wave from the i-th on, for i/n with 1 ≤ i ≤ n such as 2/4; `merge` joins the n "
-        "directories",
+        "write only every n-th wave from the i-th on, for i/n with 1 ≤ i ≤ n such as 2/4; needs the batch_size as a "
+        "number, the same for all n; `merge` joins their directories",
     )
 
     @field_validator("shard")

@@ -52,7 +52,7 @@ def _bar(description: str, total: int, unit: str, done: int) -> Iterator[Callabl
         TimeRemainingColumn(),
     )
     start = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with Progress(*columns, console=Console(stderr=True), speed_estimate_period=3600) as bar:  # waves may take long
         task = bar.add_task(description, total=total, completed=done, rate="")
         finished = 0
 

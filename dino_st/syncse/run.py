@@ -107,7 +107,8 @@ class TripletRun:
             rejected = {} if store.path is None else _read_rejected(store.path / REJECTED, sentences)
             spec, backend = self.spec.triplets if isinstance(self.spec, ScratchSpec) else self.spec, self.backend
             writer = TripletWriter(spec, asking(backend), backend.is_chat, is_local(backend), self.options)
-            with progress("writing triplets", len(sentences), "sentences", shown=show_progress) as advance:
+            title, done = "writing triplets", store.counts["rows"]
+            with progress(title, len(sentences), "sentences", done=done, shown=show_progress) as advance:
                 for number in range(-(-len(sentences) // WAVE)):
                     anchors = dict(enumerate(sentences[number * WAVE : (number + 1) * WAVE], number * WAVE))
                     rows = _stored_rows(store, number, anchors)
@@ -122,7 +123,7 @@ class TripletRun:
                         now = {"inputs": len(anchors), "rows": len(rows), "given up": len(anchors) - len(rows)}
                         yield Wave(number, [rows[i] for i in sorted(rows)], {**counts, **now})
                         _note(triplets, rejected, store.path)
-                    advance(len(anchors))
+                    advance(len(wanted))
 
     def _sentences(self, store: WaveStore, ask: Ask, show_progress: bool) -> tuple[Sequence[str], Counter[str]]:
         """The sentences, given or written, and what happened on the way; triplets for them fix those from scratch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -60,6 +61,29 @@ def test_help_shows_every_option_of_the_models_whole_at_80_columns(command: str)
     assert max(map(len, help_of(command).splitlines())) <= 80
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_no_command_cuts_the_name_of_an_option_in_its_help(columns: int) -> None:
+    program = (
+        "import typer\nfrom dino_st.cli.main import app\n"
+        "for name, command in typer.main.get_command(app).commands.items():\n"
+        "    if name != 'mteb':\n"
+        "        print('names', *(option for one in command.params for option in one.opts if option[0] == '-'))\n"
+        "        app([name, '--help'], standalone_mode=False)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"COLUMNS": str(columns)},
+    )
+    parts = done.stdout.split("names ")[1:]
+    assert len(parts) == 15
+    for part in parts:
+        names, _, shown = part.partition("\n")
+        assert set(names.split()) <= set(re.findall(r"--?[a-z][a-z0-9-]*", shown))
+
+
 def test_help_has_defaults_bounds_and_groups_from_the_models() -> None:
     text = " ".join(help_of("prepare").split())
     assert "[default: 0.2; 0 to 1]" in text
@@ -97,25 +121,25 @@ def test_a_command_gets_what_was_typed_and_nothing_else() -> None:
         (["--help"], "Commands:", 0),
         (["generate", "--help"], "Sampling and debiasing:", 0),
         (["generate", "--model", "m", "--output", "o", "--topp", "1"], "No such option", 2),
-        (["generate", "--model", "m", "--output", "o", "--top-p", "3"], "top_p = 3.0: expected above 0", 2),
-        (["generate", "--model", "m", "--output", "o", "--samples", "0"], "option 'samples' is 0", 2),
+        (["generate", "--model", "m", "--output", "o", "--top-p", "3"], "--top-p = 3.0: expected above 0", 2),
+        (["generate", "--model", "m", "--output", "o", "--samples", "0"], "--samples is 0", 2),
         (["generate", "--model", "m", "--output", "o", "--input", "no.txt"], "there is no such file", 1),
         (["generate", "--model", "m", "--output", "o", "--task", "sts-x3"], "did you mean 'sts-x", 1),
-        (["syncse", "--model", "m", "--output", "o", "--max-tries", "0", "--num", "1"], "'max_tries' is 0", 2),
+        (["syncse", "--model", "m", "--output", "o", "--max-tries", "0", "--num", "1"], "--max-tries is 0", 2),
         (["generate", "--model", "m", "--output", "o", "--num", str(10**20)], "less than or equal to 100000000", 2),
         (["syncse", "--model", "m", "--output", "o", "--num", str(10**20)], "less than or equal to 100000000", 2),
         (["score", "no", "--model", "m", "--output", "o"], "there is no such file or directory", 1),
         (["prepare", "no", "--output", "o"], "there is no such file or directory", 1),
-        (["prepare", "no", "--output", "o", "--label-smoothing", "2"], "option 'label_smoothing' is 2.0", 2),
-        (["prepare-triplets", "no", "--output", "o", "--negatives", "1"], "option 'negatives' is '1'", 2),
+        (["prepare", "no", "--output", "o", "--label-smoothing", "2"], "--label-smoothing is 2.0", 2),
+        (["prepare-triplets", "no", "--output", "o", "--negatives", "1"], "--negatives is '1'", 2),
         (["prepare-triplets", "no.csv", "--output", "o"], "no.csv", 1),
-        (["train", "no", "--encoder", "e", "--output", "o", "--epochs", "0"], "option 'epochs' is 0", 2),
+        (["train", "no", "--encoder", "e", "--output", "o", "--epochs", "0"], "--epochs is 0", 2),
         (["train", "no", "--encoder", "e", "--output", "o"], "there is no such directory", 1),
         (["train-contrastive", "no", "--encoder", "e", "--output", "o"], "there is no such directory", 1),
         (["evaluate", "m", "--protocol", "al"], "did you mean 'all'", 2),
         (["evaluate", "m", "--sts-dir", "no"], "there is no such directory", 1),
         (["evaluate", "m", "--pairs", "no.csv"], "there is no such file", 1),
-        (["audit", "no", "-n", "0"], "option 'per_score' is 0", 2),
+        (["audit", "no", "-n", "0"], "--number is 0; expected greater", 2),
         (["run", "quikstart", "--output", "o"], "did you mean 'quickstart'", 1),
         (["run", "quickstart", "--output", "o", "--set", "train.lr=1"], "there is no option 'lr'", 2),
         (["run", "sts-dino-x2", "--output", "o", "--set", "input=no.csv"], "no.csv: there is no such file", 1),

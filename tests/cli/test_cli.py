@@ -143,11 +143,11 @@ def test_wrong_models_and_outputs_give_a_message(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--top-p", "3"], "top_p = 3.0: expected above 0 and at most 1"),
+        (["--top-p", "3"], "--top-p = 3.0: expected above 0 and at most 1"),
         (["--dtype", "float8"], "dtype 'float8' is unknown"),
         (["--device", "tpu9"], "device 'tpu9' cannot be used here"),
-        (["--batch-size", "lots"], "option 'batch_size' is 'lots'"),
-        (["--prompt-format", "html"], "option 'prompt_format' is 'html'"),
+        (["--batch-size", "lots"], "--batch-size is 'lots'"),
+        (["--prompt-format", "html"], "--prompt-format is 'html'"),
         (["--num", "3"], "leave out --num"),
         (["--samples", "two"], "Invalid value for '--samples'"),
         (["--topp", "3"], "No such option"),
