@@ -161,7 +161,7 @@ def as_number(value: Any) -> float | None:
     """The finite number that a value is or spells, if any."""
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         return None
-    if isinstance(value, str) and ("_" in value or len(value) > 400):
+    if isinstance(value, str) and "_" in value:
         return None
     try:
         number = float(value)
