@@ -67,7 +67,7 @@ def test_no_command_cuts_the_name_of_an_option_in_its_help(columns: int) -> None
         "import typer\nfrom dino_st.cli.main import app\n"
         "for name, command in typer.main.get_command(app).commands.items():\n"
         "    if name != 'mteb':\n"
-        "        print('names', *(option for one in command.params for option in one.opts if option[0] == '-'))\n"
+        "        print('@@', *(option for one in command.params for option in one.opts if option[0] == '-'))\n"
         "        app([name, '--help'], standalone_mode=False)\n"
     )
     done = subprocess.run(
@@ -77,7 +77,7 @@ def test_no_command_cuts_the_name_of_an_option_in_its_help(columns: int) -> None
         check=True,
         env=os.environ | {"COLUMNS": str(columns)},
     )
-    parts = done.stdout.split("names ")[1:]
+    parts = done.stdout.split("@@")[1:]
     assert len(parts) == 15
     for part in parts:
         names, _, shown = part.partition("\n")
