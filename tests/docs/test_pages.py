@@ -91,3 +91,11 @@ def test_python_of_a_page_runs(name: str, work: Path, capsys: pytest.CaptureFixt
     with contextlib.chdir(work):
         exec("\n".join(blocks(ROOT / name, "python")), {"__name__": "page"})
     assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["README.md", *MARKDOWN])
+def test_no_two_commands_of_a_page_write_one_directory(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    outputs = re.findall(r"^dino-st[^`\n]*?(?:\\\n[^`\n]*?)*--output ([\w./-]+)", text, re.MULTILINE)
+    outputs += re.findall(r"train_(?:encoder|contrastive)\([^)\n]*?, \"([\w.-]+)\", ", text)
+    assert len(outputs) == len(set(outputs)), outputs
