@@ -6,6 +6,7 @@ taken off, and the rest has the shape of a control token, by which it is told. P
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -20,7 +21,9 @@ _TOKEN = re.compile(
     | \[/?(?:[gs]?[A-Z][A-Z0-9_ ]{2,60}|\w+_\w*|unused\d+|multimodal|(?i:/?think|thought|answer)(?:ing)?)\]  # [INST]
     | >>[A-Z_]{3,30}<< | \|\|\|[A-Z_]{3,30}\|\|\|            # >>TITLE<<  |||EMAIL_ADDRESS|||
     | \]~!?b[][] | \[e~\[ | \]![a-z]~\[ | \]<\][\w\x20]+\[>\[      # ]~b]  [e~[  ]!p~[  ]<]image[>[
-    | <[|｜!] | [|｜]> | \[[|｜] | [|｜]\] | [◁▷] | <[/\w:.-]*\Z | \\boxed | \\text   # what was cut in the middle
+    | <[|｜!] | [|｜]> | \[[|｜] | [|｜]\] | [◁▷] | <[/\w:.-]*\Z   # what was cut in the middle
+    | \\(?:boxed|text|n|r|u[\da-f]{4}) | ▁ | [a-z.,][ĠĊ] | &(?:lt|gt|amp|quot|nbsp|\#\d+);   # what was not decoded
+    | \A\{ | "\s*:\s*["{[]                                  # {"sentence": "…"}
     """,
     re.VERBOSE,
 )
@@ -45,7 +48,7 @@ _BEGINS = re.compile(
     "start_of_turn_token|assistant_start|user_start|system_start"
 )
 _ROLE = re.compile(r"\s*(?:assistant|model|chatbot|bot|ai)\s*(?:[:\n]|\Z)", re.IGNORECASE)
-_BARE_CHANNEL = re.compile(r"\s*(?:analysis|commentary)(?=[A-Z]).*?(?:assistantfinal|\Z)", re.DOTALL)
+_BARE_CHANNEL = re.compile(r"\A\s*(?:analysis|commentary)(?=[A-Z]).*?(?:assistantfinal|\Z)", re.DOTALL)
 _RUN = 3
 _MOSTLY = 0.7
 
@@ -105,7 +108,7 @@ def plain_text(reply: str, *, finished: bool = True) -> tuple[str | None, bool]:
         elif state == "open":
             kept.append(token)
     boxed, is_closed = _boxed("".join(kept))
-    return (None, False) if state == "hidden" or not is_closed else (boxed.strip(), finished)
+    return (None, False) if state == "hidden" or not is_closed else (_out_of_json(boxed.strip()), finished)
 
 
 def fault_of(text: str, source: str = "") -> Fault | None:
@@ -179,6 +182,18 @@ def _kind_of(token: str) -> str:
     if _WRAPPERS.fullmatch(word):
         return "end of wrapper" if closes else "wrapper"
     return "other"
+
+
+def _out_of_json(text: str) -> str:
+    """The one string of a text that is a JSON object or list around it, fenced or not; any other text as it is."""
+    bare = text.removeprefix("```json").strip("`").strip()
+    try:
+        content = json.loads(bare) if bare[:1] in ("{", "[") else None
+    except (ValueError, RecursionError):
+        return text
+    while isinstance(content, dict | list) and len(content) == 1:
+        content = next(iter(content.values() if isinstance(content, dict) else content))
+    return content.strip() if isinstance(content, str) else text
 
 
 def _boxed(text: str) -> tuple[str, bool]:

@@ -195,7 +195,8 @@ def _joined(content: object) -> object:
     if not isinstance(content, list):
         return content
     parts = [part if isinstance(part, dict) else {"text": part} for part in content]
-    texts = [part.get("text") for part in parts if part.get("type", "text") in ("text", "output_text")]
+    kinds = ("text", "output_text", "refusal")
+    texts = [part.get("text", part.get("refusal")) for part in parts if part.get("type", "text") in kinds]
     return "".join(text for text in texts if isinstance(text, str))
 
 
@@ -446,7 +447,7 @@ class OpenAIChat:
                 text = scrubbed(answer.text, shortest=8)
                 return ChatReply(request.key, text, None, read, written, attempt, answer.finished)
         is_divided = failed.kind == "late" and request.is_divisible
-        self._troubles = self._troubles + 1 if failed.server_trouble and not is_divided else 0
+        self._troubles = self._troubles + 1 if (failed.server_trouble or failed.again) and not is_divided else 0
         if self._troubles >= max(_GIVE_UP_AFTER, options.concurrency):
             tries = f"{self._troubles} requests in a row failed {attempt} times each"
             advice = f"Look whether {self._host} works, and run again"

@@ -150,7 +150,7 @@ class ChatPairRun:
         text, rejection = text_of(reply.text, finished=reply.finished)
         if text is not None:
             rejection = fault_of(text, draw.x1)
-            if len(text.split()) < self.decoding.min_words:
+            if rejection is None and len(text.split()) < self.decoding.min_words:
                 rejection = "too few words"
             elif rejection is None and repeats(text, [SYSTEM, self._prompt(draw)], draw.x1):
                 rejection = "echo of the prompt"

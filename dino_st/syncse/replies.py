@@ -40,7 +40,8 @@ _MARKDOWN_PAIRS = (("**", "**"), ("__", "__"), ("`", "`"), ("*", "*"), ("_", "_"
 _QUOTES = (('"', '"'), ("“", "”"), ("”", "”"), ("„", "“"), ("«", "»"), ("‘", "’"), ("'", "'"))
 _LABEL = re.compile(
     r"""(?:\*\*|__)?(?:(?:the|a|an|your|my|new|second|possible|rewritten|revised|modified|generated|similar|related|hard)\s+)*
-    (?:paraphrases?|paraphrased|rewrit(?:e|ten|ing)|rewording|reworded|restatement|rephrased|positive|negative|
+    (?:assistant|reply|final\ answer|paraphrases?|paraphrased|
+    rewrit(?:e|ten|ing)|rewording|reworded|restatement|rephrased|positive|negative|
     contradiction|output|answer|result|response|sentences?|version|text)
     (?:\s+(?:sentences?|version|text))?(?:\s+\d{1,2})?(?:\*\*|__)?\s*:(?:\*\*|__)?\s*""",
     re.IGNORECASE | re.VERBOSE,
@@ -186,10 +187,10 @@ def parse_list(reply: str, *, instruction: str = "", finished: bool = True, min_
             left_out["empty"] += 1
         elif is_refusal(text):
             left_out["refusal"] += 1
-        elif len(words.split()) < min_words:
-            left_out["too few words"] += 1
         elif fault := fault_of(text):
             left_out[fault] += 1
+        elif len(words.split()) < min_words:
+            left_out["too few words"] += 1
         elif repeats(text, [instruction]):
             left_out["echo of the instruction"] += 1
         else:
@@ -214,8 +215,11 @@ def _json_list(reply: str) -> list[str] | None:
         content = json.loads(reply[start : end + 1]) if 0 <= start < end else None
     except (ValueError, RecursionError):
         return None
-    is_list = isinstance(content, list) and content and all(isinstance(entry, str) for entry in content)
-    return [" ".join(entry.split()) for entry in content] if is_list and content else None
+    entries = content if isinstance(content, list) else []
+    texts = [
+        max(map(str, entry.values()), key=len, default="") if isinstance(entry, dict) else entry for entry in entries
+    ]
+    return [" ".join(text.split()) for text in texts] if all(isinstance(text, str) for text in texts) else None
 
 
 def _bare(line: str, source: str = "", labels: Collection[str] = ()) -> str:

@@ -131,6 +131,8 @@ TOKENS = sorted({token for tokens in CONTROL_TOKENS.values() for token in re.spl
         "<start_of_turn>model\nTEXT",
         "<|im_assistant|>assistant<|im_middle|>TEXT<|im_end|>",
         "<s>[INST] Say it. [/INST] TEXT </s>",
+        '{"sentence": "TEXT"}',
+        '```json\n{"answer": ["TEXT"]}\n```',
     ],
 )
 def test_markup_that_is_known_is_taken_off(reply: str) -> None:
@@ -150,6 +152,11 @@ def test_markup_that_is_known_is_taken_off(reply: str) -> None:
         ("TEXT [TOOL_CALLS]", "control token"),
         ("The <b>flute</b> is played.", "control token"),
         ("TEXT ]~b]", "control token"),
+        ('{"sentence": "TEXT", "score": 1}', "control token"),
+        ("Someone▁is▁playing.", "control token"),
+        ("SomeoneĠisĠplaying.", "control token"),
+        ("TEXT\\nNote: a flute.", "control token"),
+        ("&lt;b&gt;TEXT&lt;/b&gt;", "control token"),
         ("<|channel|>analysis<|message|>TEXT", "cut off"),
         ("[THINK]TEXT", "cut off"),
         ("analysisThe user wants this: TEXT", "cut off"),
@@ -186,6 +193,12 @@ def test_sentences_that_only_remind_of_markup_are_kept(text: str) -> None:
 def test_a_tag_that_the_sentence_itself_has_may_stand_in_the_reply() -> None:
     assert parse_reply("The <b> tag sets bold type.", "What does <b> do?").text == "The <b> tag sets bold type."
     assert parse_reply("The <i> tag sets bold type.", "What does <b> do?").reason == "control token"
+
+
+def test_a_list_of_objects_is_a_list_of_their_texts() -> None:
+    reply = '[\n  {"id": 1, "sentence": "The bus was late."},\n  {"id": 2, "sentence": "Rain fell all night."}\n]'
+    assert parse_list(reply).texts == ("The bus was late.", "Rain fell all night.")
+    assert parse_list('{"sentences": ["The bus was late.", "Rain fell all night."]}').texts == parse_list(reply).texts
 
 
 def test_a_list_deeper_than_a_reader_can_go_is_no_list() -> None:
@@ -464,6 +477,13 @@ def test_what_will_not_change_stops_at_once(status: int, in_body: bool) -> None:
         with pytest.raises((ConfigurationError, ModelError), match=r"key in OPENAI_API_KEY|no credit|knows no model"):
             client(server, concurrency=2).complete(asked_for(300))
         assert sum(server.asked.values()) <= 2
+
+
+def test_a_server_whose_answers_are_all_empty_stops_the_run() -> None:
+    with hostile_server(lambda *_: body(" ")) as server:
+        with pytest.raises(ModelError, match=r"requests in a row failed 2 times each, .*the reply is empty"):
+            client(server, concurrency=4, max_retries=1).complete(asked_for(500))
+        assert len(server.asked) < 40
 
 
 def test_half_a_surrogate_is_one_rejection_and_does_not_end_the_run(tmp_path: Path) -> None:
