@@ -46,7 +46,7 @@ def first_line(path: Path) -> str:
 
 def arrows(names: list[str]) -> dict[str, set[str]]:
     """Which package imports which, without what follows from other arrows."""
-    graph = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True)
+    graph = grimp.build_graph(*PACKAGES, exclude_type_checking_imports=True, cache_dir=None)
     owner = {
         module: name for module in graph.modules for name in names if module == name or module.startswith(f"{name}.")
     }
