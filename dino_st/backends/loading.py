@@ -197,7 +197,7 @@ def _base_of(path: Path) -> str | Path:
     """The base model that an adapter names: a directory, also one beside it, or a name on the hub."""
     base = adapter_base(path) or ""
     beside = path / base
-    return beside if beside.is_dir() and not Path(base).exists() else base
+    return beside if beside.is_dir() else base
 
 
 def check_causal_model(model: Any) -> None:

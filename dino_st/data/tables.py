@@ -456,7 +456,7 @@ def _saved_rows(directory: Path, choose: Choice) -> Iterator[Row]:
     try:
         dataset = load_from_disk(os.fspath(directory)).with_format("arrow")
         yield from _arrow_rows(directory, dataset.features.arrow_schema, choose, lambda _: dataset.iter(1000))
-    except (pa.ArrowException, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (pa.ArrowException, LookupError, TypeError, json.JSONDecodeError) as error:
         raise InputError(f"{directory}: cannot be read as a saved data set ({error!r:.200})") from None
 
 
@@ -475,8 +475,14 @@ def _arrow_rows(
             number += 1
             row = dict(zip(found, values, strict=True))
             for column, name in found.items():
-                if name in classes and row[column] in range(len(classes[name])):
-                    row[column] = classes[name][row[column]]
+                if name not in classes:
+                    continue
+                if row[column] not in range(len(classes[name])):
+                    raise InputError(
+                        f"{place}, row {number}: column {name!r} is {row[column]}, which is none of its classes "
+                        f"{classes[name]} (-1 means no label); drop such rows"
+                    )
+                row[column] = classes[name][row[column]]
             yield f"{place}, row {number}", row
 
 

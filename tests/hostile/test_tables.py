@@ -242,6 +242,10 @@ def test_the_names_of_class_labels_are_read_and_not_their_numbers(tmp_path: Path
     data.to_parquet(tmp_path / "a.parquet")
     data.save_to_disk(tmp_path / "saved")
     assert pairs(tmp_path / "a.parquet") == pairs(tmp_path / "saved") == [("a", "b", "no")]
+    unlabelled = Dataset.from_dict({"sentence1": ["a"], "sentence2": ["b"], "label": [-1]}, features=Features(features))
+    unlabelled.to_parquet(tmp_path / "b.parquet")
+    with pytest.raises(InputError, match=r"row 1: column 'label' is -1, which is none of its classes"):
+        pairs(tmp_path / "b.parquet")
 
 
 RAW = {
