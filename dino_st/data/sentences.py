@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class DistinctTexts(Sequence[str]):
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
             "CREATE TABLE texts (place INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);"
         )
+        weakref.finalize(self, self._database.close)  # Python 3.13 warns of databases that are left open
 
     def add(self, text: str) -> bool:
         """Takes a text in as the last one, unless it is there; says whether it is new.
@@ -83,7 +85,7 @@ class DistinctTexts(Sequence[str]):
         found = self._database.execute(
             "SELECT text FROM texts WHERE place >= ? AND place < ? ORDER BY place", (start, stop)
         )
-        return (text for (text,) in found)
+        yield from (text for (text,) in found)  # a generator of its own keeps this object alive
 
 
 @dataclass(frozen=True)
