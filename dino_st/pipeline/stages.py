@@ -146,15 +146,7 @@ def _by_local_model(work: Generation, writing: WritingOptions, model: str, outpu
     start = time.monotonic()
     texts = None if sentences is None else sentences.texts
     builder.generate_shards(directory, texts, num=work.num, show_progress=True)
-    notes = []
-    if writing.generation.prompt_format == "auto":
-        chosen = directory.configuration["prompt_format"]
-        other = "raw" if chosen == "chat" else "chat"
-        notes.append(
-            f"Prompts were written as {'a chat' if chosen == 'chat' else 'raw text'} (--prompt-format auto); to "
-            f"compare, write a few with --prompt-format {other} into another directory"
-        )
-    return _outcome(directory, "pairs" if spec.needs_input else "texts", start, sentences, notes)
+    return _outcome(directory, "pairs" if spec.needs_input else "texts", start, sentences)
 
 
 def _by_server(work: Generation, given: dict[str, Any], model: str, output: Path) -> GenerationOutcome:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 import dino_st
 from dino_st.cli.main import app
 from dino_st.data.shards import ShardDirectory
+from dino_st.inspection.pairs import WrittenPairs
 
 FLAGS = ["--max-new-tokens", "14", "--top-k", "60", "--top-p", "0.98", "--dtype", "float32", "--device", "cpu"]
 SENTENCES = "\n".join(f"Sentence number {i} about a cat." for i in range(8)) + "\n"
@@ -67,6 +68,19 @@ def test_generate_then_prepare_write_what_datasets_reads(
     record = json.loads((prepared / "preparation.json").read_text())
     assert record["options"]["seed"] == 7
     assert record["provenance"]["model"] == str(model_directory)
+
+
+def test_rejections_of_generated_pairs_are_known_after_they_were_scored(
+    run: Run, sentences: Path, model_directory: Path, tmp_path: Path
+) -> None:
+    raw, scored = tmp_path / "raw", tmp_path / "scored"
+    assert run("generate", "--model", model_directory, "--input", sentences, "--output", raw, *FLAGS).exit_code == 0
+    assert run("score", raw, "--model", model_directory, "--output", scored, *FLAGS[-4:]).exit_code == 0
+    found = [
+        {name: count for name, count in WrittenPairs.read(directory).counts.items() if name.startswith("rejected")}
+        for directory in (raw, scored)
+    ]
+    assert found[0] == found[1] != {}
 
 
 def test_generate_again_continues_and_does_nothing_more(
