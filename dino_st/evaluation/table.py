@@ -122,6 +122,7 @@ class ScoreTable:
         from rich.box import SIMPLE_HEAD
         from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
         title = "Spearman × 100" if self._shows_published else "Main scores × 100"
         table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
@@ -129,7 +130,7 @@ class ScoreTable:
         for head in self._heads():
             table.add_column(head, justify="right", no_wrap=True)
         for row in self._rows(escape, "[bold]{}[/bold]".format):
-            table.add_row(*row)
+            table.add_row(*map(Text.from_markup, row))
         if self._shows_published:
             table.add_section()
             table.caption = f"Last {len(PUBLISHED_ROWS)} rows: {PUBLISHED_SOURCE}"
