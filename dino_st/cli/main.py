@@ -223,5 +223,5 @@ app.command(
 def main() -> None:
     """Entry point of the console script."""
     show_all_characters()
-    obey_sigterm()
-    app()
+    with obey_sigterm():
+        app()

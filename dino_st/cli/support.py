@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
@@ -42,7 +42,7 @@ EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 INTERRUPTED = "Interrupted. What was finished is on disk; run the same command to continue."
-_SECONDS_TO_END = 1.5
+_SECONDS_TO_END = 1.0
 _IN_ASCII = {
     "→": "->",
     "…": "...",
@@ -75,10 +75,11 @@ def _terminate(*_: object) -> NoReturn:
     raise _Terminated(EXIT_TERMINATED)
 
 
-def obey_sigterm() -> None:
-    """Ends the process soon after SIGTERM, also where it stays in a library's code or that swallows the exception.
+@contextlib.contextmanager
+def obey_sigterm() -> Iterator[None]:
+    """Ends the process soon after SIGTERM, also where it stays in a library's code, or that swallows the exception.
 
-    All that is written is written so that it may end at any moment.
+    All that is written is written so that it may end at any moment. What libraries do at the end takes seconds.
     """
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
@@ -92,6 +93,10 @@ def obey_sigterm() -> None:
         os._exit(EXIT_TERMINATED)
 
     threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    except _Terminated:
+        os._exit(EXIT_TERMINATED)
 
 
 def friendly(command: Callable[P, R]) -> Callable[P, R]:

@@ -122,8 +122,10 @@ def check_can_become_directory(path: Path) -> None:
     """Checks that a directory can exist at a place, without making it.
 
     Raises:
-        OutputError: If it, or something above it, is a file.
+        OutputError: If it, or something above it, is a file, or its name is not UTF-8, which libraries ask for.
     """
+    if str(path).encode(errors="replace") != str(path).encode(errors="surrogateescape"):
+        raise OutputError(f"{path}: the name is not UTF-8; rename the directory, or choose another --output")
     place = next(place for place in (path, *path.parents) if place.exists())
     if not place.is_dir():
         raise OutputError(f"{path}: cannot be created, since {place} is a file; choose another --output")

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from dino_st.cli import support
 from dino_st.cli.main import app
-from dino_st.errors import InputError
-from dino_st.support.files import append_line, write_text
+from dino_st.errors import InputError, OutputError
+from dino_st.support.files import append_line, check_can_become_directory, write_text
 
 HALF = os.fsdecode(b"caf\xe9")
 """The name of a file that is not UTF-8, as Python holds it."""
@@ -94,6 +94,12 @@ def test_a_path_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     assert result.exit_code == 0 or "is not UTF-8" in result.output
 
 
+def test_training_into_a_path_that_is_not_utf_8_is_refused_before_it_begins(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="the name is not UTF-8"):
+        check_can_become_directory(tmp_path / HALF)
+    check_can_become_directory(tmp_path / "café?")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a place where nobody may write")
 def test_a_home_that_cannot_be_written_stops_no_evaluation(tmp_path: Path) -> None:
     (tmp_path / "pairs.csv").write_text("sentence1,sentence2,score\na cat,a cat,1\na cat,a dog,0\nthe dog,a dog,0.9\n")
@@ -126,7 +132,7 @@ def test_what_the_system_refuses_is_no_fault_of_ours(
 
 def started(code: str) -> subprocess.Popen[str]:
     """A process that has said that it runs."""
-    begun = "import sys, time\nfrom dino_st.cli.support import friendly, obey_sigterm\nobey_sigterm()\n"
+    begun = "import sys, time\nfrom dino_st.cli.support import friendly, obey_sigterm\n"
     process = subprocess.Popen(
         [sys.executable, "-c", begun + code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -144,7 +150,9 @@ def started(code: str) -> subprocess.Popen[str]:
 )
 def test_sigterm_is_obeyed_within_two_seconds_wherever_it_comes(work: str) -> None:
     body = work if work.startswith(" ") else f"    {work}"
-    process = started(f"@friendly\ndef work():\n    print('runs', flush=True)\n{body}\nwork()\n")
+    process = started(
+        f"@friendly\ndef work():\n    print('runs', flush=True)\n{body}\nwith obey_sigterm():\n    work()\n"
+    )
     time.sleep(0.2)
     start = time.monotonic()
     process.send_signal(signal.SIGTERM)
