@@ -86,7 +86,7 @@ def fetch_model(name: str, file: str | None = None) -> Path:
     import huggingface_hub as hub
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-    missing = f"model {name!r}: there is no such directory, and "
+    missing = f"model {'/'.join(filter(None, (name, file)))!r}: there is no such directory, and "
     reason = hub_out_of_reach()
     try:
         if not reason:

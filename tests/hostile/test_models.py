@@ -208,6 +208,22 @@ def test_a_language_model_inside_one_that_sees_images_is_served(tmp_path: Path, 
     assert score(model, SHORT, LONG)[0] == pytest.approx(plain_score(model, SHORT, TEXT), abs=1e-3)
 
 
+def test_a_model_that_only_a_class_for_images_loads_is_served_where_the_probe_allows(
+    tmp_path: Path, tokenizer: Any
+) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = {"model_type": "clip_vision_model", "image_size": 28, "patch_size": 14, **vision}
+    settings: Any = CONFIG_MAPPING["llava"]
+    text = llama().config.to_dict()
+    config = settings(text_config=text, vision_config=vision, image_token_index=1)
+    make_any: Any = AutoModelForImageTextToText.from_config
+    model = LocalWriter(save(make_any(config), tokenizer, tmp_path), device="cpu", dtype="float32").model
+    assert type(model).__name__ == "LlavaForConditionalGeneration"
+    assert score(model, SHORT, LONG)[0] == pytest.approx(plain_score(model, SHORT, TEXT), abs=1e-3)
+
+
 def llama(vocabulary: int = VOCABULARY, **more: Any) -> Any:
     config = LlamaConfig(**(SIZES | {"vocab_size": vocabulary, "max_position_embeddings": 256} | more))
     torch.manual_seed(0)
@@ -295,6 +311,18 @@ def test_a_damaged_directory_is_told_with_its_file(kind: str, tmp_path: Path, to
 def test_a_mistyped_name_is_told_at_once(name: str, words: str) -> None:
     with pytest.raises(ModelError, match=words):
         load(name)
+
+
+def test_a_gguf_file_of_the_hub_is_found_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot = tmp_path / "models--owner--name/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (tmp_path / "models--owner--name/refs").mkdir()
+    (tmp_path / "models--owner--name/refs/main").write_text("abc")
+    (snapshot / "tiny.gguf").touch()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert loading.locate_model("owner/name/tiny.gguf") == snapshot / "tiny.gguf"
+    with pytest.raises(ModelError, match=r"model 'owner/name/other\.gguf': there is no such directory.*out of reach"):
+        loading.locate_model("owner/name/other.gguf")
 
 
 # Adapters
