@@ -178,5 +178,6 @@ def test_ctrl_c_at_the_start_shows_no_traceback(seconds: float) -> None:
     process.send_signal(signal.SIGINT)
     message = process.communicate(timeout=60)[1]
     assert "Traceback" not in message
-    # Python takes its handler away while it shuts down after the command; the signal itself ends it then: 130 in a shell.
+    # Python takes its handler away while it shuts down after the command; the signal itself ends it then:
+    # 130 in a shell.
     assert process.returncode in (0, 130, -signal.SIGINT)
