@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dino_st.data.columns import LABEL, LOG_PROBS, SCORE, SENTENCE1, SENTENCE2
 from dino_st.support.progress import logger
+from dino_st.support.text import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +22,10 @@ TRY = (
 """What to do about labels that do not mean what they say."""
 
 Summary = Mapping[str, Mapping[str, float]]
-"""By label: `pairs`, `identical` (share of x1 = x2), `overlap` (median), and `posterior` (mean) where there is one."""
+"""By label: `pairs`, of these `identical` (share of x1 = x2), `overlap` (median) and `posterior` (mean, where there is
+one), and after a preparation `dropped` (pairs that are not among them) and `dropped_identical`."""
+
+Rows = Sequence[Sequence[str]]
 
 _ENOUGH = 20
 _MARGIN = 0.05
@@ -106,25 +110,47 @@ def summarise(parts: Iterable[Mapping[str, LabelStatistics]]) -> dict[str, dict[
     return summary
 
 
+def quality_table(summary: Summary) -> tuple[str, Rows]:
+    """A summary for people: what the columns mean, and the rows, names first."""
+    has_posterior = any("posterior" in one for one in summary.values())
+    has_dropped = any("dropped" in one for one in summary.values())
+    meaning = [
+        "share of copies of x1 (x2 = x1)",
+        "median share of the different words of both that both have (words shared)",
+        *(["the language model's own mean P(label | pair) (posterior)"] if has_posterior else []),
+    ]
+    caption = f"Of the pairs of each label{' that are kept' if has_dropped else ''}: {', '.join(meaning)}."
+    if has_dropped:
+        caption += " Of those that were dropped: how many, and how many of them had x2 = x1."
+    rows = [["label", "kept" if has_dropped else "pairs", "x2 = x1", "words shared"]]
+    rows[0] += ["posterior"] * has_posterior + ["dropped", "of these x2 = x1"] * has_dropped
+    for label, one in summary.items():
+        shares = [f"{one['identical']:.1%}", f"{one['overlap']:.2f}"] if one["pairs"] else ["-", "-"]
+        row = [printable(label), f"{one['pairs']:,.0f}", *shares]
+        if has_posterior:
+            row.append(f"{one['posterior']:.2f}" if "posterior" in one else "-")
+        if has_dropped:
+            row += [f"{one.get(name, 0):,.0f}" for name in ("dropped", "dropped_identical")]
+        rows.append(row)
+    return caption, rows
+
+
 def quality_lines(summary: Summary) -> list[str]:
-    """A table for people, a line a label."""
+    """The same in lines of text: the caption, and a line a label below the names."""
     if not summary:
         return []
-    rows = [["label", "pairs", "x2 = x1", "words shared", "posterior"]]
-    for label, one in summary.items():
-        posterior = f"{one['posterior']:.2f}" if "posterior" in one else "-"
-        rows.append([label, f"{one['pairs']:,.0f}", f"{one['identical']:.1%}", f"{one['overlap']:.2f}", posterior])
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    caption, rows = quality_table(summary)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return [caption, *lines]
 
 
 def quality_section(summary: Summary) -> str:
     """The same as a section of a data set's card."""
     if not summary:
         return ""
-    about = "Share of pairs with x2 = x1, median share of words that both have, and the language model's own mean "
-    about += "posterior of the label, where it was asked."
-    return "\n".join(["", "## Labels", "", about, "", "```", *quality_lines(summary), "```", ""])
+    caption, *table = quality_lines(summary)
+    return "\n".join(["", "## Labels", "", caption, "", "```", *table, "```", ""])
 
 
 def doubts(summary: Summary) -> list[str]:
@@ -134,15 +160,27 @@ def doubts(summary: Summary) -> list[str]:
     ordered = sorted(numbers, key=numbers.__getitem__, reverse=True)
     enough = [label for label in ordered if summary[label]["pairs"] >= _ENOUGH]
     for higher, lower in itertools.pairwise(enough):
-        for name, words in (("overlap", "share more words with x1 (median {} against {})"), ("identical", "")):
-            above, below = summary[higher][name], summary[lower][name]
+        for measured, words in (
+            (_overlap, "share more words with x1 (median"),
+            (_copies, "are copies of x1 more often (share"),
+        ):
+            above, below = measured(summary[higher]), measured(summary[lower])
             if below > above + _MARGIN:
-                words = words or "are copies of x1 more often ({} against {})"
-                found.append(f"texts of label {lower} {words.format(f'{below:.2f}', f'{above:.2f}')} than of {higher}")
-    for label in summary:
-        if summary[label]["pairs"] >= _ENOUGH and summary[label]["identical"] > _MANY_COPIES:
-            found.append(f"{summary[label]['identical']:.0%} of the texts of label {label} are copies of x1")
+                found.append(f"texts of label {lower} {words} {below:.2f} against {above:.2f}) than of {higher}")
+    for label, one in summary.items():
+        if one["pairs"] + one.get("dropped", 0) >= _ENOUGH and _copies(one) > _MANY_COPIES:
+            found.append(f"{_copies(one):.0%} of the texts of label {label} are copies of x1")
     return found
+
+
+def _overlap(one: Mapping[str, float]) -> float:
+    return one["overlap"]
+
+
+def _copies(one: Mapping[str, float]) -> float:
+    """Share of x1 = x2 among all pairs that were written, those that a preparation dropped included."""
+    copies = one["identical"] * one["pairs"] + one.get("dropped_identical", 0)
+    return copies / max(one["pairs"] + one.get("dropped", 0), 1)
 
 
 def warn_of_doubts(summary: Summary) -> None:

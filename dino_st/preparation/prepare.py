@@ -160,20 +160,24 @@ def prepare_pairs(
 
 
 def _quality(raw: RawPairs, rows: PairRows, posterior: Floats | None) -> Summary:
-    """What can be seen of the labels of pairs: copies among the raw ones, all else among those that are kept."""
+    """What can be seen of the labels of the pairs that are kept, and how many of each were dropped."""
     if not raw.is_pair:
         return {}
     found = {}
     for label, value in enumerate(raw.labels):
         own, written = rows.take(rows.label == label), raw.rows.take(raw.rows.label == label)
-        if len(own):
+        if len(written):
             believed = np.zeros(0) if posterior is None else posterior[own.origin, label]
             sample = own.take(np.arange(len(own)) % max(1, len(own) // _COMPARED) == 0)
             overlaps = word_overlap(sample.first, sample.second, raw.texts)
-            copies = float(np.mean(written.first == written.second))
+            copies, all_copies = (int((part.first == part.second).sum()) for part in (own, written))
             name = value if isinstance(value, str) else format(value, "g")
-            found[name] = summarise([{name: LabelStatistics(0, overlaps, believed)}])[name]
-            found[name] |= {"pairs": len(own), "identical": round(copies, 4)}
+            found[name] = summarise([{name: LabelStatistics(0, overlaps, believed)}])[name] | {
+                "pairs": len(own),
+                "identical": round(copies / max(len(own), 1), 4),
+                "dropped": len(written) - len(own),
+                "dropped_identical": all_copies - copies,
+            }
     return found
 
 

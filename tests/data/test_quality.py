@@ -31,7 +31,8 @@ def test_copies_shared_words_and_posteriors_are_told_by_label() -> None:
         "1": {"pairs": 3, "identical": pytest.approx(1 / 3, abs=1e-4), "overlap": 1.0, "posterior": 0.75},
         "0": {"pairs": 1, "identical": 0.0, "overlap": 0.0, "posterior": 0.5},
     }
-    [_, first, _] = quality_lines(summarise(parts))
+    [caption, _, first, _] = quality_lines(summarise(parts))
+    assert caption.startswith("Of the pairs of each label: ")
     assert first.split() == ["1", "3", "33.3%", "1.00", "0.75"]
     assert measure([{"anchor": "a", "positive": "b", "negative": "c"}]) == measure([{"text": "a", "label": "x"}]) == {}
 
@@ -87,11 +88,27 @@ def test_a_preparation_says_how_its_labels_look_and_doubts_them(caplog: pytest.L
     with caplog.at_level(logging.INFO, logger="dino_st"):
         splits = prepare_pairs(raw, labels=(0, 1))
     assert splits.quality == {
-        "0": {"pairs": 21, "identical": 0.3, "overlap": 0.5},
-        "1": {"pairs": 30, "identical": 0.0, "overlap": 0.2},
+        "0": {"pairs": 21, "identical": 0.0, "overlap": 0.5, "dropped": 9, "dropped_identical": 9},
+        "1": {"pairs": 30, "identical": 0.0, "overlap": 0.2, "dropped": 0, "dropped_identical": 0},
     }
+    [caption, head, zero, _] = quality_lines(splits.quality)
+    assert caption.startswith("Of the pairs of each label that are kept: ")
+    assert "Of those that were dropped: how many" in caption
+    assert head.split()[:2] == ["label", "kept"]
+    assert zero.split() == ["0", "21", "0.0%", "0.50", "9", "9"]
     [warning] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert "texts of label 0 share more words with x1 (median 0.50 against 0.20) than of 1" in warning
     assert "30% of the texts of label 0 are copies of x1" in warning
     assert "--decay-constant" in warning
     assert "words shared" in caplog.text
+
+
+def test_identical_pairs_that_are_kept_are_counted_among_the_kept_and_a_label_that_lost_all_stays() -> None:
+    rows = [row(f"one {i}", f"one {i}", 0.5) for i in range(4)] + [row(f"one {i}", f"two {i}", 1.0) for i in range(4)]
+    rows += [row(f"one {i}", " ", 0.0) for i in range(4)]
+    raw = Dataset.from_list(rows).remove_columns("log_probs")
+    kept = {"overlap": 1.0, "dropped": 0, "dropped_identical": 0}
+    quality = prepare_pairs(raw, drop_identical=False, validation_share=0.25, random_negatives=1).quality
+    assert quality["0.5"] == {"pairs": 4, "identical": 1.0, **kept}
+    assert quality["0"] == {"pairs": 0, "identical": 0.0, "overlap": 0.0, "dropped": 4, "dropped_identical": 0}
+    assert quality_lines(quality)[2].split() == ["0", "0", "-", "-", "4", "0"]
