@@ -21,24 +21,16 @@ _DEFAULTS = TrainingOptions()
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from sentence_transformers import InputExample
-
-FIT_DEFAULT_WARMUP_STEPS = 10_000
-"""`warmup_steps` of `SentenceTransformer.fit` when it is not given."""
+    from sentence_transformers import InputExample, SentenceTransformer
 
 
 class FitDataLoader(DataLoader[Any]):
-    """A loader of `InputExample` batches that is unused until `warmup_steps` was called for it, or warns.
+    """A loader of `InputExample` batches that warns where `fit` would train in another way than it seems.
 
     `fit` reads the loader once, as lists of examples, whatever the collate function; so this one collates to lists
     as well. `fit` warms up for 10,000 steps unless told otherwise. On a set with fewer steps than that the learning
     rate never gets near its peak, and hardly anything is learned, silently.
-
-    Attributes:
-        warmup_was_computed: Whether `dino_st.warmup_steps` was called for this loader.
     """
-
-    warmup_was_computed: bool = False
 
     def __init__(self, examples: Sequence[InputExample], *, batch_size: int, shuffle: bool, seed: int) -> None:
         super().__init__(
@@ -50,25 +42,33 @@ class FitDataLoader(DataLoader[Any]):
         )
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        if not self.warmup_was_computed and len(self) < FIT_DEFAULT_WARMUP_STEPS:
-            warnings.warn(
-                f"model.fit warms up for {FIT_DEFAULT_WARMUP_STEPS:,} steps unless told otherwise, and this loader has "
-                f"{len(self):,}: the learning rate would stay near zero. Call model.fit(train_objectives="
-                "[(loader, loss)], warmup_steps=warmup_steps(loader, epochs), epochs=epochs) with "
-                "`from dino_st import warmup_steps`.",
-                DinoWarning,
-                stacklevel=3,
-            )
-        _warn_of_model(sys._getframe(1).f_locals.get("self"))
+        from sentence_transformers import SentenceTransformer
+
+        reader = sys._getframe(1).f_locals  # those of `fit`, which hands its loader neither model nor options
+        if isinstance(reader.get("self"), SentenceTransformer) and {"warmup_steps", "epochs"} <= reader.keys():
+            steps = (reader.get("steps_per_epoch") or len(self)) * reader["epochs"]
+            _warn_of_warmup(reader["warmup_steps"], steps)
+            _warn_of_model(reader["self"])
+            # The trainer behind fit asks for pinned memory everywhere, and fit has no option to leave it.
+            message = "'pin_memory' argument is set as true but no accelerator"
+            warnings.filterwarnings("ignore", message, UserWarning, r"torch\.utils\.data")
         return super().__iter__()
 
 
-def _warn_of_model(model: Any) -> None:
-    """Warns if `fit`, which hands its loader no model, would train a model in another way than it is used."""
-    from sentence_transformers import SentenceTransformer
+def _warn_of_warmup(warmup: int, steps: int) -> None:
+    """Warns of a warm-up that does not end before the training."""
+    if warmup > steps:
+        warnings.warn(
+            f"model.fit would warm up for {warmup:,} steps (its default is 10,000) and train for {steps:,}: the "
+            "learning rate would not reach its peak. Call model.fit(train_objectives=[(loader, loss)], "
+            "warmup_steps=warmup_steps(loader, epochs), epochs=epochs) with `from dino_st import warmup_steps`.",
+            DinoWarning,
+            stacklevel=4,
+        )
 
-    if not isinstance(model, SentenceTransformer):
-        return
+
+def _warn_of_model(model: SentenceTransformer) -> None:
+    """Warns if `fit` would train a model in another way than it is used."""
     if narrow := narrow_weights(model):
         warnings.warn(
             f"the model's weights are {narrow}, in which small updates are lost: call model.float() before model.fit, "
@@ -115,8 +115,8 @@ def to_dataloader(
 
     What `fit` would train on wrongly without a word is refused here: labels that are all zero (it drops them and
     the loss crashes), fewer rows than a batch (it schedules no step, so the learning rate is zero), examples of
-    different lengths (it cuts them), columns beyond the pair (they would be text). A warning comes when `fit` reads
-    the loader before `warmup_steps` was called for it, since the default of `fit` learns nothing on small sets.
+    different lengths (it cuts them), columns beyond the pair (they would be text). A warning comes when `fit` is
+    called with a warm-up that is longer than the training, as its default is on small sets, where it learns nothing.
 
     Args:
         dataset: Pairs with `sentence1`, `sentence2` and `score`, or examples made from pairs.
@@ -168,11 +168,11 @@ def _check_examples(examples: Sequence[InputExample]) -> None:
             )
 
 
-def warmup_steps(loader: FitDataLoader, epochs: int = _DEFAULTS.epochs, share: float = _DEFAULTS.warmup_share) -> int:
+def warmup_steps(loader: DataLoader[Any], epochs: int = _DEFAULTS.epochs, share: float = _DEFAULTS.warmup_share) -> int:
     """The warm-up that `model.fit` should be called with: a share of all steps, rounded up.
 
     Args:
-        loader: What `to_dataloader` returned; it does not warn any more afterwards. Any `DataLoader` will do.
+        loader: What `to_dataloader` returned, or any `DataLoader`.
         epochs: Passes over the data, as given to `fit`.
         share: Share of the steps in which the learning rate rises from zero to its peak.
 
@@ -186,6 +186,4 @@ def warmup_steps(loader: FitDataLoader, epochs: int = _DEFAULTS.epochs, share: f
         raise ConfigurationError(f"epochs is {epochs}; expected at least 1")
     if not 0 <= share <= 1:
         raise ConfigurationError(f"share is {share}; expected a number from 0 to 1")
-    if hasattr(loader, "warmup_was_computed"):
-        loader.warmup_was_computed = True
     return math.ceil(Fraction(str(share)) * epochs * len(loader))

@@ -79,9 +79,7 @@ def test_warmup_refuses_what_is_out_of_range() -> None:
 
 def test_batches_are_lists_of_examples_in_a_seeded_order(train: Dataset) -> None:
     def order(seed: int, shuffle: bool = True) -> list[str]:
-        loader = to_dataloader(train, batch_size=10, shuffle=shuffle, seed=seed)
-        warmup_steps(loader)
-        batches = list(loader)
+        batches = list(to_dataloader(train, batch_size=10, shuffle=shuffle, seed=seed))
         assert [len(batch) for batch in batches] == [10] * 6 + [4]
         return [" | ".join(example.texts) for batch in batches for example in batch]
 
@@ -100,7 +98,9 @@ def test_trap_of_fit_the_default_warmup_hardly_moves_a_weight(model: SentenceTra
 
 def test_the_default_warmup_warns_with_the_call_to_make(model: SentenceTransformer, train: Dataset) -> None:
     loader = to_dataloader(train, batch_size=8)
-    with pytest.warns(DinoWarning, match=r"10,000 steps .* has 8: .*warmup_steps=warmup_steps\(loader, epochs\)"):
+    with pytest.warns(
+        DinoWarning, match=r"for 10,000 steps .* train for 8: .*warmup_steps=warmup_steps\(loader, epochs\)"
+    ):
         fit(model, loader)
 
 
@@ -113,9 +113,17 @@ def test_the_warning_points_at_the_line_that_calls_fit(model: SentenceTransforme
     assert [Path(warning.filename).name for warning in ours] == ["test_fit.py"]
 
 
-def test_a_loader_with_more_steps_than_the_default_warmup_does_not_warn() -> None:
-    examples = [InputExample(texts=["a", "b"], label=1.0)] * 10_000
-    next(iter(to_dataloader(examples, batch_size=1)))
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("options", [{"warmup_steps": 2}, {"warmup_steps": 16, "epochs": 2}])
+def test_a_warmup_that_fits_the_training_gives_no_warning_whoever_computed_it(
+    options: dict[str, int], model: SentenceTransformer, train: Dataset
+) -> None:
+    fit(model, to_dataloader(train, batch_size=8), **options)
+
+
+@pytest.mark.filterwarnings("error")
+def test_who_reads_the_loader_without_fit_is_not_warned_of_fit(train: Dataset) -> None:
+    assert len(list(to_dataloader(train, batch_size=8))) == 8
 
 
 def test_trap_of_fit_all_zero_labels_lose_the_label_column_and_crash(model: SentenceTransformer) -> None:
