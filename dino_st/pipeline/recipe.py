@@ -43,6 +43,7 @@ from dino_st.support.options import explain
 from dino_st.tasks.spec import MOST_TEXTS
 from dino_st.tasks.syncse import ScratchSpec, is_syncse_task, load_syncse_spec
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
+from dino_st.training.trackers import check_tracker
 
 if TYPE_CHECKING:
     from dino_st.evaluation.table import ScoreTable
@@ -389,6 +390,7 @@ class _Steps:
     def check(self) -> None:
         """Looks for everything on this machine that the recipe names, and then for the data to evaluate on."""
         recipe = self.recipe
+        check_tracker(recipe.train)
         for file in (*((recipe.input,) if recipe.input not in (None, "-") else ()), *recipe.evaluate.pairs):
             named_files(str(file))
         for name in (self.model if recipe.backend == "local" else "", self.encoder):

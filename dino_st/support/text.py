@@ -57,6 +57,17 @@ def facts_table(heading: str, facts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def flat_facts(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested facts as one level, their names joined by dots."""
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flat_facts(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
+
+
 def _cell(text: str) -> str:
     """Text that neither ends a cell nor a row."""
     return text.replace("|", "\\|").replace("\r", " ").replace("\n", " ")

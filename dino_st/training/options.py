@@ -43,6 +43,9 @@ class TrainingOptions(FrozenOptions):
     )
     balanced_batches: bool = option(False, "spread the scores evenly over the batches, each pair still once an epoch")
     keep_checkpoints: bool = option(False, "leave the trainer's checkpoints in the output")
+    report_to: Literal["none", "tensorboard", "wandb", "trackio", "mlflow"] = option(
+        "none", "experiment tracker that is shown progress and parameters; a package of this name must be installed"
+    )
 
 
 class ContrastiveOptions(TrainingOptions):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,15 +12,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dino_st.errors import OutputError, TrainingError
 from dino_st.support.files import TRAINING_RECORD, is_content, make_directory, write_text
 from dino_st.support.options import explain
-from dino_st.support.text import facts_table
+from dino_st.support.text import facts_table, flat_facts
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 CHECKPOINTS = "checkpoints"
 """The folder of the trainer's checkpoints, removed after success."""
 
+TRACKED = "runs"
+"""The folder of TensorBoard's event files."""
+
 _FORMAT = "dino-st training run, version 1"
 _MODEL_FILES = ("modules.json", "config.json", "model.safetensors", "README.md")
-_FREE_OPTIONS = {"device", "keep_checkpoints", "gradient_checkpointing"}
+_FREE_OPTIONS = {"device", "keep_checkpoints", "gradient_checkpointing", "report_to"}
 _CARD_HEADING = "## Training data: written by a language model"
 
 
@@ -165,7 +167,7 @@ def add_to_card(card: Path, record: TrainingRecord) -> None:
     section = [
         _CARD_HEADING,
         f"{how} {labels} Trained with dino-st from `{record.encoder}`.",
-        facts_table("fact", {**_flatten(record.provenance), **record.data}),
+        facts_table("fact", {**flat_facts(record.provenance), **record.data}),
         f"Spearman × 100 on {validation} (the checkpoint of step {record.best and record.best.step} was kept):",
         facts_table("evaluation", {"untrained start": _percent(record.start), **curve}),
     ]
@@ -177,20 +179,10 @@ def _percent(spearman: float | None) -> str:
     return "undefined" if spearman is None else f"{100 * spearman:.2f}"
 
 
-def _flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested facts as one level, their names joined by dots."""
-    flat: dict[str, Any] = {}
-    for name, value in facts.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
-
-
 def clear_run(directory: Path) -> None:
-    """Removes the checkpoints and the model of an earlier run; other files stay."""
+    """Removes the checkpoints, the curves and the model of an earlier run; other files stay."""
     remove_checkpoints(directory)
+    shutil.rmtree(directory / TRACKED, ignore_errors=True)
     for name in _MODEL_FILES:
         (directory / name).unlink(missing_ok=True)
 

@@ -53,6 +53,7 @@ from dino_st.training.record import (
     remove_checkpoints,
     write_record,
 )
+from dino_st.training.trackers import check_tracker, make_tracker
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -104,7 +105,8 @@ def train_encoder(
         **changes: Fields of `TrainingOptions`, in place of `options` or of what it says: `loss` (`cosine`, `cosent` or
             `angle`; the latter two compare the pairs of a batch with one another, so they depend on how many processes
             share it), `batch_size`, `learning_rate` (2e-5; static embeddings such as `dino-tiny-encoder` need more,
-            5e-4), `warmup_share`, `epochs`, `evaluation_steps`, `max_seq_length`, `dtype`, `device`, `seed`, ….
+            5e-4), `warmup_share`, `epochs`, `evaluation_steps`, `max_seq_length`, `dtype`, `device`, `seed`,
+            `report_to` (`tensorboard`, `wandb`, `trackio` or `mlflow`), ….
 
     Returns:
         The best checkpoint; in the main process it is saved in `output_dir`.
@@ -113,12 +115,14 @@ def train_encoder(
         ConfigurationError: An option is unknown or out of range.
         DatasetError: A split or column is missing, scores are not numbers, or there are fewer pairs than a batch.
         InputError: `data` is a directory that cannot be read.
+        MissingExtraError: The package of `report_to` is not installed.
         ModelError: The encoder cannot be loaded.
         OutputError: `output_dir` holds something else, or another run, or cannot be written.
         OutOfMemoryError: A batch does not fit.
         TrainingError: No evaluation gave a score, or the best checkpoint could not be read back.
     """
     options = TrainingOptions.of(options, **changes)
+    check_tracker(options)
     from dino_st.training.data import data_facts, pair_splits
     from dino_st.training.objective import pair_objective
 
@@ -171,6 +175,7 @@ def train_contrastive(
         DinoError: Whatever else `train_encoder` raises.
     """
     options = ContrastiveOptions.of(options, **changes)
+    check_tracker(options)
     _check_choice(options, sts_dev)
     from dino_st.training.data import data_facts, pair_splits, triplet_splits
     from dino_st.training.objective import triplet_objective
@@ -279,6 +284,7 @@ def _train(
     from accelerate import PartialState
 
     from dino_st.training import trainer as setup
+    from dino_st.training.objective import METRIC
 
     started = time.monotonic()
     checkpoints = directory / CHECKPOINTS
@@ -309,6 +315,8 @@ def _train(
                 record = record.model_copy(update={"start": setup.start_score(trainer)})
                 if is_main:
                     write_record(directory, record)
+            if is_main and record.options.report_to != "none":
+                trainer.add_callback(make_tracker(record, directory, METRIC))
             trainer.train(resume_from_checkpoint=setup.newest_checkpoint(checkpoints))
             record = _outcome(trainer, record, time.monotonic() - started)
             trainer.accelerator.wait_for_everyone()  # the others are done with reading the best checkpoint
