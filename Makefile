@@ -1,6 +1,7 @@
 # make quickstart   the main job, offline, in two minutes
 # make test         the whole test suite
 # make lint         ruff, mypy, what may import what, and the map of the packages
+# make mutants      how many small mistakes in the readers and parsers the tests notice; about an hour
 # make docs         the documentation site in site/, strictly: no broken link, no public name without docstring
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ OUTPUT ?= quickstart
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: quickstart test lint docs clean
+.PHONY: quickstart test lint mutants docs clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/dino-st quickstart --output "$(OUTPUT)"
@@ -24,6 +25,10 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m tools.architecture --check
 
+mutants: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[mutation]"
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutation.py
+
 docs: $(INSTALLED)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo "site/index.html"
@@ -34,4 +39,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OUTPUT) site
+	rm -rf $(VENV) $(OUTPUT) mutants site

@@ -142,7 +142,7 @@ class Answer:
 
 def _on_the_scale(judged: float) -> float:
     if judged not in SCALE:
-        raise ValueError("no judgement")
+        raise ValueError
     return judged
 
 

@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from datasets import Dataset, DatasetDict
 
-from dino_st.data.columns import PROVENANCE_COLUMNS, numeric_pairs, raw_pair, raw_schema
+from dino_st.data.columns import PROVENANCE_COLUMNS, numeric_pairs, raw_pair, raw_schema, text_column
 from dino_st.data.pairs import read_pairs, read_reference_jsonl, write_jsonl, write_reference_jsonl
 from dino_st.errors import DatasetError, InputError, OutputError
 from dino_st.tasks.spec import TaskSpec
@@ -43,6 +44,48 @@ def test_a_pair_becomes_a_row_with_score_or_label_and_provenance() -> None:
     assert raw_schema(named).names[2] == "label"
 
 
+SCORED = {"sentence1": "string", "sentence2": "string", "score": "double", "x1_index": "int64"}
+DRAWN = {"sample": "int64", "tries": "int64", "num_tokens": "int64"}
+
+
+@pytest.mark.parametrize(
+    ("instructions", "score_labels", "columns"),
+    [
+        (['"<X1>" "'], False, SCORED | DRAWN),
+        (['"<X1>" "'], True, SCORED | DRAWN | {"log_probs": str(pa.list_(pa.float64()))}),
+        (['"<X1>" "', '<X1> "'], False, SCORED | DRAWN | {"instruction": "int64"}),
+        (['Go on: "'], True, {"text": "string", "label": "string"} | DRAWN),
+    ],
+)
+def test_raw_rows_have_the_columns_of_their_task(
+    instructions: list[str], score_labels: bool, columns: dict[str, str]
+) -> None:
+    spec = TaskSpec.load({"task_name": "t", "labels": {"1": {"instruction": instructions, "counter_labels": []}}})
+    schema = raw_schema(spec, score_labels=score_labels)
+    assert {field.name: str(field.type) for field in schema} == columns
+    assert schema.names == list(columns)
+
+
+@pytest.mark.parametrize(
+    ("kind", "becomes"),
+    [
+        (pa.string(), "string"),
+        (pa.large_string(), "large_string"),  # a chunk may be too large for the other
+        (pa.dictionary(pa.int32(), pa.string()), "string"),
+        (pa.dictionary(pa.int32(), pa.large_string()), "string"),
+        *([(pa.string_view(), "string")] if hasattr(pa, "string_view") else []),  # from pyarrow 16 on
+    ],
+)
+def test_text_of_every_encoding_becomes_strings(kind: pa.DataType, becomes: str) -> None:
+    column = text_column(pa.chunked_array([["a", "ü"]], pa.string()).cast(kind), "x", "y")
+    assert (str(column.type), column.to_pylist()) == (becomes, ["a", "ü"])
+
+
+def test_a_column_without_text_is_named_with_its_owner() -> None:
+    with pytest.raises(DatasetError, match=r"^column 'x' of the file holds int64; expected text$"):
+        text_column(pa.chunked_array([[1]]), "x", "the file")
+
+
 def test_whole_numbers_become_float_scores() -> None:
     table = numeric_pairs(Dataset.from_dict(PAIRS | {"score": [0, 1]}))
     assert table["score"].to_pylist() == [0.0, 1.0]
@@ -52,18 +95,27 @@ def test_whole_numbers_become_float_scores() -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"sentence1": ["a"], "score": [1.0]}, r"missing: \['sentence2'\]"),
+        ({"sentence1": ["a"], "score": [1.0]}, r"^the data set has .* missing: \['sentence2'\]"),
         ({"sentence1": ["a"], "sentence2": ["b"], "label": ["x"]}, "training part is for numeric labels"),
         ({"sentence1": ["a"], "sentence2": ["b"], "score": ["x"]}, "training part is for numeric labels"),
         ({"sentence1": ["a"], "sentence2": ["b"], "score": [float("nan")]}, "row 0 .* a finite score"),
         ({"sentence1": ["a", "a"], "sentence2": ["b", None], "score": [1.0, 1.0]}, "row 1 .* two texts"),
         ({"sentence1": ["a"], "sentence2": ["b"], "score": [None]}, "numeric labels"),
-        ({"sentence1": [1], "sentence2": ["b"], "score": [1.0]}, "'sentence1' .* holds int64; expected text"),
+        (
+            {"sentence1": ["a", "c", "d"], "sentence2": ["b", "e", "f"], "score": [1.0, None, 0.0]},
+            "^row 1 of the data set is {'sentence1': 'c', 'sentence2': 'e', 'score': None}; expected .* a finite score",
+        ),
+        ({"sentence1": [1], "sentence2": ["b"], "score": [1.0]}, "'sentence1' of the data set holds int64; exp"),
     ],
 )
 def test_data_that_cannot_be_trained_on_is_refused(columns: dict[str, list[object]], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
         numeric_pairs(Dataset.from_dict(columns))
+
+
+def test_further_columns_are_left_out_of_pairs_to_train_on() -> None:
+    data = Dataset.from_dict({"label": ["x", "y"]} | PAIRS | PROVENANCE)
+    assert numeric_pairs(data).column_names == ["sentence1", "sentence2", "score"]
 
 
 def test_splits_instead_of_one_split_are_refused_by_name() -> None:

@@ -74,6 +74,29 @@ def test_the_sts_benchmark_file_gives_both_sentences_and_keeps_unbalanced_quotes
     assert sentences.counts["duplicate"] == 1
 
 
+SEVEN = "genre\tfile\tyear\tid\tscore\tsentence1\tsentence2\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (SEVEN + "g\tf\ty\t1\t5.0\tA.\tB.\n", ["A.", "B."]),
+        ("g\tf\ty\t1\t0.0\tA.\tB.\tmore\ng\tf\ty\t1\t9\tscore\tC.\n", ["A.", "B.", "score", "C."]),
+        ("a\tb\tc\td\t5.2\tf\ttext\n1\t2\t3\t4\t5\t6\tA.\n", ["A."]),  # no score, so a table with names
+        ("a\tb\tc\td\te\tf\ttext\n1\t2\t3\t4\t5\t6\tA.\n", ["A."]),
+        ("text\ta b c 4 e f\nA.\tB.\n", ["A."]),
+    ],
+)
+def test_the_sts_benchmark_is_known_by_its_header_or_score(content: str, texts: list[str], tmp_path: Path) -> None:
+    assert read_sentences(written(tmp_path / "a.tsv", content)).texts[:] == texts
+
+
+def test_a_directory_named_like_a_table_is_a_directory(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").mkdir()
+    pq.write_table(pa.table({"text": ["One."]}), tmp_path / "a.csv/a.parquet")
+    assert read_sentences(tmp_path / "a.csv").texts[:] == ["One."]
+
+
 def test_the_real_sts_benchmark_has_as_many_distinct_sentences_as_counted_by_hand(shared: Path) -> None:
     path = shared / "data/sts/STS/STSBenchmark/sts-train.csv"
     by_hand = {
@@ -109,6 +132,8 @@ def test_of_a_directory_with_a_manifest_only_its_shards_are_read(
     pq.write_table(pa.table({"text": ["Two."]}), tmp_path / "data/shard-00009.parquet")
     assert read_sentences(tmp_path).texts[:] == ["One."]
     assert "is not complete; what is there is taken" in caplog.text
+    with pytest.raises(InputError, match="there is no column 'satz'; Legal values: 'text'"):
+        read_sentences(tmp_path, column="satz")
 
 
 def test_a_generated_directory_gives_its_texts(tmp_path: Path) -> None:
@@ -121,6 +146,8 @@ def test_a_generated_directory_gives_its_texts(tmp_path: Path) -> None:
 def test_standard_input_is_read_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Eins.\nZwei ä.\n".encode())))
     assert read_sentences("-").texts[:] == ["Eins.", "Zwei ä."]
+    with pytest.raises(InputError, match=r"^standard input: no sentence"):
+        read_sentences("-")
 
 
 @pytest.mark.parametrize(
@@ -135,6 +162,9 @@ def test_standard_input_is_read_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.jsonl", '{"satz": "One."}', "none of the columns text, sentence.*Columns: 'satz'"),
         ("a.csv", "id,name\n1,x\n", "line 1: none of the columns.*name one with --column"),
         ("a.csv", "id,text\n1\n", "line 2: has 1 columns, expected 2"),
+        ("a.csv", "text,text\nA.,B.\n", "there are two columns 'text'; rename or remove one"),
+        ("a.tsv", SEVEN + "g\tf\t1\n", "line 2: has 3 columns; an STS Benchmark line has at least 7"),
+        ("a.tsv", b"\xff\n", r"line 1 is not UTF-8"),
         ("a.parquet", b"PAR0", "cannot be read as parquet"),
         (
             "a.csv",
@@ -160,7 +190,7 @@ def test_unusable_files_are_refused_with_their_name_and_the_reason(
 ) -> None:
     with pytest.raises(InputError, match=message) as caught:
         read_sentences(written(tmp_path / name, content))
-    assert name in str(caught.value)
+    assert str(caught.value).count(name) == 1
 
 
 def test_a_missing_file_column_or_directory_is_named(tmp_path: Path) -> None:
@@ -170,8 +200,11 @@ def test_a_missing_file_column_or_directory_is_named(tmp_path: Path) -> None:
         read_sentences(written(tmp_path / "a.jsonl", json.dumps({"text": "One."})), column="txt")
     with pytest.raises(InputError, match=r"holds no table"):
         read_sentences(tmp_path)
-    with pytest.raises(InputError, match="is a file of plain lines"):
-        read_sentences(written(tmp_path / "a.txt", "One."), column="text")
+    for name, called in (("a.txt", r"\.txt"), ("a", "this")):
+        with pytest.raises(InputError, match=f"{called} is a file of plain lines"):
+            read_sentences(written(tmp_path / name, "One."), column="text")
+    with pytest.raises(InputError, match=r"aaa: cannot be read \(File name too long\)"):
+        read_sentences("a" * 10_000)
     with pytest.raises(InputError, match="standard input is read as plain lines"):
         read_sentences("-", column="text")
 

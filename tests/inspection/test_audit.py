@@ -103,15 +103,36 @@ def test_the_confusion_of_the_published_audit_is_the_table_beside_it() -> None:
 
 def test_fitting_judgements_follow_smoothed_and_raw_scores() -> None:
     assert fitting(1.0) == fitting(0.9) == (0.9,)
-    assert fitting(0.5) == (0.5,)
+    assert fitting(0.5) == fitting(0.3) == (0.5,)
+    assert fitting(0.7) == (0.9,)
     assert fitting(0.0) == fitting(0.1) == (0.0, 0.1)
-    assert fitting(4.0) == ()
+    assert fitting(1.5) == fitting(-0.1) == ()
 
 
 def test_scores_of_another_scale_have_no_fitting_judgement() -> None:
     row = count_judgements([(4.0, 0.9)])[0]
     assert row["fits"] is None
     assert confusion_markdown([row], heading="Audit").splitlines()[4].endswith("| – |")
+
+
+def test_the_table_of_judgements_is_counted_and_written_as_it_was_by_hand() -> None:
+    rows = count_judgements([(0.9, 0.9), (0.9, 0.5), (0.9, 0.9), (0.9, None), (0.1, None)])
+    ends = {"low": 0.2077, "high": 0.9385}  # Wilson's formula for 2 of 3
+    assert rows[0]["fits"] == rows[0]["counts"]["0.9"] == {"count": 2, "of": 3, "share": 0.6667} | ends
+    assert rows[1]["fits"] == {"count": 0, "of": 0, "share": None, "low": 0.0, "high": 1.0}
+    nothing = "0 % (0 to 56)"
+    page = f"""# Audit
+
+| assigned | judged | skipped | judged 0.9 | judged 0.5 | judged 0.1 | judged 0 | fits |
+| ---: | ---: | ---: | --- | --- | --- | --- | --- |
+| 0.9 | 3 | 1 | 67 % (21 to 94) | 33 % (6 to 79) | {nothing} | {nothing} | 67 % (21 to 94) |
+| 0.1 | 0 | 1 | – | – | – | – | – |
+
+Shares of the judged pairs of a row, with Wilson's 95 % intervals. A pair fits """
+    written = confusion_markdown(rows, heading="Audit")
+    assert written.startswith(page)
+    assert ", or 0 or 0.1 and its score is below 0.3.\n\n- 0.9: the same meaning" in written
+    assert written.endswith("sentence 2 says nothing\n")
 
 
 @pytest.mark.parametrize(
@@ -183,6 +204,31 @@ def test_undo_skip_and_quit_leave_what_was_answered(tmp_path: Path) -> None:
     assert [answer.judged for answer in read_answers(tmp_path / "a.jsonl")[1]] == [0.9, None, 0.0, 0.5]
 
 
+def test_answers_are_written_readably_and_taken_back_without_a_trace(tmp_path: Path) -> None:
+    pair = AuditPair("Ü", "half \ud83d of a pair", 0.5)
+    path = tmp_path / "a.jsonl"
+    with open_answers(path, [pair], {}) as file:
+        empty = path.read_bytes()
+        file.add(Answer(pair, 0.5))
+        assert '{"sentence1": "Ü", "sentence2": "half'.encode() in path.read_bytes()
+        assert read_answers(path)[1] == [Answer(pair, 0.5)]
+        assert file.undo()
+        assert path.read_bytes() == empty
+
+
+def test_what_cannot_be_written_or_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    pair = AuditPair("a", "b", 0.5)
+    with open_answers(tmp_path / "a.jsonl", [pair], {}) as file:
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match=r"a\.jsonl: cannot be written \(No space left on device\); what was"):
+            file.add(Answer(pair, 0.5))
+    with pytest.raises(InputError, match=r"b\.jsonl: cannot be read \(No such file or directory\); expected"):
+        read_answers(tmp_path / "b.jsonl")
+
+
 def test_the_last_answer_can_be_taken_back_in_a_later_session(tmp_path: Path) -> None:
     sample = [AuditPair("a", "b", 0.5)]
     for keys, judged in (("9", 0.9), ("u5x", 0.5)):
@@ -234,7 +280,7 @@ def test_damaged_lines_are_named(line: str, tmp_path: Path) -> None:
     with open_answers(path, [], {}):
         pass
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(InputError, match="line 2: is no answer"):
+    with pytest.raises(InputError, match=r"a\.jsonl, line 2: is no answer; .* 0\.9, 0\.5, 0\.1, 0 or null"):
         read_answers(path)
 
 

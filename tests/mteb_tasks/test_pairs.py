@@ -48,9 +48,11 @@ def test_every_format_gives_the_same_pairs(tmp_path: Path, suffix: str) -> None:
     assert [(p.sentence1, p.sentence2, p.score) for p in pairs] == [tuple(row.values()) for row in ROWS]
 
 
-def test_other_columns_are_left_alone(tmp_path: Path) -> None:
+def test_other_columns_are_left_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     rows = [{"model": "gpt2", **row} for row in ROWS]
     assert len(read_pair_file(write(tmp_path / "pairs.jsonl", rows))) == len(ROWS)
+    assert "pairs.jsonl: columns that are not used: 'model'" in caplog.text
 
 
 def test_a_file_becomes_a_task_named_after_its_stem_and_content(tmp_path: Path) -> None:
@@ -60,6 +62,8 @@ def test_a_file_becomes_a_task_named_after_its_stem_and_content(tmp_path: Path) 
     assert stem == "DinoPairs-my_pairs"
     assert task.metadata.revision.startswith(digits)
     assert len(digits) == 8
+    assert task.metadata.dataset["path"] == f"local/{task.metadata.name}"
+    assert (task.seed, mteb_tasks.DinoPairs(task.file, seed=7).seed) == (42, 7)
 
 
 def test_the_same_pairs_have_the_same_name_in_every_format_and_others_do_not(tmp_path: Path) -> None:
@@ -106,6 +110,8 @@ def test_pairs_stand_alone_or_beside_named_tasks(tmp_path: Path) -> None:
             r"line 3: field 'score' is 'x'; expected a finite number",
         ),
         ("pairs.csv", "sentence1,sentence2,score\na,b,nan\n", r"line 2: field 'score' is 'nan'"),
+        ("pairs.csv", "sentence1,sentence2,score\na,b,1\nc, ,0\n", r"line 3: one of the two sentences is blank"),
+        ("pairs.csv", "sentence1,sentence2,score\n ,b,1\nc,d,0\n", r"line 2: one of the two sentences is blank"),
         ("pairs.csv", "", r"holds 0 pairs"),
         ("pairs.csv", "sentence1,sentence2,score\na,b,1\nc,d,1\n", r"holds 2 pairs with fewer than two different"),
         ("pairs.jsonl", '{"sentence1": "a"\n', r"line 1: is not JSON"),

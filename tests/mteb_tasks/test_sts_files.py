@@ -9,7 +9,7 @@ import pytest
 
 from dino_st.errors import DatasetError, InputError
 from mteb_tasks import sts_files
-from mteb_tasks.sts_files import ScoredPair, find_root, pairs_revision
+from mteb_tasks.sts_files import ScoredPair, find_root, pairs_dataset, pairs_revision, read_dev_pairs
 from tests.mteb_tasks.fixtures import write_sts_directory
 from tests.mteb_tasks.fixtures.senteval import SICK, STS_BENCHMARK, YEARS
 
@@ -77,15 +77,65 @@ def test_characters_that_only_splitlines_would_split_at_stay_in_the_sentence(bro
     assert sts_files.STS12.read(broken)[3].sentence1 == "One\x0bsentence\x85here"
 
 
+def test_windows_line_ends_and_a_last_line_without_one_change_nothing(broken: Path, sts_dir: Path) -> None:
+    for path in (broken / "STS" / "STS12-en-test").iterdir():
+        path.write_bytes(path.read_bytes().removesuffix(b"\n").replace(b"\n", b"\r\n"))
+    assert sts_files.STS12.read(broken) == sts_files.STS12.read(sts_dir)
+
+
+def test_pairs_become_columns_with_a_source_where_there_is_one(sts_dir: Path) -> None:
+    data = pairs_dataset([ScoredPair("a", "b", 1.5, "x"), ScoredPair("c", "d", 2.0)])
+    assert data.to_dict() == {
+        "sentence1": ["a", "c"],
+        "sentence2": ["b", "d"],
+        "score": [1.5, 2.0],
+        "source": ["x", ""],
+    }
+    assert {name: (len(data), data.column_names) for name, data in read_dev_pairs(sts_dir).items()} == {
+        "STSb dev": (1500, ["sentence1", "sentence2", "score"]),
+        "SICK dev": (500, ["sentence1", "sentence2", "score"]),
+    }
+
+
+@pytest.mark.parametrize("part", ["STS", "SICK"])
 @pytest.mark.parametrize("below", ["", "downstream", "data/downstream"])
-def test_a_senteval_checkout_is_found_by_any_of_its_roots(tmp_path: Path, below: str) -> None:
-    (tmp_path / below / "STS").mkdir(parents=True)
+def test_a_senteval_checkout_is_found_by_any_of_its_roots(tmp_path: Path, below: str, part: str) -> None:
+    (tmp_path / below / part).mkdir(parents=True)
     assert find_root(tmp_path) == tmp_path / below
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, InputError, r"SICK_trial\.txt' is missing, so '.*sick' is not a complete directory"),
+        ("head\n1\tA.\tB.\t3\n2\tA.\tB.\n", InputError, r"SICK_trial\.txt', line 3: 3 tab-sep.* at least 4"),
+        ("head\n1\tA.\tB.\t3\n2\tA.\tB.\tx\n", InputError, r"SICK_trial\.txt', line 3: the gold score is 'x'"),
+        ("head\n1\tA.\tB.\t3\n", DatasetError, r"SICK_trial\.txt': 'SICK_trial' has 1 scored pairs, the .* 500"),
+    ],
+)
+def test_a_broken_table_is_refused_with_its_line(
+    content: str | None, error: type[Exception], message: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "sick"
+    (root / "SICK").mkdir(parents=True)
+    if content is not None:
+        (root / "SICK" / "SICK_trial.txt").write_text(content)
+    with pytest.raises(error, match=message):
+        sts_files.SICK_TRIAL.read(root)
+
+
+def test_what_cannot_be_read_is_named_with_the_systems_word(tmp_path: Path) -> None:
+    (tmp_path / "SICK" / "SICK_trial.txt").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"SICK_trial\.txt' cannot be read \(Is a directory\)"):
+        sts_files.SICK_TRIAL.read(tmp_path)
 
 
 def test_a_directory_that_does_not_exist_is_named_with_the_expected_layout(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere' does not exist[\s\S]*STS\.input\.MSRpar\.txt"):
         find_root(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="file' is a file"):
+        find_root(tmp_path / "file")
 
 
 def test_a_directory_without_sts_and_sick_is_refused(tmp_path: Path) -> None:
@@ -94,16 +144,21 @@ def test_a_directory_without_sts_and_sick_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named_with_the_expected_layout(broken: Path) -> None:
-    (broken / "STS" / "STS12-en-test" / "STS.gs.MSRvid.txt").unlink()
-    with pytest.raises(InputError, match=r"STS\.gs\.MSRvid\.txt' is missing[\s\S]*DIR/STS/STSBenchmark"):
-        sts_files.STS12.read(broken)
+    for kind in ("gs", "input"):
+        (broken / "STS" / "STS12-en-test" / f"STS.{kind}.MSRvid.txt").unlink()
+        message = rf"{kind}\.MSRvid\.txt' is missing, so '{broken}' is [\s\S]*DIR/STS/STSBenchmark"
+        with pytest.raises(InputError, match=message):
+            sts_files.STS12.read(broken)
 
 
 def test_a_missing_pair_is_an_error_that_names_the_source_and_both_counts(broken: Path) -> None:
     for kind in ("input", "gs"):
         path = broken / "STS" / "STS12-en-test" / f"STS.{kind}.SMTeuroparl.txt"
         path.write_bytes(path.read_bytes().split(b"\n", 1)[1])
-    with pytest.raises(DatasetError, match=r"source 'SMTeuroparl' has 458 scored pairs, the published data has 459"):
+    with pytest.raises(
+        DatasetError,
+        match=r"gs\.SMTeuroparl\.txt': source 'SMTeuroparl' has 458 scored pairs, the published data has 459",
+    ):
         sts_files.STS12.read(broken)
 
 
