@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dino_st.backends.options import DRAWING_OPTIONS, ChatOptions, ModelOptions, ServerOptions, SynCSEOptions
 from dino_st.cli.arguments import takes
+from dino_st.cli.summary import note
 from dino_st.cli.support import Overwrite, print_pairs, say
 from dino_st.data.quality import quality_lines
 from dino_st.decoding.options import DecodingOptions
@@ -16,6 +18,9 @@ from dino_st.generation.options import GenerationOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED
 from dino_st.tasks.spec import MOST_TEXTS
+
+if TYPE_CHECKING:
+    from dino_st.preparation.splits import PreparedSplits
 
 Output = Annotated[Path, typer.Option(help="Directory for the shards; run again to continue.")]
 Model = Annotated[
@@ -112,6 +117,8 @@ def _write(model: str, output: Path, given: dict[str, Any], *, triplets: bool = 
 
     outcome = (generate_triplet_data if triplets else generate_data)(Generation(**work, options=given), model, output)
     counts = outcome.counts
+    note(output=output, kind=outcome.kind, rows=counts.get("rows", 0), new_rows=outcome.new_rows, counts=counts)
+    note(rejected=_by_reason(counts), notes=outcome.notes)
     speed = f", {outcome.new_rows / outcome.seconds:,.1f} a second" if outcome.new_rows else ""
     say(f"{counts.get('rows', 0):,} {outcome.kind} in {output} ({outcome.seconds:.1f} s{speed})")
     for name, count in sorted(counts.items()):
@@ -124,6 +131,11 @@ def _write(model: str, output: Path, given: dict[str, Any], *, triplets: bool = 
         raise typer.Exit(1)
 
 
+def _by_reason(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts of what was rejected, by reason."""
+    return {name.removeprefix("rejected: "): count for name, count in counts.items() if name.startswith("rejected: ")}
+
+
 def merge(
     shards: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Directories of `generate --shard i/n`, all n.")],
     output: Annotated[Path, typer.Option(help="Directory for the whole data set.")],
@@ -132,6 +144,7 @@ def merge(
     from dino_st.generation.run import merge_shards
 
     merged = merge_shards(shards, output)
+    note(output=output, rows=merged.counts["rows"], counts=merged.counts, rejected=_by_reason(merged.counts))
     say(f"{merged.counts['rows']:,} rows in {output}")
 
 
@@ -156,6 +169,7 @@ def score(
     from dino_st.pipeline.stages import score_data
 
     counts = score_data(raw, model, output, task=task, options=ModelOptions.of(**given))
+    note(output=output, rows=counts.get("rows", 0), counts=counts)
     say(f"{counts.get('rows', 0):,} pairs with scores in {output}")
     for name, count in counts.items():
         if name.startswith("left out") and count:
@@ -184,7 +198,9 @@ def prepare(
     """
     from dino_st.pipeline.stages import prepare_data
 
-    say(prepare_data(raw, output, PreparationOptions.of(**given), explain=explain, overwrite=overwrite)[1])
+    splits, outcome = prepare_data(raw, output, PreparationOptions.of(**given), explain=explain, overwrite=overwrite)
+    _tell_splits(splits, output)
+    say(outcome)
     if explain:
         say(f"What was dropped, and why: {output / REJECTED}")
 
@@ -205,4 +221,12 @@ def prepare_triplets(
     """Turn triplets, or the pairs of DINO, into training triplets: drop what teaches nothing, split by anchor."""
     from dino_st.pipeline.stages import prepare_triplet_data
 
-    say(prepare_triplet_data(raw, output, TripletOptions.of(**given), overwrite=overwrite)[1])
+    splits, outcome = prepare_triplet_data(raw, output, TripletOptions.of(**given), overwrite=overwrite)
+    _tell_splits(splits, output)
+    say(outcome)
+
+
+def _tell_splits(splits: PreparedSplits, output: Path) -> None:
+    rows = {name: split.num_rows for name, split in splits.items()}
+    dropped = {name.removeprefix("dropped_"): n for name, n in splits.counts.items() if name.startswith("dropped_")}
+    note(output=output, rows=sum(rows.values()), splits=rows, counts=splits.counts, rejected=dropped)

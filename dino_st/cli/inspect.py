@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from dino_st.cli.arguments import takes
+from dino_st.cli.summary import note
 from dino_st.cli.support import say
 from dino_st.inspection.options import AuditOptions, ReportOptions
 
@@ -36,6 +37,7 @@ def audit(
     answers = output or directory / ANSWERS
     table = summarise(directory, answers) if summary else run_audit(directory, answers, options, _ask, say)
     if table is not None:
+        note(output=answers.with_suffix(".json"))
         say(f"\n{table}")
         say(f"Written to {answers.with_suffix('.md')} and {answers.with_suffix('.json')}")
 
@@ -57,6 +59,7 @@ def report(
     from dino_st.inspection.report import write_report
 
     page = write_report(directory, output, options)
+    note(output=page)
     say(f"Written to {page}")
 
 

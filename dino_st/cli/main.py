@@ -11,6 +11,7 @@ import dino_st
 from dino_st.cli.arguments import PlainCommand, PlainGroup, takes
 from dino_st.cli.data import generate, merge, prepare, prepare_triplets, score, syncse
 from dino_st.cli.inspect import audit, report
+from dino_st.cli.summary import note, summarised
 from dino_st.cli.support import Overwrite, friendly, obey_sigterm, print_pairs, say, show_all_characters
 from dino_st.evaluation.options import EvaluationOptions
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
@@ -37,6 +38,7 @@ def train(
     from dino_st.pipeline.stages import train_model
 
     say(train_model(prepared, encoder, output, TrainingOptions.of(**given), overwrite=overwrite))
+    _tell_training(output)
 
 
 @takes((ContrastiveOptions, [name for name in ContrastiveOptions.model_fields if name != "balanced_batches"]))
@@ -64,6 +66,16 @@ def train_contrastive(
     options = ContrastiveOptions.of(**given)
     more: dict[str, Any] = {"pairs": pairs, "sts_dir": sts_dir, "overwrite": overwrite}
     say(train_contrastive_model(prepared, encoder, output, options, **more))
+    _tell_training(output)
+
+
+def _tell_training(output: Path) -> None:
+    from dino_st.training.record import read_record
+
+    record = read_record(output)
+    if record is not None:
+        scores = record.model_dump(include={"start", "best", "curve"})
+        note(output=output, data=record.data, scores=scores, training_seconds=record.seconds)
 
 
 @takes(EvaluationOptions)
@@ -97,6 +109,7 @@ def evaluate(
 
     work = Evaluation(tasks, sts_dir, tuple(pairs or ()), whitening_sentences, EvaluationOptions.of(**given))
     table = evaluate_models(models, work, output)
+    note(output=output, scores=table.to_dict())
     say(table.to_rich(), wrap=True)
     if output is not None:
         say(f"Written to {output}")
@@ -144,6 +157,7 @@ def run(
     from dino_st.pipeline.recipe import load_recipe, run_recipe
 
     outcome = run_recipe(load_recipe(recipe, set or []), output, overwrite=overwrite, report=say)
+    note(output=output, scores=outcome.table.to_dict())
     say(outcome.table.to_rich(), wrap=True)
     say(f"Everything is in {output}")
 
@@ -161,6 +175,7 @@ def quickstart(
     from dino_st.pipeline.quickstart import run_quickstart
 
     outcome = run_quickstart(output, sts_dir=sts_dir, report=say)
+    note(output=output, scores=outcome.table.to_dict())
     say(outcome.table.to_rich(), wrap=True)
     print_pairs(outcome.examples)
     for path, content in outcome.written.items():
@@ -187,6 +202,7 @@ def tasks() -> None:
         is_partial = isinstance(load_syncse_spec(name), PartialSpec)
         given = "triplets for given texts" if is_partial else "triplets from scratch"
         table.add_row(name, given, "anchor, positive, negative")
+    note(tasks=[*builtin_tasks(), *syncse_tasks()], recipes=recipe_names())
     say(table, wrap=True)
     say(f"Recipes for `dino-st run`: {', '.join(recipe_names())}")
 
@@ -196,6 +212,7 @@ def version() -> None:
     from dino_st.support.hashes import versions
 
     packages = ("dino-st", "sentence-transformers", "mteb", "transformers", "torch", "datasets", "python")
+    note(versions=versions(*packages))
     for name, number in versions(*packages).items():
         say(f"{name} {number}")
 
@@ -211,9 +228,9 @@ def mteb(context: typer.Context) -> None:
 
 
 for command in (quickstart, run, generate, merge, score, prepare, train, evaluate, audit, report):
-    app.command(cls=PlainCommand)(friendly(command))
+    app.command(cls=PlainCommand)(friendly(summarised(command)))
 for command in (syncse, prepare_triplets, train_contrastive, tasks, version):
-    app.command(cls=PlainCommand)(friendly(command))
+    app.command(cls=PlainCommand)(friendly(summarised(command)))
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
     add_help_option=False,
