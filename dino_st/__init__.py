@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dino_st.data.pairs import read_reference_jsonl
     from dino_st.errors import DinoError, DinoWarning
     from dino_st.evaluation.evaluate import evaluate_encoder
+    from dino_st.pipeline.publish import push_to_hub
     from dino_st.pipeline.recipe import run_recipe
     from dino_st.preparation.prepare import prepare_pairs
     from dino_st.preparation.triplets import prepare_triplets, to_triplets
@@ -33,6 +34,7 @@ _HOMES = {
     "generate_triplets": "syncse.run",
     "prepare_pairs": "preparation.prepare",
     "prepare_triplets": "preparation.triplets",
+    "push_to_hub": "pipeline.publish",
     "read_reference_jsonl": "data.pairs",
     "run_recipe": "pipeline.recipe",
     "to_dataloader": "training.fit",
@@ -54,6 +56,7 @@ __all__ = [
     "generate_triplets",
     "prepare_pairs",
     "prepare_triplets",
+    "push_to_hub",
     "read_reference_jsonl",
     "run_recipe",
     "to_dataloader",

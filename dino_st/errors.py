@@ -11,6 +11,7 @@ DinoError
 ├── OutputError          (RuntimeError)  an output directory cannot be written or holds something else
 ├── TrainingError        (RuntimeError)  an encoder cannot be trained
 ├── EvaluationError      (RuntimeError)  an encoder cannot be scored
+├── HubError             (RuntimeError)  something cannot be uploaded to the hub
 └── MissingExtraError    (ImportError)   an optional dependency is not installed
 ```
 
@@ -61,6 +62,10 @@ class TrainingError(DinoError, RuntimeError):
 
 class EvaluationError(DinoError, RuntimeError):
     """An encoder cannot be scored."""
+
+
+class HubError(DinoError, RuntimeError):
+    """Something cannot be uploaded to the hub."""
 
 
 class MissingExtraError(DinoError, ImportError):

@@ -26,6 +26,7 @@ def test_the_public_names_are_these() -> None:
         "generate_triplets",
         "prepare_pairs",
         "prepare_triplets",
+        "push_to_hub",
         "read_reference_jsonl",
         "run_recipe",
         "to_dataloader",

@@ -12,9 +12,11 @@ from dino_st.backends.options import DRAWING_OPTIONS, ChatOptions, ModelOptions,
 from dino_st.cli.arguments import takes
 from dino_st.cli.summary import note
 from dino_st.cli.support import Overwrite, print_pairs, say
+from dino_st.cli.upload import HUB_PANEL, publishes
 from dino_st.data.quality import quality_lines
 from dino_st.decoding.options import DecodingOptions
 from dino_st.generation.options import GenerationOptions
+from dino_st.pipeline.publish import PublishOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED
 from dino_st.tasks.spec import MOST_TEXTS
@@ -48,9 +50,11 @@ _OF_SERVERS = {"base_url": {"default": "OPENAI_BASE_URL"}}
     DecodingOptions,
     ChatOptions,
     ServerOptions,
-    panels={"batch_size": _LOCAL, "samples": None, "max_new_tokens": _DRAWING, "backend": _SERVERS},
+    PublishOptions,
+    panels={"batch_size": _LOCAL, "samples": None, "max_new_tokens": _DRAWING, "backend": _SERVERS, **HUB_PANEL},
     more={"top_k": {"default": "5; 0 for tasks without inputs"}, "shard": {"metavar": "I/N"}, **_OF_SERVERS},
 )
+@publishes("dataset")
 def generate(
     output: Output,
     model: Model,
@@ -78,9 +82,11 @@ def generate(
     ServerOptions,
     ModelOptions,
     (DecodingOptions, DRAWING_OPTIONS),
-    panels={"backend": _SERVERS, "batch_size": _LOCAL},
+    PublishOptions,
+    panels={"backend": _SERVERS, "batch_size": _LOCAL, **HUB_PANEL},
     more=_OF_SERVERS,
 )
+@publishes("dataset")
 def syncse(
     output: Output,
     model: Model,
@@ -136,9 +142,12 @@ def _by_reason(counts: Mapping[str, int]) -> dict[str, int]:
     return {name.removeprefix("rejected: "): count for name, count in counts.items() if name.startswith("rejected: ")}
 
 
+@takes(PublishOptions, panels=HUB_PANEL)
+@publishes("dataset")
 def merge(
     shards: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Directories of `generate --shard i/n`, all n.")],
     output: Annotated[Path, typer.Option(help="Directory for the whole data set.")],
+    given: dict[str, Any],  # noqa: ARG001  (all of it is for the hub)
 ) -> None:
     """Join the shards of several machines into the data set that one would have written."""
     from dino_st.generation.run import merge_shards
@@ -178,8 +187,14 @@ def score(
 
 @takes(
     PreparationOptions,
-    panels={"near_copy_edit": "Filters, off unless asked for", "target": "Scores to train on, other than the smoothed"},
+    PublishOptions,
+    panels={
+        "near_copy_edit": "Filters, off unless asked for",
+        "target": "Scores to train on, other than the smoothed",
+        **HUB_PANEL,
+    },
 )
+@publishes("dataset")
 def prepare(
     raw: Annotated[
         Path,
@@ -205,7 +220,8 @@ def prepare(
         say(f"What was dropped, and why: {output / REJECTED}")
 
 
-@takes(TripletOptions)
+@takes(TripletOptions, PublishOptions, panels=HUB_PANEL)
+@publishes("dataset")
 def prepare_triplets(
     raw: Annotated[
         Path,

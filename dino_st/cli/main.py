@@ -13,7 +13,9 @@ from dino_st.cli.data import generate, merge, prepare, prepare_triplets, score, 
 from dino_st.cli.inspect import audit, report
 from dino_st.cli.summary import note, summarised
 from dino_st.cli.support import Overwrite, friendly, obey_sigterm, print_pairs, say, show_all_characters
+from dino_st.cli.upload import HUB_PANEL, publishes
 from dino_st.evaluation.options import EvaluationOptions
+from dino_st.pipeline.publish import PublishOptions
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 Encoder = Annotated[
@@ -26,7 +28,8 @@ Encoder = Annotated[
 Output = Annotated[Path, typer.Option(help="Directory for the trained encoder; run again to resume.")]
 
 
-@takes(TrainingOptions)
+@takes(TrainingOptions, PublishOptions, panels=HUB_PANEL)
+@publishes("model")
 def train(
     prepared: Annotated[Path, typer.Argument(help="Directory of `dino-st prepare`, or of its splits saved anew.")],
     encoder: Encoder,
@@ -41,7 +44,12 @@ def train(
     _tell_training(output)
 
 
-@takes((ContrastiveOptions, [name for name in ContrastiveOptions.model_fields if name != "balanced_batches"]))
+@takes(
+    (ContrastiveOptions, [name for name in ContrastiveOptions.model_fields if name != "balanced_batches"]),
+    PublishOptions,
+    panels=HUB_PANEL,
+)
+@publishes("model")
 def train_contrastive(
     prepared: Annotated[
         Path, typer.Argument(help="Directory of `dino-st prepare-triplets`, or of its splits saved anew.")

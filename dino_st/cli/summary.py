@@ -19,8 +19,8 @@ from typing import Annotated, Any
 import typer
 
 import dino_st
-from dino_st.cli.support import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, say
-from dino_st.errors import ConfigurationError, DinoWarning
+from dino_st.cli.support import EXIT_INTERRUPTED, exit_code, say
+from dino_st.errors import DinoWarning
 
 AsJson = Annotated[
     bool,
@@ -74,7 +74,7 @@ def _exit_code(error: BaseException) -> int:
     code = getattr(error, "exit_code", getattr(error, "code", None))
     if isinstance(code, int):
         return code
-    return EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_FAILURE
+    return exit_code(error)
 
 
 def _worded(error: BaseException) -> dict[str, str] | None:

@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from dino_st.errors import ConfigurationError, DinoError, DinoWarning
+from dino_st.errors import ConfigurationError, DinoError, DinoWarning, HubError
 from dino_st.support.text import printable
 
 
@@ -39,6 +39,7 @@ errors = _Console(stderr=True)
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
+EXIT_HUB = 3
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 INTERRUPTED = "Interrupted. What was finished is on disk; run the same command to continue."
@@ -100,7 +101,7 @@ def obey_sigterm() -> Iterator[None]:
 
 
 def friendly(command: Callable[P, R]) -> Callable[P, R]:
-    """Turns errors into a message and an exit code: 1 for failures, 2 for wrong options, 130 for Ctrl-C, 143 for TERM.
+    """Turns errors into a message and an exit code: those of docs/reference/files.md.
 
     With `--debug` the traceback is shown as well.
     """
@@ -120,7 +121,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
             raise
         except DinoError as error:
             _tell(str(error), "error: ")
-            code = EXIT_USAGE if isinstance(error, ConfigurationError) else EXIT_FAILURE
+            code = exit_code(error)
         except Exception as error:
             if type(error).__module__.startswith(("click", "typer")):
                 raise
@@ -129,6 +130,12 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
         raise SystemExit(code)
 
     return wrapper
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of a command that an error ends."""
+    codes = {ConfigurationError: EXIT_USAGE, HubError: EXIT_HUB}
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_FAILURE)
 
 
 def _worded(error: Exception) -> tuple[str, str]:

@@ -1,17 +1,29 @@
-"""Dataset cards: what is in a directory, and where it comes from.
+"""Dataset cards: what is in a directory, and where it comes from; language and licence, which every card may state.
 
 They do not list the data files: `datasets.load_dataset` would then know a data set by its name alone, and give the rows
-that it read under that name before. It finds `data/train*.parquet` and `data/validation.parquet` without.
+that it read under that name before. It finds `data/train*.parquet` and `data/validation.parquet` without. On the hub,
+where the revision tells data sets apart, `dino_st.pipeline.publish` adds the list.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from dino_st.data.columns import TRIPLET_COLUMNS
+from dino_st.support.files import CARD, write_text
 from dino_st.tasks.spec import TaskSpec
+
+TAGS = ("sentence-transformers", "dino-st", "synthetic")
+"""Tags of what a language model wrote; sentence-transformers finds data sets by the first."""
+
+SIMILARITY, CLASSIFICATION = "sentence-similarity", "text-classification"
+"""The hub's tasks that our data sets are for."""
+
+_ORIGIN = ("language", "license")
+_SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "n>1B")
 
 _RAW = """\
 {what} written by the language model `{model}` from instructions, {how} self-debiasing
@@ -39,8 +51,7 @@ triplets = dataset.select_columns({columns})  # for MultipleNegativesRankingLoss
 ```
 
 `positive_instruction` and `negative_instruction` name the instructions below, `x1_index` is the anchor's place among
-the sentences, and `tries` the number of replies that were looked at. Sentences without a usable triplet are listed in
-`rejected.jsonl` with the reason; the command that wrote this directory tries them again.
+the sentences, and `tries` the number of replies that were looked at.
 """
 
 _FACTS = """
@@ -60,11 +71,51 @@ _FACTS = """
 """
 
 
-def dataset_card(title: str, text: str, **header: Any) -> str:
+def dataset_card(title: str, text: str, *, rows: int, tags: Iterable[str] = TAGS, **header: Any) -> str:
     """The header that the hub reads (as `huggingface_hub.DatasetCardData` has it), a title, and text."""
     from huggingface_hub import DatasetCardData
 
-    return f"---\n{DatasetCardData(**header).to_yaml()}\n---\n\n# {title}\n\n{text}"
+    size = _SIZES[min(max(len(str(rows)) - 3, 0), len(_SIZES) - 1)]
+    data = DatasetCardData(**header, pretty_name=title, size_categories=[size], tags=list(tags))
+    return f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{text}"
+
+
+def read_origin(directory: Path) -> dict[str, Any]:
+    """The language and the licence that the card in a directory states, whoever wrote them there."""
+    header = read_header(directory)
+    return {name: header[name] for name in _ORIGIN if header.get(name)}
+
+
+def read_header(directory: Path) -> dict[str, Any]:
+    """The header of the card in a directory; empty where there is none that can be read."""
+    import yaml
+
+    try:
+        begin, header, _ = (directory / CARD).read_text(encoding="utf-8").split("---\n", 2)
+        found = {} if begin.strip() else yaml.safe_load(header)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def with_header(card: str, **fields: Any) -> str:
+    """A card in whose header some fields are set; those that are None stay as they were."""
+    from huggingface_hub import RepoCard
+
+    given = {name: value for name, value in fields.items() if value is not None}
+    if not given:
+        return card
+    parsed = RepoCard(card if card.startswith("---") else f"---\n{{}}\n---\n{card}")
+    for name, value in given.items():
+        parsed.data[name] = value
+    return str(parsed)
+
+
+def state_origin(directory: Path, **origin: Any) -> None:
+    """States language or licence in the card of a directory; those that are None stay as they were."""
+    file = directory / CARD
+    if any(origin.values()) and file.is_file():
+        write_text(file, with_header(file.read_text(encoding="utf-8"), **origin))
 
 
 def raw_card(
@@ -88,7 +139,8 @@ def raw_card(
         version=provenance["versions"]["dino-st"],
         directory=directory,
     )
-    return _generated_card(spec.task_name, about + _facts(quoted, configuration, counts))
+    kind = SIMILARITY if spec.has_scores else None if spec.is_numeric else CLASSIFICATION
+    return _generated_card(spec.task_name, kind, about + _facts(quoted, configuration, counts), counts)
 
 
 def triplet_card(
@@ -109,11 +161,12 @@ def triplet_card(
         directory=directory,
         columns=json.dumps(TRIPLET_COLUMNS),
     )
-    return _generated_card(task["task_name"], about + _facts(quoted, configuration, counts))
+    return _generated_card(task["task_name"], SIMILARITY, about + _facts(quoted, configuration, counts), counts)
 
 
-def _generated_card(task: str, text: str) -> str:
-    return dataset_card(f"{task}, generated", text, tags=["sentence-transformers", "synthetic", "dino-st"])
+def _generated_card(task: str, kind: str | None, text: str, counts: Mapping[str, int]) -> str:
+    categories = None if kind is None else [kind]
+    return dataset_card(f"{task}, generated", text, rows=counts.get("rows", 0), task_categories=categories)
 
 
 def _facts(instructions: Iterable[str], configuration: Mapping[str, Any], counts: Mapping[str, int]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from dino_st.data.cards import read_origin
 from dino_st.data.columns import (
     ANCHOR,
     INSTRUCTION,
@@ -267,5 +268,6 @@ def read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
         raise InputError(f"{raw}: holds triplets, not pairs; `dino-st prepare-triplets` is for them")
     spec = TaskSpec.load(configuration["task"])
     provenance = {name: directory.provenance[name] for name in ("model", "versions")} | configuration
+    provenance |= read_origin(raw)
     labels = [float(label) for label in spec.labels] if spec.has_scores else None
     return dataset, provenance, labels

@@ -21,6 +21,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from dino_st.data.cards import read_origin, with_header
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, SENTENCE2, TEXT
 from dino_st.data.quality import (
     LabelStatistics,
@@ -33,6 +34,7 @@ from dino_st.data.quality import (
 )
 from dino_st.errors import InputError, OutputError
 from dino_st.support.files import (
+    CARD,
     LOCK,
     REJECTED,
     append_line,
@@ -371,8 +373,8 @@ class ShardDirectory(os.PathLike[str]):
         self._look_at(wave.number, wave.rows)
 
     def write_card(self, card: str) -> None:
-        """Writes the dataset card, which names the data files to `datasets.load_dataset`."""
-        write_text(self.path / "README.md", card)
+        """Writes the dataset card; what the one before states of language and licence stays."""
+        write_text(self.path / CARD, with_header(card, **read_origin(self.path)))
 
     def finish(self, card: str) -> None:
         """Marks the run as complete and writes the dataset card."""
@@ -545,7 +547,7 @@ class ShardDirectory(os.PathLike[str]):
         logger.info("%s: the %d rows of another run are replaced", self.path, self.counts["rows"])
         for number in self.waves:
             self.file_of(number).unlink(missing_ok=True)
-        for name in (_JOURNAL, REJECTED, "README.md"):
+        for name in (_JOURNAL, REJECTED, CARD):
             (self.path / name).unlink(missing_ok=True)
         self.shards, self.is_begun, self.is_complete = {}, False, False
         self._statistics, self._first_places, self._examples = {}, {}, {}

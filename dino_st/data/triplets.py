@@ -13,7 +13,7 @@ from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dino_st.data.cards import dataset_card
+from dino_st.data.cards import SIMILARITY, TAGS, dataset_card
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, SENTENCE2, TRIPLET_COLUMNS, text_column
 from dino_st.data.pairs import PAIR_NAMES, read_pairs
 from dino_st.data.shards import MANIFEST, ShardDirectory, Wave, WaveStore, write_waves
@@ -141,7 +141,9 @@ def _write_shards(table: pa.Table, directory: Path) -> None:
         configuration=configuration,
         provenance={"model": None, "versions": versions("dino-st")},
         schema=table.schema,
-        card=lambda name, **_: dataset_card(name, text, tags=["sentence-transformers", "dino-st"]),
+        card=lambda name, **_: dataset_card(
+            name, text, rows=table.num_rows, tags=TAGS[:2], task_categories=[SIMILARITY]
+        ),
     )
 
 

@@ -23,6 +23,7 @@ from dino_st.backends.options import (
     ModelOptions,
     SynCSEOptions,
 )
+from dino_st.data.cards import read_origin
 from dino_st.data.columns import LOG_PROBS
 from dino_st.data.pairs import check_not_prepared, read_raw
 from dino_st.data.quality import Summary
@@ -333,7 +334,8 @@ def _read_triplets_or_pairs(raw: Path) -> tuple[Dataset, dict[str, Any]]:
         task = directory.configuration.get("task")
         name = task.get("task_name") if isinstance(task, Mapping) else task
         known = {key: directory.provenance.get(key) for key in ("model", "versions")}
-        return directory.to_dataset(), known | {"task": name, "seed": directory.configuration.get("seed")}
+        known |= {"task": name, "seed": directory.configuration.get("seed")}
+        return directory.to_dataset(), known | read_origin(raw)
     check_not_prepared(raw)
     return read_pairs_or_triplets(raw), {"raw": raw.name}
 

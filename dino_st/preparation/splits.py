@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dino_st.data.cards import dataset_card
+from dino_st.data.cards import CLASSIFICATION, SIMILARITY, dataset_card, read_origin
 from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
 from dino_st.data.quality import Summary, quality_section
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import (
+    CARD,
     PREPARATION_RECORD,
     REJECTED,
     is_content,
@@ -35,7 +36,6 @@ from dino_st.support.progress import logger
 from dino_st.support.text import facts_table
 
 _FORMAT = "dino-st prepared pairs, version 1"
-_CARD = "README.md"
 _ABOUT_PAIRS = (
     "The second text of a pair was written by a language model from an instruction that stands for the label (DINO, "
     "[arXiv 2104.07540](https://arxiv.org/abs/2104.07540)). No label comes from a person, and the labels are noisy. "
@@ -168,10 +168,10 @@ def write_prepared(
         if splits.rejected is not None:
             _write_rejected(splits.rejected, files.enter_context(replacing(directory / REJECTED)))
         _write_begun(directory)
-        for old in (Path(_CARD), Path(REJECTED), *_FILES.values()):
+        for old in (Path(CARD), Path(REJECTED), *_FILES.values()):
             (directory / old).unlink(missing_ok=True)
     write_text(directory / PREPARATION_RECORD, record)
-    write_text(directory / _CARD, card)
+    write_text(directory / CARD, card)
     what = "that was not complete" if was_begun else ""
     if earlier is not None and changes:
         what = f"of {sum(map(len, earlier.values())):,} rows ({'; '.join(changes)})"
@@ -244,7 +244,7 @@ def load_prepared(path: str | os.PathLike[str]) -> PreparedSplits:
         splits,
         counts=record.counts | {split: rows for split, rows in real.items() if split in record.counts},
         options=record.options,
-        provenance=record.provenance,
+        provenance=record.provenance | read_origin(directory),
         quality=record.quality,
     )
 
@@ -342,7 +342,7 @@ Columns: {", ".join(f"`{name}`" for name in columns)}.
     return dataset_card(
         title,
         text,
-        pretty_name=title,
-        task_categories=["text-classification" if TEXT in columns else "sentence-similarity"],
-        tags=["dino-st", "synthetic"],
+        rows=sum(map(len, splits.values())),
+        task_categories=[CLASSIFICATION if LABEL in columns else SIMILARITY],
+        **{name: provenance[name] for name in ("language", "license") if provenance.get(name)},
     )

@@ -15,6 +15,9 @@ PREPARATION_RECORD = "preparation.json"
 TRAINING_RECORD = "training.json"
 """The file that says how an encoder was trained."""
 
+CARD = "README.md"
+"""The card of a data set or model, as the hub has it: a header in YAML, and text for people."""
+
 REJECTED = "rejected.jsonl"
 """What a stage dropped or could not write, a line each with the reason; absent where there is nothing to tell."""
 

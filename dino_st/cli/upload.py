@@ -1,0 +1,47 @@
+"""`--push-to-hub`: what a command wrote goes to the hub when it has come to its end."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dino_st.cli.summary import note
+from dino_st.cli.support import say
+from dino_st.data.cards import state_origin
+from dino_st.errors import ConfigurationError
+from dino_st.pipeline.publish import PublishOptions, check_upload, push_to_hub
+
+HUB_PANEL = {"push_to_hub": "The hub"}
+"""The group of the options in `--help`."""
+
+
+def publishes(kind: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Lets a command upload what it wrote to the hub, as a `dataset` or `model`; to be put below `takes`.
+
+    Name, token and card are looked at before the command begins, and nothing is uploaded unless it comes to its end.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def wrapper(*, output: Path, given: dict[str, Any], **values: Any) -> None:
+            own = {name: given.pop(name) for name in PublishOptions.model_fields if name in given}
+            options = PublishOptions.of(**own)
+            is_main = int(os.environ.get("RANK") or 0) == 0  # of several processes that train together
+            if options.push_to_hub and given.get("shard"):
+                raise ConfigurationError("--push-to-hub: a shard alone is no data set; give it to `dino-st merge`")
+            if options.push_to_hub and is_main:
+                check_upload(options, kind)
+            command(output=output, given=given, **values)
+            if is_main:
+                state_origin(output, **options.origin)
+            if options.push_to_hub and is_main:
+                url = push_to_hub(output, options.push_to_hub, private=options.private)
+                note(hub=url)
+                say(f"Uploaded to {url}")
+
+        return wrapper
+
+    return decorate
