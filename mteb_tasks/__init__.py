@@ -1,4 +1,4 @@
-"""MTEB tasks of dino-st: the papers' STS evaluation, and what `mteb run` lacks to use it.
+"""MTEB tasks of dino-st: the papers' STS and transfer evaluation, and what `mteb run` lacks to use it.
 
 The names are loaded when they are first used (PEP 562), so that `import mteb_tasks` imports neither mteb nor torch.
 Not even this file imports anything, since the start-up hook in `mteb_tasks.autoload` runs through it.
@@ -22,21 +22,32 @@ if TYPE_CHECKING:
         DinoSTS16,
         DinoSTSBenchmark,
     )
+    from mteb_tasks.transfer import DinoCR, DinoMPQA, DinoMR, DinoMRPC, DinoSST2, DinoSUBJ, DinoTREC
 
 __all__ = [
+    "DinoCR",
+    "DinoMPQA",
+    "DinoMR",
+    "DinoMRPC",
     "DinoPairs",
     "DinoSICKR",
     "DinoSICKRAll",
+    "DinoSST2",
     "DinoSTS12",
     "DinoSTS13",
     "DinoSTS14",
     "DinoSTS15",
     "DinoSTS16",
     "DinoSTSBenchmark",
+    "DinoSUBJ",
+    "DinoTREC",
     "register",
     "select_tasks",
     "unregister",
 ]
+
+
+_TRANSFER = ("DinoCR", "DinoMPQA", "DinoMR", "DinoMRPC", "DinoSST2", "DinoSUBJ", "DinoTREC")
 
 
 def __getattr__(name: str) -> Any:
@@ -44,7 +55,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    home = "pairs" if name == "DinoPairs" else "tasks" if name.startswith("Dino") else "registry"
+    kind = "transfer" if name in _TRANSFER else "tasks"
+    home = "pairs" if name == "DinoPairs" else kind if name.startswith("Dino") else "registry"
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 
 

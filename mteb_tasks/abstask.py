@@ -65,6 +65,11 @@ def sts_metadata(**fields: Any) -> LocalTaskMetadata:
     return LocalTaskMetadata(**common | fields)
 
 
+def local_metadata(metadata: LocalTaskMetadata, revision: str) -> LocalTaskMetadata:
+    """A task's metadata for local data of this content."""
+    return metadata.model_copy(update={"dataset": {"path": f"local/{metadata.name}", "revision": revision}})
+
+
 class EmbeddingRecorder:
     """An mteb encoder that forwards to another one and keeps every matrix it returns, `(sentences, dimensions)`.
 
@@ -89,8 +94,8 @@ class EmbeddingRecorder:
         subject = f"{self._task_name}: the model '{getattr(self.mteb_model_meta, 'name', None) or 'unnamed'}'"
         if matrix.ndim != 2:
             raise EvaluationError(
-                f"{subject} returned embeddings of shape {matrix.shape}, expected (sentences, dimensions). STS tasks "
-                "need a model with one vector for each sentence."
+                f"{subject} returned embeddings of shape {matrix.shape}, expected (sentences, dimensions). This "
+                "needs a model with one vector for each sentence."
             )
         broken = int((~np.isfinite(matrix)).any(axis=1).sum())
         if broken:
@@ -177,9 +182,7 @@ class AbsTaskScoredPairs(AbsTaskSTS):
 
     def _set_revision(self, revision: str) -> None:
         """Gives this instance metadata that describe the local data; `unload_data` takes them away again."""
-        metadata = type(self).metadata
-        dataset = {"path": f"local/{metadata.name}", "revision": revision}
-        self.metadata = metadata.model_copy(update={"dataset": dataset})
+        self.metadata = local_metadata(type(self).metadata, revision)
 
     def _evaluate_subset(self, model: MTEBModels, data_split: Dataset, **options: Any) -> STSMetrics:
         name = self.metadata.name

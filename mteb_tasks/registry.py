@@ -53,7 +53,7 @@ def register() -> bool:
     try:
         with ExitStack() as undo:
             _add_tasks(undo)
-            _add_benchmark(undo)
+            _add_benchmarks(undo)
             _add_local_models(undo)
             _compare_data_revisions(undo)
             _registration = undo.pop_all()
@@ -85,28 +85,36 @@ def _module(name: str) -> Any:
     return importlib.import_module(f"mteb.{name}")
 
 
+def _own_tasks() -> dict[str, Any]:
+    """The classes of the tasks of this package by their names."""
+    from mteb_tasks.tasks import ALL_TASKS
+    from mteb_tasks.transfer import TRANSFER_TASKS
+
+    return {task.metadata.name: task for task in (*ALL_TASKS, *TRANSFER_TASKS)}
+
+
 def _add_tasks(undo: ExitStack) -> None:
     """By name (`_TASKS_REGISTRY`, which is changed) and by type, language, … (`TASK_LIST`, which is replaced)."""
-    from mteb_tasks.tasks import ALL_TASKS
-
     module = _module("get_tasks")
     _expect("mteb.get_tasks._TASKS_REGISTRY is a dict", isinstance(module._TASKS_REGISTRY, dict))
     _expect("mteb.get_tasks.TASK_LIST is a tuple", isinstance(module.TASK_LIST, tuple))
-    names = [task.metadata.name for task in ALL_TASKS]
-    undo.callback(lambda: [module._TASKS_REGISTRY.pop(name, None) for name in names])
-    module._TASKS_REGISTRY.update(zip(names, ALL_TASKS, strict=True))
-    _replace(module, "TASK_LIST", (*module.TASK_LIST, *ALL_TASKS), undo)
+    own = _own_tasks()
+    undo.callback(lambda: [module._TASKS_REGISTRY.pop(name, None) for name in own])
+    module._TASKS_REGISTRY.update(own)
+    _replace(module, "TASK_LIST", (*module.TASK_LIST, *own.values()), undo)
 
 
-def _add_benchmark(undo: ExitStack) -> None:
+def _add_benchmarks(undo: ExitStack) -> None:
     """Any `Benchmark` in `mteb.benchmarks.benchmarks` is one of mteb's, once its cached lists are made anew."""
     from mteb_tasks.tasks import make_benchmark
+    from mteb_tasks.transfer import make_transfer_benchmark
 
     module, lists = _module("benchmarks.benchmarks"), _module("benchmarks.get_benchmark")
     forget = [lists._build_registry.cache_clear, lists._build_aliases_registry.cache_clear]
     undo.callback(lambda: [clear() for clear in forget])
-    module.DINO_STS_ENG_V1 = make_benchmark()
-    undo.callback(delattr, module, "DINO_STS_ENG_V1")
+    for name, benchmark in (("DINO_STS", make_benchmark()), ("DINO_TRANSFER", make_transfer_benchmark())):
+        setattr(module, name, benchmark)
+        undo.callback(delattr, module, name)
     for clear in forget:
         clear()
 
@@ -134,15 +142,13 @@ def _add_local_models(undo: ExitStack) -> None:
 
 def _compare_data_revisions(undo: ExitStack) -> None:
     """A stored result of a Dino task counts only where it comes from the data that would be loaded now."""
-    from mteb_tasks.tasks import ALL_TASKS
-
     cache_class = _module("cache").ResultCache
     original = cache_class.load_task_result
     _expect(
         "ResultCache.load_task_result takes a task and a model",
         _parameters(original)[1:3] == ["task_name", "model_name"],
     )
-    tasks = {task.metadata.name: task for task in ALL_TASKS}
+    tasks = _own_tasks()
 
     @functools.wraps(original)
     def load_task_result(cache: Any, task_name: str, *args: Any, **options: Any) -> Any:
@@ -175,13 +181,14 @@ def _replace(owner: Any, name: str, value: Any, undo: ExitStack) -> None:
 
 # The reranking tasks that the SynCSE paper (arXiv 2305.15077) reports; they are MTEB's own.
 SYNCSE_TASKS = ("AskUbuntuDupQuestions", "MindSmallReranking", "SciDocsRR", "StackOverflowDupQuestions")
-STS_GROUP, SYNCSE_GROUP = "sts", "syncse"
+STS_GROUP, TRANSFER_GROUP, SYNCSE_GROUP = "sts", "transfer", "syncse"
 
 
 def select_tasks(
     names: str | Iterable[str] | None = None,
     *,
     sts_dir: str | Path | None = None,
+    senteval_dir: str | Path | None = None,
     pairs: str | Path | Sequence[str | Path] = (),
 ) -> list[AbsTask]:
     """Makes task instances for `evaluate_encoder` or `mteb.evaluate`.
@@ -192,11 +199,13 @@ def select_tasks(
         ['DinoSTS12', 'DinoSTS13']
 
     Args:
-        names: `"sts"` (the seven tasks of the papers), `"syncse"` (MTEB's four reranking tasks that the SynCSE paper
-            reports), or names of tasks of this package or of MTEB, one or several. None for `"sts"`, or for none where
-            `pairs` is given.
+        names: `"sts"` (the seven STS tasks of the papers), `"transfer"` (SentEval's seven), `"syncse"` (MTEB's four
+            reranking tasks that the SynCSE paper reports), or names of tasks of this package or of MTEB, one or
+            several. None for `"sts"`, or for none where `pairs` is given.
         sts_dir: Directory in SentEval layout; None for the one that DINO_ST_STS_DIR names, else the datasets cache and
             the hub.
+        senteval_dir: Directory with the transfer tasks' data in SentEval layout; None for the one that
+            DINO_ST_SENTEVAL_DIR names, else DINO_ST_STS_DIR.
         pairs: Files of your own with `sentence1`, `sentence2` and `score`, each of which becomes a task.
 
     Returns:
@@ -210,13 +219,19 @@ def select_tasks(
     import mteb
 
     from mteb_tasks.pairs import DinoPairs
-    from mteb_tasks.tasks import ALL_TASKS, STS_TASKS
+    from mteb_tasks.tasks import STS_TASKS
+    from mteb_tasks.transfer import TRANSFER_TASKS
 
     files = [pairs] if isinstance(pairs, str | Path) else list(pairs)
     if names is None:
         names = () if files else STS_GROUP
-    groups = {STS_GROUP: [task.metadata.name for task in STS_TASKS], SYNCSE_GROUP: list(SYNCSE_TASKS)}
-    own = {task.metadata.name: task for task in ALL_TASKS}
+    groups = {
+        STS_GROUP: [task.metadata.name for task in STS_TASKS],
+        TRANSFER_GROUP: [task.metadata.name for task in TRANSFER_TASKS],
+        SYNCSE_GROUP: list(SYNCSE_TASKS),
+    }
+    own = _own_tasks()
+    transfer = set(groups[TRANSFER_GROUP])
     wanted = [names] if isinstance(names, str) else list(names)
     expanded = dict.fromkeys(task for name in wanted for task in groups.get(name, [name]))
     if not expanded and not files:
@@ -224,7 +239,14 @@ def select_tasks(
     ours = ", ".join(map(repr, [*groups, *own]))
     listing = f"The tasks of dino-st are {ours}; MTEB's own names work too."
     check_names("task", (name for name in expanded if name not in own), [*groups, *own, *known_tasks()], listing)
-    instances = [own[name](sts_dir=sts_dir) if name in own else mteb.get_task(name) for name in expanded]
+    instances = [
+        own[name](senteval_dir=senteval_dir)
+        if name in transfer
+        else own[name](sts_dir=sts_dir)
+        if name in own
+        else mteb.get_task(name)
+        for name in expanded
+    ]
     return instances + [DinoPairs(file) for file in files]
 
 

@@ -147,23 +147,30 @@ SICK_TRIAL = _sick("trial", 500)
 SICK_TEST = _sick("test_annotated", 4927)
 
 
-def find_root(sts_dir: str | Path) -> Path:
-    """Finds the directory that holds `STS/` and `SICK/`: the one given, or `downstream` in a SentEval checkout.
+def find_root(
+    directory: str | Path, folders: Sequence[str] = ("STS", "SICK"), kind: str = "STS", layout: str = EXPECTED_LAYOUT
+) -> Path:
+    """Finds the directory that holds the data's folders: the one given, or `downstream` in a SentEval checkout.
+
+    Args:
+        directory: Where to look.
+        folders: What it must hold one of.
+        kind: What such a directory is called in messages.
+        layout: The files that are expected there, for messages.
 
     Raises:
-        InputError: It does not exist, or holds neither `STS/` nor `SICK/`.
+        InputError: It does not exist, or holds none of the folders.
     """
-    given = Path(sts_dir).expanduser()
+    given = Path(directory).expanduser()
     if not given.is_dir():
-        what = "is a file" if given.exists() else "does not exist"
-        raise InputError(f"The STS directory '{given}' {what}. Give a directory in SentEval layout:\n{EXPECTED_LAYOUT}")
-    for root in (given, given / "downstream", given / "data" / "downstream"):
-        if (root / "STS").is_dir() or (root / "SICK").is_dir():
-            return root
-    raise InputError(
-        f"The STS directory '{given}' holds neither 'STS' nor 'SICK'. Give a directory in SentEval layout:\n"
-        f"{EXPECTED_LAYOUT}"
-    )
+        problem = "is a file" if given.exists() else "does not exist"
+    else:
+        for root in (given, given / "downstream", given / "data" / "downstream"):
+            if any((root / folder).is_dir() for folder in folders):
+                return root
+        neither = "holds neither " if len(folders) > 1 else "does not hold "
+        problem = neither + " nor ".join(map(repr, folders))
+    raise InputError(f"The {kind} directory '{given}' {problem}. Give a directory in SentEval layout:\n{layout}")
 
 
 def pairs_revision(splits: Mapping[str, Iterable[ScoredPair]]) -> str:
@@ -214,17 +221,21 @@ def _read_source(inputs: Path, gold: Path, root: Path, source: str) -> list[Scor
     return pairs
 
 
+def unreadable_file(path: Path, root: Path, error: OSError, layout: str) -> InputError:
+    """What to say where a file of a directory in SentEval layout cannot be read."""
+    if isinstance(error, FileNotFoundError):
+        return InputError(
+            f"'{path}' is missing, so '{root}' is not a complete directory in SentEval layout. Expected:\n{layout}"
+        )
+    return InputError(f"'{path}' cannot be read ({error.strerror}). Check its permissions.")
+
+
 def _read_lines(path: Path, root: Path) -> list[str]:
     """The lines of a file without their ends; the newline that ends the last one begins no further line."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(
-            f"'{path}' is missing, so '{root}' is not a complete directory in SentEval layout. Expected:\n"
-            f"{EXPECTED_LAYOUT}"
-        ) from None
     except OSError as error:
-        raise InputError(f"'{path}' cannot be read ({error.strerror}). Check its permissions.") from error
+        raise unreadable_file(path, root, error, EXPECTED_LAYOUT) from error
     except UnicodeDecodeError as error:
         raise InputError(f"'{path}' is not UTF-8 (byte {error.start}). Download the file again.") from error
     lines = [line.removesuffix("\r") for line in text.split("\n")]

@@ -15,7 +15,7 @@ BENCHMARK_NAME = "DinoSTS(eng, v1)"
 _PROTOCOL = "Main score: Spearman correlation of cosine similarity over all pairs, as in the DINO and SynCSE papers."
 
 
-def _citation(key: str) -> str:
+def bibtex(key: str) -> str:
     """An entry of `citations.bib`; those of mteb's own STS14, STS15 and STS16 name other papers."""
     entries = resources.files("mteb_tasks").joinpath("citations.bib").read_text(encoding="utf-8").split("\n\n")
     return next(f"\n{entry.strip()}\n" for entry in entries if entry.partition("{")[2].startswith(f"{key},"))
@@ -24,7 +24,7 @@ def _citation(key: str) -> str:
 def _metadata(*, description: str, citation: str, **fields: Any) -> LocalTaskMetadata:
     """Fills in what all of the tasks have in common."""
     fields = {"annotations_creators": "human-annotated", "sample_creation": "created"} | fields
-    return sts_metadata(description=f"{description} {_PROTOCOL}", bibtex_citation=_citation(citation), **fields)
+    return sts_metadata(description=f"{description} {_PROTOCOL}", bibtex_citation=bibtex(citation), **fields)
 
 
 class DinoSTS12(AbsTaskSTSData):
@@ -192,5 +192,5 @@ def make_benchmark() -> Benchmark:
         "they score them: Spearman correlation over all pairs of a year, the full STS Benchmark test set, and the "
         "4,927 test pairs of SICK.",
         reference="https://arxiv.org/abs/2104.07540",
-        citation=_citation("schick-schutze-2021-generating"),
+        citation=bibtex("schick-schutze-2021-generating"),
     )

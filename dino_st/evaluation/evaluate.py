@@ -97,7 +97,7 @@ def evaluate_encoder(
     """
     options = EvaluationOptions.of(options, **changes)
     named, instances = _name_models(models), _check_tasks(tasks)
-    own = [task for task in instances if hasattr(task, "read_pairs")]  # these ask the hub themselves, if at all
+    own = [task for task in instances if hasattr(task, "data_revision")]  # these ask the hub themselves, if at all
     others = [task for task in instances if task not in own]
     # What is on this machine is looked for before the hub is asked, and all models before the first is scored.
     with _open_results(output_dir) as cache:
@@ -414,11 +414,11 @@ def _open_results(output_dir: str | Path | None) -> Iterator[ResultCache | None]
 
 @contextlib.contextmanager
 def _loaded(tasks: Iterable[AbsTask]) -> Iterator[None]:
-    """Loads the data of STS tasks, which settles its revision and the sentences to encode; unloads what it loaded."""
+    """Loads the data of STS and of our tasks, which settles its revision and what to encode; unloads what it loaded."""
     fresh: list[AbsTask] = []
     try:
         for task in tasks:
-            if isinstance(task, AbsTaskSTS) and not task.data_loaded:
+            if (isinstance(task, AbsTaskSTS) or hasattr(task, "data_revision")) and not task.data_loaded:
                 task.load_data()
                 fresh.append(task)
         yield
