@@ -27,7 +27,7 @@ import mteb_tasks
 from dino_st import DinoDatasetBuilder, evaluate_encoder, train_encoder
 from dino_st.data.sentences import read_sentences
 from dino_st.evaluation.floors import FLOORS
-from dino_st.evaluation.table import PAPER_COLUMNS
+from dino_st.evaluation.table import STS_SCORES
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import PreparedSplits
 from dino_st.training.record import read_record
@@ -147,9 +147,9 @@ class Study:
 
 def table(fixed: dict[str, dict[str, float]], found: dict[str, list[dict[str, float]]]) -> str:
     """The table in Markdown: means over seeds; differences of averages to the published recipe are paired by seed."""
-    heads = [*PAPER_COLUMNS.values(), "Avg.", "difference to the published recipe"]
+    heads = [*STS_SCORES.columns.values(), "Avg.", "difference to the published recipe"]
     lines = [f"| Spearman × 100 | {' | '.join(heads)} |", f"| --- | {' | '.join(['---:'] * len(heads))} |"]
-    columns = [*PAPER_COLUMNS, "average"]
+    columns = [*STS_SCORES.columns, "average"]
     for name, scores in fixed.items():
         lines.append(f"| {name} | {' | '.join(f'{scores[c]:.2f}' for c in columns)} | |")
     base_name = next(iter(found), "")

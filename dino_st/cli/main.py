@@ -95,10 +95,15 @@ def evaluate(
     sts_dir: Annotated[
         Path | None, typer.Option(envvar="DINO_ST_STS_DIR", help="STS data in SentEval layout; without it, the hub's.")
     ] = None,
+    senteval_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="DINO_ST_SENTEVAL_DIR", help="The transfer tasks' data in SentEval layout."),
+    ] = None,
     tasks: Annotated[
         str | None,
         typer.Option(
-            help="sts (the papers' seven), syncse (reranking), or mteb task names with commas.",
+            help="sts (the papers' seven), transfer (SentEval's seven), syncse (reranking), or mteb task names with "
+            "commas.",
             show_default="sts; none along with --pairs",
         ),
     ] = None,
@@ -115,7 +120,9 @@ def evaluate(
     """Score encoders on the STS tasks through mteb."""
     from dino_st.pipeline.stages import Evaluation, evaluate_models
 
-    work = Evaluation(tasks, sts_dir, tuple(pairs or ()), whitening_sentences, EvaluationOptions.of(**given))
+    work = Evaluation(
+        tasks, sts_dir, senteval_dir, tuple(pairs or ()), whitening_sentences, EvaluationOptions.of(**given)
+    )
     table = evaluate_models(models, work, output)
     note(output=output, scores=table.to_dict())
     say(table.to_rich(), wrap=True)

@@ -1,13 +1,13 @@
 """Scores of several models side by side, as a table on the terminal, Markdown, LaTeX and JSON.
 
 The layout is that of Table 1 of the DINO paper: seven tasks and their average, the best in bold, and below a line the
-published rows for reference.
+published rows for reference; likewise for the seven transfer tasks.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,29 +20,82 @@ if TYPE_CHECKING:
 
 AVERAGE = "average"
 
-# The seven tasks of the papers, in their order, and the papers' column heads.
-PAPER_COLUMNS = {
-    "DinoSTS12": "STS12",
-    "DinoSTS13": "STS13",
-    "DinoSTS14": "STS14",
-    "DinoSTS15": "STS15",
-    "DinoSTS16": "STS16",
-    "DinoSTSBenchmark": "STSb",
-    "DinoSICKR": "SICK",
-}
 
-PUBLISHED_SOURCE = "Schick and Schütze 2021 (arXiv 2104.07540), Table 1"
+@dataclass(frozen=True)
+class PublishedScores:
+    """A table of a paper, whose rows stand below ours where the tasks are the same.
 
-# Spearman × 100 in the order of PAPER_COLUMNS, then the average as printed in the paper.
-PUBLISHED_ROWS: dict[str, tuple[float, ...]] = {
-    "STS-Dino-x1x2": (64.87, 78.30, 66.38, 79.60, 76.47, 76.51, 74.26, 73.77),
-    "STS-Dino-x2": (70.27, 81.26, 71.25, 80.49, 77.18, 77.82, 68.09, 75.20),
-    "S-BERT, NLI": (70.97, 76.53, 73.19, 79.09, 74.30, 77.03, 72.91, 74.89),
-    "S-RoBERTa, NLI": (71.54, 72.49, 70.80, 78.74, 73.69, 77.77, 74.46, 74.21),
-    "GloVe, mean": (55.14, 70.66, 59.73, 68.25, 63.66, 58.02, 53.76, 61.32),
-    "BERT, mean": (38.78, 57.98, 57.98, 63.15, 61.06, 46.35, 58.40, 54.81),
-    "BERT, CLS": (20.16, 30.01, 20.09, 36.88, 38.08, 16.50, 42.63, 29.19),
-}
+    Attributes:
+        columns: The paper's column heads by the names of our tasks, in the paper's order.
+        rows: Scores × 100 in that order, then the average as printed in the paper.
+        measure: What the scores are.
+        source: Where they were published.
+    """
+
+    columns: Mapping[str, str]
+    rows: Mapping[str, tuple[float, ...]]
+    measure: str
+    source: str
+
+
+STS_SCORES = PublishedScores(
+    columns={
+        "DinoSTS12": "STS12",
+        "DinoSTS13": "STS13",
+        "DinoSTS14": "STS14",
+        "DinoSTS15": "STS15",
+        "DinoSTS16": "STS16",
+        "DinoSTSBenchmark": "STSb",
+        "DinoSICKR": "SICK",
+    },
+    rows={
+        "STS-Dino-x1x2": (64.87, 78.30, 66.38, 79.60, 76.47, 76.51, 74.26, 73.77),
+        "STS-Dino-x2": (70.27, 81.26, 71.25, 80.49, 77.18, 77.82, 68.09, 75.20),
+        "S-BERT, NLI": (70.97, 76.53, 73.19, 79.09, 74.30, 77.03, 72.91, 74.89),
+        "S-RoBERTa, NLI": (71.54, 72.49, 70.80, 78.74, 73.69, 77.77, 74.46, 74.21),
+        "GloVe, mean": (55.14, 70.66, 59.73, 68.25, 63.66, 58.02, 53.76, 61.32),
+        "BERT, mean": (38.78, 57.98, 57.98, 63.15, 61.06, 46.35, 58.40, 54.81),
+        "BERT, CLS": (20.16, 30.01, 20.09, 36.88, 38.08, 16.50, 42.63, 29.19),
+    },
+    measure="Spearman",
+    source="Schick and Schütze 2021 (arXiv 2104.07540), Table 1",
+)
+
+TRANSFER_SCORES = PublishedScores(
+    columns={
+        "DinoMR": "MR",
+        "DinoCR": "CR",
+        "DinoSUBJ": "SUBJ",
+        "DinoMPQA": "MPQA",
+        "DinoSST2": "SST",
+        "DinoTREC": "TREC",
+        "DinoMRPC": "MRPC",
+    },
+    rows={
+        "SynCSE-partial": (85.41, 91.44, 93.39, 89.91, 91.21, 84.40, 76.87, 87.52),
+        "SynCSE-scratch": (85.47, 91.44, 92.53, 89.67, 90.94, 81.60, 76.06, 86.82),
+        "SimCSE-RoBERTa": (81.04, 87.74, 93.28, 86.94, 86.60, 84.60, 73.68, 84.84),
+        "SimCSE-BERT": (81.18, 86.46, 94.45, 88.88, 85.50, 89.80, 74.43, 85.81),
+        "BERT, mean": (78.66, 86.25, 94.37, 88.66, 84.40, 92.80, 69.54, 84.94),
+        "GloVe, mean": (77.25, 78.30, 91.17, 87.85, 80.18, 83.00, 72.87, 81.52),
+    },
+    measure="Accuracy",
+    source="Zhang, Lan and He 2023 (arXiv 2305.15077), Table 7; Gao, Yao and Chen 2021 (arXiv 2104.08821), Table E.1",
+)
+
+PUBLISHED = (STS_SCORES, TRANSFER_SCORES)
+
+
+def published_scores(tasks: Iterable[str]) -> PublishedScores | None:
+    """The paper's table with just these columns, if there is one."""
+    wanted = list(tasks)
+    return next((each for each in PUBLISHED if wanted == list(each.columns)), None)
+
+
+def column_head(task: str) -> str:
+    """The papers' name of a task, or its own."""
+    return next((each.columns[task] for each in PUBLISHED if task in each.columns), task)
+
 
 _LATEX_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
     character: "\\" + character for character in "&%$#_{}"
@@ -55,7 +108,7 @@ class ScoreTable:
 
     Attributes:
         scores: Each model's score on each task × 100, models and tasks in the order in which they were given.
-        published: Whether the tables end in the paper's rows; only where the columns are the paper's seven.
+        published: Whether the tables end in a paper's rows; only where the columns are the paper's seven.
     """
 
     scores: Mapping[str, Mapping[str, float]]
@@ -73,11 +126,11 @@ class ScoreTable:
             model: One of the table's models.
 
         Returns:
-            The mean over the seven tasks of the papers where all of them were run, so that it can be compared with the
-            papers whatever else was run; else the mean over all tasks.
+            The mean over the seven STS tasks where all of them were run, so that it can be compared with the papers
+            whatever else was run; else the mean over all tasks.
         """
         scores = self.scores[model]
-        columns = PAPER_COLUMNS if scores.keys() >= PAPER_COLUMNS.keys() else scores.keys()
+        columns = STS_SCORES.columns if scores.keys() >= STS_SCORES.columns.keys() else scores.keys()
         return sum(scores[task] for task in columns) / len(columns)
 
     def to_dict(self) -> dict[str, dict[str, float]]:
@@ -100,11 +153,10 @@ class ScoreTable:
         head = ["Model", *self._heads()]
         lines = [_markdown_row(head), _markdown_row(["---"] + ["---:"] * (len(head) - 1))]
         lines += [_markdown_row(row) for row in self._rows(_escape_markdown, "**{}**".format)]
-        if self._shows_published:
-            lines += [_markdown_row([f"*{name}*", *cells]) for name, cells in _published_cells()]
-            lines += ["", f"Spearman × 100. In italics: {PUBLISHED_SOURCE}."]
-        else:
-            lines += ["", "Main scores × 100."]
+        paper = self.paper
+        if paper:
+            lines += [_markdown_row([f"*{name}*", *cells]) for name, cells in _published_cells(paper)]
+        lines += ["", f"{self._title}. In italics: {paper.source}." if paper else f"{self._title}."]
         return "\n".join(lines) + "\n"
 
     def to_latex(self) -> str:
@@ -112,9 +164,9 @@ class ScoreTable:
         heads = [_escape_latex(head) for head in self._heads()]
         lines = [rf"\begin{{tabular}}{{l{'r' * len(heads)}}}", r"\toprule", _latex_row(["Model", *heads]), r"\midrule"]
         lines += [_latex_row(row) for row in self._rows(_escape_latex, r"\textbf{{{}}}".format)]
-        if self._shows_published:
-            lines += [r"\midrule", rf"\multicolumn{{{len(heads) + 1}}}{{l}}{{\emph{{{PUBLISHED_SOURCE}}}}} \\"]
-            lines += [_latex_row([_escape_latex(name), *cells]) for name, cells in _published_cells()]
+        if self.paper:
+            lines += [r"\midrule", rf"\multicolumn{{{len(heads) + 1}}}{{l}}{{\emph{{{self.paper.source}}}}} \\"]
+            lines += [_latex_row([_escape_latex(name), *cells]) for name, cells in _published_cells(self.paper)]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
     def to_rich(self) -> Table:
@@ -124,17 +176,16 @@ class ScoreTable:
         from rich.table import Table
         from rich.text import Text
 
-        title = "Spearman × 100" if self._shows_published else "Main scores × 100"
-        table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
+        table = Table(title=self._title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
         table.add_column("Model", overflow="fold")
         for head in self._heads():
             table.add_column(head, justify="right", no_wrap=True)
         for row in self._rows(escape, "[bold]{}[/bold]".format):
             table.add_row(*map(Text.from_markup, row))
-        if self._shows_published:
+        if self.paper:
             table.add_section()
-            table.caption = f"Last {len(PUBLISHED_ROWS)} rows: {PUBLISHED_SOURCE}"
-            for name, cells in _published_cells():
+            table.caption = f"Last {len(self.paper.rows)} rows: {self.paper.source}"
+            for name, cells in _published_cells(self.paper):
                 table.add_row(name, *cells, style="dim")
         return table
 
@@ -157,11 +208,16 @@ class ScoreTable:
             write_text(folder / name, content)
 
     @property
-    def _shows_published(self) -> bool:
-        return self.published and self.tasks == list(PAPER_COLUMNS)
+    def paper(self) -> PublishedScores | None:
+        """The published table with the same columns, if there is one and it is to be shown."""
+        return published_scores(self.tasks) if self.published else None
+
+    @property
+    def _title(self) -> str:
+        return f"{self.paper.measure if self.paper else 'Main scores'} × 100"
 
     def _heads(self) -> list[str]:
-        return [*(PAPER_COLUMNS.get(task, task) for task in self.tasks), "Avg."]
+        return [*map(column_head, self.tasks), "Avg."]
 
     def _rows(self, escape: Callable[[str], str], bold: Callable[[str], str]) -> list[list[str]]:
         """Every model's cells; the best of a column is bold where there is anything to compare it with."""
@@ -177,8 +233,8 @@ class ScoreTable:
         return rows
 
 
-def _published_cells() -> list[tuple[str, list[str]]]:
-    return [(name, [f"{score:.2f}" for score in row]) for name, row in PUBLISHED_ROWS.items()]
+def _published_cells(paper: PublishedScores) -> list[tuple[str, list[str]]]:
+    return [(name, [f"{score:.2f}" for score in row]) for name, row in paper.rows.items()]
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

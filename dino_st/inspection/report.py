@@ -22,7 +22,7 @@ import numpy as np
 
 from dino_st.data.columns import INSTRUCTION, LABEL, SCORE, SENTENCE1, SENTENCE2, TEXT
 from dino_st.errors import MissingExtraError, OutputError
-from dino_st.evaluation.table import AVERAGE, PAPER_COLUMNS, PUBLISHED_ROWS, PUBLISHED_SOURCE
+from dino_st.evaluation.table import AVERAGE, column_head, published_scores
 from dino_st.inspection import figures
 from dino_st.inspection.contents import Counts, Findings, LabelledRows, Posteriors, find, labelled_rows
 from dino_st.inspection.judgements import CONFUSION_HEAD, confusion_cells, count_judgements, percent
@@ -502,10 +502,11 @@ def results_section(findings: Findings) -> Section:
             best = max(defined, key=float)
             bold |= {(place, column) for place, row in enumerate(cells) if row[column] == best}
     notes = []
-    if [name for name in names if name != AVERAGE] == list(PAPER_COLUMNS):
-        cells += [[f"{name} (published)", *_scores(row)] for name, row in PUBLISHED_ROWS.items()]
-        notes.append(f"Spearman × 100. Published rows: {PUBLISHED_SOURCE}.")
-    head = ["model", *(PAPER_COLUMNS.get(name, name) for name in names)]
+    paper = published_scores(name for name in names if name != AVERAGE)
+    if paper:
+        cells += [[f"{name} (published)", *_scores(row)] for name, row in paper.rows.items()]
+        notes.append(f"{paper.measure} × 100. Published rows: {paper.source}.")
+    head = ["model", *map(column_head, names)]
     return Section("Results", notes, (), [Table(head, cells, "Main scores × 100", frozenset(bold))])
 
 

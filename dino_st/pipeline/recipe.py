@@ -112,11 +112,13 @@ class EvaluationSection(EvaluationOptions):
         tasks: As for `dino-st evaluate`; `validation` is the generated validation split; `auto` is that, and the seven
             STS tasks where a directory with their data is given.
         sts_dir: STS data in SentEval layout.
+        senteval_dir: The transfer tasks' data in SentEval layout.
         pairs: Files of pairs to evaluate on as tasks of their own; looked for beside the recipe, too.
     """
 
     tasks: str = "sts"
     sts_dir: str | None = None
+    senteval_dir: str | None = None
     pairs: tuple[str, ...] = ()
 
 
@@ -383,6 +385,7 @@ class _Steps:
         return Evaluation(
             tasks=names,
             sts_dir=sts_dir,
+            senteval_dir=Path(section.senteval_dir) if section.senteval_dir else None,
             pairs=(*((pairs,) if section.tasks in (VALIDATION, "auto") else ()), *map(Path, section.pairs)),
             options=section,
         )

@@ -108,6 +108,7 @@ class Evaluation:
 
     tasks: str | None = None
     sts_dir: Path | None = None
+    senteval_dir: Path | None = None
     pairs: Sequence[Path] = ()
     whitening_sentences: Path | None = None
     options: EvaluationOptions | None = None
@@ -418,8 +419,9 @@ def evaluate_models(models: Sequence[str] | Mapping[str, str], work: Evaluation,
 
 def select_tasks(work: Evaluation) -> Any:
     """The mteb task instances of an evaluation, once its files are found to be there."""
-    if work.sts_dir is not None and not work.sts_dir.is_dir():
-        raise InputError(f"{work.sts_dir}: there is no such directory; expected STS data in SentEval layout")
+    for kind, folder in (("STS", work.sts_dir), ("the transfer tasks'", work.senteval_dir)):
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"{folder}: there is no such directory; expected {kind} data in SentEval layout")
     for file in (*work.pairs, work.whitening_sentences):
         if file is not None:
             named_files(file)
@@ -427,7 +429,7 @@ def select_tasks(work: Evaluation) -> Any:
     import mteb_tasks
 
     names = None if work.tasks is None else [name.strip() for name in work.tasks.split(",") if name.strip()]
-    return mteb_tasks.select_tasks(names, sts_dir=work.sts_dir, pairs=list(work.pairs))
+    return mteb_tasks.select_tasks(names, sts_dir=work.sts_dir, senteval_dir=work.senteval_dir, pairs=list(work.pairs))
 
 
 def give_mteb_a_home() -> None:

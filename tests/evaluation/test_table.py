@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from dino_st.errors import OutputError
-from dino_st.evaluation.table import PAPER_COLUMNS, PUBLISHED_ROWS, ScoreTable
+from dino_st.evaluation.table import PUBLISHED, STS_SCORES, TRANSFER_SCORES, PublishedScores, ScoreTable
 
-PLAIN = dict(zip(PAPER_COLUMNS, [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0], strict=True))
-BETTER = dict(zip(PAPER_COLUMNS, [11.0, 19.0, 31.0, 41.0, 51.0, 61.0, 71.0], strict=True))
+PLAIN = dict(zip(STS_SCORES.columns, [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0], strict=True))
+BETTER = dict(zip(STS_SCORES.columns, [11.0, 19.0, 31.0, 41.0, 51.0, 61.0, 71.0], strict=True))
 
 
 def test_json_holds_every_score_and_the_average() -> None:
@@ -38,7 +38,7 @@ def test_latex_escapes_names_and_rules_off_the_published_rows() -> None:
     latex = ScoreTable({"a_b & 100%": PLAIN, "c": BETTER}).to_latex()
     assert r"a\_b \& 100\% & 10.00 & \textbf{20.00}" in latex
     assert latex.index(r"c & \textbf{11.00}") < latex.rindex(r"\midrule") < latex.index("STS-Dino-x1x2 & 64.87")
-    assert latex.count(r"\\") == 1 + 2 + 1 + len(PUBLISHED_ROWS)
+    assert latex.count(r"\\") == 1 + 2 + 1 + len(STS_SCORES.rows)
 
 
 def test_the_terminal_table_shows_names_with_brackets_as_they_are() -> None:
@@ -62,10 +62,18 @@ def test_a_single_model_is_not_bold_and_other_tasks_have_no_published_rows() -> 
     assert "Dino" not in markdown
 
 
-@pytest.mark.parametrize("name", PUBLISHED_ROWS)
-def test_published_averages_are_those_of_their_rows_as_far_as_the_paper_rounds(name: str) -> None:
-    *scores, average = PUBLISHED_ROWS[name]
-    assert sum(scores) / len(scores) == pytest.approx(average, abs=0.031)
+@pytest.mark.parametrize("paper", PUBLISHED, ids=["sts", "transfer"])
+def test_published_averages_are_those_of_their_rows_as_far_as_the_papers_round(paper: PublishedScores) -> None:
+    for *scores, average in paper.rows.values():
+        assert sum(scores) / len(scores) == pytest.approx(average, abs=0.031)
+
+
+def test_the_transfer_tasks_have_published_rows_of_their_own() -> None:
+    scores = dict.fromkeys(TRANSFER_SCORES.columns, 80.0)
+    lines = ScoreTable({"a": scores}).to_markdown().splitlines()
+    assert lines[0] == "| Model | MR | CR | SUBJ | MPQA | SST | TREC | MRPC | Avg. |"
+    assert "| *SynCSE-partial* | 85.41 | 91.44 | 93.39 | 89.91 | 91.21 | 84.40 | 76.87 | 87.52 |" in lines
+    assert lines[-1].startswith("Accuracy × 100. In italics: Zhang, Lan and He 2023")
 
 
 def test_all_files_are_written_and_nothing_else_is_left(tmp_path: Path) -> None:
