@@ -65,7 +65,7 @@ def sts_metadata(**fields: Any) -> LocalTaskMetadata:
     return LocalTaskMetadata(**common | fields)
 
 
-def local_metadata(metadata: LocalTaskMetadata, revision: str) -> LocalTaskMetadata:
+def local_metadata(metadata: TaskMetadata, revision: str) -> TaskMetadata:
     """A task's metadata for local data of this content."""
     return metadata.model_copy(update={"dataset": {"path": f"local/{metadata.name}", "revision": revision}})
 

@@ -248,8 +248,9 @@ class AbsTaskTransfer(AbsTask):
             self.dataset, self.data_loaded = cast("Any", DatasetDict(splits)), True
 
     def _evaluate_subset(
-        self, model: MTEBModels, _data: Dataset, *, hf_subset: str, encode_kwargs: Any, **_: Any
+        self, model: MTEBModels, data_split: Any, *, hf_subset: str, encode_kwargs: Any, **_: Any
     ) -> dict[str, float]:
+        del data_split  # the other splits are needed, too
         splits: Mapping[str, Dataset] = cast("Any", self.dataset)
         columns = {name: [c for c in rows.column_names if c != "label"] for name, rows in splits.items()}
         recorder = EmbeddingRecorder(model, self.metadata.name)
