@@ -1,127 +1,314 @@
-"""From what a model answered to plain text: without its thoughts and control tokens, and told apart from its prompt.
+r"""From what a model answered to the sentence, or the sentences, that were asked for, or the reason why there are none.
 
-Servers hand over markup of every model family: thinking blocks, channels, answer tags, end tokens. What is known is
-taken off, and the rest has the shape of a control token, by which it is told. Pure functions.
+Pairs, triplets and sentences from scratch are all read here. What is known to be no part of a sentence is taken off:
+markup of models, one fenced block, quotation marks or emphasis around the whole, the prompt's own labels, the number 1,
+a line that announces the answer or comments on it. Whatever else looks like it rejects the text, by its own reason,
+unless the source sentence has the same. So none of it is stored, and no text loses words of its own. Pure functions.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise, takewhile
 from typing import Literal
 
-_TOKEN = re.compile(
-    r"""
-    <[|｜][^<>\n]{0,60}> | <[^<>|｜\n]{1,60}[|｜]>           # <|im_end|>  <｜end▁of▁sentence｜>  <|turn>  <turn|>
-    | <<?[/!]?\[?\w[\w▁:.-]{0,60}\]?(?:\s+[\w:-]+=[^<>]*)?\s*/?>>?   # </s>  <seed:think>  <<SYS>>  <0x0A>  <[PLHD1]>
-    | \[[|｜][^][\n]{0,60}[|｜]\] | ◁[^◁▷\n]{0,60}▷          # [|endofturn|]  ◁think▷
-    | \[/?(?:[gs]?[A-Z][A-Z0-9_ ]{2,60}|\w+_\w*|unused\d+|multimodal|(?i:/?think|thought|answer)(?:ing)?)\]  # [INST]
-    | >>[A-Z_]{3,30}<< | \|\|\|[A-Z_]{3,30}\|\|\|            # >>TITLE<<  |||EMAIL_ADDRESS|||
-    | \]~!?b[][] | \[e~\[ | \]![a-z]~\[ | \]<\][\w\x20]+\[>\[      # ]~b]  [e~[  ]!p~[  ]<]image[>[
-    | <[|｜!] | [|｜]> | \[[|｜] | [|｜]\] | [◁▷] | <[/\w:.-]*\Z   # what was cut in the middle
-    | \\(?:boxed|text|n|r|u[\da-f]{4}) | ▁ | [a-z.,][ĠĊ] | &(?:lt|gt|amp|quot|nbsp|\#\d+);   # what was not decoded
-    | \A\{ | "\s*:\s*["{[]                                  # {"sentence": "…"}
-    """,
-    re.VERBOSE,
-)
-_BEGINNING = re.compile(r"(?:begin|start)_(?:of_)?(.+)|(.+)_(?:start|begin|prefix)")
-_ENDING = re.compile(r"end_(?:of_)?(.+)|(.+)_(?:end|suffix)")
-_THOUGHTS = re.compile(
-    "think|thinks|thinking|thought|thoughts|reason|reasoning|reasons|reflect|reflection|analysis|scratchpad|"
-    "rationale|plan|planning|inner|monologue|inner_monologue|cot|inst|sys|available_tools|system_prompt"
-)
-_WRAPPERS = re.compile(
-    "answer|final|final_answer|final_response|response|output|result|solution|box|sentence|sentences|text|reply|"
-    "paraphrase|paraphrased|rewrite|rewritten|rewritten_sentence|new|new_sentence|positive|negative"
-)
-_ENDS = re.compile(
-    "im_end|eot_id|eom_id|eot|eom|eos|eod|eop|eoa|eoh|end|return|endoftext|end_of_text|endofturn|end_of_turn|pad|"
-    "end_of_turn_token|end_of_sentence|end_of_message|end_of_document|eop_token|eos_token|role_end"
-)
-_BEGINS = re.compile(
-    "s|bos|begin_of_text|startoftext|start_of_text|begin_of_sentence|bos_token|bom|sop|gmask|im_start|"
-    "start_header_id|end_header_id|start_of_turn|start|start_of_role|end_of_role|turn|role|im_middle|im_sep|"
-    "assistant|user|system|human|model|bot|im_assistant|im_user|im_system|chatbot_token|user_token|system_token|"
-    "start_of_turn_token|assistant_start|user_start|system_start"
-)
-_ROLE = re.compile(r"\s*(?:assistant|model|chatbot|bot|ai)\s*(?:[:\n]|\Z)", re.IGNORECASE)
-_BARE_CHANNEL = re.compile(r"\A\s*(?:analysis|commentary)(?=[A-Z]).*?(?:assistantfinal|\Z)", re.DOTALL)
-_RUN = 3
-_MOSTLY = 0.7
+from dino_st.backends.markup import CONTROL_TOKEN, out_of_json, plain_text
 
-Fault = Literal["control token", "broken character"]
-"""Why a text is none that a person would have written."""
+Reason = Literal[
+    "empty",
+    "cut off",
+    "refusal",
+    "no answer",
+    "several lines",
+    "several answers",
+    "numbering",
+    "label",
+    "talk",
+    "control token",
+    "markup",
+    "broken character",
+    "unmatched quotation mark",
+    "repetition",
+    "echo",
+    "echo of the prompt",
+    "copy of an example",
+    "same as the positive",
+    "too few words",
+    "not in the list",
+]
+"""Why a reply, or a part of it, yields no text."""
+
+_LIKE_AN_EXAMPLE = 5
+"""Words in a row that a reply may not have in common with an example, unless its sentence has them, too."""
+
+_RUN, _MOSTLY = 3, 0.7
+
+_BLANKS = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u3000]+")
+_AROUND = " \ufeff\u200b\u200e\u200f\u2060"
+_PAIRS = (("**", "**"), ("__", "__"), ("`", "`"), ("*", "*"), ("_", "_"))
+_QUOTES = (('"', '"'), ("“", "”"), ("”", "”"), ("„", "“"), ("«", "»"), ("‘", "’"), ("'", "'"))
+_APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
+_LANGUAGE = r"(?:text|txt|plaintext|plain|json|markdown|md|html|xml|yaml|csv|python)?[ \t]*"
+_FENCE = re.compile(rf"```(?:{_LANGUAGE}\n)?(.*?)```", re.DOTALL)
+_RULE = re.compile(rf"```{_LANGUAGE}|[-*_=]{{3,}}", re.IGNORECASE)
+_MARK = r"[-*•–—‣·>](?=\s+\D)|#{1,6}(?=\s+\D)"  # `- 5 degrees` may be below zero
+_FIRST = re.compile(rf"(?:\(?[1aA]\)(?=\s)|(?:1[.:]|a\.)(?=\s)|\[1\]|{_MARK})\s*")
+_NUMBER = re.compile(rf"(?:\(?(?:\d{{1,3}}|[a-zA-Z])\)(?=\s)|(?:\d{{1,3}}[.:]|[a-z]\.)(?=\s)|\[\d{{1,3}}\]|{_MARK})\s*")
 
 
-def plain_text(reply: str, *, finished: bool = True) -> tuple[str | None, bool]:
-    r"""The answer in a reply, without thinking blocks, channels, answer tags, `\boxed{}`, and tokens of turns.
+def _pattern(text: str) -> re.Pattern[str]:
+    """A pattern in which spaces and line ends stand for nothing, and a blank is written as ~."""
+    return re.compile(re.sub(r"\s+", "", text).replace("~", r"\ "), re.IGNORECASE)
 
-    What stands behind a token that ends the turn is no part of it. Tokens that are not known are left for `fault_of`.
+
+_KINDS = "(?:paraphrased|rewritten|rephrased|reworded|restated|revised|modified|generated|new|second|possible|similar)"
+_SURE = "(?:sure(?:~thing)?|certainly|of~course|absolutely|okay|ok|great|alright|gladly|no~problem|got~it|understood)"
+_TEXTS = "(?:paraphras|rewrit|rephras|reword|version|sentence|contradict)"
+_HERE = r"""(?:here(?:['’]s|~is|~are)|i['’]ve|i~have|this~is|one)\b[^:\n"“]{0,80}?"""
+_HELP = r"(?:i~(?:can|will|would)|i['’](?:ll|d|m)|i~am|let~me)\b"
+_QUOTED = r"""(?=["“][^"“”]+["”]\Z)"""
+_ANY_LABEL = rf"""
+    (?:(?:the|a|an|your|my|{_KINDS}|final|hard|corrected|original|better)~)*
+    (?:answer|output|result|response|reply|sentence|version|text|paraphrased?|rewrit\w+|rephrased|reworded|positive
+    |negative|contradiction|note|explanation|reasoning|rationale|think|thinking|thoughts?|analysis|step|model|assistant
+    |user|system|human|ai|bot|original|input|given|new|option|example|translation|task|instruction|question|premise
+    |hypothesis|entailment|neutral|source|anchor|query|correction|topic|genre|style|title)
+    (?:~(?:sentence|version|\d{{1,2}}|[a-d]\b))?(?:~(?:is|would~be|could~be|might~be))?~?:"""
+_LABELS = (
+    _pattern(rf"""(?:(?:{_SURE}[!.,]*~*)?{_HERE}{_TEXTS}[^:\n"“]{{0,60}}|{_SURE}|here~you~(?:go|are)[!.,]?)\s*:\s*"""),
+    _pattern(
+        rf"""(?:\*\*|__)?(?:(?:{_KINDS}|contradictory|positive|negative|hard|final)~)*
+        (?:paraphrased?|rewrit(?:e|ten|ing)|reword(?:ed|ing)|rephrased|restatement|answer|{_KINDS}~(?:version|text)
+        |sentence)(?:~(?:sentence|version))?(?:~\d{{1,2}})?(?:\*\*|__)?\s*:(?:\*\*|__)?\s*"""
+    ),
+    _pattern(rf"(?:{_ANY_LABEL}|{_SURE}[!.,:])\s*{_QUOTED}"),
+)
+_SMALL_WORDS = frozenset({"a", "an", "the", "one", "your", "my", "is", "are", "here", "i", "this", "of", "in", "new"})
+_LEADING_LINE = _pattern(
+    rf"""[*_#~]*(?:{_SURE}[!.,:]*|(?:here~you~(?:go|are)|assistant|model)[:!.]?
+    |(?:{_SURE}[!.,]*~*)?(?:{_HERE}(?:{_TEXTS}.{{0,60}}[:.!]|(?:alternativ|option|list\b|example|answer|way\b).{{0,60}}:)
+      |{_HELP}.{{0,60}}(?:{_TEXTS}|help).{{0,60}}[:.!])
+    |(?:(?:the|my|your|{_KINDS}|final|answer|output|result|sentences?|paraphrase|version|text)~*)+:)[*_~]*"""
+)
+_AFTERWORD = r"""
+    [(\[*_]*(?:note\b(?!~of)|explanation\b|(?:please~)?let~me~know\b|(?:i~)?hope~(?:this|that|these)\b|feel~free\b
+    |(?:(?:could|can|would)~you~)?please~(?:provide|share|give)\b|could~you~(?:provide|share|give)\b|would~you~like\b
+    |is~there~anything\b|do~you~want~me\b|in~this~(?:version|rewrite)|changes?(?:~made)?:
+    |(?:this|the~(?:new|rewritten|above))~(?:sentence|version|paraphrase|rewrite)\b
+    |i(?:['’]ve|~have)?~(?:changed|kept|replaced|rephrased|reworded|rewrote|paraphrased|reversed|maintained)\b)"""
+_TRAILING_LINE = _pattern(_AFTERWORD)
+_REFUSAL = _pattern(
+    r"""(?:(?:i['’]?m|i~am)~(?:very~|so~|really~)?sorry[,.]?~(?:but~)?|sorry[,.]~(?:but~)?|unfortunately,?~
+        |(?:i~apologi[sz]e|my~apologies|apologies)[,.]?~(?:but~)?)?
+    (?:as~an?~(?:ai|(?:large~)?language~model|artificial~intelligence|assistant)\b
+    |(?:i['’]?m|i~am)~(?:just~|only~)?an?~(?:ai|(?:large~)?language~model)\b
+    |(?:i['’]?m|i~am)~(?:unable|not~(?:able|comfortable|going~to|allowed|permitted))\b
+    |i~(?:cannot|can['’]t|can~not|couldn['’]t|will~not|won['’]t|must|have~to|do~not~feel|don['’]t~feel)
+      (?:\s*[.!…]*$|~(?:help~(?:you|with)\b|help\s*[.!…]*$|decline\b|refuse\b|assist|comply|paraphras|rephras|rewrit
+      |reword|fulfil|comfortable|to~\w+~(?:this|that))
+      |~(?:provid|generat|creat|writ|complet|do|answer|process|produc|continu|engag|discuss|respond|accommodat)\w*\b
+       .{0,40}\b(?:this|that|such|your|sentences?|requests?|content|text|prompt|harmful|explicit)\b)
+    |i~(?:do~not|don['’]t)~(?:understand|see|have)\b.{0,30}\b(?:request|question|sentence|prompt|context)\b
+    |(?:this|the|your)~(?:request|content|prompt)~(?:violates|goes~against|is~against|may~violate)
+    |(?:please|could~you(?:~please)?|can~you(?:~please)?)~(?:provide|give|share)\b.{0,40}\bsentence
+    |(?:there~is|i~see)~no~sentence|no~sentence~(?:was|is)
+    |it~(?:seems|looks~like|appears)\b.{0,40}\b(?:you~(?:did|have|haven|forgot)|your~message|(?:no|the)~sentence)\b
+    |you~(?:have~not|haven['’]t|did~not|didn['’]t)~(?:provide|give|include))"""
+)
+_FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
+    ("control token", CONTROL_TOKEN),
+    (
+        "broken character",  # what is not shown, means nothing, or is of private use; joiners have a meaning
+        re.compile(
+            "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffd"
+            "\ud800-\udfff\ue000-\uf8ff\U000e0000-\U000e007f\U000f0000-\U0010ffff]"
+        ),
+    ),
+    (
+        "markup",
+        re.compile(
+            r"""[*`|{}▁]|__|~~|(?<!\w)_\w|\w_(?!\w)|\]\(|\A\[(?=["'{\[])|"\s*:\s*["{[\d]|&(?:[a-z]{2,8}|#x?[\da-f]+);"""
+            r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]"""
+        ),
+    ),
+    ("cut off", re.compile(r"\A(?:\.{2,}|…)\s*\w|[,;]\Z")),
+    (
+        "numbering",
+        _pattern(r"\A(?:[-–—>•*+#]\s|\(?(?:\d{1,3}|[a-z]|iv|i{2,3})\)\s|(?:\d{1,3}|[a-d]|i{2,3})[.:]\s|\[\d+\])"),
+    ),
+    (
+        "several answers",
+        _pattern(
+            r"""\s/\s|\s(?:->|=>|→|⇒)\s|(?:[.!?"”]|\A\S+)\s+\(?(?:[2-9][.)]|[b-e]\))\s
+            |(?<=[.!?"”])\s+(?:or|alternatively|another~(?:option|version|way))\b\s?[,:]"""
+        ),
+    ),
+    ("label", _pattern(rf"""(?:\A|(?<=[.!?:"”…])\s+){_ANY_LABEL}(?=\s|\Z)""")),
+    (
+        "talk",
+        _pattern(
+            rf"""\A\W*(?:{_SURE}(?:[!.:]\s|,?~(?:here|i~(?:can|will|would)|let~me)\b)|{_HERE}{_TEXTS}|here~you~(?:go|are)\b
+            |{_HELP}~(?:be~)?(?:happy|glad)~to~(?:help|assist)\b
+            |(?:the|a|one|your)~(?:possible~)?(?:paraphrase|{_KINDS}~(?:sentence|version))\b)
+            |(?<=[.!?…"”)])\W*\s{_AFTERWORD}|:\Z"""
+        ),
+    ),
+    (
+        "no answer",
+        _pattern(
+            r"""\A\W*(?:none|null|nil|nan|n\s?/\s?a|undefined|not~applicable|no~(?:answer|output|response|changes?)|todo
+            |tbd|lorem~ipsum\b.*
+            |(?:your|insert|new|rewritten|paraphrased)\b[\w\s]{0,20}\b(?:sentence|answer|text)(?:~goes)?(?:~here)?)\W*\Z"""
+        ),
+    ),
+    (
+        "repetition",
+        _pattern(r"([^\W\d])\1{4}|([^\w\s.])\2{4}|\b(\w+)(?:\W+\3\b){3}|\b(\w[^.!?]{5,80}\w)(?:\W+\4\b){2}"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The text of a reply, or the reason why there is none."""
+
+    text: str | None
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True)
+class ParsedList:
+    """The texts of a reply that was to be a list, in its order, and what was left out, by reason."""
+
+    texts: tuple[str, ...]
+    left_out: Counter[str] = field(default_factory=Counter)
+
+
+def parse_reply(
+    reply: str,
+    source: str,
+    *,
+    prompt: str = "",
+    examples: Collection[str] = (),
+    labels: Collection[str] = (),
+    min_words: int = 1,
+    finished: bool = True,
+    quoted: bool = False,
+) -> Parsed:
+    r"""Takes the one text that was asked for out of a reply; where the prompt opens a quotation, up to its end.
+
+    A reply may not repeat the `prompt`, nor the `examples` in it, and may begin with its `labels`, such as `New:`. What
+    is `quoted` may be the source itself, which preparation drops from pairs.
 
     Example:
-        >>> plain_text("<think>He plays.</think><answer>A flute is played.</answer><|im_end|>")
-        ('A flute is played.', True)
-        >>> plain_text("<|channel|>analysis<|message|>So …", finished=False)
-        (None, False)
-
-    Args:
-        reply: What a model answered.
-        finished: False if it was cut off at the limit of tokens.
-
-    Returns:
-        The answer, None if it never came to one; and whether that is whole.
+        >>> parse_reply('Sure! Here is a paraphrase:\n1. "A flute is being played."', "A man plays a flute.").text
+        'A flute is being played.'
+        >>> parse_reply("A man plays a flute!", "A man plays a flute.").reason
+        'echo'
+        >>> parse_reply('A flute is played." They mean the same.', "A man plays a flute.", quoted=True).text
+        'A flute is played.'
     """
-    text, kept, state, has_wrapper, place = _BARE_CHANNEL.sub("", reply), [""], "open", False, 0
-    kind, channel = "text", "final"
-    if not text.strip() and reply.strip():
-        return None, False
-    for match in [*_TOKEN.finditer(text), None]:
-        piece = text[place : match.start() if match else None]
-        if state == "open":
-            kept.append(_ROLE.sub("", piece, count=1) if kind == "turn" and _ROLE.match(piece) else piece)
-        if match is None:
-            break
-        token, place = match[0], match.end()
-        kind, channel = _kind_of(token), channel or piece.strip().lower() or "unnamed"
-        if kind == "message":
-            state, channel = "open" if channel.startswith("final") else "hidden", "final"
-            kept = kept if state == "hidden" else [""]
-        elif kind == "channel":
-            state, channel = "hidden", ""
-        elif kind == "thought":
-            state = "hidden"
-        elif kind == "end of thought":
-            kept, state = (kept if state == "hidden" else [""]), "open"
-        elif state == "hidden":
-            continue
-        elif kind == "wrapper":
-            kept, state, has_wrapper = (kept if has_wrapper else [""]), "open", True
-        elif kind == "end of wrapper":
-            kept, state = [*kept, "\n"], "closed"
-        elif kind in ("turn", "end"):
-            if "".join(kept).strip():
-                finished = True
-                break
-        elif state == "open":
-            kept.append(token)
-    boxed, is_closed = _boxed("".join(kept))
-    return (None, False) if state == "hidden" or not is_closed else (_out_of_json(boxed.strip()), finished)
+    answer, is_whole = plain_text(reply, source, finished=finished)
+    if answer is None:
+        return Parsed(None, "cut off")
+    given = normal_form(source)
+    lines, _ = _entries_of(answer)
+    lines = [line for line in lines if normal_form(_bare(line, source, labels)) != given] or lines[:1]
+    if quoted and lines:
+        text, is_closed = _up_to_closing_mark(lines[0], source, labels)
+        lines, is_whole = ([text], True) if is_closed else (lines, is_whole)
+    texts = [text for line in lines if (text := _bare(line, source, labels))]
+    if not texts or not is_whole:
+        return Parsed(None, "empty" if is_whole else "cut off")
+    if len(texts) > 1 and not is_refusal(texts[0]):
+        return Parsed(None, "several lines")
+    reason = fault_of(texts[0], source, prompt=prompt, examples=examples, labels=labels, min_words=min_words)
+    is_kept = reason is None or (quoted and normal_form(texts[0]) == given and reason == "echo")
+    return Parsed(texts[0]) if is_kept else Parsed(None, reason)
 
 
-def fault_of(text: str, source: str = "") -> Fault | None:
-    """What is wrong with the characters of a text; what looks like a control token may stand in its source, too.
+def parse_list(reply: str, *, prompt: str = "", finished: bool = True, min_words: int = 3) -> ParsedList:
+    r"""Takes the texts out of a reply that was to be a list of sentences, a line each, or a list in JSON.
+
+    The last entry of a reply that was cut off (`finished` is False) is left out.
+
+    Example:
+        >>> parse_list('Here are two sentences:\n1. "The bus was late."\n2. Rain fell all night.').texts
+        ('The bus was late.', 'Rain fell all night.')
+    """
+    left_out: Counter[str] = Counter()
+    answer, is_whole = plain_text(reply, finished=finished)
+    lines, left_out["talk"] = _entries_of(answer or "")
+    if not lines:
+        return ParsedList((), Counter({"cut off" if answer is None else "empty": 1}))
+    if is_refusal(lines[0]):
+        return ParsedList((), Counter(refusal=len(lines)))
+    if not is_whole:
+        lines = lines[:-1]
+        left_out["cut off"] += 1
+    numbered = {line for line in lines if _NUMBER.match(line)}
+    is_numbered = 2 * len(numbered) > len(lines) > 1  # then what has no number is talk between the entries
+    number = _NUMBER if is_numbered else _FIRST if len(lines) == 1 else None
+    texts, goes_on = [], False
+    for line, following in pairwise([*lines, ""]):
+        text, is_rest = _bare(line, number=number), goes_on
+        goes_on = following[:1].islower() and following not in numbered and line[-1] not in '.!?…"”'
+        if is_rest or goes_on:
+            left_out["several lines"] += 1
+        elif is_numbered and line not in numbered:
+            left_out["not in the list"] += 1
+        elif reason := fault_of(text, prompt=prompt, min_words=min_words):
+            left_out[reason] += 1
+        else:
+            texts.append(text)
+    return ParsedList(tuple(texts), +left_out)
+
+
+def fault_of(
+    text: str,
+    source: str = "",
+    *,
+    prompt: str = "",
+    examples: Collection[str] = (),
+    labels: Collection[str] = (),
+    min_words: int = 1,
+) -> Reason | None:
+    """Why a text is none to be stored; what the source sentence has as well is no fault.
 
     Example:
         >>> fault_of("A man plays.<unused7>"), fault_of("The <b> tag is old.", "What is the <b> tag?")
         ('control token', None)
     """
-    if set(_TOKEN.findall(text)) - set(_TOKEN.findall(source)):
-        return "control token"
-    is_broken = any(unicodedata.category(mark) in ("Cc", "Cs", "Co", "Zl", "Zp") for mark in text.replace("\t", " "))
-    return "broken character" if is_broken or "\ufffd" in text else None
+    words, given = normal_form(text), normal_form(source)
+    if is_refusal(text) and not is_refusal(source):
+        return "refusal"
+    for reason, pattern in _FAULTS:
+        if _marks(pattern, text) - _marks(pattern, source):
+            return reason
+    if not words:
+        return "empty"
+    if any(label.casefold() in text.casefold() and label not in source for label in filter(_is_label, labels)):
+        return "label"
+    if not _has_paired_marks(text) and _has_paired_marks(source):
+        return "unmatched quotation mark"
+    is_within = given and f" {given} " in f" {words} "
+    if words == given or (is_within and given in map(normal_form, _ends_of(text))):
+        return "echo"
+    if repeats(text, [prompt], source):
+        return "echo of the prompt"
+    if repeats(text, examples, source, longest=_LIKE_AN_EXAMPLE):
+        return "copy of an example"
+    return "too few words" if len(words.split()) < min_words else None
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text reads as a model's refusal and not as a sentence."""
+    return _REFUSAL.match(text.lstrip(" \"'“‘*")) is not None
 
 
 def repeats(text: str, shown: Iterable[str], given: str = "", *, longest: int | None = None) -> bool:
@@ -143,6 +330,105 @@ def repeats(text: str, shown: Iterable[str], given: str = "", *, longest: int | 
     return bool(covered) and (len(covered) >= _MOSTLY * words or max(map(len, streak.split())) >= (longest or words))
 
 
+def _entries_of(answer: str) -> tuple[list[str], int]:
+    """The lines, or the entries in JSON, that may hold what was asked for; and how many lines are talk around them."""
+    parts = re.split(r"\r\n|\r|\n", _FENCE.sub(r"\n\1\n", answer))
+    lines = [line for part in parts if (line := _BLANKS.sub(" ", part).strip(_AROUND)) and not _RULE.fullmatch(line)]
+    number = len(lines)
+    while len(lines) > 1 and _LEADING_LINE.fullmatch(lines[0]) and not is_refusal(lines[0]):
+        lines = lines[1:]
+    lines = lines[:1] + list(takewhile(lambda line: not _TRAILING_LINE.match(line), lines[1:]))
+    entries = out_of_json("\n".join(lines))
+    spoken = number - len(lines)
+    return (lines if entries is None else [entry or "{" for entry in entries]), spoken
+
+
+def _bare(line: str, source: str = "", labels: Collection[str] = (), number: re.Pattern[str] | None = _FIRST) -> str:
+    """A line without what is known to stand around a text, until nothing more comes off."""
+    text = _BLANKS.sub(" ", line).strip(_AROUND)
+    while True:
+        before = text
+        if number and not number.match(source) and (found := number.match(text)):
+            text = text[found.end() :]
+        text = _without_labels(text, source, labels)
+        for opening, closing in (*_PAIRS, *_QUOTES):
+            text = _unwrapped(text, opening, closing)
+        if sum(map(text.count, '"“”')) == 1:  # the mark that the prompt opens, or that closes it
+            text = text.lstrip('"“').rstrip('"”')
+        text = text.strip(_AROUND)
+        if text == before:
+            return text
+
+
+def _without_labels(text: str, source: str, labels: Collection[str]) -> str:
+    """A text without the labels of its prompt, and without one that models put before an answer."""
+    for label in filter(_is_label, labels):
+        name, colon, _ = label.strip().partition(":")
+        own = re.compile(rf"(?:\*\*|__)?{re.escape(name)}(?:\*\*|__)?{colon}(?:\*\*|__)?\s*", re.IGNORECASE)
+        if not own.match(source) and (found := own.match(text)):
+            text = text[found.end() :]
+    for pattern in _LABELS:
+        if found := pattern.match(text):
+            first = text[found.end() :].lstrip("\"'“‘„«*_` ")[:1]
+            if (
+                first.isalpha()
+                and not first.islower()
+                and not {*normal_form(found[0]).split()} & {*normal_form(source).split()} - _SMALL_WORDS
+            ):
+                text = text[found.end() :]
+    return text
+
+
+def _is_label(label: str) -> bool:
+    """Whether what stands before a sentence in a prompt can be told from the sentence's first word."""
+    return not label[-1:].isalnum() and normal_form(label) != ""
+
+
+def _unwrapped(text: str, opening: str, closing: str) -> str:
+    """Takes off marks that enclose a whole text, and not its first and its last words apart."""
+    inner = text[len(opening) : -len(closing)]
+    marks = _APOSTROPHE.sub("", inner)
+    encloses = text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing)
+    return inner.strip() if encloses and opening not in marks and closing not in marks else text
+
+
+def _up_to_closing_mark(line: str, source: str, labels: Collection[str]) -> tuple[str, bool]:
+    """What stands before the mark that closes a text, which a mark may open; or the line, where no mark does."""
+    bare = _bare(line, source, labels)
+    if sum(map(line.count, '"“”')) == 2 and not set('"“”') & set(bare):
+        return bare, True
+    text = _without_labels(line, source, labels)
+    start, depth = int(text[:1] in ('"', "“")), 0
+    for place in range(start, len(text)):
+        depth += text[place] == "“"
+        if text[place] == '"' or (text[place] == "”" and depth == 0):
+            opens = text[place - 1 : place].isspace() and not text[place + 1 : place + 2].isspace()
+            is_speech = text[:place].endswith(",") or (opens and place + 1 < len(text))
+            return (line, False) if is_speech else (text[start:place], True)
+        depth -= text[place] == "”"
+    return line, False
+
+
+def _marks(pattern: re.Pattern[str], text: str) -> set[str]:
+    """What a pattern finds in a text, whatever the case and the numbers."""
+    return {re.sub(r"\d+", "0", found[0].casefold()) for found in pattern.finditer(text)}
+
+
+def _has_paired_marks(text: str) -> bool:
+    """Whether every double quotation mark that opens is closed, and no other stands inside."""
+    places = [found.start() for found in re.finditer('"', text)]
+    opens = all(not text[place - 1 : place].isalnum() for place in places[::2])
+    closes = all(not text[place + 1 : place + 2].isalnum() for place in places[1::2])
+    return len(places) % 2 == 0 and opens and closes and ("„" in text or text.count("“") == text.count("”"))
+
+
+def _ends_of(text: str) -> Iterator[str]:
+    """What stands before, and what stands behind, every end of a sentence inside a text."""
+    for found in re.finditer(r"[.!?…][\"”)]*\s+", text):
+        yield text[: found.end()]
+        yield text[found.end() :]
+
+
 def normal_form(text: str) -> str:
     """A text as comparisons see it: compatibility forms, lower case, words and numbers alone, single spaces.
 
@@ -159,51 +445,3 @@ def _runs(text: str) -> tuple[tuple[str, ...], ...]:
     """The runs of three words of a text; all of its words where it has fewer."""
     words = normal_form(text).split()
     return tuple(tuple(words[i : i + _RUN]) for i in range(max(1, len(words) - _RUN + 1)))
-
-
-def _kind_of(token: str) -> str:
-    """What a control token does: `thought`, `wrapper`, their ends, `turn`, `end`, `channel`, `message`, or `other`."""
-    if token.startswith("\\"):
-        return "other"
-    inner = (token.partition(" ")[0] if "=" in token else token).replace("▁", "_").lower().rpartition(":")[2]
-    word = re.sub(r"[^a-z0-9]+", "_", inner).strip("_")
-    closes = bool(re.match(r"\W{1,3}/|<[^|｜].*[|｜]>", token))
-    if word in ("channel", "message") and token.startswith("<|") and token.endswith("|>"):
-        return word
-    if _ENDS.fullmatch(word) or (closes and word == "s"):
-        return "end"
-    for pattern, is_end in ((_BEGINNING, False), (_ENDING, True)):
-        if found := pattern.fullmatch(word):
-            word, closes = (word, False) if _BEGINS.fullmatch(word) else (found[1] or found[2], is_end)
-    if _BEGINS.fullmatch(word):
-        return "end" if closes else "turn"
-    if _THOUGHTS.fullmatch(word) or word.endswith(("_think", "_thinking")) or word == "channel":
-        return "end of thought" if closes else "thought"
-    if _WRAPPERS.fullmatch(word):
-        return "end of wrapper" if closes else "wrapper"
-    return "other"
-
-
-def _out_of_json(text: str) -> str:
-    """The one string of a text that is a JSON object or list around it, fenced or not; any other text as it is."""
-    bare = text.removeprefix("```json").strip("`").strip()
-    try:
-        content = json.loads(bare) if bare[:1] in ("{", "[") else None
-    except (ValueError, RecursionError):
-        return text
-    while isinstance(content, dict | list) and len(content) == 1:
-        content = next(iter(content.values() if isinstance(content, dict) else content))
-    return content.strip() if isinstance(content, str) else text
-
-
-def _boxed(text: str) -> tuple[str, bool]:
-    r"""What stands in the last `\boxed{}` of a text, or all of it where there is none; and whether it is closed."""
-    before, box, inside = text.rpartition(r"\boxed{")
-    if not box:
-        return text, True
-    depth = 1
-    for place, mark in enumerate(inside):
-        depth += (mark == "{") - (mark == "}")
-        if depth == 0:
-            return re.sub(r"\\text\w*\{(.*?)\}", r"\1", inside[:place]), True
-    return before, False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +12,6 @@ USAGE_FIELDS = ("requests", "retries", "failures", "prompt_tokens", "completion_
 
 LATE = "no complete reply within"
 """How the failure of a request begins whose answer did not come in time."""
-
-_OPENING = re.compile(r"""\s*(?:[^\W\d_]+(?:[ ]\d+)?\s*:\s*)?["“]""")
-_CLOSING = re.compile('["”]')
 
 
 @dataclass(frozen=True)
@@ -107,29 +103,3 @@ class ChatBackend(Protocol):
     @property
     def usage(self) -> Counter[str]:
         """The `USAGE_FIELDS` since the backend was made, and `cost` where prices are known."""
-
-
-def text_up_to_closing_mark(reply: str) -> str | None:
-    """The text of an answer to an instruction that ends in an opening quotation mark, as DINO's do.
-
-    An answer may go on behind the mark, or repeat it, with the last line's label before it or without.
-
-    Example:
-        >>> text_up_to_closing_mark('A man plays." It is similar.')
-        'A man plays.'
-        >>> text_up_to_closing_mark('Sentence 2: "A man plays."')
-        'A man plays.'
-
-    Args:
-        reply: A model's answer.
-
-    Returns:
-        The text; None if it has no closing mark, is empty, or holds a line break.
-    """
-    opening = _OPENING.match(reply)
-    start = opening.end() if opening else 0
-    closing = _CLOSING.search(reply, start)
-    if closing is None:
-        return None
-    text = reply[start : closing.start()].strip()
-    return None if not text or "\n" in text or "\r" in text else text

@@ -6,6 +6,7 @@ all tokens, so that λ is 0.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,8 @@ from functools import partial
 from typing import Any
 from zlib import crc32
 
-from dino_st.backends.answers import fault_of, plain_text, repeats
-from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, text_up_to_closing_mark
+from dino_st.backends.answers import parse_reply
+from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest
 from dino_st.backends.choice import backend_provenance
 from dino_st.backends.journal import Ask, journalled
 from dino_st.data.cards import raw_card
@@ -34,6 +35,10 @@ SYSTEM = (
     "Go on with the user's text exactly where it stops. Answer with what is missing up to the closing quotation mark, "
     "with that mark, and with nothing else."
 )
+
+
+_LABELS = re.compile(r"^[^\W\d_][\w ]{0,30}:", re.MULTILINE)
+"""What stands at the beginning of an instruction's lines, such as `Sentence 2:`; models like to repeat it."""
 
 
 @dataclass(frozen=True)
@@ -145,16 +150,17 @@ class ChatPairRun:
     def _judged(self, draw: PairDraw, reply: ChatReply) -> PairDraw:
         if reply.text is None:
             return replace(draw, failed=reply.failure or "no reason given")
-        text: str | None
-        rejection: str | None
-        text, rejection = text_of(reply.text, finished=reply.finished)
-        if text is not None:
-            rejection = fault_of(text, draw.x1)
-            if rejection is None and len(text.split()) < self.decoding.min_words:
-                rejection = "too few words"
-            elif rejection is None and repeats(text, [SYSTEM, self._prompt(draw)], draw.x1):
-                rejection = "echo of the prompt"
-            text = None if rejection else text
+        instruction = self.spec.labels[draw.label].phrasing(draw.phrasing)
+        parsed = parse_reply(
+            reply.text,
+            draw.x1,
+            prompt=f"{SYSTEM} {self._prompt(draw)}",
+            labels=_LABELS.findall(instruction),
+            min_words=self.decoding.min_words,
+            finished=reply.finished,
+            quoted=True,
+        )
+        text, rejection = parsed.text, parsed.reason
         tokens = draw.num_tokens if text is None else reply.completion_tokens
         seen = [draw.rejection, rejection] if rejection else [draw.rejection]
         reasons = "; ".join(reason for reason in seen if reason)
@@ -188,30 +194,6 @@ def check_debiasing(decay_constant: float) -> None:
             "several prompts, and a chat server gives texts alone; use --decay-constant 0 (plain sampling), or "
             "--backend local"
         )
-
-
-def text_of(reply: str, *, finished: bool) -> tuple[str | None, str | None]:
-    """The text of a reply, or why there is none: what stands before the closing mark, markup apart.
-
-    A chat model often ends its answer where the mark should stand; then all of the answer is the text.
-
-    Example:
-        >>> text_of('A flute is played." They mean the same.', finished=True)
-        ('A flute is played.', None)
-        >>> text_of("A flute is played.", finished=True), text_of("A flute is", finished=False)
-        (('A flute is played.', None), (None, 'no closing quote'))
-    """
-    bare, finished = plain_text(reply, finished=finished)
-    if bare is None:
-        return None, "cut off"
-    text = text_up_to_closing_mark(bare)
-    if text is not None:
-        return text, None
-    if not bare.strip('"“” '):
-        return None, "empty"
-    if "\n" in bare or "\r" in bare:
-        return None, "newline"
-    return (bare, None) if finished and not set(bare) & set('"“”') else (None, "no closing quote")
 
 
 def _counts(draws: Sequence[PairDraw]) -> dict[str, int]:

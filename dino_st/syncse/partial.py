@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
-from dino_st.backends.answers import normal_form
+from dino_st.backends.answers import normal_form, parse_reply
 from dino_st.backends.chat import ChatReply, ChatRequest
 from dino_st.backends.journal import Ask
 from dino_st.backends.options import SynCSEOptions
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE
 from dino_st.support.hashes import keyed_bits, short_hash
-from dino_st.syncse.replies import parse_reply
 from dino_st.tasks.prompts import quotable
 from dino_st.tasks.spec import PLACEHOLDER
 from dino_st.tasks.syncse import Example, PartialSpec
@@ -169,7 +168,7 @@ class TripletWriter:
             parsed = parse_reply(
                 reply.text,
                 triplet.anchor,
-                instruction=f"{self.spec.system} {instruction}",
+                prompt=f"{self.spec.system} {instruction}",
                 examples=self._shown(triplet),
                 labels=self.spec.prompt_labels,
                 finished=reply.finished,

@@ -10,14 +10,13 @@ from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 
-from dino_st.backends.answers import normal_form
+from dino_st.backends.answers import normal_form, parse_list
 from dino_st.backends.chat import LATE, ChatReply, ChatRequest
 from dino_st.backends.journal import Ask
 from dino_st.backends.options import SynCSEOptions
 from dino_st.errors import ModelError, OutputError
 from dino_st.support.files import write_text
 from dino_st.syncse.partial import shuffled
-from dino_st.syncse.replies import parse_list
 from dino_st.tasks.syncse import ScratchSpec
 
 NEAR = 0.8
@@ -171,7 +170,7 @@ class SentenceWriter:
             counts["left out sentences: no finished text" if self.is_local else "failed sentence requests"] += 1
             return ()
         instruction = request.prompt if self.is_chat else ""
-        parsed = parse_list(reply.text, instruction=instruction, finished=reply.finished)
+        parsed = parse_list(reply.text, prompt=instruction, finished=reply.finished)
         counts.update({f"left out sentences: {why}": count for why, count in parsed.left_out.items()})
         return parsed.texts
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from dino_st.backends import openai
-from dino_st.backends.chat import ChatReply, ChatRequest, text_up_to_closing_mark
+from dino_st.backends.chat import ChatReply, ChatRequest
 from dino_st.backends.journal import ReplyJournal
 from dino_st.backends.local_chat import LocalChat
 from dino_st.backends.openai import (
@@ -77,25 +77,6 @@ def expected(asked: Sequence[ChatRequest]) -> list[str]:
 
 
 # --- replies
-
-
-@pytest.mark.parametrize(
-    ("reply", "text"),
-    [
-        ('A man plays."', "A man plays."),
-        ('A man plays." They are similar. "Yes', "A man plays."),
-        ('"A man plays."', "A man plays."),
-        (' Sentence 2: "A man plays."\n', "A man plays."),
-        ("“A man plays.”", "A man plays."),
-        ("A man plays.", None),
-        ('"A man plays.', None),
-        ('A man\nplays."', None),
-        ('""', None),
-        ("", None),
-    ],
-)
-def test_a_text_ends_at_the_first_closing_mark(reply: str, text: str | None) -> None:
-    assert text_up_to_closing_mark(reply) == text
 
 
 @pytest.mark.parametrize(

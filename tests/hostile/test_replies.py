@@ -16,7 +16,7 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from dino_st.backends.answers import fault_of, repeats
+from dino_st.backends.answers import Parsed, fault_of, parse_list, parse_reply, repeats
 from dino_st.backends.chat import ChatRequest
 from dino_st.backends.journal import ReplyJournal
 from dino_st.backends.local import LocalWriter, Request
@@ -27,8 +27,7 @@ from dino_st.data.shards import RowsInMemory, ShardDirectory
 from dino_st.decoding.batch import Drawn
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, MissingExtraError, ModelError
-from dino_st.generation.chat import ChatPairRun, text_of
-from dino_st.syncse.replies import parse_list, parse_reply
+from dino_st.generation.chat import ChatPairRun
 from dino_st.syncse.run import generate_triplets
 from dino_st.tasks.spec import TaskSpec
 from dino_st.tasks.syncse import PartialSpec, load_syncse_spec
@@ -69,9 +68,8 @@ CONTROL_TOKENS = {
     "<|media_start|>",
     "LFM2": "<|startoftext|> <|cot_start|> <|cot_end|> <|tool_list_start|> <|review_start|>",
     "Ling": "<role> </role> <|role_end|> <|number_end|>",
-    "Llama 2 and Mistral": "<s> </s> <unk> [INST] [/INST] [TOOL_CALLS] [AVAILABLE_TOOLS] "
-    "[SYSTEM_PROMPT] [THINK] [/THINK] [IMG]"
-    "<s> </s> <unk> [INST] [/INST] [TOOL_CALLS] [AVAILABLE_TOOLS] [SYSTEM_PROMPT] [THINK] [/THINK] [IMG]",
+    "Llama 2 and Mistral": "<s> </s> <unk> [INST] [/INST] [TOOL_CALLS] [AVAILABLE_TOOLS] [SYSTEM_PROMPT] [THINK] "
+    "[/THINK] [IMG] [IMG_BREAK] [ARGS] [CALL_ID] [PREFIX] [SUFFIX] [MIDDLE] [AUDIO] [BEGIN_AUDIO]",
     "Llama 3": "<|begin_of_text|> <|eot_id|> <|eom_id|> <|start_header_id|> <|end_header_id|> <|python_tag|> "
     "<|reserved_special_token_0|> <|finetune_right_pad_id|>",
     "MiniMax": "]~!b[ ]~b] [e~[ ]!p~[ ]!d~[ ]<]image[>[ ]<]start of image[>[ <minimax:tool_call>",
@@ -80,9 +78,8 @@ CONTROL_TOKENS = {
     "Qwen": "<|im_start|> <|im_end|> <|vision_start|> <|object_ref_start|> <tool_call> </tool_call> <tool_response>",
     "Seed": "<seed:bos> <seed:eos> <seed:think> </seed:think> <seed:cot_budget_reflect> <seed:tool_call> "
     "<[PLHD1_never_used]>",
-    "StarCoder and SmolLM": "<fim_prefix> <file_sep> <reponame> <gh_stars> "
-    "<jupyter_start> <empty_output> <issue_closed>"
-    "<fim_prefix> <file_sep> <reponame> <gh_stars> <jupyter_start> <empty_output> <issue_closed>",
+    "StarCoder and SmolLM": "<fim_prefix> <file_sep> <reponame> <gh_stars> <jupyter_start> <empty_output> "
+    "<issue_closed>",
     "T5 and XLNet": "<extra_id_0> <extra_id_99> <cls> <sep> <eod> <eop>",
     "gpt-oss": "<|start|> <|channel|> <|message|> <|constrain|> <|return|> <|call|> <|startoftext|> "
     "<|reserved_200013|>",
@@ -132,6 +129,7 @@ TOKENS = sorted({token for tokens in CONTROL_TOKENS.values() for token in re.spl
         "<|im_assistant|>assistant<|im_middle|>TEXT<|im_end|>",
         "<s>[INST] Say it. [/INST] TEXT </s>",
         '{"sentence": "TEXT"}',
+        '{"sentence": "TEXT", "score": 1}',
         '```json\n{"answer": ["TEXT"]}\n```',
     ],
 )
@@ -139,7 +137,7 @@ def test_markup_that_is_known_is_taken_off(reply: str) -> None:
     reply = reply.replace("TEXT", TEXT)
     assert parse_reply(reply, SOURCE).text == TEXT
     assert parse_list(reply).texts == (TEXT,)
-    assert text_of(reply, finished=True) == (TEXT, None)
+    assert parse_reply(reply, SOURCE, quoted=True).text == TEXT
 
 
 @pytest.mark.parametrize(
@@ -152,11 +150,12 @@ def test_markup_that_is_known_is_taken_off(reply: str) -> None:
         ("TEXT [TOOL_CALLS]", "control token"),
         ("The <b>flute</b> is played.", "control token"),
         ("TEXT ]~b]", "control token"),
-        ('{"sentence": "TEXT", "score": 1}', "control token"),
-        ("Someone▁is▁playing.", "control token"),
-        ("SomeoneĠisĠplaying.", "control token"),
-        ("TEXT\\nNote: a flute.", "control token"),
-        ("&lt;b&gt;TEXT&lt;/b&gt;", "control token"),
+        ('{"error": "TEXT"}', "markup"),
+        ('{"sentence": "TEXT", "paraphrase": "TEXT"}', "markup"),
+        ("Someone▁is▁playing.", "markup"),
+        ("SomeoneĠisĠplaying.", "markup"),
+        ("TEXT\\nNote: a flute.", "markup"),
+        ("&lt;b&gt;TEXT&lt;/b&gt;", "markup"),
         ("<|channel|>analysis<|message|>TEXT", "cut off"),
         ("[THINK]TEXT", "cut off"),
         ("analysisThe user wants this: TEXT", "cut off"),
@@ -171,8 +170,7 @@ def test_what_is_left_of_markup_rejects_a_text_by_its_own_reason(reply: str, rea
     reply = reply.replace("TEXT", TEXT)
     assert (parse_reply(reply, SOURCE).text, parse_reply(reply, SOURCE).reason) == (None, reason)
     assert parse_list(reply).left_out == {reason: 1}
-    text, why = text_of(reply, finished=True)
-    assert (why or fault_of(text or "", SOURCE)) == reason
+    assert parse_reply(reply, SOURCE, quoted=True) == Parsed(None, reason)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +205,9 @@ def test_a_list_deeper_than_a_reader_can_go_is_no_list() -> None:
 
 PIECES = st.lists(
     st.one_of(
-        st.sampled_from(TOKENS), st.sampled_from([TEXT, "It rains.", "assistant", "final", '"', "1. ", "\n", " "])
+        st.sampled_from(TOKENS),
+        st.sampled_from([TEXT, "It rains.", "assistant", "final", '"', "1. ", "\n", " "]),
+        st.sampled_from(["**", "```", "New: ", "Sure! ", "- 5 ", "Answer: ", "Note: ", "“", "”", "{", "[", " / ", ","]),
     ),
     min_size=1,
     max_size=8,
@@ -218,10 +218,14 @@ PIECES = st.lists(
 @drawn(pieces=PIECES, finished=st.booleans())
 def test_no_control_token_of_any_family_is_ever_stored(pieces: list[str], finished: bool) -> None:
     reply = "".join(pieces)
-    pair = text_of(reply, finished=finished)[0]
-    found = [parse_reply(reply, SOURCE, finished=finished).text, *parse_list(reply, finished=finished).texts]
-    stored = [text for text in [*found, None if fault_of(pair or "") else pair] if text is not None]
+    found = [parse_reply(reply, SOURCE, finished=finished, quoted=quoted).text for quoted in (False, True)]
+    stored = [text for text in [*found, *parse_list(reply, finished=finished).texts] if text is not None]
     assert [(token, text) for token in TOKENS for text in stored if token in text] == []
+    plain = " ".join(reply.split())
+    assert [text for text in stored if text not in plain] == []
+    assert [parse_reply(text, SOURCE).text or parse_reply(text, SOURCE).reason for text in found if text] == [
+        text for text in found if text
+    ]
 
 
 @pytest.mark.parametrize("family", CONTROL_TOKENS)
@@ -231,6 +235,196 @@ def test_each_control_token_alone_is_stripped_or_rejects_the_text(family: str) -
         for reply in (f"{TEXT}{token}", f"{token}{TEXT}", f"Someone {token} plays."):
             assert token not in (parse_reply(reply, SOURCE).text or "")
         assert fault_of(f"Someone {token} plays.") == "control token"
+
+
+LABELS = ("Given:", "New:")
+SHAPES: dict[str, dict[str, str]] = {
+    "fences": {
+        "```\nTEXT\n```": "",
+        "```\nTEXT```": "",
+        "```TEXT```": "",
+        "```text\nTEXT\n```": "",
+        "TEXT```": "markup",
+    },
+    "emphasis": {
+        "*TEXT*": "",
+        "__TEXT__": "",
+        "**TEXT": "markup",
+        "TEXT **": "markup",
+        "A **flute** is heard.": "markup",
+    },
+    "quotation marks": {
+        '"TEXT"': "",
+        "«TEXT»": "",
+        'TEXT"': "",
+        '"TEXT': "",
+        'He said "no.': "unmatched quotation mark",
+        'He said "no" and "yes.': "unmatched quotation mark",
+        "He said “no.": "unmatched quotation mark",
+        '"He said "no" and left."': "unmatched quotation mark",
+    },
+    "labels": {
+        "New: TEXT": "",
+        "**New:** TEXT": "",
+        "Answer: TEXT": "",
+        "Paraphrased sentence: TEXT": "",
+        'Output: "TEXT"': "",
+        "Output: 5 tons": "label",
+        "The result: a goal.": "label",
+        "Answer: forty-two.": "label",
+        "The answer is: TEXT": "label",
+        "TEXT Note: I kept it.": "label",
+        "model: TEXT": "label",
+        "assistant: TEXT": "label",
+        "Thinking: He plays. Answer: TEXT": "label",
+        "Step 1: TEXT": "label",
+        "Given: A man plays a flute. Answer: TEXT": "label",
+        "Given: A man plays a flute. New: TEXT": "label",
+    },
+    "talk": {
+        "assistant\n\nTEXT": "",
+        "Sure, here is a paraphrase: TEXT": "",
+        "Sure, here is the answer:\n\nTEXT": "",
+        "I can help you with that.\nTEXT": "",
+        'Certainly! "TEXT"': "",
+        "TEXT\nNote: I kept it.": "",
+        "TEXT\n\n**Explanation:**\n- I changed a word.": "",
+        "TEXT\nI hope this helps!": "",
+        "OK! Go home.": "talk",
+        "Sure! TEXT": "talk",
+        "Here is the paraphrase. TEXT": "talk",
+        "I'd be happy to help! Which one?": "talk",
+        "TEXT I hope this helps!": "talk",
+        "TEXT (Note: I kept it.)": "talk",
+        "TEXT Let me know if you need more.": "talk",
+        "A man says this:": "talk",
+        "The man said:\nGo home.": "several lines",
+    },
+    "numbers": {
+        "1. TEXT": "",
+        "1: TEXT": "",
+        "(a) TEXT": "",
+        "a. TEXT": "",
+        "[1] TEXT": "",
+        "- TEXT": "",
+        "> TEXT": "",
+        "- 5 degrees": "numbering",
+        "> 5 people": "numbering",
+        "# 5 is out": "numbering",
+        "5. May is a holiday.": "numbering",
+        "B. TEXT": "numbering",
+        "(c) TEXT": "numbering",
+    },
+    "several": {
+        "1) TEXT 2) A flute is heard.": "several answers",
+        "TEXT / A flute is heard.": "several answers",
+        "TEXT -> A flute is heard.": "several answers",
+        "TEXT Or: A flute is heard.": "several answers",
+        "TEXT\nA flute is heard.": "several lines",
+        '["TEXT", "A flute is heard."]': "several lines",
+        "A flute is heard.<think>Another?</think>TEXT": "several lines",
+        "A man plays a flute. TEXT": "echo",
+    },
+    "structure": {
+        '{"new": "TEXT"}': "",
+        '{"thought": "Hm.", "answer": "TEXT"}': "",
+        '{"topic": "TEXT"}': "markup",
+        '{"answer": null}': "markup",
+        "[1, 2]": "several lines",
+        "| TEXT |": "markup",
+        "TEXT &amp; more": "markup",
+        "TEXT\\nNote: so": "markup",
+        'TEXT\\"': "markup",
+        "[TEXT](x)": "markup",
+    },
+    "invisible": {
+        "\ufeffTEXT": "",
+        "TEXT\u200b": "",
+        "Some\u200bone plays.": "broken character",
+        "\u202eTEXT": "broken character",
+        "Someone\x1cplays.": "broken character",
+    },
+    "no answer": {
+        "None": "no answer",
+        "null": "no answer",
+        "N/A": "no answer",
+        "[Your sentence here]": "no answer",
+        "no no no no no": "repetition",
+        "aaaaaaaaaa": "repetition",
+        "He plays it, he plays it, he plays it.": "repetition",
+        "I can’t fulfil this request.": "refusal",
+        "I must decline.": "refusal",
+        "I don't see a sentence.": "refusal",
+        "I am unable to rewrite this.\nIt may be harmful.": "refusal",
+        "... plays the flute.": "cut off",
+        "Someone plays the flute,": "cut off",
+    },
+    "tokens": {
+        "TEXT [/INST]": "",
+        "[INST] Go on. [/INST] TEXT": "",
+        "TEXT<|im_end|>\n<|im_start|>user": "",
+        "He wrote [ANSWER] there.": "control token",
+        "Ask the <user> for it.": "control token",
+        "Someone <think> plays.": "control token",
+        "The <s> tag is old.": "control token",
+        "See <b> for it.": "control token",
+    },
+}
+"""What replies look like: the outcome is TEXT itself where nothing is written, or the reason of the rejection."""
+
+OWN_WORDS = [
+    "I can't help it.",
+    "It seems that you are tired.",
+    "[REDACTED] came.",
+    "He wrote [sic] there.",
+    "C:\\text is a folder.",
+    "C:\\new is a folder.",
+    "The sentence was clear: he must leave.",
+    "Here is the thing: the bus is late.",
+    "Of course she left.",
+    "No one can say.",
+    "It costs 5 dollars and/or 3 euros.",
+    'He said "no" and left.',
+    "We had a note of it.",
+    "-5 degrees is cold.",
+    "A family 👨‍👩‍👧 plays.",
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_stands_around_a_text_is_taken_off_or_rejects_it_by_its_reason(shape: str) -> None:
+    found = {}
+    for reply in SHAPES[shape]:
+        parsed = parse_reply(reply.replace("TEXT", TEXT), SOURCE, labels=LABELS)
+        assert (parsed.text is None) != (parsed.reason is None)
+        found[reply] = parsed.reason if parsed.text is None else "" if parsed.text == TEXT else parsed.text
+    assert found == SHAPES[shape]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_pairs_and_lists_store_no_other_text_than_triplets(shape: str) -> None:
+    for reply, reason in SHAPES[shape].items():
+        whole = reply.replace("TEXT", TEXT)
+        pair, entries = parse_reply(whole, SOURCE, labels=LABELS, quoted=True), parse_list(whole)
+        assert pair.text == (None if reason else TEXT), reply
+        if reason != "echo":  # a list has no source to repeat
+            assert set(entries.texts) <= ({TEXT, "A flute is heard."} if reason == "several lines" else {TEXT}), reply
+        assert entries.texts or +entries.left_out, reply
+
+
+@pytest.mark.parametrize("text", OWN_WORDS)
+def test_no_sentence_loses_words_of_its_own(text: str) -> None:
+    for quoted in (False, True):
+        assert parse_reply(text, SOURCE, labels=LABELS, quoted=quoted) == Parsed(text)
+    assert parse_list(f"1. {text}\n2. {text}", min_words=1).texts == (text, text)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_the_sentence_has_as_well_is_no_fault(shape: str) -> None:
+    for reply, reason in SHAPES[shape].items():
+        if reason in ("label", "talk", "numbering", "markup", "control token", "cut off") and "\n" not in reply:
+            text = reply.replace("TEXT", TEXT)
+            assert fault_of(text, text) == "echo", reply
 
 
 # --- examples that come back
@@ -288,7 +482,7 @@ def test_a_model_that_echoes_its_prompt_gives_no_data_and_every_echo_is_counted(
     }
     assert counts["tries"] == counts["rejected: positive: copy of an example"] * 2 == counts["inputs"] * 8
     if task == "syncse-scratch":
-        assert counts["left out sentences: echo of the instruction"] == 1
+        assert counts["left out sentences: echo of the prompt"] == 1
 
 
 def test_a_pair_that_repeats_an_example_of_its_instruction_is_rejected_by_server_and_local_model(
@@ -533,8 +727,9 @@ def _answers(template: str, finish_reason: str | None = "stop", **more: Any) -> 
     return lambda text: body(template.replace("TEXT", text), finish_reason, **more)
 
 
+_SHAPES = [pair for shape in SHAPES.values() for pair in shape.items()]
 _GOOD = [
-    *("TEXT", '"TEXT"', "New: TEXT", "1. TEXT", "**TEXT**", "Sure! Here is a paraphrase:\nTEXT", "```\nTEXT\n```"),
+    *("TEXT", *(reply for reply, reason in _SHAPES if not reason)),
     *("<think>So …</think>TEXT", "So …</think>TEXT", "[THINK]…[/THINK]TEXT", "◁think▷…◁/think▷TEXT"),
     *("<seed:think>…</seed:think>TEXT", "<reasoning>…</reasoning><answer>TEXT</answer>", r"\boxed{TEXT}"),
     "<|channel|>analysis<|message|>…<|end|><|start|>assistant<|channel|>final<|message|>TEXT",
@@ -542,15 +737,9 @@ _GOOD = [
     *("<|im_start|>assistant\nTEXT", "analysisThe user wants it.assistantfinalTEXT"),
 ]
 _BAD = [
-    *(
-        "TEXT<unused12>",
-        "<tool_call>TEXT</tool_call>",
-        "TEXT<|im_e",
-        "TEXT [TOOL_CALLS]",
-        "The <b>TEXT</b>",
-        "[THINK]TEXT",
-    ),
-    *("Half \ud83d TEXT", "A \ufffd TEXT", "A \x00 TEXT", '""', "I cannot help with that.", "TEXT\nAnother sentence."),
+    *(reply for reply, reason in _SHAPES if reason and reason != "echo"),
+    *("TEXT<unused12>", "<tool_call>TEXT</tool_call>", "TEXT<|im_e", "TEXT [TOOL_CALLS]", "The <b>TEXT</b>"),
+    *("[THINK]TEXT", "Half \ud83d TEXT", "A \ufffd TEXT", "A \x00 TEXT", '""', "I cannot help with that."),
     *(EXAMPLES[0], "Two boys are chasing a kite unchanged on Thursday."),
 ]
 KINDS: dict[str, Kind] = {
@@ -588,12 +777,12 @@ def test_of_sixty_kinds_of_replies_every_good_one_is_stored_once_and_no_other(nu
         kinds[kind] += 1
         anchor = prompt.rpartition("Given: ")[2].partition("\n")[0]
         is_positive = any(entry.text.strip() in prompt for entry in spec.positive)
-        text = f"Someone {digest[:9]} heard of it {digest[9:18]}."
+        text = f"Someone {int(digest[:9], 16)} heard of it {int(digest[9:18], 16)}."
         if kind == "good":
             good.setdefault((anchor, "positive" if is_positive else "negative"), []).append(text)
         return make(text)
 
-    sentences = [f"Sentence number {i} is about a cat." for i in range(number)]
+    sentences = [f"Story number {i} is about a cat." for i in range(number)]
     raw = tmp_path / "raw"
     with hostile_server(script) as server:
         for _ in range(3):

@@ -673,7 +673,7 @@ def test_a_server_writes_pairs_for_a_task_of_dino_without_debiasing(run: Run, tm
     assert {row["tries"] for row in rows if (row["score"], row["sample"]) == (0.0, 1)} == {2}
     local = ["sentence1", "sentence2", "score", "x1_index", "sample", "tries", "num_tokens"]
     assert list(rows[0]) == local
-    assert "rejected: newline: 6" in result.output
+    assert "rejected: several lines: 6" in result.output
     assert "without self-debiasing" in (tmp_path / "raw/README.md").read_text()
 
 

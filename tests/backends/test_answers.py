@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dino_st.backends.answers import normal_form
-from dino_st.syncse.replies import is_refusal, parse_list, parse_reply
+from dino_st.backends.answers import is_refusal, normal_form, parse_list, parse_reply
 
 SOURCE = "A man plays a flute."
 INSTRUCTION = "Say the following sentence again in other words, and change nothing of what it means."
@@ -43,13 +42,13 @@ INSTRUCTION = "Say the following sentence again in other words, and change nothi
         ("<think>He plays. So…</think>\nSomeone plays the flute.", "Someone plays the flute."),
         ("The sentence was clear: he must leave.", "The sentence was clear: he must leave."),
         ("Here is the thing: the bus is late.", "Here is the thing: the bus is late."),
-        ("A. Smith plays the flute.", "A. Smith plays the flute."),
+        ("J. Smith plays the flute.", "J. Smith plays the flute."),
         ("I cannot hear the flute.", "I cannot hear the flute."),
         ("I'm sorry for your loss.", "I'm sorry for your loss."),
     ],
 )
 def test_what_a_model_puts_around_a_sentence_is_taken_off(reply: str, text: str) -> None:
-    assert parse_reply(reply, SOURCE, instruction=INSTRUCTION).text == text
+    assert parse_reply(reply, SOURCE, prompt=INSTRUCTION).text == text
 
 
 @pytest.mark.parametrize(
@@ -73,14 +72,14 @@ def test_what_a_model_puts_around_a_sentence_is_taken_off(reply: str, text: str)
         ('"a man PLAYS a flute"', "echo"),
         ("A man plays a flute.\nA man plays a flute.", "echo"),
         ("Sentence: A man plays a flute.", "echo"),
-        (INSTRUCTION, "echo of the instruction"),
-        ("say the following sentence again in other words: a man", "echo of the instruction"),
+        (INSTRUCTION, "echo of the prompt"),
+        ("say the following sentence again in other words: a man", "echo of the prompt"),
         ("The train was late again.", "copy of an example"),
         ("<think>What could this", "cut off"),
     ],
 )
 def test_a_reply_that_is_no_answer_has_a_reason(reply: str, reason: str) -> None:
-    parsed = parse_reply(reply, SOURCE, instruction=INSTRUCTION, examples=["The train was late again."])
+    parsed = parse_reply(reply, SOURCE, prompt=INSTRUCTION, examples=["The train was late again."])
     assert parsed.reason == reason
     assert parsed.text is None
 
@@ -147,3 +146,22 @@ def test_a_sentence_about_inability_is_no_refusal() -> None:
     assert not is_refusal("I can't answer the phone now.")
     assert not is_refusal("The council will not provide any money.")
     assert is_refusal("I cannot provide that.")
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ('A man plays."', "A man plays."),
+        ('A man plays." They are similar. "Yes', "A man plays."),
+        ('"A man plays."', "A man plays."),
+        (' Sentence 2: "A man plays."\n', "A man plays."),
+        ("“A man plays.”", "A man plays."),
+        ("A man plays.", None),
+        ('"A man plays.', None),
+        ('A man\nplays."', None),
+        ('""', None),
+        ("", None),
+    ],
+)
+def test_a_text_whose_prompt_opens_a_quotation_ends_at_the_closing_mark(reply: str, text: str | None) -> None:
+    assert parse_reply(reply, SOURCE, finished=False, labels=["Sentence 2:"], quoted=True).text == text

@@ -1,0 +1,164 @@
+"""From a reply to the plain text of its answer: without thoughts, channels, answer tags, and tokens of turns.
+
+Servers hand over markup of every model family. A token is acted upon at a boundary alone: behind nothing, a sentence,
+or another token, or before the end of a line. One between words, or that the source sentence has too, stays in place.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+CONTROL_TOKEN = re.compile(
+    r"""
+    <[|｜][^<>\n]{0,60}> | <[^<>|｜\n]{1,60}[|｜]>           # <|im_end|>  <｜end▁of▁sentence｜>  <|turn>  <turn|>
+    | <<?[/!]?\[?\w[\w▁:.-]{0,60}\]?(?:\s+[\w:-]+=[^<>]*)?\s*/?>>?   # </s>  <seed:think>  <<SYS>>  <0x0A>  <[PLHD1]>
+    | \[[|｜][^][\n]{0,60}[|｜]\] | ◁[^◁▷\n]{0,60}▷          # [|endofturn|]  ◁think▷
+    | \[/?(?:(?:BEGIN|START|END)\b[A-Z_\x20]{0,40}|INST|SYS|[gs]?MASK|CLS|SEP|PAD|UNK|[BE]O[STM]|IMG|AUDIO|ARGS
+      |(?:PRE|SUF)FIX|MIDDLE|FINAL|OUTPUT|RESPONSE|RESULT|SOLUTION|REASONING|[A-Za-z]+_\w*|unused\d+|multimodal
+      |(?i:think|thought|answer)(?:ing)?)\]                  # [INST]  [TOOL_CALLS]  [/THINK]; not [REDACTED], [sic]
+    | >>[A-Z_]{3,30}<< | \|\|\|[A-Z_]{3,30}\|\|\|            # >>TITLE<<  |||EMAIL_ADDRESS|||
+    | \]~!?b[][] | \[e~\[ | \]![a-z]~\[ | \]<\][\w\x20]+\[>\[      # ]~b]  [e~[  ]!p~[  ]<]image[>[
+    | <[|｜!] | [|｜]> | \[[|｜] | [|｜]\] | [◁▷] | <[/\w:.-]*\Z   # what was cut in the middle
+    """,
+    re.VERBOSE,
+)
+_BEGINNING = re.compile(r"(?:begin|start)_(?:of_)?(.+)|(.+)_(?:start|begin|prefix)")
+_ENDING = re.compile(r"end_(?:of_)?(.+)|(.+)_(?:end|suffix)")
+_PROMPTS = re.compile("inst|sys|available_tools|system_prompt")
+_THOUGHTS = re.compile(
+    "think|thinks|thinking|thought|thoughts|reason|reasoning|reasons|reflect|reflection|analysis|scratchpad|"
+    "rationale|plan|planning|inner|monologue|inner_monologue|cot|channel|.+_think|.+_thinking"
+)
+_WRAPPERS = re.compile(
+    "answer|final|final_answer|final_response|response|output|result|solution|box|sentence|sentences|text|reply|"
+    "(?:paraphrased|rewritten|new)(?:_sentence)?|paraphrase|rewrite|positive|negative|contradiction"
+)
+_ENDS = re.compile(
+    "im_end|eot_id|eom_id|eot|eom|eos|eod|eop|eoa|eoh|end|return|endoftext|end_of_text|endofturn|end_of_turn|pad|"
+    "end_of_turn_token|end_of_sentence|end_of_message|end_of_document|eop_token|eos_token|role_end"
+)
+_BEGINS = re.compile(
+    "s|bos|begin_of_text|startoftext|start_of_text|begin_of_sentence|bos_token|bom|sop|gmask|im_start|"
+    "start_header_id|end_header_id|start_of_turn|start|start_of_role|end_of_role|turn|role|im_middle|im_sep|"
+    "assistant|user|system|human|model|bot|im_assistant|im_user|im_system|chatbot_token|user_token|system_token|"
+    "start_of_turn_token|assistant_start|user_start|system_start"
+)
+_ROLE = re.compile(r"\s*(?:assistant|model|chatbot|bot|ai)\s*(?:[:\n]|\Z)", re.IGNORECASE)
+_BOUNDARY = re.compile(r"(?:\A|[\n.!?…:;\"'“”’)$}])\s*\Z")
+_BARE_CHANNEL = re.compile(r"\A\s*(?:analysis|commentary)(?=[A-Z]).*?(?:assistantfinal|\Z)", re.DOTALL)
+
+
+def plain_text(reply: str, source: str = "", *, finished: bool = True) -> tuple[str | None, bool]:
+    r"""The answer in a reply, without thinking blocks, channels, answer tags, `\boxed{}`, and tokens of turns.
+
+    What stands behind a token that ends the turn is no part of it. The second value is whether the answer is whole.
+
+    Example:
+        >>> plain_text("<think>He plays.</think><answer>A flute is played.</answer><|im_end|>")
+        ('A flute is played.', True)
+        >>> plain_text("<|channel|>analysis<|message|>So …", finished=False)
+        (None, False)
+    """
+    text, own = _BARE_CHANNEL.sub("", reply), set(CONTROL_TOKEN.findall(source))
+    if not text.strip() and reply.strip():
+        return None, False
+    kept, state, has_wrapper, place, kind, channel = [""], "open", False, 0, "text", "final"
+    for match in [*CONTROL_TOKEN.finditer(text), None]:
+        piece, token = text[place : match.start() if match else None], match[0] if match else ""
+        if state == "open":
+            kept.append(_ROLE.sub("", piece, count=1) if kind == "turn" and _ROLE.match(piece) else piece)
+        if match is None:
+            break
+        before, place = kind, match.end()
+        kind, channel = _kind_of(token), channel or piece.strip().lower() or "unnamed"
+        is_expected = state == "hidden" or kind in ("message", "channel") or (has_wrapper and kind == "end of wrapper")
+        follows = _BOUNDARY.search(piece[-20:]) or (before == "turn" and _ROLE.fullmatch(piece))
+        is_last = re.match(r"[ \t]*(?:\n|\Z|[<\[◁])", text[place : place + 20])
+        if token in own or not (is_expected or follows or is_last):
+            kind = "other"
+        if kind == "message":
+            state, channel = "open" if channel.startswith("final") else "hidden", "final"
+            kept = kept if state == "hidden" else [""]
+        elif kind == "channel":
+            state, channel = "hidden", ""
+        elif kind in ("thought", "prompt"):
+            kept, state = [*kept, "\n"], "hidden"
+        elif kind in ("end of thought", "end of prompt") and state == "hidden":
+            state = "open"
+        elif state == "hidden":
+            continue
+        elif kind == "end of thought":
+            kept = [""]
+        elif kind == "wrapper":
+            kept, state, has_wrapper = (kept if has_wrapper else [""]), "open", True
+        elif kind == "end of wrapper":
+            kept, state = [*kept, "\n"], "closed"
+        elif kind in ("turn", "end", "end of prompt"):
+            if "".join(kept).strip():
+                finished = True
+                break
+        elif state == "open":
+            kept.append(token)
+    boxed, is_closed = _boxed("".join(kept))
+    return (None, False) if state == "hidden" or not is_closed else (boxed.strip(), finished)
+
+
+def out_of_json(text: str) -> list[str | None] | None:
+    """The answers in a text that is a JSON object or list, None for an entry that has not one; no list for other texts.
+
+    Example:
+        >>> out_of_json('{"sentences": ["It rains.", {"id": 2, "text": "It snows."}, 3]}'), out_of_json("It rains.")
+        (['It rains.', 'It snows.', None], None)
+    """
+    if not text.startswith(("{", "[")):
+        return None
+    try:
+        content = _answer_in(json.loads(text))
+    except (ValueError, RecursionError):
+        return None
+    entries = map(_answer_in, content) if isinstance(content, list) else [content]
+    return [entry if isinstance(entry, str) else None for entry in entries]
+
+
+def _answer_in(content: Any) -> Any:
+    """What stands in a JSON object under the one name that answers have; anything else as it is."""
+    while isinstance(content, dict):
+        names = {name: re.sub(r"\W+", "_", name.lower()).rstrip("_0123456789") for name in content}
+        named = [content[name] for name, plain in names.items() if _WRAPPERS.fullmatch(plain)]
+        content = named[0] if len(named) == 1 else None
+    return content
+
+
+def _kind_of(token: str) -> str:
+    """What a control token does: `thought`, `prompt`, `wrapper` and their ends, `turn`, `end`, `channel`, `message`."""
+    inner = (token.partition(" ")[0] if "=" in token else token).replace("▁", "_").lower().rpartition(":")[2]
+    word = re.sub(r"[^a-z0-9]+", "_", inner).strip("_")
+    closes = bool(re.match(r"\W{1,3}/|<[^|｜].*[|｜]>", token))
+    if word in ("channel", "message") and token.startswith("<|") and token.endswith("|>"):
+        return word
+    if _ENDS.fullmatch(word) or (closes and word == "s"):
+        return "end"
+    for pattern, is_end in ((_BEGINNING, False), (_ENDING, True)):
+        if found := pattern.fullmatch(word):
+            word, closes = (word, False) if _BEGINS.fullmatch(word) else (found[1] or found[2], is_end)
+    if _BEGINS.fullmatch(word):
+        return "end" if closes else "turn"
+    for pattern, kind in ((_PROMPTS, "prompt"), (_THOUGHTS, "thought"), (_WRAPPERS, "wrapper")):
+        if pattern.fullmatch(word):
+            return f"end of {kind}" if closes else kind
+    return "other"
+
+
+def _boxed(text: str) -> tuple[str, bool]:
+    r"""What stands in the last `\boxed{}` of a text, or all of it where there is none; and whether it is closed."""
+    before, box, inside = text.rpartition(r"\boxed{")
+    if not box:
+        return text, True
+    depth = 1
+    for place, mark in enumerate(inside):
+        depth += (mark == "{") - (mark == "}")
+        if depth == 0:
+            return re.sub(r"\\text\w*\{(.*?)\}", r"\1", inside[:place]), True
+    return before, False
