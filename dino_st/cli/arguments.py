@@ -32,6 +32,15 @@ class _Option:
     bounds: Mapping[str, float]
 
 
+def completes(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
+    """What the shell completes an option with: names, which are asked for only then."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [name for name in names() if name.startswith(incomplete)]
+
+    return complete
+
+
 def takes(
     *models: Models,
     panels: Mapping[str, str | None] | None = None,
@@ -130,9 +139,11 @@ def _parameter(
         alternatives = [part for part in get_args(kind) if part is not type(None)]
         kind = alternatives[0] if len(alternatives) == 1 else str
     text = option.description
+    values: Sequence[str] = ()
     sentence = (text if text.startswith("auto") else text[:1].upper() + text[1:]) + "."
     if get_origin(kind) is Literal:
-        metavar, kind = f"[{'|'.join(get_args(kind))}]", str
+        values = get_args(kind)
+        metavar, kind = f"[{'|'.join(values)}]", str
     elif get_origin(kind) is tuple:
         element = get_args(kind)[0]
         metavar, kind = f"<{element.__name__}>", list[element]  # type: ignore[valid-type]  # for typer, not for mypy
@@ -148,6 +159,7 @@ def _parameter(
         parser=functools.partial(_number_or_none, kind) if is_number else None,
         rich_help_panel=panel,
         show_default=False,
+        autocompletion=completes(lambda: values) if values else None,
     )
     annotation = Annotated[kind | None, given]  # type: ignore[valid-type]  # for typer, not for mypy
     return inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

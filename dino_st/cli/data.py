@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dino_st.backends.options import DRAWING_OPTIONS, ChatOptions, ModelOptions, ServerOptions, SynCSEOptions
-from dino_st.cli.arguments import takes
+from dino_st.cli.arguments import completes, takes
 from dino_st.cli.summary import note
 from dino_st.cli.support import Overwrite, print_pairs, say
 from dino_st.cli.upload import HUB_PANEL, publishes
 from dino_st.data.quality import quality_lines
 from dino_st.decoding.options import DecodingOptions
 from dino_st.generation.options import GenerationOptions
+from dino_st.models import LANGUAGE_MODEL
 from dino_st.pipeline.publish import PublishOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED
-from dino_st.tasks.spec import MOST_TEXTS
+from dino_st.tasks.spec import MOST_TEXTS, builtin_tasks
+from dino_st.tasks.syncse import syncse_tasks
 
 if TYPE_CHECKING:
     from dino_st.preparation.splits import PreparedSplits
@@ -28,7 +30,8 @@ Output = Annotated[Path, typer.Option(help="Directory for the shards; run again 
 Model = Annotated[
     str,
     typer.Option(
-        help="Causal language model: a directory, a name on the hub, or dino-tiny; for a server, its name there."
+        help="Causal language model: a directory, a name on the hub, or dino-tiny; for a server, its name there.",
+        autocompletion=completes(lambda: [LANGUAGE_MODEL]),
     ),
 ]
 Input = Annotated[
@@ -59,7 +62,12 @@ def generate(
     output: Output,
     model: Model,
     given: dict[str, Any],
-    task: Annotated[str, typer.Option(help="Built-in task (see `dino-st tasks`), or a JSON or YAML file.")] = "sts-x2",
+    task: Annotated[
+        str,
+        typer.Option(
+            help="Built-in task (see `dino-st tasks`), or a JSON or YAML file.", autocompletion=completes(builtin_tasks)
+        ),
+    ] = "sts-x2",
     input: Input = None,
     column: Column = None,
     limit: Limit = None,
@@ -92,7 +100,11 @@ def syncse(
     model: Model,
     given: dict[str, Any],
     task: Annotated[
-        str, typer.Option(help="syncse-partial (for given sentences), syncse-scratch, or a YAML file.")
+        str,
+        typer.Option(
+            help="syncse-partial (for given sentences), syncse-scratch, or a YAML file.",
+            autocompletion=completes(syncse_tasks),
+        ),
     ] = "syncse-partial",
     input: Input = None,
     column: Column = None,
@@ -163,13 +175,20 @@ def score(
         Path,
         typer.Argument(help="Directory of `dino-st generate`, or a table of pairs (.jsonl, .csv, .parquet, saved)."),
     ],
-    model: Annotated[str, typer.Option(help="Causal language model: a directory, a name on the hub, or dino-tiny.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Causal language model: a directory, a name on the hub, or dino-tiny.",
+            autocompletion=completes(lambda: [LANGUAGE_MODEL]),
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="Another directory; run again to continue.")],
     given: dict[str, Any],
     task: Annotated[
         str | None,
         typer.Option(
             help="Task whose instructions are asked about.",
+            autocompletion=completes(builtin_tasks),
             show_default="the one the pairs were written for, or sts-x2",
         ),
     ] = None,

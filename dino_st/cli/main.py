@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import typer
 
 import dino_st
-from dino_st.cli.arguments import PlainCommand, PlainGroup, takes
+from dino_st.cli.arguments import PlainCommand, PlainGroup, completes, takes
 from dino_st.cli.data import generate, merge, prepare, prepare_triplets, score, syncse
 from dino_st.cli.inspect import audit, report
 from dino_st.cli.summary import note, summarised
-from dino_st.cli.support import Overwrite, friendly, obey_sigterm, print_pairs, say, show_all_characters
+from dino_st.cli.support import EXIT_FAILURE, Overwrite, friendly, obey_sigterm, print_pairs, say, show_all_characters
 from dino_st.cli.upload import HUB_PANEL, publishes
 from dino_st.evaluation.options import EvaluationOptions
+from dino_st.models import ENCODER
 from dino_st.pipeline.publish import PublishOptions
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
@@ -22,7 +23,8 @@ Encoder = Annotated[
     str,
     typer.Option(
         help="Encoder to start from: a sentence-transformers or transformers directory, a hub name, or "
-        "dino-tiny-encoder."
+        "dino-tiny-encoder.",
+        autocompletion=completes(lambda: [ENCODER]),
     ),
 ]
 Output = Annotated[Path, typer.Option(help="Directory for the trained encoder; run again to resume.")]
@@ -89,7 +91,12 @@ def _tell_training(output: Path) -> None:
 @takes(EvaluationOptions)
 def evaluate(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL…", help="Encoders or baselines; several are compared side by side.")
+        list[str],
+        typer.Argument(
+            metavar="MODEL…",
+            help="Encoders or baselines; several are compared side by side.",
+            autocompletion=completes(lambda: [ENCODER]),
+        ),
     ],
     given: dict[str, Any],
     sts_dir: Annotated[
@@ -160,8 +167,16 @@ def options(
     # `--debug` is taken out of the arguments before they are parsed; see `PlainGroup`.
 
 
+def _recipes() -> list[str]:
+    from dino_st.pipeline.recipe import recipe_names
+
+    return recipe_names()
+
+
 def run(
-    recipe: Annotated[str, typer.Argument(help="Name of a shipped recipe, or a YAML file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="Name of a shipped recipe, or a YAML file.", autocompletion=completes(_recipes))
+    ],
     output: Annotated[Path, typer.Option(help="Directory for everything; run again to continue.")],
     set: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change the recipe: model=gpt2, train.epochs=2, …")
@@ -232,6 +247,18 @@ def version() -> None:
         say(f"{name} {number}")
 
 
+def doctor() -> None:
+    """Look at this machine: versions, devices, extras, directories, and what would be slow; to paste into a report."""
+    from dino_st.cli.doctor import check_up
+
+    found = check_up()
+    note(checks=found.sections, slow=found.slow, problems=found.problems)
+    for line in found.lines():
+        say(line)
+    if found.problems:
+        raise typer.Exit(EXIT_FAILURE)
+
+
 def mteb(context: typer.Context) -> None:
     """Run mteb's own command line with the Dino tasks and local models in it."""
     from dino_st.pipeline.stages import give_mteb_a_home
@@ -244,7 +271,7 @@ def mteb(context: typer.Context) -> None:
 
 for command in (quickstart, run, generate, merge, score, prepare, train, evaluate, audit, report):
     app.command(cls=PlainCommand)(friendly(summarised(command)))
-for command in (syncse, prepare_triplets, train_contrastive, tasks, version):
+for command in (syncse, prepare_triplets, train_contrastive, tasks, version, doctor):
     app.command(cls=PlainCommand)(friendly(summarised(command)))
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
