@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from dino_st.data.sentences import DistinctTexts
@@ -33,6 +35,11 @@ def test_a_text_is_taken_once_and_leaves_no_gap(texts: DistinctTexts) -> None:
 
 def test_two_readers_do_not_disturb_each_other(texts: DistinctTexts) -> None:
     assert [(a, b) for a in texts for b in texts] == [(a, b) for a in TEXTS for b in TEXTS]
+
+
+def test_another_thread_reads_them(texts: DistinctTexts) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(list, texts).result() == list(TEXTS)
 
 
 def test_more_texts_than_the_cache_holds_are_kept() -> None:

@@ -209,6 +209,21 @@ def test_a_missing_file_column_or_directory_is_named(tmp_path: Path) -> None:
         read_sentences("-", column="text")
 
 
+def test_what_is_left_out_is_counted_by_reason() -> None:
+    lines = ["One.", *("One.", " ", "a\0b", "\ud800") * 2]
+    counts = {"duplicate": 2, "blank": 2, "NUL byte": 2, "half a surrogate pair": 2}
+    assert clean_sentences(lines).counts == {"read": 9, "kept": 1} | counts
+    with pytest.raises(InputError, match="no sentence to start from: nothing was read; at least"):
+        clean_sentences([])
+
+
+def test_sentences_that_are_clean_are_taken_as_they_are() -> None:
+    texts = clean_sentences(["One.", "Two.", "Two."]).texts
+    again = clean_sentences(texts)
+    assert again.texts is texts
+    assert again.counts == {"read": 2, "kept": 2}
+
+
 def test_items_that_are_no_text_are_refused() -> None:
     with pytest.raises(InputError, match="sentence 2: expected text, given int"):
         clean_sentences(["One.", 2])  # type: ignore[list-item]
