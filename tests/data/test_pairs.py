@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, List, Value
 
 from dino_st.data.columns import PROVENANCE_COLUMNS, numeric_pairs, raw_pair, raw_schema, text_column
-from dino_st.data.pairs import read_pairs, read_reference_jsonl, write_jsonl, write_reference_jsonl
+from dino_st.data.pairs import read_pairs, read_raw, read_reference_jsonl, write_jsonl, write_reference_jsonl
+from dino_st.data.shards import ShardDirectory, Wave
+from dino_st.data.triplets import write_triplets
 from dino_st.errors import DatasetError, InputError, OutputError
+from dino_st.support.files import PREPARATION_RECORD
 from dino_st.tasks.spec import TaskSpec
 
 PAIRS = {"sentence1": ["a b", "ü"], "sentence2": ["c", 'said "d"'], "score": [0.5, 1.0]}
@@ -152,6 +155,117 @@ def test_jsonl_errors_name_line_and_field(tmp_path: Path, second: object, messag
         read_pairs(path)
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "becomes"),
+    [
+        ("x1_index", "7", 7),
+        ("sample", 2.0, 2),
+        ("tries", "", None),
+        ("num_tokens", None, None),
+        ("x1_index", -(2**53) + 1, -(2**53) + 1),
+        ("instruction", 2**53 - 1, 2**53 - 1),
+        ("plain_log_prob", "-1.5", -1.5),
+        ("plain_log_prob", "", None),
+        ("plain_log_prob", None, None),
+        ("plain_log_prob", " -inf", float("-inf")),
+        ("log_probs", [-1, "-2.5", None, "-inf"], [-1.0, -2.5, None, float("-inf")]),
+        ("log_probs", "[-1.0 -2.5]", [-1.0, -2.5]),
+        ("log_probs", "[-1.0,\n -2.5 ]", [-1.0, -2.5]),
+        ("log_probs", "[]", []),
+        ("log_probs", "", None),
+        ("log_probs", None, None),
+    ],
+)
+def test_what_we_wrote_beside_pairs_is_read_from_any_spelling(
+    column: str, value: object, becomes: object, tmp_path: Path
+) -> None:
+    row = {"sentence1": "a", "sentence2": "b", "score": 1, column: value}
+    found = read_pairs(lines(tmp_path / "x.jsonl", row))
+    assert found.column_names == ["sentence1", "sentence2", "score", column]
+    assert found[column] == [becomes]
+    assert found.features[column] == {"plain_log_prob": Value("float64"), "log_probs": List(Value("float64"))}.get(
+        column, Value("int64")
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"x1_index": 1.5}, "line 1: field 'x1_index' is 1.5; expected a whole number"),
+        ({"sample": 2**53}, "line 1: field 'sample' is 9007199254740992.0; expected a whole number"),
+        ({"tries": "x"}, "line 1: field 'tries' is 'x'; expected a finite number"),
+        ({"log_probs": 1}, "line 1: field 'log_probs' is a int; expected a list of numbers"),
+        ({"log_probs": "[-1.0"}, "line 1: field 'log_probs' is a str; expected a list of numbers"),
+        ({"log_probs": "-1.0]"}, "line 1: field 'log_probs' is a str; expected a list of numbers"),
+        ({"log_probs": "[a]"}, "line 1: field 'log_probs' is 'a'; expected a finite number"),
+        ({"plain_log_prob": "inf"}, "line 1: field 'plain_log_prob' is 'inf'; expected a finite number"),
+        ({"label": "x"}, "line 1: has both 'score' and 'label'; remove one of them"),
+        ({"score": None, "anchor": "a"}, "line 1: field 'score' is None"),
+    ],
+)
+def test_what_else_stands_in_a_row_is_refused_by_name(more: dict[str, object], message: str, tmp_path: Path) -> None:
+    path = lines(tmp_path / "x.jsonl", {"sentence1": "a", "sentence2": "b", "score": 1} | more)
+    with pytest.raises(InputError, match=rf"x\.jsonl, {message}"):
+        read_pairs(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "found"),
+    [
+        (
+            {"text": "t", "sentence1": "a", "sentence2": "b", "score": 1},
+            {"sentence1": "a", "sentence2": "b", "score": 1},
+        ),
+        ({"text": "t", "score": 0.5, "label": "1"}, {"text": "t", "label": "1"}),
+        ({"text": "t", "label": 1.50}, {"text": "t", "label": "1.5"}),
+        ({"text_a": "a", "text_b": "b", "label": 1}, {"sentence1": "a", "sentence2": "b", "score": 1}),
+        ({"text_a": "a", "text_b": "b", "label": "x y"}, {"sentence1": "a", "sentence2": "b", "label": "x y"}),
+    ],
+)
+def test_one_of_several_shapes_is_chosen(row: object, found: dict[str, object], tmp_path: Path) -> None:
+    assert read_pairs(lines(tmp_path / "x.jsonl", row)).to_list() == [found]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"anchor": "a", "positive": "b"}, r"has the fields \['anchor', 'positive'\]; expected .*are triplets, `dino"),
+        ({"sentence1": "a", "sentence2": "b"}, r"has the fields .* or text and label$"),
+        ({"sentence1": "a", "sentence2": "b", "label": " "}, "field 'label' is ' '; expected a finite number"),
+    ],
+)
+def test_rows_of_no_shape_are_refused(row: object, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=rf"x\.jsonl, line 1: {message}"):
+        read_pairs(lines(tmp_path / "x.jsonl", row))
+
+
+def test_raw_data_comes_with_what_is_known_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    row = {"sentence1": "a", "sentence2": "b", "score": 1.0}
+    rows, facts, labels = read_raw(lines(tmp_path / "x.jsonl", row))
+    assert (rows.to_list(), facts, labels) == ([row], {"raw": "x.jsonl"}, None)
+    spec = TaskSpec.load("sts-x2")
+    row |= {"x1_index": 0, "sample": 0, "tries": 1, "num_tokens": 3}
+    configuration = {"task": spec.model_dump(mode="json"), "shard": "1/2"}
+    provenance = {"model": "tiny", "versions": {"a": "1"}, "seconds": 3}
+    with ShardDirectory(tmp_path / "raw").open(
+        configuration=configuration, provenance=provenance, schema=raw_schema(spec)
+    ) as store:
+        store.put(Wave(0, [row], {"rows": 1}))
+    rows, facts, labels = read_raw(tmp_path / "raw")
+    assert (rows.to_list(), labels) == ([row], [1.0, 0.5, 0.0])
+    assert facts == {"model": "tiny", "versions": {"a": "1"}} | configuration
+    assert f"{tmp_path / 'raw'} is shard 1/2 of a data set; `dino-st merge` joins them" in caplog.text
+
+
+def test_what_is_no_raw_data_is_refused(tmp_path: Path) -> None:
+    write_triplets(Dataset.from_dict({"anchor": ["a"], "positive": ["b"], "negative": ["c"]}), tmp_path / "t")
+    with pytest.raises(InputError, match=rf"^{tmp_path / 't'}: holds triplets, not pairs; `dino-st prepare-triplets`"):
+        read_raw(tmp_path / "t")
+    (tmp_path / PREPARATION_RECORD).touch()
+    with pytest.raises(InputError, match=f"^{tmp_path}: is prepared already"):
+        read_raw(tmp_path)
+
+
 def test_fields_beyond_ours_are_named_once_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     row = {"sentence1": "a", "sentence2": "b", "score": 1, "x1_indx": 3, "topic": {"a": None}}
     again = dict(reversed(row.items()))
@@ -168,7 +282,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes(b'{"text_a": "\xfc"}')
     with pytest.raises(InputError, match=r"latin\.jsonl: line 1 is not UTF-8 \(byte b'\\xfc' at offset 12\)"):
         read_reference_jsonl(tmp_path / "latin.jsonl")
-    with pytest.raises(InputError, match="holds no pairs"):
+    with pytest.raises(InputError, match=r"blank\.jsonl: holds no pairs; expected sentence1, sentence2 and score"):
         read_reference_jsonl(lines(tmp_path / "blank.jsonl", "", " "))
     with pytest.raises(OutputError, match="cannot be written"):
         write_jsonl(Dataset.from_dict(PAIRS), tmp_path / "no" / "such" / "x.jsonl")
@@ -204,13 +318,19 @@ def test_reference_single_texts_have_text_and_label(tmp_path: Path) -> None:
         ({"text_a": None, "text_b": "b", "label": "0"}, "field 'text_a' is None; expected a text"),
         ({"text_a": "a", "text_b": 1, "label": "0"}, "field 'text_b' is 1; expected a text"),
         ({"text_a": "a", "text_b": "b", "label": None}, "field 'label' is None"),
-        ({"text_a": "a", "text_b": None, "label": "0"}, "either every row has a text there or none"),
+        ({"text_a": "a", "text_b": None, "label": "0"}, "field 'text_b' is None; either every row has a text there"),
     ],
 )
 def test_reference_errors_name_line_and_field(tmp_path: Path, row: object, message: str) -> None:
     path = lines(tmp_path / "x.jsonl", {"text_a": "a", "text_b": "b", "label": "0"}, row)
     with pytest.raises(InputError, match=rf"x\.jsonl, line 2: .*{message}"):
         read_reference_jsonl(path)
+
+
+def test_a_second_text_after_a_row_without_one_is_refused(tmp_path: Path) -> None:
+    rows = [{"text_a": "a", "text_b": text, "label": "0"} for text in (None, None, "b")]
+    with pytest.raises(InputError, match="line 3: field 'text_b' is 'b'; either every row has a text there or none"):
+        read_pairs(lines(tmp_path / "x.jsonl", *rows))
 
 
 def test_reference_labels_mixing_numbers_and_words_are_refused(tmp_path: Path) -> None:

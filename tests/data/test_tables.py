@@ -1,0 +1,76 @@
+"""Lines and their encodings, and what is said of files that are no tables; `tests/hostile` has those of strangers."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dino_st.data.pairs import read_pairs
+from dino_st.data.tables import MAX_TEXT, column_names, table_rows, text_lines, write_json_objects
+from dino_st.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"),
+    [
+        ("A \r\nB\t\n\n C", ["A ", "B\t", "", " C"]),
+        ("A\rB\r\r\nXCX\r\n", ["A", "B", "XCX"]),
+        ("\ufeffA\u2028\x85B\x0b\n\ufeffC", ["A\u2028\x85B\x0b", "\ufeffC"]),
+        ("x" * MAX_TEXT + "\ny", ["x" * MAX_TEXT, "y"]),
+    ],
+)
+def test_lines_end_in_the_three_ways_of_text_files_alone(content: str, lines: list[str]) -> None:
+    assert list(text_lines(BytesIO(content.encode()))) == lines
+
+
+def test_a_line_that_is_too_long_is_named() -> None:
+    with pytest.raises(InputError, match=r"^line 2 holds 1,000,001 characters; expected a sentence"):
+        list(text_lines(BytesIO(b"a\n" + b"x" * (MAX_TEXT + 1))))
+
+
+@pytest.mark.parametrize(
+    ("content", "encoding", "byte"),
+    [
+        ("Tür\n".encode("latin1"), "latin1", r"byte b'\\xfc' at offset 1"),
+        ("Ein\nTür\n".encode("latin1"), "latin1", r"byte b'\\xfc' at offset 5"),
+        (b"\xff\xfe" + "aĀ\n".encode("utf-16-le"), "utf-16", r"byte b'\\xff' at offset 0"),
+        (b"\xfe\xff" + "aĀ\n".encode("utf-16-be"), "utf-16", r"byte b'\\xfe' at offset 0"),
+        ("a\n".encode("utf-32"), "utf-32", r"byte b'\\x00' at offset 2"),
+        (b"\x00\x00\xfe\xff" + "a\n".encode("utf-32-be"), "utf-32", r"byte b'\\x00' at offset 0"),
+        ("ab\n".encode("utf-16-le"), "utf-16le", r"byte b'\\x00' at offset 1"),
+        ("aĀ\n".encode("utf-16-le"), "utf-16le", r"byte b'\\x00' at offset 1"),
+        ("日a\n".encode("utf-16-le"), "utf-16le", r"byte b'\\xe5' at offset 0"),
+        ("日a\n".encode("utf-16-be"), "utf-16be", r"byte b'\\xe5' at offset 1"),
+        ("ab\n".encode("utf-16-be"), "utf-16be", r"byte b'\\x00' at offset 0"),
+        (b"abc\n\xff\xfe\x00\x00", "utf-16be", r"line 2 is not UTF-8 \(byte b'\\xff' at offset 4"),
+    ],
+)
+def test_another_encoding_is_guessed_and_its_first_byte_named(content: bytes, encoding: str, byte: str) -> None:
+    with pytest.raises(InputError, match=rf"{byte}\).* iconv -f {encoding} -t utf-8 "):
+        list(text_lines(BytesIO(content)))
+
+
+def test_json_objects_are_written_readably_a_line_each(tmp_path: Path) -> None:
+    write_json_objects(tmp_path / "a.jsonl", [{"a": "ü"}, {"b": None}])
+    assert (tmp_path / "a.jsonl").read_bytes() == '{"a": "ü"}\n{"b": null}\n'.encode()
+
+
+def test_a_table_without_rows_has_no_names_in_json(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").touch()
+    assert column_names(tmp_path / "a.jsonl") == []
+    (tmp_path / "a.csv").write_text("a,b\n")
+    assert column_names(tmp_path / "a.csv") == ["a", "b"]
+
+
+def test_what_is_wrong_with_a_parquet_file_is_said_with_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": ["b"]}), file)
+    with pytest.raises(InputError, match=rf"^{file}: has the fields \['a'\]; expected"):
+        read_pairs(file)
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(InputError, match=rf"^{file}: cannot be read as parquet \(.*magic bytes"):
+        next(table_rows(file, lambda names, _: {name: name for name in names}))
