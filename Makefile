@@ -16,7 +16,7 @@ quickstart: $(INSTALLED)
 	$(BIN)/dino-st quickstart --output "$(OUTPUT)"
 
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
