@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import zipfile
@@ -62,35 +61,3 @@ def test_an_editable_install_finds_the_repositorys_recipes() -> None:
     if Path(dino_st.__file__).parent != ROOT / "dino_st":
         pytest.skip("not an editable install")
     assert load_recipe("quickstart").input == str(ROOT / "recipes/quickstart-sentences.txt")
-
-
-def python_blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-
-
-def test_the_readmes_python_runs_as_printed(tmp_path: Path) -> None:
-    script = tmp_path / "example.py"
-    script.write_text("\n".join(python_blocks()), encoding="utf-8")
-    environment = os.environ | {"HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "my-python-encoder/modules.json").is_file()
-
-
-def test_the_readmes_commands_exist() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = set(re.findall(r"^dino-st ([\w-]+)", text, re.MULTILINE))
-    assert commands >= {"quickstart", "generate", "prepare", "train", "evaluate", "syncse", "audit", "report"}
-    for command in commands:
-        used = set(re.findall(rf"^dino-st {command} .*$", text, re.MULTILINE))
-        options = {option for line in used for option in re.findall(r"--[\w-]+", line)}
-        shown = subprocess.run(
-            [sys.executable, "-c", "from dino_st.cli.main import main; main()", command, "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=os.environ | {"COLUMNS": "200"},
-        ).stdout
-        assert all(option in shown for option in options)

@@ -42,9 +42,14 @@ IMPORTED = {
     "SECURITY.md": "project/security.md",
     "dino_st/models/dino-tiny/README.md": "reference/dino-tiny.md",
     "dino_st/models/dino-tiny-encoder/README.md": "reference/dino-tiny-encoder.md",
+    "examples/README.md": "examples/index.md",
     "recipes/README.md": "reference/recipes.md",
 }
-"""Files of the repository, and the pages of the site that they become."""
+"""Files of the repository, and the pages of the site that they become; each example is one as well."""
+IMPORTED |= {
+    f"examples/{path.parent.name}/README.md": f"examples/{path.parent.name}.md"
+    for path in ROOT.glob("examples/*/README.md")
+}
 
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 _FRONT_MATTER = re.compile(r"\A\s*---\n.*?\n---\n", re.DOTALL)

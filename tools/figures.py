@@ -31,6 +31,7 @@ SHOWN = {"1": 0, "0.5": 0, "0": 1}
 
 INK, SOFT, LINE, PAPER = "#1f2933", "#52606d", "#9aa5b1", "#ffffff"
 COLOURS = {"1": "#0072b2", "0.5": "#b35900", "0": "#6b4c9a", "random": "#52606d"}
+TINTS = {"1": "#eef6fb", "0.5": "#fdf4ec", "0": "#f4f1f9", "random": PAPER}
 SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', Arial, sans-serif"
 MONO = "ui-monospace, 'SF Mono', Menlo, 'DejaVu Sans Mono', Consolas, monospace"
 
@@ -68,7 +69,7 @@ class Drawing:
 
     def chip(self, x: float, y: float, words: str, colour: str) -> None:
         """A label or score in white on a colour, its upper left corner at (x, y)."""
-        width = 14 + 8 * len(words)
+        width = 16 + 8 * len(words)
         self.parts.append(f'<rect x="{x:g}" y="{y:g}" width="{width}" height="22" rx="11" fill="{colour}"/>')
         self.text(x + width / 2, y + 15.5, words, size=13, colour=PAPER, style='text-anchor="middle" font-weight="600"')
 
@@ -77,6 +78,14 @@ class Drawing:
         self.parts.append(
             f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="{SOFT}" stroke-width="1.6" '
             'marker-end="url(#head)"/>'
+        )
+
+    def curve(self, x1: float, y1: float, x2: float, y2: float, colour: str) -> None:
+        """A line that leaves and arrives level."""
+        half = (x2 - x1) / 2
+        self.parts.append(
+            f'<path d="M{x1:g} {y1:g}C{x1 + half:g} {y1:g} {x2 - half:g} {y2:g} {x2:g} {y2:g}" fill="none" '
+            f'stroke="{colour}" stroke-width="1.8" stroke-opacity="0.75"/>'
         )
 
     def bar(self, x: float, y: float, width: float, height: float, colour: str, *, opacity: float = 1.0) -> None:
@@ -95,7 +104,7 @@ class Drawing:
             f'<desc id="description">{escape(self.description)}</desc>\n'
             '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
             f'orient="auto-start-reverse"><path d="M0 0 8 4 0 8z" fill="{SOFT}"/></marker></defs>\n'
-            f'<rect width="{self.width}" height="{self.height}" rx="10" fill="#f7f9fb"/>\n'
+            f'<rect width="{self.width}" height="{self.height}" rx="12" fill="#fbfcfd" stroke="#d9e0e6"/>\n'
         )
         return head + "\n".join(self.parts) + "\n</svg>\n"
 
@@ -120,61 +129,65 @@ class Flow:
 def draw_flow(flow: Flow) -> str:
     """The way from a sentence to a scored encoder."""
     picture = Drawing(
-        1160,
-        470,
+        1020,
+        478,
         "From sentences to a scored encoder",
         "A sentence goes into three instructions; a language model writes a second sentence for each label; "
         "preparation makes scores of labels and adds a random pair; an encoder is trained on the pairs and scored.",
     )
-    columns = (24, 232, 592, 944)
-    for x, step, command in zip(
-        columns,
-        ("Your sentences", "A language model writes", "Training pairs", "An encoder learns"),
-        ("sentences.txt", "dino-st generate", "dino-st prepare", "dino-st train"),
-        strict=True,
-    ):
-        picture.text(x, 36, step, size=17, style='font-weight="600"')
-        picture.text(x, 57, command, size=13, colour=SOFT, style=f'font-family="{MONO}"')
+    columns = ((24, 150), (220, 290), (556, 266), (868, 128))
+    headings = (
+        ("1  Your sentences", "sentences.txt"),
+        ("2  A language model writes", "dino-st generate"),
+        ("3  Pairs are cleaned", "dino-st prepare"),
+        ("4  An encoder", "dino-st train"),
+    )
+    for (x, _), (step, command) in zip(columns, headings, strict=True):
+        picture.text(x, 38, step, size=17, style='font-weight="650"')
+        picture.text(x, 60, command, size=14, colour=SOFT, style=f'font-family="{MONO}"')
+    (given, given_width), (write, write_width), (pair, pair_width), (learn, learn_width) = columns
 
-    picture.box(24, 190, 160, 106)
-    picture.text(38, 214, "x1", size=13, colour=SOFT, style='font-style="italic"')
-    picture.paragraph(38, 236, flow.x1, 18, size=14)
+    picture.box(given, 190, given_width, 126)
+    picture.text(given + 14, 216, "x1", size=14, colour=SOFT, style='font-style="italic"')
+    picture.paragraph(given + 14, 240, flow.x1, 16, size=16)
 
     for row, label in enumerate(("1", "0.5", "0")):
-        y = 76 + row * 122
-        picture.box(232, y, 316, 110, stroke=COLOURS[label])
-        picture.chip(246, y + 12, label, COLOURS[label])
+        y, colour = 80 + row * 122, COLOURS[label]
+        picture.curve(given + given_width, 253, write, y + 55, SOFT)
+        picture.box(write, y, write_width, 110, stroke=colour, fill=TINTS[label])
+        picture.chip(write + 12, y + 12, label, colour)
         told = flow.instructions[label].split("\n")[0].removeprefix("Task: ")
-        below = picture.paragraph(300, y + 27, told, 34, size=13, colour=SOFT, style='font-style="italic"')
-        picture.paragraph(246, max(below, y + 45) + 18, f"“{flow.written[label]}”", 36, size=14.5)
-        picture.arrow(184, 243, 228, y + 55)
+        picture.paragraph(write + 64, y + 26, told, 31, size=13.5, colour=SOFT, style='font-style="italic"')
+        picture.paragraph(write + 14, y + 72, f"“{flow.written[label]}”", 32, size=16)
 
     for row, (score, sentence) in enumerate(flow.trained):
-        y = 76 + row * 91
+        y = 80 + row * 91
         kind = ("1", "0.5", "0", "random")[row]
-        picture.box(592, y, 308, 80)
-        picture.chip(606, y + 12, f"{score:g}", COLOURS[kind])
-        picture.text(660, y + 27, "x1" + (" and a random text" if kind == "random" else ""), size=13, colour=SOFT)
-        picture.paragraph(606, y + 51, sentence, 40, size=13.5)
         if row < 3:
-            picture.arrow(548, 131 + row * 122, 588, y + 40)
+            picture.curve(write + write_width, 135 + row * 122, pair, y + 40, COLOURS[kind])
+        picture.curve(pair + pair_width, y + 40, learn, 198, SOFT)
+        picture.box(pair, y, pair_width, 80, stroke=COLOURS[kind], fill=TINTS[kind])
+        picture.chip(pair + 12, y + 10, f"{score:g}", COLOURS[kind])
+        picture.text(pair + 64, y + 26, "x1, a random text" if kind == "random" else "x1, x2", size=14, colour=SOFT)
+        picture.paragraph(pair + 14, y + 51, sentence, 30, size=15)
 
-    picture.box(944, 120, 192, 118)
-    picture.text(958, 146, "SentenceTransformer", size=13.5, style='font-weight="600"')
-    picture.text(958, 172, "cos(x1, x2) ≈ score", size=13.5)
-    picture.paragraph(958, 196, "no human label is used", 20, size=13, colour=SOFT)
-    picture.arrow(900, 179, 940, 179)
-    picture.arrow(1040, 238, 1040, 290)
-    picture.box(944, 294, 192, 100)
-    picture.text(958, 319, "dino-st evaluate", size=13, colour=SOFT, style=f'font-family="{MONO}"')
-    picture.text(958, 346, "Spearman’s ρ on", size=13.5)
-    picture.text(958, 366, "seven STS tasks", size=13.5)
+    middle = learn + learn_width / 2
+    centred = 'text-anchor="middle"'
+    picture.box(learn, 150, learn_width, 96, stroke=INK)
+    picture.text(middle, 178, "encoder", size=16, style=f'{centred} font-weight="650"')
+    picture.text(middle, 202, "cos(x1, x2)", size=15, style=centred)
+    picture.text(middle, 224, "≈ score", size=15, style=centred)
+    picture.arrow(middle, 246, middle, 296)
+    picture.text(middle, 316, "dino-st evaluate", size=13, colour=SOFT, style=f'{centred} font-family="{MONO}"')
+    picture.box(learn, 328, learn_width, 78)
+    picture.text(middle, 360, "Spearman’s ρ", size=15, style=centred)
+    picture.text(middle, 383, "seven STS tasks", size=14, style=centred)
 
     picture.text(
         24,
-        454,
-        "Texts: the bundled stand-in dino-tiny, seed 42, one of two samples a label. Real work takes a real model.",
-        size=12,
+        464,
+        "Texts: the bundled stand-in dino-tiny, seed 42, one of two samples a label. No human label is used.",
+        size=13,
         colour=SOFT,
     )
     return picture.svg()
