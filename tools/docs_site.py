@@ -75,7 +75,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages."""
-    pages = {target: _imported(source) for source, target in IMPORTED.items()}
+    pages = {target: _imported(source, config.repo_url) for source, target in IMPORTED.items()}
     pages["reference/recipes.md"] += _recipe_files()
     pages["reference/python.md"] = _python_reference(dino_st, "Python: dino_st")
     pages["reference/mteb-tasks.md"] = _python_reference(mteb_tasks, "Python: mteb_tasks")
@@ -101,10 +101,10 @@ def _math(source: str, *_: Any, **__: Any) -> str:
     return f'<div class="math">{convert(source, display="block")}</div>'
 
 
-def _imported(source: str) -> str:
+def _imported(source: str, repository: str | None) -> str:
     """A file of the repository as a page: without front matter, its links turned."""
     text = _FRONT_MATTER.sub("", (ROOT / source).read_text(encoding="utf-8"))
-    return _relink(text, source, IMPORTED[source], None)
+    return _relink(text, source, IMPORTED[source], repository)
 
 
 def _relink(text: str, source: str, page: str, repository: str | None) -> str:

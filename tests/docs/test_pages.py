@@ -27,6 +27,9 @@ MARKDOWN = sorted(
     path.relative_to(ROOT).as_posix() for folder in ("docs", "skills") for path in (ROOT / folder).rglob("*.md")
 )
 
+EXAMPLES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "examples").rglob("*.md"))
+"""`test_examples.py` runs their commands."""
+
 
 def blocks(page: Path, language: str, *, skipped: bool = False) -> list[str]:
     """The blocks of code of a page that are run, or those that say why they are not."""
@@ -73,7 +76,7 @@ def test_commands_of_a_page_run_in_its_order(name: str, work: Path) -> None:
         assert result.exit_code == 0, f"dino-st {shlex.join(typed)}\n{result.output}\n{result.exception!r}"
 
 
-@pytest.mark.parametrize("name", MARKDOWN)
+@pytest.mark.parametrize("name", [*MARKDOWN, *EXAMPLES])
 def test_commands_that_are_not_run_name_options_that_exist(name: str) -> None:
     for block in blocks(ROOT / name, "bash", skipped=True):
         for line in block.replace("\\\n", " ").splitlines():
@@ -87,13 +90,14 @@ def test_commands_that_are_not_run_name_options_that_exist(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in MARKDOWN if blocks(ROOT / name, "python")])
 def test_python_of_a_page_runs(name: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if name == "docs/how-to/resume.md":
-        CliRunner().invoke(app, ["generate", "--model", "dino-tiny", "--input", "sentences.txt", "--output", "raw"])
+        for file, output in (("sentences.txt", "raw"), ("questions.txt", "more")):
+            CliRunner().invoke(app, ["generate", "--model", "dino-tiny", "--input", file, "--output", output])
     with contextlib.chdir(work):
         exec("\n".join(blocks(ROOT / name, "python")), {"__name__": "page"})
     assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["README.md", *MARKDOWN])
+@pytest.mark.parametrize("name", ["README.md", *MARKDOWN, *EXAMPLES])
 def test_no_two_commands_of_a_page_write_one_directory(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     outputs = re.findall(r"^dino-st[^`\n]*?(?:\\\n[^`\n]*?)*--output ([\w./-]+)", text, re.MULTILINE)
