@@ -11,6 +11,7 @@ from dino_st.data.columns import LABEL, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import PAIR_NAMES
 from dino_st.data.tables import name_unused, number_value, pick_columns, table_rows, text_value
 from dino_st.errors import InputError
+from dino_st.support.text import is_blank
 from mteb_tasks.abstask import AbsTaskScoredPairs, sts_metadata
 from mteb_tasks.sts_files import ScoredPair, pairs_revision
 
@@ -26,7 +27,7 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
     pairs = []
     for where, row in table_rows(file, name_unused(file, _scored_pair)):
         first, second = (text_value(where, name, row[name]) for name in (SENTENCE1, SENTENCE2))
-        if not first.strip() or not second.strip():
+        if is_blank(first) or is_blank(second):
             raise InputError(f"{where}: one of the two sentences is blank; mend or remove the row.")
         pairs.append(ScoredPair(first, second, number_value(where, SCORE, row[SCORE])))
     if len({pair.score for pair in pairs}) < 2:
@@ -44,7 +45,7 @@ def _scored_pair(names: Sequence[str], where: str) -> dict[str, str]:
     if score is None or not {SENTENCE1, SENTENCE2} <= set(found):
         raise InputError(
             f"{where}: has the columns {', '.join(map(str, names)) or 'none'}; expected sentence1, sentence2 and "
-            "score, or other names for them, such as text_a, text_b and label."
+            "score, or other names for them, such as text_a, text_b and label"
         )
     return {SENTENCE1: found[SENTENCE1], SENTENCE2: found[SENTENCE2], SCORE: score}
 

@@ -9,10 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import DatasetError
+from dino_st.support.text import is_blank
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
     import pyarrow as pa
     from datasets import Dataset
+    from numpy.typing import NDArray
 
     from dino_st.tasks.spec import TaskSpec
 
@@ -45,6 +50,10 @@ NUM_TOKENS = "num_tokens"
 PROVENANCE_COLUMNS = ("x1_index", "sample", "tries", NUM_TOKENS)
 """Where a raw pair comes from, as integers: the position of x1 in the deduplicated input, the number of the draw among
 those for the same x1 and label, the draws that it took (1 when the first was accepted), and tokens of x2."""
+
+
+_SURELY_VISIBLE = r"[!-~\p{Lu}\p{Ll}\p{P}\p{N}]"
+"""What stands in almost every text, so that few are looked at sign by sign."""
 
 
 def raw_schema(spec: TaskSpec, *, score_labels: bool = False) -> pa.Schema:
@@ -84,6 +93,27 @@ def text_column(column: pa.ChunkedArray, name: str, whose: str, hint: str = "") 
     if str(kind) not in ("string", "large_string", "string_view"):
         raise DatasetError(f"column {name!r} of {whose} holds {column.type}; expected text{hint}")
     return column if str(column.type) in ("string", "large_string") else column.cast(pa.string())
+
+
+def blank_texts(texts: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Of which texts nothing can be seen, shape `(texts,)`; see `is_blank`."""
+    import pyarrow.compute as pc
+
+    blank: NDArray[np.bool_] = ~pc.match_substring_regex(texts, _SURELY_VISIBLE).to_numpy(zero_copy_only=False)
+    for place in blank.nonzero()[0].tolist():
+        blank[place] = is_blank(texts[place].as_py())
+    return blank
+
+
+def refuse_blank(table: pa.Table, columns: Sequence[str], name: str) -> None:
+    """Raises a `DatasetError` where a text of these columns is blank; for what is used row by row, without counts."""
+    for column in columns:
+        rows = blank_texts(table[column]).nonzero()[0]
+        if len(rows):
+            raise DatasetError(
+                f"column {column!r} of {name} is blank in row {rows[0]}; leave such rows out, as `dino-st prepare` and "
+                "`prepare-triplets` do"
+            )
 
 
 def numeric_pairs(dataset: Dataset, *, name: str = "the data set") -> pa.Table:

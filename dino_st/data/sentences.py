@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.data.tables import TABLE_FORMATS, table_rows, text_lines, text_value
 from dino_st.errors import InputError, OutputError, suggest
+from dino_st.support.text import is_blank
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
 """Columns looked for, in this order, where none is named."""
@@ -126,10 +126,10 @@ def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Senten
             raise InputError(f"sentence {number}: expected text, given {type(line).__name__} ({line!r:.60})")
         counts["read"] += 1
         text = line.strip()
-        if not text:
-            counts["blank"] += 1
-        elif "\0" in text:
+        if "\0" in text:
             counts["NUL byte"] += 1
+        elif is_blank(text):
+            counts["blank"] += 1
         elif not _is_unicode(text):
             counts["half a surrogate pair"] += 1
         elif not texts.add(text):
@@ -183,11 +183,7 @@ def _read_lines(source: str, column: str | None) -> Iterator[str]:
     path = Path(source)
     is_table = path.suffix.lower() in TABLE_FORMATS
     try:
-        if (path / MANIFEST).is_file():
-            directory = ShardDirectory.to_read(path)
-            for number in directory.waves:
-                yield from _table_texts(directory.file_of(number), column)
-        elif path.is_file() and path.stat().st_size == 0:
+        if path.is_file() and path.stat().st_size == 0:
             raise InputError("the file is empty; expected one sentence a line")
         elif is_table and column is None and _is_stsb(path):
             with path.open("rb") as stream:

@@ -68,7 +68,7 @@ _SHARD = re.compile(r"data/(?:train|shard)-[a-z]?(\d+)\.parquet")
 
 _START_ANEW = "to start anew, choose another --output, or remove the directory"
 _STILL_READABLE = "the rows are untouched, and datasets.load_dataset still reads them"
-_MEND = "run `dino-st generate` again to mend it"
+_MEND = "run the command that wrote it again to mend it"
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class ShardDirectory(os.PathLike[str]):
             raise InputError(f"{path}: holds no {MANIFEST}; expected {expected}")
         directory = cls(path)
         if warn and not directory.is_complete:
-            logger.warning("%s is not complete; what is there is taken (run `dino-st generate` again to go on)", path)
+            logger.warning("%s is not complete; what is there is taken (the command that wrote it goes on)", path)
         elif warn:
             directory._warn_of_strays()
         return directory
@@ -230,18 +230,26 @@ class ShardDirectory(os.PathLike[str]):
         rows: list[dict[str, Any]] = self._table_of(number).to_pylist()
         return rows
 
-    def table(self, *, verify: bool = True) -> pa.Table:
-        """All rows, in the order of the waves; `verify` compares each shard with its hash in the manifest first.
+    def intact_files(self) -> list[Path]:
+        """The shards, in the order of the waves, each compared with its hash in the manifest.
+
+        Raises:
+            InputError: A shard is missing or changed.
+        """
+        for number in self.waves:
+            if not self.is_intact(number):
+                raise InputError(f"{self.file_of(number)}: missing, or not as {MANIFEST} describes it; {_MEND}")
+        return [self.file_of(number) for number in self.waves]
+
+    def table(self) -> pa.Table:
+        """All rows, in the order of the waves.
 
         Raises:
             InputError: A shard is missing, changed or unreadable, or there is none and the columns are not known.
         """
         import pyarrow as pa
 
-        for number in self.waves if verify else ():
-            if not self.is_intact(number):
-                raise InputError(f"{self.file_of(number)}: missing, or not as {MANIFEST} describes it; {_MEND}")
-        if self.shards:
+        if self.intact_files():
             tables = [self._table_of(number) for number in self.waves]
             return pa.concat_tables(tables, promote_options="default")
         if self._schema is None:
@@ -472,8 +480,10 @@ class ShardDirectory(os.PathLike[str]):
         shards = {_wave_of(shard): shard for shard in (*added, *content["shards"])}
         self.shards = dict(sorted(shards.items()))
         edited = [shard["file"] for shard in self.shards.values() if _has_edited_counts(shard)]
-        if not added and Counter(content.get("counts", self.counts)) != self.counts:
+        whole = content.get("counts", self.counts)
+        if not added and not (isinstance(whole, dict) and Counter(whole) == self.counts):
             edited.append("the whole")
+            self.is_complete = False  # entries may be gone, whose waves would never be missed
         if edited:
             logger.warning(
                 "%s: the counts of %s do not fit the shards, as if edited; those of the shards are taken",

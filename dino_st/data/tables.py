@@ -1,7 +1,8 @@
 """Tables and lines in files: the one reader of text, CSV, TSV, JSON, parquet and what `save_to_disk` writes.
 
 Rows come one by one, each behind its place for messages. Whatever could be read in two ways is refused: cells too many
-or too few, quotation marks out of place, two columns of one name, values that are no text. Files of an STS task in
+or too few, quotation marks out of place, two columns of one name, values that are no text, a table without names of its
+columns, a directory of which a part is missing or would not be read. Files of an STS task in
 SentEval layout, which quote nothing, are read by `mteb_tasks.sts_files` instead.
 """
 
@@ -15,12 +16,14 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from fnmatch import fnmatch
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from dino_st.errors import InputError
+from dino_st.data.shards import MANIFEST, ShardDirectory
+from dino_st.errors import DatasetError, InputError
 from dino_st.support.files import replacing
 from dino_st.support.progress import logger
 
@@ -42,9 +45,6 @@ Choice = Callable[[Sequence[str], str], Mapping[str, str]]
 """Says of the names of a table's columns, and the place where they stand, which to read: the name it has in the rows,
 and the one in the file."""
 
-Nameless = Callable[[Sequence[str]], Sequence[str] | None]
-"""Says of the first row of a table what its columns are called; None if the row itself says so."""
-
 _A_TEXT = f"a sentence, of {MAX_TEXT:,} at most"
 _MAX_LINE = 16 * MAX_TEXT
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -58,20 +58,30 @@ _NO_TEXT = {
 }
 """How files begin that would be read as rubbish."""
 
+_PART = re.compile(r"(?P<name>.*?)-(?P<number>\d{5,6})(?P<of>-of-(?P<total>\d{5,6}))?(-[0-9a-f]{16})?(?P<ending>\.\w+)")
+"""Names of the parts of a split, as `datasets`, the hub (older ones with a hash) and dino-st write them."""
+
+_END_OF_ARROW = b"\xff\xff\xff\xff\0\0\0\0"
+"""How a stream of Arrow ends; without it, what is cut off between two batches would not be missed."""
+
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+
+_NOTES = ("dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json")
+"""Files of `datasets` that end as tables do."""
+
 _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test", "eval": "test"} | dict.fromkeys(
     ("validation", "valid", "val", "dev"), "validation"
 )
 """Words in a file's name by which `datasets`, too, knows its split."""
 
 
-def table_rows(path: str | os.PathLike[str], choose: Choice, nameless: Nameless | None = None) -> Iterator[Row]:
-    """Reads the rows of a table.
+def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
+    """Reads the rows of a table, whose columns have names: those in the first row of CSV or TSV.
 
     Args:
-        path: A file (see `TABLE_FORMATS`), a pattern of files such as `data/train-*.parquet`, a directory written by
-            `datasets.Dataset.save_to_disk`, or one of parquet files.
+        path: A file (see `TABLE_FORMATS`), a pattern of files such as `data/train-*.parquet`, a directory of shards,
+            one written by `datasets.Dataset.save_to_disk`, or one of parquet files.
         choose: Picks the columns; called once for each set of names.
-        nameless: Names the columns of CSV or TSV whose first row is none of names; without it, every first row is.
 
     Yields:
         The place of each row, and its values under the chosen names: texts in CSV, what JSON and parquet hold in those.
@@ -84,7 +94,7 @@ def table_rows(path: str | os.PathLike[str], choose: Choice, nameless: Nameless 
             if file.is_dir():
                 yield from _saved_rows(file, choose)
             elif file.suffix.lower() in (".csv", ".tsv"):
-                yield from _separated_rows(file, choose, nameless)
+                yield from _separated_rows(file, choose)
             elif file.suffix.lower() == ".parquet":
                 yield from _parquet_rows(file, choose)
             else:
@@ -204,21 +214,43 @@ def _files(path: Path) -> list[Path]:
                 f"{file}: is no table that can be read; expected one that ends in {', '.join(TABLE_FORMATS)}, or a "
                 "directory"
             )
+    if len(files) > 1 or not path.exists():
+        _check_parts(files, path.name)
     return files
 
 
 def _files_of_directory(path: Path) -> list[Path]:
+    if (path / MANIFEST).is_file():
+        return ShardDirectory.to_read(path).intact_files()
     if (path / "state.json").is_file():
-        return [path]
-    if (path / "dataset_dict.json").is_file():
-        splits = sorted(file.parent.name for file in path.glob("*/state.json"))
-        if len(splits) == 1:
-            return [path / splits[0]]
-        raise InputError(
-            f"{path}: holds the splits {', '.join(splits) or 'none'}; give the directory of one, such as "
-            f"{path / (splits or ['train'])[0]}"
-        )
-    files = sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
+        files = [path]
+    elif (path / "dataset_dict.json").is_file():
+        splits = sorted({file.parent.name for file in path.glob("*/state.json")} | _listed_splits(path))
+        files = [path / split for split in splits]
+        if len(splits) != 1:
+            raise InputError(
+                f"{path}: holds the splits {', '.join(splits) or 'none'}; give the directory of one, such as "
+                f"{path / (splits or ['train'])[0]}"
+            )
+    else:
+        files = _parquet_files(path)
+    _check_all_read(path, files)
+    return files
+
+
+def _listed_splits(path: Path) -> set[str]:
+    """The splits that `DatasetDict.save_to_disk` says it wrote."""
+    file = path / "dataset_dict.json"
+    try:
+        return set(map(str, json.loads(file.read_text(encoding="utf-8"))["splits"]))
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{file}: does not list the splits ({error!r:.100})") from None
+
+
+def _parquet_files(path: Path) -> list[Path]:
+    """The parquet files of a directory or its `data`; they must be of one split, and none of its parts be missing."""
+    inside = [file for place in (path, path / "data") for file in place.glob("[!.]*")]
+    files = sorted(file for file in inside if file.suffix.lower() == ".parquet" and file.is_file())
     if not files:
         raise InputError(
             f"{path}: holds no table: neither manifest.json (a directory of dino-st), state.json (save_to_disk) nor "
@@ -230,7 +262,63 @@ def _files_of_directory(path: Path) -> list[Path]:
             f"{path}: holds files of several splits ({', '.join(split for _, split in groups)}); give one file, such "
             f"as {files[0]}, or a pattern in quotation marks, such as '{files[0].parent}/train*.parquet'"
         )
+    _check_parts(files)
     return files
+
+
+def _ending(file: Path) -> str:
+    """The ending that says what kind of table a file is, packed or not; empty for none, and for what `datasets` notes.
+
+    Example:
+        >>> _ending(Path("a.CSV.gz")), _ending(Path("notes.md"))
+        ('.csv', '')
+    """
+    if file.name in _NOTES or file.name.startswith((".", "cache-")):
+        return ""
+    unpacked = file.with_suffix("") if file.suffix.lower() in _PACKED else file
+    ending = unpacked.suffix.lower()
+    return ending if ending in (*TABLE_FORMATS, ".arrow") else ""
+
+
+def _check_all_read(path: Path, files: Sequence[Path]) -> None:
+    """Refuses a directory with tables beside or below those that are read."""
+    tables = [file for file in sorted(path.rglob("*")) if _ending(file) and file.is_file() and file not in files]
+    others = [str(file.relative_to(path)) for file in tables if file.suffix != ".arrow" or file.parent not in files]
+    others = [name for name in others if not re.search(r"(^|/)\.", name)]
+    if others:
+        raise InputError(
+            f"{path}: {_some(others)} would not be read beside {_some([file.name for file in files])}; give one file, "
+            "or a pattern in quotation marks, or move it elsewhere"
+        )
+
+
+def _check_parts(files: Sequence[Path], pattern: str | None = None) -> None:
+    """Refuses numbered parts (see `_PART`) that are no whole; what a pattern leaves out on purpose may be missing."""
+    series: dict[tuple[Path, str], list[re.Match[str]]] = {}
+    for file in files:
+        if part := _PART.fullmatch(file.name):
+            series.setdefault((file.parent / part["name"], part["ending"]), []).append(part)
+    for (start, ending), parts in series.items():
+        where = f"{start.parent}: {_some([part[0] for part in parts])}"
+        numbers = [int(part["number"]) for part in parts]
+        of, total = parts[0]["of"] or "", int(parts[0]["total"] or max(numbers) + 1)
+        if len({part["of"] for part in parts}) > 1 or len(set(numbers)) < len(parts) or max(numbers) >= total:
+            raise InputError(f"{where} are no parts of one whole; move those elsewhere that do not belong to it")
+        if not of and pattern:
+            continue
+        names = {i: f"{start.name}-{i:05d}{of}{ending}" for i in range(0 if of else min(numbers), total)}
+        missing = [name for i, name in names.items() if i not in numbers and fnmatch(name, pattern or "*")]
+        if missing:
+            raise InputError(f"{where}: {_some(missing)} is missing; fetch it, or name the files that are to be read")
+    others = [file.name for file in files if not _PART.fullmatch(file.name)]
+    if others and any(part["of"] for parts in series.values() for part in parts):
+        raise InputError(
+            f"{files[0].parent}: {_some(others)} is no part of what the other files are parts of; move it elsewhere"
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _splits_of(file: Path) -> list[str]:
@@ -290,7 +378,7 @@ def _encoding(line: bytes, offset: int) -> str:
 # CSV and TSV
 
 
-def _separated_rows(file: Path, choose: Choice, nameless: Nameless | None) -> Iterator[Row]:
+def _separated_rows(file: Path, choose: Choice) -> Iterator[Row]:
     """Rows of CSV or TSV; what separates is seen in the first line."""
     with file.open("rb") as stream:
         lines = _named(file, _decoded(stream))
@@ -301,11 +389,12 @@ def _separated_rows(file: Path, choose: Choice, nameless: Nameless | None) -> It
         line, header = next(rows, (1, []))
         if not header:
             return
-        where = f"{file}, line {line}"
-        names = nameless(header) if nameless else None
-        if names is not None:
-            rows, header = chain([(line, header)], rows), list(names)
-        found = choose(header, where)
+        try:
+            found = choose(header, f"{file}, line {line}")
+        except (InputError, DatasetError) as error:
+            raise type(error)(
+                f"{error}. The first row of a table names its columns: if this one does not, write one above it"
+            ) from None
         places = {column: header.index(name) for column, name in found.items()}
         for line, row in rows:
             where = f"{file}, line {line}"
@@ -314,6 +403,8 @@ def _separated_rows(file: Path, choose: Choice, nameless: Nameless | None) -> It
                     f"{where}: has {len(row)} columns, expected {len(header)} as in the first row; a text that holds "
                     'the separator or a line end stands between quotation marks: "…"'
                 )
+            if [cell.lstrip("\ufeff") for cell in row] == header:
+                raise InputError(f"{where}: names the columns once more, as where tables were joined; remove the row")
             yield where, {column: row[place] for column, place in places.items()}
 
 
@@ -449,14 +540,27 @@ def _parquet_rows(file: Path, choose: Choice) -> Iterator[Row]:
 
 
 def _saved_rows(directory: Path, choose: Choice) -> Iterator[Row]:
-    """Rows of a directory of `Dataset.save_to_disk`."""
+    """Rows of a directory of `Dataset.save_to_disk`, whose files must be those that it lists, each with its end."""
     import pyarrow as pa
     from datasets import load_from_disk
 
     try:
+        state = json.loads((directory / "state.json").read_text(encoding="utf-8"))
+        listed = {str(entry["filename"]) for entry in state["_data_files"]}
+        there = {file.name for file in directory.iterdir() if _ending(file) == ".arrow"}
+        for names, what in ((listed - there, "missing"), (there - listed, "not listed there")):
+            if names:
+                raise InputError(f"{directory}: {_some(sorted(names))} is {what} ({directory / 'state.json'})")
+        files = [directory / name for name in sorted(listed)]
+        _check_parts(files)
+        for file in files:
+            with file.open("rb") as stream:
+                stream.seek(max(0, file.stat().st_size - len(_END_OF_ARROW)))
+                if stream.read() != _END_OF_ARROW:
+                    raise InputError(f"{file}: is cut off; save the data set once more")
         dataset = load_from_disk(os.fspath(directory)).with_format("arrow")
         yield from _arrow_rows(directory, dataset.features.arrow_schema, choose, lambda _: dataset.iter(1000))
-    except (pa.ArrowException, LookupError, TypeError, json.JSONDecodeError) as error:
+    except (pa.ArrowException, LookupError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{directory}: cannot be read as a saved data set ({error!r:.200})") from None
 
 

@@ -1,8 +1,7 @@
-"""Triplets in files: our own shards, and tables of other names or, as SynCSE published them, of none.
+"""Triplets in files: our own shards, and tables of ours or other names.
 
-SynCSE's CSV has three columns: sentence, positive, hard negative; the first line usually names them
-(`sent0,sent1,hard_neg`), and without it they count by position. distilabel's sentence-pair step writes `anchor`,
-`positive` and `negative`.
+SynCSE's CSV names its columns `sent0,sent1,hard_neg`: sentence, positive, hard negative. distilabel's sentence-pair
+step writes `anchor`, `positive` and `negative`.
 """
 
 from __future__ import annotations
@@ -72,7 +71,7 @@ def read_triplets(path: str | os.PathLike[str]) -> Dataset:
     """Reads the columns `anchor`, `positive` and `negative` of triplets.
 
     Args:
-        path: A directory of shards, or whatever `table_rows` reads; CSV of three columns may be without names.
+        path: A directory of shards, or whatever `table_rows` reads.
 
     Raises:
         InputError: The file cannot be read or is of another kind; the message names the line.
@@ -86,7 +85,7 @@ def read_triplets(path: str | os.PathLike[str]) -> Dataset:
         raw = ShardDirectory.to_read(file).to_dataset()
     else:
         columns: dict[str, list[str]] = {column: [] for column in TRIPLET_COLUMNS}
-        for where, row in table_rows(file, name_unused(file, _places), _nameless):
+        for where, row in table_rows(file, name_unused(file, _places)):
             for column, value in row.items():
                 columns[column].append(text_value(where, column, value))
         raw = Dataset(pa.table({column: pa.array(texts, pa.string()) for column, texts in columns.items()}))
@@ -158,10 +157,3 @@ def _places(names: Sequence[str], where: str) -> dict[str, str]:
             f"query, sent0), positive (or sent1) and negative (or hard_neg){hint}"
         )
     return found
-
-
-def _nameless(row: Sequence[str]) -> tuple[str, ...] | None:
-    """Names the columns by position where the first row of a file is three texts and looks like no header at all."""
-    known = pick_columns(row, {**_NAMES, SENTENCE1: (), SENTENCE2: ()}, "the first row")
-    is_header = bool(known) or all(cell.isidentifier() for cell in row)
-    return None if is_header or len(row) != len(TRIPLET_COLUMNS) else TRIPLET_COLUMNS

@@ -119,7 +119,7 @@ def _read_raw(directory: Path) -> WrittenPairs:
 
     raw = ShardDirectory(directory)
     task = raw.configuration.get("task") or {}
-    table = raw.table(verify=False) if raw.waves else pa.table({})
+    table = raw.table() if raw.waves else pa.table({})
     scores = _numbers(task.get("labels", {})) if SCORE in table.column_names else {}
     return WrittenPairs(
         "raw",

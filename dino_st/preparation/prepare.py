@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from datasets import Dataset
 
+from dino_st.data.columns import blank_texts
 from dino_st.data.quality import LabelStatistics, Summary, quality_lines, summarise, warn_of_doubts
 from dino_st.errors import DatasetError, DinoWarning
 from dino_st.preparation.filters import apply_filters
@@ -188,7 +188,7 @@ def drop_worthless(raw: RawPairs, options: PreparationOptions, rejections: Rejec
     are used.
     """
     rows = raw.rows
-    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(raw.texts)), 0).to_numpy(zero_copy_only=False)
+    blank = blank_texts(raw.texts)
     rows = rejections.drop(rows, blank[rows.first] | blank[rows.second], "blank")
     if raw.is_pair and options.drop_identical:
         rows = rejections.drop(rows, rows.first == rows.second, "identical")

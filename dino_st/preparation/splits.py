@@ -35,7 +35,9 @@ from dino_st.support.options import explain
 from dino_st.support.progress import logger
 from dino_st.support.text import facts_table
 
-_FORMAT = "dino-st prepared pairs, version 1"
+_PAIRS, _TRIPLETS = "dino-st prepared pairs, version 1", "dino-st prepared triplets, version 1"
+"""What a record calls itself; older ones of triplets, and those of a directory that is begun, say pairs."""
+
 _ABOUT_PAIRS = (
     "The second text of a pair was written by a language model from an instruction that stands for the label (DINO, "
     "[arXiv 2104.07540](https://arxiv.org/abs/2104.07540)). No label comes from a person, and the labels are noisy. "
@@ -86,7 +88,7 @@ class _Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: str = _FORMAT
+    format: str = _PAIRS
     complete: bool
     options: PreparationOptions | TripletOptions
     counts: dict[str, int]
@@ -192,7 +194,8 @@ def _described(splits: PreparedSplits, provenance: Mapping[str, Any] | None) -> 
     """The record, as JSON, and the card."""
     facts = {**splits.provenance, **(provenance or {})}
     known: dict[str, Any] = {"options": splits.options, "counts": splits.counts, "quality": splits.quality}
-    record = _Record(complete=True, provenance=facts, **known)
+    kind = _TRIPLETS if isinstance(splits.options, TripletOptions) else _PAIRS
+    record = _Record(format=kind, complete=True, provenance=facts, **known)
     try:
         return json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n", _card(splits, facts)
     except (TypeError, ValueError) as error:
@@ -265,8 +268,10 @@ def _read_record(directory: Path) -> _Record:
         raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
     except ValidationError as error:
         raise InputError(f"{file}: {explain(error, _Record)[0]}; run the preparation again") from error
-    if record.format != _FORMAT:
-        raise InputError(f"{file}: format is {record.format!r}; expected {_FORMAT!r}; run the preparation again")
+    if record.format not in (_PAIRS, _TRIPLETS):
+        raise InputError(
+            f"{file}: format is {record.format!r}; expected {_PAIRS!r} or {_TRIPLETS!r}; run the preparation again"
+        )
     return record
 
 

@@ -21,6 +21,7 @@ from dino_st.preparation.options import TripletOptions
 from dino_st.preparation.splits import PreparedSplits, format_counts
 from dino_st.support.hashes import keyed_bits
 from dino_st.support.progress import logger
+from dino_st.support.text import is_blank
 
 Texts = tuple[str, str, str]
 
@@ -163,7 +164,7 @@ def _drop(triplets: Iterable[Texts], counts: dict[str, int]) -> list[Texts]:
     kept: dict[Texts, None] = {}
     for triplet in triplets:
         anchor, positive, negative = texts = tuple(text.strip() for text in triplet)
-        if not all(texts):
+        if any(map(is_blank, texts)):
             dropped["blank"] += 1
         elif anchor == positive:
             dropped["anchor_is_positive"] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,19 @@ from typing import Any
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 _TURNS_DIRECTION = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
+_INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
+_INVISIBLE_LETTERS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]")
+"""Fillers, joiners and variation selectors that Unicode counts as letters, marks or signs."""
+
+
+def is_blank(text: str) -> bool:
+    r"""Whether nothing of a text can be seen: it is empty, or of spaces, controls and invisible characters alone.
+
+    Example:
+        >>> is_blank(" \u200b\n"), is_blank(".")
+        (True, False)
+    """
+    return all(unicodedata.category(sign) in _INVISIBLE or _INVISIBLE_LETTERS.match(sign) for sign in text)
 
 
 def printable(text: str) -> str:

@@ -14,7 +14,16 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset, DatasetDict
 
-from dino_st.data.columns import ANCHOR, POSITIVE, SCORE, SENTENCE1, TRIPLET_COLUMNS, numeric_pairs
+from dino_st.data.columns import (
+    ANCHOR,
+    POSITIVE,
+    SCORE,
+    SENTENCE1,
+    SENTENCE2,
+    TRIPLET_COLUMNS,
+    numeric_pairs,
+    refuse_blank,
+)
 from dino_st.data.tables import TABLE_FORMATS
 from dino_st.data.triplets import read_pairs_or_triplets, triplet_table
 from dino_st.errors import DatasetError, DinoWarning
@@ -47,7 +56,9 @@ def pair_splits(
             raise DatasetError(
                 f"the {name} split holds triplets; train on them with `dino-st train-contrastive` (train_contrastive)"
             )
-        splits[name] = _as_dataset(numeric_pairs(source[name], name=f"the {name} split"))
+        table = numeric_pairs(source[name], name=f"the {name} split")
+        refuse_blank(table, (SENTENCE1, SENTENCE2), f"the {name} split")
+        splits[name] = _as_dataset(table)
     _check_enough(splits["train"].num_rows, "pairs", batch_size, size_option)
     lowest, highest = min(splits["train"][SCORE]), max(splits["train"][SCORE])
     if loss == "cosine" and not -1 <= lowest <= highest <= 1:
@@ -160,7 +171,9 @@ def _triplets(split: Dataset, name: str, *, may_be_empty: bool) -> pa.Table:
         )
     if may_be_empty and not len(split) and list(TRIPLET_COLUMNS) == columns:
         return split.with_format("arrow")[:]
-    return triplet_table(split, name=name)
+    table = triplet_table(split, name=name)
+    refuse_blank(table, TRIPLET_COLUMNS, name)
+    return table
 
 
 def _check_batches(train: Dataset, options: ContrastiveOptions) -> None:

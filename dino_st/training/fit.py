@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import DataLoader
 
-from dino_st.data.columns import PAIR_COLUMNS, numeric_pairs
+from dino_st.data.columns import PAIR_COLUMNS, SENTENCE1, SENTENCE2, numeric_pairs, refuse_blank
 from dino_st.encoders.loading import narrow_weights
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning
 from dino_st.training.options import TrainingOptions
@@ -100,6 +100,7 @@ def to_input_examples(dataset: Dataset) -> list[InputExample]:
     from sentence_transformers import InputExample
 
     table = numeric_pairs(dataset)
+    refuse_blank(table, (SENTENCE1, SENTENCE2), "the data set")
     columns = (table[column].to_pylist() for column in PAIR_COLUMNS)
     return [InputExample(texts=[first, second], label=score) for first, second, score in zip(*columns, strict=True)]
 

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 import pytest
 from typer.testing import CliRunner, Result
 
 import dino_st
 from dino_st.cli.main import app
-from dino_st.data.shards import ShardDirectory
+from dino_st.data.shards import ShardDirectory, Wave
 from dino_st.inspection.pairs import WrittenPairs
 
 FLAGS = ["--max-new-tokens", "14", "--top-k", "60", "--top-p", "0.98", "--dtype", "float32", "--device", "cpu"]
@@ -270,3 +271,26 @@ def test_a_signal_ends_the_run_and_keeps_what_was_finished(
     assert not left.is_complete
     rows = datasets.load_dataset(str(raw), split="train", cache_dir=str(tmp_path / "cache"))
     assert len(rows) >= left.counts["rows"] > 0
+
+
+@pytest.mark.parametrize("kind", ["pairs", "triplets"])
+def test_preparing_what_a_killed_run_left_says_that_it_is_not_complete(kind: str, run: Run, tmp_path: Path) -> None:
+    names = ("anchor", "positive", "negative") if kind == "triplets" else ("sentence1", "sentence2")
+    row: dict[str, Any] = {name: name for name in names}
+    labels = {"0": {"instruction": 'a: "<X1>" b: "'}, "1": {"instruction": 'c: "<X1>" d: "'}}
+    task = {"task_name": "t", "labels": labels}
+    schema = pa.Table.from_pylist([row | {"score": 0.0}]).schema
+    directory = ShardDirectory(tmp_path / "raw")
+    provenance = {"model": None, "versions": {}}
+    with directory.open(configuration={"seed": 0, "task": task}, provenance=provenance, schema=schema):
+        rows = [{name: f"{text} {i}" for name, text in row.items()} | {"score": float(i % 2)} for i in range(40)]
+        directory.put(Wave(0, rows, {"rows": 40}))
+    command = "prepare" if kind == "pairs" else "prepare-triplets"
+    result = run(command, tmp_path / "raw", "--output", tmp_path / "prepared")
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.stderr.split())
+    assert f"{tmp_path}/raw is not complete; what is there is taken (the command that wrote it goes on)" in words
+    with directory.locked():
+        directory.finish("# raw\n")
+    result = run(command, tmp_path / "raw", "--output", tmp_path / "prepared")
+    assert "not complete" not in result.stderr

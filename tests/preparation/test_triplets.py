@@ -52,9 +52,9 @@ def test_the_csv_is_the_published_layout(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["", "sent0,sent1,hard_neg\n", "sentence,positive,hard_negative\r\n", "﻿sent0,sent1,hard_neg\n"]
+    "header", ["sent0,sent1,hard_neg\n", "sentence,positive,hard_negative\r\n", "﻿sent0,sent1,hard_neg\n"]
 )
-def test_columns_of_a_csv_count_by_position_with_and_without_a_header(header: str, tmp_path: Path) -> None:
+def test_the_columns_of_a_csv_are_known_by_their_names(header: str, tmp_path: Path) -> None:
     file = tmp_path / "t.csv"
     file.write_text(header + '"one, two",three,four\nfive,"six ""6""",seven\n', encoding="utf-8")
     assert tuples(read_triplets(file)) == [("one, two", "three", "four"), ("five", 'six "6"', "seven")]
@@ -74,7 +74,7 @@ def test_distilabels_triplets_and_other_names_are_read(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("t.csv", "one,two\n", r"line 1: has the columns \['one', 'two'\]; missing: anchor"),
-        ("t.csv", "a b,b,c\na,b,c,d\n", r"line 2: has 4 columns, expected 3"),
+        ("t.csv", "query,sent1,hard_neg\na,b,c,d\n", r"line 2: has 4 columns, expected 3"),
         ("t.csv", "", "there is no row in"),
         ("t.csv", b"\xff,b,c\n", "line 1 is not UTF-8"),
         ("t.jsonl", '{"anchor": "a", "positive": "b"}\n', r"line 1: has the columns .*missing: negative"),
@@ -195,6 +195,19 @@ def test_prepared_triplets_come_back_from_their_directory(tmp_path: Path) -> Non
     assert (found.options, found.counts, found.provenance) == (splits.options, splits.counts, {"model": "some-model"})
     assert load_dataset(str(tmp_path / "p"), cache_dir=str(tmp_path / "c"))["train"].column_names == COLUMNS
     assert "Triplets written by a language model" in (tmp_path / "p/README.md").read_text()
+
+
+def test_the_record_says_triplets_and_an_older_one_that_says_pairs_is_read(tmp_path: Path) -> None:
+    splits = prepare_triplets(dataset(many(10)))
+    save_prepared(splits, tmp_path / "p")
+    record = tmp_path / "p" / "preparation.json"
+    content = json.loads(record.read_text())
+    assert content["format"] == "dino-st prepared triplets, version 1"
+    record.write_text(json.dumps(content | {"format": "dino-st prepared pairs, version 1"}))
+    assert tuples(load_prepared(tmp_path / "p")["train"]) == tuples(splits["train"])
+    record.write_text(json.dumps(content | {"format": "dino-st prepared triplets, version 2"}))
+    with pytest.raises(InputError, match=r"format is 'dino-st prepared triplets, version 2'; expected .*version 1'"):
+        load_prepared(tmp_path / "p")
 
 
 def test_each_kind_of_raw_data_is_prepared_by_its_own_command(tmp_path: Path) -> None:
