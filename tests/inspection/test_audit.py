@@ -31,6 +31,7 @@ from dino_st.inspection.judgements import (
 )
 from dino_st.inspection.options import AuditOptions
 from dino_st.inspection.pairs import WrittenPairs, assigned_scores
+from dino_st.support.hashes import hash_file
 from dino_st.support.text import printable
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +53,8 @@ def write_raw(directory: Path, scores: list[float], *, text: str = "Second {}.")
     table = written(list(scores)).table
     table = table.set_column(1, "sentence2", pa.array([text.format(i) for i in range(len(scores))]))
     pyarrow.parquet.write_table(table, directory / "data/train-00000.parquet")
-    shard = {"file": "data/train-00000.parquet", "rows": len(scores), "sha256": "", "counts": {"rows": len(scores)}}
+    digest = hash_file(directory / "data/train-00000.parquet")
+    shard = {"file": "data/train-00000.parquet", "rows": len(scores), "sha256": digest, "counts": {"rows": len(scores)}}
     manifest: dict[str, Any] = {"format": "dino-st raw 1", "complete": True, "configuration": {}, "provenance": {}}
     (directory / "manifest.json").write_text(json.dumps(manifest | {"shards": [shard]}))
     return directory
@@ -378,7 +380,7 @@ def test_wrong_directories_and_names_are_explained(audit: Callable[..., Result],
     none = CliRunner().invoke(app, ["audit", str(raw), "-n", "0"])
     assert none.exit_code == 2
     (raw / "data/train-00000.parquet").write_bytes(b"no parquet")
-    assert "run `dino-st generate` again" in message(audit(""))
+    assert "not as manifest.json describes it; run the command that wrote it again" in message(audit(""))
 
 
 def test_escape_sequences_in_generated_text_are_shown_harmless(audit: Callable[..., Result], tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from dino_st.inspection.pairs import WrittenPairs
 from dino_st.inspection.report import Section, build_sections, write_report
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import save_prepared
+from dino_st.support.hashes import hash_file
 from dino_st.training.options import TrainingOptions
 from dino_st.training.record import Score, TrainingRecord, write_record
 
@@ -44,9 +45,10 @@ def write_raw(
     (directory / "data").mkdir(parents=True)
     table = pa.table(dict(rows))
     pyarrow.parquet.write_table(table, directory / "data/train-00000.parquet")
+    digest = hash_file(directory / "data/train-00000.parquet")
     instruction = ['First <b>way</b>: <X1> "', 'Second way: <X1> "']
     labels = {label: {"instruction": instruction, "counter_labels": []} for label in LABELS}
-    shard = {"file": "data/train-00000.parquet", "rows": len(table), "sha256": "", "counts": dict(counts or {})}
+    shard = {"file": "data/train-00000.parquet", "rows": len(table), "sha256": digest, "counts": dict(counts or {})}
     content = {
         "format": "dino-st raw 1",
         "complete": True,
