@@ -11,7 +11,7 @@ import typer
 from dino_st.cli.arguments import takes
 from dino_st.cli.summary import note
 from dino_st.cli.support import say
-from dino_st.inspection.options import AuditOptions, ReportOptions
+from dino_st.inspection.options import PICTURES, AuditOptions, ReportOptions
 
 
 @takes(AuditOptions, more={"per_score": {"names": ("--number", "-n")}})
@@ -44,23 +44,44 @@ def audit(
 
 @takes(ReportOptions)
 def report(
-    directory: Annotated[
-        Path,
+    directories: Annotated[
+        list[Path],
         typer.Argument(
-            metavar="DIR",
-            help="Directory of `dino-st generate`, `prepare`, `train` or `evaluate`, or of a whole recipe.",
+            metavar="DIR…",
+            help="Directories of `dino-st generate`, `prepare`, `train` or `evaluate`, or one that holds some of "
+            "these, such as that of a recipe; several are shown side by side.",
         ),
     ],
     output: Annotated[Path, typer.Option(help="Directory for index.html and the pictures.")],
     given: dict[str, Any],
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="Watch runs that are still writing: the page shows how far they are and loads itself again, and "
+            "becomes the report when they are whole.",
+        ),
+    ] = False,
 ) -> None:
-    """Show what is in a directory as one page with pictures: labels, lengths, overlap, rejections, training, scores."""
+    """Show what is in directories as one page with pictures: labels, lengths, overlap, rejections, training, scores."""
     options = ReportOptions.of(**given)
-    from dino_st.inspection.report import write_report
+    if follow:
+        from dino_st.inspection.live import follow_runs
 
-    page = write_report(directory, output, options)
+        page = follow_runs(directories, output, options, say)
+    else:
+        from dino_st.inspection.report import write_report
+
+        page = write_report(directories, output, options)
     note(output=page)
     say(f"Written to {page}")
+
+
+report.__doc__ = f"""{report.__doc__}
+
+Each picture has its numbers in a table below it, and says:
+
+{"".join(f"{chr(10)}{name}: {meaning}{chr(10)}" for name, meaning in PICTURES.items())}"""
 
 
 def _ask() -> str | None:

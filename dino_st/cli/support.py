@@ -195,7 +195,7 @@ def say(content: Any, *, wrap: bool = False) -> None:
 def print_pairs(examples: Mapping[str, Sequence[Sequence[str]]]) -> None:
     """Prints texts, or pairs of them, by label."""
     for label, rows in examples.items():
-        say(f"Examples of label {label}:")
+        say(f"Examples of label {printable(label)}:")
         for row in rows:
             say("  " + " → ".join(map(printable, row)))
 

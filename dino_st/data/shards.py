@@ -46,6 +46,7 @@ from dino_st.support.files import (
 )
 from dino_st.support.hashes import hash_file, keyed_bits
 from dino_st.support.progress import logger
+from dino_st.support.text import with_short_hashes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -297,7 +298,7 @@ class ShardDirectory(os.PathLike[str]):
         self._statistics[number] = measure(rows, list(task.get("labels", ())) if isinstance(task, Mapping) else ())
         for i, row in enumerate(rows):
             place, bits = (number, i), keyed_bits(self.configuration.get("seed", 0), number, i)
-            for label, texts in _texts_by_label(row).items():
+            for label, texts in texts_by_label(row).items():
                 self._first_places[label] = min(place, self._first_places.get(label, place))
                 kept = self._examples.setdefault(label, [])
                 insort(kept, (bits, place, texts))
@@ -698,7 +699,7 @@ def _is_shard(entry: Any) -> bool:
     return fits and _SHARD.fullmatch(entry["file"]) is not None
 
 
-def _texts_by_label(row: Mapping[str, Any]) -> dict[str, list[str]]:
+def texts_by_label(row: Mapping[str, Any]) -> dict[str, list[str]]:
     """The texts that an example shows: those of a pair under its label, those of a triplet under both roles."""
     if ANCHOR in row:
         return {role: [row[ANCHOR], row[role]] for role in (POSITIVE, NEGATIVE)}
@@ -717,5 +718,5 @@ def _flatten(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -
 
 
 def _brief(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = with_short_hashes(json.dumps(value, ensure_ascii=False))
     return text if len(text) <= 60 else text[:57] + "…"

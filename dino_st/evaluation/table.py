@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from dino_st.support.files import make_directory, write_text
+from dino_st.support.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 AVERAGE = "average"
+
+Cell = TypeVar("Cell")
 
 
 @dataclass(frozen=True)
@@ -97,9 +101,14 @@ def column_head(task: str) -> str:
     return next((each.columns[task] for each in PUBLISHED if task in each.columns), task)
 
 
-_LATEX_SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    character: "\\" + character for character in "&%$#_{}"
-}
+_LATEX_SPECIAL = {
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "[": "{[}",
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+} | {character: "\\" + character for character in "&%$#_{}"}
 
 
 @dataclass(frozen=True)
@@ -150,7 +159,7 @@ class ScoreTable:
 
     def to_markdown(self) -> str:
         """The table in Markdown, the best score of each column in bold."""
-        head = ["Model", *self._heads()]
+        head = ["Model", *map(_escape_markdown, self._heads())]
         lines = [_markdown_row(head), _markdown_row(["---"] + ["---:"] * (len(head) - 1))]
         lines += [_markdown_row(row) for row in self._rows(_escape_markdown, "**{}**".format)]
         paper = self.paper
@@ -172,16 +181,15 @@ class ScoreTable:
     def to_rich(self) -> Table:
         """The table for a terminal; print it with `rich.console.Console().print`."""
         from rich.box import SIMPLE_HEAD
-        from rich.markup import escape
         from rich.table import Table
         from rich.text import Text
 
         table = Table(title=self._title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # fits 80 columns
         table.add_column("Model", overflow="fold")
         for head in self._heads():
-            table.add_column(head, justify="right", no_wrap=True)
-        for row in self._rows(escape, "[bold]{}[/bold]".format):
-            table.add_row(*map(Text.from_markup, row))
+            table.add_column(Text(head), justify="right", no_wrap=True)
+        for row in self._rows(Text, partial(Text, style="bold")):  # texts and not strings, which could hold markup
+            table.add_row(*row)
         if self.paper:
             table.add_section()
             table.caption = f"Last {len(self.paper.rows)} rows: {self.paper.source}"
@@ -217,9 +225,9 @@ class ScoreTable:
         return f"{self.paper.measure if self.paper else 'Main scores'} × 100"
 
     def _heads(self) -> list[str]:
-        return [*map(column_head, self.tasks), "Avg."]
+        return [*(printable(column_head(task)) for task in self.tasks), "Avg."]
 
-    def _rows(self, escape: Callable[[str], str], bold: Callable[[str], str]) -> list[list[str]]:
+    def _rows(self, plain: Callable[[str], Cell], bold: Callable[[str], Cell]) -> list[list[Cell]]:
         """Every model's cells; the best of a column is bold where there is anything to compare it with."""
         values = {model: [*scores.values(), self.average(model)] for model, scores in self.scores.items()}
         printed = {model: [f"{value:.2f}" for value in row] for model, row in values.items()}
@@ -227,9 +235,10 @@ class ScoreTable:
         rows = []
         for model, cells in printed.items():
             marked = [
-                bold(cell) if cell == top and len(printed) > 1 else cell for cell, top in zip(cells, best, strict=True)
+                (bold if cell == top and len(printed) > 1 else plain)(cell)
+                for cell, top in zip(cells, best, strict=True)
             ]
-            rows.append([escape(model), *marked])
+            rows.append([plain(printable(model)), *marked])
         return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,53 +39,84 @@ _REJECTED_EXAMPLES = 2
 
 @dataclass(frozen=True)
 class Findings:
-    """What lies in a directory.
+    """What lies in some directories; of several things of one kind each has the name of its directory.
 
     Attributes:
-        sets: Raw pairs, prepared pairs, or both in this order.
-        training: The record of a training run.
-        scores: Each model's score on each task × 100; None where a score is undefined.
-        rejected: Rows that preparation rejected by reason, with a few examples of each.
-        answers: The judgements of an audit by the set that they are about, with a remark where they cannot be read or
-            may be about other pairs than are there now.
+        sets: Raw and prepared rows by name: `raw`, `prepared`, or the directory's where there are several of a kind.
+        training: The records of training runs.
+        scores: Each model's score on each task × 100, by directory; None where a score is undefined.
+        rejected: Rows that preparation rejected by reason, with a few examples of each, by set.
+        answers: The judgements of an audit by set, with a remark where they cannot be read or may be about other pairs
+            than are there now.
     """
 
-    sets: tuple[WrittenPairs, ...] = ()
-    training: TrainingRecord | None = None
-    scores: Mapping[str, Mapping[str, float | None]] | None = None
-    rejected: tuple[Mapping[str, int], Mapping[str, Sequence[Mapping[str, Any]]]] = ({}, {})
+    sets: Mapping[str, WrittenPairs] = field(default_factory=dict)
+    training: Mapping[str, TrainingRecord] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)
+    rejected: Mapping[str, tuple[Mapping[str, int], Mapping[str, Sequence[Mapping[str, Any]]]]] = field(
+        default_factory=dict
+    )
     answers: Mapping[str, tuple[Sequence[Answer], str | None]] = field(default_factory=dict)
 
 
-def find(directory: Path) -> Findings:
-    """Looks for what the stages write, in a directory and in the folders of a recipe (`raw`, `prepared`, …).
+def find(directories: Sequence[Path]) -> Findings:
+    """Looks for what the stages write, in directories and in their folders (`raw`, `prepared`, … of a recipe).
 
     Raises:
-        InputError: The directory is missing, nothing of ours lies there, or a file is damaged.
+        InputError: A directory is missing, nothing of ours lies there, or a file is damaged.
         OutputError: A manifest or a training record is damaged.
     """
-    if not directory.is_dir():
-        raise InputError(f"{directory}: there is no such directory; expected one that a dino-st command wrote")
-
-    def place(folder: str, name: str) -> Path | None:
-        return next((path for path in (directory, directory / folder) if (path / name).is_file()), None)
-
-    raw, prepared = place("raw", MANIFEST), place("prepared", PREPARATION_RECORD)
-    model, scores = place("model", TRAINING_RECORD), place("scores", SCORES)
-    if not (raw or prepared or model or scores):
-        raise InputError(
-            f"{directory}: holds nothing to report; expected what `dino-st generate`, `prepare`, `train`, `evaluate`, "
-            "`run` or `quickstart` wrote"
-        )
-    sets = tuple(WrittenPairs.read(path) for path in dict.fromkeys((raw, prepared)) if path is not None)
-    rejected = prepared / REJECTED if prepared is not None else None
+    found = {kind: places(directories, kind) for kind in KINDS}
+    for directory in directories:
+        if not any(directory in (path, path.parent) for paths in found.values() for path in paths):
+            raise InputError(
+                f"{directory}: holds nothing to report; expected what `dino-st generate`, `prepare`, `train`, "
+                "`evaluate`, `run` or `quickstart` wrote"
+            )
+    sets = {
+        name: WrittenPairs.read(path) for kind in ("raw", "prepared") for name, path in named(kind, found[kind]).items()
+    }
+    records = {name: read_record(path) for name, path in named("model", found["model"]).items()}
     return Findings(
         sets,
-        read_record(model) if model is not None else None,
-        _read_scores(scores / SCORES) if scores is not None else None,
-        _read_rejected(rejected) if rejected is not None and rejected.is_file() else ({}, {}),
-        {part.kind: _read_answers(part) for part in sets if (part.directory / ANSWERS).is_file()},
+        {name: record for name, record in records.items() if record is not None},
+        {name: _read_scores(path / SCORES) for name, path in named("scores", found["scores"]).items()},
+        {
+            name: _read_rejected(part.directory / REJECTED)
+            for name, part in sets.items()
+            if part.kind == "prepared" and (part.directory / REJECTED).is_file()
+        },
+        {name: _read_answers(part) for name, part in sets.items() if (part.directory / ANSWERS).is_file()},
     )
+
+
+KINDS = {"raw": MANIFEST, "prepared": PREPARATION_RECORD, "model": TRAINING_RECORD, "scores": SCORES}
+"""What a recipe calls the folder of each stage, and the file by which a directory is known as one."""
+
+
+def places(directories: Sequence[Path], kind: str) -> list[Path]:
+    """Where something of a kind lies: in directories themselves, or in their folders, that of a recipe's name first.
+
+    Raises:
+        InputError: A directory is missing.
+    """
+    found: list[Path] = []
+    for directory in directories:
+        if not directory.is_dir():
+            raise InputError(f"{directory}: there is no such directory; expected one that a dino-st command wrote")
+        folders = sorted(path for path in directory.iterdir() if path.is_dir())
+        ordered = (directory, *sorted(folders, key=lambda path: path.name != kind))
+        found += [path for path in ordered if (path / KINDS[kind]).is_file() and path not in found]
+    return found
+
+
+def named(kind: str, paths: Sequence[Path]) -> dict[str, Path]:
+    """Directories by a name: their kind, or as much of the path as tells several of them apart."""
+    if len(paths) <= 1:
+        return dict(zip([kind], paths, strict=False))
+    whole = [path.resolve() for path in paths]
+    common = os.path.commonpath([path.parent for path in whole])
+    return {path.relative_to(common).as_posix(): given for path, given in zip(whole, paths, strict=True)}
 
 
 def _read_answers(part: WrittenPairs) -> tuple[Sequence[Answer], str | None]:
@@ -134,6 +166,7 @@ class LabelledRows:
     """The rows of one set by the label that they were assigned.
 
     Attributes:
+        name: What the set is called.
         source: The set.
         groups: Names of the assigned labels, scores ascending.
         totals: Rows of each group in the whole set, `(groups,)`.
@@ -143,6 +176,7 @@ class LabelledRows:
         is_nearest: Whether the groups are the nearest scores and not the rows' own, of which there are too many.
     """
 
+    name: str
     source: WrittenPairs
     groups: tuple[str, ...]
     totals: Counts
@@ -150,11 +184,6 @@ class LabelledRows:
     table: pa.Table
     group: Counts
     is_nearest: bool = False
-
-    @property
-    def kind(self) -> str:
-        """`raw` or `prepared`."""
-        return self.source.kind
 
     @property
     def is_sample(self) -> bool:
@@ -203,7 +232,7 @@ class LabelledRows:
         return [values[self.group == number] for number in range(len(self.groups))]
 
 
-def labelled_rows(source: WrittenPairs, options: ReportOptions) -> LabelledRows:
+def labelled_rows(source: WrittenPairs, options: ReportOptions, name: str | None = None) -> LabelledRows:
     """Sorts rows by assigned label, and draws the sample whose texts are looked at.
 
     Rows without a label, a finite score or a text are counted and left out, and so are labels beyond the dozen most
@@ -215,13 +244,13 @@ def labelled_rows(source: WrittenPairs, options: ReportOptions) -> LabelledRows:
     table, where = source.table, source.directory
     label = SCORE if source.has_scores else LABEL
     texts = _text_columns(table)
-    missing = [name for name in (*texts, label) if name not in table.column_names]
+    missing = [column for column in (*texts, label) if column not in table.column_names]
     if missing:
         raise DatasetError(f"{where}: the rows have the columns {table.column_names}; missing: {missing}")
     left_out: dict[str, int] = {}
     usable = np.ones(table.num_rows, np.bool_)
-    for name in texts:
-        usable &= table[name].is_valid().to_numpy()
+    for column in texts:
+        usable &= table[column].is_valid().to_numpy()
     left_out["without a text"] = int((~usable).sum())
     labelled = _labelled(table[label], where, source.has_scores)
     left_out["without a finite score" if source.has_scores else "without a label"] = int((usable & ~labelled).sum())
@@ -237,7 +266,7 @@ def labelled_rows(source: WrittenPairs, options: ReportOptions) -> LabelledRows:
         names = [f"{value:g}" for value in values]
     else:
         strings, group = np.unique(np.array(table[label].to_pylist(), dtype=object), return_inverse=True)
-        names = [str(name) for name in strings]
+        names = [str(value) for value in strings]
     totals = np.bincount(group, minlength=len(names))
     frequent = np.sort(np.argsort(-totals, kind="stable")[:_MAX_GROUPS])
     shown = np.isin(group, frequent)
@@ -246,6 +275,7 @@ def labelled_rows(source: WrittenPairs, options: ReportOptions) -> LabelledRows:
     if len(rows) > options.sample:
         rows = np.sort(np.random.default_rng(options.seed).choice(rows, options.sample, replace=False))
     return LabelledRows(
+        name or source.kind,
         source,
         tuple(names[number] for number in frequent),
         totals[frequent],
@@ -300,12 +330,14 @@ class Posteriors:
 def _posteriors(rows: LabelledRows) -> Posteriors | str:
     from dino_st.preparation.posterior import label_posterior
 
-    kind, labels = rows.kind, rows.source.labels
-    if LOG_PROBS not in rows.table.column_names:
-        return f"The {kind} rows have no column {LOG_PROBS!r}, so that there is no posterior."
+    labels = rows.source.labels
+    if LOG_PROBS not in rows.table.column_names or rows.table[LOG_PROBS].null_count == rows.table.num_rows:
+        return (
+            "has no log-probabilities; `dino-st generate --score-labels` writes them with the pairs, and `dino-st "
+            "score` adds them to raw pairs that are there"
+        )
     if len(labels) < 2:
-        known = "has a single label" if labels else "is not known"
-        return f"The task of the {kind} rows {known}, so that there is nothing to choose between."
+        return f"is of a task that {'has a single label' if labels else 'is not known'}: nothing to choose between"
     left_out: Counter[str] = Counter()
     usable: dict[int, list[float]] = {}
     for row, values in enumerate(rows.table[LOG_PROBS].to_pylist()):
@@ -319,7 +351,7 @@ def _posteriors(rows: LabelledRows) -> Posteriors | str:
             usable[row] = values
     if not usable:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
-        return f"No {kind} row has usable log-probabilities ({reasons})."
+        return f"has no usable log-probabilities ({reasons}); `dino-st score` writes them anew"
     places = np.array(list(usable), np.int64)
     beliefs = np.asarray(label_posterior(np.array(list(usable.values()), np.float64)), np.float64)
     return Posteriors(labels, beliefs, places, rows.own_labels[rows.group[places]], left_out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ def counts_by_label(groups: Sequence[str], totals: Sequence[int], *, title: str)
         axis.margins(y=0.12)
         _whole_numbers(axis.yaxis)
     axis.bar_label(bars, [f"{total:,}" for total in totals], padding=3, fontsize=9)
-    axis.set_title(title, fontsize=11)
+    axis.set_title(_title(title), fontsize=11)
     return figure
 
 
@@ -74,7 +75,7 @@ def heat_map(values: Values, rows: Sequence[str], columns: Sequence[str], *, tit
     axis.set_yticks(range(len(rows)), [_short(name) for name in rows])
     axis.set_xlabel("what the model takes it for")
     axis.set_ylabel("assigned label")
-    axis.set_title(title, fontsize=11)
+    axis.set_title(_title(title), fontsize=11)
     for (row, column), value in np.ndenumerate(values):
         text = "–" if np.isnan(value) else f"{value:.2f}"
         axis.text(column, row, text, ha="center", va="center", color="white" if value > 0.6 else "black")
@@ -95,7 +96,7 @@ def reasons(panels: Mapping[str, Mapping[str, int]]) -> Figure:
         bars = axis.barh(range(len(ordered)), [count for _, count in ordered], color=_BLUE)
         axis.set_yticks(range(len(ordered)), [_short(reason) for reason, _ in ordered])
         axis.bar_label(bars, [f"{count:,}" for _, count in ordered], padding=3, fontsize=9)
-        axis.set_title(stage, fontsize=11, loc="left")
+        axis.set_title(_title(stage), fontsize=11, loc="left")
         axis.margins(x=0.15)
         _whole_numbers(axis.xaxis)
         _bare(axis)
@@ -143,7 +144,7 @@ def _histograms(
             axis.spines[["top", "right", "left"]].set_visible(False)
         if bins[-1] > 2:
             _whole_numbers(axes[-1][column].xaxis)
-    figure.suptitle(f"{title}\nshare of each label's rows; red: median", fontsize=11)
+    figure.suptitle(f"{_title(title)}\nshare of each label's rows; red: median", fontsize=11)
     return figure
 
 
@@ -166,6 +167,11 @@ def _whole_numbers(axis: Any) -> None:
 
 def _bare(axis: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _title(text: str) -> str:
+    """A title, over several lines if it is long."""
+    return "\n".join(textwrap.wrap(text.replace("$", r"\$"), 60))
 
 
 def _short(name: str) -> str:

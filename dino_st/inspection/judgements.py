@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from dino_st.errors import InputError, OutputError
 from dino_st.support.files import make_directory, write_text
+from dino_st.support.text import with_short_hashes
 
 SCALE: Mapping[float, str] = {
     0.9: "the same meaning or nearly so: tense, article, a synonym or a detail of no weight may differ",
@@ -289,7 +290,7 @@ def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], list[Answer], li
 
 def _check_same(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     changes = [
-        f"{name}: was {old.get(name)!r}, now {new.get(name)!r}"
+        with_short_hashes(f"{name}: was {old.get(name)!r}, now {new.get(name)!r}")
         for name in dict.fromkeys((*old, *new))
         if old.get(name) != new.get(name)
     ]

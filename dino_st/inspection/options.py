@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from dino_st.support.options import FrozenOptions, option
 
+PICTURES = {
+    "labels": "How many rows each label has; a label with few rows is learned badly.",
+    "lengths": "How many words the texts of each label have; where that differs, length alone gives the label away.",
+    "overlap": "Which share of their different words the two sentences have in common; it should fall with the label, "
+    "and a heap at 1 is copies.",
+    "posterior": "Which label the language model itself gives the pairs of each label; the diagonal should be darkest.",
+    "rejections": "What each stage left out and for which reason; a long bar says where to look first.",
+    "training": "How well the encoder orders the generated validation pairs while it learns; the curve should rise "
+    "above the dashed line, which is the untrained encoder.",
+}
+"""What each picture of a report means, by the beginning of its file's name."""
+
 
 class AuditOptions(FrozenOptions):
     """Which pairs people judge; the defaults are those of the DINO paper's Table 3 (arXiv 2104.07540)."""
@@ -18,3 +30,4 @@ class ReportOptions(FrozenOptions):
     sample: int = option(50_000, "rows of each set that the statistics of texts are computed on, if it has more", ge=1)
     examples: int = option(5, "pairs shown for each label, of the surest and doubtful", ge=0, le=100)
     seed: int = option(42, "seed of the sample and the examples", ge=0)
+    every: float = option(10.0, "seconds between two looks with --follow", ge=0.1, le=86_400)

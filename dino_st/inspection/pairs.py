@@ -36,6 +36,7 @@ class WrittenPairs:
         counts: What the stage counted.
         levels: Scores that the stage assigns, ascending; empty for labels that are not numbers.
         score_of_label: The assigned score of each of the task's labels, where they are numbers.
+        negative_score: The score of the random negatives among them, if there are some.
         complete: Whether the stage came to its end.
         facts: Where the rows come from: model, seed, …; None where it is not known.
     """
@@ -47,6 +48,7 @@ class WrittenPairs:
     counts: Mapping[str, int] = field(default_factory=dict)
     levels: tuple[float, ...] = ()
     score_of_label: Mapping[str, float] = field(default_factory=dict)
+    negative_score: float | None = None
     complete: bool = True
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -129,6 +131,7 @@ def _read_raw(directory: Path) -> WrittenPairs:
         {**raw.provenance.get("counts", {}), **raw.counts},  # of scored pairs, what happened when they were written
         tuple(sorted(scores.values())),
         scores,
+        None,
         raw.is_complete,
         {"language model": raw.provenance.get("model"), "seed": raw.configuration.get("seed")},
     )
@@ -148,10 +151,14 @@ def _read_prepared(directory: Path) -> WrittenPairs:
     options = splits.options
     scores: dict[str, float] = {}
     levels: set[float] = set()
+    negative_score = None
     if SCORE in table.column_names and isinstance(options, PreparationOptions):
-        scores = {label: options.smoothed(score) for label, score in _numbers(task.get("labels", {})).items()}
+        labels = _numbers(task.get("labels", {})) or {f"{label:g}": label for label in options.labels}
+        scores = {label: options.smoothed(score) for label, score in labels.items()}
         levels = {options.smoothed(label) for label in options.labels}
-        levels |= {float(options.random_negative_score)} if options.random_negatives else set()
+        if splits.counts.get("random_negatives"):
+            negative_score = float(options.random_negative_score)
+            levels.add(negative_score)
     return WrittenPairs(
         "prepared",
         directory,
@@ -160,6 +167,7 @@ def _read_prepared(directory: Path) -> WrittenPairs:
         splits.counts,
         tuple(sorted(levels)),
         scores,
+        negative_score,
         facts={"language model": splits.provenance.get("model"), "seed of the preparation": options.seed},
     )
 

@@ -54,6 +54,16 @@ def _shown(character: str) -> str:
     return _REPLACEMENT if hidden else character
 
 
+def with_short_hashes(text: str) -> str:
+    """Text for people with the first eight digits of every hash; files hold them whole.
+
+    Example:
+        >>> with_short_hashes("was " + "0123456789abcdef" * 4)
+        'was 01234567…'
+    """
+    return re.sub(r"\b([0-9a-f]{8})[0-9a-f]{24,}\b", r"\1…", text)
+
+
 def facts_table(heading: str, facts: Mapping[str, Any]) -> str:
     """A table of names and values.
 
@@ -83,5 +93,5 @@ def flat_facts(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _cell(text: str) -> str:
-    """Text that neither ends a cell nor a row."""
-    return text.replace("|", "\\|").replace("\r", " ").replace("\n", " ")
+    """Text that neither ends a cell nor a row, nor begins a tag."""
+    return text.replace("|", "\\|").replace("<", "\\<").replace("\r", " ").replace("\n", " ")

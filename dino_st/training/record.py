@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from dino_st.errors import OutputError, TrainingError
 from dino_st.support.files import TRAINING_RECORD, is_content, make_directory, write_text
 from dino_st.support.options import explain
-from dino_st.support.text import facts_table, flat_facts
+from dino_st.support.text import facts_table, flat_facts, with_short_hashes
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 CHECKPOINTS = "checkpoints"
@@ -129,7 +129,7 @@ def differences(old: TrainingRecord, new: TrainingRecord) -> list[str]:
         pairs["encoder's content"] = (old.encoder_revision, new.encoder_revision)
     else:
         pairs["encoder"] = (old.encoder, new.encoder)
-    return [f"{name}: was {was!r}, now {now!r}" for name, (was, now) in pairs.items() if was != now]
+    return [with_short_hashes(f"{name}: was {was!r}, now {now!r}") for name, (was, now) in pairs.items() if was != now]
 
 
 def training_summary(directory: Path, validation: str) -> str:

@@ -85,3 +85,18 @@ def test_an_unwritable_directory_is_an_error_that_names_it(tmp_path: Path) -> No
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"file/scores: cannot be created"):
         ScoreTable({"a": PLAIN}).write(tmp_path / "file" / "scores")
+
+
+def test_names_are_shown_as_they_are_whatever_a_terminal_markdown_or_latex_would_make_of_them() -> None:
+    names = ("enc[b]", "[/b]", "<i>x</i>\\", "./é/日本", ":smile:")
+    table = ScoreTable({name: {"T[x]": 1.0} for name in (*names, "red\x1b[31m")})
+    out = StringIO()
+    Console(file=out, width=100).print(table.to_rich())
+    shown = [line.split()[0] for line in out.getvalue().splitlines() if line.endswith("1.00 ")]
+    assert shown == [*names, "red\N{REPLACEMENT CHARACTER}[31m"]
+    assert "T[x]" in out.getvalue()
+    assert "\x1b" not in out.getvalue() + table.to_markdown() + table.to_latex()
+    assert r"| \<i\>x\</i\>\\ |" in table.to_markdown()
+    assert r"| Model | T\[x\] |" in table.to_markdown()
+    assert "\n{[}/b] & " in table.to_latex()
+    assert r"\textless{}i\textgreater{}x\textless{}/i\textgreater{}\textbackslash{} &" in table.to_latex()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -339,6 +340,7 @@ def test_another_sample_in_the_same_file_is_refused(audit: Callable[..., Result]
     refused = audit("9\n", "--output", answers, "--seed", "1")
     assert refused.exit_code == 1
     assert "holds the answers to another sample (seed: was 42, now 1" in " ".join(refused.output.split())
+    assert not re.search(r"[0-9a-f]{9}", refused.output.replace("\n", "").partition("(seed")[2])
     other = write_raw(tmp_path / "other", [0.0, 0.5, 1.0] * 5, text="Other {}.")
     assert "sample: was" in audit("9\n", "--output", answers, directory=other).output
 

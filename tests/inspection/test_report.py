@@ -16,11 +16,12 @@ from typer.testing import CliRunner
 
 from dino_st.cli.main import app
 from dino_st.errors import DatasetError, InputError, MissingExtraError, OutputError
-from dino_st.inspection import report
+from dino_st.inspection import page
 from dino_st.inspection.contents import Posteriors, find, labelled_rows
-from dino_st.inspection.options import ReportOptions
+from dino_st.inspection.options import PICTURES, ReportOptions
+from dino_st.inspection.page import Section, render
 from dino_st.inspection.pairs import WrittenPairs
-from dino_st.inspection.report import Section, build_sections, write_report
+from dino_st.inspection.report import build_sections, write_report
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import save_prepared
 from dino_st.support.hashes import hash_file
@@ -179,13 +180,92 @@ def test_a_report_of_the_same_directory_is_the_same_to_the_byte(tmp_path: Path) 
 def test_sections_hold_what_the_stages_counted(recipe: Path) -> None:
     _, sections = build_sections(recipe, ReportOptions())
     rejected = section(sections, "Rejections")
-    assert rejected.tables[0].rows == [("near_copy", SCRIPT, "x", "1.0", "0.97")]
+    assert list(rejected.tables[0].rows) == [
+        ("generation (raw)", "no closing quote", "5", "12.5 % of 40 tries"),
+        ("generation (raw)", "given up", "6", "20.0 % of 30 draws"),
+        ("preparation (prepared)", "near copy", "1", ""),
+    ]
+    assert rejected.tables[1].rows == [("near copy", SCRIPT, "x", "1.0", "0.97")]
     phrasings = {tuple(row[:3]) for row in section(sections, "Instructions").tables[0].rows}
     assert phrasings == {(label, number, "4") for label in LABELS for number in "12"}
     assert section(sections, "Instructions").tables[0].rows[0][-1] == 'First <b>way</b>: <X1> "'
     results = section(sections, "Results").tables[0]
     assert [row[1] for row in results.rows] == ["60.00", "70.50"]
     assert results.bold == {(1, 1), (1, 2)}
+
+
+def test_every_picture_says_what_it_means_and_has_its_numbers_in_a_table(recipe: Path, written: Path) -> None:
+    shown = [part for part in build_sections(recipe, ReportOptions())[1] if part.pictures]
+    assert {picture.name.partition("-")[0] for part in shown for picture in part.pictures} == set(PICTURES)
+    assert all(len(part.tables) >= len(part.pictures) for part in shown)
+    page = Page(written)
+    images = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert all("in the table below" in (attrs["alt"] or "") for attrs in images)
+    help_text = " ".join(CliRunner().invoke(app, ["report", "--help"]).output.split())
+    guide = " ".join((Path(__file__).parents[2] / "docs/how-to/audit.md").read_text(encoding="utf-8").split())
+    for meaning in PICTURES.values():
+        assert meaning in page.text
+        assert meaning in help_text
+        assert meaning in guide
+
+
+def test_smoothed_scores_are_explained_by_the_labels_they_were_written_as(recipe: Path) -> None:
+    labels = section(build_sections(recipe, ReportOptions())[1], "Labels")
+    assert "label 0 became 0.1, 1 became 0.9" in labels.notes[0]
+    assert [row[:2] for row in labels.tables[1].rows] == [
+        ("0", "random negative"),
+        ("0.1", "0"),
+        ("0.5", "0.5"),
+        ("0.9", "1"),
+    ]
+
+
+def test_a_training_is_shown_with_its_options_and_the_numbers_of_its_curve(recipe: Path) -> None:
+    options, curve = section(build_sections(recipe, ReportOptions())[1], "Training").tables
+    facts = dict(options.rows)
+    assert [facts[name] for name in ("epochs", "learning rate", "started from")] == ["1", "2e-05", "some-encoder"]
+    assert facts["Spearman × 100 kept"] == "75.00 at step 200"
+    assert curve.rows == [("untrained", "50.00"), ("100", "60.00"), ("200", "75.00")]
+    assert curve.bold == {(2, 1)}
+
+
+def test_parts_of_one_data_set_may_be_given_one_by_one_or_by_what_holds_them(copy: Path, tmp_path: Path) -> None:
+    for old, new in (("raw", "my-pairs"), ("prepared", "my-splits"), ("model", "my-encoder")):
+        (copy / old).rename(copy / new)
+    parts = [copy / name for name in ("my-pairs", "my-splits", "my-encoder", "scores")]
+    result = CliRunner().invoke(app, ["report", *map(str, parts), "--output", str(tmp_path / "page")])
+    assert result.exit_code == 0, result.output
+    one_by_one = build_sections(parts, ReportOptions())[1]
+    together = build_sections(copy, ReportOptions())[1]
+    assert [part.title for part in one_by_one] == [part.title for part in together]
+    for title in ("Labels", "Training", "Results"):
+        assert section(one_by_one, title).tables == section(together, title).tables
+
+
+def test_several_runs_stand_side_by_side_under_their_own_names(tmp_path: Path) -> None:
+    first = write_raw(tmp_path / "<i>enc[b] $é$ 日本_" / "raw", raw_rows())
+    second = write_raw(tmp_path / "b", raw_rows(6))
+    write_training(tmp_path / "m1", [(1, 0.5)])
+    write_training(tmp_path / "m2", [])
+    for name, model in (("s1", "a"), ("s2", "a")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scores.json").write_text(json.dumps({model: {"T": 1.0, "average": 1.0}}))
+    directories = [first, second, *(tmp_path / name for name in ("m1", "m2", "s1", "s2"))]
+    labels = section(build_sections(directories, ReportOptions())[1], "Labels")
+    assert [picture.name for picture in labels.pictures] == ["labels-raw", "labels-raw-2"]
+    assert labels.tables[0].caption == "Labels of the <i>enc[b] $é$ 日本_/raw rows"
+    page = Page(write_report(directories, tmp_path / "page"))
+    assert "<i>enc[b] $é$ 日本_/raw: language model" in page.text
+    assert list(section(build_sections(directories, ReportOptions())[1], "Results").tables[0].rows) == [
+        ["a (s1)", "1.00", "1.00"],
+        ["a (s2)", "1.00", "1.00"],
+    ]
+    assert not {"i", "b"} & {tag for tag, _ in page.tags}
+
+
+def test_remarks_show_commands_as_code_and_their_markup_as_text() -> None:
+    text = render("t", [Section("s", ["Run `dino-st <b>` and `alone"])])
+    assert "<p>Run <code>dino-st &lt;b&gt;</code> and `alone</p>" in text
 
 
 def test_the_posterior_is_that_of_bayes_and_orders_the_examples(recipe: Path) -> None:
@@ -218,9 +298,10 @@ def test_log_probabilities_that_say_nothing_are_left_out_and_counted(tmp_path: P
 def test_without_log_probabilities_the_page_says_so_and_draws_examples(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw", raw_rows())
     _, sections = build_sections(raw, ReportOptions(examples=2))
-    assert "have no column 'log_probs'" in section(sections, "Label posterior").notes[0]
+    absent = section(sections, "Label posterior").absent
+    assert "no log-probabilities; `dino-st generate --score-labels` writes them" in absent
     assert [len(table.rows) for table in section(sections, "Examples").tables] == [2, 2, 2]
-    assert "There is no record of a training run" in section(sections, "Training").notes[0]
+    assert "There is no record of a training run" in section(sections, "Training").absent
 
 
 def test_large_sets_are_sampled_with_a_fixed_seed_and_the_page_says_so(tmp_path: Path) -> None:
@@ -268,7 +349,7 @@ def test_rows_without_a_finite_score_or_a_text_are_left_out_and_counted(tmp_path
 def test_single_texts_with_named_labels_are_shown_without_overlap(tmp_path: Path) -> None:
     rows = {"text": ["Good $film$.", "Bad <film>."] * 3, "label": ["$good", "bad"] * 3}
     _, sections = build_sections(write_raw(tmp_path / "raw", rows), ReportOptions())
-    assert "single texts" in section(sections, "Token overlap").notes[0]
+    assert "single texts" in section(sections, "Token overlap").absent
     write_report(tmp_path / "raw", tmp_path / "out")
 
 
@@ -308,30 +389,30 @@ def test_undefined_scores_are_called_so(tmp_path: Path) -> None:
 def test_damaged_scores_are_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "scores.json").write_text(content)
     with pytest.raises(InputError, match=r"scores\.json: .*run the evaluation again"):
-        find(tmp_path)
+        find([tmp_path])
 
 
 def test_wrong_directories_and_outputs_are_explained(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no such directory"):
-        find(tmp_path / "no")
+        find([tmp_path / "no"])
     with pytest.raises(InputError, match="holds nothing to report"):
-        find(tmp_path)
+        find([tmp_path])
     raw = write_raw(tmp_path / "raw", raw_rows())
     with pytest.raises(OutputError, match="holds something else than a report"):
         write_report(raw, raw)
     (tmp_path / "prepared").mkdir()
     (tmp_path / "prepared/preparation.json").write_text("{}")
     with pytest.raises(InputError, match=r"preparation\.json"):
-        find(tmp_path)
+        find([tmp_path])
 
 
 def test_damaged_rejections_are_refused_with_their_line(copy: Path) -> None:
     (copy / "prepared/rejected.jsonl").write_text('{"reason": "x"}\n{"why": "y"}\n')
     with pytest.raises(InputError, match=r"rejected\.jsonl, line 2: expected an object with a field 'reason'"):
-        find(copy)
+        find([copy])
     (copy / "prepared/rejected.jsonl").write_text("{\n")
     with pytest.raises(InputError, match=r"rejected\.jsonl: cannot be read"):
-        find(copy)
+        find([copy])
 
 
 def test_answers_that_cannot_be_read_cost_their_section_alone(copy: Path, tmp_path: Path) -> None:
@@ -339,7 +420,7 @@ def test_answers_that_cannot_be_read_cost_their_section_alone(copy: Path, tmp_pa
     page = write_report(copy, tmp_path / "page").read_text(encoding="utf-8")
     assert "audit.jsonl" in page
     assert "No pair was judged" not in page
-    assert "Training took 2 s." in page
+    assert "some-encoder" in page
 
 
 def judge_all(directory: Path) -> None:
@@ -373,6 +454,6 @@ def test_judgements_of_pairs_that_were_replaced_are_not_shown_as_current(tmp_pat
 def test_what_is_missing_is_named_with_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report, "_is_installed", lambda module: module != "jinja2")
+    monkeypatch.setattr(page, "_is_installed", lambda module: module != "jinja2")
     with pytest.raises(MissingExtraError, match=r'needs Jinja2; run: pip install "dino-st\[report\]"'):
         write_report(tmp_path, tmp_path / "out")

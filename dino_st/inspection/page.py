@@ -1,0 +1,176 @@
+"""Pages of pictures and tables that need neither network nor another file; whatever comes from data is escaped."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dino_st.errors import MissingExtraError, OutputError
+from dino_st.inspection.options import PICTURES
+from dino_st.support.files import check_can_become_directory
+from dino_st.support.text import printable
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.figure import Figure
+
+
+PAGE = "index.html"
+_MARK = '<meta name="generator" content="dino-st report">'
+_PIXELS_PER_INCH = 150
+_PAGE_PIXELS_PER_INCH = 96
+_LONG = 12
+"""Rows of a table below a picture that are shown at once; of more the reader sees the caption, and opens it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page.
+
+    Attributes:
+        name: Of its file, without suffix; what stands before the first hyphen is one of `PICTURES`.
+        description: What it shows, for those who do not see it; its numbers stand in a table below.
+        figure: The picture.
+    """
+
+    name: str
+    description: str
+    figure: Figure
+
+    @cached_property
+    def png(self) -> bytes:
+        """The picture as a file, drawn without a display."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        buffer = io.BytesIO()
+        FigureCanvasAgg(self.figure)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the tables have every character
+            self.figure.savefig(buffer, format="png", dpi=_PIXELS_PER_INCH, metadata={"Software": None})
+        return buffer.getvalue()
+
+    @property
+    def address(self) -> str:
+        """The picture within the page itself."""
+        return "data:image/png;base64," + base64.b64encode(self.png).decode("ascii")
+
+    @property
+    def width(self) -> int:
+        """Pixels that it takes on the page."""
+        return round(self.figure.get_figwidth() * _PAGE_PIXELS_PER_INCH)
+
+    @property
+    def meaning(self) -> str:
+        """What it says, in a sentence."""
+        return PICTURES[self.name.partition("-")[0]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page; everything in it is plain text.
+
+    Attributes:
+        head: Names of the columns.
+        rows: Cells, as many a row as there are names.
+        caption: What it shows.
+        bold: Row and column of cells that stand out.
+        texts: Columns that hold text to read and not numbers.
+        folds: Whether it is shown closed if it is long.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    bold: frozenset[tuple[int, int]] = frozenset()
+    texts: frozenset[int] = frozenset({0})
+    folds: bool = False
+
+    @property
+    def is_folded(self) -> bool:
+        """Whether only the caption is seen at first."""
+        return self.folds and len(self.rows) > _LONG
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page.
+
+    Attributes:
+        title: Its heading.
+        notes: Remarks, above all else.
+        pictures: Side by side where there is room.
+        tables: Below the pictures.
+        absent: Why there is nothing to show, and what would change that; such sections stand together at the end.
+        share: What is done of something, from 0 to 1, drawn as a bar.
+    """
+
+    title: str
+    notes: Sequence[str] = ()
+    pictures: Sequence[Picture] = ()
+    tables: Sequence[Table] = ()
+    absent: str = ""
+    share: float | None = None
+
+
+def render(title: str, sections: Sequence[Section], *, refresh: float | None = None) -> str:
+    """The page, which loads itself again after `refresh` seconds if they are given."""
+    from jinja2 import Environment, StrictUndefined
+
+    shown = [section for section in sections if not section.absent]
+    absent = [section for section in sections if section.absent]
+    source = resources.files("dino_st.inspection").joinpath("templates/report.html").read_text(encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
+    environment.filters["code"] = _with_code
+    seconds = None if refresh is None else max(1, round(refresh))
+    return environment.from_string(source).render(
+        title=title, sections=shown, absent=absent, version=version("dino-st"), refresh=seconds
+    )
+
+
+def _with_code(text: str) -> Markup:
+    """A remark whose parts between backticks look like code."""
+    from markupsafe import Markup, escape
+
+    pieces = [escape(piece) for piece in re.split("`([^`]+)`", printable(text))]
+    return Markup("").join(Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(pieces))
+
+
+def _shown(value: object) -> object:
+    """Text without what might turn its direction or be obeyed."""
+    return printable(value) if type(value) is str else value
+
+
+def check_extras(*needed: tuple[str, str]) -> None:
+    """Raises unless the libraries of pages, given as name and module, are installed."""
+    for library, module in needed:
+        if not _is_installed(module):
+            raise MissingExtraError(f'a report needs {library}; run: pip install "dino-st[report]"')
+
+
+def _is_installed(module: str) -> bool:
+    return find_spec(module) is not None
+
+
+def check_page_directory(output: Path) -> None:
+    """Raises unless the output is new, empty, or an earlier report."""
+    check_can_become_directory(output)
+    if not output.is_dir() or not any(output.iterdir()):
+        return
+    try:
+        is_report = _MARK in (output / PAGE).read_text(encoding="utf-8", errors="replace")[:2000]
+    except OSError:
+        is_report = False
+    if not is_report:
+        raise OutputError(f"{output}: holds something else than a report; choose an empty directory or a new name")
