@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.encoders.directory import directory_name, directory_revision, local_directory
+from dino_st.encoders.directory import directory_revision, local_directory
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError
+from dino_st.evaluation.model_meta import directory_meta
 
 if TYPE_CHECKING:
     from mteb.models import ModelMeta, SentenceTransformerEncoderWrapper
@@ -25,8 +26,6 @@ def find_local_model(name: str, revision: str | None = None) -> ModelMeta | None
         ModelError: The path does not exist or holds no model.
         ConfigurationError: Another revision was asked for.
     """
-    from mteb.models import ModelMeta
-
     directory = local_directory(name)
     if directory is None:
         return None
@@ -36,14 +35,7 @@ def find_local_model(name: str, revision: str | None = None) -> ModelMeta | None
             f"The revision {revision!r} of the local model '{name}' was asked for, but a directory's revision is the "
             f"hash of its content, here {found!r}. Leave the revision out."
         )
-    return ModelMeta.create_empty(
-        overwrites={
-            "name": directory_name(directory),
-            "revision": found,
-            "loader": partial(_load, directory),
-            "framework": ["Sentence Transformers", "PyTorch"],
-        }
-    )
+    return directory_meta(directory, found).model_copy(update={"loader": partial(_load, directory)})
 
 
 def _load(

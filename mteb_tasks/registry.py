@@ -181,7 +181,9 @@ def _replace(owner: Any, name: str, value: Any, undo: ExitStack) -> None:
 
 # The reranking tasks that the SynCSE paper (arXiv 2305.15077) reports; they are MTEB's own.
 SYNCSE_TASKS = ("AskUbuntuDupQuestions", "MindSmallReranking", "SciDocsRR", "StackOverflowDupQuestions")
-STS_GROUP, TRANSFER_GROUP, SYNCSE_GROUP = "sts", "transfer", "syncse"
+# MTEB's own versions of the seven STS tasks, in their order.
+OFFICIAL_TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICK-R")
+STS_GROUP, TRANSFER_GROUP, SYNCSE_GROUP, OFFICIAL_GROUP = "sts", "transfer", "syncse", "official"
 
 
 def select_tasks(
@@ -199,9 +201,9 @@ def select_tasks(
         ['DinoSTS12', 'DinoSTS13']
 
     Args:
-        names: `"sts"` (the seven STS tasks of the papers), `"transfer"` (SentEval's seven), `"syncse"` (MTEB's four
-            reranking tasks that the SynCSE paper reports), or names of tasks of this package or of MTEB, one or
-            several. None for `"sts"`, or for none where `pairs` is given.
+        names: `"sts"` (the seven STS tasks of the papers), `"official"` (MTEB's own versions of them), `"transfer"`
+            (SentEval's seven), `"syncse"` (MTEB's four reranking tasks that the SynCSE paper reports), or names of
+            tasks of this package or of MTEB, one or several. None for `"sts"`, or for none where `pairs` is given.
         sts_dir: Directory in SentEval layout; None for the one that DINO_ST_STS_DIR names, else the datasets cache and
             the hub.
         senteval_dir: Directory with the transfer tasks' data in SentEval layout; None for the one that
@@ -229,6 +231,7 @@ def select_tasks(
         STS_GROUP: [task.metadata.name for task in STS_TASKS],
         TRANSFER_GROUP: [task.metadata.name for task in TRANSFER_TASKS],
         SYNCSE_GROUP: list(SYNCSE_TASKS),
+        OFFICIAL_GROUP: list(OFFICIAL_TASKS),
     }
     own = _own_tasks()
     transfer = set(groups[TRANSFER_GROUP])

@@ -109,14 +109,18 @@ def evaluate(
     tasks: Annotated[
         str | None,
         typer.Option(
-            help="sts (the papers' seven), transfer (SentEval's seven), syncse (reranking), or mteb task names with "
-            "commas.",
+            help="sts (the papers' seven), transfer (SentEval's seven), syncse (reranking), official (MTEB's own STS), "
+            "or mteb task names with commas.",
             show_default="sts; none along with --pairs",
         ),
     ] = None,
     pairs: Annotated[
         list[Path] | None, typer.Option(help="Table of sentence1, sentence2, score to evaluate on as a task.")
     ] = None,
+    official: Annotated[
+        bool,
+        typer.Option("--official", help="Run MTEB's own STS12 … SICK-R as well (data of the hub), shown in a row."),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Directory for scores.json, scores.md and mteb's results.")
     ] = None,
@@ -127,9 +131,8 @@ def evaluate(
     """Score encoders on the STS tasks through mteb."""
     from dino_st.pipeline.stages import Evaluation, evaluate_models
 
-    work = Evaluation(
-        tasks, sts_dir, senteval_dir, tuple(pairs or ()), whitening_sentences, EvaluationOptions.of(**given)
-    )
+    options = EvaluationOptions.of(**given)
+    work = Evaluation(tasks, sts_dir, senteval_dir, tuple(pairs or ()), whitening_sentences, options, official)
     table = evaluate_models(models, work, output)
     note(output=output, scores=table.to_dict())
     say(table.to_rich(), wrap=True)

@@ -46,12 +46,14 @@ class FoundEncoder:
         revision: Names its content; empty for one on the hub that has not been fetched yet.
         load: Loads or builds it.
         fetch: Downloads one on the hub, and returns its revision; None for all others.
+        directory: Where it is, if it is a directory of this machine.
     """
 
     name: str
     revision: str
     load: Callable[[], SentenceTransformer]
     fetch: Callable[[], str] | None = None
+    directory: Path | None = None
 
     def resolved(self) -> FoundEncoder:
         """The same encoder with its revision, for which one on the hub is downloaded."""

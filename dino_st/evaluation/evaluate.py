@@ -34,7 +34,9 @@ from dino_st.encoders.directory import (
 )
 from dino_st.encoders.loading import load_trainable_encoder, pad_with_end_of_text
 from dino_st.errors import ConfigurationError, EvaluationError, ModelError, OutputError
+from dino_st.evaluation.cards import add_scores
 from dino_st.evaluation.floors import FLOORS, floor_score
+from dino_st.evaluation.model_meta import directory_meta, loaded_meta
 from dino_st.evaluation.options import EvaluationOptions, SourceProtocol
 from dino_st.evaluation.table import ScoreTable
 from dino_st.support.hub import asking_hub, fetch_model
@@ -82,7 +84,8 @@ def evaluate_encoder(
         show_progress: Whether to show progress: a bar on a terminal, else a line a minute in the log.
         **changes: Fields of `EvaluationOptions`, in place of `options` or of what it says: `batch_size`, `device`, and
             `protocol`, which number of a task with several sources is reported: `"all"` (over the pooled pairs, as in
-            the DINO and SynCSE papers), `"mean"` (of the sources) or `"wmean"` (weighted by their sizes).
+            the DINO and SynCSE papers), `"mean"` (of the sources) or `"wmean"` (weighted by their sizes), and
+            `add_to_card`, which states the scores in the card of each directory.
 
     Returns:
         The table of scores × 100; its columns are the tasks in the order given.
@@ -115,6 +118,9 @@ def evaluate_encoder(
             asking = asking_hub(f"the data of {names}", advice) if others else contextlib.nullcontext()
             with asking, _loaded(others):
                 table = ScoreTable({name: work.score(name, model) for name, model in found.items()})
+                for name, model in found.items() if options.add_to_card else ():
+                    if not isinstance(model, str) and model.directory is not None:
+                        add_scores(model.directory, table.scores[name], instances, options.protocol)
         if output_dir is not None:
             table.write(output_dir)
     return table
@@ -164,9 +170,10 @@ class _Work:
         if not pending:
             return []
         logger.info("scoring %s on %d tasks", found.name, len(pending))
-        encoder = found.load()
+        encoder, place = found.load(), found.directory
+        meta = directory_meta(place, found.revision) if place else loaded_meta(found.name, found.revision, encoder)
         outcome = mteb.evaluate(
-            EncodeOnce(encoder, _model_meta(found, encoder), pending, show_progress=self.show_progress),
+            EncodeOnce(encoder, meta, pending, show_progress=self.show_progress),
             pending,
             cache=self.cache,
             overwrite_strategy="always",
@@ -223,6 +230,7 @@ def find_model(
         directory_name(directory),
         directory_revision(directory),
         lambda: load_trainable_encoder(directory, device=device),
+        directory=directory,
     )
 
 
@@ -240,24 +248,6 @@ def _fetch(name: str) -> str:
         if not floor:
             raise
         raise ModelError(f"{error} Or did you mean the floor {floor[0]!r}?") from error
-
-
-def _model_meta(found: FoundEncoder, encoder: SentenceTransformer) -> ModelMeta:
-    """What mteb stores about a model beside its results."""
-    from mteb.models import ModelMeta
-    from mteb.models.model_meta import ScoringFunction
-
-    return ModelMeta.create_empty(
-        overwrites={
-            "name": found.name,
-            "revision": found.revision,
-            "max_tokens": encoder.max_seq_length,
-            "embed_dim": encoder.get_embedding_dimension(),
-            "n_parameters": sum(parameter.numel() for parameter in encoder.parameters()),
-            "similarity_fn_name": ScoringFunction.from_str(encoder.similarity_fn_name),
-            "framework": ["Sentence Transformers", "PyTorch"],
-        }
-    )
 
 
 class EncodeOnce:

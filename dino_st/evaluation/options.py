@@ -20,3 +20,4 @@ class EvaluationOptions(FrozenOptions):
         "which score of tasks with several sources: all (of the pooled pairs, as published), mean (of the sources) "
         "or wmean (weighted by their sizes)",
     )
+    add_to_card: bool = option(False, "state the scores in the card (README.md) of each encoder directory")

@@ -101,6 +101,15 @@ def column_head(task: str) -> str:
     return next((each.columns[task] for each in PUBLISHED if task in each.columns), task)
 
 
+MTEBS_OWN = {task: head for task, head in STS_SCORES.columns.items() if head.startswith("STS1")} | {
+    "DinoSTSBenchmark": "STSBenchmark",
+    "DinoSICKR": "SICK-R",
+}
+"""MTEB's own version of each STS task; its STSBenchmark and SICK-R hold other pairs."""
+
+OFFICIAL_MARK = " (MTEB's own tasks)"
+
+
 _LATEX_SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
@@ -139,7 +148,7 @@ class ScoreTable:
             whatever else was run; else the mean over all tasks.
         """
         scores = self.scores[model]
-        columns = STS_SCORES.columns if scores.keys() >= STS_SCORES.columns.keys() else scores.keys()
+        columns = list(STS_SCORES.columns) if scores.keys() >= STS_SCORES.columns.keys() else self._columns
         return sum(scores[task] for task in columns) / len(columns)
 
     def to_dict(self) -> dict[str, dict[str, float]]:
@@ -218,18 +227,27 @@ class ScoreTable:
     @property
     def paper(self) -> PublishedScores | None:
         """The published table with the same columns, if there is one and it is to be shown."""
-        return published_scores(self.tasks) if self.published else None
+        return published_scores(self._columns) if self.published else None
 
     @property
     def _title(self) -> str:
         return f"{self.paper.measure if self.paper else 'Main scores'} × 100"
 
+    @property
+    def _columns(self) -> list[str]:
+        """The tasks with a column: MTEB's own versions of tasks that have one stand in a row of it."""
+        in_rows = [MTEBS_OWN[task] for task in self.tasks if task in MTEBS_OWN]
+        return [task for task in self.tasks if task not in in_rows]
+
     def _heads(self) -> list[str]:
-        return [*(printable(column_head(task)) for task in self.tasks), "Avg."]
+        return [*(printable(column_head(task)) for task in self._columns), "Avg."]
 
     def _rows(self, plain: Callable[[str], Cell], bold: Callable[[str], Cell]) -> list[list[Cell]]:
         """Every model's cells; the best of a column is bold where there is anything to compare it with."""
-        values = {model: [*scores.values(), self.average(model)] for model, scores in self.scores.items()}
+        columns = self._columns
+        values = {
+            model: [*(scores[task] for task in columns), self.average(model)] for model, scores in self.scores.items()
+        }
         printed = {model: [f"{value:.2f}" for value in row] for model, row in values.items()}
         best = [max(column, key=float) for column in zip(*printed.values(), strict=True)]
         rows = []
@@ -239,6 +257,11 @@ class ScoreTable:
                 for cell, top in zip(cells, best, strict=True)
             ]
             rows.append([plain(printable(model)), *marked])
+            own = [self.scores[model].get(MTEBS_OWN.get(task, "")) for task in columns]
+            found = [score for score in own if score is not None]
+            average = sum(found) / len(found) if len(found) == len(MTEBS_OWN) else None
+            texts = ["" if score is None else f"{score:.2f}" for score in (*own, average)]
+            rows += [[plain(printable(model + OFFICIAL_MARK)), *map(plain, texts)]] if found else []
         return rows
 
 

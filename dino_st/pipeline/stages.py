@@ -112,6 +112,7 @@ class Evaluation:
     pairs: Sequence[Path] = ()
     whitening_sentences: Path | None = None
     options: EvaluationOptions | None = None
+    official: bool = False
 
 
 def generate_data(work: Generation, model: str, output: Path) -> GenerationOutcome:
@@ -429,6 +430,8 @@ def select_tasks(work: Evaluation) -> Any:
     import mteb_tasks
 
     names = None if work.tasks is None else [name.strip() for name in work.tasks.split(",") if name.strip()]
+    if work.official:
+        names = [*(names or ([] if work.pairs else ["sts"])), "official"]
     return mteb_tasks.select_tasks(names, sts_dir=work.sts_dir, senteval_dir=work.senteval_dir, pairs=list(work.pairs))
 
 

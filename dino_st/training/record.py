@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino_st.errors import OutputError, TrainingError
-from dino_st.support.files import TRAINING_RECORD, is_content, make_directory, write_text
+from dino_st.support.files import CARD, TRAINING_RECORD, is_content, make_directory, write_text
 from dino_st.support.options import explain
 from dino_st.support.text import facts_table, flat_facts, with_short_hashes
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformerModelCardData
 
 CHECKPOINTS = "checkpoints"
 """The folder of the trainer's checkpoints, removed after success."""
@@ -22,7 +25,7 @@ TRACKED = "runs"
 """The folder of TensorBoard's event files."""
 
 _FORMAT = "dino-st training run, version 1"
-_MODEL_FILES = ("modules.json", "config.json", "model.safetensors", "README.md")
+_MODEL_FILES = ("modules.json", "config.json", "model.safetensors", CARD)
 _FREE_OPTIONS = {"device", "keep_checkpoints", "gradient_checkpointing", "report_to"}
 _CARD_HEADING = "## Training data: written by a language model"
 
@@ -53,6 +56,7 @@ class TrainingRecord(BaseModel):
         curve: Spearman at every evaluation.
         best: The evaluation whose checkpoint was kept.
         seconds: Wall-clock time of training and evaluation since the last start or resumption.
+        hardware: What it was trained on, as torch names it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +74,7 @@ class TrainingRecord(BaseModel):
     curve: tuple[Score, ...] = ()
     best: Score | None = None
     seconds: float | None = None
+    hardware: str | None = None
 
 
 def read_record(directory: Path) -> TrainingRecord | None:
@@ -147,6 +152,19 @@ def training_summary(directory: Path, validation: str) -> str:
     )
 
 
+def fill_card(card: SentenceTransformerModelCardData, record: TrainingRecord) -> None:
+    """Says in sentence-transformers' own card what is known: the task, the data's language, where training started.
+
+    The licence is nobody's to guess: `--license` states it.
+    """
+    card.task_name = "semantic textual similarity"
+    card.add_tags(["dino-st", "synthetic"])
+    if language := record.provenance.get("language"):
+        card.set_language(language)
+    if record.encoder_revision is None and "/" in record.encoder:  # a name on the hub; others may be of a loaded model
+        card.base_model = record.encoder
+
+
 def add_to_card(card: Path, record: TrainingRecord) -> None:
     """Adds a section on data and training to the card that sentence-transformers wrote; an earlier one is replaced."""
     how = (
@@ -168,6 +186,7 @@ def add_to_card(card: Path, record: TrainingRecord) -> None:
         _CARD_HEADING,
         f"{how} {labels} Trained with dino-st from `{record.encoder}`.",
         facts_table("fact", {**flat_facts(record.provenance), **record.data}),
+        f"Training and evaluation took {record.seconds or 0:,.0f} seconds on {record.hardware or 'unknown hardware'}.",
         f"Spearman × 100 on {validation} (the checkpoint of step {record.best and record.best.step} was kept):",
         facts_table("evaluation", {"untrained start": _percent(record.start), **curve}),
     ]

@@ -38,7 +38,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from dino_st.encoders.directory import directory_revision, local_directory
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, OutOfMemoryError, OutputError, TrainingError
-from dino_st.support.files import check_can_become_directory, only_writer
+from dino_st.support.files import CARD, check_can_become_directory, only_writer
 from dino_st.support.hashes import versions
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.record import (
@@ -49,6 +49,7 @@ from dino_st.training.record import (
     check_same_run,
     clear_run,
     differences,
+    fill_card,
     read_record,
     remove_checkpoints,
     write_record,
@@ -321,8 +322,9 @@ def _train(
             record = _outcome(trainer, record, time.monotonic() - started)
             trainer.accelerator.wait_for_everyone()  # the others are done with reading the best checkpoint
             if is_main:
+                fill_card(model.model_card_data, record)
                 model.save_pretrained(str(directory))
-                add_to_card(directory / "README.md", record)
+                add_to_card(directory / CARD, record)
                 write_record(directory, record)
                 if not record.options.keep_checkpoints:
                     remove_checkpoints(directory)
@@ -333,6 +335,7 @@ def _train(
 def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, seconds: float) -> TrainingRecord:
     """Reads the curve and the best score from the trainer, and makes sure that the best weights are loaded."""
     from dino_st.training.objective import METRIC
+    from dino_st.training.trainer import hardware_name
 
     state = trainer.state
     scores = [Score(step=int(entry["step"]), spearman=entry[METRIC]) for entry in state.log_history if METRIC in entry]
@@ -356,7 +359,9 @@ def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, second
             DinoWarning,
             stacklevel=5,
         )
-    return record.model_copy(update={"status": "complete", "curve": curve, "best": best, "seconds": round(seconds, 1)})
+    where = hardware_name(trainer.args.device)
+    outcome = {"curve": curve, "best": best, "seconds": round(seconds, 1), "hardware": where}
+    return record.model_copy(update={"status": "complete", **outcome})
 
 
 @contextlib.contextmanager

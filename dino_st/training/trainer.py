@@ -110,6 +110,12 @@ def _use_bfloat16(dtype: str, *, on_cpu: bool) -> bool:
     return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
+def hardware_name(device: torch.device) -> str:
+    """What a device is, for people."""
+    name: str = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return name or f"{device.type}, {torch.get_num_threads()} threads"
+
+
 def make_trainer(
     model: SentenceTransformer,
     objective: Objective,

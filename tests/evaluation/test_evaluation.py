@@ -12,12 +12,16 @@ import mteb
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
+from mteb.abstasks.sts import AbsTaskSTS
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 import mteb_tasks
 from dino_st.errors import ConfigurationError, EvaluationError, InputError, ModelError, OutputError
 from dino_st.evaluation.evaluate import evaluate_encoder
+from dino_st.evaluation.table import MTEBS_OWN
+from dino_st.pipeline.stages import Evaluation, evaluate_models
 from tests.mteb_tasks.fixtures import make_bag_of_words, make_transformer, write_sts_directory
 
 SMALL = ["DinoSTS13", "DinoSTS16"]
@@ -317,6 +321,30 @@ def test_a_task_of_mteb_without_network_is_named(encoder: Path, name: str) -> No
     message = rf"^the data of {name} cannot be fetched: .*hub is out of reach .* tasks whose data is at hand$"
     with pytest.raises(InputError, match=message):
         evaluate_encoder(encoder, tasks=mteb_tasks.select_tasks(name))
+
+
+def test_without_network_the_official_tasks_are_named_before_anything_is_scored(
+    encoder: Path, sts_dir: Path, encoded: list[str]
+) -> None:
+    work = Evaluation(tasks=",".join(SMALL), sts_dir=sts_dir, official=True)
+    with pytest.raises(InputError, match=r"the data of STS12, STS13, STS14, STS15, STS16, STSBenchmark, SICK-R cannot"):
+        evaluate_models([str(encoder)], work, None)
+    assert not encoded
+
+
+def test_official_tasks_stand_beside_ours(encoder: Path, sts_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(task: AbsTaskSTS, *_: Any, **__: Any) -> None:
+        rows = {"sentence1": ["a b", "c d", "a c"], "sentence2": ["a b", "e f", "c b"], "score": [5.0, 0.0, 3.0]}
+        task.dataset = DatasetDict({split: Dataset.from_dict(rows) for split in task.eval_splits})
+        task.data_loaded = True
+
+    monkeypatch.setattr(AbsTaskSTS, "load_data", load)
+    monkeypatch.setattr("dino_st.evaluation.evaluate.asking_hub", lambda *_: contextlib.nullcontext())
+    table = evaluate_models([str(encoder)], Evaluation(tasks=",".join(SMALL), sts_dir=sts_dir, official=True), None)
+    lines = table.to_markdown().splitlines()
+    assert lines[0].startswith("| Model | STS13 | STS16 | STS12 |")
+    assert "(MTEB's own tasks) |" in lines[3]
+    assert set(table.scores[str(encoder)]) == {*SMALL, *MTEBS_OWN.values()}
 
 
 def test_what_is_on_this_machine_is_looked_for_before_the_hub_is_asked(

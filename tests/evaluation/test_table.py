@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from dino_st.errors import OutputError
-from dino_st.evaluation.table import PUBLISHED, STS_SCORES, TRANSFER_SCORES, PublishedScores, ScoreTable
+from dino_st.evaluation.table import MTEBS_OWN, PUBLISHED, STS_SCORES, TRANSFER_SCORES, PublishedScores, ScoreTable
 
 PLAIN = dict(zip(STS_SCORES.columns, [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0], strict=True))
 BETTER = dict(zip(STS_SCORES.columns, [11.0, 19.0, 31.0, 41.0, 51.0, 61.0, 71.0], strict=True))
@@ -100,3 +100,20 @@ def test_names_are_shown_as_they_are_whatever_a_terminal_markdown_or_latex_would
     assert r"| Model | T\[x\] |" in table.to_markdown()
     assert "\n{[}/b] & " in table.to_latex()
     assert r"\textless{}i\textgreater{}x\textless{}/i\textgreater{}\textbackslash{} &" in table.to_latex()
+
+
+def test_mtebs_own_tasks_stand_in_a_row_under_ours() -> None:
+    own = {task: 70.0 + number for number, task in enumerate(MTEBS_OWN.values())}
+    table = ScoreTable(
+        {"a": dict.fromkeys(STS_SCORES.columns, 60.0) | own, "b": dict.fromkeys(STS_SCORES.columns, 50.0) | own}
+    )
+    lines = table.to_markdown().splitlines()
+    assert lines[0] == "| Model | STS12 | STS13 | STS14 | STS15 | STS16 | STSb | SICK | Avg. |"
+    assert lines[2].startswith("| a | **60.00** |")
+    expected = "| a (MTEB's own tasks) | 70.00 | 71.00 | 72.00 | 73.00 | 74.00 | 75.00 | 76.00 | 73.00 |"
+    assert lines[3] == expected
+    assert "Spearman × 100. In italics" in lines[-1]
+    assert table.to_dict()["a"]["average"] == 60.0
+    assert table.to_dict()["a"]["SICK-R"] == 76.0
+    alone = ScoreTable({"a": own})
+    assert alone.to_markdown().splitlines()[0].startswith("| Model | STS12 | STS13 |")

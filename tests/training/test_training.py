@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
+from huggingface_hub import ModelCardData
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, TrainerCallback
 
+from dino_st.data.cards import read_header, state_origin
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import (
     ConfigurationError,
@@ -31,6 +33,7 @@ from dino_st.errors import (
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.training.train import train_encoder
+from tests.hub_stand_in import problems
 from tests.training_fixtures import (
     LAUNCHED,
     QUICK,
@@ -200,6 +203,7 @@ def test_mixed_precision_keeps_the_weights_in_float32(bert: Path, splits: Datase
 def test_the_card_says_where_the_data_comes_from_and_the_record_keeps_it(bert: Path, tmp_path: Path) -> None:
     provenance = {"generator": {"model": "tiny-lm", "weights": "abc"}, "task": "sts-x2", "seed": 42}
     save_prepared(prepare_pairs(raw_pairs(30)), tmp_path / "set", provenance=provenance)
+    state_origin(tmp_path / "set", language=["en"], license="cc-by-4.0")
     train_encoder(tmp_path / "set", bert, tmp_path / "out", **QUICK)
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     for line in ("| generator.model | tiny-lm |", "| task | sts-x2 |", "| preparation.counts.input | 180 |"):
@@ -208,6 +212,13 @@ def test_the_card_says_where_the_data_comes_from_and_the_record_keeps_it(bert: P
     assert card.count("## Training data: written by a language model") == 1
     assert record(tmp_path / "out")["provenance"]["generator"] == provenance["generator"]
     assert record(tmp_path / "out")["provenance"]["preparation"]["seed"] == 42
+    assert "can be used for semantic textual similarity." in card
+    assert f"seconds on {record(tmp_path / 'out')['hardware']}." in card
+    header = ModelCardData(**read_header(tmp_path / "out"))
+    assert (header.language, header.license) == (["en"], None)  # the licence of data is not that of a model
+    assert (header.pipeline_tag, header.library_name) == ("sentence-similarity", "sentence-transformers")
+    assert {"sentence-transformers", "dino-st", "synthetic"} <= set(header.tags)
+    assert not problems(card, "model")
 
 
 @pytest.mark.parametrize(
