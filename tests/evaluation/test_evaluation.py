@@ -332,6 +332,7 @@ def test_without_network_the_official_tasks_are_named_before_anything_is_scored(
     assert not encoded
 
 
+@pytest.mark.filterwarnings("ignore:The task 'STSBenchmark' is superseded")
 def test_official_tasks_stand_beside_ours(encoder: Path, sts_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(task: AbsTaskSTS, *_: Any, **__: Any) -> None:
         rows = {"sentence1": ["a b", "c d", "a c"], "sentence2": ["a b", "e f", "c b"], "score": [5.0, 0.0, 3.0]}
