@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
 
-from dino_st.data.triplets import read_triplets, write_triplets
+from dino_st.data.triplets import read_pairs_or_triplets, read_triplets, triplet_table, write_triplets
 from dino_st.errors import ConfigurationError, DatasetError, InputError, OutputError
 from dino_st.pipeline.stages import prepare_data, prepare_triplet_data
 from dino_st.preparation.options import PreparationOptions, TripletOptions
@@ -49,6 +49,63 @@ def test_the_csv_is_the_published_layout(tmp_path: Path) -> None:
     write_triplets(dataset(), tmp_path / "t.csv")
     lines = (tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()
     assert lines[:2] == ["sent0,sent1,hard_neg", "A man plays.,Someone plays.,A man sleeps."]
+    assert b"\r" not in (tmp_path / "t.csv").read_bytes()
+
+
+def test_a_directory_of_triplets_says_what_it_holds(tmp_path: Path) -> None:
+    write_triplets(dataset(), tmp_path / "shards")
+    manifest = json.loads((tmp_path / "shards" / "manifest.json").read_text())
+    assert manifest["counts"] == {"rows": 2}
+    assert {name: manifest["configuration"][name] for name in ("kind", "rows")} == {"kind": "triplets", "rows": 2}
+    assert manifest["provenance"]["model"] is None
+    assert manifest["provenance"]["versions"].keys() == {"dino-st"}
+    card = (tmp_path / "shards" / "README.md").read_text(encoding="utf-8")
+    assert "# shards" in card
+    assert "2 triplets: an anchor, a text that means the same, and a text that does not.\n" in card
+    assert "- sentence-transformers\n- dino-st\n" in card
+    write_triplets(dataset(), tmp_path / "shards")  # the same rows are there already
+    assert json.loads((tmp_path / "shards" / "manifest.json").read_text())["counts"] == {"rows": 2}
+
+
+@pytest.mark.parametrize(
+    ("columns", "is_pairs"),
+    [
+        (["sentence1", "sentence2", "score"], True),
+        (["Text_A", "text_b", "label"], True),
+        (["anchor", "positive", "negative"], False),
+        (["sent0", "sent1", "hard_neg"], False),
+    ],
+)
+def test_pairs_are_told_from_triplets_by_their_columns(columns: list[str], is_pairs: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(",".join(columns) + "\na,b,1\n")
+    found = read_pairs_or_triplets(tmp_path / "a.csv")
+    assert found.to_list() == (
+        [{"sentence1": "a", "sentence2": "b", "score": 1.0}]
+        if is_pairs
+        else [{"anchor": "a", "positive": "b", "negative": "1"}]
+    )
+
+
+def test_what_is_no_table_of_triplets_is_said() -> None:
+    for given, message in (
+        ([1], "^the data set is list; expected a datasets.Dataset of triplets"),
+        (Dataset.from_dict({name: [] for name in COLUMNS}), "^there is no row in the data set; generate triplets"),
+        (pairs(("a", "b", 1.0)), r"^the data set: has the columns .* missing: anchor, .*; these are pairs, see `to_tr"),
+        (Dataset.from_dict({"anchor": ["a"]}), r"^the data set: has .*; missing: positive, negative\. .* hard_neg\)$"),
+        (
+            Dataset.from_dict({"query": [1], "positive": ["b"], "negative": ["c"]}),
+            "^column 'query' of the data set holds int64; expected text in 'anchor'$",
+        ),
+        (
+            Dataset.from_dict({"query": ["a", None], "positive": ["b", "b"], "negative": ["c", "c"]}),
+            r"^column 'query' of the data set has no value in row 1; .*row\['query'\] is not None\)$",
+        ),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            triplet_table(given)  # type: ignore[arg-type]
+    table = triplet_table(Dataset.from_dict({"x": [1], "hard_neg": ["c"], "query": ["a"], "positive": ["b"]}))
+    assert table.to_pylist() == [{"anchor": "a", "positive": "b", "negative": "c"}]
+    assert {str(kind) for kind in table.schema.types} == {"string"}
 
 
 @pytest.mark.parametrize(
