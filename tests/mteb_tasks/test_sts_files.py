@@ -199,6 +199,8 @@ def test_the_hash_names_the_content_and_not_the_line_ends(sts_dir: Path, tmp_pat
     path.write_bytes(path.read_bytes().replace(b"\r\n", b"\n"))
     before = pairs_revision({"test": sts_files.SICK_TEST.read(sts_dir)})
     assert pairs_revision({"test": sts_files.SICK_TEST.read(tmp_path)}) == before
+    pairs = [ScoredPair("a", "b\tc", 1.5, "x"), ScoredPair("ü", "", 0.0)]  # stored results are found by this name
+    assert pairs_revision({"dev": pairs, "test": []}) == "4ea044ad2264e73e2bc776bb27f99fd1024a06ba"
     path.write_bytes(path.read_bytes().replace(b"\t3.", b"\t2.", 1))
     assert pairs_revision({"test": sts_files.SICK_TEST.read(tmp_path)}) != before
 
