@@ -89,13 +89,13 @@ def read_pairs(path: str | os.PathLike[str]) -> Dataset:
     """
     choose = _PairColumns()
     columns: dict[str, list[Any]] = {}
-    first_number = None
+    first_places: dict[bool, str] = {}  # of a label that is, or spells, a number, and of one that does not
     for where, row in table_rows(path, name_unused(path, choose)):
         columns = columns or {name: [] for name in row}
         if row.keys() != columns.keys():
             raise InputError(f"{where}: has the fields {list(row)}; the rows before it have {list(columns)}")
-        if first_number is None and LABEL in row and not isinstance(row[LABEL], str):
-            first_number = where
+        if LABEL in row:
+            first_places.setdefault(as_number(row[LABEL]) is not None, where)
         for name, value in row.items():
             source = choose.found[name]
             if source != "text_b" or value is not None:
@@ -108,26 +108,23 @@ def read_pairs(path: str | os.PathLike[str]) -> Dataset:
     if SENTENCE2 in columns and columns[SENTENCE2][0] is None:
         columns[TEXT] = columns.pop(SENTENCE1)
         del columns[SENTENCE2]
-    return _to_dataset(columns, first_number)
+    if len(first_places) == 2 and TEXT not in columns:
+        raise InputError(
+            f"{first_places[False]}: field 'label' is no number, and that of {first_places[True]} is one; expected "
+            "numbers throughout or words throughout"
+        )
+    return _to_dataset(columns, are_scores=True in first_places and TEXT not in columns)
 
 
-def _to_dataset(columns: dict[str, list[Any]], first_number: str | None) -> Dataset:
-    """The columns with their types; `first_number` is the place of the first label that is no string."""
+def _to_dataset(columns: dict[str, list[Any]], *, are_scores: bool) -> Dataset:
+    """The columns with their types; labels may be scores."""
     import pyarrow as pa
     from datasets import Dataset
 
-    labels = columns.get(LABEL, ())
-    numbers = [as_number(label) for label in labels] if TEXT not in columns else [None]
-    if labels and None not in numbers:
-        columns[SCORE] = numbers
-        del columns[LABEL]
-    elif labels and first_number is not None and TEXT not in columns:
-        raise InputError(
-            f"{first_number}: field 'label' is a number, while other rows have labels that are not numbers; expected "
-            "numbers throughout or strings throughout"
-        )
-    elif labels:
-        columns[LABEL] = [_label_text(label) for label in labels]
+    if are_scores:
+        columns[SCORE] = [as_number(label) for label in columns.pop(LABEL)]
+    elif LABEL in columns:
+        columns[LABEL] = [_label_text(label) for label in columns[LABEL]]
     kinds = dict.fromkeys((SCORE, PLAIN_LOG_PROB), pa.float64()) | {LOG_PROBS: pa.list_(pa.float64())}
     kinds |= dict.fromkeys((SENTENCE1, SENTENCE2, TEXT, LABEL), pa.string())
     order = [name for name in (TEXT, SENTENCE1, SENTENCE2, SCORE, LABEL, *_MORE) if name in columns]

@@ -302,8 +302,8 @@ def test_reference_labels_that_spell_numbers_become_scores(tmp_path: Path) -> No
 
 
 def test_reference_labels_that_are_no_numbers_stay_strings(tmp_path: Path) -> None:
-    rows = [{"text_a": "a", "text_b": "b", "label": label} for label in ("1", "other", "nan")]
-    assert read_reference_jsonl(lines(tmp_path / "x.jsonl", *rows))["label"] == ["1", "other", "nan"]
+    rows = [{"text_a": "a", "text_b": "b", "label": label} for label in ("one", "other", "nan")]
+    assert read_reference_jsonl(lines(tmp_path / "x.jsonl", *rows))["label"] == ["one", "other", "nan"]
 
 
 def test_reference_single_texts_have_text_and_label(tmp_path: Path) -> None:
@@ -334,9 +334,12 @@ def test_a_second_text_after_a_row_without_one_is_refused(tmp_path: Path) -> Non
 
 
 def test_reference_labels_mixing_numbers_and_words_are_refused(tmp_path: Path) -> None:
-    rows = [{"text_a": "a", "text_b": "b", "label": label} for label in ("other", 0.5)]
-    with pytest.raises(InputError, match=r"line 2: field 'label' is a number, while other"):
-        read_reference_jsonl(lines(tmp_path / "x.jsonl", *rows))
+    for labels in (("other", 0.5), ("0", "1", "nan"), (1, "NA"), ("1", "1,0")):
+        rows = [{"text_a": "a", "text_b": "b", "label": label} for label in labels]
+        number, word = (1, len(labels)) if labels[0] != "other" else (2, 1)
+        message = rf"line {word}: field 'label' is no number, and that of .*x\.jsonl, line {number} is one; expected"
+        with pytest.raises(InputError, match=message):
+            read_reference_jsonl(lines(tmp_path / "x.jsonl", *rows))
 
 
 def test_reference_raw_labels_are_written_as_strings_and_prepared_ones_as_numbers(tmp_path: Path) -> None:
