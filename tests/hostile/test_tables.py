@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from dino_st.data.pairs import read_pairs
 from dino_st.data.sentences import read_sentences
+from dino_st.data.shards import ShardDirectory, Wave
 from dino_st.data.tables import column_names, table_rows
 from dino_st.data.triplets import read_triplets
 from dino_st.errors import DatasetError, InputError
@@ -457,6 +458,25 @@ def test_what_a_pattern_leaves_out_may_be_missing_and_what_it_takes_in_may_not(t
         sentences(tmp_path / "train-*.parquet")
     parts(tmp_path, names[1])
     assert sentences(tmp_path / "train-*.parquet") == [(name,) for name in names]
+
+
+def test_shards_are_compared_with_their_manifest_whatever_reads_them(tmp_path: Path) -> None:
+    rows = [{"sentence1": f"a {i}", "sentence2": f"b {i}", "score": float(i % 2)} for i in range(4)]
+    directory, schema = ShardDirectory(tmp_path), pa.Table.from_pylist(rows).schema
+    with directory.open(configuration={}, provenance={}, schema=schema):
+        directory.put(Wave(0, rows[:2], {"rows": 2}))
+        directory.put(Wave(1, rows[2:], {"rows": 2}))
+        directory.finish("# raw")
+    assert scored(tmp_path) == pairs(tmp_path) == [tuple(row.values()) for row in rows]
+    assert sentences(tmp_path) == [(row["sentence1"],) for row in rows]
+    shard = directory.file_of(1)
+    for damage in (lambda: pq.write_table(pa.Table.from_pylist(rows[:2]), shard), shard.unlink):
+        damage()
+        for read in (pairs, scored, sentences):
+            with pytest.raises(
+                InputError, match=r"train-00001\.parquet: missing, or not as manifest\.json describes it"
+            ):
+                read(tmp_path)
 
 
 def saved(directory: Path) -> Path:
