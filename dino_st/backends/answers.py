@@ -46,7 +46,7 @@ Reason = Literal[
 _LIKE_AN_EXAMPLE = 5
 """Words in a row that a reply may not have in common with an example, unless its sentence has them, too."""
 
-_RUN, _MOSTLY = 3, 0.7
+_RUN, _MOSTLY, _LAYERS = 3, 0.7, 4
 
 _BLANKS = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u3000]+")
 _AROUND = " \ufeff\u200b\u200e\u200f\u2060"
@@ -155,7 +155,7 @@ _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
             rf"""\A\W*(?:{_SURE}(?:[!.:]\s|,?~(?:here|i~(?:can|will|would)|let~me)\b)|{_HERE}{_TEXTS}|here~you~(?:go|are)\b
             |{_HELP}~(?:be~)?(?:happy|glad)~to~(?:help|assist)\b
             |(?:the|a|one|your)~(?:possible~)?(?:paraphrase|{_KINDS}~(?:sentence|version))\b)
-            |(?<=[.!?…"”)])\W*\s{_AFTERWORD}|:\Z"""
+            |(?<=[.!?…"”)])\W{{0,9}}\s{_AFTERWORD}|:\Z"""
         ),
     ),
     (
@@ -344,10 +344,9 @@ def _entries_of(answer: str) -> tuple[list[str], int]:
 
 
 def _bare(line: str, source: str = "", labels: Collection[str] = (), number: re.Pattern[str] | None = _FIRST) -> str:
-    """A line without what is known to stand around a text, until nothing more comes off."""
+    """A line without what is known to stand around a text, in a few layers."""
     text = _BLANKS.sub(" ", line).strip(_AROUND)
-    while True:
-        before = text
+    for _ in range(_LAYERS):
         if number and not number.match(source) and (found := number.match(text)):
             text = text[found.end() :]
         text = _without_labels(text, source, labels)
@@ -356,8 +355,7 @@ def _bare(line: str, source: str = "", labels: Collection[str] = (), number: re.
         if sum(map(text.count, '"“”')) == 1:  # the mark that the prompt opens, or that closes it
             text = text.lstrip('"“').rstrip('"”')
         text = text.strip(_AROUND)
-        if text == before:
-            return text
+    return text
 
 
 def _without_labels(text: str, source: str, labels: Collection[str]) -> str:

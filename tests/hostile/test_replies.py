@@ -312,6 +312,7 @@ SHAPES: dict[str, dict[str, str]] = {
         "> 5 people": "numbering",
         "# 5 is out": "numbering",
         "5. May is a holiday.": "numbering",
+        "1. 1. 1. 1. 1. TEXT": "numbering",
         "B. TEXT": "numbering",
         "(c) TEXT": "numbering",
     },
