@@ -130,7 +130,8 @@ def _picture(kind: str, rows: LabelledRows, sets: Sequence[LabelledRows], descri
 
 def labels_section(sets: Sequence[LabelledRows]) -> Section:
     """How many rows each label has, and what smoothing made of the labels that were asked for."""
-    pictures, tables, notes = [], [], []
+    pictures, tables = [], []
+    smoothings: dict[str, list[str]] = {}
     for rows in sets:
         figure = figures.counts_by_label(rows.groups, rows.totals.tolist(), title=f"{rows.name} rows")
         pictures.append(_picture("labels", rows, sets, "Bars: number of rows for each assigned label", figure))
@@ -148,10 +149,12 @@ def labels_section(sets: Sequence[LabelledRows]) -> Section:
         )
         if smoothed:
             changes = ", ".join(f"{label} became {score:g}" for label, score in sorted(smoothed.items()))
-            notes.append(
-                f"The {rows.name} rows have smoothed scores, since written labels are noisy (--label-smoothing of "
-                f"`dino-st prepare`): label {changes}. Raw rows and evaluation keep the labels as they were."
-            )
+            smoothings.setdefault(changes, []).append(rows.name)
+    notes = [
+        f"The scores of the {' and '.join(names)} rows are smoothed, since written labels are noisy (`dino-st prepare "
+        f"--label-smoothing`): label {changes}. Raw rows and evaluation keep the labels as they were."
+        for changes, names in smoothings.items()
+    ]
     if any(len(rows.groups) == 1 for rows in sets):
         notes.append("There is one label only: an encoder cannot learn to tell labels apart from these rows.")
     return Section("Labels", notes, pictures, tables)
