@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import statistics
 import subprocess
 import sys
@@ -87,10 +88,8 @@ def test_an_error_message_suggests_the_nearest_legal_value() -> None:
 
 def test_the_changelog_knows_this_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert (
-        f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()
-        or "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text()
-    )
+    newest = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
+    assert re.fullmatch(rf"\[{re.escape(version)}\] - (unreleased|\d{{4}}-\d\d-\d\d)", newest)
     assert dino_st.__version__ == version
 
 

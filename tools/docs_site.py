@@ -70,6 +70,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     fences.append({"name": "math", "class": "math", "format": _math})
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
     config.repo_url = config.repo_url or next((urls[name] for name in ("Repository", "Source") if name in urls), None)
+    config.repo_name = config.repo_name or (config.repo_url or "").rpartition("/")[2]
     return config
 
 

@@ -37,7 +37,7 @@ def release_notes(tag: str, root: Path = ROOT) -> str:
         rf"^## \[{re.escape(wanted)}\] - \d{{4}}-\d\d-\d\d\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL
     )
     if section is None:
-        raise ValueError(f"CHANGELOG.md has no section '## [{wanted}] - YYYY-MM-DD'; move Unreleased to it")
+        raise ValueError(f"CHANGELOG.md has no section '## [{wanted}] - YYYY-MM-DD'; date it")
     return section[1].strip()
 
 

@@ -232,7 +232,7 @@ def test_debug_shows_the_traceback(run: Run, tmp_path: Path, monkeypatch: pytest
 def test_tasks_and_version_are_listed(run: Run) -> None:
     listing = run("tasks").output
     assert all(name in listing for name in ("sts-x1", "sts-x2", "movie-titles", "quickstart", "sts-dino-x1x2"))
-    assert "dino-st 0.1.0" in run("version").output
+    assert f"dino-st {dino_st.__version__}" in run("version").output
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
