@@ -35,6 +35,8 @@ def publishes(kind: str) -> Callable[[Callable[..., None]], Callable[..., None]]
             if options.push_to_hub and is_main:
                 check_upload(options, kind)
             command(output=output, given=given, **values)
+            if values.get("dry_run"):  # nothing was written
+                return
             if is_main:
                 state_origin(output, **options.origin)
             if options.push_to_hub and is_main:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_scores(directory: Path, scores: Mapping[str, float], tasks: Iterable[AbsTask], protocol: str) -> None:
-    """States scores × 100 in the `model-index` of a card; those of the same task, data and metric are replaced.
+    """States scores in the `model-index` of a card, from -1 to 1 as mteb does; those of the same kind are replaced.
 
     Tasks are described by their data: that of the hub, or `local/NAME` with the hash of the pairs.
     """
@@ -38,7 +38,7 @@ def add_scores(directory: Path, scores: Mapping[str, float], tasks: Iterable[Abs
                 dataset_split=", ".join(task.eval_splits),
                 metric_type=metric,
                 metric_name=metric,
-                metric_value=round(scores[about.name], 4),
+                metric_value=round(scores[about.name] / 100, 6),
             )
         )
     kept = [one for one in card.data.eval_results or [] if not any(map(one.is_equal_except_value, added))]

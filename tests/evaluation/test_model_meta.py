@@ -115,7 +115,7 @@ def test_measured_scores_go_into_the_card_once(encoder: Path, tmp_path: Path) ->
     found = {one.dataset_name: one for one in card.data.eval_results}
     assert len(card.data.eval_results) == 2
     for name, score in table.scores[str(encoder)].items():
-        assert found[name].metric_value == pytest.approx(score, abs=1e-4)
+        assert found[name].metric_value == pytest.approx(score / 100, abs=1e-6)
         assert (found[name].task_type, found[name].metric_type) == ("STS", "cosine_spearman")
         assert found[name].dataset_type == f"local/{name}"
         assert found[name].dataset_revision

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from dino_st import prepare_pairs, push_to_hub, train_encoder
 from dino_st.cli.main import app
+from dino_st.cli.upload import publishes
 from dino_st.data.cards import read_origin, state_origin
 from dino_st.errors import ConfigurationError, HubError, InputError
 from dino_st.pipeline.publish import PublishOptions, check_upload
@@ -323,6 +324,19 @@ def test_a_command_looks_at_the_hub_first_and_uploads_last(hub: Hub, tmp_path: P
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["hub"] == f"{hub.address}/datasets/me/pairs"
     assert hub.header("me/pairs")["license"] == "mit"
+
+
+def test_a_dry_run_looks_at_the_hub_and_uploads_nothing(hub: Hub, tmp_path: Path) -> None:
+    ran: list[Path] = []
+
+    @publishes("dataset")
+    def command(output: Path, given: dict[str, Any], dry_run: bool) -> None:
+        ran.append(output)
+
+    command(output=tmp_path / "raw", given={"push_to_hub": "me/pairs"}, dry_run=True)
+    assert ran == [tmp_path / "raw"]
+    assert "GET /api/whoami-v2" in hub.requests
+    assert not hub.repositories
 
 
 def test_the_stand_in_refuses_what_the_hub_would() -> None:
