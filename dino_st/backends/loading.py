@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,8 +112,30 @@ def load_causal_model(
         ) from error
 
 
-def locate_model(source: str | Path) -> Path:
+def load_outline(source: str | Path, *, dtype: torch.dtype, trust_remote_code: bool = False) -> tuple[Any, Any]:
+    """A causal language model without its weights, on the device `meta`, and its tokenizer; see `load_causal_model`.
+
+    Only the configuration and the tokenizer are read, and, if need be, fetched from the hub.
+    """
+    from transformers import AutoTokenizer
+
+    path = locate_model(source, weights=False)
+    if (path / ADAPTER).is_file():
+        model, tokenizer = load_outline(_base_of(path), dtype=dtype, trust_remote_code=trust_remote_code)
+        if (path / "tokenizer_config.json").is_file():
+            tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust_remote_code)
+        return model, tokenizer
+    with _worded(str(source)):
+        kind, config, tokenizer, options = _read_settings(path, str(source), trust_remote_code)
+        options.pop("gguf_file", None)
+        with torch.device("meta"):
+            return kind.from_config(config, dtype=dtype, **options), tokenizer
+
+
+def locate_model(source: str | Path, *, weights: bool = True) -> Path:
     """Where a model's files lie; one of the hub is fetched into the local cache, unless it is there.
+
+    Without weights, only the small files are fetched.
 
     Raises:
         ModelError: If there is no such directory or file, and no such model on the hub, or the hub is out of reach.
@@ -128,31 +151,20 @@ def locate_model(source: str | Path) -> Path:
         return fetch_model(repository, file)
     if name.count("/") > 1 or name.endswith(GGUF):
         raise ModelError(f"model {name!r}: {missing}")
-    return fetch_model(name)
+    return fetch_model(name, weights=weights)
 
 
 def _load_whole(path: Path, name: str, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any]:
     """Loads all weights of a model from one place, and its tokenizer."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer, GgufConfig
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    from transformers import GgufConfig
 
-    where = str(path)
-    weights: dict[str, Any] = {"use_safetensors": True}
-    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    where, weights = str(path), dict[str, Any](use_safetensors=True)
     if path.suffix == GGUF:
-        where, options["gguf_file"] = str(path.parent), path.name
+        where = str(path.parent)
         weights = {"quantization_config": GgufConfig(gguf_file=path.name, dequantize=True)}
-    try:
-        config = AutoConfig.from_pretrained(where, **options)
-        _check_architecture(config, name)
-        tokenizer = AutoTokenizer.from_pretrained(where, **options)
-        is_text = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or getattr(config, "auto_map", None)
-        kind: Any = AutoModelForCausalLM if is_text else AutoModelForImageTextToText
+    with _worded(name):
+        kind, _, tokenizer, options = _read_settings(path, name, trust_remote_code)
         loaded = kind.from_pretrained(where, dtype=dtype, output_loading_info=True, **options, **weights)
-    except ModelError:
-        raise
-    except Exception as error:
-        raise ModelError(f"model {name!r} cannot be loaded: {_first_line(error)}{_advice(error)}") from error
     model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
@@ -161,6 +173,32 @@ def _load_whole(path: Path, name: str, dtype: torch.dtype, trust_remote_code: bo
             f"{missing[0]!r}; it is not a complete causal language model"
         )
     return model, tokenizer
+
+
+def _read_settings(path: Path, name: str, trust_remote_code: bool) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """The class of a model, its configuration, its tokenizer, and how they are read."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    where, options = str(path), dict[str, Any](trust_remote_code=trust_remote_code)
+    if path.suffix == GGUF:
+        where, options["gguf_file"] = str(path.parent), path.name
+    config = AutoConfig.from_pretrained(where, **options)
+    _check_architecture(config, name)
+    tokenizer = AutoTokenizer.from_pretrained(where, **options)
+    is_text = config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or getattr(config, "auto_map", None)
+    return (AutoModelForCausalLM if is_text else AutoModelForImageTextToText), config, tokenizer, options
+
+
+@contextmanager
+def _worded(name: str) -> Iterator[None]:
+    """Words whatever fails while a model is read."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:
+        raise ModelError(f"model {name!r} cannot be loaded: {_first_line(error)}{_advice(error)}") from error
 
 
 def _load_adapter(path: Path, **options: Any) -> tuple[Any, Any]:

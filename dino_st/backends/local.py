@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +17,13 @@ from dino_st.backends.loading import (
     resolve_dtype,
 )
 from dino_st.backends.options import ModelOptions
+from dino_st.backends.prompting import Prompter
 from dino_st.decoding.attention import can_share
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.memory import automatic_rows, context_length
 from dino_st.decoding.options import DecodingOptions
-from dino_st.errors import ConfigurationError, MissingExtraError
-from dino_st.support.progress import logger
-from dino_st.tasks.prompts import (
-    TEMPLATE_DATE,
-    ChatTemplate,
-    build_prompts,
-    choose_format,
-    encode_prompt,
-    quotable,
-)
+from dino_st.errors import ConfigurationError
+from dino_st.tasks.prompts import TEMPLATE_DATE, encode_prompt, quotable
 from dino_st.tasks.spec import TaskSpec
 
 
@@ -62,7 +54,7 @@ class Scored:
     plain_log_prob: float | None
 
 
-class LocalWriter:
+class LocalWriter(Prompter):
     """A causal language model on this machine, and how it is prompted.
 
     Attributes:
@@ -109,18 +101,10 @@ class LocalWriter:
                 model, device=device, dtype=dtype, trust_remote_code=self.options.trust_remote_code
             )
         check_causal_model(self.model)
-        added = self.tokenizer.added_tokens_decoder.values()
-        self._special_tokens = sorted(token.content for token in added if token.special and len(token.content) > 1)
-        self.prompt_format: str = choose_format(self.options.prompt_format, self.tokenizer)
-        if self.prompt_format == "chat" and find_spec("jinja2") is None:
-            raise MissingExtraError(
-                f"model {self.name!r} is prompted by its chat template, which needs jinja2; run: pip install "
-                '"jinja2>=3.1", or choose the prompt format raw'
-            )
-        self._template = ChatTemplate(self.tokenizer) if self.prompt_format == "chat" else None
+        super().__init__(self.tokenizer, self.name, self.options)
         check_tokenizer(self.model, self.tokenizer, encode_prompt('Say:\n"', self.tokenizer, self._template))
         if self.options.prompt_format == "auto":
-            self._say_format()
+            self.say_format()
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.device = str(self.model.device.type)
         self._weights_hash: str | None = None
@@ -143,17 +127,6 @@ class LocalWriter:
             **({"template_date": f"{TEMPLATE_DATE:%Y-%m-%d}"} if self._template and self._template.tells_date else {}),
         }
 
-    def _say_format(self) -> None:
-        """Logs how `auto` was decided, since it changes what is written."""
-        if self._template is None:
-            logger.info("%s is prompted with raw text, since its tokenizer has no chat template", self.name)
-        else:
-            logger.info(
-                "%s is prompted by its chat template. That changes what is written: to compare, write some texts with "
-                "--prompt-format raw, too, and read both",
-                self.name,
-            )
-
     def choose_rows(
         self, batch_size: int | str, spec: TaskSpec, sample_of_inputs: Sequence[str], new_tokens: int
     ) -> int:
@@ -165,7 +138,7 @@ class LocalWriter:
             return int(batch_size)
         label = next(iter(spec.labels))
         examples: list[str | None] = [*sample_of_inputs] or [None]
-        return self.automatic_rows([len(self._encode(spec, label, x1, False)[0]) for x1 in examples], new_tokens)
+        return self.automatic_rows([len(self.encode_prompts(spec, label, x1, False)[0]) for x1 in examples], new_tokens)
 
     def automatic_rows(self, prompt_lengths: Sequence[int], new_tokens: int) -> int:
         """How many streams to decode together for prompts of such lengths; see `decoding.memory.automatic_rows`."""
@@ -197,7 +170,7 @@ class LocalWriter:
         def encoded(x1: str | None, label: str, phrasing: int) -> tuple[tuple[int, ...], ...]:
             place = (x1, label, phrasing)
             if place not in prompts:
-                prompts[place] = self._encode(spec, label, x1, curly_quotes, phrasing)
+                prompts[place] = self.encode_prompts(spec, label, x1, curly_quotes, phrasing)
             return prompts[place]
 
         draws = []
@@ -225,9 +198,11 @@ class LocalWriter:
         prompts, texts, fitting = [], [], []
         results = [Scored(0, None, None) for _ in pairs]
         for i, (x1, x2, phrasing) in enumerate(pairs):
-            text = quotable(self._defused(x2) or "", curly_quotes=engine.options.curly_quotes)
+            text = quotable(self.defused(x2) or "", curly_quotes=engine.options.curly_quotes)
             quoted, plain = (self._text_ids(piece) for piece in (f'{text}"', text))
-            labels = [self._encode(spec, label, x1, engine.options.curly_quotes, phrasing)[0] for label in spec.labels]
+            labels = [
+                self.encode_prompts(spec, label, x1, engine.options.curly_quotes, phrasing)[0] for label in spec.labels
+            ]
             results[i] = Scored(len(quoted), None, None)
             if max(map(len, labels)) + len(quoted) <= engine.longest_prompt + engine.options.max_new_tokens:
                 without = [] if start is None or not plain else [(start,)]
@@ -241,20 +216,6 @@ class LocalWriter:
 
     def _text_ids(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    def _encode(
-        self, spec: TaskSpec, label: str, x1: str | None, curly_quotes: bool, phrasing: int = 0
-    ) -> tuple[tuple[int, ...], ...]:
-        built = build_prompts(spec, label, self._defused(x1), phrasing=phrasing, curly_quotes=curly_quotes)
-        return tuple(encode_prompt(text, self.tokenizer, self._template) for text in (built.target, *built.counters))
-
-    def _defused(self, x1: str | None) -> str | None:
-        """Takes special tokens out of a sentence: `<|im_end|>` in a text must not end the user's turn."""
-        if x1 is None:
-            return None
-        for token in self._special_tokens:
-            x1 = x1.replace(token, f"{token[0]} {token[1:]}")
-        return x1
 
 
 def _is_model_and_tokenizer(given: Any) -> bool:

@@ -13,7 +13,6 @@ from dino_st.backends.chat import USAGE_FIELDS, ChatReply, ChatRequest, usage_of
 from dino_st.backends.local import LocalWriter
 from dino_st.decoding.batch import Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
-from dino_st.tasks.prompts import encode_prompt
 
 _BATCHES_AT_ONCE = 4
 """Batches between two reports of replies: the more, the more alike the lengths within each."""
@@ -101,16 +100,6 @@ class LocalChat(LocalWriter):
                     if on_reply is not None:
                         on_reply(replies[i])
         return [replies[i] for i in range(len(requests))]
-
-    def encode(self, request: ChatRequest) -> tuple[int, ...]:
-        """Token ids of a request: a chat whose last turn begins with the opening, or raw text."""
-        prompt, system = self._defused(request.prompt) or "", self._defused(request.system) or ""
-        if system and not (self._template and self._template.takes_system):
-            prompt, system = f"{system}\n\n{prompt}", ""
-        if self._template is None:
-            return encode_prompt(prompt, self.tokenizer)
-        rendered = self._template.render(prompt, self._defused(request.opening) or "", system)
-        return tuple(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
 
 
 def _reply(draw: Draw, drawn: Drawn) -> ChatReply:

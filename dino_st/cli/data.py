@@ -20,10 +20,12 @@ from dino_st.models import LANGUAGE_MODEL
 from dino_st.pipeline.publish import PublishOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED
+from dino_st.support.text import printable
 from dino_st.tasks.spec import MOST_TEXTS, builtin_tasks
 from dino_st.tasks.syncse import syncse_tasks
 
 if TYPE_CHECKING:
+    from dino_st.generation.dry_run import DryRun
     from dino_st.preparation.splits import PreparedSplits
 
 Output = Annotated[Path, typer.Option(help="Directory for the shards; run again to continue.")]
@@ -42,6 +44,13 @@ Input = Annotated[
     ),
 ]
 Column = Annotated[str | None, typer.Option(help="Column or field of the input that holds the sentences.")]
+DryRunFlag = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Show prompts, tokens, waves and memory; load no weights, ask no server and write nothing.",
+    ),
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first so many distinct sentences.")]
 
 _LOCAL, _DRAWING, _SERVERS = "Local models", "Sampling and debiasing", "Chat servers"
@@ -75,13 +84,15 @@ def generate(
         int | None, typer.Option(min=1, max=MOST_TEXTS, help="Texts to write, for a task without inputs.")
     ] = None,
     overwrite: Overwrite = False,
+    dry_run: DryRunFlag = False,
 ) -> None:
     """Let a language model write pairs of texts, or texts, for a task of DINO.
 
     A chat server gives no probabilities to debias with: --backend openai needs --decay-constant 0. For triplets see
     `dino-st syncse`.
     """
-    _write(model, output, given, task=task, input=input, column=column, limit=limit, num=num, overwrite=overwrite)
+    work: dict[str, Any] = {"column": column, "limit": limit, "num": num, "overwrite": overwrite, "dry_run": dry_run}
+    _write(model, output, given, task=task, input=input, **work)
 
 
 @takes(
@@ -113,20 +124,11 @@ def syncse(
         int | None, typer.Option(min=1, max=MOST_TEXTS, help="Sentences to write, for syncse-scratch.")
     ] = None,
     overwrite: Overwrite = False,
+    dry_run: DryRunFlag = False,
 ) -> None:
     """Let a chat model write triplets: a positive and a hard negative for each sentence (SynCSE)."""
-    _write(
-        model,
-        output,
-        given,
-        triplets=True,
-        task=task,
-        input=input,
-        column=column,
-        limit=limit,
-        num=num,
-        overwrite=overwrite,
-    )
+    work: dict[str, Any] = {"column": column, "limit": limit, "num": num, "overwrite": overwrite, "dry_run": dry_run}
+    _write(model, output, given, triplets=True, task=task, input=input, **work)
 
 
 def _write(model: str, output: Path, given: dict[str, Any], *, triplets: bool = False, **work: Any) -> None:
@@ -134,6 +136,9 @@ def _write(model: str, output: Path, given: dict[str, Any], *, triplets: bool = 
     from dino_st.pipeline.stages import Generation, generate_data, generate_triplet_data
 
     outcome = (generate_triplet_data if triplets else generate_data)(Generation(**work, options=given), model, output)
+    if outcome.plan is not None:
+        _show_plan(outcome.plan)
+        raise typer.Exit  # nothing is there to be described or uploaded
     counts = outcome.counts
     note(output=output, kind=outcome.kind, rows=counts.get("rows", 0), new_rows=outcome.new_rows, counts=counts)
     note(rejected=_by_reason(counts), notes=outcome.notes)
@@ -147,6 +152,19 @@ def _write(model: str, output: Path, given: dict[str, Any], *, triplets: bool = 
         say(line)
     if not counts.get("rows") and "shard" not in given:
         raise typer.Exit(1)
+
+
+def _show_plan(plan: DryRun) -> None:
+    """Prints what a dry run found."""
+    note(plan=plan.facts, prompts=plan.prompts)
+    for kind, prompts in plan.prompts.items():
+        for prompt in prompts:
+            say(f"{kind}:")
+            for line in prompt.split("\n"):
+                say(f"  | {printable(line)}")
+    for name, value in plan.facts.items():
+        say(f"{name}: {value}")
+    say("No weights were loaded, nobody was asked, and nothing was written.")
 
 
 def _by_reason(counts: Mapping[str, int]) -> dict[str, int]:

@@ -27,26 +27,52 @@ _STREAMS_OF_A_PROMPT = 2
 """Streams that share a prompt at least, where any share one: the samples of one label, and its counter-streams."""
 
 
-def automatic_rows(model: Any, *, prompt_tokens: int, new_tokens: int, shares_prompts: bool = False) -> int:
+def automatic_rows(
+    model: Any,
+    *,
+    prompt_tokens: int,
+    new_tokens: int,
+    shares_prompts: bool = False,
+    token_bytes: int | None = None,
+    device: torch.device | None = None,
+) -> int:
     """Chooses how many streams to decode together from the memory that is free.
 
-    A stream holds its own keys and values and those of its prompt, or its part of those where the streams of a prompt
-    share them, and a handful of vectors as long as the vocabulary.
+    Args:
+        model: A transformers causal model; one without weights (on the device `meta`) needs the next two as well.
+        prompt_tokens: Of a long prompt.
+        new_tokens: Of a text at most.
+        shares_prompts: Whether streams share the keys and values of their prompt.
+        token_bytes: Of the keys and values of a token, if known; else the model is asked.
+        device: Where the model will be, if not where it is.
 
     Returns:
         Streams, a power of two times twelve or the largest useful number.
     """
-    vocabulary_bytes = model.get_output_embeddings().weight.shape[0] * 4 * 8
-    tokens = new_tokens + prompt_tokens / (_STREAMS_OF_A_PROMPT if shares_prompts else 1)
-    stream_bytes = probe(model).token_bytes * tokens + vocabulary_bytes
-    limit = _LARGEST.get(model.device.type, 512)
-    if model.device.type == "cpu":
+    device = device or model.device
+    size_of_one = stream_bytes(model, prompt_tokens, new_tokens, shares_prompts, token_bytes)
+    limit = _LARGEST.get(device.type, 512)
+    if device.type == "cpu":
         limit = max(limit, min(_LARGEST_SMALL, int(_CPU_STEP / model.num_parameters())))
-    rows = int(_USABLE * free_memory(model.device) / stream_bytes)
+    rows = int(_USABLE * free_memory(device) / size_of_one)
     size = _SMALLEST
     while size * 2 <= min(rows, limit):
         size *= 2
     return size
+
+
+def stream_bytes(
+    model: Any, prompt_tokens: int, new_tokens: int, shares_prompts: bool, token_bytes: int | None = None
+) -> float:
+    """Memory that a stream takes; the arguments are those of `automatic_rows`.
+
+    It holds its own keys and values and those of its prompt, or its part of those where the streams of a prompt share
+    them, and a handful of vectors as long as the vocabulary.
+    """
+    vocabulary_bytes: int = model.get_output_embeddings().weight.shape[0] * 4 * 8
+    tokens = new_tokens + prompt_tokens / (_STREAMS_OF_A_PROMPT if shares_prompts else 1)
+    of_a_token: int = probe(model).token_bytes if token_bytes is None else token_bytes
+    return of_a_token * tokens + vocabulary_bytes
 
 
 def free_memory(device: torch.device) -> int:

@@ -125,22 +125,27 @@ class ChatPairRun:
         if store.path is not None:
             write_rejected(store.path, map(_lost_line, lost))
 
-    def _written(self, start: int, chunk: Sequence[str], ask: Ask) -> list[PairDraw]:
-        """The draws of a wave, each tried until there is a text, a request fails, or tries run out."""
-        draws = [
+    def draws(self, start: int, chunk: Sequence[str]) -> list[PairDraw]:
+        """What is to be written for sentences, of which the first is the one with this number."""
+        return [
             PairDraw(start + i, x1, label, sample, (crc32(x1.encode()) + sample) % len(spec.instructions))
             for i, x1 in enumerate(chunk)
             for label, spec in self.spec.labels.items()
             for sample in range(self.samples)
         ]
+
+    def _written(self, start: int, chunk: Sequence[str], ask: Ask) -> list[PairDraw]:
+        """The draws of a wave, each tried until there is a text, a request fails, or tries run out."""
+        draws = self.draws(start, chunk)
         for _ in range(self.decoding.max_tries):
             places = [i for i, draw in enumerate(draws) if draw.text is None and draw.failed is None]
-            replies = ask([self._request(draws[i]) for i in places]) if places else []
+            replies = ask([self.request(draws[i]) for i in places]) if places else []
             for i, reply in zip(places, replies, strict=True):
                 draws[i] = self._judged(draws[i], reply)
         return draws
 
-    def _request(self, draw: PairDraw) -> ChatRequest:
+    def request(self, draw: PairDraw) -> ChatRequest:
+        """The next request for a text."""
         limit = self.decoding.max_new_tokens
         return ChatRequest(draw.request_key, self._prompt(draw), SYSTEM, max_new_tokens=limit)
 

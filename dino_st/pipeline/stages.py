@@ -38,13 +38,16 @@ from dino_st.generation.options import GenerationOptions, WritingOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED, only_writer
 from dino_st.tasks.spec import TaskSpec
-from dino_st.tasks.syncse import check_arguments, is_syncse_task, load_syncse_spec
+from dino_st.tasks.syncse import ScratchSpec, SynCSESpec, check_arguments, is_syncse_task, load_syncse_spec
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from dino_st.backends.chat import ChatReply, ChatRequest
     from dino_st.evaluation.table import ScoreTable
+    from dino_st.generation.chat import ChatPairRun
+    from dino_st.generation.dry_run import DryRun
     from dino_st.preparation.splits import PreparedSplits
 
 
@@ -64,6 +67,7 @@ class Generation:
         num: Texts to write, for a task without inputs.
         options: Those that were given; or, for a local model and a task of DINO, validated ones.
         overwrite: Whether what another run wrote is replaced; the same run goes on.
+        dry_run: Whether to say what would be written, and to load no weights, ask no server and write nothing.
     """
 
     task: str
@@ -73,6 +77,7 @@ class Generation:
     num: int | None = None
     options: Mapping[str, Any] | WritingOptions = field(default_factory=dict)
     overwrite: bool = False
+    dry_run: bool = False
 
     def sentences(self) -> Sentences | None:
         """Reads the input, if there is one."""
@@ -91,6 +96,7 @@ class GenerationOutcome:
         examples: A few rows of each label, their texts in order.
         quality: What can be seen of the labels; see `dino_st.data.quality`.
         notes: What else is worth saying.
+        plan: What a dry run found; all else is empty then.
     """
 
     counts: Mapping[str, int]
@@ -100,6 +106,7 @@ class GenerationOutcome:
     examples: Mapping[str, Sequence[Sequence[str]]]
     quality: Summary
     notes: Sequence[str] = ()
+    plan: DryRun | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +149,10 @@ def _by_local_model(work: Generation, writing: WritingOptions, model: str, outpu
     spec = TaskSpec.load(work.task)
     _check_input(spec, work)
     sentences = work.sentences()
+    if work.dry_run:
+        from dino_st.generation.dry_run import dry_run
+
+        return _planned(dry_run(model, spec, writing, None if sentences is None else sentences.texts, work.num))
     directory = ShardDirectory(output, overwrite=work.overwrite)  # an unusable one is known before the model is loaded
     from dino_st.builder import DinoDatasetBuilder
 
@@ -166,10 +177,13 @@ def _by_server(work: Generation, given: dict[str, Any], model: str, output: Path
         _check_input(spec, work)
     writer = open_backend(model, "openai", base_url=base_url, options={n: v for n, v in given.items() if n not in own})
     sentences = work.sentences()
-    directory = ShardDirectory(output, overwrite=work.overwrite)
     texts = () if sentences is None else sentences.texts
+    run = ChatPairRun(writer, spec, chosen.decoding, chosen.generation.samples, texts)
+    if work.dry_run:
+        return _planned(_dry_run_of_pairs(run, model))
+    directory = ShardDirectory(output, overwrite=work.overwrite)
     start = time.monotonic()
-    ChatPairRun(writer, spec, chosen.decoding, chosen.generation.samples, texts).into(directory, True)
+    run.into(directory, True)
     _check_answered(writer.usage, output)
     lost = directory.counts["draws"] - directory.counts["rows"]
     notes = _notes(writer.usage, output, lost, "texts are missing", "failed requests are made again")
@@ -186,9 +200,11 @@ def generate_triplet_data(work: Generation, model: str, output: Path) -> Generat
     spec = load_syncse_spec(work.task)
     check_arguments(spec, has_sentences=work.input is not None, num=work.num)
     sentences = work.sentences()
-    directory = ShardDirectory(output, overwrite=work.overwrite)  # an unusable one is known before anything is asked
     texts = None if sentences is None else sentences.texts
     of_model = {name: value for name, value in given.items() if name not in own}
+    if work.dry_run:
+        return _planned(_dry_run_of_triplets(model, spec, options, chat, of_model, texts or (), work.num))
+    directory = ShardDirectory(output, overwrite=work.overwrite)  # an unusable one is known before anything is asked
     from dino_st.syncse.run import run_triplets
 
     start = time.monotonic()
@@ -200,6 +216,58 @@ def generate_triplet_data(work: Generation, model: str, output: Path) -> Generat
     missing = directory.counts["given up"]
     notes = _notes(usage, output, missing, "sentences have no triplet", "they are tried again")
     return _outcome(directory, "triplets", start, sentences, notes)
+
+
+def _planned(plan: DryRun) -> GenerationOutcome:
+    return GenerationOutcome({}, "", 0.0, 0, {}, {}, plan=plan)
+
+
+def _dry_run_of_pairs(run: ChatPairRun, model: str) -> DryRun:
+    """What a chat server would be asked for pairs."""
+    from dino_st.generation.dry_run import SAMPLE, dry_requests
+
+    draws = run.draws(0, run.sentences[:SAMPLE])
+    asked = {f"label {label}": [run.request(one) for one in draws if one.label == label] for label in run.spec.labels}
+    texts = len(run.sentences) * len(run.spec.labels) * run.samples
+    task = f"{run.spec.task_name}: {len(run.sentences):,} sentences, {len(asked)} labels, {run.samples} texts for each"
+    return dry_requests(task, asked, f"{texts:,}, more where an answer cannot be used", model, None)
+
+
+def _dry_run_of_triplets(
+    model: str,
+    spec: SynCSESpec,
+    options: SynCSEOptions,
+    chat: ChatOptions,
+    of_model: Mapping[str, Any],
+    sentences: Sequence[str],
+    num: int | None,
+) -> DryRun:
+    """What a chat model would be asked for triplets."""
+    from dino_st.generation.dry_run import SAMPLE, Outline, dry_requests
+    from dino_st.syncse.partial import ROLES, Triplet, TripletWriter
+    from dino_st.syncse.scratch import SentenceWriter
+
+    local = None
+    if chat.backend == "local":
+        known = {name: value for name, value in of_model.items() if name in ModelOptions.model_fields}
+        local = Outline.of(model, ModelOptions.of(**known))
+    is_chat = local is None or local.prompter.prompt_format == "chat"
+    if isinstance(spec, ScratchSpec):
+        writer = SentenceWriter(spec, _asks_nobody, is_chat, local is not None, options)
+        wanted = num or 0
+        first = -(-wanted // writer.sentences_at_once(wanted))
+        total = f"{first:,} for sentences and {2 * wanted:,} for their triplets, more where an answer cannot be used"
+        asked = {"sentences": writer.first_requests(wanted, min(first, SAMPLE))}
+        return dry_requests(f"{spec.task_name}: {wanted:,} sentences", asked, total, model, local)
+    triplets = TripletWriter(spec, _asks_nobody, is_chat, local is not None, options)
+    sample = [Triplet(i, sentence) for i, sentence in enumerate(sentences[:SAMPLE])]
+    asked = {role: [triplets.request(one, role) for one in sample] for role in ROLES}
+    total = f"{2 * len(sentences):,}, more where an answer cannot be used"
+    return dry_requests(f"{spec.task_name}: {len(sentences):,} sentences", asked, total, model, local)
+
+
+def _asks_nobody(_: Sequence[ChatRequest]) -> list[ChatReply]:
+    raise NotImplementedError("a dry run asks nobody")
 
 
 def _outcome(

@@ -13,7 +13,8 @@ from dino_st.errors import DinoError, InputError, ModelError
 PATIENCE_SECONDS = 5.0
 """How long the hub may take for its first answer; the libraries' own retries take 30 to 80 seconds."""
 
-_MODEL_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py"]
+_WEIGHTS = "*.safetensors"
+_SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken", "*.py"]
 _NOT_OURS = ["onnx/*", "openvino/*", "original/*", "consolidated*"]
 
 
@@ -70,12 +71,13 @@ def asking_hub(what: str, advice: str, kind: type[DinoError] = InputError) -> It
             raise kind(f"{what} cannot be fetched: {why}. {advice}") from error
 
 
-def fetch_model(name: str, file: str | None = None) -> Path:
+def fetch_model(name: str, file: str | None = None, *, weights: bool = True) -> Path:
     """A model of the hub as a directory of the local cache; what is missing there is downloaded, but no pickle.
 
     Args:
         name: On the hub, `owner/name` or a name alone.
         file: The one file that is wanted, such as `model-Q4_K_M.gguf`.
+        weights: Whether those are downloaded, too.
 
     Returns:
         The directory, whose own name is the revision; or the file in it.
@@ -92,7 +94,8 @@ def fetch_model(name: str, file: str | None = None) -> Path:
         if not reason:
             if file:
                 return Path(hub.hf_hub_download(name, file))
-            return Path(hub.snapshot_download(name, allow_patterns=_MODEL_FILES, ignore_patterns=_NOT_OURS))
+            wanted = [*_SMALL_FILES, *([_WEIGHTS] if weights else [])]
+            return Path(hub.snapshot_download(name, allow_patterns=wanted, ignore_patterns=_NOT_OURS))
         for each in [file] if file else ("modules.json", "config.json", "adapter_config.json"):
             cached = hub.try_to_load_from_cache(name, each)
             if isinstance(cached, str):

@@ -7,7 +7,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 from dino_st.backends.answers import normal_form, parse_list
@@ -123,9 +123,8 @@ class SentenceWriter:
         distinct, counts = DistinctSentences(), Counter[str]()
         taken: list[WrittenSentence] = []
         combinations, asked_for, fruitless, has_answered, reason = self._combinations(), 0, 0, False, ""
-        most = 1 if self.is_local or not self.is_chat else self.spec.sentences_per_request
-        least = _LEAST_IN_A_ROUND if most == 1 else 1
-        several = min(most, math.ceil(_RESERVE * num))
+        several = self.sentences_at_once(num)
+        least = _LEAST_IN_A_ROUND if several == 1 else 1
         number, limit = 0, REQUESTS_PER_SENTENCE * math.ceil(num / several)
         while len(taken) < num and number < limit and fruitless < _LEAST_IN_A_ROUND:
             share = len(taken) / asked_for if taken else 1.0
@@ -161,6 +160,16 @@ class SentenceWriter:
                 "there is an output directory)"
             )
         return taken, +counts
+
+    def sentences_at_once(self, num: int) -> int:
+        """How many sentences a request asks for, as long as answers come in time."""
+        most = 1 if self.is_local or not self.is_chat else self.spec.sentences_per_request
+        return min(most, math.ceil(_RESERVE * num))
+
+    def first_requests(self, num: int, count: int) -> list[ChatRequest]:
+        """The first requests that `write` makes for so many sentences."""
+        several = self.sentences_at_once(num)
+        return [self._request(i, several, *one) for i, one in enumerate(islice(self._combinations(), count))]
 
     def _looked_at(self, request: ChatRequest, reply: ChatReply, counts: Counter[str]) -> tuple[str, ...]:
         """The sentences of a reply; counts what it cost and what was left out."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaModel, MambaConfig, MambaForCausalLM, T5Config
 
-from dino_st.backends import local
+from dino_st.backends import prompting
 from dino_st.backends.loading import hash_weights, resolve_device, resolve_dtype
 from dino_st.backends.local import LocalWriter
 from dino_st.errors import ConfigurationError, MissingExtraError, ModelError
@@ -53,7 +53,7 @@ def test_without_jinja2_a_chat_template_is_refused_with_what_to_install(
 ) -> None:
     templated = copy.deepcopy(tokenizer)
     templated.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}"
-    monkeypatch.setattr(local, "find_spec", lambda name: None)
+    monkeypatch.setattr(prompting, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r'needs jinja2; run: pip install "jinja2>=3\.1", or choose'):
         LocalWriter((make_model("llama"), templated))
     assert LocalWriter((make_model("llama"), templated), prompt_format="raw").prompt_format == "raw"
