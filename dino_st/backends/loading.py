@@ -156,12 +156,13 @@ def locate_model(source: str | Path, *, weights: bool = True) -> Path:
 
 def _load_whole(path: Path, name: str, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any]:
     """Loads all weights of a model from one place, and its tokenizer."""
-    from transformers import GgufConfig
+    import transformers
 
     where, weights = str(path), dict[str, Any](use_safetensors=True)
     if path.suffix == GGUF:
         where = str(path.parent)
-        weights = {"quantization_config": GgufConfig(gguf_file=path.name, dequantize=True)}
+        packed = getattr(transformers, "GgufConfig", None)  # before there was one, weights were always unpacked
+        weights = {"quantization_config": packed(gguf_file=path.name, dequantize=True)} if packed else {}
     with _worded(name):
         kind, _, tokenizer, options = _read_settings(path, name, trust_remote_code)
         loaded = kind.from_pretrained(where, dtype=dtype, output_loading_info=True, **options, **weights)
