@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from dino_st.backends.answers import is_refusal, normal_form, parse_list, parse_reply
+from dino_st.backends.answers import fault_of, is_refusal, normal_form, parse_list, parse_reply
+from dino_st.backends.markup import out_of_json
 
 SOURCE = "A man plays a flute."
 INSTRUCTION = "Say the following sentence again in other words, and change nothing of what it means."
@@ -137,6 +138,81 @@ def test_what_is_left_out_of_a_list_is_counted_by_reason() -> None:
     assert parse_list("").left_out == {"empty": 1}
 
 
+@pytest.mark.parametrize(
+    ("reply", "texts", "left_out"),
+    [
+        ("Dogs bark loudly.\nYes, no.", ["Dogs bark loudly."], {"too few words": 1}),
+        ("Sure!\nDogs bark a lot.\nCats do not.\nLet me know!", ["Dogs bark a lot.", "Cats do not."], {"talk": 2}),
+        ("<think>What", [], {"cut off": 1}),
+        ("Dogs bark.\n1. Cats do not.\n2) Birds do not.\nFish do not.", ["Fish do not."], {
+            "numbering": 2,
+            "too few words": 1,
+        }),
+        ("1. The bus was late.", ["The bus was late."], {}),
+        ("2. The bus was late.", [], {"numbering": 1}),
+        ("The bus was\nlate again.\nRain fell all night.", ["Rain fell all night."], {"several lines": 2}),
+        ("It was X\nand so it went\nRain fell all night.", ["Rain fell all night."], {"several lines": 2}),
+        ("The bus was late.\nand it rained hard.", ["The bus was late.", "and it rained hard."], {}),
+        ("a. The bus was late\nb. Rain fell all night", ["The bus was late", "Rain fell all night"], {}),
+        ("1. The bus was late.\nWell, then.\n2. Yes.\nSo then.\n3. No.\n4. It was dark.", [
+            "The bus was late.",
+            "It was dark.",
+        ], {"not in the list": 2, "too few words": 2}),
+        ("Say the following sentence again in other words.\nCats do not.", ["Cats do not."], {"echo of the prompt": 1}),
+    ],
+)  # fmt: skip
+def test_an_entry_of_a_list_is_a_text_or_counted(reply: str, texts: list[str], left_out: dict[str, int]) -> None:
+    parsed = parse_list(reply, prompt=INSTRUCTION)
+    assert parsed.texts == tuple(texts)
+    assert parsed.left_out == left_out
+
+
+@pytest.mark.parametrize(
+    ("text", "is_paired"),
+    [
+        ('He said "no" twice.', True),
+        ("He said “no” twice.", True),
+        ("Er sagt „nein“ laut.", True),
+        ('He gave a"no" twice.', False),
+        ('He said "no"a bit.', False),
+        ('"Yes" and "no"a bit.', False),
+    ],
+)
+def test_quotation_marks_stand_in_pairs_around_words(text: str, is_paired: bool) -> None:
+    assert fault_of(text) == (None if is_paired else "unmatched quotation mark")
+
+
+@pytest.mark.parametrize(
+    ("label", "reply", "reason"),
+    [
+        ("New", "New laws come.", None),
+        (":", "Go home: now.", None),
+        ("A", "A dog barks.", None),
+        ("Sentence 1", "Sentence 1 is short.", None),
+        ("Zweitens:", "So gut. Zweitens: Er spielt.", "label"),
+    ],
+)
+def test_what_may_be_a_word_of_the_sentence_is_no_label(label: str, reply: str, reason: str | None) -> None:
+    parsed = parse_reply(reply, SOURCE, labels=[label])
+    assert (parsed.text, parsed.reason) == (None if reason else reply, reason)
+
+
+def test_one_word_is_enough_unless_more_are_asked_for() -> None:
+    assert parse_reply("Yes.", SOURCE).text == "Yes."
+    assert parse_reply("Yes.", SOURCE, min_words=2).reason == "too few words"
+
+
+def test_tags_with_attributes_wrap_an_answer_and_those_of_the_sentence_stay() -> None:
+    assert parse_reply('<answer id="1" lang="a:b">He plays.</answer>', SOURCE).text == "He plays."
+    assert parse_reply("<answer> is a tag.", "What is <answer>?").text == "<answer> is a tag."
+
+
+def test_answers_in_json_go_by_the_one_name_that_answers_have() -> None:
+    reply = """[{"Sentence 1": "A."}, {"new-sentence": "B."}, {"newX": "C."}, {"id": 1}, {"answer": {"text": "D."}},
+        {"text": "a", "sentence": "b"}]"""
+    assert out_of_json(reply) == ["A.", "B.", None, None, "D.", None]
+
+
 def test_comparisons_see_words_alone() -> None:
     assert normal_form(" “It’s—naïve” ﬁne,\nNO? ") == "it's naïve fine no"
 
@@ -161,7 +237,20 @@ def test_a_sentence_about_inability_is_no_refusal() -> None:
         ('A man\nplays."', None),
         ('""', None),
         ("", None),
+        ("A man plays.” They", "A man plays."),
+        ("“A man plays.” They", "A man plays."),
+        ('A man plays."Yes', "A man plays."),
+        ('A man plays. "', "A man plays."),
+        ('A man plays. " They', "A man plays."),
+        ("He said “no” and left.” They “do”", "He said “no” and left."),
+        ('**"X plays."**', "X plays."),
+        ('**Given:** **"X plays."**', "X plays."),
+        ('He said, "no" and left." Yes', None),
+        ('"He is late," she said." Yes', None),
+        ('He got a "B', None),
+        (SOURCE + '"', SOURCE),
+        (SOURCE.replace("a f", "a | f") + '"', None),
     ],
 )
 def test_a_text_whose_prompt_opens_a_quotation_ends_at_the_closing_mark(reply: str, text: str | None) -> None:
-    assert parse_reply(reply, SOURCE, finished=False, labels=["Sentence 2:"], quoted=True).text == text
+    assert parse_reply(reply, SOURCE, finished=False, labels=["Sentence 2:", "Given:"], quoted=True).text == text

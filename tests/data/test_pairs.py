@@ -168,6 +168,7 @@ def test_jsonl_errors_name_line_and_field(tmp_path: Path, second: object, messag
         ("plain_log_prob", "", None),
         ("plain_log_prob", None, None),
         ("plain_log_prob", " -inf", float("-inf")),
+        ("log_probs", ["nan"], [pytest.approx(float("nan"), nan_ok=True)]),
         ("log_probs", [-1, "-2.5", None, "-inf"], [-1.0, -2.5, None, float("-inf")]),
         ("log_probs", "[-1.0 -2.5]", [-1.0, -2.5]),
         ("log_probs", "[-1.0,\n -2.5 ]", [-1.0, -2.5]),
@@ -218,6 +219,7 @@ def test_what_else_stands_in_a_row_is_refused_by_name(more: dict[str, object], m
         ),
         ({"text": "t", "score": 0.5, "label": "1"}, {"text": "t", "label": "1"}),
         ({"text": "t", "label": 1.50}, {"text": "t", "label": "1.5"}),
+        ({"text": "t", "label": 1e-7}, {"text": "t", "label": "1e-07"}),
         ({"text_a": "a", "text_b": "b", "label": 1}, {"sentence1": "a", "sentence2": "b", "score": 1}),
         ({"text_a": "a", "text_b": "b", "label": "x y"}, {"sentence1": "a", "sentence2": "b", "label": "x y"}),
     ],
@@ -231,6 +233,7 @@ def test_one_of_several_shapes_is_chosen(row: object, found: dict[str, object], 
     [
         ({"anchor": "a", "positive": "b"}, r"has the fields \['anchor', 'positive'\]; expected .*are triplets, `dino"),
         ({"sentence1": "a", "sentence2": "b"}, r"has the fields .* or text and label$"),
+        ({"sentence1": "a", "sentence2": "b", "label": "\ud800"}, "field 'label' holds half of a surrogate pair"),
         ({"sentence1": "a", "sentence2": "b", "label": " "}, "field 'label' is ' '; expected a finite number"),
     ],
 )
@@ -255,6 +258,18 @@ def test_raw_data_comes_with_what_is_known_of_it(tmp_path: Path, caplog: pytest.
     assert (rows.to_list(), labels) == ([row], [1.0, 0.5, 0.0])
     assert facts == {"model": "tiny", "versions": {"a": "1"}} | configuration
     assert f"{tmp_path / 'raw'} is shard 1/2 of a data set; `dino-st merge` joins them" in caplog.text
+
+
+def test_raw_data_of_a_task_with_words_for_labels_has_no_scores(tmp_path: Path) -> None:
+    labels = {"sports": {"instruction": 'Sports: "<X1>" "', "counter_labels": []}}
+    spec = TaskSpec.load({"task_name": "t", "labels": labels})
+    with ShardDirectory(tmp_path).open(
+        configuration={"task": spec.model_dump(mode="json")},
+        provenance={"model": "tiny", "versions": {}},
+        schema=raw_schema(spec),
+    ) as store:
+        store.put(Wave(0, [], {}))
+    assert read_raw(tmp_path)[2] is None
 
 
 def test_what_is_no_raw_data_is_refused(tmp_path: Path) -> None:
