@@ -7,18 +7,22 @@ import functools
 import inspect
 import os
 import re
+import shutil
+import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
-
-from dino_st.errors import DinoError
+from typer.models import OptionInfo
 
 Models = type | tuple[type, Iterable[str]]
 """A model of options (pydantic or dataclass), or one with the names of those options of it that are meant."""
+
+_WIDEST, _NARROWEST, _TWO_COLUMNS, _WIDEST_NAME = 80, 30, 60, 30
+"""Characters of help: of a line on the widest and the narrowest terminal, of one with two columns, of the first."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,8 @@ def takes(
         @functools.wraps(command)
         def wrapper(**values: Any) -> None:
             typed = {name: values.pop(name) for name in declared}
-            given = {name: value for name, value in typed.items() if value is not None and value != []}
-            try:
-                command(**values, given=given)
-            except DinoError as error:  # as it was typed
-                error.args = tuple(_as_typed(part, flags) if isinstance(part, str) else part for part in error.args)
-                raise
+            command(**values, given={name: value for name, value in typed.items() if value is not None and value != []})
 
-        flags = {name: ((more or {}).get(name, {}).get("names") or [_flag(name)])[0] for name in declared}
         own = inspect.signature(command, eval_str=True).parameters.values()
         parameters = [parameter for parameter in own if parameter.name != "given"]
         panel = None
@@ -92,14 +90,45 @@ def takes(
     return decorate
 
 
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+class Spelling:
+    """How the options of a command are spelled on the command line, for messages of stages, which say keywords.
 
+    An option is known in a message by how it stands there (`option 'seed'`, `seed=7`, `seed was 1`), and one whose name
+    has an underscore, be it of another command, wherever it stands alone; recipes have such names themselves.
+    """
 
-def _as_typed(message: str, flags: Mapping[str, str]) -> str:
-    """A message of a stage with options as the command line spells them."""
-    pattern = re.compile(r"\boption '(\w+)'|^(\w+)(?= = )")
-    return pattern.sub(lambda found: flags.get(found[1] or found[2], found[0]), message)
+    _everywhere: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, command: Callable[..., Any]) -> None:
+        self._flags: dict[str, str] = {}
+        for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+            for info in getattr(parameter.annotation, "__metadata__", ()):
+                if isinstance(info, OptionInfo):
+                    long = [one for one in info.param_decls or () if one.startswith("--")]
+                    self._flags[name] = (long or ["--" + name.replace("_", "-")])[0].partition("/")[0]
+        self._everywhere.update({name: flag for name, flag in self._flags.items() if "_" in name})
+        self._is_for_recipes = "recipe" in inspect.signature(command).parameters
+
+    def as_typed(self, message: str) -> str:
+        """A message of a stage with options as the command line spells them."""
+        if not self._flags:
+            return message
+        flags = self._flags if self._is_for_recipes else self._everywhere | self._flags
+        names = "|".join(sorted(flags, key=len, reverse=True))
+        alone = "(?!)" if self._is_for_recipes else "|".join(sorted(self._everywhere, key=len, reverse=True))
+        pattern = re.compile(
+            rf"\boption '(?P<option>{names})'|(?<![\w./'\"-])(?:(?P<set>{names})=(?P<value>'[^']*'|[\w.…-]*[\w…])"
+            rf"|(?P<was>{names})(?= was | = )|(?P<alone>{alone})(?![\w/'\"=-]|\.\w))",
+            re.MULTILINE,
+        )
+
+        def spelled(found: re.Match[str]) -> str:
+            flag, value = flags[found["option"] or found["set"] or found["was"] or found["alone"]], found["value"]
+            if value in (None, "True"):
+                return flag
+            return f"--no-{flag[2:]}" if value == "False" else f"{flag} {value.strip(chr(39))}"
+
+        return pattern.sub(spelled, message)
 
 
 def _declared(model: Models) -> Iterator[_Option]:
@@ -139,10 +168,10 @@ def _parameter(
         alternatives = [part for part in get_args(kind) if part is not type(None)]
         kind = alternatives[0] if len(alternatives) == 1 else str
     text = option.description
-    values: Sequence[str] = ()
-    sentence = (text if text.startswith("auto") else text[:1].upper() + text[1:]) + "."
-    if get_origin(kind) is Literal:
-        values = get_args(kind)
+    values: Sequence[str] = get_args(kind) if get_origin(kind) is Literal else ()
+    is_value = re.split(r"\W", text, maxsplit=1)[0] in ("auto", *values)
+    sentence = (text if is_value else text[:1].upper() + text[1:]) + "."
+    if values:
         metavar, kind = f"[{'|'.join(values)}]", str
     elif get_origin(kind) is tuple:
         element = get_args(kind)[0]
@@ -190,7 +219,31 @@ def _number_or_none(kind: type, text: str) -> Any:
         raise typer.BadParameter(f"{text!r} is not a valid {kind.__name__}, nor none") from None
 
 
-class PlainCommand(TyperCommand):
+class _Plain:
+    """Help as wide as the terminal, down to 40 columns, that breaks lines at spaces and breaks no name."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The whole help."""
+        formatter = ctx.make_formatter()
+        formatter.width = max(min(shutil.get_terminal_size().columns, _WIDEST) - 2, _NARROWEST)
+        self.format_help(ctx, formatter)  # type: ignore[attr-defined]  # of the command that this is mixed into
+        return str(formatter.getvalue()).rstrip("\n")
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """Writes the first line."""
+        pieces = [ctx.command_path, *self.collect_usage_pieces(ctx)]  # type: ignore[attr-defined]
+        _write_beside(formatter, "Usage: ", " ".join(pieces))
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 (click passes it)
+        """Writes what the command does."""
+        text = inspect.cleandoc(self.help or "").partition("\f")[0]  # type: ignore[attr-defined]
+        with formatter.indentation():
+            for paragraph in filter(None, text.split("\n\n")):
+                formatter.write("\n")
+                _write_beside(formatter, " " * formatter.current_indent, paragraph)
+
+
+class PlainCommand(_Plain, TyperCommand):
     """A command whose help shows every name whole, by groups of options."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -202,17 +255,46 @@ class PlainCommand(TyperCommand):
                 panels.setdefault(getattr(parameter, "rich_help_panel", None) or main, []).append(record)
         for title, rows in panels.items():
             with formatter.section(title):
-                formatter.write_dl(rows)
+                _write_rows(formatter, rows)
 
 
-class PlainGroup(TyperGroup):
+def _write_rows(formatter: Any, rows: Sequence[tuple[str, str]]) -> None:
+    """Writes names and what they mean, side by side where the terminal is wide enough."""
+    indent, is_wide = " " * formatter.current_indent, formatter.width >= _TWO_COLUMNS
+    first = min(max(len(name) for name, _ in rows), _WIDEST_NAME) + 2 if is_wide else 4
+    for name, text in rows:
+        line = ""
+        for piece in re.findall(r"[^\s|]*\|?[^\S]*", name):  # a list of values may be broken behind a bar
+            if line.strip() and len(indent + line + piece.rstrip()) > formatter.width:
+                formatter.write(f"{indent}{line.rstrip()}\n")
+                line = "    "
+            line += piece
+        if is_wide and len(line) <= first - 2 and line.strip() == name:
+            with_text = f"{indent}{line:<{first}}"
+            _write_beside(formatter, with_text, text)
+        else:
+            formatter.write(f"{indent}{line.rstrip()}\n")
+            _write_beside(formatter, " " * (len(indent) + first), text)
+
+
+def _write_beside(formatter: Any, start: str, text: str) -> None:
+    """Writes text behind what stands on its first line, and below that on the others."""
+    width = max(formatter.width - len(start), 10)
+    lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    formatter.write(
+        "\n".join(f"{start if i == 0 else ' ' * len(start)}{line}".rstrip() for i, line in enumerate(lines))
+    )
+    formatter.write("\n")
+
+
+class PlainGroup(_Plain, TyperGroup):
     """The commands with whole sentences about them; `--debug` is taken anywhere, before or after the command."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Writes a line or more about each command."""
         rows = [(name, (self.commands[name].help or "").partition("\n\n")[0]) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            _write_rows(formatter, rows)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Takes `--debug` out of the arguments, except of those that are passed on to mteb."""

@@ -227,7 +227,7 @@ def score(
     PublishOptions,
     panels={
         "near_copy_edit": "Filters, off unless asked for",
-        "target": "Scores to train on, other than the smoothed",
+        "target": "Scores to train on, unless smoothed",
         **HUB_PANEL,
     },
 )

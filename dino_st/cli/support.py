@@ -19,6 +19,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from dino_st.cli.arguments import Spelling
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, HubError
 from dino_st.support.text import printable
 
@@ -35,6 +36,7 @@ class _Console(Console):
 
 
 console = _Console()
+_spelling = Spelling(lambda: None)
 errors = _Console(stderr=True)
 
 EXIT_FAILURE = 1
@@ -105,9 +107,12 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
 
     With `--debug` the traceback is shown as well.
     """
+    spelling = Spelling(command)
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        global _spelling
+        _spelling = spelling
         show_all_characters()
         _quieten_libraries()
         signal.signal(signal.SIGTERM, _terminate)
@@ -160,7 +165,7 @@ def _worded(error: Exception) -> tuple[str, str]:
 def _tell(message: str, head: str = "", style: str = "bold red") -> None:
     """Prints a message to standard error, and with `--debug` the traceback of what is being handled."""
     with contextlib.suppress(OSError):
-        errors.print(Text.assemble((head, style), message), soft_wrap=True)
+        errors.print(Text.assemble((head, style), _spelling.as_typed(message)), soft_wrap=True)
         if "DINO_ST_DEBUG" in os.environ and style == "bold red" and sys.exc_info()[0] is not None:
             errors.print_exception()
 
@@ -200,6 +205,13 @@ def print_pairs(examples: Mapping[str, Sequence[Sequence[str]]]) -> None:
             say("  " + " → ".join(map(printable, row)))
 
 
+class _Line(logging.Formatter):
+    """A log line with options as they are typed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _spelling.as_typed(super().format(record))
+
+
 class _StandardError(logging.StreamHandler[Any]):
     """Writes to what standard error is when a line comes."""
 
@@ -216,7 +228,7 @@ class _StandardError(logging.StreamHandler[Any]):
 def _quieten_libraries() -> None:
     """Our own messages go to standard error; libraries speak up only when something is wrong."""
     handler = _StandardError()
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Line("%(message)s"))
     own = logging.getLogger("dino_st")
     if not own.handlers:
         own.addHandler(handler)

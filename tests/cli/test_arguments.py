@@ -15,8 +15,9 @@ import typer
 from typer.testing import CliRunner
 
 from dino_st.backends.options import ChatOptions, ModelOptions, ServerOptions, SynCSEOptions
-from dino_st.cli.arguments import PlainCommand, takes
+from dino_st.cli.arguments import PlainCommand, Spelling, takes
 from dino_st.cli.main import app
+from dino_st.cli.support import Overwrite
 from dino_st.decoding.options import DecodingOptions
 from dino_st.evaluation.options import EvaluationOptions
 from dino_st.generation.options import GenerationOptions
@@ -61,7 +62,7 @@ def test_help_shows_every_option_of_the_models_whole_at_80_columns(command: str)
     assert max(map(len, help_of(command).splitlines())) <= 80
 
 
-@pytest.mark.parametrize("columns", [40, 80])
+@pytest.mark.parametrize("columns", [40, 60, 80])
 def test_no_command_cuts_the_name_of_an_option_in_its_help(columns: int) -> None:
     program = (
         "import typer\nfrom dino_st.cli.main import app\n"
@@ -82,6 +83,41 @@ def test_no_command_cuts_the_name_of_an_option_in_its_help(columns: int) -> None
     for part in parts:
         names, _, shown = part.partition("\n")
         assert set(names.split()) <= set(re.findall(r"--?[a-z][a-z0-9-]*", shown))
+        assert max(map(len, shown.splitlines())) <= columns
+        assert not re.search(r"\w-$", shown, re.MULTILINE)  # no name of anything is broken at a hyphen
+
+
+def test_values_of_options_are_written_as_they_are_typed() -> None:
+    assert "cosine is the published one" in " ".join(help_of("train").split())
+    assert "cls (published) or mean" in " ".join(help_of("train-contrastive").split())
+
+
+@pytest.mark.parametrize(
+    ("message", "typed"),
+    [
+        ("choose a smaller batch_size", "choose a smaller --batch-size"),
+        ("option 'seed' is -1; expected 0", "--seed is -1; expected 0"),
+        ("seed was 1, now 2\n  loss was 'a', now 'b'", "--seed was 1, now 2\n  --loss was 'a', now 'b'"),
+        ("choose pooling='mean', or overwrite=True", "choose --pooling mean, or --overwrite"),
+        ("seed = 3: expected", "--seed = 3: expected"),
+        ("there is no pair of score 1; the seed is fine", "there is no pair of score 1; the seed is fine"),
+        ("/runs/batch_size/x: batch_size.txt has 'batch_size'", "/runs/batch_size/x: batch_size.txt has 'batch_size'"),
+        ("a larger validation_share of `prepare`", "a larger --validation-share of `prepare`"),
+    ],
+)
+def test_messages_name_options_as_the_command_line_spells_them(message: str, typed: str) -> None:
+    Spelling(takes(PreparationOptions)(lambda given: None))
+
+    @takes(ContrastiveOptions)
+    def command(given: dict[str, Any], overwrite: Overwrite = False) -> None: ...
+
+    assert Spelling(command).as_typed(message) == typed
+
+
+def test_what_recipes_call_options_stays() -> None:
+    def run(recipe: str, overwrite: Overwrite = False) -> None: ...
+
+    assert Spelling(run).as_typed("batch_size: overwrite=True") == "batch_size: --overwrite"
 
 
 def test_help_has_defaults_bounds_and_groups_from_the_models() -> None:
