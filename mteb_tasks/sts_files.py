@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import DatasetError, InputError
+from dino_st.support.files import similar_path
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -163,14 +164,14 @@ def find_root(
     """
     given = Path(directory).expanduser()
     if not given.is_dir():
-        problem = "is a file" if given.exists() else "does not exist"
+        problem = "is a file." if given.exists() else f"does not exist{similar_path(given, '.')}"
     else:
         for root in (given, given / "downstream", given / "data" / "downstream"):
             if any((root / folder).is_dir() for folder in folders):
                 return root
         neither = "holds neither " if len(folders) > 1 else "does not hold "
-        problem = neither + " nor ".join(map(repr, folders))
-    raise InputError(f"The {kind} directory '{given}' {problem}. Give a directory in SentEval layout:\n{layout}")
+        problem = neither + " nor ".join(map(repr, folders)) + "."
+    raise InputError(f"The {kind} directory '{given}' {problem} Give a directory in SentEval layout:\n{layout}")
 
 
 def pairs_revision(splits: Mapping[str, Iterable[ScoredPair]]) -> str:

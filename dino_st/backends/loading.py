@@ -13,10 +13,10 @@ from typing import Any
 from warnings import catch_warnings, filterwarnings, simplefilter
 
 import torch
-from safetensors import SafetensorError, safe_open
 
+from dino_st.backends.files import GGUF, base_of, first_line, hash_weight_files, locate_model, model_files
 from dino_st.decoding.runner import probe
-from dino_st.encoders.directory import ADAPTER, adapter_base
+from dino_st.encoders.directory import ADAPTER
 from dino_st.errors import (
     ConfigurationError,
     DinoError,
@@ -25,14 +25,8 @@ from dino_st.errors import (
     OutOfMemoryError,
     suggest,
 )
-from dino_st.models import bundled_directory
-from dino_st.support.hashes import hash_file
-from dino_st.support.hub import fetch_model
-
-GGUF = ".gguf"
 
 _LANGUAGE_MODELS = ("CausalLM", "LMHead", "ForConditionalGeneration")
-_POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -50,7 +44,7 @@ def resolve_device(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, ModuleNotFoundError, NotImplementedError) as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if "Expected one of" in reason:  # a list of every kind of device that there ever was
             reason = "torch knows no such device"
         raise ConfigurationError(
@@ -92,11 +86,7 @@ def load_causal_model(
         MissingExtraError: If reading it takes a package that is not installed (gguf, peft).
         OutOfMemoryError: If the device has no room for it.
     """
-    path = locate_model(source)
-    if path.suffix == GGUF:
-        _check_gguf(path)
-    else:
-        _check_directory(path)
+    path = model_files(source)
     if (path / ADAPTER).is_file():
         model, tokenizer = _load_adapter(path, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     else:
@@ -121,7 +111,7 @@ def load_outline(source: str | Path, *, dtype: torch.dtype, trust_remote_code: b
 
     path = locate_model(source, weights=False)
     if (path / ADAPTER).is_file():
-        model, tokenizer = load_outline(_base_of(path), dtype=dtype, trust_remote_code=trust_remote_code)
+        model, tokenizer = load_outline(base_of(path), dtype=dtype, trust_remote_code=trust_remote_code)
         if (path / "tokenizer_config.json").is_file():
             tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust_remote_code)
         return model, tokenizer
@@ -130,28 +120,6 @@ def load_outline(source: str | Path, *, dtype: torch.dtype, trust_remote_code: b
         options.pop("gguf_file", None)
         with torch.device("meta"):
             return kind.from_config(config, dtype=dtype, **options), tokenizer
-
-
-def locate_model(source: str | Path, *, weights: bool = True) -> Path:
-    """Where a model's files lie; one of the hub is fetched into the local cache, unless it is there.
-
-    Without weights, only the small files are fetched.
-
-    Raises:
-        ModelError: If there is no such directory or file, and no such model on the hub, or the hub is out of reach.
-    """
-    name, missing = str(source), "there is no such directory or file; expected one, or a name on the hub"
-    path = Path(bundled_directory(source) or source).expanduser()
-    if path.exists() and name.strip():
-        return path
-    repository, _, file = name.rpartition("/")
-    if name.startswith((".", "/", "~")) or not name.strip() or isinstance(source, Path):
-        raise ModelError(f"model {name!r}: {missing}")
-    if name.endswith(GGUF) and repository.count("/") == 1:
-        return fetch_model(repository, file)
-    if name.count("/") > 1 or name.endswith(GGUF):
-        raise ModelError(f"model {name!r}: {missing}")
-    return fetch_model(name, weights=weights)
 
 
 def _load_whole(path: Path, name: str, dtype: torch.dtype, trust_remote_code: bool) -> tuple[Any, Any]:
@@ -199,7 +167,7 @@ def _worded(name: str) -> Iterator[None]:
     except ModelError:
         raise
     except Exception as error:
-        raise ModelError(f"model {name!r} cannot be loaded: {_first_line(error)}{_advice(error)}") from error
+        raise ModelError(f"model {name!r} cannot be loaded: {first_line(error)}{_advice(error)}") from error
 
 
 def _load_adapter(path: Path, **options: Any) -> tuple[Any, Any]:
@@ -212,7 +180,7 @@ def _load_adapter(path: Path, **options: Any) -> tuple[Any, Any]:
 
     peft = import_module("peft")
 
-    base = _base_of(path)
+    base = base_of(path)
     try:
         model, tokenizer = load_causal_model(base, **options)
     except DinoError as error:
@@ -226,17 +194,10 @@ def _load_adapter(path: Path, **options: Any) -> tuple[Any, Any]:
             tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=options["trust_remote_code"])
     except Exception as error:
         raise ModelError(
-            f"model {path}: this adapter cannot be merged into {str(base)!r}: {_first_line(error)}. Expected one that "
+            f"model {path}: this adapter cannot be merged into {str(base)!r}: {first_line(error)}. Expected one that "
             "peft wrote for this base model, such as LoRA"
         ) from error
     return model, tokenizer
-
-
-def _base_of(path: Path) -> str | Path:
-    """The base model that an adapter names: a directory, also one beside it, or a name on the hub."""
-    base = adapter_base(path) or ""
-    beside = path / base
-    return beside if beside.is_dir() else base
 
 
 def check_causal_model(model: Any) -> None:
@@ -286,23 +247,13 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
 
 def hash_weights(source: str | Path | None, model: Any) -> str:
     """SHA-256 over the files that a model was loaded from, or over its tensors if it was handed in."""
+    if source is not None and (stored := hash_weight_files(source)) is not None:
+        return stored
     digest = hashlib.sha256()
-    files = [] if source is None else _weight_files(locate_model(source))
-    for file in files:
-        digest.update(bytes.fromhex(hash_file(file)))
-    if not files:
-        for name, tensor in sorted(model.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _weight_files(path: Path) -> list[Path]:
-    """The files with a model's weights; those of an adapter's base model come first."""
-    if path.suffix == GGUF:
-        return [path]
-    base = _weight_files(locate_model(_base_of(path))) if (path / ADAPTER).is_file() else []
-    return base + sorted(path.glob("*.safetensors"))
 
 
 def hash_settings(model: Any, tokenizer: Any) -> str:
@@ -324,78 +275,6 @@ def _has_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def _check_directory(path: Path) -> None:
-    if not path.is_dir():
-        raise ModelError(
-            f"model {path}: this is a file; expected the directory that holds config.json, or a *.gguf file"
-        )
-    names = [entry.name for entry in path.iterdir()]
-    for entry in path.iterdir():
-        if entry.is_file() and entry.stat().st_size < _POINTER_BYTES and entry.read_bytes().startswith(_POINTER):
-            raise ModelError(
-                f"model {path}: {entry.name} is a pointer of Git LFS, not the file; run `git lfs pull` there"
-            )
-    if "config.json" not in names and ADAPTER not in names:
-        packed = min((name for name in names if name.endswith(GGUF)), default=None)
-        if packed:
-            raise ModelError(
-                f"model {path}: this directory holds GGUF files; name one of them, such as {path / packed}"
-            )
-        kind = "a sentence-transformers encoder" if "modules.json" in names else "no model directory"
-        raise ModelError(f"model {path}: this is {kind} (no config.json); expected a causal language model")
-    weights = sorted(name for name in names if name.endswith(".safetensors"))
-    for name in weights:
-        try:
-            with safe_open(path / name, framework="pt"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"model {path}: {name} cannot be read ({_first_line(error)}); it is cut off or damaged: download "
-                "it again"
-            ) from error
-    if not weights:
-        pickles = [
-            name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")) and "training_args" not in name
-        ]
-        if pickles:
-            raise ModelError(
-                f"model {path}: the weights are pickled ({min(pickles)}), and a pickle can run any code when read; "
-                "only safetensors are loaded. If you trust the file, convert it once:\n"
-                f"  python -c \"from transformers import AutoModelForCausalLM as M; d = '{path}'; "
-                'M.from_pretrained(d, use_safetensors=False).save_pretrained(d)"'
-            )
-        raise ModelError(
-            f"model {path}: the directory holds no weights (no *.safetensors file); download it completely"
-        )
-
-
-def _check_gguf(path: Path) -> None:
-    """Says what is wrong with a GGUF file before transformers reads it."""
-    if find_spec("gguf") is None:
-        raise MissingExtraError(f'model {path}: reading GGUF needs gguf; run: pip install "dino-st[gguf]"')
-    gguf = import_module("gguf")
-    try:
-        reader = gguf.GGUFReader(path)
-        field = reader.get_field("general.architecture")
-        architecture = str(field.contents()) if field else "unknown"
-        kinds = {tensor.tensor_type: tensor.data[:1] for tensor in reader.tensors}
-    except Exception as error:  # whatever a file that is none makes the reader do
-        raise ModelError(
-            f"model {path}: this cannot be read as GGUF ({_first_line(error)}); it is cut off or damaged: download "
-            "it again"
-        ) from error
-    if "bert" in architecture:
-        raise ModelError(f"model {path}: this is an encoder ({architecture}); expected a causal language model")
-    for kind, first in kinds.items():
-        try:
-            gguf.dequantize(first, kind)
-        except Exception as error:
-            raise ModelError(
-                f"model {path}: weights quantised as {kind.name} cannot be unpacked ({_first_line(error)}); take a "
-                "file of another quantisation, such as Q8_0, Q4_K_M or F16"
-            ) from error
-
-
 def _check_architecture(config: Any, source: str) -> None:
     from transformers.models.auto.modeling_auto import (
         MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -413,11 +292,6 @@ def _check_architecture(config: Any, source: str) -> None:
             f"model {source!r} is a {architectures[0]}, not a causal language model; generation needs one that "
             "predicts the next token, such as gpt2-xl. (An encoder belongs to `dino-st train --encoder`.)"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 def _advice(error: BaseException) -> str:

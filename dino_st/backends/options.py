@@ -28,6 +28,11 @@ class ModelOptions(FrozenOptions):
     )
     trust_remote_code: bool = option(False, "let code that comes with the model run")
 
+    def known_identity(self) -> dict[str, str]:
+        """What of a model's identity these options settle by themselves; see `LocalWriter.identity`."""
+        known = {"prompt_format": self.prompt_format, "dtype": self.dtype, "device": self.device.partition(":")[0]}
+        return {name: value for name, value in known.items() if value != "auto"}
+
     @field_validator("batch_size")
     @classmethod
     def _auto_or_positive(cls, value: int | str) -> int | str:

@@ -178,11 +178,12 @@ def merge(
     shards: Annotated[list[Path], typer.Argument(metavar="DIR…", help="Directories of `generate --shard i/n`, all n.")],
     output: Annotated[Path, typer.Option(help="Directory for the whole data set.")],
     given: dict[str, Any],  # noqa: ARG001  (all of it is for the hub)
+    overwrite: Overwrite = False,
 ) -> None:
     """Join the shards of several machines into the data set that one would have written."""
-    from dino_st.generation.run import merge_shards
+    from dino_st.generation.merging import merge_shards
 
-    merged = merge_shards(shards, output)
+    merged = merge_shards(shards, output, overwrite=overwrite)
     note(output=output, rows=merged.counts["rows"], counts=merged.counts, rejected=_by_reason(merged.counts))
     say(f"{merged.counts['rows']:,} rows in {output}")
 
@@ -210,11 +211,12 @@ def score(
             show_default="the one the pairs were written for, or sts-x2",
         ),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say how likely each pair is under every label, for filters and noise-aware targets of `prepare`."""
     from dino_st.pipeline.stages import score_data
 
-    counts = score_data(raw, model, output, task=task, options=ModelOptions.of(**given))
+    counts = score_data(raw, model, output, task=task, options=ModelOptions.of(**given), overwrite=overwrite)
     note(output=output, rows=counts.get("rows", 0), counts=counts)
     say(f"{counts.get('rows', 0):,} pairs with scores in {output}")
     for name, count in counts.items():

@@ -6,6 +6,7 @@ Raw pairs are a `datasets.Dataset` with `sentence1`, `sentence2` and either `sco
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import DatasetError
@@ -116,7 +117,27 @@ def refuse_blank(table: pa.Table, columns: Sequence[str], name: str) -> None:
             )
 
 
-def numeric_pairs(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
+def as_table(dataset: Dataset | pa.Table, name: str = "the data set") -> pa.Table:
+    """The rows of a data set, which may be a table already.
+
+    Raises:
+        DatasetError: It is neither.
+    """
+    import pyarrow as pa
+
+    if isinstance(dataset, pa.Table):
+        return dataset
+    from datasets import Dataset
+
+    if isinstance(dataset, dict):
+        raise DatasetError(f"{name} has the splits {list(dataset)}; pass one of them, such as splits['train']")
+    if not isinstance(dataset, Dataset):
+        raise DatasetError(f"{name} is a {type(dataset).__name__}; expected a datasets.Dataset")
+    table: pa.Table = dataset.with_format("arrow")[:]
+    return table
+
+
+def numeric_pairs(dataset: Dataset | pa.Table, *, name: str = "the data set") -> pa.Table:
     """Checks that pairs can be trained on, and takes their three columns.
 
     Args:
@@ -133,8 +154,9 @@ def numeric_pairs(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    _check_columns(dataset, name)
-    table: pa.Table = dataset.select_columns(list(PAIR_COLUMNS)).with_format("arrow")[:]
+    table = as_table(dataset, name)
+    _check_columns(table.column_names, name)
+    table = table.select(list(PAIR_COLUMNS))
     for place, column in enumerate((SENTENCE1, SENTENCE2)):
         table = table.set_column(place, column, text_column(table[column], column, name))
     kind = table.schema.field(SCORE).type
@@ -155,15 +177,8 @@ def numeric_pairs(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
     return table
 
 
-def _check_columns(dataset: Dataset, name: str) -> None:
+def _check_columns(columns: Sequence[str], name: str) -> None:
     """Raises unless the three columns of a pair with a score are there."""
-    from datasets import Dataset
-
-    if isinstance(dataset, dict):
-        raise DatasetError(f"{name} has the splits {list(dataset)}; pass one of them, such as splits['train']")
-    if not isinstance(dataset, Dataset):
-        raise DatasetError(f"{name} is a {type(dataset).__name__}; expected a datasets.Dataset")
-    columns = dataset.column_names
     if SCORE not in columns and LABEL in columns:
         raise DatasetError(
             f"{name} has the column {LABEL!r} and no {SCORE!r}: the training part is for numeric labels. If these are "

@@ -36,6 +36,7 @@ from dino_st.support.files import PREPARATION_RECORD
 from dino_st.support.progress import logger
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 
@@ -73,6 +74,13 @@ class _PairColumns:
 
 
 def read_pairs(path: str | os.PathLike[str]) -> Dataset:
+    """Reads pairs, or single texts, as `read_pair_table` does, as a data set."""
+    from datasets import Dataset
+
+    return Dataset(read_pair_table(path))
+
+
+def read_pair_table(path: str | os.PathLike[str]) -> pa.Table:
     """Reads pairs, or single texts, from a table under our own names or others (`PAIR_NAMES`), provenance included.
 
     A label that is, or spells, a number in every pair is a score. Columns of other names are named in the log.
@@ -113,13 +121,12 @@ def read_pairs(path: str | os.PathLike[str]) -> Dataset:
             f"{first_places[False]}: field 'label' is no number, and that of {first_places[True]} is one; expected "
             "numbers throughout or words throughout"
         )
-    return _to_dataset(columns, are_scores=True in first_places and TEXT not in columns)
+    return _typed(columns, are_scores=True in first_places and TEXT not in columns)
 
 
-def _to_dataset(columns: dict[str, list[Any]], *, are_scores: bool) -> Dataset:
+def _typed(columns: dict[str, list[Any]], *, are_scores: bool) -> pa.Table:
     """The columns with their types; labels may be scores."""
     import pyarrow as pa
-    from datasets import Dataset
 
     if are_scores:
         columns[SCORE] = [as_number(label) for label in columns.pop(LABEL)]
@@ -128,7 +135,7 @@ def _to_dataset(columns: dict[str, list[Any]], *, are_scores: bool) -> Dataset:
     kinds = dict.fromkeys((SCORE, PLAIN_LOG_PROB), pa.float64()) | {LOG_PROBS: pa.list_(pa.float64())}
     kinds |= dict.fromkeys((SENTENCE1, SENTENCE2, TEXT, LABEL), pa.string())
     order = [name for name in (TEXT, SENTENCE1, SENTENCE2, SCORE, LABEL, *_MORE) if name in columns]
-    return Dataset(pa.table({name: pa.array(columns[name], kinds.get(name, pa.int64())) for name in order}))
+    return pa.table({name: pa.array(columns[name], kinds.get(name, pa.int64())) for name in order})
 
 
 def _label_value(where: str, name: str, value: Any) -> str | float:
@@ -241,7 +248,7 @@ def check_not_prepared(raw: Path) -> None:
         raise InputError(f"{raw}: is prepared already; train on it, or give the directory of `dino-st generate`")
 
 
-def read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
+def read_raw(raw: Path) -> tuple[pa.Table, dict[str, Any], list[float] | None]:
     """Reads raw rows from a directory of shards or a table (see `read_pairs`).
 
     Returns:
@@ -255,16 +262,16 @@ def read_raw(raw: Path) -> tuple[Dataset, dict[str, Any], list[float] | None]:
 
     check_not_prepared(raw)
     if not (raw / MANIFEST).is_file():
-        return read_pairs(raw), {"raw": raw.name}, None
+        return read_pair_table(raw), {"raw": raw.name}, None
     directory = ShardDirectory.to_read(raw)
     configuration = directory.configuration
     if configuration.get("shard"):
         logger.warning("%s is shard %s of a data set; `dino-st merge` joins them", raw, configuration["shard"])
-    dataset = directory.to_dataset()
-    if ANCHOR in dataset.column_names:
+    table = directory.table()
+    if ANCHOR in table.column_names:
         raise InputError(f"{raw}: holds triplets, not pairs; `dino-st prepare-triplets` is for them")
     spec = TaskSpec.load(configuration["task"])
     provenance = {name: directory.provenance[name] for name in ("model", "versions")} | configuration
     provenance |= read_origin(raw)
     labels = [float(label) for label in spec.labels] if spec.has_scores else None
-    return dataset, provenance, labels
+    return table, provenance, labels

@@ -13,6 +13,7 @@ from typing import overload
 
 from dino_st.data.tables import TABLE_FORMATS, table_rows, text_lines, text_value
 from dino_st.errors import InputError, OutputError, suggest
+from dino_st.support.files import similar_path
 from dino_st.support.text import is_blank
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
@@ -196,7 +197,7 @@ def _read_lines(source: str, column: str | None) -> Iterator[str]:
             with path.open("rb") as stream:
                 yield from text_lines(stream)
     except FileNotFoundError:
-        raise InputError("there is no such file") from None
+        raise InputError(f"there is no such file{similar_path(path)}") from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})") from None
 

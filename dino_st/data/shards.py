@@ -45,8 +45,8 @@ from dino_st.support.files import (
     write_text,
 )
 from dino_st.support.hashes import hash_file, keyed_bits
+from dino_st.support.options import changes
 from dino_st.support.progress import logger
-from dino_st.support.text import with_short_hashes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -336,9 +336,9 @@ class ShardDirectory(os.PathLike[str]):
         with self.locked():
             wanted = json.loads(json.dumps(configuration))
             if self.makes_way_for(wanted):
-                self._clear()
+                self.clear()
             if self.is_begun:
-                self._check_same(wanted)
+                self._refuse(self._changes(wanted, provenance))
                 for name in (name for name, value in provenance.items() if isinstance(value, list)):
                     known = self.provenance.get(name) or []
                     provenance[name][:0] = [entry for entry in known if entry not in provenance[name]]
@@ -550,11 +550,30 @@ class ShardDirectory(os.PathLike[str]):
 
     def makes_way_for(self, configuration: Mapping[str, Any]) -> bool:
         """Whether another run than that of a configuration is here, and may be replaced."""
-        is_free = self.overwrite or not any(shard["rows"] for shard in self.shards.values())
-        return self.is_begun and is_free and bool(self._changes(json.loads(json.dumps(configuration))))
+        return self.is_begun and self._is_free and bool(self._changes(configuration))
 
-    def _clear(self) -> None:
-        """Removes what a run wrote; answers of a server stay, since they are known by what was asked."""
+    @property
+    def _is_free(self) -> bool:
+        return self.overwrite or not any(shard["rows"] for shard in self.shards.values())
+
+    def check_continues(self, known: Mapping[str, Any]) -> None:
+        """Refuses a run of which a part of the configuration, and perhaps the `model`, is known, before it is begun.
+
+        Raises:
+            OutputError: The directory holds another run, which may not be replaced.
+        """
+        if self.is_begun and not self._is_free:
+            before = self._facts(self.configuration, self.provenance)
+            self._refuse(run_changes(_part_of(before, known), known))
+
+    def clear(self, found: Sequence[str] = ()) -> None:
+        """Removes what a run wrote; answers of a server stay, since they are known by what was asked.
+
+        Raises:
+            OutputError: It may not be replaced; the differences that were `found` are named.
+        """
+        if not self._is_free:
+            self._refuse(found)
         logger.info("%s: the %d rows of another run are replaced", self.path, self.counts["rows"])
         for number in self.waves:
             self.file_of(number).unlink(missing_ok=True)
@@ -563,21 +582,22 @@ class ShardDirectory(os.PathLike[str]):
         self.shards, self.is_begun, self.is_complete = {}, False, False
         self._statistics, self._first_places, self._examples = {}, {}, {}
 
-    def _changes(self, configuration: Mapping[str, Any]) -> list[str]:
+    def _changes(self, configuration: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> list[str]:
         """What another configuration has otherwise than the one that the directory was begun with."""
-        return [
-            f"{name}: was {_brief(before)}, now {_brief(now)}"
-            for name, (before, now) in _flatten(self.configuration, configuration).items()
-            if before != now and not (before is None and name.rpartition(".")[2] in ADDED_LATER)
-        ]
+        now = self._facts(configuration, self.provenance if provenance is None else provenance)
+        return run_changes(self._facts(self.configuration, self.provenance), now)
 
-    def _check_same(self, configuration: Mapping[str, Any]) -> None:
+    @staticmethod
+    def _facts(configuration: Mapping[str, Any], provenance: Mapping[str, Any]) -> dict[str, Any]:
+        return {"model": provenance.get("scored_by") or provenance.get("model"), **configuration}
+
+    def _refuse(self, found: Sequence[str]) -> None:
         """Refuses to go on under another configuration than the directory was begun with, and says what changed."""
-        if changes := self._changes(configuration):
+        if found:
             raise OutputError(
                 f"{self.path}: was begun with another configuration, so that this run cannot continue it:\n  "
-                + "\n  ".join(changes)
-                + f"\nRun it as before to continue; {_START_ANEW}, or give --overwrite"
+                + "\n  ".join(found)
+                + f"\nRun it as before to continue; {_START_ANEW}, or replace that run with overwrite=True"
             )
 
     def _warn_of_strays(self) -> None:
@@ -706,17 +726,76 @@ def texts_by_label(row: Mapping[str, Any]) -> dict[str, list[str]]:
     return {label_name(row): [row[name] for name in (SENTENCE1, SENTENCE2, TEXT) if name in row]}
 
 
-def _flatten(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    flat: dict[str, tuple[Any, Any]] = {}
-    for name in dict.fromkeys((*old, *new)):
-        before, now = old.get(name), new.get(name)
-        if isinstance(before, Mapping) and isinstance(now, Mapping):
-            flat |= _flatten(before, now, f"{prefix}{name}.")
+def _part_of(whole: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    """Of nested facts those that have a counterpart; all of those below the first two levels."""
+    return {
+        name: {inner: whole[name].get(inner) for inner in part}
+        if name == "backend" and isinstance(part, Mapping) and isinstance(whole.get(name), Mapping)
+        else whole.get(name)
+        for name, part in like.items()
+    }
+
+
+def run_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What one run has otherwise than another, in words for people; what only follows from another change is left out.
+
+    Args:
+        before: The configuration of a run, as in its manifest, and under `model` the name of its model.
+        now: That of another.
+    """
+    old, new = _flatten(before), _flatten(json.loads(json.dumps(now)))
+    found = [
+        name
+        for name in dict.fromkeys((*old, *new))
+        if old.get(name) != new.get(name) and not (old.get(name) is None and name.rpartition(".")[2] in ADDED_LATER)
+    ]
+    lines: list[str] = []
+    for cause, follows in _FOLLOWS.items():
+        if cause in found:
+            found = [name for name in found if name == cause or not name.startswith(follows)]
+    is_same_model = not any(name.rpartition(".")[2] in ("weights_sha256", "settings_sha256") for name in found)
+    if "model" in found and is_same_model and any("weights_sha256" in name for name in new):
+        found.remove("model")  # the same content by another name
+    for name in found:
+        *groups, last = name.split(".")
+        if last == "sha256":
+            kind = next(one for one in ("sentences", "pairs") if f"inputs.{one}" in {**old, **new})
+            was, now_are = (one.get(f"inputs.{kind}") or "none" for one in (old, new))
+            lines.append(f"the {kind} are others (were {was}, now {now_are})")
+        elif last in _HASHES:
+            if "model" not in found:
+                lines.append(f"the {_HASHES[last]} of model {new.get('model')!r} has changed")
+        elif groups[:1] == ["task"] and last != "task_name":
+            where = " → ".join((*groups[1:], last))
+            said = changes({where: old.get(name)}, {where: new.get(name)})
+            lines += (f"task {new.get('task.task_name')!r}: {line}" for line in said)
         else:
-            flat[prefix + name] = (before, now)
+            key = "task" if last == "task_name" else last
+            lines += changes({key: old.get(name)}, {key: new.get(name)})
+    return list(dict.fromkeys(lines))
+
+
+_HASHES = {
+    "weights_sha256": "content of the weights",
+    "settings_sha256": "configuration or tokenizer",
+    "template_sha256": "chat template",
+}
+"""What a hash is of, for messages."""
+
+_FOLLOWS = {
+    "task.task_name": ("task.",),
+    "inputs.sha256": ("inputs.sentences", "inputs.pairs"),
+    "weights_sha256": ("settings_sha256", "template_sha256", "template_date"),
+    "backend.weights_sha256": ("backend.settings_sha256", "backend.template_sha256", "backend.template_date"),
+    "settings_sha256": ("template_sha256",),
+    "prompt_format": ("template_sha256", "template_date"),
+}
+"""Parts of a configuration that differ because another one does, and need no line of their own."""
+
+
+def _flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested facts as one level, their names joined by dots."""
+    flat: dict[str, Any] = {}
+    for name, value in facts.items():
+        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
     return flat
-
-
-def _brief(value: Any) -> str:
-    text = with_short_hashes(json.dumps(value, ensure_ascii=False))
-    return text if len(text) <= 60 else text[:57] + "…"

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import DatasetError, InputError
-from dino_st.support.files import replacing
+from dino_st.support.files import replacing, similar_path
 from dino_st.support.progress import logger
 
 if TYPE_CHECKING:
@@ -198,8 +198,8 @@ def named_files(path: str | os.PathLike[str]) -> list[Path]:
     is_pattern = any(sign in path.name for sign in "*?[")
     files = sorted(path.parent.glob(path.name)) if is_pattern else []
     if not files:
-        or_pattern = ", and none that fits this as a pattern" if is_pattern else " or directory"
-        raise InputError(f"{path}: there is no such file{or_pattern}")
+        more = ", and none that fits this as a pattern" if is_pattern else f" or directory{similar_path(path)}"
+        raise InputError(f"{path}: there is no such file{more}")
     return files
 
 

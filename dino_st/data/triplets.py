@@ -13,8 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dino_st.data.cards import SIMILARITY, TAGS, dataset_card
-from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, SENTENCE2, TRIPLET_COLUMNS, text_column
-from dino_st.data.pairs import PAIR_NAMES, read_pairs
+from dino_st.data.columns import (
+    ANCHOR,
+    NEGATIVE,
+    POSITIVE,
+    SENTENCE1,
+    SENTENCE2,
+    TRIPLET_COLUMNS,
+    as_table,
+    text_column,
+)
+from dino_st.data.pairs import PAIR_NAMES, read_pair_table
 from dino_st.data.shards import MANIFEST, ShardDirectory, Wave, WaveStore, write_waves
 from dino_st.data.tables import column_names, name_unused, pick_columns, table_rows, text_value, write_json_objects
 from dino_st.errors import ConfigurationError, DatasetError, suggest
@@ -37,7 +46,7 @@ _NAMES = {
 """Other names under which files have the columns."""
 
 
-def triplet_table(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
+def triplet_table(dataset: Dataset | pa.Table, *, name: str = "the data set") -> pa.Table:
     """Checks that a data set holds triplets, and takes its three columns, whatever their names (see `_NAMES`).
 
     Raises:
@@ -45,15 +54,11 @@ def triplet_table(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
     """
     import pyarrow as pa
     import pyarrow.compute as pc
-    from datasets import Dataset
 
-    if not isinstance(dataset, Dataset):
-        given = f"the splits {list(dataset)}; pass one" if isinstance(dataset, dict) else type(dataset).__name__
-        raise DatasetError(f"{name} is {given}; expected a datasets.Dataset of triplets")
-    found = _places(dataset.column_names, name)
-    if not len(dataset):
+    whole = as_table(dataset, name)
+    found = _places(whole.column_names, name)
+    if not len(whole):
         raise DatasetError(f"there is no row in {name}; generate triplets first")
-    whole: pa.Table = dataset.select_columns(list(found.values())).with_format("arrow")[:]
     columns = []
     for column, source in found.items():
         texts = text_column(whole[source], source, name, f" in {column!r}")
@@ -68,6 +73,13 @@ def triplet_table(dataset: Dataset, *, name: str = "the data set") -> pa.Table:
 
 
 def read_triplets(path: str | os.PathLike[str]) -> Dataset:
+    """Reads triplets as `read_triplet_table` does, as a data set."""
+    from datasets import Dataset
+
+    return Dataset(read_triplet_table(path))
+
+
+def read_triplet_table(path: str | os.PathLike[str]) -> pa.Table:
     """Reads the columns `anchor`, `positive` and `negative` of triplets.
 
     Args:
@@ -78,24 +90,23 @@ def read_triplets(path: str | os.PathLike[str]) -> Dataset:
         DatasetError: A column is missing, a value is no text, or there are no rows.
     """
     import pyarrow as pa
-    from datasets import Dataset
 
     file = Path(path)
     if (file / MANIFEST).is_file():
-        raw = ShardDirectory.to_read(file).to_dataset()
+        raw = ShardDirectory.to_read(file).table()
     else:
         columns: dict[str, list[str]] = {column: [] for column in TRIPLET_COLUMNS}
         for where, row in table_rows(file, name_unused(file, _places)):
             for column, value in row.items():
                 columns[column].append(text_value(where, column, value))
-        raw = Dataset(pa.table({column: pa.array(texts, pa.string()) for column, texts in columns.items()}))
-    return Dataset(triplet_table(raw, name=str(file)))
+        raw = pa.table({column: pa.array(texts, pa.string()) for column, texts in columns.items()})
+    return triplet_table(raw, name=str(file))
 
 
-def read_pairs_or_triplets(path: str | os.PathLike[str]) -> Dataset:
+def read_pairs_or_triplets(path: str | os.PathLike[str]) -> pa.Table:
     """Reads a table of pairs or of triplets, whichever its columns say."""
     is_pairs = {SENTENCE1, SENTENCE2} <= set(pick_columns(column_names(path), PAIR_NAMES, os.fspath(path)))
-    return read_pairs(path) if is_pairs else read_triplets(path)
+    return read_pair_table(path) if is_pairs else read_triplet_table(path)
 
 
 def write_triplets(dataset: Dataset, path: str | os.PathLike[str]) -> None:

@@ -28,6 +28,7 @@ from sentence_transformers.sentence_transformer.modules.tokenizer import Whitesp
 from dino_st.encoders.directory import FoundEncoder, check_model_directory, directory_revision
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError, InputError, ModelError, suggest
+from dino_st.support.files import similar_path
 from dino_st.support.hashes import hash_file
 
 WORDS = "words"
@@ -81,7 +82,8 @@ def find_baseline(
 
 def _hash_words(path: Path) -> str:
     if not path.is_file():
-        raise InputError(f"The word vectors '{path}' do not exist. Give a file in GloVe's text format.")
+        meant = similar_path(path) or "."
+        raise InputError(f"The word vectors '{path}' do not exist{meant} Give a file in GloVe's text format.")
     try:
         return hash_file(path)
     except OSError as error:

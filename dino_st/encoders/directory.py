@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dino_st.errors import ModelError
-from dino_st.models import bundled_directory
+from dino_st.models import bundled_directory, similar_model
+from dino_st.support.files import similar_path
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -80,7 +81,20 @@ def local_directory(encoder: str | os.PathLike[str]) -> Path | None:
     path = Path(name).expanduser()
     is_path = isinstance(encoder, os.PathLike) or name.startswith((".", "~", os.sep)) or name.endswith(("/", os.sep))
     is_path = is_path or re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name, re.ASCII) is None  # what the hub has no names like
-    return check_model_directory(path) if is_path or path.exists() else None
+    if is_path or path.exists():
+        return check_model_directory(path)
+    check_spelling(name)
+    return None
+
+
+def check_spelling(name: str) -> None:
+    """Refuses the name of a model that is none on this machine, and is like that of one that the package carries.
+
+    Raises:
+        ModelError: It is.
+    """
+    if (meant := similar_model(name)) is not None:
+        raise ModelError(f"model {name!r}: there is no such directory or bundled model; did you mean {meant!r}?")
 
 
 def check_model_directory(path: str | Path) -> Path:
@@ -92,7 +106,8 @@ def check_model_directory(path: str | Path) -> Path:
     directory = Path(path).expanduser()
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"
-        raise ModelError(f"The model directory '{directory}' {what}. Give a directory that holds a model.")
+        meant = "." if directory.exists() else similar_path(directory, ".")
+        raise ModelError(f"The model directory '{directory}' {what}{meant} Give a directory that holds a model.")
     if not any((directory / name).is_file() for name in ("modules.json", "config.json", ADAPTER)):
         raise ModelError(
             f"'{directory}' is not a model: it holds neither 'modules.json' (a sentence-transformers model) nor "

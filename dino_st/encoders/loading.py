@@ -56,8 +56,7 @@ def load_trainable_encoder(
     """
     if isinstance(encoder, str | os.PathLike):
         local, name = local_directory(encoder), os.fspath(encoder)
-        directory = fetch_model(name) if local is None else local
-        _check_files(directory)
+        directory = encoder_files(encoder)
         model = _load(name if local is None else str(local), directory, device, pooling).float()
         if local is None:
             model.model_card_data.base_model, model.model_card_data.base_model_revision = name, directory.name
@@ -74,6 +73,17 @@ def load_trainable_encoder(
     _check_vocabulary(model, name)
     _limit_length(model, max_seq_length, name)
     return model
+
+
+def encoder_files(encoder: str | os.PathLike[str]) -> Path:
+    """The directory with the files of an encoder, which are all there; one on the hub is fetched first.
+
+    Raises:
+        ModelError: There is no such model, or its weights are missing or pickled.
+    """
+    directory = local_directory(encoder) or fetch_model(os.fspath(encoder))
+    _check_files(directory)
+    return directory
 
 
 def pad_with_end_of_text(encoder: SentenceTransformer) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import field_validator, model_validator
@@ -10,6 +11,7 @@ from pydantic import field_validator, model_validator
 from dino_st.backends.options import ModelOptions
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, suggest
+from dino_st.support.hashes import hash_texts
 from dino_st.support.options import option
 
 if TYPE_CHECKING:
@@ -55,6 +57,24 @@ class GenerationOptions(ModelOptions):
             return 0, 1
         index, _, count = self.shard.partition("/")
         return int(index) - 1, int(count)
+
+    def known_configuration(
+        self, spec: TaskSpec, decoding: DecodingOptions, sentences: Sequence[str] | None, num: int | None
+    ) -> dict[str, Any]:
+        """What decides a run, in the form of manifests, as far as it is known before the model is loaded."""
+        inputs: dict[str, Any] = {"num": num}
+        if sentences is not None:
+            inputs = {"sentences": len(sentences), "sha256": hash_texts(sentences), "samples": self.samples}
+        return {
+            "task": spec.model_dump(mode="json"),
+            "inputs": inputs,
+            **self.known_identity(),
+            "decoding": asdict(decoding),
+            "seed": self.seed,
+            **({} if self.batch_size == "auto" else {"batch_size": self.batch_size}),
+            "shard": self.shard,
+            "score_labels": self.score_labels or None,
+        }
 
 
 @dataclass(frozen=True)

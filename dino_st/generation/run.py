@@ -1,13 +1,12 @@
-"""Generation runs: waves of pairs or texts, in memory or into a directory; joining what several machines wrote."""
+"""Generation runs: waves of pairs or texts, in memory or into a directory."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -18,9 +17,9 @@ from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, PROVENANCE_COLUM
 from dino_st.data.shards import RowsInMemory, ShardDirectory, Wave, WaveStore, collect_waves, write_waves
 from dino_st.decoding.engine import DecodingEngine, Drawn
 from dino_st.decoding.options import DecodingOptions
-from dino_st.errors import ConfigurationError, InputError, OutputError
+from dino_st.errors import ConfigurationError
 from dino_st.generation.options import GenerationOptions
-from dino_st.support.hashes import hash_texts, versions
+from dino_st.support.hashes import versions
 from dino_st.support.progress import logger, progress
 from dino_st.tasks.spec import TaskSpec
 
@@ -177,18 +176,15 @@ class GenerationRun:
         return raw_schema(self.spec, score_labels=self.options.score_labels)
 
     def _configuration(self, streams: int) -> dict[str, Any]:
-        inputs: dict[str, Any] = {"num": self.num}
-        if self.sentences is not None:
-            digest = hash_texts(self.sentences)
-            inputs = {"sentences": len(self.sentences), "sha256": digest, "samples": self.options.samples}
+        known = self.options.known_configuration(self.spec, self.decoding, self.sentences, self.num)
         return {
-            "task": self.spec.model_dump(mode="json"),
-            "inputs": inputs,
+            "task": known["task"],
+            "inputs": known["inputs"],
             **self.writer.identity(),
-            "decoding": asdict(self.decoding),
-            "seed": self.options.seed,
+            "decoding": known["decoding"],
+            "seed": known["seed"],
             "batch_size": streams,
-            "shard": self.options.shard,
+            "shard": known["shard"],
             **({"score_labels": True} if self.options.score_labels else {}),
         }
 
@@ -239,75 +235,3 @@ def _distinct_texts(
         row = {TEXT: outcome.text, LABEL: request.label, INSTRUCTION: request.phrasing}
         rows.append(row | dict(zip(PROVENANCE_COLUMNS[1:], provenance, strict=True)))
     return rows, {"rows": len(rows), "duplicate texts": duplicates, **count_outcomes(looked_at)}
-
-
-def merge_shards(directories: Sequence[Path], output: Path) -> ShardDirectory:
-    """Merges what `--shard 1/n` … `--shard n/n` wrote.
-
-    Args:
-        directories: All n directories, in any order.
-        output: A new or empty directory, or one where a merge of the same shards was interrupted; gets the same files
-            as a run without shards, byte for byte, its dataset card apart.
-
-    Returns:
-        The merged data set.
-
-    Raises:
-        InputError: If a directory is missing, unfinished or damaged, or a shard is missing or given twice.
-        ConfigurationError: If the directories were not made with the same configuration.
-        OutputError: If the output holds something already or cannot be written.
-    """
-    parts = [_finished(directory) for directory in directories]
-    configuration = _common_configuration(parts)
-    waves = sorted(((number, part) for part in parts for number in part.waves), key=lambda wave: wave[0])
-    for number, part in waves:
-        if not part.is_intact(number):
-            raise InputError(f"{part.file_of(number)}: missing or damaged; run its `dino-st generate` again to mend it")
-    merged = ShardDirectory(output)
-    with merged.locked():
-        hashes = {number: part.shards[number]["sha256"] for number, part in waves}
-        if merged.is_complete and {number: shard["sha256"] for number, shard in merged.shards.items()} == hashes:
-            logger.info("%s is complete already; nothing to do", output)
-            return merged
-        if merged.waves or (merged.is_begun and merged.configuration != configuration):
-            raise OutputError(f"{output}: holds a data set already; choose a new directory")
-        provenance = parts[0].provenance
-        merged.copy_from(waves, configuration=configuration, provenance=provenance)
-        described = {"configuration": configuration, "provenance": provenance, "counts": merged.counts}
-        merged.finish(raw_card(TaskSpec.load(configuration["task"]), output.name, **described))
-    return merged
-
-
-def _finished(path: Path) -> ShardDirectory:
-    part = ShardDirectory.to_read(path, "a directory of `dino-st generate --shard i/n`", warn=False)
-    if not part.is_complete:
-        raise InputError(f"{path}: is not complete; run its `dino-st generate` again to finish it")
-    if not part.configuration.get("shard"):
-        raise InputError(f"{path}: is a whole data set, not a shard; there is nothing to merge")
-    return part
-
-
-def _common_configuration(parts: Sequence[ShardDirectory]) -> dict[str, Any]:
-    """The configuration of the whole data set, if the parts are all of its shards."""
-    if not parts:
-        raise ConfigurationError("nothing to merge: give the directories of all shards")
-    common: dict[str, Any] = parts[0].configuration | {"shard": None}
-    for part in parts[1:]:
-        configuration = part.configuration | {"shard": None}
-        changed = sorted(name for name in common if configuration.get(name) != common[name])
-        if changed:
-            raise ConfigurationError(
-                f"{part.path} and {parts[0].path} are shards of different data sets: they differ in "
-                f"{', '.join(changed)}"
-            )
-    given = [part.configuration["shard"] for part in parts]
-    count = int(given[0].partition("/")[2])
-    expected = [f"{i}/{count}" for i in range(1, count + 1)]
-    missing = [shard for shard in expected if shard not in given]
-    others = [shard for shard in given if shard not in expected or given.count(shard) > 1]
-    if missing or others:
-        raise InputError(
-            f"these are not the {count} shards of one data set: missing {', '.join(missing) or 'none'}; "
-            f"unexpected or double {', '.join(dict.fromkeys(others)) or 'none'}"
-        )
-    return common

@@ -14,10 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dino_st.backends.local import LocalWriter, Scored
 from dino_st.backends.options import ModelOptions
 from dino_st.data.cards import raw_card
-from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, NUM_TOKENS, PLAIN_LOG_PROB, SCORE, SENTENCE1, SENTENCE2
+from dino_st.data.columns import (
+    INSTRUCTION,
+    LABEL,
+    LOG_PROBS,
+    NUM_TOKENS,
+    PLAIN_LOG_PROB,
+    SCORE,
+    SENTENCE1,
+    SENTENCE2,
+    as_table,
+)
 from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_waves
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import DatasetError
@@ -27,6 +36,8 @@ from dino_st.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from dino_st.backends.local import LocalWriter, Scored
 
 
 ROWS_IN_WAVE = 2048
@@ -49,7 +60,7 @@ class ScoringRun:
     writer: LocalWriter
     spec: TaskSpec
     options: ModelOptions
-    dataset: Dataset
+    dataset: Dataset | pa.Table
     provenance: Mapping[str, Any]
 
     def into(self, directory: ShardDirectory, show_progress: bool = False) -> Counter[str]:
@@ -64,7 +75,7 @@ class ScoringRun:
             DatasetError: A column is missing, or a text is.
             OutputError: If the directory holds something else, was begun differently, is in use or cannot be written.
         """
-        table = _table(self.dataset)
+        table = scorable(self.dataset)
         sample = table[SENTENCE1].slice(0, 1000).to_pylist()
         size = directory.begun_batch_size(self.options.batch_size)
         rows = self.writer.choose_rows(size, self.spec, sample, DecodingOptions().max_new_tokens)
@@ -93,26 +104,27 @@ class ScoringRun:
                 advance(len(part))
 
     def _configuration(self, table: pa.Table, rows: int) -> dict[str, Any]:
-        texts = (text for name in (SENTENCE1, SENTENCE2) for text in table[name].to_pylist())
-        return {
-            "task": self.spec.model_dump(mode="json"),
-            "inputs": {"pairs": len(table), "sha256": hash_texts(texts)},
-            "scored": True,
-            **self.writer.identity(),
-            "batch_size": rows,
-        }
+        return {**known_configuration(self.spec, table), **self.writer.identity(), "batch_size": rows}
 
 
-def _table(dataset: Dataset) -> pa.Table:
-    names = dataset.column_names
+def known_configuration(spec: TaskSpec, table: pa.Table) -> dict[str, Any]:
+    """What decides a run, in the form of manifests, as far as it is known before the model is loaded."""
+    texts = (text for name in (SENTENCE1, SENTENCE2) for text in table[name].to_pylist())
+    inputs = {"pairs": len(table), "sha256": hash_texts(texts)}
+    return {"task": spec.model_dump(mode="json"), "inputs": inputs, "scored": True}
+
+
+def scorable(dataset: Dataset | pa.Table) -> pa.Table:
+    """Pairs as a table, in which the columns are there and every text is one."""
+    table = as_table(dataset)
+    names = table.column_names
     missing = [name for name in (SENTENCE1, SENTENCE2) if name not in names]
     if missing or not (SCORE in names or LABEL in names):
         raise DatasetError(
             f"the pairs have the columns {names}; expected {SENTENCE1}, {SENTENCE2}, and {SCORE} or {LABEL}"
         )
-    if not len(dataset):
+    if not len(table):
         raise DatasetError("there is no pair to score")
-    table: pa.Table = dataset.with_format("arrow")[:]
     for name in (SENTENCE1, SENTENCE2):
         texts = table[name].to_pylist()
         row = next((i for i, text in enumerate(texts) if not isinstance(text, str) or not text.strip()), None)

@@ -14,7 +14,7 @@ from dino_st.data.columns import POSITIVE, SCORE
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import DatasetError, InputError
 from dino_st.preparation.options import PreparationOptions
-from dino_st.support.files import PREPARATION_RECORD
+from dino_st.support.files import PREPARATION_RECORD, similar_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +62,8 @@ class WrittenPairs:
         """
         if not directory.is_dir():
             raise InputError(
-                f"{directory}: there is no such directory; expected one of `dino-st generate` or `prepare`"
+                f"{directory}: there is no such directory"
+                + similar_path(directory, "; expected one of `dino-st generate` or `prepare`")
             )
         if (directory / MANIFEST).is_file():
             return _read_raw(directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 
@@ -26,3 +27,9 @@ def bundled_directory(model: str | os.PathLike[str]) -> Path | None:
         The directory; None where the package carries no model of this name.
     """
     return _MODELS / model if model in (LANGUAGE_MODEL, ENCODER) else None
+
+
+def similar_model(name: str) -> str | None:
+    """The bundled model whose name was misspelt, if so; names on the hub without an owner are not like these."""
+    close = difflib.get_close_matches(name, (LANGUAGE_MODEL, ENCODER), n=1, cutoff=0.75)
+    return close[0] if close and name != close[0] else None

@@ -39,6 +39,7 @@ from dino_st.pipeline.stages import (
 )
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.documents import read_document
+from dino_st.support.files import similar_path
 from dino_st.support.options import explain
 from dino_st.tasks.spec import MOST_TEXTS
 from dino_st.tasks.syncse import ScratchSpec, is_syncse_task, load_syncse_spec
@@ -285,7 +286,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         content = read_document(path, InputError)
     except FileNotFoundError:
         raise InputError(
-            f"{path}: there is no such recipe file; shipped recipes: {', '.join(recipe_names())}"
+            f"{path}: there is no such recipe file{similar_path(path)}; shipped recipes: {', '.join(recipe_names())}"
         ) from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a mapping of fields, given {type(content).__name__}")
@@ -399,7 +400,8 @@ class _Steps:
         for name in (self.model if recipe.backend == "local" else "", self.encoder):
             is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
             if is_path and not Path(name).expanduser().exists():
-                raise ModelError(f"{name}: there is no such directory; expected a model, or a name on the hub")
+                meant = similar_path(name) or "; expected a model, or a name on the hub"
+                raise ModelError(f"{name}: there is no such directory{meant}")
         check_evaluation(replace(self.evaluation, pairs=tuple(map(Path, recipe.evaluate.pairs))))
 
     def generate(self) -> GenerationOutcome:

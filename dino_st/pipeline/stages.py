@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.backends.choice import check_options, open_backend
+from dino_st.backends.files import look_at_model
 from dino_st.backends.options import (
     LOCAL_OPTIONS,
     SERVER_OPTIONS,
@@ -35,14 +36,15 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, suggest
 from dino_st.evaluation.options import EvaluationOptions
 from dino_st.generation.options import GenerationOptions, WritingOptions
+from dino_st.preparation.directory import check_replaces
 from dino_st.preparation.options import PreparationOptions, TripletOptions
-from dino_st.support.files import REJECTED, only_writer
+from dino_st.support.files import REJECTED, check_can_become_directory, only_writer, similar_path
 from dino_st.tasks.spec import TaskSpec
 from dino_st.tasks.syncse import ScratchSpec, SynCSESpec, check_arguments, is_syncse_task, load_syncse_spec
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    import pyarrow as pa
 
     from dino_st.backends.chat import ChatReply, ChatRequest
     from dino_st.evaluation.table import ScoreTable
@@ -149,16 +151,19 @@ def _by_local_model(work: Generation, writing: WritingOptions, model: str, outpu
     spec = TaskSpec.load(work.task)
     _check_input(spec, work)
     sentences = work.sentences()
+    texts = None if sentences is None else sentences.texts
     if work.dry_run:
         from dino_st.generation.dry_run import dry_run
 
-        return _planned(dry_run(model, spec, writing, None if sentences is None else sentences.texts, work.num))
-    directory = ShardDirectory(output, overwrite=work.overwrite)  # an unusable one is known before the model is loaded
+        return _planned(dry_run(model, spec, writing, texts, work.num))
+    directory = ShardDirectory(output, overwrite=work.overwrite)
+    check_can_become_directory(output)
+    known = writing.generation.known_configuration(spec, writing.decoding_for(spec), texts, work.num)
+    look_at_model(model, directory, known)
     from dino_st.builder import DinoDatasetBuilder
 
     builder = DinoDatasetBuilder(model, task=spec, writing=writing)
     start = time.monotonic()
-    texts = None if sentences is None else sentences.texts
     builder.generate_shards(directory, texts, num=work.num, show_progress=True)
     return _outcome(directory, "pairs" if spec.needs_input else "texts", start, sentences)
 
@@ -204,9 +209,17 @@ def generate_triplet_data(work: Generation, model: str, output: Path) -> Generat
     of_model = {name: value for name, value in given.items() if name not in own}
     if work.dry_run:
         return _planned(_dry_run_of_triplets(model, spec, options, chat, of_model, texts or (), work.num))
-    directory = ShardDirectory(output, overwrite=work.overwrite)  # an unusable one is known before anything is asked
-    from dino_st.syncse.run import run_triplets
+    directory = ShardDirectory(output, overwrite=work.overwrite)
+    check_can_become_directory(output)
+    from dino_st.syncse.run import known_configuration, run_triplets
 
+    of_writer: dict[str, Any] = {"backend": chat.backend, "model": model}
+    known = {**known_configuration(spec, options, texts, work.num), "backend": of_writer}
+    if chat.backend == "local":
+        local = {name: value for name, value in of_model.items() if name in ModelOptions.model_fields}
+        of_writer |= ModelOptions.of(**local).known_identity()
+        look_at_model(model, directory, known, "backend")
+    directory.check_continues(known)
     start = time.monotonic()
     _, usage = run_triplets(
         model, texts, work.num, spec, options, chat.backend, chat.base_url, of_model, directory, True
@@ -330,30 +343,40 @@ def _notes(usage: Mapping[str, int], output: Path, missing: int, what: str, then
 
 
 def score_data(
-    raw: Path, model: str, output: Path, *, task: str | None = None, options: ModelOptions | None = None
+    raw: Path,
+    model: str,
+    output: Path,
+    *,
+    task: str | None = None,
+    options: ModelOptions | None = None,
+    overwrite: bool = False,
 ) -> dict[str, int]:
     """Writes pairs once more, with their log-probabilities under every label; see `ScoringRun`.
 
     Without a task, it is the one that the shards were written for, or `sts-x2` for a file.
     """
     chosen = ModelOptions.of(options)
+    named_files(raw)
     if output.resolve() == raw.resolve():
         raise ConfigurationError(
             f"--output {output}: holds the pairs to be scored; give another directory for the scored ones"
         )
-    directory = ShardDirectory(output)  # an unusable one is better known before the model is loaded
-    dataset, provenance, _ = read_raw(raw)
+    directory = ShardDirectory(output, overwrite=overwrite)
+    check_can_become_directory(output)
+    table, provenance, _ = read_raw(raw)
     spec = TaskSpec.load(task or provenance.get("task") or "sts-x2")
     if not spec.needs_input:
         raise ConfigurationError(f"task {spec.task_name!r} has no pairs; give the task they were written for: --task")
+    from dino_st.generation.scoring import ScoringRun, known_configuration, scorable
+
+    look_at_model(model, directory, {**known_configuration(spec, scorable(table)), **chosen.known_identity()})
     from dino_st.backends.local import LocalWriter
-    from dino_st.generation.scoring import ScoringRun
 
     writer = LocalWriter(model, chosen)
     known = {"model": provenance["model"]} if "model" in provenance else {}
     if (raw / MANIFEST).is_file():
         known["counts"] = dict(ShardDirectory(raw).counts)
-    return dict(ScoringRun(writer, spec, chosen, dataset, known).into(directory, show_progress=True))
+    return dict(ScoringRun(writer, spec, chosen, table, known).into(directory, show_progress=True))
 
 
 def prepare_data(
@@ -365,17 +388,19 @@ def prepare_data(
     pairs are written, too, with the reasons. What became of the directory is returned as a sentence; see
     `write_prepared`.
     """
-    dataset, provenance, labels = read_raw(raw)
+    table, provenance, labels = read_raw(raw)
     # Log-probabilities stand in the order of the task's labels.
-    in_another_order = LOG_PROBS in dataset.column_names and set(options.labels) == set(labels or ())
+    in_another_order = LOG_PROBS in table.column_names and set(options.labels) == set(labels or ())
     options = options.with_labels(labels if in_another_order or "labels" not in options.model_fields_set else None)
-    from dino_st.preparation.prepare import NothingLeftError, prepare_pairs
-    from dino_st.preparation.splits import check_output, save_rejected, write_prepared
+    check_replaces(output, options, provenance, overwrite=overwrite)
+    from datasets import Dataset
 
-    check_output(output)
+    from dino_st.preparation.prepare import NothingLeftError, prepare_pairs
+    from dino_st.preparation.splits import save_rejected, write_prepared
+
     with only_writer(output):
         try:
-            splits = prepare_pairs(dataset, options=options, explain=explain)
+            splits = prepare_pairs(Dataset(table), options=options, explain=explain)
         except NothingLeftError as error:
             if error.rejected is None or not save_rejected(error.rejected, output):
                 raise
@@ -387,17 +412,19 @@ def prepare_triplet_data(
     raw: Path, output: Path, options: TripletOptions, *, overwrite: bool = False
 ) -> tuple[PreparedSplits, str]:
     """Prepares triplets, or DINO pairs as triplets, from shards or a file; otherwise as `prepare_data`."""
-    dataset, provenance = _read_triplets_or_pairs(raw)
-    from dino_st.preparation.splits import check_output, write_prepared
+    table, provenance = _read_triplets_or_pairs(raw)
+    check_replaces(output, options, provenance, overwrite=overwrite)
+    from datasets import Dataset
+
+    from dino_st.preparation.splits import write_prepared
     from dino_st.preparation.triplets import prepare_triplets
 
-    check_output(output)
     with only_writer(output):
-        splits = prepare_triplets(dataset, options=options)
+        splits = prepare_triplets(Dataset(table), options=options)
         return splits, write_prepared(splits, output, provenance=provenance, overwrite=overwrite)
 
 
-def _read_triplets_or_pairs(raw: Path) -> tuple[Dataset, dict[str, Any]]:
+def _read_triplets_or_pairs(raw: Path) -> tuple[pa.Table, dict[str, Any]]:
     """Reads triplets or pairs, and where they come from."""
     if (raw / MANIFEST).is_file():
         directory = ShardDirectory.to_read(raw)
@@ -405,7 +432,7 @@ def _read_triplets_or_pairs(raw: Path) -> tuple[Dataset, dict[str, Any]]:
         name = task.get("task_name") if isinstance(task, Mapping) else task
         known = {key: directory.provenance.get(key) for key in ("model", "versions")}
         known |= {"task": name, "seed": directory.configuration.get("seed")}
-        return directory.to_dataset(), known | read_origin(raw)
+        return directory.table(), known | read_origin(raw)
     check_not_prepared(raw)
     return read_pairs_or_triplets(raw), {"raw": raw.name}
 
@@ -414,7 +441,6 @@ def train_model(
     prepared: Path, encoder: str, output: Path, options: TrainingOptions, *, overwrite: bool = False
 ) -> str:
     """Trains an encoder on a prepared directory, or resumes; returns a sentence about how it went."""
-    _check_prepared(prepared)
     from dino_st.training.record import training_summary
     from dino_st.training.train import train_encoder
 
@@ -443,8 +469,6 @@ def train_contrastive_model(
             "checkpoint_choice is 'sts-dev', which needs STS data in SentEval layout; give its directory with "
             f"--sts-dir or the variable {STS_VARIABLE}"
         )
-    for directory in (prepared, pairs):
-        _check_prepared(directory)
     from dino_st.training.record import training_summary
     from dino_st.training.train import train_contrastive
     from mteb_tasks.sts_files import read_dev_pairs
@@ -455,12 +479,6 @@ def train_contrastive_model(
         return training_summary(output, "STSb and SICK dev, averaged")
     more = "" if pairs is None else " and the validation pairs, averaged"
     return training_summary(output, "pairs of the generated validation triplets" + more)
-
-
-def _check_prepared(directory: Path | None) -> None:
-    """Tells at once of a directory that is not there; what is in it is looked at when it is read."""
-    if directory is not None and not directory.is_dir():
-        raise InputError(f"{directory}: there is no such directory; expected one written by `dino-st prepare`")
 
 
 def _leave_process_group() -> None:
@@ -490,7 +508,8 @@ def select_tasks(work: Evaluation) -> Any:
     """The mteb task instances of an evaluation, once its files are found to be there."""
     for kind, folder in (("STS", work.sts_dir), ("the transfer tasks'", work.senteval_dir)):
         if folder is not None and not folder.is_dir():
-            raise InputError(f"{folder}: there is no such directory; expected {kind} data in SentEval layout")
+            meant = similar_path(folder, f"; expected {kind} data in SentEval layout")
+            raise InputError(f"{folder}: there is no such directory{meant}")
     for file in (*work.pairs, work.whitening_sentences):
         if file is not None:
             named_files(file)

@@ -12,18 +12,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from dino_st.data.cards import CLASSIFICATION, SIMILARITY, dataset_card, read_origin
-from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
+from dino_st.data.cards import CLASSIFICATION, SIMILARITY, dataset_card
+from dino_st.data.columns import TEXT, TRIPLET_COLUMNS
 from dino_st.data.quality import Summary, quality_section
 from dino_st.errors import ConfigurationError, InputError, OutputError
+from dino_st.preparation.directory import (
+    FILES,
+    PAIRS,
+    TRIPLETS,
+    PreparationRecord,
+    another_preparation,
+    check_output,
+    origin_changes,
+    read_tables,
+)
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import (
     CARD,
     PREPARATION_RECORD,
     REJECTED,
-    is_content,
     make_directory,
     only_writer,
     remove_leftovers,
@@ -31,12 +39,8 @@ from dino_st.support.files import (
     write_text,
 )
 from dino_st.support.hashes import hash_file
-from dino_st.support.options import explain
-from dino_st.support.progress import logger
+from dino_st.support.options import changes
 from dino_st.support.text import facts_table
-
-_PAIRS, _TRIPLETS = "dino-st prepared pairs, version 1", "dino-st prepared triplets, version 1"
-"""What a record calls itself; older ones of triplets, and those of a directory that is begun, say pairs."""
 
 _ABOUT_PAIRS = (
     "The second text of a pair was written by a language model from an instruction that stands for the label (DINO, "
@@ -49,8 +53,6 @@ _ABOUT_TRIPLETS = (
     "2104.07540](https://arxiv.org/abs/2104.07540)). No label comes from a person, and the triplets are noisy. Made "
     "with dino-st."
 )
-_FILES = {"train": Path("data", "train.parquet"), "validation": Path("data", "validation.parquet")}
-_COLUMNS = (list(PAIR_COLUMNS), [SENTENCE1, SENTENCE2, LABEL], [TEXT, LABEL], list(TRIPLET_COLUMNS))
 
 
 class PreparedSplits(DatasetDict):  # type: ignore[misc]
@@ -81,19 +83,6 @@ class PreparedSplits(DatasetDict):  # type: ignore[misc]
         self.provenance = dict(provenance or {})
         self.quality = dict(quality or {})
         self.rejected = rejected
-
-
-class _Record(BaseModel):
-    """What `preparation.json` holds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: str = _PAIRS
-    complete: bool
-    options: PreparationOptions | TripletOptions
-    counts: dict[str, int]
-    provenance: dict[str, Any]
-    quality: dict[str, dict[str, float]] = {}
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
@@ -149,53 +138,49 @@ def write_prepared(
         earlier = load_prepared(directory)
     except InputError:
         earlier = None  # there is none, or none that is whole
-    changes = [] if earlier is None else _changes(earlier, splits)
-    if earlier is not None and not changes and (splits.rejected is not None) == (directory / REJECTED).exists():
+    changed = [] if earlier is None else _changes(earlier, splits, {**splits.provenance, **(provenance or {})})
+    if earlier is not None and not changed and (splits.rejected is not None) == (directory / REJECTED).exists():
         return f"{directory} is complete already; nothing to do"
-    if changes and not overwrite:
-        raise OutputError(
-            f"{directory}: holds another preparation ({'; '.join(changes)}); choose another directory, remove this "
-            "one, or give --overwrite"
-        )
+    if changed and not overwrite:
+        raise OutputError(another_preparation(directory, changed))
     make_directory(directory / "data")
     was_begun = earlier is None and (directory / PREPARATION_RECORD).exists()
     if earlier is None:
         _write_begun(directory)
     remove_leftovers(directory, directory / "data")
     with contextlib.ExitStack() as files:  # each appears under its name when all are written
-        for split, name in _FILES.items():
+        for split, name in FILES.items():
             if splits[split].num_rows:  # `datasets` cannot read a split without rows
                 temporary = files.enter_context(replacing(directory / name))
                 pq.write_table(splits[split].with_format("arrow")[:], temporary)
         if splits.rejected is not None:
             _write_rejected(splits.rejected, files.enter_context(replacing(directory / REJECTED)))
         _write_begun(directory)
-        for old in (Path(CARD), Path(REJECTED), *_FILES.values()):
+        for old in (Path(CARD), Path(REJECTED), *FILES.values()):
             (directory / old).unlink(missing_ok=True)
     write_text(directory / PREPARATION_RECORD, record)
     write_text(directory / CARD, card)
     what = "that was not complete" if was_begun else ""
-    if earlier is not None and changes:
-        what = f"of {sum(map(len, earlier.values())):,} rows ({'; '.join(changes)})"
+    if earlier is not None and changed:
+        what = f"of {sum(map(len, earlier.values())):,} rows ({'; '.join(changed)})"
     return f"Written to {directory}" + (f", in place of an earlier preparation {what}" if what else "")
 
 
-def _changes(earlier: PreparedSplits, now: PreparedSplits) -> list[str]:
+def _changes(earlier: PreparedSplits, now: PreparedSplits, provenance: Mapping[str, Any]) -> list[str]:
     """What a preparation has otherwise than an earlier one: options, or else rows."""
-    before, after = earlier.options.model_dump(), now.options.model_dump()
-    names = [name for name in {**before, **after} if before.get(name) != after.get(name)]
-    if names:
-        return [f"{name}: was {before.get(name)!r}, now {after.get(name)!r}" for name in names]
-    same = all(earlier[split].to_dict() == now[split].to_dict() for split in _FILES)
-    return [] if same else ["other pairs, prepared in the same way"]
+    if found := changes(earlier.options.model_dump(), now.options.model_dump()):
+        return found
+    if all(earlier[split].to_dict() == now[split].to_dict() for split in FILES):
+        return []
+    return origin_changes(earlier.provenance, provenance) or ["other pairs, prepared in the same way"]
 
 
 def _described(splits: PreparedSplits, provenance: Mapping[str, Any] | None) -> tuple[str, str]:
     """The record, as JSON, and the card."""
     facts = {**splits.provenance, **(provenance or {})}
     known: dict[str, Any] = {"options": splits.options, "counts": splits.counts, "quality": splits.quality}
-    kind = _TRIPLETS if isinstance(splits.options, TripletOptions) else _PAIRS
-    record = _Record(format=kind, complete=True, provenance=facts, **known)
+    kind = TRIPLETS if isinstance(splits.options, TripletOptions) else PAIRS
+    record = PreparationRecord(format=kind, complete=True, provenance=facts, **known)
     try:
         return json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n", _card(splits, facts)
     except (TypeError, ValueError) as error:
@@ -204,7 +189,7 @@ def _described(splits: PreparedSplits, provenance: Mapping[str, Any] | None) -> 
 
 def _write_begun(directory: Path) -> None:
     """Writes a record by which a directory is known as one of ours that is not complete."""
-    record = _Record(complete=False, options=PreparationOptions(), counts={}, provenance={})
+    record = PreparationRecord(complete=False, options=PreparationOptions(), counts={}, provenance={})
     write_text(directory / PREPARATION_RECORD, record.model_dump_json())
 
 
@@ -221,58 +206,20 @@ def load_prepared(path: str | os.PathLike[str]) -> PreparedSplits:
         InputError: The directory is missing, was not written by `save_prepared`, is incomplete or damaged.
     """
     directory = Path(path)
-    record = _read_record(directory)
-    if not record.complete:
-        raise InputError(f"{directory}: writing it was interrupted; run the preparation again")
+    record, tables = read_tables(directory)
     splits: dict[str, Dataset] = {}
-    for split, name in _FILES.items():
-        file = directory / name
-        if record.counts.get(split) == 0 and "train" in splits and not file.exists():
+    for split, name in FILES.items():
+        if (directory / name).exists():
+            splits[split] = Dataset(tables[split], fingerprint=hash_file(directory / name)[:16])
+        else:
             splits[split] = splits["train"].select([])
-            continue
-        try:
-            table = pq.ParquetFile(file).read()
-            fingerprint = hash_file(file)[:16]
-        except (OSError, pa.ArrowException) as error:
-            raise InputError(f"{file}: cannot be read ({error}); run the preparation again") from error
-        if table.column_names not in _COLUMNS:
-            raise InputError(f"{file}: has the columns {table.column_names}; expected one of {list(_COLUMNS)}")
-        splits[split] = Dataset(table.replace_schema_metadata(None), fingerprint=fingerprint)
-    real = {split: rows.num_rows for split, rows in splits.items()}
-    if any(record.counts.get(split, rows) != rows for split, rows in real.items()):
-        logger.warning(
-            "%s: the counts do not fit the files, as if edited; the files are taken", directory / PREPARATION_RECORD
-        )
     return PreparedSplits(
         splits,
-        counts=record.counts | {split: rows for split, rows in real.items() if split in record.counts},
+        counts=record.counts,
         options=record.options,
-        provenance=record.provenance | read_origin(directory),
+        provenance=record.provenance,
         quality=record.quality,
     )
-
-
-def _read_record(directory: Path) -> _Record:
-    """Reads and checks `preparation.json`."""
-    file = directory / PREPARATION_RECORD
-    if not directory.is_dir():
-        raise InputError(f"{directory}: there is no such directory; expected one written by `dino-st prepare`")
-    try:
-        record = _Record.model_validate_json(file.read_bytes())
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{directory}: has no {PREPARATION_RECORD}; expected a directory written by `dino-st prepare` (pairs) or "
-            "`dino-st prepare-triplets` (triplets)"
-        ) from error
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
-    except ValidationError as error:
-        raise InputError(f"{file}: {explain(error, _Record)[0]}; run the preparation again") from error
-    if record.format not in (_PAIRS, _TRIPLETS):
-        raise InputError(
-            f"{file}: format is {record.format!r}; expected {_PAIRS!r} or {_TRIPLETS!r}; run the preparation again"
-        )
-    return record
 
 
 def save_rejected(rejected: pa.Table, directory: Path) -> bool:
@@ -296,30 +243,13 @@ def _write_rejected(table: pa.Table, path: Path) -> None:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
 
 
-def check_output(directory: Path) -> None:
-    """Checks that a directory is missing, empty or one of ours, so that splits may be written to it.
-
-    Raises:
-        OutputError: If it is a file or holds something else.
-    """
-    if directory.exists() and not directory.is_dir():
-        raise OutputError(f"{directory}: is a file; expected a directory to write to")
-    if directory.is_dir() and any(file.is_file() and is_content(file) for file in directory.rglob("*")):
-        try:
-            _read_record(directory)
-        except InputError as error:
-            raise OutputError(
-                f"{directory}: holds something else than prepared pairs; choose another directory or empty it"
-            ) from error
-
-
 def _card(splits: PreparedSplits, provenance: Mapping[str, Any]) -> str:
     """The data set's card: a YAML header that lists the data files, and a description for people."""
     columns = splits["train"].column_names
     is_triplets = columns == list(TRIPLET_COLUMNS)
     kind = "triplets" if is_triplets else "pairs"
     title = f"{kind.capitalize()} written by a language model"
-    sizes = ", ".join(f"{name}: {splits[name].num_rows:,}" for name in _FILES)
+    sizes = ", ".join(f"{name}: {splits[name].num_rows:,}" for name in FILES)
     steps = {name.replace("_", " "): f"{count:,}" for name, count in splits.counts.items()}
     text = f"""\
 {_ABOUT_TRIPLETS if is_triplets else _ABOUT_PAIRS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,28 @@ LOCK = ".lock"
 def is_content(file: Path) -> bool:
     """Whether a file is more than what writers leave behind: their lock, and temporary files."""
     return file.suffix != ".tmp" and file.name != LOCK
+
+
+def similar_path(path: str | os.PathLike[str], otherwise: str = "") -> str:
+    """The end of a sentence about a path that does not exist: the neighbour that may be meant, or other words.
+
+    Example:
+        >>> Path("data").mkdir(), Path("data/pairs.csv").touch()
+        (None, None)
+        >>> similar_path("data/piars.csv")
+        "; did you mean 'data/pairs.csv'?"
+    """
+    whole = Path(path).expanduser()
+    missing = next((place for place in (*reversed(whole.parents), whole) if not place.exists()), whole)
+    try:
+        names = [entry.name for entry in missing.parent.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return otherwise
+    for name in difflib.get_close_matches(missing.name, names, cutoff=0.75):
+        found = missing.with_name(name) / whole.relative_to(missing)
+        if found.exists():
+            return f"; did you mean {str(found)!r}?"
+    return otherwise
 
 
 @contextmanager

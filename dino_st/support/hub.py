@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_st.errors import DinoError, InputError, ModelError
+from dino_st.support.files import similar_path
 
 PATIENCE_SECONDS = 5.0
 """How long the hub may take for its first answer; the libraries' own retries take 30 to 80 seconds."""
@@ -88,7 +89,9 @@ def fetch_model(name: str, file: str | None = None, *, weights: bool = True) -> 
     import huggingface_hub as hub
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-    missing = f"model {'/'.join(filter(None, (name, file)))!r}: there is no such directory, and "
+    whole = "/".join(filter(None, (name, file)))
+    meant = similar_path(whole)
+    missing = f"model {whole!r}: there is no such directory{f' ({meant[2:]})' if meant else ''}, and "
     reason = hub_out_of_reach()
     try:
         if not reason:

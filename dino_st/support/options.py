@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -59,6 +60,17 @@ class FrozenOptions(BaseModel):
             return cls(**changes)
         except ValidationError as error:
             raise ConfigurationError("; ".join(explain(error, cls, noun="option"))) from error
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between the values of options, in words: `seed was 1, now 2`."""
+    names = [name for name in dict.fromkeys((*before, *now)) if before.get(name) != now.get(name)]
+    return [f"{name} was {_brief(before.get(name))}, now {_brief(now.get(name))}" for name in names]
+
+
+def _brief(value: Any) -> str:
+    text = "none" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def explain(error: ValidationError, model: Any, *, noun: str = "field") -> list[str]:

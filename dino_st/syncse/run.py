@@ -162,19 +162,27 @@ class TripletRun:
 
     def _configuration(self) -> dict[str, Any]:
         """Everything that decides the triplets; not where a server stands, nor how many tries a run makes."""
-        inputs: dict[str, Any] = {"num": self.num}
-        if self.sentences is not None:
-            inputs = {"sentences": len(self.sentences), "sha256": hash_texts(self.sentences)}
+        known = known_configuration(self.spec, self.options, self.sentences, self.num)
         writer, sentence_writer = self.backend.configuration(), self.sentence_backend.configuration()
         different = self.sentences is None and writer != sentence_writer
         return {
-            "task": self.spec.model_dump(mode="json"),
-            "inputs": inputs,
+            "task": known.pop("task"),
+            "inputs": known.pop("inputs"),
             "backend": {name: value for name, value in writer.items() if name != "base_url"},
             **({"sentence_decoding": sentence_writer.get("decoding")} if different else {}),
-            **self.options.model_dump(exclude={"max_tries"}),
-            "wave": WAVE,
+            **known,
         }
+
+
+def known_configuration(
+    spec: SynCSESpec, options: SynCSEOptions, sentences: Sequence[str] | None, num: int | None
+) -> dict[str, Any]:
+    """What decides a run, in the form of manifests, as far as it is known before the model is there."""
+    inputs: dict[str, Any] = {"num": num}
+    if sentences is not None:
+        inputs = {"sentences": len(sentences), "sha256": hash_texts(sentences)}
+    decided = options.model_dump(exclude={"max_tries"})
+    return {"task": spec.model_dump(mode="json"), "inputs": inputs, **decided, "wave": WAVE}
 
 
 def _stored_rows(store: WaveStore, number: int, anchors: Mapping[int, str]) -> dict[int, dict[str, Any]]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 
 from dino_st.errors import ConfigurationError, TaskSpecError, suggest
 from dino_st.support.documents import read_document
+from dino_st.support.files import similar_path
 from dino_st.support.options import explain
 
 MOST_TEXTS = 100_000_000
@@ -249,7 +250,9 @@ def read_spec(file: Path | Traversable) -> Any:
         return read_document(file, TaskSpecError)
     except FileNotFoundError:
         known = ", ".join(builtin_tasks() + builtin_tasks(".yaml"))
-        raise TaskSpecError(f"{file}: there is no such task file; built-in tasks: {known}") from None
+        raise TaskSpecError(
+            f"{file}: there is no such task file{similar_path(str(file))}; built-in tasks: {known}"
+        ) from None
 
 
 def check_number(num: int) -> None:

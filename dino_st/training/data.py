@@ -9,10 +9,10 @@ import warnings
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from datasets import Dataset, DatasetDict
+import pyarrow.compute as pc
 
 from dino_st.data.columns import (
     ANCHOR,
@@ -21,15 +21,23 @@ from dino_st.data.columns import (
     SENTENCE1,
     SENTENCE2,
     TRIPLET_COLUMNS,
+    as_table,
     numeric_pairs,
     refuse_blank,
 )
 from dino_st.data.tables import TABLE_FORMATS
 from dino_st.data.triplets import read_pairs_or_triplets, triplet_table
 from dino_st.errors import DatasetError, DinoWarning
-from dino_st.preparation.splits import PreparedSplits, load_prepared
+from dino_st.preparation.directory import read_tables
+from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import PREPARATION_RECORD
 from dino_st.training.options import ContrastiveOptions
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
+
+Tables = dict[str, pa.Table]
+"""The rows of `train` and `validation`."""
 
 _LABELS = ("label", "labels", "score", "scores")
 """Columns that sentence-transformers takes for labels, and the contrastive loss ignores."""
@@ -37,7 +45,7 @@ _LABELS = ("label", "labels", "score", "scores")
 
 def pair_splits(
     data: str | os.PathLike[str] | DatasetDict, batch_size: int, loss: str, *, size_option: str = "batch_size"
-) -> tuple[DatasetDict, dict[str, Any]]:
+) -> tuple[Tables, dict[str, Any]]:
     """Reads pairs to train on, and checks them.
 
     Returns:
@@ -49,36 +57,33 @@ def pair_splits(
             training split is smaller than a batch, or all validation scores are equal.
         InputError: The directory cannot be read.
     """
-    source = _given_splits(data)
-    splits = DatasetDict()
+    source, provenance = _given_splits(data)
+    splits = {}
     for name in ("train", "validation"):
         if set(TRIPLET_COLUMNS) <= set(getattr(source[name], "column_names", ())):
             raise DatasetError(
                 f"the {name} split holds triplets; train on them with `dino-st train-contrastive` (train_contrastive)"
             )
-        table = numeric_pairs(source[name], name=f"the {name} split")
-        refuse_blank(table, (SENTENCE1, SENTENCE2), f"the {name} split")
-        splits[name] = _as_dataset(table)
+        splits[name] = numeric_pairs(source[name], name=f"the {name} split")
+        refuse_blank(splits[name], (SENTENCE1, SENTENCE2), f"the {name} split")
     _check_enough(splits["train"].num_rows, "pairs", batch_size, size_option)
-    lowest, highest = min(splits["train"][SCORE]), max(splits["train"][SCORE])
+    lowest, highest = pc.min_max(splits["train"][SCORE]).as_py().values()
     if loss == "cosine" and not -1 <= lowest <= highest <= 1:
         raise DatasetError(
             f"scores range from {lowest:g} to {highest:g}, and the loss 'cosine' fits cosines, which lie between -1 "
             "and 1; give the task labels from 0 to 1, or choose the loss 'cosent', which looks at their order alone"
         )
-    if len(set(splits["validation"][SCORE])) < 2:
+    if pc.count_distinct(splits["validation"][SCORE]).as_py() < 2:
         raise DatasetError(
             f"the validation split has {splits['validation'].num_rows} pairs with fewer than two different scores, so "
             "no checkpoint can be chosen by Spearman's correlation; prepare more pairs, or a larger validation_share"
         )
-    if not isinstance(source, PreparedSplits):
-        return splits, {}
-    return splits, {**source.provenance, "preparation": {"seed": source.options.seed, "counts": source.counts}}
+    return splits, provenance
 
 
 def triplet_splits(
     data: str | os.PathLike[str] | DatasetDict, options: ContrastiveOptions
-) -> tuple[DatasetDict, dict[str, Any]]:
+) -> tuple[Tables, dict[str, Any]]:
     """Reads triplets to train on, and checks them.
 
     Returns:
@@ -90,20 +95,17 @@ def triplet_splits(
             split is smaller than a batch, or so many triplets share a text that no batch could hold two of them.
         InputError: The directory cannot be read.
     """
-    source = _given_splits(data)
-    splits = DatasetDict()
+    source, provenance = _given_splits(data)
+    splits = {}
     for name in ("train", "validation"):
-        splits[name] = _as_dataset(_triplets(source[name], f"the {name} split", may_be_empty=name == "validation"))
+        splits[name] = _triplets(source[name], f"the {name} split", may_be_empty=name == "validation")
     if options.checkpoint_choice == "validation" and not splits["validation"].num_rows:
         raise DatasetError(
             "the validation split is empty, so no checkpoint can be chosen by it; prepare with a "
             "validation_share above 0"
         )
     _check_batches(splits["train"], options)
-    if not isinstance(source, PreparedSplits):
-        return splits, {}
-    preparation = {**source.options.model_dump(mode="json"), "counts": source.counts}
-    return splits, {**source.provenance, "preparation": preparation}
+    return splits, provenance
 
 
 def _check_enough(rows: int, what: str, batch_size: int, size_option: str = "batch_size") -> None:
@@ -115,24 +117,44 @@ def _check_enough(rows: int, what: str, batch_size: int, size_option: str = "bat
         )
 
 
-def data_facts(splits: Mapping[str, Dataset], kind: str) -> dict[str, int | str]:
+def as_datasets(tables: Tables) -> DatasetDict:
+    """The splits as data sets, whose fingerprints are those of their content."""
+    from datasets import Dataset, DatasetDict
+
+    return DatasetDict({name: Dataset(table, fingerprint=_rows_hash(table)) for name, table in tables.items()})
+
+
+def data_facts(splits: Mapping[str, Dataset | pa.Table], kind: str) -> dict[str, int | str]:
     """What a training record says of its data: rows of each split, of the kind `pairs`, say, and a hash of them."""
-    rows: dict[str, int | str] = {f"{name} {kind}": split.num_rows for name, split in splits.items()}
-    return rows | {f"{name} sha256": _rows_hash(split.data) for name, split in splits.items()}
+    rows: dict[str, int | str] = {f"{name} {kind}": len(split) for name, split in splits.items()}
+    return rows | {f"{name} sha256": _rows_hash(as_table(split)) for name, split in splits.items()}
 
 
-def _given_splits(data: str | os.PathLike[str] | DatasetDict) -> DatasetDict:
-    """Takes what was given to train on, or reads it from a directory of `save_prepared`, or what was made of one."""
-    source = (_split_tables(Path(data)) or load_prepared(data)) if isinstance(data, str | os.PathLike) else data
-    if not isinstance(source, Mapping) or not {"train", "validation"} <= set(source):
-        given = f"the splits {list(source)}" if isinstance(source, Mapping) else f"a {type(source).__name__}"
+def _given_splits(data: str | os.PathLike[str] | DatasetDict) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """What was given to train on, or lies in a directory of ours or of `save_to_disk`, and where it comes from."""
+    if isinstance(data, str | os.PathLike):
+        if (tables := _split_tables(Path(data))) is not None:
+            return tables, {}
+        record, tables = read_tables(Path(data))
+        return tables, _origin(record.provenance, record.options, record.counts)
+    if not isinstance(data, Mapping) or not {"train", "validation"} <= set(data):
+        given = f"the splits {list(data)}" if isinstance(data, Mapping) else f"a {type(data).__name__}"
         raise DatasetError(f"the training data is {given}; expected a DatasetDict with 'train' and 'validation'")
-    return source
+    options = getattr(data, "options", None)  # of PreparedSplits
+    return data, {} if options is None else _origin(data.provenance, options, data.counts)
 
 
-def _split_tables(directory: Path) -> DatasetDict | None:
+def _origin(
+    provenance: Mapping[str, Any], options: PreparationOptions | TripletOptions, counts: Mapping[str, int]
+) -> dict[str, Any]:
+    """Where prepared splits come from."""
+    how = {"seed": options.seed} if isinstance(options, PreparationOptions) else options.model_dump(mode="json")
+    return {**provenance, "preparation": {**how, "counts": dict(counts)}}
+
+
+def _split_tables(directory: Path) -> Tables | None:
     """The splits in a directory that is none of ours: of `save_to_disk`, or with a file for each, such as train.csv."""
-    splits = DatasetDict()
+    splits = {}
     for name in ("train", "validation") if not (directory / PREPARATION_RECORD).is_file() else ():
         tables = [file for file in directory.glob(f"{name}.*") if file.suffix.lower() in TABLE_FORMATS]
         tables += [directory / name] if (directory / name).is_dir() else []
@@ -140,11 +162,6 @@ def _split_tables(directory: Path) -> DatasetDict | None:
             return None
         splits[name] = read_pairs_or_triplets(tables[0])
     return splits or None
-
-
-def _as_dataset(table: pa.Table) -> Dataset:
-    """A split whose fingerprint is that of its content."""
-    return Dataset(table, fingerprint=_rows_hash(table))
 
 
 def _rows_hash(table: pa.Table) -> str:
@@ -156,7 +173,7 @@ def _rows_hash(table: pa.Table) -> str:
     return digest.hexdigest()[:16]
 
 
-def _triplets(split: Dataset, name: str, *, may_be_empty: bool) -> pa.Table:
+def _triplets(split: Dataset | pa.Table, name: str, *, may_be_empty: bool) -> pa.Table:
     columns = list(getattr(split, "column_names", ()))
     if SENTENCE1 in columns and POSITIVE not in columns:
         raise DatasetError(
@@ -170,22 +187,22 @@ def _triplets(split: Dataset, name: str, *, may_be_empty: bool) -> pa.Table:
             "for one. Leave the column out, or train on pairs with scores with `dino-st train`"
         )
     if may_be_empty and not len(split) and list(TRIPLET_COLUMNS) == columns:
-        return split.with_format("arrow")[:]
+        return as_table(split)
     table = triplet_table(split, name=name)
     refuse_blank(table, TRIPLET_COLUMNS, name)
     return table
 
 
-def _check_batches(train: Dataset, options: ContrastiveOptions) -> None:
+def _check_batches(train: pa.Table, options: ContrastiveOptions) -> None:
     """Refuses data of which no batch can be made, and warns where batches will be smaller than asked for."""
     rows = train.num_rows
-    anchors = len(set(train[ANCHOR]))
+    anchors = pc.count_distinct(train[ANCHOR]).as_py()
     if anchors < 2:
         raise DatasetError(
             f"the {rows} training triplets have {anchors} distinct anchor; the contrastive loss compares the triplets "
             "of a batch with one another, so it needs at least 2. Generate from more sentences"
         )
-    used = Counter(text for row in train for text in set(row.values()))
+    used = Counter(text for row in train.to_pylist() for text in set(row.values()))
     text, most = max(used.items(), key=lambda item: (item[1], item[0]))
     if rows < 2 * most:
         raise DatasetError(

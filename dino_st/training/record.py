@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dino_st.errors import OutputError, TrainingError
 from dino_st.support.files import CARD, TRAINING_RECORD, is_content, make_directory, write_text
-from dino_st.support.options import explain
-from dino_st.support.text import facts_table, flat_facts, with_short_hashes
+from dino_st.support.options import changes, explain
+from dino_st.support.text import facts_table, flat_facts
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 if TYPE_CHECKING:
@@ -120,21 +120,23 @@ def check_same_run(directory: Path, old: TrainingRecord, new: TrainingRecord) ->
     if found := differences(old, new):
         raise OutputError(
             f"{directory}: holds another training run ({'; '.join(found)}). Choose another directory, repeat the call "
-            "as it was, or replace that run: --overwrite, in Python overwrite=True or resume=False"
+            "as it was, or replace that run with overwrite=True"
         )
 
 
 def differences(old: TrainingRecord, new: TrainingRecord) -> list[str]:
     """What one run has otherwise than another, in words."""
-    before, after = old.options.model_dump(), new.options.model_dump()
-    names = [name for name in {**before, **after} if name not in _FREE_OPTIONS]
-    pairs: dict[str, tuple[Any, Any]] = {name: (before.get(name), after.get(name)) for name in names}
-    pairs |= {f"data {name}": (old.data.get(name), new.data.get(name)) for name in new.data}
-    if old.encoder_revision or new.encoder_revision:
-        pairs["encoder's content"] = (old.encoder_revision, new.encoder_revision)
-    else:
-        pairs["encoder"] = (old.encoder, new.encoder)
-    return [with_short_hashes(f"{name}: was {was!r}, now {now!r}") for name, (was, now) in pairs.items() if was != now]
+    found = changes(*(one.options.model_dump(exclude=_FREE_OPTIONS) for one in (old, new)))
+    for name in new.data:
+        part = name.removesuffix(" sha256")
+        if part != name and old.data.get(name) != new.data[name]:
+            counted = next(other for other in new.data if other.startswith(f"{part} ") and other != name)
+            was = old.data.get(counted, "none")
+            found.append(f"the {counted} are others (were {was}, now {new.data[counted]})")
+    if (old.encoder_revision or old.encoder) != (new.encoder_revision or new.encoder):
+        what = changes({"encoder": old.encoder}, {"encoder": new.encoder})
+        found += what or [f"the content of encoder {new.encoder!r} has changed"]
+    return found
 
 
 def training_summary(directory: Path, validation: str) -> str:

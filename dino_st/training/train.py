@@ -32,11 +32,12 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dino_st.encoders.directory import directory_revision, local_directory
-from dino_st.encoders.loading import load_trainable_encoder
+from dino_st.encoders.loading import encoder_files, load_trainable_encoder
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, OutOfMemoryError, OutputError, TrainingError
 from dino_st.support.files import CARD, check_can_become_directory, only_writer
 from dino_st.support.hashes import versions
@@ -124,13 +125,14 @@ def train_encoder(
     """
     options = TrainingOptions.of(options, **changes)
     check_tracker(options)
-    from dino_st.training.data import data_facts, pair_splits
+    from dino_st.training.data import as_datasets, data_facts, pair_splits
+
+    tables, provenance = pair_splits(data, options.batch_size, options.loss)
+    record = _new_record(options, encoder, data_facts(tables, "pairs"), provenance)
+    place = _find_place(output_dir, record, resume=resume, overwrite=overwrite)
     from dino_st.training.objective import pair_objective
 
-    splits, provenance = pair_splits(data, options.batch_size, options.loss)
-    record = _new_record(options, encoder, data_facts(splits, "pairs"), provenance)
-    objective = pair_objective(splits, options)
-    return _train_or_resume(encoder, objective, output_dir, record, resume=resume, overwrite=overwrite)
+    return _train_or_resume(encoder, pair_objective(as_datasets(tables), options), place, record)
 
 
 def train_contrastive(
@@ -178,11 +180,10 @@ def train_contrastive(
     options = ContrastiveOptions.of(options, **changes)
     check_tracker(options)
     _check_choice(options, sts_dev)
-    from dino_st.training.data import data_facts, pair_splits, triplet_splits
-    from dino_st.training.objective import triplet_objective
+    from dino_st.training.data import as_datasets, data_facts, pair_splits, triplet_splits
 
-    splits, provenance = triplet_splits(data, options)
-    facts, pair_parts = data_facts(splits, "triplets"), None
+    tables, provenance = triplet_splits(data, options)
+    facts, pair_parts = data_facts(tables, "triplets"), None
     if pairs is not None:
         pair_parts, origin = pair_splits(pairs, options.pairs_batch_size, options.loss, size_option="pairs_batch_size")
         facts |= {f"pairs {name}": value for name, value in data_facts(pair_parts, "rows").items()}
@@ -190,8 +191,11 @@ def train_contrastive(
     if sts_dev is not None:
         facts |= {f"sts-dev {name}": value for name, value in data_facts(sts_dev, "pairs").items()}
     record = _new_record(options, encoder, facts, provenance)
-    objective = triplet_objective(splits, pair_parts, sts_dev, options)
-    return _train_or_resume(encoder, objective, output_dir, record, resume=resume, overwrite=overwrite)
+    place = _find_place(output_dir, record, resume=resume, overwrite=overwrite)
+    from dino_st.training.objective import triplet_objective
+
+    more = None if pair_parts is None else as_datasets(pair_parts)
+    return _train_or_resume(encoder, triplet_objective(as_datasets(tables), more, sts_dev, options), place, record)
 
 
 def _check_choice(options: ContrastiveOptions, sts_dev: Mapping[str, Dataset] | None) -> None:
@@ -233,6 +237,7 @@ def _new_record(
     """What a run is, written down before it starts."""
     name, revision = type(encoder).__name__, None
     if isinstance(encoder, str | os.PathLike):
+        encoder_files(encoder)
         directory = local_directory(encoder)
         name = os.fspath(encoder) if directory is None else directory.name
         revision = None if directory is None else directory_revision(directory)
@@ -247,18 +252,31 @@ def _new_record(
     )
 
 
-def _train_or_resume(
-    encoder: Encoder,
-    objective: Objective,
-    output_dir: str | os.PathLike[str],
-    record: TrainingRecord,
-    *,
-    resume: bool,
-    overwrite: bool,
-) -> SentenceTransformer:
-    """Trains into a directory, continues what was begun there, or returns what is finished there."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a run writes, and the record of the run that it continues, if it does; `is_free` where there is none."""
+
+    directory: Path
+    earlier: TrainingRecord | None
+    is_free: bool
+
+
+def _find_place(output_dir: str | os.PathLike[str], record: TrainingRecord, *, resume: bool, overwrite: bool) -> _Place:
+    """Looks at the output before anything slow is imported, and refuses one that holds another run."""
     directory = Path(output_dir).expanduser().resolve()
     check_can_become_directory(directory)
+    earlier = read_record(directory)
+    if earlier is not None and overwrite and differences(earlier, record):
+        resume = False
+    if earlier is not None and resume:
+        check_same_run(directory, earlier, record)
+    return _Place(directory, earlier if resume else None, earlier is None or not resume)
+
+
+def _train_or_resume(
+    encoder: Encoder, objective: Objective, place: _Place, record: TrainingRecord
+) -> SentenceTransformer:
+    """Trains into a directory, continues what was begun there, or returns what is finished there."""
     few = [size for name, size in record.data.items() if name.startswith("validation ") and isinstance(size, int)]
     if few and 0 < min(few) < _TELLING:
         logger.warning(
@@ -266,16 +284,12 @@ def _train_or_resume(
             "checkpoint; generate from more sentences",
             min(few),
         )
-    earlier = read_record(directory)
-    if earlier is not None and overwrite and differences(earlier, record):
-        resume = False
-    if earlier is not None and resume:
-        check_same_run(directory, earlier, record)
-        if earlier.status == "complete":
-            logger.info("%s: training is done already", directory)
-            return load_trainable_encoder(directory, device=record.options.device)
-        record = record.model_copy(update={"start": earlier.start})
-    return _train(encoder, objective, directory, record, fresh=earlier is None or not resume)
+    if place.earlier is not None:
+        if place.earlier.status == "complete":
+            logger.info("%s: training is done already", place.directory)
+            return load_trainable_encoder(place.directory, device=record.options.device)
+        record = record.model_copy(update={"start": place.earlier.start})
+    return _train(encoder, objective, place.directory, record, fresh=place.is_free)
 
 
 def _train(

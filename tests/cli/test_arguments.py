@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -215,3 +216,115 @@ def test_a_task_of_dino_is_no_task_of_syncse(tmp_path: Path) -> None:
     arguments = ["syncse", "--task", "sts-x2", "--input", "s.txt", "--model", "m", "--output", str(tmp_path / "o")]
     result = CliRunner().invoke(app, arguments)
     assert (result.exit_code, "there is no SynCSE task 'sts-x2'" in result.output) == (1, True)
+
+
+BEFORE = ("torch", "transformers", "sentence_transformers", "datasets", "mteb", "accelerate")
+"""What takes seconds to import."""
+
+
+def told_before_the_slow_part(arguments: list[Any], place: Path) -> str:
+    """What a refused command says, which imports nothing slow, and leaves everything as it was."""
+    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    program = (
+        "import json, sys\n"
+        "from dino_st.cli.main import app\n"
+        "try:\n    app(json.loads(sys.argv[1]))\n"
+        f"finally:\n    print('slow', [name for name in {BEFORE!r} if name in sys.modules])\n"
+    )
+    given = json.dumps([str(argument) for argument in arguments])
+    done = subprocess.run([sys.executable, "-c", program, given], capture_output=True, text=True, cwd=place)
+    assert done.returncode in (1, 2), done.stderr
+    assert done.stdout.splitlines()[-1] == "slow []", done.stderr
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
+    return " ".join(done.stderr.split())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which every stage has run once."""
+    place = tmp_path_factory.mktemp("finished")
+    texts = [f"A dog runs over field {number}." for number in range(8)]
+    (place / "s.txt").write_text("\n".join(texts))
+    (place / "other.txt").write_text("\n".join(texts[1:]))
+    rows = [
+        {"sentence1": text, "sentence2": f"{text} {score}", "score": score} for text in texts for score in (0, 0.5, 1)
+    ]
+    (place / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    quick = ["--model", "dino-tiny", "--device", "cpu", "--dtype", "float32"]
+    for arguments in (
+        ["generate", *quick, "--input", "s.txt", "--output", "raw", "--samples", 1],
+        ["syncse", *quick, "--input", "s.txt", "--output", "triplets", "--max-tries", 1],
+        ["score", "pairs.jsonl", *quick, "--output", "scored"],
+        ["prepare", "raw", "--output", "prepared"],
+        ["prepare-triplets", "raw", "--output", "prepared-triplets"],
+        ["train", "prepared", "--encoder", "dino-tiny-encoder", "--output", "model", "--batch-size", 8],
+        [
+            *("train-contrastive", "prepared-triplets", "--encoder", "dino-tiny-encoder", "--output", "model-2"),
+            *("--batch-size", 4),
+        ],
+        *(
+            ["generate", *quick, "--input", "s.txt", "--output", f"s{i}", "--shard", f"{i}/2", "--batch-size", 8]
+            for i in (1, 2)
+        ),
+        ["merge", "s1", "s2", "--output", "merged"],
+    ):
+        with contextlib.chdir(place):
+            result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+        assert result.exit_code in (0, 1 if arguments[0] == "syncse" else 0), result.output
+    return place
+
+
+GENERATE = ["generate", "--model", "dino-tiny", "--input", "s.txt", "--samples", 1, "--dtype", "float32"]
+TRAIN = ["train", "prepared", "--encoder", "dino-tiny-encoder", "--output", "model", "--batch-size", 8]
+SCORE = ["score", "pairs.jsonl", "--model", "dino-tiny", "--output", "scored", "--dtype", "float32"]
+CONTRASTIVE = ["train-contrastive", "prepared-triplets", "--encoder", "dino-tiny-encoder", "--output", "model-2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([*GENERATE, "--output", "raw", "--seed", 7, "--top-k", 9], "--seed was 42, now 7 --top-k was 5, now 9"),
+        ([*GENERATE, "--output", "raw", "--dtype", "bfloat16"], "--dtype was 'float32', now 'bfloat16'"),
+        ([*GENERATE[:4], "other.txt", *GENERATE[5:], "--output", "raw"], "the sentences are others (were 8, now 7)"),
+        ([*GENERATE, "--task", "sts-x1", "--output", "raw"], "--num N"),
+        ([*GENERATE, "--output", "prepared"], "holds something else"),
+        ([*GENERATE[:2], "dino-tniy", *GENERATE[3:], "--output", "new"], "did you mean 'dino-tiny'?"),
+        ([*GENERATE[:4], "s.txr", *GENERATE[5:], "--output", "new"], "there is no such file; did you mean 's.txt'?"),
+        (["syncse", *GENERATE[1:5], "--output", "triplets", "--seed", 7], "--seed was 42, now 7"),
+        ([*SCORE, "--task", "sts-x2-missing"], "there is no built-in task"),
+        ([*SCORE[:3], "./raw", *SCORE[4:]], "no model directory"),
+        (["score", "raw", *SCORE[2:]], "the pairs are others (were 24, now"),
+        (["prepare", "raw", "--output", "prepared", "--seed", 7], "--seed was 42, now 7"),
+        (["prepare", "merged", "--output", "prepared"], "--samples was 1, now 2"),
+        (["prepare", "raq", "--output", "new"], "there is no such file or directory; did you mean 'raw'?"),
+        (["prepare-triplets", "raw", "--output", "prepared-triplets", "--seed", 7], "--seed was 42, now 7"),
+        ([*TRAIN, "--learning-rate", 1e-3, "--seed", 7], "--learning-rate was 2e-05, now 0.001; --seed was 42, now 7"),
+        ([*TRAIN[:3], "model", *TRAIN[4:]], "encoder was 'dino-tiny-encoder', now 'model'"),
+        ([*TRAIN[:3], "dino-tiny-encodr", *TRAIN[4:]], "did you mean 'dino-tiny-encoder'?"),
+        ([*TRAIN[:3], "./modle", *TRAIN[4:]], "did you mean"),
+        (["train", "raw", *TRAIN[2:]], "has no preparation.json"),
+        (["train", "prepraed", *TRAIN[2:]], "did you mean 'prepared'?"),
+        ([*TRAIN[:-1], 4000], "choose a smaller --batch-size"),
+        ([*CONTRASTIVE], "choose a smaller --batch-size"),
+        ([*CONTRASTIVE, "--batch-size", 4, "--scale", 7], "--scale was 20.0, now 7.0"),
+        (["train-contrastive", "prepared", *CONTRASTIVE[2:]], "holds pairs"),
+        (["merge", "s1", "s2", "--output", "raw"], "--samples was 1, now 2"),
+        (["merge", "s1", "s1", "--output", "new"], "missing 2/2"),
+        (["evaluate", "dino-tiny-encodr", "--pairs", "pairs.jsonl"], "did you mean 'dino-tiny-encoder'?"),
+        (["evaluate", "mdel", "--pairs", "pairs.jsonl", "--output", "scores"], "did you mean 'model'?"),
+        (["evaluate", "mean:mdel", "--pairs", "pairs.jsonl"], "did you mean"),
+        (["evaluate", "model", "--pairs", "piars.jsonl"], "did you mean 'pairs.jsonl'?"),
+    ],
+)
+def test_what_a_directory_or_a_manifest_tells_is_told_before_the_slow_part(
+    arguments: list[Any], message: str, finished: Path
+) -> None:
+    assert message in told_before_the_slow_part(arguments, finished)
+
+
+def test_another_model_is_named_and_not_its_hash(finished: Path, model_directory: Path) -> None:
+    said = told_before_the_slow_part([*GENERATE[:2], model_directory, *GENERATE[3:], "--output", "raw"], finished)
+    assert f"--model was 'dino-tiny', now {str(model_directory)!r}" in said
+    assert "sha256" not in said
+    scoring = [*SCORE[:3], model_directory, *SCORE[4:]]
+    assert f"--model was 'dino-tiny', now {str(model_directory)!r}" in told_before_the_slow_part(scoring, finished)

@@ -16,7 +16,7 @@ from dino_st.data.columns import raw_schema
 from dino_st.data.shards import ShardDirectory, Wave, write_waves
 from dino_st.data.triplets import write_triplets
 from dino_st.errors import InputError
-from dino_st.generation.run import merge_shards
+from dino_st.generation.merging import merge_shards
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.preparation.triplets import prepare_triplets

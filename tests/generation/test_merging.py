@@ -10,7 +10,7 @@ import pytest
 from dino_st import DinoDatasetBuilder
 from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ConfigurationError, InputError, OutputError
-from dino_st.generation.run import merge_shards
+from dino_st.generation.merging import merge_shards
 from dino_st.pipeline.stages import Generation, generate_data, prepare_data
 from dino_st.preparation.options import PreparationOptions
 from dino_st.support.files import only_writer

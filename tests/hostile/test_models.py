@@ -15,7 +15,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from dino_st.backends import loading
+from dino_st.backends import files, loading
 from dino_st.backends.loading import check_causal_model, check_tokenizer, hash_weights, load_causal_model
 from dino_st.backends.local import LocalWriter
 from dino_st.decoding import memory
@@ -320,9 +320,9 @@ def test_a_gguf_file_of_the_hub_is_found_in_the_cache(tmp_path: Path, monkeypatc
     (tmp_path / "models--owner--name/refs/main").write_text("abc")
     (snapshot / "tiny.gguf").touch()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    assert loading.locate_model("owner/name/tiny.gguf") == snapshot / "tiny.gguf"
+    assert files.locate_model("owner/name/tiny.gguf") == snapshot / "tiny.gguf"
     with pytest.raises(ModelError, match=r"model 'owner/name/other\.gguf': there is no such directory.*out of reach"):
-        loading.locate_model("owner/name/other.gguf")
+        files.locate_model("owner/name/other.gguf")
 
 
 # Adapters
@@ -531,6 +531,6 @@ def test_a_directory_of_gguf_files_asks_for_one_of_them(tmp_path: Path) -> None:
 
 def test_without_gguf_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
-    monkeypatch.setattr(loading, "find_spec", lambda _: None)
+    monkeypatch.setattr(files, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r'reading GGUF needs gguf; run: pip install "dino-st\[gguf\]"'):
         load(tmp_path / "tiny.gguf")
