@@ -10,7 +10,7 @@ import typer
 
 from dino_st.cli.arguments import takes
 from dino_st.cli.summary import note
-from dino_st.cli.support import say
+from dino_st.cli.support import Overwrite, say
 from dino_st.inspection.options import PICTURES, AuditOptions, ReportOptions
 
 
@@ -62,17 +62,18 @@ def report(
             "becomes the report when they are whole.",
         ),
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Show what is in directories as one page with pictures: labels, lengths, overlap, rejections, training, scores."""
     options = ReportOptions.of(**given)
     if follow:
         from dino_st.inspection.live import follow_runs
 
-        page = follow_runs(directories, output, options, say)
+        page = follow_runs(directories, output, options, say, overwrite=overwrite)
     else:
         from dino_st.inspection.report import write_report
 
-        page = write_report(directories, output, options)
+        page = write_report(directories, output, options, overwrite=overwrite)
     note(output=page)
     say(f"Written to {page}")
 

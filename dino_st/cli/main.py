@@ -127,13 +127,14 @@ def evaluate(
     whitening_sentences: Annotated[
         Path | None, typer.Option(help="Unlabelled sentences (as for generate --input) to fit whitened baselines on.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Score encoders on the STS tasks through mteb."""
     from dino_st.pipeline.stages import Evaluation, evaluate_models
 
     options = EvaluationOptions.of(**given)
     work = Evaluation(tasks, sts_dir, senteval_dir, tuple(pairs or ()), whitening_sentences, options, official)
-    table = evaluate_models(models, work, output)
+    table = evaluate_models(models, work, output, overwrite=overwrite)
     note(output=output, scores=table.to_dict())
     say(table.to_rich(), wrap=True)
     if output is not None:

@@ -25,15 +25,11 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling, Transformer, WordEmbeddings
 from sentence_transformers.sentence_transformer.modules.tokenizer import WhitespaceTokenizer
 
-from dino_st.encoders.directory import FoundEncoder, check_model_directory, directory_revision
+from dino_st.encoders.directory import KINDS, WHITENING, WORDS, FoundEncoder, check_model_directory, directory_revision
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError, InputError, ModelError, suggest
 from dino_st.support.files import similar_path
 from dino_st.support.hashes import hash_file
-
-WORDS = "words"
-WHITENING = "+whitening"
-KINDS = tuple(kind + end for end in ("", WHITENING) for kind in ("mean", "cls", "first-last", WORDS))
 
 SMALLEST_VARIANCE = 1e-7
 """Directions whose variance is below this share of the largest are noise, and are dropped instead of blown up."""

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 ADAPTER = "adapter_config.json"
 """The file that makes a directory an adapter of PEFT, which names its base model."""
 
+WORDS, WHITENING = "words", "+whitening"
+KINDS = tuple(kind + end for end in ("", WHITENING) for kind in ("mean", "cls", "first-last", WORDS))
+"""Kinds of baselines; see `dino_st.encoders.baselines`."""
+
 # Left behind by training, or documentation: they change nothing about the embeddings.
 _IRRELEVANT_FILES = {
     "training.json",
@@ -95,6 +99,20 @@ def check_spelling(name: str) -> None:
     """
     if (meant := similar_model(name)) is not None:
         raise ModelError(f"model {name!r}: there is no such directory or bundled model; did you mean {meant!r}?")
+
+
+def check_named(model: str) -> None:
+    """Refuses what cannot be an encoder or a baseline on this machine, nor the name of one on the hub.
+
+    Raises:
+        ModelError: It is a path, and there is no model, or a bundled model's name misspelt.
+    """
+    kind, colon, source = model.partition(":")
+    if colon and kind in KINDS and not Path(model).exists():
+        if kind.removesuffix(WHITENING) != WORDS:
+            check_model_directory(source)
+    else:
+        local_directory(model)
 
 
 def check_model_directory(path: str | Path) -> Path:

@@ -21,7 +21,7 @@ from dino_st.inspection.audit import ANSWERS, changed_since
 from dino_st.inspection.judgements import Answer, read_answers
 from dino_st.inspection.options import ReportOptions
 from dino_st.inspection.pairs import WrittenPairs, assigned_scores, has_many_scores
-from dino_st.support.files import PREPARATION_RECORD, REJECTED, TRAINING_RECORD, similar_path
+from dino_st.support.files import PREPARATION_RECORD, REJECTED, TRAINING_RECORD
 from dino_st.training.record import TrainingRecord, read_record
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from dino_st.data.shards import MANIFEST, ShardDirectory, texts_by_label
 from dino_st.errors import DinoError
 from dino_st.inspection.contents import KINDS, named, places
 from dino_st.inspection.options import ReportOptions
-from dino_st.inspection.page import PAGE, Section, Table, check_extras, check_page_directory, render
+from dino_st.inspection.page import PAGE, Section, Table, check_extras, check_page_directory, render, subject_of
 from dino_st.inspection.report import rejected_counts, title_of, write_report
 from dino_st.support.files import make_directory, write_text
 from dino_st.training.record import CHECKPOINTS, read_record
@@ -212,6 +212,7 @@ def follow_runs(
     options: ReportOptions,
     say: Callable[[str], Any],
     *,
+    overwrite: bool = False,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Any] = time.sleep,
 ) -> Path:
@@ -222,6 +223,7 @@ def follow_runs(
         output: As for `write_report`.
         options: What to look at, and how often.
         say: Told where the page is.
+        overwrite: As for `write_report`.
         clock: The time.
         sleep: Waits so many seconds.
 
@@ -229,7 +231,8 @@ def follow_runs(
         The page.
     """
     check_extras(("Jinja2", "jinja2"), ("matplotlib", "matplotlib"))
-    check_page_directory(output)
+    subject = subject_of(directories)
+    check_page_directory(output, subject, overwrite=overwrite)
     make_directory(output)
     watch, title = Watch(directories, options), title_of(directories)
     sections: list[Section] = []
@@ -244,7 +247,9 @@ def follow_runs(
             if is_whole:
                 return write_report(directories, output, options)
             notes = [f"Looked at {_clock(clock())}.", *watch.notes]
-            write_text(output / PAGE, render(title, [Section("Live", notes), *sections], refresh=options.every))
+            write_text(
+                output / PAGE, render(title, [Section("Live", notes), *sections], subject, refresh=options.every)
+            )
             for line in [*lines, *watch.notes]:
                 if line not in said:
                     say(line)
@@ -252,5 +257,5 @@ def follow_runs(
             sleep(options.every)
     except (KeyboardInterrupt, SystemExit):
         notes = [f"Nobody looks any more since {_clock(clock())}.", *watch.notes]
-        write_text(output / PAGE, render(title, [Section("Live", notes), *sections]))
+        write_text(output / PAGE, render(title, [Section("Live", notes), *sections], subject))
         raise

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 from dino_st.errors import MissingExtraError, OutputError
 from dino_st.inspection.options import PICTURES
 from dino_st.support.files import check_can_become_directory
+from dino_st.support.hashes import short_hash
+from dino_st.support.progress import logger
 from dino_st.support.text import printable
 
 if TYPE_CHECKING:
@@ -122,8 +124,8 @@ class Section:
     share: float | None = None
 
 
-def render(title: str, sections: Sequence[Section], *, refresh: float | None = None) -> str:
-    """The page, which loads itself again after `refresh` seconds if they are given."""
+def render(title: str, sections: Sequence[Section], subject: str, *, refresh: float | None = None) -> str:
+    """The page on a subject (`subject_of`), which loads itself again after `refresh` seconds if they are given."""
     from jinja2 import Environment, StrictUndefined
 
     shown = [section for section in sections if not section.absent]
@@ -135,7 +137,7 @@ def render(title: str, sections: Sequence[Section], *, refresh: float | None = N
     environment.filters["code"] = _with_code
     seconds = None if refresh is None else max(1, round(refresh))
     return environment.from_string(source).render(
-        title=title, sections=shown, absent=absent, version=version("dino-st"), refresh=seconds
+        title=title, sections=shown, absent=absent, subject=subject, version=version("dino-st"), refresh=seconds
     )
 
 
@@ -163,14 +165,26 @@ def _is_installed(module: str) -> bool:
     return find_spec(module) is not None
 
 
-def check_page_directory(output: Path) -> None:
-    """Raises unless the output is new, empty, or an earlier report."""
+def subject_of(directories: Path | Sequence[Path]) -> str:
+    """A hash that stands on a page for the directories that it is about."""
+    several = [directories] if isinstance(directories, Path) else directories
+    return short_hash("\0".join(str(directory.resolve()) for directory in several))
+
+
+def check_page_directory(output: Path, subject: str, *, overwrite: bool = False) -> None:
+    """Raises unless the output is new, empty, or an earlier report on the same subject, or on any with `overwrite`."""
     check_can_become_directory(output)
     if not output.is_dir() or not any(output.iterdir()):
         return
     try:
-        is_report = _MARK in (output / PAGE).read_text(encoding="utf-8", errors="replace")[:2000]
+        page = (output / PAGE).read_text(encoding="utf-8", errors="replace")[:2000]
     except OSError:
-        is_report = False
-    if not is_report:
+        page = ""
+    if _MARK not in page:
         raise OutputError(f"{output}: holds something else than a report; choose an empty directory or a new name")
+    earlier = "".join(re.findall(r'<meta name="dino-st-subject" content="(\w*)">', page)[:1])
+    if earlier not in ("", subject) and not overwrite:
+        raise OutputError(
+            f"{output}: holds the report on something else; choose a new name, or replace it with overwrite=True"
+        )
+    logger.info("%s: the report that is there is %s", output, "renewed" if earlier == subject else "replaced")

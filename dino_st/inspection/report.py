@@ -21,7 +21,16 @@ from dino_st.inspection import figures
 from dino_st.inspection.contents import Counts, Findings, LabelledRows, Posteriors, find, labelled_rows
 from dino_st.inspection.judgements import CONFUSION_HEAD, confusion_cells, count_judgements, percent
 from dino_st.inspection.options import ReportOptions
-from dino_st.inspection.page import PAGE, Picture, Section, Table, check_extras, check_page_directory, render
+from dino_st.inspection.page import (
+    PAGE,
+    Picture,
+    Section,
+    Table,
+    check_extras,
+    check_page_directory,
+    render,
+    subject_of,
+)
 from dino_st.support.files import make_directory, replacing, write_text
 
 _NEAR_COPY = 0.9
@@ -29,22 +38,26 @@ _UNDEFINED = "undefined"
 _TRAINING_FACTS = ("epochs", "batch_size", "learning_rate", "warmup_share", "loss", "max_seq_length", "dtype", "seed")
 
 
-def write_report(directories: Path | Sequence[Path], output: Path, options: ReportOptions | None = None) -> Path:
+def write_report(
+    directories: Path | Sequence[Path], output: Path, options: ReportOptions | None = None, *, overwrite: bool = False
+) -> Path:
     """Writes `index.html`, which needs neither network nor another file, and the pictures as PNG files.
 
     Args:
         directories: Of `dino-st generate`, `prepare`, `train` or `evaluate`, of a whole recipe, or above some of these;
             several are shown side by side.
-        output: New, empty, or an earlier report, which is replaced.
+        output: New, empty, or an earlier report on the same directories, which is renewed.
         options: What to look at; the defaults if None.
+        overwrite: Replace a report on other directories.
 
     Returns:
         The page.
     """
     check_extras(("matplotlib", "matplotlib"), ("Jinja2", "jinja2"))
-    check_page_directory(output)
+    subject = subject_of(directories)
+    check_page_directory(output, subject, overwrite=overwrite)
     title, sections = build_sections(directories, options or ReportOptions())
-    page = render(title, sections)
+    page = render(title, sections, subject)
     pictures = {picture.name: picture for section in sections for picture in section.pictures}
     make_directory(output)
     for old in output.glob("*.png"):

@@ -458,4 +458,4 @@ class _Steps:
         """Scores the encoder before and after training."""
         self.report("4/4 evaluating")
         models = {"untrained": self.encoder, "trained": str(self.directory / "model")}
-        return evaluate_models(models, self.evaluation, self.directory / "scores")
+        return evaluate_models(models, self.evaluation, self.directory / "scores", overwrite=self.overwrite)

@@ -33,7 +33,9 @@ from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.data.tables import named_files
 from dino_st.data.triplets import read_pairs_or_triplets
 from dino_st.decoding.options import DecodingOptions
-from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, suggest
+from dino_st.encoders.directory import check_named
+from dino_st.encoders.loading import encoder_files
+from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, OutputError, suggest
 from dino_st.evaluation.options import EvaluationOptions
 from dino_st.generation.options import GenerationOptions, WritingOptions
 from dino_st.preparation.directory import check_replaces
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
     from dino_st.generation.dry_run import DryRun
     from dino_st.preparation.splits import PreparedSplits
 
+
+SCORES = "scores.json"
+"""The file with the table of an evaluation."""
 
 STS_VARIABLE = "DINO_ST_STS_DIR"
 """The variable that names the directory of STS data."""
@@ -490,9 +495,23 @@ def _leave_process_group() -> None:
         distributed.destroy_process_group()
 
 
-def evaluate_models(models: Sequence[str] | Mapping[str, str], work: Evaluation, output: Path | None) -> ScoreTable:
-    """Scores encoders or baselines on the chosen tasks; without an output nothing is written."""
+def evaluate_models(
+    models: Sequence[str] | Mapping[str, str], work: Evaluation, output: Path | None, *, overwrite: bool = False
+) -> ScoreTable:
+    """Scores encoders or baselines on the chosen tasks; without an output nothing is written.
+
+    The table of the same models on the same tasks is renewed, another one replaced only with `overwrite`.
+    """
+    for model in models.values() if isinstance(models, Mapping) else models:
+        check_named(model)
+        if "/" not in model and not Path(model).exists() and similar_path(model):
+            encoder_files(model)
+    _check_files(work)
+    earlier = {} if output is None or overwrite else _earlier_scores(output)
+    _check_same_scores(output, "models", earlier, models)
     tasks = select_tasks(work)
+    columns = [name for name in next(iter(earlier.values()), {}) if name != "average"]
+    _check_same_scores(output, "tasks", columns, [task.metadata.name for task in tasks])
     from dino_st.evaluation.evaluate import evaluate_encoder
 
     return evaluate_encoder(
@@ -504,8 +523,34 @@ def evaluate_models(models: Sequence[str] | Mapping[str, str], work: Evaluation,
     )
 
 
-def select_tasks(work: Evaluation) -> Any:
-    """The mteb task instances of an evaluation, once its files are found to be there."""
+def _earlier_scores(output: Path) -> dict[str, dict[str, float]]:
+    """The table that an evaluation wrote into a directory; empty where there is none, or it is damaged."""
+    check_can_become_directory(output)
+    try:
+        found = json.loads((output / SCORES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        others = sorted(file.name for file in output.glob("*") if file.name not in (SCORES, "results"))
+        if others and not (output / SCORES).exists():
+            raise OutputError(
+                f"{output}: holds something else than scores ({', '.join(others[:3])}); choose an empty directory or a "
+                "new name"
+            ) from None
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _check_same_scores(output: Path | None, what: str, before: Iterable[str], now: Iterable[str]) -> None:
+    """Refuses to replace the scores of other models, or on other tasks."""
+    was, are = list(before), list(now)
+    if was and set(was) != set(are):
+        raise OutputError(
+            f"{output}: holds the scores of another evaluation ({what} were {', '.join(was)}, now {', '.join(are)}). "
+            "Choose another directory, or replace them with overwrite=True"
+        )
+
+
+def _check_files(work: Evaluation) -> None:
+    """Looks for the files of an evaluation."""
     for kind, folder in (("STS", work.sts_dir), ("the transfer tasks'", work.senteval_dir)):
         if folder is not None and not folder.is_dir():
             meant = similar_path(folder, f"; expected {kind} data in SentEval layout")
@@ -513,6 +558,11 @@ def select_tasks(work: Evaluation) -> Any:
     for file in (*work.pairs, work.whitening_sentences):
         if file is not None:
             named_files(file)
+
+
+def select_tasks(work: Evaluation) -> Any:
+    """The mteb task instances of an evaluation, once its files are found to be there."""
+    _check_files(work)
     give_mteb_a_home()
     import mteb_tasks
 
