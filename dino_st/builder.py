@@ -12,6 +12,7 @@ from dino_st.data.sentences import clean_sentences
 from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ConfigurationError
 from dino_st.generation.options import WritingOptions
+from dino_st.models import warn_of_unknown_characters
 from dino_st.tasks.spec import TaskSpec, check_number
 
 if TYPE_CHECKING:
@@ -214,4 +215,5 @@ class DinoDatasetBuilder:
         self._check_arguments(spec, sentences, num)
         cleaned = None if sentences is None else clean_sentences(sentences)
         texts, skipped = (None, {}) if cleaned is None else (cleaned.texts, cleaned.skipped)
+        warn_of_unknown_characters(self._writer.name, texts or ())
         return GenerationRun(self._writer, spec, self._writing.decoding_for(spec), self.options, texts, num), skipped

@@ -11,7 +11,7 @@ import typer
 from dino_st.backends.options import DRAWING_OPTIONS, ChatOptions, ModelOptions, ServerOptions, SynCSEOptions
 from dino_st.cli.arguments import completes, takes
 from dino_st.cli.summary import note
-from dino_st.cli.support import Overwrite, print_pairs, say
+from dino_st.cli.support import Overwrite, as_typed, print_pairs, say
 from dino_st.cli.upload import HUB_PANEL, publishes
 from dino_st.data.quality import quality_lines
 from dino_st.decoding.options import DecodingOptions
@@ -148,7 +148,7 @@ def _write(model: str, output: Path, given: dict[str, Any], *, triplets: bool = 
         if name.startswith(("rejected", "skipped", "given up", "duplicate")) and count:
             say(f"  {name}: {count:,}")
     print_pairs(outcome.examples)
-    for line in (*quality_lines(outcome.quality), *outcome.notes):
+    for line in (*quality_lines(outcome.quality), *map(as_typed, outcome.notes)):
         say(line)
     if not counts.get("rows") and "shard" not in given:
         raise typer.Exit(1)
@@ -254,7 +254,7 @@ def prepare(
 
     splits, outcome = prepare_data(raw, output, PreparationOptions.of(**given), explain=explain, overwrite=overwrite)
     _tell_splits(splits, output)
-    say(outcome)
+    say(as_typed(outcome))
     if explain:
         say(f"What was dropped, and why: {output / REJECTED}")
 
@@ -278,7 +278,7 @@ def prepare_triplets(
 
     splits, outcome = prepare_triplet_data(raw, output, TripletOptions.of(**given), overwrite=overwrite)
     _tell_splits(splits, output)
-    say(outcome)
+    say(as_typed(outcome))
 
 
 def _tell_splits(splits: PreparedSplits, output: Path) -> None:

@@ -165,7 +165,7 @@ def _worded(error: Exception) -> tuple[str, str]:
 def _tell(message: str, head: str = "", style: str = "bold red") -> None:
     """Prints a message to standard error, and with `--debug` the traceback of what is being handled."""
     with contextlib.suppress(OSError):
-        errors.print(Text.assemble((head, style), _spelling.as_typed(message)), soft_wrap=True)
+        errors.print(Text.assemble((head, style), as_typed(message)), soft_wrap=True)
         if "DINO_ST_DEBUG" in os.environ and style == "bold red" and sys.exc_info()[0] is not None:
             errors.print_exception()
 
@@ -183,6 +183,11 @@ def _in_other_characters(error: UnicodeError) -> tuple[str, int]:
         raise error
     lacking = error.object[error.start : error.end]
     return "".join(_IN_ASCII.get(one, ascii(one)[1:-1]) for one in lacking), error.end
+
+
+def as_typed(message: str) -> str:
+    """A message of a stage with options as the running command spells them."""
+    return _spelling.as_typed(message)
 
 
 def say(content: Any, *, wrap: bool = False) -> None:
@@ -209,7 +214,7 @@ class _Line(logging.Formatter):
     """A log line with options as they are typed."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _spelling.as_typed(super().format(record))
+        return as_typed(super().format(record))
 
 
 class _StandardError(logging.StreamHandler[Any]):

@@ -15,19 +15,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-TRY = (
-    "look at the pairs, and try a larger --decay-constant (λ), another model or another --prompt-format when they are "
-    "generated, or filters of `dino-st prepare` such as --near-copy-overlap"
-)
-"""What to do about labels that do not mean what they say."""
-
 Summary = Mapping[str, Mapping[str, float]]
 """By label: `pairs`, of these `identical` (share of x1 = x2), `overlap` (median) and `posterior` (mean, where there is
 one), and after a preparation `dropped` (pairs that are not among them) and `dropped_identical`."""
 
 Rows = Sequence[Sequence[str]]
 
-_ENOUGH = 20
+_ENOUGH, _FEW_COPIES = 20, 5
 _MARGIN = 0.05
 _MANY_COPIES = 0.25
 
@@ -168,8 +162,9 @@ def doubts(summary: Summary) -> list[str]:
             if below > above + _MARGIN:
                 found.append(f"texts of label {lower} {words} {below:.2f} against {above:.2f}) than of {higher}")
     for label, one in summary.items():
-        if one["pairs"] + one.get("dropped", 0) >= _ENOUGH and _copies(one) > _MANY_COPIES:
-            found.append(f"{_copies(one):.0%} of the texts of label {label} are copies of x1")
+        copies, written = _copies(one), one["pairs"] + one.get("dropped", 0)
+        if copies > _MANY_COPIES and (written >= _ENOUGH or copies * written >= _FEW_COPIES):
+            found.append(f"{copies:.0%} of the texts of label {label} are copies of x1")
     return found
 
 
@@ -183,10 +178,19 @@ def _copies(one: Mapping[str, float]) -> float:
     return copies / max(one["pairs"] + one.get("dropped", 0), 1)
 
 
-def warn_of_doubts(summary: Summary) -> None:
-    """Says what speaks against the labels, if something does, and what to try."""
+def warn_of_doubts(summary: Summary, configuration: Mapping[str, Any] | None = None) -> None:
+    """Says what speaks against the labels, if something does, and what to try.
+
+    The configuration is that of the run that wrote the pairs, since not every model can be asked in every way.
+    """
     if found := doubts(summary):
-        logger.warning("the labels may not mean what they say: %s; %s", "; ".join(found), TRY)
+        wrote = configuration or {}
+        tries = [] if "backend" in wrote else ["a larger decay_constant (λ)"]
+        tries += ["another model", *(["prompt_format='raw'"] if wrote.get("prompt_format") == "chat" else [])]
+        ways = f"{', '.join(tries)} when they are generated, or filters of `dino-st prepare` such as near_copy_overlap"
+        logger.warning(
+            "the labels may not mean what they say: %s; look at the pairs, and try %s", "; ".join(found), ways
+        )
 
 
 def _number(label: str) -> float | None:

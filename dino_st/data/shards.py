@@ -390,7 +390,7 @@ class ShardDirectory(os.PathLike[str]):
         self.is_complete = True
         self.write_card(card + quality_section(self.quality()))
         self._save()
-        warn_of_doubts(self.quality())
+        warn_of_doubts(self.quality(), self.configuration)
         self._warn_of_strays()
         if not any(shard["rows"] for shard in self.shards.values()):
             logger.warning(
@@ -754,7 +754,7 @@ def run_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if cause in found:
             found = [name for name in found if name == cause or not name.startswith(follows)]
     is_same_model = not any(name.rpartition(".")[2] in ("weights_sha256", "settings_sha256") for name in found)
-    if "model" in found and is_same_model and any("weights_sha256" in name for name in new):
+    if "model" in found and is_same_model:
         found.remove("model")  # the same content by another name
     for name in found:
         *groups, last = name.split(".")

@@ -24,8 +24,9 @@ from mteb.models.abs_encoder import get_prompt_name
 from numpy.typing import NDArray
 
 from dino_st.data.sentences import read_sentences
-from dino_st.encoders.baselines import WHITENING, find_baseline
+from dino_st.encoders.baselines import find_baseline
 from dino_st.encoders.directory import (
+    WHITENING,
     FoundEncoder,
     directory_name,
     directory_revision,

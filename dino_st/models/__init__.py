@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import difflib
 import os
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+
+from dino_st.errors import DinoWarning
 
 LANGUAGE_MODEL = "dino-tiny"
 """A small causal language model that knows the three instructions of `sts-x2`; a stand-in for a real one."""
 
 ENCODER = "dino-tiny-encoder"
 """Static word embeddings made without labels, as a start for training."""
+
+_LOOKED_AT, _MUCH = 1000, 0.1
+"""Sentences looked at for unknown characters, and the share of them, as of their letters, that is worth a warning."""
 
 _MODELS = Path(__file__).parent
 
@@ -33,3 +40,25 @@ def similar_model(name: str) -> str | None:
     """The bundled model whose name was misspelt, if so; names on the hub without an owner are not like these."""
     close = difflib.get_close_matches(name, (LANGUAGE_MODEL, ENCODER), n=1, cutoff=0.75)
     return close[0] if close and name != close[0] else None
+
+
+def warn_of_unknown_characters(model: str, sentences: Sequence[str]) -> None:
+    """Warns where the bundled language model is given texts in characters that it was not trained on."""
+    if model != LANGUAGE_MODEL:
+        return
+    texts = sentences[:_LOOKED_AT]
+    strange = sum(not text.isascii() and _foreign(text) > _MUCH for text in texts)
+    if strange > _MUCH * len(texts):
+        warnings.warn(
+            f"{strange} of {len(texts)} sentences have many characters that {LANGUAGE_MODEL!r} was not trained on "
+            "(English in ASCII), and it writes fragments for them; take a real language model, such as "
+            "HuggingFaceTB/SmolLM2-135M-Instruct or one that knows their language",
+            DinoWarning,
+            stacklevel=3,
+        )
+
+
+def _foreign(text: str) -> float:
+    """Share of letters beyond ASCII."""
+    letters = [character for character in text if character.isalpha()]
+    return sum(not letter.isascii() for letter in letters) / max(len(letters), 1)

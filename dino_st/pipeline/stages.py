@@ -38,7 +38,7 @@ from dino_st.encoders.loading import encoder_files
 from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, OutputError, suggest
 from dino_st.evaluation.options import EvaluationOptions
 from dino_st.generation.options import GenerationOptions, WritingOptions
-from dino_st.preparation.directory import check_replaces
+from dino_st.preparation.directory import check_replaces, read_record
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED, check_can_become_directory, only_writer, similar_path
 from dino_st.tasks.spec import TaskSpec
@@ -296,7 +296,32 @@ def _outcome(
     skipped = {} if sentences is None else sentences.skipped
     counts = dict(directory.counts) | skipped
     examples, quality = directory.examples(), directory.quality()
-    return GenerationOutcome(counts, kind, seconds, directory.new_rows, examples, quality, notes)
+    remedies = _remedies(counts) if directory.new_rows or not counts.get("rows") else []
+    return GenerationOutcome(counts, kind, seconds, directory.new_rows, examples, quality, [*notes, *remedies])
+
+
+_REMEDIES = {
+    "no closing quote": "raise max_new_tokens, or take a model that follows instructions",
+    "cut off": "raise max_new_tokens",
+    "too few words": "lower min_words",
+    "prompt too long": "shorten the sentences, or take a model with a longer context",
+    "echo of the prompt": "take another model, or word the task's instructions otherwise",
+}
+"""What helps where many tries end for a reason."""
+
+_MANY = 0.2
+"""Share of the tries from which on a reason is worth a remedy."""
+
+
+def _remedies(counts: Mapping[str, int]) -> list[str]:
+    """What would help where a large share of the tries was rejected for one reason."""
+    lines = []
+    for name, count in counts.items():
+        reason = name.rpartition(": ")[2]
+        share = count / max(counts.get("tries", 0), 1)
+        if name.startswith("rejected: ") and reason in _REMEDIES and share > _MANY:
+            lines.append(f"{share:.0%} of the tries were rejected ({reason}): {_REMEDIES[reason]}")
+    return lines
 
 
 def _check_input(spec: TaskSpec, work: Generation) -> None:
@@ -446,6 +471,7 @@ def train_model(
     prepared: Path, encoder: str, output: Path, options: TrainingOptions, *, overwrite: bool = False
 ) -> str:
     """Trains an encoder on a prepared directory, or resumes; returns a sentence about how it went."""
+    _look_at(prepared)
     from dino_st.training.record import training_summary
     from dino_st.training.train import train_encoder
 
@@ -474,6 +500,8 @@ def train_contrastive_model(
             "checkpoint_choice is 'sts-dev', which needs STS data in SentEval layout; give its directory with "
             f"--sts-dir or the variable {STS_VARIABLE}"
         )
+    for directory in (prepared, *([pairs] if pairs else [])):
+        _look_at(directory)
     from dino_st.training.record import training_summary
     from dino_st.training.train import train_contrastive
     from mteb_tasks.sts_files import read_dev_pairs
@@ -484,6 +512,12 @@ def train_contrastive_model(
         return training_summary(output, "STSb and SICK dev, averaged")
     more = "" if pairs is None else " and the validation pairs, averaged"
     return training_summary(output, "pairs of the generated validation triplets" + more)
+
+
+def _look_at(prepared: Path) -> None:
+    """Tells at once of a directory that is not there; what is in it is looked at when it is read."""
+    if not prepared.is_dir():
+        read_record(prepared)
 
 
 def _leave_process_group() -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict
 
 from dino_st.data.cards import CLASSIFICATION, SIMILARITY, dataset_card
-from dino_st.data.columns import TRIPLET_COLUMNS
+from dino_st.data.columns import LABEL, TRIPLET_COLUMNS
 from dino_st.data.quality import Summary, quality_section
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.preparation.directory import (

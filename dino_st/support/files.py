@@ -46,7 +46,7 @@ def similar_path(path: str | os.PathLike[str], otherwise: str = "") -> str:
         names = [entry.name for entry in missing.parent.iterdir() if not entry.name.startswith(".")]
     except OSError:
         return otherwise
-    for name in difflib.get_close_matches(missing.name, names, cutoff=0.75):
+    for name in difflib.get_close_matches(missing.name, names, cutoff=0.66):
         found = missing.with_name(name) / whole.relative_to(missing)
         if found.exists():
             return f"; did you mean {str(found)!r}?"

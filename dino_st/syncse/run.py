@@ -30,6 +30,7 @@ from dino_st.data.shards import (
     write_waves,
 )
 from dino_st.errors import ConfigurationError, OutputError
+from dino_st.models import warn_of_unknown_characters
 from dino_st.support.files import REJECTED
 from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import logger, progress
@@ -306,6 +307,7 @@ def run_triplets(
     if isinstance(sentences, str):
         raise ConfigurationError("sentences: expected a list of sentences, given one text; wrap it: [text]")
     texts = None if sentences is None else clean_sentences(sentences).texts
+    warn_of_unknown_characters(str(model) if backend == "local" else "", texts or ())
     writer = open_backend(model, backend, base_url=base_url, options={**of_model, "seed": options.seed})
     scratch_writer = from_all_tokens(writer) if writer is not model and "top_k" not in of_model else writer
     run = TripletRun(writer, scratch_writer, spec, options, texts, num)

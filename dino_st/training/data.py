@@ -140,8 +140,9 @@ def _given_splits(data: str | os.PathLike[str] | DatasetDict) -> tuple[Mapping[s
     if not isinstance(data, Mapping) or not {"train", "validation"} <= set(data):
         given = f"the splits {list(data)}" if isinstance(data, Mapping) else f"a {type(data).__name__}"
         raise DatasetError(f"the training data is {given}; expected a DatasetDict with 'train' and 'validation'")
-    options = getattr(data, "options", None)  # of PreparedSplits
-    return data, {} if options is None else _origin(data.provenance, options, data.counts)
+    prepared: Any = data  # by `prepare_pairs`, if it has options
+    has_options = hasattr(prepared, "options")
+    return data, _origin(prepared.provenance, prepared.options, prepared.counts) if has_options else {}
 
 
 def _origin(

@@ -125,6 +125,7 @@ def train_encoder(
     """
     options = TrainingOptions.of(options, **changes)
     check_tracker(options)
+    check_can_become_directory(Path(output_dir).expanduser().resolve())
     from dino_st.training.data import as_datasets, data_facts, pair_splits
 
     tables, provenance = pair_splits(data, options.batch_size, options.loss)
@@ -179,6 +180,7 @@ def train_contrastive(
     """
     options = ContrastiveOptions.of(options, **changes)
     check_tracker(options)
+    check_can_become_directory(Path(output_dir).expanduser().resolve())
     _check_choice(options, sts_dev)
     from dino_st.training.data import as_datasets, data_facts, pair_splits, triplet_splits
 
@@ -264,7 +266,6 @@ class _Place:
 def _find_place(output_dir: str | os.PathLike[str], record: TrainingRecord, *, resume: bool, overwrite: bool) -> _Place:
     """Looks at the output before anything slow is imported, and refuses one that holds another run."""
     directory = Path(output_dir).expanduser().resolve()
-    check_can_become_directory(directory)
     earlier = read_record(directory)
     if earlier is not None and overwrite and differences(earlier, record):
         resume = False

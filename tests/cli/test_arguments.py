@@ -283,7 +283,7 @@ CONTRASTIVE = ["train-contrastive", "prepared-triplets", "--encoder", "dino-tiny
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([*GENERATE, "--output", "raw", "--seed", 7, "--top-k", 9], "--seed was 42, now 7 --top-k was 5, now 9"),
+        ([*GENERATE, "--output", "raw", "--seed", 7, "--top-k", 9], "--top-k was 5, now 9 --seed was 42, now 7"),
         ([*GENERATE, "--output", "raw", "--dtype", "bfloat16"], "--dtype was 'float32', now 'bfloat16'"),
         ([*GENERATE[:4], "other.txt", *GENERATE[5:], "--output", "raw"], "the sentences are others (were 8, now 7)"),
         ([*GENERATE, "--task", "sts-x1", "--output", "raw"], "--num N"),
@@ -295,7 +295,7 @@ CONTRASTIVE = ["train-contrastive", "prepared-triplets", "--encoder", "dino-tiny
         ([*SCORE[:3], "./raw", *SCORE[4:]], "no model directory"),
         (["score", "raw", *SCORE[2:]], "the pairs are others (were 24, now"),
         (["prepare", "raw", "--output", "prepared", "--seed", 7], "--seed was 42, now 7"),
-        (["prepare", "merged", "--output", "prepared"], "--samples was 1, now 2"),
+        (["prepare", "merged", "--output", "prepared"], "samples was 1, now 2"),
         (["prepare", "raq", "--output", "new"], "there is no such file or directory; did you mean 'raw'?"),
         (["prepare-triplets", "raw", "--output", "prepared-triplets", "--seed", 7], "--seed was 42, now 7"),
         ([*TRAIN, "--learning-rate", 1e-3, "--seed", 7], "--learning-rate was 2e-05, now 0.001; --seed was 42, now 7"),
@@ -308,7 +308,7 @@ CONTRASTIVE = ["train-contrastive", "prepared-triplets", "--encoder", "dino-tiny
         ([*CONTRASTIVE], "choose a smaller --batch-size"),
         ([*CONTRASTIVE, "--batch-size", 4, "--scale", 7], "--scale was 20.0, now 7.0"),
         (["train-contrastive", "prepared", *CONTRASTIVE[2:]], "holds pairs"),
-        (["merge", "s1", "s2", "--output", "raw"], "--samples was 1, now 2"),
+        (["merge", "s1", "s2", "--output", "raw"], "samples was 1, now 2"),
         (["merge", "s1", "s1", "--output", "new"], "missing 2/2"),
         (["evaluate", "dino-tiny-encodr", "--pairs", "pairs.jsonl"], "did you mean 'dino-tiny-encoder'?"),
         (["evaluate", "mdel", "--pairs", "pairs.jsonl", "--output", "scores"], "did you mean 'model'?"),

@@ -53,7 +53,7 @@ def test_generated_pairs_are_replaced_only_if_told_to(generating: list[object], 
     (raw / "notes.txt").write_text("mine")
     before = contents(raw)
     refused = run(*generating, "--seed", 7)
-    assert (refused.exit_code, "give --overwrite" in words_of(refused)) == (1, True)
+    assert (refused.exit_code, "with --overwrite" in words_of(refused)) == (1, True)
     assert run(*generating, "--batch-size", 12, "--overwrite").exit_code == 0  # the same run: nothing to do
     assert contents(raw) == before
     assert run(*generating, "--seed", 7, "--overwrite").exit_code == 0
@@ -102,10 +102,10 @@ def test_a_preparation_is_complete_already_or_refused_or_replaced(pairs: Path, t
     assert (again.exit_code, "is complete already; nothing to do" in words_of(again)) == (0, True)
     refused = run("prepare", pairs, "--output", output, "--random-negatives", 1)
     assert refused.exit_code == 1
-    assert "holds another preparation (random_negatives: was 2, now 1)" in words_of(refused)
+    assert "holds another preparation (--random-negatives was 2, now 1)" in words_of(refused)
     assert contents(output) == before
     replaced = run("prepare", pairs, "--output", output, "--random-negatives", 1, "--overwrite")
-    assert "in place of an earlier preparation of 300 rows (random_negatives: was 2, now 1)" in words_of(replaced)
+    assert "in place of an earlier preparation of 300 rows (--random-negatives was 2, now 1)" in words_of(replaced)
     assert load_prepared(output).options.random_negatives == 1
     pairs.write_text(pairs.read_text().replace("sentence 5", "sentence five"))
     other = run("prepare", pairs, "--output", output, "--random-negatives", 1)
@@ -177,7 +177,7 @@ def test_another_training_run_is_refused_or_replaced_and_the_same_goes_on(pairs:
     assert run(*command, "--overwrite").exit_code == 0
     assert contents(tmp_path / "m") == before
     refused = run(*command, "--seed", 7)
-    assert (refused.exit_code, "--overwrite, in Python overwrite=True" in words_of(refused)) == (1, True)
+    assert (refused.exit_code, "--seed was 42, now 7" in words_of(refused)) == (1, True)
     assert run(*command, "--seed", 7, "--overwrite").exit_code == 0
     assert json.loads((tmp_path / "m/training.json").read_text())["options"]["seed"] == 7
 

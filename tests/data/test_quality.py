@@ -99,7 +99,7 @@ def test_a_preparation_says_how_its_labels_look_and_doubts_them(caplog: pytest.L
     [warning] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
     assert "texts of label 0 share more words with x1 (median 0.50 against 0.20) than of 1" in warning
     assert "30% of the texts of label 0 are copies of x1" in warning
-    assert "--decay-constant" in warning
+    assert "decay_constant" in warning
     assert "words shared" in caplog.text
 
 

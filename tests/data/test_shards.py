@@ -263,7 +263,7 @@ def test_a_changed_configuration_is_refused_and_said(tmp_path: Path) -> None:
         store.put(wave("a"))
     changed = {"seed": 2, "decoding": {"top_k": 5, "top_p": 0.5}}
     with (
-        pytest.raises(OutputError, match=r"seed: was 1, now 2\n  decoding.top_p: was 0.9, now 0.5"),
+        pytest.raises(OutputError, match=r"seed was 1, now 2\n  top_p was 0.9, now 0.5"),
         opened(tmp_path, changed),
     ):
         pass

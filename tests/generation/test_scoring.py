@@ -65,7 +65,7 @@ def test_an_interrupted_run_goes_on_behind_what_is_stored(
     score_data(raw, "dino-tiny", tmp_path / "twice")
     assert rows_of(tmp_path / "twice") == rows_of(tmp_path / "whole")
     assert len(calls) == 2 + 1 + 2
-    with pytest.raises(OutputError, match=r"task\.task_name"):
+    with pytest.raises(OutputError, match=r"task was 'sts-x2', now 'other'"):
         score_data(raw, "dino-tiny", tmp_path / "twice", task=str(_renamed_task(tmp_path)))
 
 
@@ -111,7 +111,7 @@ def test_an_interrupted_run_keeps_its_batch_size_where_free_memory_has_changed(
     score_data(raw, "dino-tiny", tmp_path / "scored")
     monkeypatch.setattr(LocalWriter, "automatic_rows", lambda *_: 48)
     score_data(raw, "dino-tiny", tmp_path / "scored")
-    with pytest.raises(OutputError, match="batch_size: was 96, now 48"):
+    with pytest.raises(OutputError, match="batch_size was 96, now 48"):
         score_data(raw, "dino-tiny", tmp_path / "scored", options=ModelOptions(batch_size=48))
 
 
@@ -130,4 +130,4 @@ def test_a_pair_without_a_text_is_refused_by_its_row(tmp_path: Path) -> None:
 
     dataset = Dataset.from_dict({"sentence1": ["a", "b"], "sentence2": ["c", " "], "score": [1.0, 0.0]})
     with pytest.raises(DatasetError, match="'sentence2' is ' ' in row 1"):
-        scoring._table(dataset)
+        scoring.scorable(dataset)

@@ -374,7 +374,7 @@ def test_prepared_splits_that_datasets_wrote_again_are_trained_on(kind: str, end
     else:
         DatasetDict(data).save_to_disk(tmp_path)
     read = (lambda data: pair_splits(data, 4, "cosine")) if kind == "pairs" else triplets_to_train
-    assert {name: split.to_list() for name, split in read(tmp_path)[0].items()} == {
+    assert {name: split.to_pylist() for name, split in read(tmp_path)[0].items()} == {
         name: split.to_list() for name, split in data.items()
     }
 

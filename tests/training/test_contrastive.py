@@ -77,7 +77,7 @@ def test_a_finished_run_is_returned_and_another_one_refused(
 ) -> None:
     again = train_contrastive(triplets, bert, trained, **SMALL)
     assert isinstance(again, SentenceTransformer)
-    with pytest.raises(RuntimeError, match=r"holds another training run \(scale: was 20\.0, now 10\.0\)"):
+    with pytest.raises(RuntimeError, match=r"holds another training run \(scale was 20\.0, now 10\.0\)"):
         train_contrastive(triplets, bert, trained, **SMALL, scale=10)
 
 

@@ -131,7 +131,7 @@ def test_another_run_in_the_same_directory_is_refused_unless_it_starts_over(
     bert: Path, splits: DatasetDict, tmp_path: Path
 ) -> None:
     train_encoder(splits, bert, tmp_path / "out", **QUICK)
-    with pytest.raises(OutputError, match=r"another training run \(seed: was 42, now 1\).*resume=False"):
+    with pytest.raises(OutputError, match=r"another training run \(seed was 42, now 1\).*overwrite=True"):
         train_encoder(splits, bert, tmp_path / "out", **QUICK, seed=1)
     with pytest.raises(OutputError, match="data train sha256: was"):
         train_encoder(prepared_splits(160, 60, seed=9), bert, tmp_path / "out", **QUICK)
