@@ -196,7 +196,7 @@ def test_other_sentences_or_weights_are_refused_too(
     with pytest.raises(OutputError, match=r"the sentences are others"):
         make_builder().generate(SENTENCES[2:4], output_dir=tmp_path)
     other = DinoDatasetBuilder((make_model("gpt2", seed=9), tokenizer), **OPTIONS)
-    with pytest.raises(OutputError, match="the content of the weights of model .* has changed"):
+    with pytest.raises(OutputError, match=r"the content of the weights of model .* has changed"):
         other.generate(SENTENCES[:2], output_dir=tmp_path)
 
 
@@ -206,7 +206,7 @@ def test_another_configuration_or_tokenizer_is_refused_too(
     make_builder().generate(SENTENCES[:2], output_dir=tmp_path)
     other = DinoDatasetBuilder((make_model("gpt2"), tokenizer), **OPTIONS)
     other._writer.model.config.layer_norm_epsilon = 0.5
-    with pytest.raises(OutputError, match="the configuration or tokenizer of model .* has changed"):
+    with pytest.raises(OutputError, match=r"the configuration or tokenizer of model .* has changed"):
         other.generate(SENTENCES[:2], output_dir=tmp_path)
 
 

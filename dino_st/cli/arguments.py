@@ -104,8 +104,9 @@ class Spelling:
         for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
             for info in getattr(parameter.annotation, "__metadata__", ()):
                 if isinstance(info, OptionInfo):
-                    long = [one for one in (info.default, *(info.param_decls or ())) if str(one).startswith("--")]
-                    self._flags[name] = (long or ["--" + name.replace("_", "-")])[0].partition("/")[0]
+                    spellings = map(str, (info.default, *(info.param_decls or ())))
+                    long = next((one for one in spellings if one.startswith("--")), "--" + name.replace("_", "-"))
+                    self._flags[name] = long.partition("/")[0]
         self._everywhere.update({name: flag for name, flag in self._flags.items() if "_" in name})
         self._is_for_recipes = "recipe" in inspect.signature(command).parameters
 

@@ -124,7 +124,7 @@ class Section:
     share: float | None = None
 
 
-def render(title: str, sections: Sequence[Section], subject: str, *, refresh: float | None = None) -> str:
+def render(title: str, sections: Sequence[Section], subject: str = "", *, refresh: float | None = None) -> str:
     """The page on a subject (`subject_of`), which loads itself again after `refresh` seconds if they are given."""
     from jinja2 import Environment, StrictUndefined
 

@@ -218,12 +218,11 @@ def generate_triplet_data(work: Generation, model: str, output: Path) -> Generat
     check_can_become_directory(output)
     from dino_st.syncse.run import known_configuration, run_triplets
 
-    of_writer: dict[str, Any] = {"backend": chat.backend, "model": model}
-    known = {**known_configuration(spec, options, texts, work.num), "backend": of_writer}
+    known = known_configuration(spec, options, texts, work.num)
     if chat.backend == "local":
         local = {name: value for name, value in of_model.items() if name in ModelOptions.model_fields}
-        of_writer |= ModelOptions.of(**local).known_identity()
-        look_at_model(model, directory, known, "backend")
+        identity = {"backend": "local", "model": model, **ModelOptions.of(**local).known_identity()}
+        look_at_model(model, directory, {**known, "backend": identity}, "backend")
     directory.check_continues(known)
     start = time.monotonic()
     _, usage = run_triplets(

@@ -245,7 +245,7 @@ def test_rows_of_no_shape_are_refused(row: object, message: str, tmp_path: Path)
 def test_raw_data_comes_with_what_is_known_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     row = {"sentence1": "a", "sentence2": "b", "score": 1.0}
     rows, facts, labels = read_raw(lines(tmp_path / "x.jsonl", row))
-    assert (rows.to_list(), facts, labels) == ([row], {"raw": "x.jsonl"}, None)
+    assert (rows.to_pylist(), facts, labels) == ([row], {"raw": "x.jsonl"}, None)
     spec = TaskSpec.load("sts-x2")
     row |= {"x1_index": 0, "sample": 0, "tries": 1, "num_tokens": 3}
     configuration = {"task": spec.model_dump(mode="json"), "shard": "1/2"}
@@ -255,7 +255,7 @@ def test_raw_data_comes_with_what_is_known_of_it(tmp_path: Path, caplog: pytest.
     ) as store:
         store.put(Wave(0, [row], {"rows": 1}))
     rows, facts, labels = read_raw(tmp_path / "raw")
-    assert (rows.to_list(), labels) == ([row], [1.0, 0.5, 0.0])
+    assert (rows.to_pylist(), labels) == ([row], [1.0, 0.5, 0.0])
     assert facts == {"model": "tiny", "versions": {"a": "1"}} | configuration
     assert f"{tmp_path / 'raw'} is shard 1/2 of a data set; `dino-st merge` joins them" in caplog.text
 

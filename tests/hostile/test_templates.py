@@ -169,7 +169,7 @@ def test_the_rendered_probe_is_part_of_a_runs_configuration(
     generate(model, tmp_path)
     render = ChatTemplate.render
     monkeypatch.setattr(ChatTemplate, "render", lambda self, *turns: render(self, *turns).replace("<user>", "<User>"))
-    with pytest.raises(OutputError, match="the chat template of model .* has changed"):
+    with pytest.raises(OutputError, match=r"the chat template of model .* has changed"):
         generate(model, tmp_path)
 
 

@@ -374,7 +374,10 @@ def test_a_trained_run_alone_is_enough_and_an_unfinished_one_too(tmp_path: Path)
     write_report(tmp_path / "run", tmp_path / "out")
     assert (tmp_path / "out/training.png").is_file()
     write_training(tmp_path / "new", [])
-    write_report(tmp_path / "new", tmp_path / "out")
+    with pytest.raises(OutputError, match="holds the report on something else"):
+        write_report(tmp_path / "new", tmp_path / "out")
+    write_report(tmp_path / "run", tmp_path / "out")  # the same one is renewed
+    write_report(tmp_path / "new", tmp_path / "out", overwrite=True)
     assert not (tmp_path / "out/training.png").exists(), "of the earlier report"
     assert "was not evaluated yet" in Page(tmp_path / "out/index.html").text
 
