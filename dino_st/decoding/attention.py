@@ -49,15 +49,7 @@ def _say_once(model_type: str) -> None:
 
 
 class SharedCache(RowCache):
-    """The prompts' keys and values once, buffers for what the rows write, and which row continues which prompt.
-
-    Args:
-        states: The prompts' keys and values.
-        prompt_of_row: Index of the prompt that each row continues, shape (rows,).
-        most_rows: How many rows there may be.
-        steps: Tokens to make room for.
-        buffers: Where they are written.
-    """
+    """The prompts' keys and values once, buffers for what the rows write, and which row continues which prompt."""
 
     def __init__(
         self, states: PromptStates, prompt_of_row: Indices, most_rows: int, steps: int, buffers: StreamBuffers
@@ -100,13 +92,7 @@ class SharedCache(RowCache):
     def attend(self, layer: int, query: torch.Tensor, scaling: float) -> torch.Tensor:
         """Attention of one new token of each row over its prompt and over what it has written.
 
-        Args:
-            layer: Number of the layer.
-            query: Shape (rows, heads, head size).
-            scaling: What scores are multiplied by.
-
-        Returns:
-            Shape (rows, heads, head size).
+        Query and result have shape (rows, heads, head size); scores are multiplied by `scaling`.
         """
         prompt_keys, prompt_values = self._of_prompts[layer]
         prompts, groups, width, size = prompt_keys.shape
@@ -130,11 +116,9 @@ class SharedCache(RowCache):
 
 @contextmanager
 def shared_attention(model: Any, cache: RowCache) -> Iterator[None]:
-    """Lets a model's attention read from a cache of shared prompts; does nothing where the cache is another.
+    """Lets a model for which `can_share` holds read from a cache of shared prompts; does nothing for any other cache.
 
-    Args:
-        model: A transformers model for which `can_share` holds; its own attention is restored afterwards.
-        cache: What is passed to it as `past_key_values`.
+    The cache is what is passed to the model as `past_key_values`; the model's own attention is restored afterwards.
     """
     if not isinstance(cache, SharedCache):
         yield

@@ -16,23 +16,14 @@ from dino_st.decoding.runner import CausalModel
 
 @dataclass(frozen=True)
 class Draw:
-    """One requested text, named by (x1, label, sample).
+    """One requested text, named by (x1, label, sample); prompts are token ids."""
 
-    Attributes:
-        x1: The input sentence, empty where the task takes none.
-        label: The label to write for.
-        sample: Number of the text among those for the same (x1, label).
-        target: Token ids of the target prompt I_y(x1).
-        counters: Token ids of each counter-prompt I_y'(x1).
-        scored: Token ids of prompts after which the finished text is scored, whether it was written for them or not.
-    """
-
-    x1: str
+    x1: str  # empty where the task takes none
     label: str
     sample: int
-    target: tuple[int, ...]
-    counters: tuple[tuple[int, ...], ...] = ()
-    scored: tuple[tuple[int, ...], ...] = ()
+    target: tuple[int, ...]  # the prompt I_y(x1)
+    counters: tuple[tuple[int, ...], ...] = ()  # each counter-prompt I_y'(x1)
+    scored: tuple[tuple[int, ...], ...] = ()  # after these the finished text is scored, whether written for them or not
 
     @property
     def prompts(self) -> tuple[tuple[int, ...], ...]:
@@ -49,19 +40,14 @@ class Draw:
 class Drawn:
     """What became of a draw.
 
-    Attributes:
-        text: The text without its closing mark; None if every try was rejected.
-        tries: Tries made.
-        tokens: Ids of the last try, closing mark included.
-        rejections: How often each reason made a try fail.
-        log_probs: log p(tokens | prompt) in nats for each of the draw's scored prompts, before any debiasing and with
-            end-of-text impossible, as everywhere in decoding; None without a text.
+    `log_probs` holds log p(tokens | prompt) in nats for each of the draw's scored prompts, before any debiasing and
+    with end-of-text impossible, as everywhere in decoding; None without a text.
     """
 
-    text: str | None = None
+    text: str | None = None  # without its closing mark; None if every try was rejected
     tries: int = 0
-    tokens: tuple[int, ...] = ()
-    rejections: Counter[str] = field(default_factory=Counter)
+    tokens: tuple[int, ...] = ()  # ids of the last try, closing mark included
+    rejections: Counter[str] = field(default_factory=Counter)  # how often each reason made a try fail
     log_probs: tuple[float, ...] | None = None
 
 
@@ -69,11 +55,8 @@ class StreamBatch:
     """The streams being decoded: draws in the order of their stream count, each with its target stream first.
 
     Streams that continue the same prompt with the same tokens, such as the two samples of a label until they part, have
-    one row in the model's batch. Rows whose streams have all ended are given to others at once.
-
-    Attributes:
-        draws: Places, among the draws given, of those that go on.
-        uniforms: The random numbers of these for every step, shape (draws, steps).
+    one row in the model's batch. Rows whose streams have all ended are given to others at once. `draws` holds the
+    places, among the draws given, of those that go on, and `uniforms` their random numbers, shape (draws, steps).
     """
 
     def __init__(self, draws: Sequence[Draw], model: CausalModel, states: PromptStates, uniforms: torch.Tensor) -> None:
@@ -102,11 +85,7 @@ class StreamBatch:
     def record(self, stream: int, step: int, probabilities: torch.Tensor, tokens: torch.Tensor) -> None:
         """Keeps how likely each stream found the token that was drawn, if texts are scored.
 
-        Args:
-            stream: The first stream of the draws.
-            step: Which token it is.
-            probabilities: Shape (draws, streams of each, vocabulary).
-            tokens: Shape (draws,).
+        Probabilities have shape (draws, streams of each, vocabulary), tokens (draws,); `stream` is the draws' first.
         """
         if self._log_probs is not None:
             chosen = probabilities.gather(-1, tokens.view(-1, 1, 1).expand(-1, probabilities.shape[1], 1)).flatten()
@@ -125,13 +104,8 @@ class StreamBatch:
     def advance(self, tokens: Sequence[int], alive: Sequence[int], step: int) -> torch.Tensor:
         """Drops the streams of draws that have ended, and lets the model read the next token of all others.
 
-        Args:
-            tokens: What each draw drew.
-            alive: Places of the draws that go on, in ascending order.
-            step: How many tokens each stream has had before this one.
-
-        Returns:
-            Next-token logits, shape (streams, vocabulary).
+        `tokens` holds what each draw drew, `alive` the places of those that go on, in ascending order; `step` tokens
+        came before. Returns next-token logits, shape (streams, vocabulary).
         """
         if len(alive) < len(self.draws):
             self._keep(np.array(alive))
@@ -163,14 +137,10 @@ class StreamBatch:
 
 
 def _places(parents: Indices) -> Indices:
-    """Where rows go, so that as few as possible move and no place is left empty.
+    """Where rows go, so that as few as possible move and no place is left empty; `parents` ascend.
 
-    Args:
-        parents: The row that each of them continues, in ascending order.
-
-    Returns:
-        Of the rows that continue the same one, the first stays where that is, unless it lies beyond the number of rows;
-        all others fill what is free.
+    Of the rows that continue the same one, the first stays where that is, unless it lies beyond the number of rows; all
+    others fill what is free.
     """
     first = np.concatenate(([True], parents[1:] != parents[:-1]))
     stays = first & (parents < len(parents))

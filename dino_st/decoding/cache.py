@@ -54,18 +54,14 @@ class StreamBuffers:
 class PromptStates:
     """What the model keeps of distinct prompts, each read once however many draws continue it.
 
-    Attributes:
-        index: Place of each prompt, by its token ids.
-        lengths: Tokens of each prompt, shape (prompts,).
-        layers: Shape (prompts, heads, width, head size); a prompt's own positions are the last ones, and what stands
-            before them means nothing.
-        logits: What the model predicts after each prompt, shape (prompts, vocabulary).
+    A layer's states have shape (prompts, heads, width, head size); a prompt's own positions are the last ones, and what
+    stands before them means nothing.
     """
 
-    index: dict[tuple[int, ...], int]
-    lengths: torch.Tensor
+    index: dict[tuple[int, ...], int]  # place of each prompt, by its token ids
+    lengths: torch.Tensor  # tokens of each prompt, shape (prompts,)
     layers: Layers
-    logits: torch.Tensor
+    logits: torch.Tensor  # what the model predicts after each, shape (prompts, vocabulary)
 
     @classmethod
     def empty(cls, prompts: Sequence[tuple[int, ...]], layers: Layers, logits: torch.Tensor) -> PromptStates:
@@ -90,11 +86,8 @@ class PromptStates:
     def store(self, places: list[int], head: int, layers: Layers, logits: torch.Tensor) -> None:
         """Writes what was read of some prompts, shortest first, right-aligned and without the padding behind a head.
 
-        Args:
-            places: Of the prompts.
-            head: Tokens that all of them begin with, and that stand before the padding.
-            layers: Shape (these prompts, heads, head + padding + rest, head size).
-            logits: What the model predicts after each, shape (these prompts, vocabulary).
+        All of them begin with `head` tokens, which stand before the padding: a layer has shape (these prompts, heads,
+        head + padding + rest, head size), the logits (these prompts, vocabulary).
         """
         device, width = logits.device, self.width
         self.logits[torch.tensor(places, device=device)] = logits
@@ -113,11 +106,8 @@ class PromptStates:
 class RowLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
     """One layer's keys and values of all rows, in buffers that are allocated once instead of growing.
 
-    Args:
-        keys: Buffer of shape (most rows, heads, positions, head size).
-        values: Likewise.
-        filled: Positions that are written already.
-        before: Positions that come before the buffers' first, those of prompts that are kept elsewhere.
+    The buffers have shape (most rows, heads, positions, head size), of which `filled` positions are written already;
+    `before` positions, those of prompts that are kept elsewhere, come before their first.
     """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, *, filled: int = 0, before: int = 0) -> None:

@@ -33,18 +33,12 @@ class DecodingEngine:
     Draws of one x1 share its prompts, every prompt is read once, and a draw's counter-streams are forced to the
     continuation of its target stream. Random numbers belong to the draw, so neither the batch nor the order of the
     draws changes what is written, up to floating-point rounding of the model itself.
+
+    The model is a decoder-only one in evaluation mode. At most `rows` streams are decoded together, but for a single
+    draw that exceeds it.
     """
 
     def __init__(self, model: Any, tokenizer: Any, options: DecodingOptions, *, seed: int, rows: int) -> None:
-        """Prepares a model for decoding.
-
-        Args:
-            model: A decoder-only transformers model in evaluation mode.
-            tokenizer: Its tokenizer.
-            options: How texts are drawn.
-            seed: Seed of all random numbers.
-            rows: Streams decoded together at most; a single draw may exceed it.
-        """
         self.options = options
         self.rows = rows
         self._seed = seed
@@ -65,16 +59,10 @@ class DecodingEngine:
             )
 
     def decode(self, draws: Sequence[Draw]) -> list[Drawn]:
-        """Writes a text for every draw.
+        """Writes a text for every draw, in the same order.
 
-        Args:
-            draws: In any order; those of one x1 should follow one another, since they share prompts.
-
-        Returns:
-            One outcome a draw, in the same order.
-
-        Raises:
-            OutOfMemoryError: If a single draw does not fit into memory.
+        Draws of one x1 should follow one another, since they share prompts. Raises OutOfMemoryError if a single draw
+        does not fit into memory.
         """
         if self.options.decay_constant == 0:  # the counter-prompts have no say, so they are not read
             draws = [replace(draw, counters=()) for draw in draws]
@@ -95,17 +83,10 @@ class DecodingEngine:
     def score(
         self, prompts: Sequence[tuple[tuple[int, ...], ...]], texts: Sequence[tuple[tuple[int, ...], ...]]
     ) -> list[tuple[float, ...]]:
-        """Says how likely given texts are after given prompts.
+        """How likely texts are: log p(text | prompt) in nats for every prompt of every item.
 
-        Args:
-            prompts: The prompts of each item; items that share prompts should follow one another.
-            texts: The text after each of them, at least one token each.
-
-        Returns:
-            log p(text | prompt) in nats for every prompt of every item, with end-of-text impossible as in decoding.
-
-        Raises:
-            OutOfMemoryError: If a single item does not fit into memory.
+        Each prompt has its text, at least one token; items that share prompts should follow one another. End-of-text is
+        impossible, as in decoding. Raises OutOfMemoryError if a single item does not fit into memory.
         """
         items = list(zip(prompts, texts, strict=True))
         size = max(1, self.rows // max((len(item) for item in prompts), default=1))
@@ -248,17 +229,9 @@ def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
 def score_texts(
     model: CausalModel, states: PromptStates, prompts: Prompts, texts: Prompts, unreachable: torch.Tensor
 ) -> list[float]:
-    """Log-probabilities of whole texts, each after its prompt: the sum over its tokens.
+    """Log-probabilities in nats of whole texts, at least one token each, after their prompts: the sum over the tokens.
 
-    Args:
-        model: The model that has read the prompts.
-        states: What it kept of them.
-        prompts: The prompt of each text.
-        texts: Token ids, at least one each.
-        unreachable: Ids of tokens that are never drawn and have no share of the probability.
-
-    Returns:
-        Nats, in the order of the texts.
+    `states` is what the model kept of the prompts; unreachable ids have no share of the probability.
     """
     scores = [0.0] * len(texts)
     limit = _TOKENS.get(model.device.type, _TOKENS_ELSEWHERE)

@@ -19,12 +19,10 @@ _MIXED = hasattr(torch.ops.aten.mm, "dtype")  # the overload that takes `out_dty
 def float32_head(model: Any) -> Iterator[None]:
     """Lets a half-precision model's output layer write float32, so that near ties are not decided by rounding.
 
-    The products of half-precision numbers are summed in float32 anyway; what is gained is that the sums are not
-    rounded to half precision. On a CPU the logits also go to one buffer over and over, since fresh memory of that size
-    costs as much time to map as to fill. So logits must be used, or copied, before the model runs again.
-
-    Args:
-        model: A transformers causal model; its own forward is restored afterwards.
+    The products of half-precision numbers are summed in float32 anyway; what is gained is that the sums are not rounded
+    to half precision. On a CPU the logits also go to one buffer over and over, since fresh memory of that size costs as
+    much time to map as to fill. So logits must be used, or copied, before the model runs again. The model's own forward
+    is restored afterwards.
     """
     head = model.get_output_embeddings()
     if not isinstance(head, torch.nn.Linear):
@@ -55,12 +53,8 @@ class HeadRows:
 def head_rows(model: Any, rows: torch.Tensor) -> Iterator[HeadRows]:
     """Lets a model's output layer read chosen rows, so that nothing as wide as the vocabulary has to be rearranged.
 
-    Args:
-        model: A transformers causal model.
-        rows: Which of its batch, each as often as it is wanted.
-
-    Yields:
-        Whether it did so; a model that computes its logits in another way leaves the selection to the caller.
+    `rows` names those of its batch, each as often as it is wanted. A model that computes its logits in another way
+    leaves the selection to the caller.
     """
     selection = HeadRows()
 

@@ -36,18 +36,10 @@ def automatic_rows(
     token_bytes: int | None = None,
     device: torch.device | None = None,
 ) -> int:
-    """Chooses how many streams to decode together from the memory that is free.
+    """Chooses how many streams to decode together from the memory that is free; a power of two times twelve.
 
-    Args:
-        model: A transformers causal model; one without weights (on the device `meta`) needs the next two as well.
-        prompt_tokens: Of a long prompt.
-        new_tokens: Of a text at most.
-        shares_prompts: Whether streams share the keys and values of their prompt.
-        token_bytes: Of the keys and values of a token, if known; else the model is asked.
-        device: Where the model will be, if not where it is.
-
-    Returns:
-        Streams, a power of two times twelve or the largest useful number.
+    A model without weights (on the device `meta`) needs `token_bytes`, which the keys and values of a token take, and
+    the device where it will be. `shares_prompts` says whether streams share the keys and values of their prompt.
     """
     device = device or model.device
     size_of_one = stream_bytes(model, prompt_tokens, new_tokens, shares_prompts, token_bytes)

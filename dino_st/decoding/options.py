@@ -35,11 +35,7 @@ class DecodingOptions:
     )
 
     def __post_init__(self) -> None:
-        """Checks every type and range.
-
-        Raises:
-            ConfigurationError: If an option is out of range.
-        """
+        """Checks every type and range; raises ConfigurationError."""
         for option in fields(self):
             value, bounds = getattr(self, option.name), option.metadata
             expected = " and ".join(
@@ -70,11 +66,7 @@ class DecodingOptions:
 
     @classmethod
     def of(cls, options: Self | None = None, /, **changes: Any) -> Self:
-        """Builds options from keyword arguments, or from others and what differs from them.
-
-        Raises:
-            ConfigurationError: If an option is unknown or out of range.
-        """
+        """Options from keyword arguments, or from others and what differs; ConfigurationError where one is bad."""
         for name in changes:
             if name not in cls.names():
                 raise ConfigurationError(f"there is no option {name!r}: {suggest(name, cls.names())}")

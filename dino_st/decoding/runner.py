@@ -42,17 +42,11 @@ Prompts = Sequence[tuple[int, ...]]
 
 
 def common_heads(prompts: Prompts, device: str) -> list[tuple[int, list[int]]]:
-    """Groups prompts by their beginnings, so that few tokens are read in all.
+    """Groups distinct prompts by their beginnings, so that few tokens are read in all.
 
-    Prompts for one label differ only in their sentence, and what stands before it is longer than most sentences.
-
-    Args:
-        prompts: Distinct token ids, at least one token each.
-        device: Kind of device, such as `cuda`.
-
-    Returns:
-        For each group the number of tokens that all its prompts begin with (always less than the shortest has), and the
-        indices of its prompts.
+    Prompts for one label differ only in their sentence, and what stands before it is longer than most sentences. A
+    group is the number of tokens that all its prompts begin with (always less than the shortest has), and their
+    indices. The kind of device, such as `cuda`, says what a forward pass costs.
     """
     order = sorted(range(len(prompts)), key=prompts.__getitem__)
     return _best_groups(prompts, order, _PASS.get(device, _PASS_ELSEWHERE), _LEVELS)[1] if order else []
@@ -81,15 +75,10 @@ def _best_groups(
 
 
 def chunks_by_length(lengths: Sequence[int], *, tokens: int, padding: int | None = None) -> Iterator[list[int]]:
-    """Says which rows are read in one forward pass: those of like length.
+    """Yields the indices of rows that are read in one forward pass, those of like length together, shortest first.
 
-    Args:
-        lengths: Tokens of each row.
-        tokens: How many a pass takes, padding included; a single row may exceed it.
-        padding: How many of these may be padding; None for any number.
-
-    Yields:
-        Indices of rows, shortest first.
+    A pass takes so many tokens, padding included, unless a single row exceeds it, and at most so much padding, if
+    given.
     """
     chunk: list[int] = []
     own = 0
@@ -108,12 +97,9 @@ class CausalModel:
     """What the engine asks of a transformers model: to read prompts, one more token a row, and whole texts.
 
     Options that not every architecture has (`position_ids`, `logits_to_keep`) are passed where they exist. A model that
-    misreads prompts of several lengths side by side (`probe`) reads those of each length by themselves.
-
-    Attributes:
-        model: A transformers causal model.
-        shares: Whether streams read their prompt's keys and values where they are, instead of from a copy for each.
-        buffers: Where streams write; a batch that is started ends the one before.
+    misreads prompts of several lengths side by side (`probe`) reads those of each length by themselves. `shares` says
+    whether streams read their prompt's keys and values where they are, instead of from a copy for each. Streams write
+    to `buffers`; a batch that is started ends the one before.
     """
 
     def __init__(self, model: Any, *, longest: int, mixes_lengths: bool | None = None) -> None:
@@ -176,16 +162,10 @@ class CausalModel:
     def read_tokens(
         self, tokens: torch.Tensor, cache: RowCache, row_of_stream: torch.Tensor, step: int
     ) -> torch.Tensor:
-        """Appends one token to every row.
+        """Appends one token, shape (rows,), to every row; the cache is extended in place.
 
-        Args:
-            tokens: Shape (rows,).
-            cache: The rows' states; extended in place.
-            row_of_stream: Which row has the text of each stream, shape (streams,).
-            step: How many tokens each stream has had before this one.
-
-        Returns:
-            Next-token logits, float32 or wider, shape (streams, vocabulary).
+        `row_of_stream`, shape (streams,), names the row that has each stream's text, `step` tokens long before this
+        one. Returns next-token logits, float32 or wider, shape (streams, vocabulary).
         """
         rows = head_rows(self.model, row_of_stream) if self._mixes_lengths else nullcontext(HeadRows())
         with rows as head, shared_attention(self.model, cache):
@@ -197,13 +177,8 @@ class CausalModel:
     def read_texts(self, ids: torch.Tensor, states: PromptStates, prompt_of_row: Indices) -> torch.Tensor:
         """Reads whole texts behind their prompts, whose states are left as they are.
 
-        Args:
-            ids: Tokens, shape (texts, length); shorter texts are padded at their end.
-            states: The prompts' states.
-            prompt_of_row: Index of each text's prompt, shape (texts,).
-
-        Returns:
-            What the model predicts after each token, shape (texts, length, vocabulary), float32 or wider.
+        Ids have shape (texts, length); shorter texts are padded at their end. Returns what the model predicts after
+        each token, shape (texts, length, vocabulary), float32 or wider.
         """
         length = ids.shape[1]
         cache = CopiedCache(states, prompt_of_row, length)
@@ -228,9 +203,8 @@ class CausalModel:
     ) -> tuple[torch.Tensor, int]:
         """What is predicted after a short prompt and each token of a text, with a longer prompt beside it.
 
-        Returns:
-            Logits of shape (1 + tokens of the text + 1, vocabulary), where the last row is the first token's once more,
-            read by itself; and the bytes that are kept of a token.
+        Logits of shape (1 + tokens of the text + 1, vocabulary), where the last row is the first token's once more,
+        read by itself; and the bytes that are kept of a token.
         """
         states, rows, streams = self.read_prompts([short, long]), np.arange(2), torch.arange(2, device=self.device)
         texts = torch.tensor([text, text], device=self.device)
@@ -242,15 +216,10 @@ class CausalModel:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a model reads, as `probe` found out.
+    """How a model reads, as `probe` found out."""
 
-    Attributes:
-        mixes_lengths: Whether prompts of several lengths may be read side by side.
-        token_bytes: Memory that the keys and values of one token take.
-    """
-
-    mixes_lengths: bool
-    token_bytes: int
+    mixes_lengths: bool  # whether prompts of several lengths may be read side by side
+    token_bytes: int  # memory that the keys and values of one token take
 
 
 _known: WeakKeyDictionary[Any, Reading] = WeakKeyDictionary()
@@ -259,14 +228,9 @@ _known: WeakKeyDictionary[Any, Reading] = WeakKeyDictionary()
 def probe(model: Any) -> Reading:
     """Finds out whether, and how, a model can be decoded with: a few tokens alone and in company, compared.
 
-    Args:
-        model: A transformers causal model. What was found of it is kept as long as the model is.
-
-    Raises:
-        ModelError: If what it predicts after a prompt depends on what is read beside it or behind it, or if it keeps no
-            keys and values that could be shared.
-        ConfigurationError: If it cannot compute in the type of its weights.
-        OutOfMemoryError: If it leaves no memory for even that.
+    Raises ModelError if what it predicts after a prompt depends on what is read beside it or behind it, or if it keeps
+    no keys and values that could be shared; ConfigurationError if it cannot compute in the type of its weights;
+    OutOfMemoryError if it leaves no memory for even that. What was found is kept as long as the model is.
     """
     if model not in _known:
         _known[model] = _probe(model)

@@ -22,17 +22,10 @@ def draw_key(seed: int, x1: str, label: str, sample: int, attempt: int) -> int:
 
 
 def uniforms(keys: Sequence[int], steps: int) -> torch.Tensor:
-    """Random numbers for every step of several draws, by counting instead of by sequence.
+    """Random numbers for every step of several draws, float64 in [0, 1), shape (draws, steps), on the CPU.
 
-    Number t of a key is the t-th output of SplitMix64 (Steele, Lea and Flood 2014) started at that key, so any of them
-    can be had without the ones before it.
-
-    Args:
-        keys: One signed 64-bit integer a draw, from `draw_key`.
-        steps: Numbers for each.
-
-    Returns:
-        Shape (draws, steps), float64 in [0, 1), on the CPU.
+    Number t of a key (from `draw_key`) is the t-th output of SplitMix64 (Steele, Lea and Flood 2014) started at that
+    key, so any of them can be had without the ones before it.
     """
     counters = np.arange(1, steps + 1, dtype=np.uint64) * _GOLDEN
     state = np.array(keys, dtype=np.int64).astype(np.uint64)[:, None] + counters
@@ -43,19 +36,12 @@ def uniforms(keys: Sequence[int], steps: int) -> torch.Tensor:
 
 
 def top_k_top_p(probabilities: torch.Tensor, *, top_k: int, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keeps the likeliest tokens: first k of them, then the fewest that hold a share p of what k left.
+    """Keeps the likeliest tokens: first k of them (0 for all), then the fewest that hold a share p of what k left.
 
     The order of the two, and that p is measured on the distribution renormalised over the top k, are those of
-    transformers' samplers and so of the published code.
-
-    Args:
-        probabilities: Shape (draws, vocabulary).
-        top_k: How many tokens at most; 0 for all.
-        top_p: Share to keep, in (0, 1].
-
-    Returns:
-        Kept probabilities, likeliest first, zero where top-p cut, each row summing to 1, shape (draws, k); and the ids
-        of these tokens, same shape. Equal probabilities stand in the order of their ids.
+    transformers' samplers and so of the published code. From shape (draws, vocabulary) it makes the kept probabilities,
+    likeliest first, zero where top-p cut, each row summing to 1, and the ids of these tokens, both of shape (draws, k).
+    Equal probabilities stand in the order of their ids.
     """
     if 0 < top_k < probabilities.shape[-1]:
         kept, ids = probabilities.topk(top_k, dim=-1)
@@ -73,15 +59,9 @@ def top_k_top_p(probabilities: torch.Tensor, *, top_k: int, top_p: float) -> tup
 
 
 def draw_tokens(probabilities: torch.Tensor, ids: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """Draws one token a row by inverting the cumulative distribution.
+    """Draws one token a row, shape (draws,), by inverting the cumulative distribution.
 
-    Args:
-        probabilities: Likeliest first, shape (draws, k).
-        ids: Their token ids, shape (draws, k).
-        uniform: One number in [0, 1) a draw, shape (draws,).
-
-    Returns:
-        Token ids, shape (draws,).
+    Probabilities, likeliest first, and their token ids have shape (draws, k); `uniform` has a number in [0, 1) a draw.
     """
     cumulative = probabilities.cumsum(dim=-1)
     threshold = uniform.to(cumulative.dtype).unsqueeze(-1) * cumulative[:, -1:]

@@ -27,28 +27,15 @@ class StopRule:
     """Decides after every token whether a text is complete.
 
     A mark may be a token of its own, part of a larger one (`."`), or spread over several (a typographic mark is three
-    bytes). So the text decides; yet most tokens cannot end one, and `may_end` marks those that can, so that only the
-    rows that drew one are decoded.
-
-    Attributes:
-        may_end: Whether a token's text, taken alone, holds a mark or a line break or is an unfinished character; shape
-            (vocabulary,), bool.
-        unreachable: Whether a token is never drawn, since it means end-of-text, is special, or is none of the
-            tokenizer's; likewise.
+    bytes). So the text decides; yet most tokens cannot end one, and `may_end`, shape (vocabulary,), marks those whose
+    text, taken alone, holds a mark or a line break or is an unfinished character, so that only the rows that drew one
+    are decoded. `unreachable`, likewise, marks tokens that are never drawn, since they mean end-of-text, are special,
+    or are none of the tokenizer's: a model may have more output classes (`vocabulary_size`) than that.
     """
 
     def __init__(
         self, tokenizer: Any, vocabulary_size: int, *, end_ids: Collection[int], min_words: int, curly_quotes: bool
     ) -> None:
-        """Reads the tokenizer's vocabulary.
-
-        Args:
-            tokenizer: A transformers tokenizer.
-            vocabulary_size: Number of the model's output classes; it may exceed the tokenizer's vocabulary.
-            end_ids: Ids that mean end-of-text to the model.
-            min_words: Texts with fewer words are rejected.
-            curly_quotes: Whether “ and ” end a text, too.
-        """
         self._tokenizer = tokenizer
         self._marks = '"“”' if curly_quotes else '"'
         self._min_words = min_words
