@@ -77,18 +77,11 @@ class DinoWarning(UserWarning):
 
 
 def suggest(given: str, legal: Iterable[str]) -> str:
-    """Words the legal values for an error message, the nearest one first.
+    """Words the legal values for an error message, the nearest one first, without a final full stop.
 
     Example:
         >>> suggest("sts-x3", ["sts-x1", "sts-x2"])
         "did you mean 'sts-x2'? Legal values: 'sts-x1', 'sts-x2'"
-
-    Args:
-        given: The value that was not accepted.
-        legal: The values that are.
-
-    Returns:
-        A clause to append to the message, without a final full stop.
     """
     values = list(dict.fromkeys(legal))
     if not values:

@@ -83,11 +83,7 @@ def raw_pair(
 
 
 def text_column(column: pa.ChunkedArray, name: str, whose: str, hint: str = "") -> pa.ChunkedArray:
-    """A column of text as strings, which may be encoded as a dictionary or as views.
-
-    Raises:
-        DatasetError: It holds something else; bytes are no text.
-    """
+    """A column of text as strings, also where it is encoded as a dictionary or as views; bytes are no text."""
     import pyarrow as pa
 
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
@@ -118,11 +114,7 @@ def refuse_blank(table: pa.Table, columns: Sequence[str], name: str) -> None:
 
 
 def as_table(dataset: Dataset | pa.Table, name: str = "the data set") -> pa.Table:
-    """The rows of a data set, which may be a table already.
-
-    Raises:
-        DatasetError: It is neither.
-    """
+    """The rows of a data set, which may be a table already; a DatasetError where it is neither."""
     import pyarrow as pa
 
     if isinstance(dataset, pa.Table):
@@ -138,18 +130,10 @@ def as_table(dataset: Dataset | pa.Table, name: str = "the data set") -> pa.Tabl
 
 
 def numeric_pairs(dataset: Dataset | pa.Table, *, name: str = "the data set") -> pa.Table:
-    """Checks that pairs can be trained on, and takes their three columns.
+    """A table of the columns of pairs that can be trained on: two strings and a float64, ordered as `PAIR_COLUMNS`.
 
-    Args:
-        dataset: Pairs; further columns are left out, so that none of them becomes a third text.
-        name: What to call the data set in a message.
-
-    Returns:
-        A table of the columns `sentence1`, `sentence2` (strings) and `score` (float64), in this order.
-
-    Raises:
-        DatasetError: It is not a single `datasets.Dataset`, a column is missing, the labels are not numbers, or a
-            value is missing or not finite.
+    Further columns are left out, so that none of them becomes a third text. Raises DatasetError where the data set is
+    not a single `datasets.Dataset`, a column is missing, labels are not numbers, or a value is missing or not finite.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

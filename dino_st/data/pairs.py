@@ -83,17 +83,10 @@ def read_pairs(path: str | os.PathLike[str]) -> Dataset:
 def read_pair_table(path: str | os.PathLike[str]) -> pa.Table:
     """Reads pairs, or single texts, from a table under our own names or others (`PAIR_NAMES`), provenance included.
 
-    A label that is, or spells, a number in every pair is a score. Columns of other names are named in the log.
-
-    Args:
-        path: Whatever `table_rows` reads; every row has the same columns.
-
-    Returns:
-        `sentence1`, `sentence2` and `score` (float) or `label` (string), or `text` and `label` where `text_b` is null
-        throughout, or there is `text`; then what there is of the columns that `dino-st generate` and `score` write.
-
-    Raises:
-        InputError: The file cannot be read, or a row is not what is expected; the message names file, line and field.
+    The columns are `sentence1`, `sentence2` and `score` (where a label is, or spells, a number in every pair) or
+    `label`, or `text` and `label` where `text_b` is null throughout, or there is `text`; then what there is of the
+    columns that `dino-st generate` and `score` write. Columns of other names are named in the log. An InputError names
+    file, line and field.
     """
     choose = _PairColumns()
     columns: dict[str, list[Any]] = {}
@@ -251,12 +244,8 @@ def check_not_prepared(raw: Path) -> None:
 def read_raw(raw: Path) -> tuple[pa.Table, dict[str, Any], list[float] | None]:
     """Reads raw rows from a directory of shards or a table (see `read_pairs`).
 
-    Returns:
-        The rows; model, versions and configuration, as far as they are known; the scores, in the order of the task's
-        labels, if the task is known and its labels are numbers.
-
-    Raises:
-        InputError: If there is nothing of the kind, or a shard is damaged.
+    Returns the rows; model, versions and configuration, as far as they are known; the scores, in the order of the
+    task's labels, if the task is known and its labels are numbers.
     """
     from dino_st.tasks.spec import TaskSpec
 

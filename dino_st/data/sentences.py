@@ -47,11 +47,7 @@ class DistinctTexts(Sequence[str]):
         weakref.finalize(self, self._database.close)  # Python 3.13 warns of databases that are left open
 
     def add(self, text: str) -> bool:
-        """Takes a text in as the last one, unless it is there; says whether it is new.
-
-        Raises:
-            OutputError: If there is no room for it on the disk.
-        """
+        """Takes a text in as the last one, unless it is there; says whether it is new; OutputError: a full disk."""
         try:
             found = self._database.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (self._length, text))
         except sqlite3.Error as error:
@@ -91,15 +87,10 @@ class DistinctTexts(Sequence[str]):
 
 @dataclass(frozen=True)
 class Sentences:
-    """Distinct sentences, and what was left out on the way.
-
-    Attributes:
-        texts: In the order of their first appearance.
-        counts: `read`, `kept`, and one count for every reason to skip a line.
-    """
+    """Distinct sentences in the order of their first appearance, and what was left out on the way."""
 
     texts: DistinctTexts
-    counts: dict[str, int]
+    counts: dict[str, int]  # `read`, `kept`, and one count for every reason to skip a line
 
     @property
     def skipped(self) -> dict[str, int]:
@@ -110,13 +101,8 @@ class Sentences:
 def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Sentences:
     """Strips sentences one by one, and skips and counts blank ones, duplicates, and ones with a NUL byte.
 
-    Args:
-        lines: Raw sentences, as many as there are; few of them are in memory at a time.
-        limit: Read no further than so many distinct sentences; None reads all.
-
-    Raises:
-        InputError: If an item is no text, or nothing remains.
-        OutputError: If there are more than the temporary directory has room for.
+    There may be any number of them, since few are in memory at a time; `limit` counts distinct ones. Raises InputError
+    where an item is no text or nothing remains, and OutputError where the temporary directory has no more room.
     """
     if isinstance(lines, DistinctTexts):  # cleaned before
         return Sentences(lines, {"read": len(lines), "kept": len(lines)})
@@ -145,19 +131,12 @@ def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Senten
 
 
 def read_sentences(source: str | Path, *, column: str | None = None, limit: int | None = None) -> Sentences:
-    """Reads sentences from a file.
+    """Reads sentences from a file, up to a limit of distinct ones; an InputError says what is wrong with it.
 
-    The ending of the name says what it is: `.jsonl`, `.csv`, `.tsv`, `.parquet`; anything else is text with a
-    sentence a line. A tab-separated file in the layout of the STS Benchmark is recognised by its columns, and gives
-    both of its sentences. A directory written by `dino-st generate` gives its texts. `-` is standard input.
-
-    Args:
-        source: File, directory, or `-`.
-        column: Column or JSON field that holds the sentences; by default the first of `TEXT_COLUMNS` that exists.
-        limit: Read no further than so many distinct sentences; None reads all.
-
-    Raises:
-        InputError: If the file is missing, empty, not UTF-8 or malformed, or lacks the column.
+    The ending of the name says what it is: `.jsonl`, `.csv`, `.tsv`, `.parquet`; anything else is text with a sentence
+    a line. A tab-separated file in the layout of the STS Benchmark is recognised by its columns, and gives both of its
+    sentences. A directory written by `dino-st generate` gives its texts. `-` is standard input. The column is by
+    default the first of `TEXT_COLUMNS` that exists.
     """
     try:
         return clean_sentences(_read_lines(str(source), column), limit=limit)

@@ -74,17 +74,11 @@ _MEND = "run the command that wrote it again to mend it"
 
 @dataclass(frozen=True)
 class Wave:
-    """The rows of draws that were decoded together, and what happened on the way.
+    """The rows of draws that were decoded together, in the order of the input, and what happened on the way."""
 
-    Attributes:
-        number: Place among all waves of the data set, from 0.
-        rows: In the order of the input.
-        counts: Draws, accepted texts, and rejections by reason.
-    """
-
-    number: int
+    number: int  # place among all waves of the data set, from 0
     rows: Sequence[Mapping[str, Any]]
-    counts: Mapping[str, int]
+    counts: Mapping[str, int]  # draws, accepted texts, and rejections by reason
 
 
 class RowsInMemory:
@@ -130,32 +124,19 @@ class RowsInMemory:
 class ShardDirectory(os.PathLike[str]):
     """A directory of shards: what its manifest says, the rows, and writing more of them.
 
-    The manifest is read when the object is made, and again only if another process changes it before this one locks
-    the directory. Making one neither creates nor writes anything.
-
-    Attributes:
-        path: The directory.
-        is_begun: Whether there is a manifest.
-        is_complete: Whether a run came to its end.
-        configuration: What decides the rows.
-        provenance: What is worth knowing but decides nothing: model name, versions.
-        shards: What the manifest says of each finished wave, by its number: `file`, `rows`, `sha256`, `counts`.
-        new_rows: Rows that this object added.
-        overwrite: Whether what another run wrote makes way for one that is opened; that of the same run goes on.
+    The manifest is read when the object is made, and again only if another process changes it before this one locks the
+    directory. Making one neither creates nor writes anything; it raises OutputError where the directory holds something
+    else, or the manifest is damaged. With `overwrite`, what another run wrote makes way for one that is opened; that of
+    the same run goes on.
     """
 
-    is_begun: bool
-    is_complete: bool
-    configuration: dict[str, Any]
-    provenance: dict[str, Any]
-    shards: dict[int, dict[str, Any]]
+    is_begun: bool  # whether there is a manifest
+    is_complete: bool  # whether a run came to its end
+    configuration: dict[str, Any]  # what decides the rows
+    provenance: dict[str, Any]  # what is worth knowing but decides nothing: model name, versions
+    shards: dict[int, dict[str, Any]]  # `file`, `rows`, `sha256` and `counts` of each finished wave
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Reads the manifest, if there is one.
-
-        Raises:
-            OutputError: If the directory holds something else, or the manifest is damaged.
-        """
         self.path = Path(path)
         self.overwrite = overwrite
         self.new_rows = 0
@@ -169,11 +150,7 @@ class ShardDirectory(os.PathLike[str]):
 
     @classmethod
     def to_read(cls, path: Path, expected: str = "a directory of `dino-st generate`", *, warn: bool = True) -> Self:
-        """A directory that must be one of shards; `expected` says in the message what else would do.
-
-        Raises:
-            InputError: If it holds no manifest.
-        """
+        """A directory that must be one of shards, or else an InputError says what else would do (`expected`)."""
         if not (path / MANIFEST).is_file():
             raise InputError(f"{path}: holds no {MANIFEST}; expected {expected}")
         directory = cls(path)
@@ -232,22 +209,14 @@ class ShardDirectory(os.PathLike[str]):
         return rows
 
     def intact_files(self) -> list[Path]:
-        """The shards, in the order of the waves, each compared with its hash in the manifest.
-
-        Raises:
-            InputError: A shard is missing or changed.
-        """
+        """The shards, in the order of the waves; an InputError where one differs from its hash in the manifest."""
         for number in self.waves:
             if not self.is_intact(number):
                 raise InputError(f"{self.file_of(number)}: missing, or not as {MANIFEST} describes it; {_MEND}")
         return [self.file_of(number) for number in self.waves]
 
     def table(self) -> pa.Table:
-        """All rows, in the order of the waves.
-
-        Raises:
-            InputError: A shard is missing, changed or unreadable, or there is none and the columns are not known.
-        """
+        """All rows, in the order of the waves; an InputError where a shard is damaged, or the columns are not known."""
         import pyarrow as pa
 
         if self.intact_files():
@@ -308,11 +277,7 @@ class ShardDirectory(os.PathLike[str]):
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes out, and takes in what they did before.
-
-        Raises:
-            OutputError: If the directory is in use, cannot be written, or has become something else.
-        """
+        """Keeps other processes out, and takes in what they did before; OutputError where the directory is in use."""
         with only_writer(self.path):
             if self._signature() != self._read_from:
                 self._read()
@@ -324,14 +289,9 @@ class ShardDirectory(os.PathLike[str]):
     ) -> Iterator[Self]:
         """Locks the directory for one run, new or continued, and forgets the shards that are damaged.
 
-        Args:
-            configuration: Everything that decides what is written. A directory begun under another one is refused,
-                unless it holds no row, or `overwrite` is set.
-            provenance: Kept in a new directory; lists in it may grow until the run ends.
-            schema: Columns of the rows.
-
-        Raises:
-            OutputError: If the directory was begun differently, is in use, or cannot be written.
+        The configuration is everything that decides what is written: a directory begun under another one is refused
+        with an OutputError, unless it holds no row, or `overwrite` is set. The provenance is kept in a new directory;
+        lists in it may grow until the run ends.
         """
         with self.locked():
             wanted = json.loads(json.dumps(configuration))
@@ -355,11 +315,7 @@ class ShardDirectory(os.PathLike[str]):
             yield self
 
     def put(self, wave: Wave) -> None:
-        """Writes a finished wave, or writes it again with more in it; killed in between, the latter counts as damaged.
-
-        Raises:
-            OutputError: If the disk is full or the directory is not writable any more.
-        """
+        """Writes a wave, or writes it again with more in it; killed in between, the latter counts as damaged."""
         import pyarrow as pa
         import pyarrow.parquet
 
@@ -628,19 +584,11 @@ def write_waves(
     card: Callable[..., str],
     looks_again: bool = False,
 ) -> ShardDirectory:
-    """Fills a directory with the waves of a run, or goes on there: the loop that all runs share.
+    """Fills a directory with the waves of a run, or goes on there, and returns it: the loop that all runs share.
 
-    Args:
-        directory: Returned in the end.
-        waves: The run's waves.
-        configuration: What decides them; see `ShardDirectory.open`, also for `provenance` and `schema`.
-        provenance: What is worth knowing but decides nothing.
-        schema: Columns of the rows.
-        card: Makes the dataset card of the directory's name, `configuration`, `provenance` and `counts`.
-        looks_again: Whether a complete directory may still get more, as where failed requests are made again.
-
-    Raises:
-        OutputError: If the directory was begun differently, is in use or cannot be written.
+    Configuration, provenance and schema are those of `ShardDirectory.open`. `card` makes the dataset card of the
+    directory's name, `configuration`, `provenance` and `counts`. With `looks_again`, a complete directory may still get
+    more, as where failed requests are made again.
     """
 
     def described() -> str:

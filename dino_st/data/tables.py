@@ -76,18 +76,12 @@ _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "te
 
 
 def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
-    """Reads the rows of a table, whose columns have names: those in the first row of CSV or TSV.
+    """Reads a table whose columns have names (in CSV or TSV its first row): place and chosen values of each row.
 
-    Args:
-        path: A file (see `TABLE_FORMATS`), a pattern of files such as `data/train-*.parquet`, a directory of shards,
-            one written by `datasets.Dataset.save_to_disk`, or one of parquet files.
-        choose: Picks the columns; called once for each set of names.
-
-    Yields:
-        The place of each row, and its values under the chosen names: texts in CSV, what JSON and parquet hold in those.
-
-    Raises:
-        InputError: There is no such file, it is no table, or cannot be read in one way only; with file and line.
+    The path is a file (see `TABLE_FORMATS`), a pattern of files such as `data/train-*.parquet`, a directory of shards,
+    one written by `datasets.Dataset.save_to_disk`, or one of parquet files; `choose` is called once for each set of
+    names. Values are texts in CSV, and what they hold in JSON and parquet. Raises InputError, with file and line, where
+    there is no such file, it is no table, or cannot be read in one way only.
     """
     try:
         for file in _files(Path(path)):
@@ -104,11 +98,7 @@ def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
 
 
 def pick_columns(names: Sequence[str], known: Mapping[str, Sequence[str]], where: str) -> dict[str, str]:
-    """Which column of a table holds what: its own name counts first, then others that are `known` (in lower case).
-
-    Raises:
-        InputError: Two columns might be meant.
-    """
+    """Which column of a table holds what: its own name counts first, then others that are `known` (in lower case)."""
     found: dict[str, str] = {}
     for column, others in known.items():
         here = [name for name in names if name == column] or [name for name in names if name.strip().lower() == column]
@@ -330,11 +320,7 @@ def _splits_of(file: Path) -> list[str]:
 
 
 def text_lines(stream: BinaryIO) -> Iterator[str]:
-    """Decodes lines that end in LF, CR LF or CR alone; `str.splitlines` also cuts at characters inside sentences.
-
-    Raises:
-        InputError: If it is no text, not UTF-8, or a line is too long for a sentence.
-    """
+    """Decodes lines that end in LF, CR LF or CR alone; `str.splitlines` also cuts at characters inside sentences."""
     for number, line in enumerate(_decoded(stream), start=1):
         for text in line.removesuffix("\n").rstrip("\r").split("\r"):
             if len(text) > MAX_TEXT:

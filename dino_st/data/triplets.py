@@ -49,8 +49,7 @@ _NAMES = {
 def triplet_table(dataset: Dataset | pa.Table, *, name: str = "the data set") -> pa.Table:
     """Checks that a data set holds triplets, and takes its three columns, whatever their names (see `_NAMES`).
 
-    Raises:
-        DatasetError: It is no single `datasets.Dataset`, has no rows, lacks a column, or a value is no text.
+    Raises DatasetError where it is no single `datasets.Dataset`, has no rows, lacks a column, or a value is no text.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -80,14 +79,9 @@ def read_triplets(path: str | os.PathLike[str]) -> Dataset:
 
 
 def read_triplet_table(path: str | os.PathLike[str]) -> pa.Table:
-    """Reads the columns `anchor`, `positive` and `negative` of triplets.
+    """Reads `anchor`, `positive` and `negative` from a directory of shards, or whatever `table_rows` reads.
 
-    Args:
-        path: A directory of shards, or whatever `table_rows` reads.
-
-    Raises:
-        InputError: The file cannot be read or is of another kind; the message names the line.
-        DatasetError: A column is missing, a value is no text, or there are no rows.
+    Raises InputError where the file cannot be read or is of another kind, and DatasetError as `triplet_table` does.
     """
     import pyarrow as pa
 

@@ -38,21 +38,11 @@ SMALLEST_VARIANCE = 1e-7
 def find_baseline(
     name: str, *, device: str = "auto", whitening_sentences: Sequence[str] | None = None
 ) -> FoundEncoder | None:
-    """Reads a baseline's name, such as `mean:DIR` or `words+whitening:FILE`.
+    """The baseline that a name such as `mean:DIR` or `words+whitening:FILE` means; None for that of another model.
 
-    Args:
-        name: What a person gave as a model.
-        device: `"auto"`, or a device of torch.
-        whitening_sentences: Unlabelled sentences that a whitened baseline is fitted on.
-
-    Returns:
-        The baseline; its revision is a hash of the model's or file's content, of the kind, and of the sentences it is
-        whitened on. None where the name is that of an ordinary model.
-
-    Raises:
-        ConfigurationError: An unknown kind, or whitening without sentences.
-        ModelError: The directory holds no model.
-        InputError: The word vectors cannot be read, or there is but one sentence.
+    Its revision is a hash of the model's or file's content, of the kind, and of the unlabelled sentences that a
+    whitened one is fitted on. Raises ConfigurationError for an unknown kind or whitening without sentences, ModelError
+    where the directory holds no model, and InputError where word vectors cannot be read or there is but one sentence.
     """
     kind, colon, source = name.partition(":")
     if not colon or len(kind) == 1 or Path(name).exists():  # one letter before a colon is a drive of Windows
@@ -136,13 +126,7 @@ def read_word_vectors(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     """Reads word vectors in GloVe's text format: a word and its numbers on each line, separated by spaces.
 
     A first line of two numbers, as word2vec writes it, is skipped. Words may contain spaces, as some of GloVe's do. Of
-    a word that stands twice the first vector counts.
-
-    Returns:
-        The words, and their vectors `(words, dimensions)`.
-
-    Raises:
-        InputError: The file is empty, a line has another number of values than the first, or a value is no number.
+    a word that stands twice the first vector counts. The vectors have shape `(words, dimensions)`.
     """
     vectors: dict[str, NDArray[np.float32]] = {}
     dimensions = 0
@@ -174,21 +158,11 @@ def _parse_vector(fields: Sequence[str]) -> NDArray[np.float32] | None:
 
 
 def whiten(encoder: SentenceTransformer, sentences: Sequence[str]) -> SentenceTransformer:
-    """Adds whitening to an encoder (Su et al. 2021, arXiv 2103.15316, equations 5 to 9).
+    """Adds whitening to an encoder, whose modules the new one shares (Su et al. 2021, arXiv 2103.15316, eqs. 5 to 9).
 
-    With the covariance C = U Λ Uᵀ of the sentences' embeddings around their mean μ, an embedding x becomes
-    (x − μ) U Λ^(−1/2). Directions without variance, as there are where the sentences are fewer than the dimensions, are
-    dropped.
-
-    Args:
-        encoder: Any encoder.
-        sentences: Unlabelled sentences to fit on, at least two different ones.
-
-    Returns:
-        A new encoder that shares the modules of the old one.
-
-    Raises:
-        InputError: The sentences' embeddings do not vary.
+    With the covariance C = U Λ Uᵀ of the sentences' embeddings around their mean μ, an embedding x becomes (x − μ) U
+    Λ^(−1/2). Directions without variance, as there are where the sentences are fewer than the dimensions, are dropped.
+    Raises InputError where the sentences' embeddings do not vary.
     """
     from sklearn.decomposition import PCA
 

@@ -44,21 +44,13 @@ _IRRELEVANT_SUFFIXES = {".md", ".log", ".lock", ".tmp"}
 
 @dataclass(frozen=True)
 class FoundEncoder:
-    """An encoder that was found by its name, and is loaded only where something must be computed.
+    """An encoder that was found by its name, and is loaded only where something must be computed."""
 
-    Attributes:
-        name: The name under which mteb stores its results, `owner/name`.
-        revision: Names its content; empty for one on the hub that has not been fetched yet.
-        load: Loads or builds it.
-        fetch: Downloads one on the hub, and returns its revision; None for all others.
-        directory: Where it is, if it is a directory of this machine.
-    """
-
-    name: str
-    revision: str
+    name: str  # under which mteb stores its results, `owner/name`
+    revision: str  # names its content; empty for one on the hub that has not been fetched yet
     load: Callable[[], SentenceTransformer]
-    fetch: Callable[[], str] | None = None
-    directory: Path | None = None
+    fetch: Callable[[], str] | None = None  # downloads one on the hub, and returns its revision; None for all others
+    directory: Path | None = None  # where it is, if it is a directory of this machine
 
     def resolved(self) -> FoundEncoder:
         """The same encoder with its revision, for which one on the hub is downloaded."""
@@ -66,17 +58,9 @@ class FoundEncoder:
 
 
 def local_directory(encoder: str | os.PathLike[str]) -> Path | None:
-    """The directory that an encoder's name means.
+    """The absolute path of the model directory that a name or path means, a bundled one's among them.
 
-    Args:
-        encoder: A name or path.
-
-    Returns:
-        The absolute path of a directory that holds a model, one that the package carries among them; None where the
-        name can only be one on the hub.
-
-    Raises:
-        ModelError: It is a path, and there is no model.
+    None where the name can only be one on the hub; a ModelError where it is a path, and there is no model.
     """
     bundled = bundled_directory(encoder)
     if bundled is not None:
@@ -116,11 +100,7 @@ def check_named(model: str) -> None:
 
 
 def check_model_directory(path: str | Path) -> Path:
-    """The absolute path of a directory, after making sure that it holds a model.
-
-    Raises:
-        ModelError: It does not exist, or holds no model.
-    """
+    """The absolute path of a directory, after making sure (or else a ModelError) that it holds a model."""
     directory = Path(path).expanduser()
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"
@@ -143,11 +123,8 @@ def directory_name(path: str | Path) -> str:
 def directory_revision(path: str | Path) -> str:
     """Hashes everything in a model directory that can change an embedding: forty hexadecimal digits of a SHA-256.
 
-    That is every file except documentation and what a training run leaves behind: weights, configurations and
-    tokenizer alike, so that other weights, another pooling and another vocabulary each give another revision.
-
-    Raises:
-        ModelError: The directory holds no model, or a file in it cannot be read.
+    That is every file except documentation and what a training run leaves behind: weights, configurations and tokenizer
+    alike, so that other weights, another pooling and another vocabulary each give another revision.
     """
     directory = check_model_directory(path)
     digest = hashlib.sha256()
@@ -165,11 +142,7 @@ def directory_revision(path: str | Path) -> str:
 
 
 def adapter_base(directory: Path) -> str | None:
-    """The name of the base model, if this directory holds an adapter of PEFT.
-
-    Raises:
-        ModelError: It is an adapter that names none.
-    """
+    """The name of the base model, if this directory holds an adapter of PEFT; a ModelError if that names none."""
     file = directory / ADAPTER
     if not file.is_file():
         return None

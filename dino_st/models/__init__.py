@@ -23,15 +23,9 @@ _MODELS = Path(__file__).parent
 
 
 def bundled_directory(model: str | os.PathLike[str]) -> Path | None:
-    """The directory of a model that the package carries.
+    """The directory of a model that the package carries; None where it carries none of this name.
 
     A directory of the same name is reached with a path, as in `./dino-tiny`.
-
-    Args:
-        model: What was given as a model.
-
-    Returns:
-        The directory; None where the package carries no model of this name.
     """
     return _MODELS / model if model in (LANGUAGE_MODEL, ENCODER) else None
 

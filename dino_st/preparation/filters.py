@@ -29,9 +29,8 @@ def apply_filters(
 ) -> tuple[PairRows, Floats | None, dict[str, Any]]:
     """Drops what the options name from rows that are ordered by x1, x2 and label.
 
-    Returns:
-        What is left; where the pairs' log-probabilities were read, P(label | x1, x2) of the raw rows, shape
-        `(raw rows, labels)`; and how that posterior came about.
+    Returns what is left; where the pairs' log-probabilities were read, P(label | x1, x2) of the raw rows, shape `(raw
+    rows, labels)`; and how that posterior came about.
     """
     rows = filter_texts(raw, rows, options, rejections)
     rows = filter_near_copies(raw, rows, options, rejections)

@@ -144,13 +144,8 @@ class PreparationOptions(FrozenOptions):
     def smoothed(self, label: float) -> float:
         """The training score of a label: y·(1-s) + s·mean(labels), which is 0.8·y + 0.1 for 0, 0.5, 1 and s = 0.2.
 
-        The published code writes the second term as `s / 3 * 1.5`: the number of its labels and their sum.
-
-        Args:
-            label: One of `labels`.
-
-        Returns:
-            The smoothed score, rounded to ten decimals so that 0.9 is 0.9.
+        The published code writes the second term as `s / 3 * 1.5`: the number of its labels and their sum. Scores are
+        rounded to ten decimals, so that 0.9 is 0.9.
         """
         share = self.label_smoothing
         return round(label * (1 - share) + share * math.fsum(self.labels) / len(self.labels), 10)

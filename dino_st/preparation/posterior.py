@@ -31,11 +31,8 @@ _IMPOSSIBLE = math.log(1e-12)
 class Temperature:
     """A fitted temperature, and what it does to pairs that it was not fitted on.
 
-    Attributes:
-        value: The temperature.
-        cross_entropy_before: Mean of -log P(assigned label | x1, x2) in nats at temperature 1, on the held-out pairs.
-        cross_entropy_after: The same at the fitted temperature.
-        n_held_out: Number of held-out pairs.
+    The cross-entropies are means of -log P(assigned label | x1, x2) in nats on the held-out pairs, at temperature 1 and
+    at the fitted one.
     """
 
     value: float
@@ -52,30 +49,20 @@ def label_posterior(
     temperature: float = 1.0,
     length_normalised: bool = False,
 ) -> Floats:
-    """The probability of each label given the pair, P(y | x1, x2) ∝ P(y) · p(x2 | I_y(x1))^(1/T).
+    """The probability of each label given the pair, P(y | x1, x2) ∝ P(y) · p(x2 | I_y(x1))^(1/T); rows sum to 1.
 
-    With `length_normalised` the exponent is 1/(T·n) for x2 of n tokens, so that long texts give no surer answers than
-    short ones. A pair that is impossible under every label with a prior above 0 (all -inf) says nothing about its
-    label and gets the prior.
+    The log-probabilities log p(x2 and closing mark | I_y(x1)) are in nats and undebiased, shape `(pairs, labels)`; -inf
+    is allowed. With `length_normalised` the exponent is 1/(T·n) for x2 of n tokens (`num_tokens`, closing mark
+    included, shape `(pairs,)`), so that long texts give no surer answers than short ones. The prior P(y), shape
+    `(labels,)`, need not sum to 1 and is uniform if None. A pair that is impossible under every label with a prior
+    above 0 (all -inf) says nothing about its label and gets the prior.
+
+    Raises DatasetError where a log-probability is NaN or +inf (the first such row is named), a shape does not fit, or a
+    number of tokens is below 1, and ConfigurationError where temperature or prior is out of range.
 
     Example:
         >>> label_posterior([[-1.0, -1.0 - math.log(3)]]).round(2).tolist()
         [[0.75, 0.25]]
-
-    Args:
-        log_probs: log p(x2 and closing mark | I_y(x1)) in nats, undebiased, shape `(pairs, labels)`; -inf is allowed.
-        num_tokens: Tokens of x2 with the closing mark, shape `(pairs,)`; needed for `length_normalised` only.
-        prior: P(y), shape `(labels,)`, not necessarily summing to 1; uniform if None.
-        temperature: T, above 0; larger is less sure.
-        length_normalised: Divide each log-probability by the number of tokens.
-
-    Returns:
-        Shape `(pairs, labels)`, rows summing to 1.
-
-    Raises:
-        DatasetError: A log-probability is NaN or +inf (the first such row is named), a shape does not fit, or a
-            number of tokens is below 1.
-        ConfigurationError: The temperature or the prior is out of range.
     """
     scaled, log_prior = _checked(log_probs, num_tokens, prior, length_normalised)
     if not (math.isfinite(temperature) and temperature > 0):
@@ -90,31 +77,20 @@ def fit_temperature(
     *,
     prior: Sequence[float] | npt.ArrayLike | None = None,
     length_normalised: bool = False,
-    held_out_share: float = 0.5,
     seed: int = 0,
 ) -> Temperature:
     """Fits the temperature with which the posterior best predicts the labels that the pairs were written for.
 
-    The temperature minimises the cross-entropy on one part of the pairs, drawn at random; what it achieves is measured
+    The temperature minimises the cross-entropy on one half of the pairs, drawn at random; what it achieves is measured
     on the held-out rest. The labels are the generator's own, so this is the self-consistency of the generator: it says
     how well the posterior knows which instruction was used, and nothing about what the pair means to a person.
 
     A pair whose assigned label has log-probability -inf costs -log(1e-12) at every temperature; a pair with -inf
     throughout costs -log P(y) of the prior.
 
-    Args:
-        log_probs: As for `label_posterior`, like `num_tokens`, `prior` and `length_normalised`.
-        num_tokens: See there.
-        labels: Position of the assigned label among the columns, shape `(pairs,)`.
-        prior: See there.
-        length_normalised: See there.
-        held_out_share: Share of the pairs that the temperature is measured on and not fitted to, between 0 and 1.
-        seed: Seed of the draw of the held-out pairs.
-
-    Raises:
-        DatasetError: As for `label_posterior`; or there are fewer than two pairs, or only one label is assigned in the
-            part to fit on, where the best temperature is no finite number.
-        ConfigurationError: The share or the prior is out of range.
+    `labels`, shape `(pairs,)`, are the positions of the assigned labels among the columns; arguments and errors are
+    else those of `label_posterior`. A DatasetError also says that there are fewer than two pairs, or that only one
+    label is assigned in the part to fit on, where the best temperature is no finite number.
     """
     scaled, log_prior = _checked(log_probs, num_tokens, prior, length_normalised)
     assigned = np.asarray(labels)
@@ -123,13 +99,11 @@ def fit_temperature(
     if len(assigned) and not 0 <= assigned.min() <= assigned.max() < scaled.shape[1]:
         lowest, highest = assigned.min(), assigned.max()
         raise DatasetError(f"a label is {lowest} or {highest}; expected positions below {scaled.shape[1]}")
-    if not 0 < held_out_share < 1:
-        raise ConfigurationError(f"held_out_share is {held_out_share}; expected a number above 0 and below 1")
     pairs = len(scaled)
     if pairs < 2:
         raise DatasetError(f"a temperature cannot be fitted on {pairs} pair(s); expected at least 2, or give one")
     order = random_order(pairs, random_bits(seed))
-    held_out, fitted = np.split(order, [min(max(round(pairs * held_out_share), 1), pairs - 1)])
+    held_out, fitted = np.split(order, [round(pairs / 2)])
     if len(np.unique(assigned[fitted])) < 2:
         raise DatasetError(
             f"a temperature cannot be fitted: the {len(fitted):,} pairs to fit on all have one label; expected two "
@@ -151,15 +125,11 @@ def fit_temperature(
 
 
 def expected_score(posterior: npt.ArrayLike, label_values: Sequence[float]) -> Floats:
-    """The mean of the labels under the posterior, E[y | x1, x2] = Σ P(y | x1, x2) · y.
+    """The mean of the labels under the posterior of shape `(pairs, labels)`, E[y | x1, x2] = Σ P(y | x1, x2) · y.
 
     Example:
         >>> expected_score([[0.5, 0.5, 0.0]], [0.0, 0.5, 1.0]).tolist()
         [0.25]
-
-    Args:
-        posterior: Shape `(pairs, labels)`.
-        label_values: The labels as numbers, shape `(labels,)`.
     """
     probabilities = np.asarray(posterior, np.float64)
     if probabilities.ndim != 2 or probabilities.shape[1] != len(label_values):

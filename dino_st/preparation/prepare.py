@@ -57,11 +57,7 @@ _COMPARED = 10_000
 
 
 class NothingLeftError(DatasetError):
-    """Every pair was dropped.
-
-    Attributes:
-        rejected: The pairs with the reasons, if `prepare_pairs` was told to keep them.
-    """
+    """Every pair was dropped; `rejected` holds them with the reasons, if `prepare_pairs` was told to keep them."""
 
     def __init__(self, message: str, rejected: pa.Table | None) -> None:
         super().__init__(message)
@@ -271,18 +267,9 @@ def split(
     """Splits by label, shuffles and turns the numbers back into text.
 
     The rows of each split do not depend on the targets, so runs that differ in those alone are compared on the same
-    pairs; nor do the scores of the validation split, unless `validation_scores` says so.
-
-    Args:
-        raw: The raw pairs.
-        rows: What is left.
-        values: What stands for each label, smoothed.
-        targets: Scores to train on, shape `(rows,)`, where they are not `values`.
-        options: Share and seed.
-        counts: Gets the number of rows of each split.
-
-    Raises:
-        DatasetError: No row is left for training.
+    pairs; nor do the scores of the validation split, unless `validation_scores` says so. `values` are what stands for
+    each label, smoothed, and `targets`, shape `(rows,)`, the scores to train on where they are others. Raises
+    DatasetError where no row is left for training.
     """
     text_columns, label_column = raw.columns
     distinct, strata_of_label = np.unique(np.array(values), return_inverse=True)

@@ -50,19 +50,12 @@ _HOW_TO_SCORE = (
 
 @dataclass(frozen=True)
 class PairRows:
-    """Pairs as numbers, each of shape `(rows,)`.
+    """Pairs as numbers, each of shape `(rows,)`."""
 
-    Attributes:
-        first: Rank of x1 among all texts.
-        second: Rank of x2; that of the text itself where there are single texts.
-        label: Position of the label among all labels.
-        origin: Row of the raw data, -1 for a random pair.
-    """
-
-    first: Codes
-    second: Codes
-    label: Codes
-    origin: Codes
+    first: Codes  # rank of x1 among all texts
+    second: Codes  # rank of x2; that of the text itself where there are single texts
+    label: Codes  # position of the label among all labels
+    origin: Codes  # row of the raw data, -1 for a random pair
 
     def __len__(self) -> int:
         return len(self.first)
@@ -74,22 +67,12 @@ class PairRows:
 
 @dataclass(frozen=True)
 class RawPairs:
-    """Raw pairs as numbers.
+    """Raw pairs as numbers, with the columns that an option asks for: log-probabilities have shape `(rows, labels)`."""
 
-    Attributes:
-        rows: The pairs, in the order in which they came.
-        texts: The distinct texts by rank.
-        columns: Names of the columns of the texts, and of the label.
-        labels: The labels by position.
-        log_probs: The column `log_probs`, shape `(rows, labels)`, if an option asks for it.
-        num_tokens: The column `num_tokens`, shape `(rows,)`, if an option asks for it.
-        plain_log_prob: The column `plain_log_prob`, shape `(rows,)`, if an option asks for it.
-    """
-
-    rows: PairRows
-    texts: pa.LargeStringArray
-    columns: tuple[list[str], str]
-    labels: list[float] | list[str]
+    rows: PairRows  # in the order in which they came
+    texts: pa.LargeStringArray  # the distinct texts by rank
+    columns: tuple[list[str], str]  # names of the columns of the texts, and of the label
+    labels: list[float] | list[str]  # by position
     log_probs: Floats | None
     num_tokens: Codes | None
     plain_log_prob: Floats | None
@@ -118,7 +101,6 @@ class Rejections:
     """Counts the rows that are dropped, by step in the order of the steps (`counts`), and keeps them if asked for."""
 
     def __init__(self, *, keep: bool) -> None:
-        """Starts without any; `keep` keeps the rows for `table`."""
         self.counts: dict[str, int] = {}
         self._keep = keep
         self._dropped: list[tuple[str, PairRows, Floats | None]] = []
@@ -159,12 +141,7 @@ class Rejections:
 
 
 def read_raw_pairs(raw: Dataset, options: PreparationOptions) -> RawPairs:
-    """Reads a data set as `prepare_pairs` takes it, and refuses one that the options cannot be applied to.
-
-    Raises:
-        DatasetError: A column that is needed is missing or holds something else than expected, a score is none of the
-            labels, or an option makes no sense for single texts or for labels that are words.
-    """
+    """Reads a data set as `prepare_pairs` takes it, and refuses one that the options cannot be applied to."""
     text_columns, label_column = _columns(raw)
     _check_fit(options, is_pair=len(text_columns) == 2, is_numeric=label_column == SCORE)
     more = _more_columns(raw.column_names, options, is_numeric=label_column == SCORE)
@@ -305,8 +282,7 @@ def _plain_log_prob(column: pa.ChunkedArray) -> Floats:
 def text_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Codes], pa.LargeStringArray]:
     """Numbers texts over all columns together, equal texts alike, in the byte order of the texts.
 
-    Returns:
-        For each column, none of which has nulls, its codes of shape `(rows,)`; and the distinct texts by code.
+    Returns the codes of each column, none of which has nulls, shape `(rows,)`; and the distinct texts by code.
     """
     chunks = [chunk.cast(pa.large_string()) for column in columns for chunk in column.chunks]
     encoded = pa.chunked_array(chunks, pa.large_string()).dictionary_encode().combine_chunks()
@@ -342,23 +318,12 @@ def draw_negatives(
     bits: np.random.PCG64,
     is_too_close: Guard | None = None,
 ) -> tuple[Codes, Codes]:
-    """Draws for each distinct x1 the x2 of other entries, as many as asked for and distinct.
+    """Draws for each distinct x1 the x2 of other entries, `per_input` different ones if there are as many; by x1.
 
-    An entry is drawn uniformly, as in the published code; it is drawn again when its x2 is x1 itself, stands with x1
-    in a known pair (in either direction) or was drawn for this x1 before. After eight draws in vain the distinct x2
-    are walked through from a random one on, so what exists is always found. With a guard the walk ends after 64 steps,
-    since every step costs a look at two texts.
-
-    Args:
-        first: x1 of the entries, shape `(entries,)`.
-        second: x2 of the entries, shape `(entries,)`.
-        known: x1 and x2 of every pair there is, including those that are no entries any more.
-        per_input: Negatives for each x1.
-        bits: Where the randomness comes from.
-        is_too_close: Pairs for which this is true are drawn again.
-
-    Returns:
-        x1 and x2 of the new pairs, ordered by x1; fewer than `per_input` where other entries have not enough x2.
+    An entry is drawn uniformly, as in the published code; it is drawn again when its x2 is x1 itself, stands with x1 in
+    a known pair (in either direction; pairs that are no entries any more count) or was drawn for this x1 before. After
+    eight draws in vain the distinct x2 are walked through from a random one on, so what exists is always found. With a
+    guard the walk ends after 64 steps, since every step costs a look at two texts.
     """
     inputs = np.unique(first)
     texts = int(max(map(np.max, (first, second, *known)))) + 1
@@ -400,17 +365,10 @@ def _positions(count: int, size: int, bits: np.random.PCG64) -> Codes:
 
 
 def validation_rows(strata: Codes, share: float, bits: np.random.PCG64) -> tuple[Mask, int]:
-    """Chooses the rows of the validation split, the same share of each stratum.
+    """A mask of the rows of the validation split, the same share of each stratum.
 
-    The share of a stratum is rounded down, as published; but a stratum of at least two rows gives at least one.
-
-    Args:
-        strata: Stratum of each row, numbered from 0, shape `(rows,)`.
-        share: Share of the rows, from 0, which chooses none, to below 1.
-        bits: Where the randomness comes from.
-
-    Returns:
-        A mask of shape `(rows,)`, and the number of strata that got their row only by the exception.
+    The share of a stratum is rounded down, as published; but a stratum of at least two rows gives at least one. How
+    many got theirs only so is returned beside the mask. Strata are numbered from 0, shape `(rows,)`.
     """
     sizes = np.bincount(strata)
     # 0.29 * 100 is 28.999999999999996: a millionth of a row makes up for the representation of the share.

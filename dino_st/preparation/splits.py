@@ -56,7 +56,7 @@ _ABOUT_TRIPLETS = (
 
 
 class PreparedSplits(DatasetDict):  # type: ignore[misc]
-    """The splits `train` and `validation`, with how they came about.
+    """The splits `train` and `validation`, with how they came about; `prepare_pairs` and `load_prepared` make them.
 
     Attributes:
         counts: Rows kept and dropped by every step, in the order of the steps.
@@ -76,7 +76,6 @@ class PreparedSplits(DatasetDict):  # type: ignore[misc]
         quality: Summary | None = None,
         rejected: pa.Table | None = None,
     ) -> None:
-        """Makes the splits; `prepare_pairs` and `load_prepared` are the ways to get one."""
         super().__init__(splits)
         self.counts = dict(counts)
         self.options = options
@@ -99,15 +98,8 @@ def save_prepared(
     The directory holds `data/train.parquet`, `data/validation.parquet` (unless empty), `preparation.json` (options,
     counts, provenance), the data set's card, and `rejected.jsonl` if dropped rows were kept. Each file appears whole or
     not at all, the card last; a directory whose writing was interrupted is recognised as such and may be written again.
-
-    Args:
-        splits: What `prepare_pairs` returned.
-        path: The directory; made if missing. One written by this function before is replaced.
-        provenance: Where the raw pairs came from, as JSON can hold it; joins `splits.provenance`.
-
-    Raises:
-        ConfigurationError: The provenance cannot be written as JSON.
-        OutputError: The directory holds something else or cannot be written.
+    One written before is replaced; one that holds something else is refused with an OutputError. The provenance, as
+    JSON can hold it, joins `splits.provenance`.
     """
     directory = Path(path)
     _described(splits, provenance)  # what cannot be written should leave no directory behind
@@ -126,11 +118,7 @@ def write_prepared(
     """Writes splits into a directory that `only_writer` holds, and says what became of what was there.
 
     An earlier preparation stays as it is until the files of the new one are written beside its own. One with the same
-    outcome is left alone; another one is replaced only with `overwrite`.
-
-    Raises:
-        ConfigurationError: The provenance cannot be written as JSON.
-        OutputError: The directory holds something else, another preparation, or cannot be written.
+    outcome is left alone; another one is replaced only with `overwrite`, or else refused with an OutputError.
     """
     record, card = _described(splits, provenance)
     check_output(directory)
@@ -194,17 +182,7 @@ def _write_begun(directory: Path) -> None:
 
 
 def load_prepared(path: str | os.PathLike[str]) -> PreparedSplits:
-    """Reads a directory written by `save_prepared`.
-
-    Args:
-        path: The directory.
-
-    Returns:
-        The splits, with counts, options and provenance.
-
-    Raises:
-        InputError: The directory is missing, was not written by `save_prepared`, is incomplete or damaged.
-    """
+    """Reads a directory written by `save_prepared`; an InputError says that it is none, incomplete or damaged."""
     directory = Path(path)
     record, tables = read_tables(directory)
     splits: dict[str, Dataset] = {}

@@ -22,16 +22,9 @@ def posterior_of_rows(
     """P(label | x1, x2) of rows, at the temperature that was given or that fits the rows.
 
     With fewer than 20 rows, or where all that the temperature could be fitted on have one label, it is 1, with a
-    warning.
-
-    Args:
-        log_probs: Those of the raw pairs, shape `(raw rows, labels)`.
-        raw: The raw pairs.
-        rows: The rows, in an order that the order of the raw rows does not change.
-        options: Temperature, length normalisation, prior and the seed by which pairs are held out.
-
-    Returns:
-        Shape `(raw rows, labels)`, NaN for rows that are not among `rows`; and the facts of the fit for the record.
+    warning. The raw log-probabilities have the shape of the result, `(raw rows, labels)`, which is NaN for rows that
+    are not among `rows`; these come in an order that the order of the raw rows does not change. The facts of the fit,
+    for the record, are returned beside it.
     """
     given: dict[str, Any] = {
         "log_probs": log_probs[rows.origin],

@@ -66,16 +66,8 @@ def to_triplets(pairs: Dataset, *, options: TripletOptions | None = None, **chan
 def to_pairs(triplets: Dataset) -> Dataset:
     """Makes pairs of triplets: (anchor, positive) with score 1 and (anchor, negative) with score 0, each once.
 
-    Spearman's correlation on them is at most √3/2 ≈ 0.87, since there are only two scores.
-
-    Args:
-        triplets: Columns `anchor`, `positive`, `negative`.
-
-    Returns:
-        The columns `sentence1`, `sentence2`, `score`, in the order of the triplets.
-
-    Raises:
-        DatasetError: The data set holds no triplets.
+    They come in the order of the triplets. Spearman's correlation on them is at most √3/2 ≈ 0.87, since there are only
+    two scores. Raises DatasetError where the data set holds no triplets.
     """
     pairs: dict[tuple[str, str, float], None] = {}
     for anchor, positive, negative in _rows(triplets):

@@ -23,9 +23,8 @@ class _KeyTroubleError(ValueError):
 def read_document(file: Path | Traversable, error: type[DinoError]) -> Any:
     """Reads a file whose name ends in `.json` as JSON, any other as YAML.
 
-    Raises:
-        FileNotFoundError: There is no such file.
-        DinoError: Of the type asked for, if it cannot be read or parsed; it names file and line.
+    Raises FileNotFoundError where there is none, and an error of the type asked for, with file and line, where it
+    cannot be read or parsed.
     """
     is_json = file.name.lower().endswith(".json")
     try:

@@ -57,12 +57,11 @@ def similar_path(path: str | os.PathLike[str], otherwise: str = "") -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Lets a file be written under a temporary name beside it, then flushes it to disk and renames it.
 
+    An OutputError says that it cannot be written; what stood at `path` before is untouched.
+
     Example:
         >>> with replacing(Path("scores.json")) as temporary:
         ...     temporary.write_text("{}")
-
-    Raises:
-        OutputError: If the file cannot be written; what stood at `path` before is untouched.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -93,8 +92,7 @@ def write_text(path: Path, text: str) -> None:
 def append_line(path: Path, line: str) -> None:
     """Adds a line to a file, or begins it, and flushes it to disk.
 
-    Raises:
-        OutputError: If it cannot be written; what stood there remains, perhaps with a part of the line behind.
+    Where an OutputError says that it cannot, what stood there remains, perhaps with a part of the line behind.
     """
     with _worded(path):
         is_new = not path.exists()
@@ -129,11 +127,7 @@ def _sync_directory(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Creates a directory and checks that files can be made in it.
-
-    Raises:
-        OutputError: If it is a file, or cannot be created or written.
-    """
+    """Creates a directory and checks that files can be made in it, or else raises an OutputError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -147,8 +141,8 @@ def make_directory(path: Path) -> None:
 def check_can_become_directory(path: Path) -> None:
     """Checks that a directory can exist at a place, without making it.
 
-    Raises:
-        OutputError: If it, or something above it, is a file, or its name is not UTF-8, which libraries ask for.
+    An OutputError says that it, or something above it, is a file, or that its name is not UTF-8, which libraries ask
+    for.
     """
     if str(path).encode(errors="replace") != str(path).encode(errors="surrogateescape"):
         raise OutputError(f"{path}: the name is not UTF-8; rename the directory, or choose another --output")
@@ -161,13 +155,9 @@ def check_can_become_directory(path: Path) -> None:
 def only_writer(directory: Path, *, leave: bool = True) -> Iterator[None]:
     """Keeps other processes out of a directory, which is created if need be, while this one writes to it.
 
-    Args:
-        directory: Where this process writes.
-        leave: Whether the lock's file stays behind; taken away, it might be that two writers hold files of the same
-            name, but only if the second one comes at the very moment at which the first one ends.
-
-    Raises:
-        OutputError: If another process is writing there, or the directory cannot be written.
+    An OutputError says that another process is writing there, or that it cannot be written. Unless `leave` is set, the
+    lock's file is taken away: it might then be that two writers hold files of the same name, but only if the second one
+    comes at the very moment at which the first one ends.
     """
     from filelock import FileLock, Timeout
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dino_st.errors import DinoError, InputError, ModelError
+from dino_st.errors import InputError, ModelError
 from dino_st.support.files import similar_path
 
 PATIENCE_SECONDS = 5.0
@@ -41,16 +41,10 @@ def hub_out_of_reach() -> str | None:
 
 
 @contextlib.contextmanager
-def asking_hub(what: str, advice: str, kind: type[DinoError] = InputError) -> Iterator[None]:
+def asking_hub(what: str, advice: str) -> Iterator[None]:
     """Lets libraries fetch something from the hub, from their cache alone where it is out of reach.
 
-    Args:
-        what: What is fetched, the beginning of the error's message.
-        advice: What else can be done, its end.
-        kind: Of the error.
-
-    Raises:
-        DinoError: Of that kind: it is neither in the cache nor to be had from the hub.
+    Where it is to be had from neither, an InputError begins with what is fetched and ends with what else can be done.
     """
     import datasets
     from datasets.exceptions import DatasetNotFoundError
@@ -69,22 +63,14 @@ def asking_hub(what: str, advice: str, kind: type[DinoError] = InputError) -> It
         except (ConnectionError, DatasetNotFoundError, EntryNotFoundError, HfHubHTTPError) as error:
             why = f"it is not in the local cache, and the hub is out of reach ({reason})"
             why = why if reason else _first_line(error)
-            raise kind(f"{what} cannot be fetched: {why}. {advice}") from error
+            raise InputError(f"{what} cannot be fetched: {why}. {advice}") from error
 
 
 def fetch_model(name: str, file: str | None = None, *, weights: bool = True) -> Path:
     """A model of the hub as a directory of the local cache; what is missing there is downloaded, but no pickle.
 
-    Args:
-        name: On the hub, `owner/name` or a name alone.
-        file: The one file that is wanted, such as `model-Q4_K_M.gguf`.
-        weights: Whether those are downloaded, too.
-
-    Returns:
-        The directory, whose own name is the revision; or the file in it.
-
-    Raises:
-        ModelError: The hub has no such model, or it is neither in the cache nor to be had.
+    The directory's own name is the revision. With a `file`, such as `model-Q4_K_M.gguf`, it is the path of that one.
+    Raises ModelError where the hub has no such model, or it is neither in the cache nor to be had.
     """
     import huggingface_hub as hub
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError

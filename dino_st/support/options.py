@@ -39,16 +39,8 @@ class FrozenOptions(BaseModel):
     def of(cls, options: Self | None = None, /, **changes: Any) -> Self:
         """Builds options from keyword arguments, or from others and what differs from them.
 
-        Args:
-            options: What is not among the changes is taken from these; None for the defaults.
-            **changes: Names of options and their values.
-
-        Returns:
-            The validated options; the same object where nothing is changed.
-
-        Raises:
-            ConfigurationError: An option is unknown, of the wrong type or out of range. The message names every
-                such option with what was given and what is expected.
+        A ConfigurationError names every option that is unknown, of the wrong type or out of range, with what was given
+        and what is expected.
         """
         if options is not None:
             if not isinstance(options, cls):
@@ -74,15 +66,10 @@ def _brief(value: Any) -> str:
 
 
 def explain(error: ValidationError, model: Any, *, noun: str = "field") -> list[str]:
-    """Words what pydantic refused: where, what was given, what is expected, and the nearest legal name.
+    """Words what pydantic refused, a line each: where, what was given, what is expected, and the nearest legal name.
 
-    Args:
-        error: The refusal.
-        model: The model, or union of models, that was asked for.
-        noun: `option` for keyword arguments, `field` for what stands in a file.
-
-    Returns:
-        A line for each problem.
+    The model, or union of models, is the one that was asked for; `noun` is `option` for keyword arguments, `field` for
+    what stands in a file.
     """
     lines = []
     for problem in error.errors():

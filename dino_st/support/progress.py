@@ -19,15 +19,7 @@ def progress(
 ) -> Iterator[Callable[[int], None]]:
     """Shows how far some work is, how fast it goes and how long it will take.
 
-    Args:
-        description: What is being done.
-        total: How much there is to do.
-        unit: What is counted, in the plural.
-        done: What was done before.
-        shown: False for silence.
-
-    Yields:
-        A function to call with the amount that was just finished.
+    The unit, in the plural, is what `total` and `done` (before) count; the function takes the amount that was just done.
     """
     if not shown:
         yield lambda _: None

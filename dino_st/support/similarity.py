@@ -23,8 +23,7 @@ _SLICE = 1 << 16
 def words(texts: pa.LargeStringArray) -> tuple[Codes, Codes]:
     """The words of texts, that is runs of letters, marks and digits, in lower case and in their order.
 
-    Returns:
-        A code of each word, alike for equal words, and the position of its text; both of shape `(words,)`.
+    They are a code of each word, alike for equal words, and the position of its text; both of shape `(words,)`.
     """
     lists = pc.split_pattern_regex(pc.utf8_lower(texts), _BETWEEN_WORDS)
     pieces, text = lists.flatten(), pc.list_parent_indices(lists).to_numpy()
@@ -35,10 +34,7 @@ def words(texts: pa.LargeStringArray) -> tuple[Codes, Codes]:
 def word_overlap(first: Codes, second: Codes, texts: pa.LargeStringArray) -> Floats:
     """The share of shared words, |A ∩ B| / |A ∪ B| (Jaccard), 0 where neither text has a word; shape `(pairs,)`.
 
-    Args:
-        first: Positions of texts, shape `(pairs,)`.
-        second: Positions of the texts to compare them with, shape `(pairs,)`.
-        texts: The texts.
+    `first` and `second`, of the same shape, are positions of the texts to compare.
     """
     overlap = np.zeros(len(first))
     for start in range(0, len(first), _SLICE):

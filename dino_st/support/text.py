@@ -27,7 +27,7 @@ def is_blank(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    r"""Replaces what a terminal might obey, or what would show another order than is written.
+    r"""Makes one line of a text, without what a terminal might obey or what would show another order than is written.
 
     These are control characters (so that no escape sequence survives), line and paragraph separators, marks that turn
     the direction of writing, surrogates and code points that mean nothing. Tabs and line ends become spaces.
@@ -35,12 +35,6 @@ def printable(text: str) -> str:
     Example:
         >>> printable("A \x1b[31mcat")
         'A �[31mcat'
-
-    Args:
-        text: Any text.
-
-    Returns:
-        Text of one line.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -65,15 +59,7 @@ def with_short_hashes(text: str) -> str:
 
 
 def facts_table(heading: str, facts: Mapping[str, Any]) -> str:
-    """A table of names and values.
-
-    Args:
-        heading: What stands above the names.
-        facts: Names and values; values that are no strings are written as JSON.
-
-    Returns:
-        Markdown without a final newline.
-    """
+    """A Markdown table of names and values, without a final newline; values that are no strings become JSON."""
     lines = [f"| {heading} | value |", "| --- | --- |"]
     for name, value in facts.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

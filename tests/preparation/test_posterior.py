@@ -122,7 +122,7 @@ def test_the_fit_is_the_same_for_the_same_seed_and_takes_another_part_for_anothe
     log_probs, labels = synthetic(300, 2.0)
     assert fit_temperature(log_probs, None, labels, seed=1) == fit_temperature(log_probs, None, labels, seed=1)
     assert fit_temperature(log_probs, None, labels, seed=1) != fit_temperature(log_probs, None, labels, seed=2)
-    assert fit_temperature(log_probs, None, labels, held_out_share=0.1).n_held_out == 30
+    assert fit_temperature(log_probs, None, labels, seed=1).n_held_out == 150
 
 
 def test_impossible_labels_cost_the_same_at_every_temperature() -> None:
@@ -146,11 +146,9 @@ def test_labels_that_nothing_can_be_fitted_to_are_refused(labels: list[Any], mes
         fit_temperature([[-1.0, -2.0]] * 4, None, labels)
 
 
-def test_one_pair_and_shares_out_of_range_are_refused() -> None:
+def test_one_pair_is_refused() -> None:
     with pytest.raises(DatasetError, match=r"on 1 pair\(s\); expected at least 2"):
         fit_temperature([[-1.0, -2.0]], None, [0])
-    with pytest.raises(ConfigurationError, match=r"held_out_share is 1\.0"):
-        fit_temperature([[-1.0, -2.0]] * 4, None, [0, 1, 0, 1], held_out_share=1.0)
 
 
 def test_the_expected_score_weighs_the_labels_in_their_order() -> None:
