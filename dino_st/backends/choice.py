@@ -24,16 +24,8 @@ def open_backend(
 ) -> ChatBackend:
     """Loads a model, or gets ready to ask a server; a backend that is there already is taken as it is.
 
-    Args:
-        model: Name or directory, a pair (model, tokenizer), or a backend.
-        backend: `local` or `openai`.
-        base_url: Address of the server.
-        options: `LOCAL_OPTIONS` or `SERVER_OPTIONS`, whichever fits.
-
-    Raises:
-        ConfigurationError: If an option does not exist or does not fit the backend.
-        ModelError: If a local model cannot be loaded.
-        MissingExtraError: If the server's client is not installed.
+    The options are `LOCAL_OPTIONS` or `SERVER_OPTIONS`, whichever fits. Raises ConfigurationError where one does not,
+    ModelError where a local model cannot be loaded, and MissingExtraError where the server's client is not installed.
     """
     backend = ChatOptions.of(backend=backend, base_url=base_url).backend
     ready = not isinstance(model, str | Path | tuple)
@@ -63,11 +55,7 @@ def open_backend(
 
 
 def check_options(backend: BackendName, *, base_url: str | None, options: Any) -> None:
-    """Checks that options fit the backend, before anything is loaded.
-
-    Raises:
-        ConfigurationError: If one does not; it says which backend it belongs to.
-    """
+    """Checks that options fit the backend, before anything is loaded; a ConfigurationError says to which they belong."""
     mine, others = (LOCAL_OPTIONS, SERVER_OPTIONS) if backend == "local" else (SERVER_OPTIONS, LOCAL_OPTIONS)
     if backend == "local" and base_url is not None:
         raise ConfigurationError(

@@ -43,18 +43,11 @@ class ReplyJournal:
 
     Each reply is committed when it comes, so a killed process loses only what was in flight. A reply counts for a
     request of the same key, prompt and limit to a backend that answers the same way (wherever it stands: the server's
-    address does not matter). Failures are kept for `failures`, and asked again.
+    address does not matter). Failures are kept for `failures`, and asked again. SQLite puts two more files beside it
+    while it is open. An OutputError says that the file is damaged, is something else, or cannot be read or written.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Opens a journal, or begins one.
-
-        Args:
-            path: The file; SQLite puts two more beside it while it is open.
-
-        Raises:
-            OutputError: If the file is damaged, is something else, or cannot be written.
-        """
         self.path = Path(path)
         with self._explained():
             # One caller at a time, yet in a notebook from another thread than this one.
@@ -68,9 +61,7 @@ class ReplyJournal:
     def complete(self, backend: ChatBackend, requests: Sequence[ChatRequest]) -> list[ChatReply]:
         """Answers requests, in their order, asking a backend only for what was not answered before, and once a key.
 
-        Raises:
-            InputError: If two different requests have the same key.
-            OutputError: If the journal cannot be read or written.
+        Two different requests with the same key are an InputError.
         """
         context = _context(backend)
         hashes: dict[str, str] = {}

@@ -32,11 +32,7 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.
 
 
 def resolve_device(device: str) -> torch.device:
-    """Turns a device name into a device; `auto` takes a GPU where there is one.
-
-    Raises:
-        ConfigurationError: If the name is unknown or the device is not there.
-    """
+    """Turns a device name into a device, or else raises ConfigurationError; `auto` takes a GPU where there is one."""
     if device == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return torch.device(accelerator.type if accelerator is not None else "cpu")
@@ -54,11 +50,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """Turns a dtype name into a dtype; `auto` means bfloat16 where the hardware computes in it, else float32.
-
-    Raises:
-        ConfigurationError: If the name is unknown.
-    """
+    """Turns a dtype name into a dtype; `auto` means bfloat16 where the hardware computes in it, else float32."""
     if dtype == "auto":
         return torch.bfloat16 if _has_bfloat16(device) else torch.float32
     if dtype not in DTYPES:
@@ -69,22 +61,13 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 def load_causal_model(
     source: str | Path, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
 ) -> tuple[Any, Any]:
-    """Loads a decoder-only model and its tokenizer, from safetensors or GGUF only.
+    """Loads a decoder-only model, in evaluation mode, and its tokenizer, from safetensors or GGUF only.
 
-    Args:
-        source: Directory, a GGUF file, the directory of a LoRA adapter, a name on the hub (`owner/name`, or
-            `owner/name/file.gguf`), or one that the package carries (`dino_st.models`).
-        device: Where to put the model.
-        dtype: Of its weights; those of a GGUF file are dequantised.
-        trust_remote_code: Whether code that comes with the model may run.
+    The source is a directory, a GGUF file (whose weights are dequantised), the directory of a LoRA adapter, a name on
+    the hub (`owner/name`, or `owner/name/file.gguf`), or one that the package carries (`dino_st.models`).
 
-    Returns:
-        The model in evaluation mode, and the tokenizer.
-
-    Raises:
-        ModelError: If the source is missing, damaged, or no causal language model.
-        MissingExtraError: If reading it takes a package that is not installed (gguf, peft).
-        OutOfMemoryError: If the device has no room for it.
+    Raises ModelError where it is missing, damaged, or no causal language model, MissingExtraError where reading it
+    takes a package that is not installed (gguf, peft), and OutOfMemoryError where the device has no room for it.
     """
     path = model_files(source)
     if (path / ADAPTER).is_file():
@@ -201,11 +184,7 @@ def _load_adapter(path: Path, **options: Any) -> tuple[Any, Any]:
 
 
 def check_causal_model(model: Any) -> None:
-    """Refuses models that the engine cannot decode with.
-
-    Raises:
-        ModelError: If the model has no output layer, has an encoder, or keeps a recurrent state.
-    """
+    """Raises ModelError for what the engine cannot decode with: no output layer, an encoder, a recurrent state."""
     name = type(model).__name__
     if not hasattr(model, "get_output_embeddings") or model.get_output_embeddings() is None:
         raise ModelError(
@@ -221,17 +200,10 @@ def check_causal_model(model: Any) -> None:
 
 
 def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
-    """Refuses a tokenizer that belongs to another model: one with tokens that the model has no embedding for.
+    """Refuses (ModelError) a tokenizer of another model: one with tokens that the model has no embedding for.
 
-    Special tokens beyond the embedding, such as padding that was added later, do no harm where no prompt has them.
-
-    Args:
-        model: A causal model.
-        tokenizer: Said to be its tokenizer.
-        prompt: Token ids as the tokenizer makes them.
-
-    Raises:
-        ModelError: If there are such tokens.
+    Special tokens beyond the embedding, such as padding that was added later, do no harm where no prompt has them; the
+    prompt given is one as the tokenizer makes them.
     """
     size = model.get_input_embeddings().weight.shape[0]
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}

@@ -39,49 +39,28 @@ class Request:
 
 @dataclass(frozen=True)
 class Scored:
-    """How likely a given text is.
+    """How likely a given text is: log-probabilities in nats, None where they cannot be had."""
 
-    Attributes:
-        num_tokens: Tokens of the text with its closing mark.
-        log_probs: log p(text, closing mark | instruction) in nats for each label of the task; None where the prompts
-            are too long for the model.
-        plain_log_prob: log p(text) without instruction, after the token that begins a text; None where the tokenizer
-            has none.
-    """
-
-    num_tokens: int
-    log_probs: tuple[float, ...] | None
-    plain_log_prob: float | None
+    num_tokens: int  # of the text with its closing mark
+    log_probs: tuple[float, ...] | None  # log p(text, closing mark | instruction) by label; None: prompts too long
+    plain_log_prob: float | None  # without instruction; None where no token begins a text
 
 
 class LocalWriter(Prompter):
     """A causal language model on this machine, and how it is prompted.
 
-    Attributes:
-        name: What the model is called in manifests.
-        model: The transformers model.
-        tokenizer: Its tokenizer.
-        options: How it runs.
-        prompt_format: `raw` or `chat`, after `auto` was decided.
-        dtype: Name of the weights' type, such as `bfloat16`.
-        device: Kind of device, such as `cuda`.
+    It is loaded from a directory or the hub, or taken as a pair (model, tokenizer), which stays where it is and as wide
+    as it is. `dtype` and `device` are the names of the weights' type and of the kind of device, such as `bfloat16`,
+    `cuda`.
+
+    Raises ConfigurationError where an option is unknown or out of range, or the device is not there, ModelError where
+    the model cannot be loaded or is no decoder-only language model, and MissingExtraError where a chat template needs
+    jinja2, a GGUF file gguf or an adapter peft, and it is missing.
     """
 
     def __init__(
         self, model: str | Path | tuple[Any, Any], options: ModelOptions | None = None, /, **changes: Any
     ) -> None:
-        """Loads a model, or takes one that is loaded.
-
-        Args:
-            model: Directory, hub name, or a pair (model, tokenizer), which stays where it is and as wide as it is.
-            options: How it runs.
-            **changes: Fields of `ModelOptions` that differ from these.
-
-        Raises:
-            ConfigurationError: If an option is unknown or out of range, or the device is not there.
-            ModelError: If the model cannot be loaded or is no decoder-only language model.
-            MissingExtraError: If a chat template needs jinja2, a GGUF file gguf or an adapter peft, and it is missing.
-        """
         self.options = ModelOptions.of(options, **changes)
         self._source: str | Path | None = None
         if not isinstance(model, str | Path) and not _is_model_and_tokenizer(model):
@@ -153,16 +132,10 @@ class LocalWriter(Prompter):
     def write(
         self, spec: TaskSpec, requests: Sequence[Request], engine: DecodingEngine, *, score_labels: bool = False
     ) -> list[Drawn]:
-        """Writes a text for every request.
+        """Writes a text for every request, in the same order; `log_probs` come in the order of the task's labels.
 
-        Args:
-            spec: The task.
-            requests: What to write; those of one x1 should follow one another.
-            engine: From `engine`.
-            score_labels: Whether to say how likely each text is under the instruction of every label.
-
-        Returns:
-            One outcome a request, in the same order; `log_probs` in the order of the task's labels.
+        Requests of one x1 should follow one another. With `score_labels`, each text is scored under the instruction of
+        every label.
         """
         prompts: dict[tuple[str | None, str, int], tuple[tuple[int, ...], ...]] = {}
         curly_quotes = engine.options.curly_quotes
@@ -184,15 +157,8 @@ class LocalWriter(Prompter):
     def score(self, spec: TaskSpec, pairs: Sequence[tuple[str, str, int]], engine: DecodingEngine) -> list[Scored]:
         """Says how likely the second texts of pairs are under the instruction of every label, and without one.
 
-        The text is split into tokens anew, so the tokens may differ from those it was once written in.
-
-        Args:
-            spec: The task.
-            pairs: x1, x2 and the number of the phrasing; pairs of one x1 should follow one another.
-            engine: From `engine`.
-
-        Returns:
-            One outcome a pair, in the same order.
+        The text is split into tokens anew, so the tokens may differ from those it was once written in. Pairs (x1, x2,
+        number of the phrasing) of one x1 should follow one another.
         """
         start = next((i for i in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id) if i is not None), None)
         prompts, texts, fitting = [], [], []

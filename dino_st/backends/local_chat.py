@@ -21,16 +21,13 @@ _LABEL = "chat"
 
 
 class LocalChat(LocalWriter):
-    """A causal language model on this machine as a `ChatBackend`.
+    """A causal language model on this machine as a `ChatBackend`; options and errors are those of `LocalWriter`.
 
     An answer begins with the request's `opening` and ends at the first closing quotation mark, as everything that the
-    engine writes. Random numbers belong to the request's key, so neither the other requests nor the batch size changes
-    an answer, up to floating-point rounding of the model itself.
-
-    Attributes:
-        name: What the model is called in manifests.
-        is_chat: Whether the tokenizer's chat template is used; otherwise prompts are raw text to continue.
-        decoding: How answers are drawn; its `max_new_tokens` gives way to the request's.
+    engine writes. Random numbers belong to the request's key, so neither the other requests nor the batch size (a
+    number of answers) changes an answer, up to floating-point rounding of the model itself. There are no
+    counter-prompts, so nothing is debiased; `max_new_tokens` is the request's. Without a chat template prompts are raw
+    text to continue.
     """
 
     def __init__(
@@ -41,14 +38,6 @@ class LocalChat(LocalWriter):
         seed: int = 42,
         **options: Any,
     ) -> None:
-        """Loads a model, or takes one that is loaded; see `LocalWriter` for what is raised.
-
-        Args:
-            model: Directory, hub name, or a pair (model, tokenizer).
-            decoding: How answers are drawn. There are no counter-prompts, so nothing is debiased.
-            seed: Seed of all random numbers.
-            **options: The fields of `ModelOptions`; `batch_size` is a number of answers written together.
-        """
         super().__init__(model, **options)
         self.is_chat = self.prompt_format == "chat"
         self.decoding = replace(decoding or DecodingOptions(), decay_constant=0.0)
@@ -77,9 +66,8 @@ class LocalChat(LocalWriter):
     ) -> list[ChatReply]:
         """Answers requests, a few batches at a time; see `ChatBackend`.
 
-        Raises:
-            ConfigurationError: If a request's `max_new_tokens` leaves no room for a prompt.
-            OutOfMemoryError: If a single answer does not fit into memory.
+        Raises ConfigurationError where a request's `max_new_tokens` leaves no room for a prompt, and OutOfMemoryError
+        where a single answer does not fit into memory.
         """
         replies: dict[int, ChatReply] = {}
         places = sorted(range(len(requests)), key=lambda i: requests[i].max_new_tokens)

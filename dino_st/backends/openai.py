@@ -58,11 +58,7 @@ _CONNECTION_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "
 
 
 def server_url(base_url: str | None) -> str:
-    """The address of the server: what is given, or else `OPENAI_BASE_URL`, or else OpenAI's own.
-
-    Raises:
-        ConfigurationError: If it is no address, or holds a user name or password.
-    """
+    """The address of the server: what is given, or else `OPENAI_BASE_URL`, or else OpenAI's own, if that is an address."""
     url = base_url or os.environ.get(URL_VARIABLE) or _HOSTED
     expected = "expected an address such as http://localhost:8000/v1"
     if "@" in url:  # and is not repeated, since a password may stand in it
@@ -78,11 +74,7 @@ def server_url(base_url: str | None) -> str:
 
 
 def server_key(url: str) -> str:
-    """The key from the environment, or a placeholder where a server of one's own may need none.
-
-    Raises:
-        ConfigurationError: If it is missing, or cannot be sent.
-    """
+    """The key from the environment, or a placeholder where a server of one's own may need none."""
     key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key and url == _HOSTED:
         raise ConfigurationError(
@@ -123,14 +115,10 @@ class Answer:
 class AttemptError(Exception):
     """One attempt at a request failed; never leaves the backend.
 
-    Attributes:
-        reason: For people, without the key.
-        again: Whether another attempt may succeed.
-        server_trouble: Whether the server or a setting, rather than what was answered, is at fault.
-        wait: Seconds that the server asked to wait; None if it did not.
-        answer: What the attempt cost, if it was answered.
-        status: The status that the server gave, if it was none of success.
-        kind: `late` for a reply that did not come in time, `limit` for one without a text at the limit of tokens.
+    `reason` is for people, without the key; `again` says whether another attempt may succeed, `server_trouble` whether
+    the server or a setting, rather than what was answered, is at fault; `wait` holds the seconds that the server asked
+    to wait, `answer` what the attempt cost, `status` the one that the server gave, if it was none of success. The kind
+    is `late` for a reply that did not come in time, `limit` for one without a text at the limit of tokens.
     """
 
     def __init__(
@@ -153,8 +141,7 @@ class AttemptError(Exception):
 def read_answer(body: bytes) -> Answer:
     """Reads a chat completion that came with status 200; a refusal, where the server marks one, is its text.
 
-    Raises:
-        AttemptError: If the body is no chat completion, holds no text, or did not end as answers do.
+    Raises AttemptError where the body is no chat completion, holds no text, or did not end as answers do.
     """
     try:
         content = json.loads(body)
@@ -263,13 +250,8 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
 def pause_before(attempt: int, *, backoff: float, longest: float, asked: float | None) -> float:
     """Seconds to wait before an attempt: doubled each time, and spread at random so that requests do not come at once.
 
-    Not seeded: time does not decide the data.
-
-    Args:
-        attempt: Number of the attempt to come, from 2 on.
-        backoff: Seconds before the second attempt.
-        longest: Seconds that are never exceeded by more than the spread.
-        asked: What the server asked to wait, which is kept up to `longest`; None if it did not ask.
+    Not seeded: time does not decide the data. Attempts are numbered from 1; the second waits for `backoff`, none more
+    than `longest` but for the spread, and what the server asked for is kept up to it.
     """
     doubled = min(longest, backoff * 2.0 ** min(attempt - 2, 60))
     spread = random.uniform(0.5, 1.0) * doubled
@@ -321,29 +303,17 @@ class OpenAIChat:
     broken server, a lost connection, a reply that is late, cut short, empty or another model's) is repeated after a
     pause; what finally fails is a reply with its reason. A server that will answer nothing (the key, the model or an
     option is none for it, or request after request fails for its sake) is an error instead; replies until then have
-    been handed to `on_reply`. A server may answer under another name than the model was asked by; that is said once.
+    been handed to `on_reply`. A server may answer under another name than the model was asked by; that is said once,
+    and `answered_as` holds these names in the order in which they came.
 
-    Attributes:
-        name: Name of the model.
-        is_chat: True.
-        options: How the server is asked.
-        answered_as: Other names that the model answered under, in the order in which they came.
+    Everything that can be checked without asking the server is checked at once: a ConfigurationError says that an
+    option is out of range, the address is none, or the key is missing, a MissingExtraError that the client is not
+    installed.
     """
 
     is_chat = True
 
     def __init__(self, model: str, *, base_url: str | None = None, **options: Any) -> None:
-        """Checks everything that can be checked without asking the server.
-
-        Args:
-            model: Name that the server knows the model by.
-            base_url: Such as `http://localhost:8000/v1`; by default `OPENAI_BASE_URL`, or else OpenAI's own.
-            **options: The fields of `ServerOptions`.
-
-        Raises:
-            ConfigurationError: If an option is out of range, the address is none, or the key is missing.
-            MissingExtraError: If the client is not installed.
-        """
         if find_spec("openai") is None:
             raise MissingExtraError('a chat server needs the openai client; run: pip install "dino-st[openai]"')
         self.name = model
@@ -382,10 +352,9 @@ class OpenAIChat:
     ) -> list[ChatReply]:
         """Answers requests, `concurrency` at a time; see `ChatBackend`.
 
-        Raises:
-            ConfigurationError: If the server does not accept the key or an option, or cannot be reached in the way that
-                the environment's variables say.
-            ModelError: If the server does not know the model, or does not answer at all.
+        Raises ConfigurationError where the server does not accept the key or an option, or cannot be reached in the way
+        that the environment's variables say, and ModelError where it does not know the model, or does not answer at
+        all.
         """
         run = RequestRun(requests, on_reply)
         _run_to_end(self._answer_all(run))
@@ -469,9 +438,7 @@ class OpenAIChat:
     async def _ask(self, client: AsyncOpenAI, request: ChatRequest, limit: int, useless: int) -> Answer:
         """Makes one attempt; again at once where the server knows the limit of tokens by its other name alone.
 
-        Raises:
-            AttemptError: If it failed.
-            DinoError: If every other one will fail as well.
+        Raises AttemptError where it failed, and another DinoError where every other one will fail as well.
         """
         import openai
 
@@ -498,12 +465,7 @@ class OpenAIChat:
                 raise (error if error.status is None else self._judged(error.status, error.reason)) from None
 
     async def _received(self, client: AsyncOpenAI, body: dict[str, Any]) -> bytes:
-        """What the server sends back to a request.
-
-        Raises:
-            AttemptError: If nothing whole came.
-            ConfigurationError: If the server's certificate is not trusted.
-        """
+        """What the server sends back, or an AttemptError; a certificate that is not trusted is a ConfigurationError."""
         import openai
 
         try:
@@ -563,11 +525,7 @@ class OpenAIChat:
 
 
 def _open_client(url: str, timeout: float) -> AsyncOpenAI:
-    """The client, which goes by the environment's proxies and certificates.
-
-    Raises:
-        ConfigurationError: If it cannot use them; names the variables.
-    """
+    """The client, which goes by the environment's proxies and certificates, or a ConfigurationError that names them."""
     from openai import AsyncOpenAI
 
     try:

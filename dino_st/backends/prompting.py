@@ -16,20 +16,11 @@ from dino_st.tasks.spec import TaskSpec
 class Prompter:
     """A tokenizer, and how a model's prompts are written for it; needs no weights.
 
-    Attributes:
-        name: What the model is called.
-        tokenizer: Its tokenizer.
-        options: How it runs.
-        prompt_format: `raw` or `chat`, after `auto` was decided.
+    `prompt_format` is `raw` or `chat`, after `auto` was decided. Raises ModelError where the chat template is missing
+    or cannot be used, and MissingExtraError where it needs jinja2, and that is missing.
     """
 
     def __init__(self, tokenizer: Any, name: str, options: ModelOptions) -> None:
-        """Decides how prompts are written.
-
-        Raises:
-            ModelError: If the chat template is missing or cannot be used.
-            MissingExtraError: If the template needs jinja2, and that is missing.
-        """
         self.tokenizer, self.name, self.options = tokenizer, name, options
         added = tokenizer.added_tokens_decoder.values()
         self._special_tokens = sorted(token.content for token in added if token.special and len(token.content) > 1)

@@ -19,7 +19,7 @@ def progress(
 ) -> Iterator[Callable[[int], None]]:
     """Shows how far some work is, how fast it goes and how long it will take.
 
-    The unit, in the plural, is what `total` and `done` (before) count; the function takes the amount that was just done.
+    The unit, in the plural, is what `total` and `done` (before) count; the function takes what was just finished.
     """
     if not shown:
         yield lambda _: None
