@@ -84,11 +84,7 @@ class EmbeddingRecorder:
         self.embeddings: list[NDArray[Any]] = []
 
     def encode(self, *args: Any, **kwargs: Any) -> Any:
-        """Encodes with the wrapped model.
-
-        Raises:
-            EvaluationError: The embeddings are not one finite vector for each sentence.
-        """
+        """Encodes with the wrapped model, or raises EvaluationError unless it gives one finite vector a sentence."""
         embeddings = self._model.encode(*args, **kwargs)
         matrix = _to_matrix(embeddings)
         subject = f"{self._task_name}: the model '{getattr(self.mteb_model_meta, 'name', None) or 'unnamed'}'"
@@ -142,29 +138,15 @@ class AbsTaskScoredPairs(AbsTaskSTS):
         """Each split's pairs from local files; None where the task has none and the hub is to be asked."""
 
     def data_revision(self) -> str:
-        """The revision of the data that `load_data` would load now.
-
-        Returns:
-            The hash of the local files' content, or the hub repository's revision.
-
-        Raises:
-            InputError: The local files are missing or malformed.
-            DatasetError: They do not hold the published number of pairs.
-        """
+        """The revision of the data that `load_data` would load now: a hash of the local files' content or the hub's."""
         splits = self.read_pairs()
         return str(type(self).metadata.revision) if splits is None else pairs_revision(splits)
 
     def load_data(self, num_proc: int | None = None, *, timer: TimingStack | None = None, **kwargs: Any) -> None:
-        """Loads the data: local files where there are any, else the hub's copy.
+        """Loads local files where there are any, else, with mteb's loader and these options, the hub's copy.
 
-        Args:
-            num_proc: Processes for the hub's loader; local files need one.
-            timer: mteb's record of phases, handed on to its loader.
-            **kwargs: Handed on to mteb's loader.
-
-        Raises:
-            InputError: The local files are missing or malformed.
-            DatasetError: The data has another number of pairs than was published.
+        Raises InputError where local files are missing or malformed, and DatasetError where the data has another number
+        of pairs than was published.
         """
         if self.data_loaded:
             return
@@ -203,17 +185,11 @@ class AbsTaskScoredPairs(AbsTaskSTS):
 
 
 class AbsTaskSTSData(AbsTaskScoredPairs):
-    """A task on published STS or SICK data.
+    """A task on published STS or SICK data."""
 
-    Attributes:
-        files: The files of the split `test` in a directory in SentEval layout, whose pairs are pooled.
-        validation_files: Those of the split `validation`; empty where the task has no such split.
-        on_hub: Whether the hub has a copy of these very pairs.
-    """
-
-    files: ClassVar[tuple[YearLayout | TableFile, ...]]
-    validation_files: ClassVar[tuple[YearLayout | TableFile, ...]] = ()
-    on_hub: ClassVar[bool] = True
+    files: ClassVar[tuple[YearLayout | TableFile, ...]]  # of the split `test`, below the root; their pairs are pooled
+    validation_files: ClassVar[tuple[YearLayout | TableFile, ...]] = ()  # of the split `validation`, if there is one
+    on_hub: ClassVar[bool] = True  # whether the hub has a copy of these very pairs
 
     def __init__(self, seed: int = 42, *, sts_dir: str | Path | None = None, **kwargs: Any) -> None:
         """Prepares the task; no file is read before `load_data`.
@@ -246,12 +222,8 @@ class AbsTaskSTSData(AbsTaskScoredPairs):
     def load_from_hub(self, **options: Any) -> None:
         """Loads the hub's copy at its pinned revision, from the local datasets cache where that holds it.
 
-        Args:
-            **options: Handed on to mteb's loader.
-
-        Raises:
-            InputError: The hub has no such data, or it is neither cached nor reachable.
-            DatasetError: The copy has another number of pairs than was published.
+        Raises InputError where the hub has no such data, or it is neither cached nor reachable, and DatasetError where
+        the copy has another number of pairs than was published.
         """
         metadata = type(self).metadata
         repository, revision = metadata.dataset["path"], metadata.dataset["revision"]

@@ -13,13 +13,9 @@ from mteb_tasks.registry import check_names, known_benchmarks, known_tasks, regi
 def main(argv: Sequence[str]) -> None:
     """Hands over to mteb's own command line, with the Dino tasks and local models registered.
 
-    `run` loads the model before it looks at the names of tasks, and writes its first result after the first task;
-    here both are looked at before. Without arguments it shows mteb's help.
-
-    Raises:
-        SystemExit: As argparse does, for `--help` and for wrong arguments.
-        ConfigurationError: There is no task or benchmark of that name.
-        DinoError: A model, data or the folder of results cannot be used.
+    `run` loads the model before it looks at the names of tasks, and writes its first result after the first task; here
+    both are looked at before. Without arguments it shows mteb's help. Besides a DinoError there is argparse's
+    SystemExit, for `--help` and for wrong arguments.
     """
     from mteb.cli import build_cli as command_line
 

@@ -20,11 +20,8 @@ def find_local_model(name: str, revision: str | None = None) -> ModelMeta | None
     """The metadata of a model directory for mteb, with a way to load it; None for what may be a name on the hub.
 
     mteb asks for the name and revision first, and its `ModelMeta.from_sentence_transformer_model` needs the loaded
-    model: by that way each model would be loaded twice.
-
-    Raises:
-        ModelError: The path does not exist or holds no model.
-        ConfigurationError: Another revision was asked for.
+    model: by that way each model would be loaded twice. Raises ModelError where the path holds no model, and
+    ConfigurationError where another revision was asked for.
     """
     directory = local_directory(name)
     if directory is None:

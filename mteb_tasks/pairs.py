@@ -19,9 +19,8 @@ from mteb_tasks.sts_files import ScoredPair, pairs_revision
 def read_pair_file(path: str | Path) -> list[ScoredPair]:
     """Reads scored pairs in the order of the file, under our names (`sentence1`, `sentence2`, `score`) or others.
 
-    Raises:
-        InputError: The file is missing, empty, of another kind, lacks a column, or holds a score that is not a finite
-            number or a text that is blank; the message names the row.
+    An InputError, which names the row, says that the file is missing, empty, of another kind, lacks a column, or holds
+    a score that is not a finite number or a text that is blank.
     """
     file = Path(path).expanduser()
     pairs = []

@@ -266,11 +266,7 @@ def known_benchmarks() -> list[str]:
 
 
 def check_names(kind: str, given: Iterable[str], known: Sequence[str], listing: str) -> None:
-    """Refuses a name that is unknown, with the nearest one and where the others are listed.
-
-    Raises:
-        ConfigurationError: Of the first such name.
-    """
+    """Refuses an unknown name (ConfigurationError), with the nearest one and where the others are listed."""
     for name in given:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.7)

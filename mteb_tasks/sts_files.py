@@ -26,32 +26,20 @@ DIR/SICK/SICK_train.txt, SICK_trial.txt and SICK_test_annotated.txt"""
 
 @dataclass(frozen=True, slots=True)
 class ScoredPair:
-    """Two sentences and the similarity that people gave them.
-
-    Attributes:
-        sentence1: The first sentence, as it stands in the file.
-        sentence2: The second sentence.
-        score: Gold similarity: 0 to 5 for STS, 1 to 5 for SICK.
-        source: Name of the collection that the pair comes from; empty where the file names none.
-    """
+    """Two sentences as they stand in the file, and the similarity that people gave them."""
 
     sentence1: str
     sentence2: str
-    score: float
-    source: str = ""
+    score: float  # 0 to 5 for STS, 1 to 5 for SICK
+    source: str = ""  # the collection that the pair comes from; empty where the file names none
 
 
 @dataclass(frozen=True)
 class YearLayout:
-    """The files of one SemEval year.
+    """The files of one SemEval year."""
 
-    Attributes:
-        folder: Directory below the root that holds `STS.input.SOURCE.txt` and `STS.gs.SOURCE.txt`.
-        sources: Each source's name and its number of scored pairs, in the order in which they are pooled.
-    """
-
-    folder: str
-    sources: Mapping[str, int]
+    folder: str  # below the root; holds `STS.input.SOURCE.txt` and `STS.gs.SOURCE.txt`
+    sources: Mapping[str, int]  # the number of scored pairs of each, in the order in which they are pooled
 
     @property
     def pairs(self) -> int:
@@ -61,9 +49,8 @@ class YearLayout:
     def read(self, root: Path) -> list[ScoredPair]:
         """Reads the scored pairs of the year, source after source.
 
-        Raises:
-            InputError: A file is missing or malformed; the message names it, and the line.
-            DatasetError: A source has another number of scored pairs than was published.
+        Raises InputError where a file is missing or malformed (it names file and line), and DatasetError where a source
+        has another number of scored pairs than was published.
         """
         pairs: list[ScoredPair] = []
         for source, expected in self.sources.items():
@@ -76,29 +63,16 @@ class YearLayout:
 
 @dataclass(frozen=True)
 class TableFile:
-    """One file that holds sentences and gold scores together, tab-separated and never quoted (STSb, SICK).
+    """One file that holds sentences and gold scores together, tab-separated and never quoted (STSb, SICK)."""
 
-    Attributes:
-        path: The file, relative to the root.
-        pairs: Number of pairs in it.
-        sentence_columns: Zero-based columns of the two sentences.
-        score_column: Zero-based column of the gold score.
-        has_header: Whether the first line names the columns.
-    """
-
-    path: str
+    path: str  # relative to the root
     pairs: int
-    sentence_columns: tuple[int, int]
+    sentence_columns: tuple[int, int]  # zero-based, as is the score's
     score_column: int
-    has_header: bool
+    has_header: bool  # whether the first line names the columns
 
     def read(self, root: Path) -> list[ScoredPair]:
-        """Reads the pairs in the order of the file.
-
-        Raises:
-            InputError: The file is missing or malformed; the message names it, and the line.
-            DatasetError: It has another number of pairs than was published.
-        """
+        """Reads the pairs in the order of the file; raises as `YearLayout.read` does."""
         path = root / self.path
         first, second = self.sentence_columns
         pairs = []
@@ -151,16 +125,9 @@ SICK_TEST = _sick("test_annotated", 4927)
 def find_root(
     directory: str | Path, folders: Sequence[str] = ("STS", "SICK"), kind: str = "STS", layout: str = EXPECTED_LAYOUT
 ) -> Path:
-    """Finds the directory that holds the data's folders: the one given, or `downstream` in a SentEval checkout.
+    """The directory that holds one of the data's folders: the one given, or `downstream` in a SentEval checkout.
 
-    Args:
-        directory: Where to look.
-        folders: What it must hold one of.
-        kind: What such a directory is called in messages.
-        layout: The files that are expected there, for messages.
-
-    Raises:
-        InputError: It does not exist, or holds none of the folders.
+    An InputError, for which `kind` names such directories and `layout` the files in them, says that it is not there.
     """
     given = Path(directory).expanduser()
     if not given.is_dir():
@@ -175,11 +142,7 @@ def find_root(
 
 
 def pairs_revision(splits: Mapping[str, Iterable[ScoredPair]]) -> str:
-    """Names the content of a data set, wherever it lies and whatever its line ends.
-
-    Returns:
-        Forty hexadecimal digits of the SHA-256 of every split name, source, sentence and score.
-    """
+    """Names the content of a data set, wherever it lies and whatever its line ends: forty digits of a SHA-256."""
     digest = hashlib.sha256()
     for split, pairs in splits.items():
         digest.update(f"{split}\n".encode())

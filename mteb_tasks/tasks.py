@@ -180,11 +180,7 @@ ALL_TASKS: tuple[type[AbsTaskSTSData], ...] = (*STS_TASKS, DinoSICKRAll)
 
 
 def make_benchmark() -> Benchmark:
-    """Makes the benchmark with fresh task instances, which read DINO_ST_STS_DIR, the datasets cache or the hub.
-
-    Returns:
-        STS12 to STS16, STS Benchmark and SICK-R as the DINO and SynCSE papers score them.
-    """
+    """Makes the benchmark with fresh task instances, which read DINO_ST_STS_DIR, the datasets cache or the hub."""
     return Benchmark(
         name=BENCHMARK_NAME,
         tasks=[task() for task in STS_TASKS],

@@ -62,25 +62,21 @@ Matrix = NDArray[Any]
 class Part:
     """A file, or one for each class, that together make a split.
 
-    Attributes:
-        split: Name of the split.
-        files: Paths below the root. Several files hold one sentence a line, and belong to class 1, class 0.
-        sizes: How many examples there may be.
-        form: How a line is read where there is one file: `sst` (sentence, tab, label), `trec` (label and question) or
-            `mrpc` (label, two numbers and two sentences, tab-separated, below a header).
+    Several files hold one sentence a line, and belong to class 1, class 0. A line of a single file is read by its form:
+    `sst` (sentence, tab, label), `trec` (label and question) or `mrpc` (label, two numbers and two sentences,
+    tab-separated, below a header).
     """
 
     split: str
-    files: tuple[str, ...]
-    sizes: tuple[int, ...]
+    files: tuple[str, ...]  # below the root
+    sizes: tuple[int, ...]  # how many examples there may be
     form: str = "sentence"
 
     def read(self, root: Path) -> Dataset:
         """Reads the examples into `label` and `text`, or `sentence1` and `sentence2`.
 
-        Raises:
-            InputError: A file is missing or malformed; the message names it, and the line.
-            DatasetError: There are more or fewer examples than were published.
+        Raises InputError where a file is missing or malformed (it names file and line), and DatasetError where there
+        are more or fewer examples than were published.
         """
         rows = []
         for label, name in zip((1, 0), self.files, strict=False):
@@ -133,12 +129,8 @@ def _parse(form: str, line: str, where: str) -> dict[str, Any]:
 def nested_cross_validation(features: Matrix, labels: Matrix) -> tuple[float, float]:
     """Accuracy on held-out tenths, with C chosen by cross-validation on the other nine, as SentEval does it.
 
-    Args:
-        features: One row an example, shape (examples, dimensions).
-        labels: Their classes, shape (examples,).
-
-    Returns:
-        Accuracies in validation and on the held-out tenths, means over the ten, between 0 and 1.
+    Features have shape (examples, dimensions), labels (examples,). Returns the accuracies in validation and on the
+    held-out tenths, means over the ten, between 0 and 1.
     """
     dev, test = [], []
     for train, held_out in _folds(labels):
@@ -155,17 +147,12 @@ def choose_and_predict(
     grid: Sequence[float],
     validation: Sequence[tuple[Matrix, Matrix]] | None = None,
 ) -> tuple[float, Matrix]:
-    """Chooses C, fits it to all training examples, and predicts the classes of others.
+    """Chooses C, fits it to all training examples, and predicts the classes of the test examples.
 
-    Args:
-        features: Training examples, shape (examples, dimensions).
-        labels: Their classes, shape (examples,).
-        test: The examples whose classes are wanted.
-        grid: Values of C, the inverse of the strength of L2 regularisation; of equal ones the first is chosen.
-        validation: Features and labels to choose by; None for ten-fold cross-validation.
-
-    Returns:
-        The accuracy in validation of the chosen C, between 0 and 1, and a class for each row of `test`.
+    The grid holds values of C, the inverse of the strength of L2 regularisation; of equally good ones the first is
+    chosen, by features and labels given for validation or by ten-fold cross-validation. Features have shape (examples,
+    dimensions). Returns the accuracy in validation of the chosen C, between 0 and 1, and a class for each row of
+    `test`.
     """
     if validation is None:
         folds = [(features[a], labels[a], features[b], labels[b]) for a, b in _folds(labels)]
@@ -199,12 +186,9 @@ class AbsTaskTransfer(AbsTask):
 
     The main score is the accuracy on the test data. Results also hold `dev_accuracy`, that of the validation by which
     the strength of regularisation was chosen, and `f1` where there is a test file of two classes.
-
-    Attributes:
-        parts: The files of each split; `test` alone where cross-validation makes the splits.
     """
 
-    parts: ClassVar[tuple[Part, ...]]
+    parts: ClassVar[tuple[Part, ...]]  # the files of each split; `test` alone where cross-validation makes the splits
     abstask_prompt = "Classify user passages."
 
     def __init__(self, seed: int = 42, *, senteval_dir: str | Path | None = None, **kwargs: Any) -> None:
@@ -220,12 +204,7 @@ class AbsTaskTransfer(AbsTask):
         self.senteval_dir = senteval_dir
 
     def read_splits(self) -> dict[str, Dataset]:
-        """Reads every split.
-
-        Raises:
-            InputError: No directory is named, or a file is missing or malformed.
-            DatasetError: A split has another size than was published.
-        """
+        """Reads every split; raises as `Part.read` does, and InputError where no directory is named."""
         given = self.senteval_dir or os.environ.get(SENTEVAL_DIR_VARIABLE) or os.environ.get(STS_DIR_VARIABLE)
         if not given:
             raise InputError(

@@ -55,7 +55,7 @@ def open_backend(
 
 
 def check_options(backend: BackendName, *, base_url: str | None, options: Any) -> None:
-    """Checks that options fit the backend, before anything is loaded; a ConfigurationError says to which they belong."""
+    """Checks that options fit the backend, before anything is loaded; a ConfigurationError says where they belong."""
     mine, others = (LOCAL_OPTIONS, SERVER_OPTIONS) if backend == "local" else (SERVER_OPTIONS, LOCAL_OPTIONS)
     if backend == "local" and base_url is not None:
         raise ConfigurationError(

@@ -58,7 +58,7 @@ _CONNECTION_VARIABLES = ("ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY", "
 
 
 def server_url(base_url: str | None) -> str:
-    """The address of the server: what is given, or else `OPENAI_BASE_URL`, or else OpenAI's own, if that is an address."""
+    """The address of the server: what is given, or else `OPENAI_BASE_URL`, or else OpenAI's own; checked."""
     url = base_url or os.environ.get(URL_VARIABLE) or _HOSTED
     expected = "expected an address such as http://localhost:8000/v1"
     if "@" in url:  # and is not repeated, since a password may stand in it

@@ -205,10 +205,8 @@ def find_model(
 ) -> FoundEncoder:
     """Finds a model without loading it: a directory, a name on the hub, a baseline or a loaded model.
 
-    Raises:
-        ModelError: There is no such directory, or no model in it.
-        ConfigurationError: A whitened baseline without sentences to fit on.
-        InputError: The sentences or the word vectors cannot be read.
+    Raises ModelError where there is no such directory, or no model in it, ConfigurationError for a whitened baseline
+    without sentences to fit on, and InputError where sentences or word vectors cannot be read.
     """
     if not isinstance(model, str | Path):
         pad_with_end_of_text(model)
@@ -277,18 +275,10 @@ class EncodeOnce:
         prompt_type: PromptType | None = None,
         **options: Any,
     ) -> Matrix:
-        """Embeds texts, from memory where they are known.
+        """Embeds batches of texts, from memory where they are known: float32, `(texts, dimensions)`.
 
-        Args:
-            inputs: Batches, each with its texts under `text`.
-            task_metadata: The task, which settles the prompt.
-            hf_split: Ignored.
-            hf_subset: Ignored.
-            prompt_type: Query or document in asymmetric tasks; None in STS tasks.
-            **options: Options of the model's `encode`, such as `batch_size` and `show_progress_bar`.
-
-        Returns:
-            Embeddings in float32, `(texts, dimensions)`.
+        The task settles the prompt; `prompt_type` is None in STS tasks. Other options are those of the model's
+        `encode`.
         """
         texts = [text for batch in inputs for text in batch["text"]]
         prompt = self._prompt(task_metadata, prompt_type)

@@ -57,19 +57,10 @@ FLOORS: dict[str, Callable[[Sequence[str], Sequence[str]], Vector]] = {
 
 
 def floor_score(name: str, task: AbsTask, protocol: str = "all") -> float:
-    """Scores a floor on an STS task.
+    """Scores a floor on an STS task of one subset whose data is loaded: the mean Spearman correlation of its splits.
 
-    Args:
-        name: A key of `FLOORS`.
-        task: An STS task with its data loaded and a single subset.
-        protocol: `"all"`, `"mean"` or `"wmean"`; the last two fall back to the first where the task has one source.
-
-    Returns:
-        Spearman's correlation, -1 to 1, the mean over the task's splits where it has several.
-
-    Raises:
-        ConfigurationError: The task is not an STS task.
-        EvaluationError: The gold scores or the similarities are constant.
+    The protocols `"mean"` and `"wmean"` fall back to `"all"` where the task has one source. Raises ConfigurationError
+    where it is no STS task, and EvaluationError where gold scores or similarities are constant.
     """
     if task.metadata.type != "STS":
         raise ConfigurationError(

@@ -26,14 +26,10 @@ Vector = NDArray[np.float64]
 def pairwise_cosine(embeddings1: NDArray[Any], embeddings2: NDArray[Any]) -> Vector:
     """Cosine similarity of each pair of rows, computed in float64 and rounded to nine digits.
 
-    The rounding makes pairs of identical sentences tie, whatever noise their embeddings carry from the batches that
-    they were encoded in. Without it their order among each other would be noise, and a source with many of them (52 of
-    the 459 pairs of SMTeuroparl) would score some 0.0004 lower. A row of zeros has no direction; its similarity to
-    anything is 0, as in SentEval.
-
-    Args:
-        embeddings1: First sentences' embeddings, `(pairs, dimensions)`.
-        embeddings2: Second sentences' embeddings, of the same shape.
+    Both embeddings have shape `(pairs, dimensions)`. The rounding makes pairs of identical sentences tie, whatever
+    noise their embeddings carry from the batches that they were encoded in. Without it their order among each other
+    would be noise, and a source with many of them (52 of the 459 pairs of SMTeuroparl) would score some 0.0004 lower. A
+    row of zeros has no direction; its similarity to anything is 0, as in SentEval.
     """
     first = np.asarray(embeddings1, dtype=np.float64)
     second = np.asarray(embeddings2, dtype=np.float64)
@@ -45,8 +41,7 @@ def pairwise_cosine(embeddings1: NDArray[Any], embeddings2: NDArray[Any]) -> Vec
 def correlate(similarities: Vector, gold: Vector, subject: str) -> tuple[float, float]:
     """Pearson and Spearman correlation of similarities with gold scores on any scale, both `(pairs,)`.
 
-    Raises:
-        EvaluationError: Either side is constant, so that the coefficients are undefined; `subject` is named.
+    An EvaluationError, which names the subject, says that either side is constant, so that they are undefined.
     """
     if len(gold) < 2 or np.ptp(gold) == 0:
         raise EvaluationError(
@@ -63,14 +58,9 @@ def correlate(similarities: Vector, gold: Vector, subject: str) -> tuple[float, 
 
 
 def score_sources(cosines: Vector, gold: Vector, sources: Sequence[str], subject: str) -> dict[str, Any]:
-    """Each source's Spearman correlation and their two averages.
+    """Each source's Spearman correlation (`sources`), its number of pairs (`source_pairs`), their `mean` and `wmean`.
 
-    Returns:
-        `sources` and `source_pairs` (source to Spearman correlation and to number of pairs), `mean`, and `wmean`, which
-        weights each source by its number of pairs.
-
-    Raises:
-        EvaluationError: A source's scores or similarities are constant.
+    The latter weights each source by its number of pairs. Raises EvaluationError where one is constant.
     """
     names = np.asarray(sources)
     spearman, pairs = {}, {}

@@ -27,18 +27,11 @@ Cell = TypeVar("Cell")
 
 @dataclass(frozen=True)
 class PublishedScores:
-    """A table of a paper, whose rows stand below ours where the tasks are the same.
+    """A table of a paper, whose rows stand below ours where the tasks are the same."""
 
-    Attributes:
-        columns: The paper's column heads by the names of our tasks, in the paper's order.
-        rows: Scores × 100 in that order, then the average as printed in the paper.
-        measure: What the scores are.
-        source: Where they were published.
-    """
-
-    columns: Mapping[str, str]
-    rows: Mapping[str, tuple[float, ...]]
-    measure: str
+    columns: Mapping[str, str]  # the paper's column heads by the names of our tasks, in its order
+    rows: Mapping[str, tuple[float, ...]]  # scores × 100 in that order, then the average as printed in the paper
+    measure: str  # what the scores are
     source: str
 
 
@@ -122,15 +115,10 @@ _LATEX_SPECIAL = {
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores of models on tasks.
+    """Scores of models on tasks."""
 
-    Attributes:
-        scores: Each model's score on each task × 100, models and tasks in the order in which they were given.
-        published: Whether the tables end in a paper's rows; only where the columns are the paper's seven.
-    """
-
-    scores: Mapping[str, Mapping[str, float]]
-    published: bool = True
+    scores: Mapping[str, Mapping[str, float]]  # × 100, models and tasks in the order in which they were given
+    published: bool = True  # whether a paper's rows follow where the columns are its seven
 
     @property
     def tasks(self) -> list[str]:
@@ -138,25 +126,16 @@ class ScoreTable:
         return list(next(iter(self.scores.values()), {}))
 
     def average(self, model: str) -> float:
-        """The average of one model's scores × 100.
+        """The average of one model's scores × 100: over the seven STS tasks where all were run, else over all tasks.
 
-        Args:
-            model: One of the table's models.
-
-        Returns:
-            The mean over the seven STS tasks where all of them were run, so that it can be compared with the papers
-            whatever else was run; else the mean over all tasks.
+        So it can be compared with the papers, whatever else was run.
         """
         scores = self.scores[model]
         columns = list(STS_SCORES.columns) if scores.keys() >= STS_SCORES.columns.keys() else self._columns
         return sum(scores[task] for task in columns) / len(columns)
 
     def to_dict(self) -> dict[str, dict[str, float]]:
-        """The scores as plain dictionaries, rounded to four digits.
-
-        Returns:
-            `{model: {task: score × 100, ..., "average": ...}}`.
-        """
+        """The scores rounded to four digits: `{model: {task: score × 100, ..., "average": ...}}`."""
         return {
             model: {task: round(score, 4) for task, score in scores.items()} | {AVERAGE: round(self.average(model), 4)}
             for model, scores in self.scores.items()
@@ -207,14 +186,7 @@ class ScoreTable:
         return table
 
     def write(self, directory: str | Path) -> None:
-        """Writes `scores.json`, `scores.md` and `scores.tex`, each complete or not at all.
-
-        Args:
-            directory: Where to; made where it does not exist.
-
-        Raises:
-            OutputError: A file cannot be written.
-        """
+        """Writes `scores.json`, `scores.md` and `scores.tex`, each complete or not at all, or raises OutputError."""
         folder = Path(directory)
         make_directory(folder)
         for name, content in (

@@ -30,19 +30,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Search:
-    """The search for one text, and how far it has come.
-
-    Attributes:
-        text: What was found; None so far.
-        instruction: Id of the instruction that it was written for.
-        tries: Replies looked at, in all runs.
-        reason: Why the latest one was not taken.
-    """
+    """The search for one text, and how far it has come."""
 
     text: str | None = None
-    instruction: str | None = None
-    tries: int = 0
-    reason: str | None = None
+    instruction: str | None = None  # id of the one that the text was written for
+    tries: int = 0  # replies looked at, in all runs
+    reason: str | None = None  # why the latest one was not taken
 
 
 @dataclass(frozen=True)
@@ -94,20 +87,12 @@ class Triplet:
 
 @dataclass(frozen=True)
 class TripletWriter:
-    """Asks a model for positives and negatives, and again for what was of no use.
-
-    Attributes:
-        spec: Instructions and examples.
-        ask: Answers requests.
-        is_chat: Whether the model takes instructions, or goes on with raw text.
-        is_local: Whether a request fails for the text that was written; a server's requests fail for other reasons.
-        options: Seed, tries, tokens.
-    """
+    """Asks a model for positives and negatives, and again for what was of no use."""
 
     spec: PartialSpec
     ask: Ask
-    is_chat: bool
-    is_local: bool
+    is_chat: bool  # whether the model takes instructions, or goes on with raw text
+    is_local: bool  # whether a request fails for what was written; a server's fail for other reasons
     options: SynCSEOptions
 
     def write(self, triplets: Sequence[Triplet]) -> tuple[list[Triplet], Counter[str]]:

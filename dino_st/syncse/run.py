@@ -59,34 +59,21 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class TripletRun:
-    """Everything that decides what is written.
+    """Everything that decides what is written."""
 
-    Attributes:
-        backend: The model that writes positives and negatives.
-        sentence_backend: The one that writes sentences; the same model, for a local one drawing from all tokens.
-        spec: The specification.
-        options: Seed, tries, tokens.
-        sentences: Distinct sentences; None for a specification that has them written.
-        num: Sentences to write.
-    """
-
-    backend: ChatBackend
-    sentence_backend: ChatBackend
+    backend: ChatBackend  # writes positives and negatives
+    sentence_backend: ChatBackend  # writes sentences; the same model, for a local one drawing from all tokens
     spec: PartialSpec | ScratchSpec
     options: SynCSEOptions
-    sentences: Sequence[str] | None
-    num: int | None
+    sentences: Sequence[str] | None  # distinct; None for a specification that has them written
+    num: int | None  # sentences to write
 
     def in_memory(self, show_progress: bool) -> RowsInMemory:
         """Writes triplets without a directory: sentences that fail are not tried again by another run."""
         return collect_waves(partial(self._waves, show_progress), SCHEMA)
 
     def into(self, directory: ShardDirectory, show_progress: bool) -> ShardDirectory:
-        """Writes triplets into a directory, or goes on there and tries again what was rejected; see `write_waves`.
-
-        Raises:
-            ModelError: If requests for sentences failed, so that there are too few of them.
-        """
+        """Writes triplets into a directory, or goes on there and tries again what was rejected; see `write_waves`."""
         return write_waves(
             directory,
             partial(self._waves, show_progress),
@@ -141,11 +128,7 @@ class TripletRun:
         return [sentence.text for sentence in written], counts
 
     def _written(self, ask: Ask, show_progress: bool) -> tuple[list[WrittenSentence], Counter[str]]:
-        """Writes the sentences of a specification that has them written.
-
-        Raises:
-            ModelError: If there are too few because requests failed.
-        """
+        """Writes the sentences of a specification that has them written; a ModelError where requests failed."""
         num, spec = self.num or 0, self.spec
         if not isinstance(spec, ScratchSpec):
             raise TypeError(f"{spec.task_name} writes no sentences")
@@ -187,11 +170,7 @@ def known_configuration(
 
 
 def _stored_rows(store: WaveStore, number: int, anchors: Mapping[int, str]) -> dict[int, dict[str, Any]]:
-    """The rows of a wave that is there already, by the place of their sentence.
-
-    Raises:
-        OutputError: If they belong to other sentences.
-    """
+    """The rows of a wave that is there already, by the place of their sentence, which must be one of these."""
     rows = {row["x1_index"]: row for row in store.rows_of(number)} if number in store else {}
     if any(anchors.get(place) != row[ANCHOR] for place, row in rows.items()):
         raise OutputError(

@@ -36,8 +36,7 @@ class DistinctSentences:
         (True, False, True)
     """
 
-    def __init__(self, threshold: float = NEAR) -> None:
-        self._threshold = threshold
+    def __init__(self) -> None:
         self._sets: list[frozenset[str]] = []
         self._index: defaultdict[str, list[int]] = defaultdict(list)
 
@@ -45,27 +44,24 @@ class DistinctSentences:
         return len(self._sets)
 
     def add(self, sentence: str) -> bool:
-        """Takes a sentence in, unless it or one like it is there (in case, punctuation, or the order of words).
-
-        Returns:
-            Whether it was taken in.
-        """
+        """Takes a sentence in, unless it, or one of almost the same words, is there; says whether it did."""
         words = frozenset(normal_form(sentence).split())
         ordered = sorted(words, key=lambda word: (-len(word), word))
-        prefix = ordered[: len(words) - math.ceil(self._threshold * len(words) - 1e-9) + 1]
+        prefix = ordered[: len(words) - math.ceil(NEAR * len(words) - 1e-9) + 1]
         candidates = {number for word in prefix for number in self._index[word]}
-        if any(self._is_near(words, self._sets[number]) for number in candidates):
+        if any(_are_near(words, self._sets[number]) for number in candidates):
             return False
         for word in prefix:
             self._index[word].append(len(self._sets))
         self._sets.append(words)
         return True
 
-    def _is_near(self, one: frozenset[str], other: frozenset[str]) -> bool:
-        if min(len(one), len(other)) < self._threshold * max(len(one), len(other)) - 1e-9:
-            return False
-        common = len(one & other)
-        return common >= self._threshold * (len(one) + len(other) - common) - 1e-9
+
+def _are_near(one: frozenset[str], other: frozenset[str]) -> bool:
+    if min(len(one), len(other)) < NEAR * max(len(one), len(other)) - 1e-9:
+        return False
+    common = len(one & other)
+    return common >= NEAR * (len(one) + len(other) - common) - 1e-9
 
 
 REQUESTS_PER_SENTENCE = 10
@@ -87,20 +83,12 @@ class WrittenSentence:
 
 @dataclass(frozen=True)
 class SentenceWriter:
-    """Asks a model for sentences, until there are enough that are not alike.
-
-    Attributes:
-        spec: Lists and prompts.
-        ask: Answers requests.
-        is_chat: Whether the model takes instructions, or goes on with raw text.
-        is_local: Whether its answer ends at the first quotation mark, so that it holds one sentence.
-        options: Seed and tokens.
-    """
+    """Asks a model for sentences, until there are enough that are not alike."""
 
     spec: ScratchSpec
     ask: Ask
-    is_chat: bool
-    is_local: bool
+    is_chat: bool  # whether the model takes instructions, or goes on with raw text
+    is_local: bool  # whether its answer ends at the first quotation mark, so that it holds one sentence
     options: SynCSEOptions
 
     def write(
@@ -113,12 +101,9 @@ class SentenceWriter:
         depends on how many requests are made at a time. No more is asked for than is wanted, and half as many sentences
         at once where an answer does not come in time.
 
-        Returns:
-            The sentences, fewer than `num` where `REQUESTS_PER_SENTENCE` were not enough; and counts: `sentence
-            requests`, `failed sentence requests`, `duplicate sentences`, `left out sentences: …`, tokens.
-
-        Raises:
-            ModelError: If there are too few because requests failed.
+        There are fewer than `num` where `REQUESTS_PER_SENTENCE` were not enough; where requests failed, that is a
+        ModelError. Returns counts, too: `sentence requests`, `failed sentence requests`, `duplicate sentences`, `left
+        out sentences: …`, tokens.
         """
         distinct, counts = DistinctSentences(), Counter[str]()
         taken: list[WrittenSentence] = []

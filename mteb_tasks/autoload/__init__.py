@@ -33,14 +33,9 @@ def install() -> None:
 
 
 def runs_mteb(argv: Sequence[str], orig_argv: Sequence[str]) -> bool:
-    """Whether the program is mteb's command line.
+    """Whether the program (`sys.argv` and `sys.orig_argv`) is the console script `mteb` or `python -m mteb`.
 
-    Args:
-        argv: `sys.argv`; while Python starts, its first item is `-m` for `python -m module`.
-        orig_argv: `sys.orig_argv`.
-
-    Returns:
-        True for the console script `mteb` and for `python -m mteb`.
+    While Python starts, the first item of `sys.argv` is `-m` for `python -m module`.
     """
     if argv[0] == "-m":  # the module's name is what stands right before the program's own arguments
         return orig_argv[-len(argv)].removeprefix("-m") == "mteb"
