@@ -217,13 +217,12 @@ def write_reference_jsonl(
         )
     if labels == "number" and SCORE not in columns:
         raise DatasetError("labels='number' was asked for, but the labels of this data set are not numbers")
-    if labels == "auto":
-        labels = "string" if columns & set(PROVENANCE_COLUMNS) else "number"
+    as_text = labels == "string" or (labels == "auto" and bool(columns & set(PROVENANCE_COLUMNS)))
 
     def rows() -> Iterator[dict[str, Any]]:
         for row in dataset.with_format(None):
             score = row.get(SCORE)
-            label = row.get(LABEL) if score is None else (_label_text(score) if labels == "string" else score)
+            label = row.get(LABEL) if score is None else (_label_text(score) if as_text else score)
             first, second = (row[SENTENCE1], row[SENTENCE2]) if SENTENCE1 in row else (row[TEXT], None)
             yield dict(zip(_REFERENCE_KEYS, (first, second, label), strict=True))
 

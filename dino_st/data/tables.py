@@ -417,7 +417,7 @@ def _strict_rows(file: Path, lines: Iterable[str], separator: str) -> Iterator[t
             has_return = taken[-1].endswith("\r\n")
             if has_return and after_plain:  # it may belong to the text before it
                 raise csv.Error("a carriage return stands before the line end, as before no earlier one")
-            after_plain |= not has_return
+            after_plain = not has_return
             # A mark behind a space is a part of the text to Python, and quotes it to others.
             if any(cell[:1] == " " and cell.lstrip(" ")[:1] == '"' for cell in row):
                 others = next(csv.reader(taken, delimiter=separator, strict=True, skipinitialspace=True))

@@ -54,6 +54,35 @@ def test_another_encoding_is_guessed_and_its_first_byte_named(content: bytes, en
         list(text_lines(BytesIO(content)))
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "rows"),
+    [
+        ("a.csv", 'a,b,c\n" ""x""",Xa,\td\n', [(' "x"', "Xa", "\td")]),
+        ("a.tsv", 'a\tb\n" ""x"""\ty\n', [(' "x"', "y")]),
+        ("a.csv", 'a;b\n" ""x""";y, z\n', [(' "x"', "y, z")]),
+    ],
+)
+def test_a_mark_behind_a_space_inside_quotation_marks_is_text(
+    name: str, content: str, rows: list[tuple[str, ...]], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    found = table_rows(tmp_path / name, lambda names, _: {name: name for name in names})
+    assert [tuple(row.values()) for _, row in found] == rows
+
+
+def test_what_is_wrong_with_a_row_is_said_in_the_words_of_the_csv_module(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"a,b\nc\rd,e\n")
+    with pytest.raises(InputError, match=r"line 2: .* out of place \(new-line character seen in unquoted field\)"):
+        list(table_rows(tmp_path / "a.csv", lambda names, _: {name: name for name in names}))
+
+
+def test_files_of_no_split_are_others(tmp_path: Path) -> None:
+    for name in ("train", "words"):
+        pq.write_table(pa.table({"a": ["b"]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(InputError, match=r"several splits \(others, train\)"):
+        column_names(tmp_path)
+
+
 def test_json_objects_are_written_readably_a_line_each(tmp_path: Path) -> None:
     write_json_objects(tmp_path / "a.jsonl", [{"a": "ü"}, {"b": None}])
     assert (tmp_path / "a.jsonl").read_bytes() == '{"a": "ü"}\n{"b": null}\n'.encode()

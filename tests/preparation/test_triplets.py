@@ -63,7 +63,11 @@ def test_a_directory_of_triplets_says_what_it_holds(tmp_path: Path) -> None:
     assert "# shards" in card
     assert "2 triplets: an anchor, a text that means the same, and a text that does not.\n" in card
     assert "- sentence-transformers\n- dino-st\n" in card
+    assert manifest["configuration"].keys() == {"kind", "rows", "texts"}
+    shard = tmp_path / "shards" / "data" / "train-00000.parquet"
+    before = shard.stat().st_mtime_ns
     write_triplets(dataset(), tmp_path / "shards")  # the same rows are there already
+    assert shard.stat().st_mtime_ns == before
     assert json.loads((tmp_path / "shards" / "manifest.json").read_text())["counts"] == {"rows": 2}
 
 
@@ -79,16 +83,25 @@ def test_a_directory_of_triplets_says_what_it_holds(tmp_path: Path) -> None:
 def test_pairs_are_told_from_triplets_by_their_columns(columns: list[str], is_pairs: bool, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(",".join(columns) + "\na,b,1\n")
     found = read_pairs_or_triplets(tmp_path / "a.csv")
-    assert found.to_list() == (
+    assert found.to_pylist() == (
         [{"sentence1": "a", "sentence2": "b", "score": 1.0}]
         if is_pairs
         else [{"anchor": "a", "positive": "b", "negative": "1"}]
     )
 
 
+def test_pairs_that_lack_a_score_or_are_there_twice_are_refused_as_pairs(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sentence1,sentence2\na,b\n")
+    with pytest.raises(InputError, match="expected sentence1, sentence2 and score"):
+        read_pairs_or_triplets(tmp_path / "a.csv")
+    (tmp_path / "a.jsonl").write_text('{"text_a": "a", "text1": "a", "text_b": "b", "score": 1}\n')
+    with pytest.raises(InputError, match=rf"^{tmp_path / 'a.jsonl'}: 'text_a' and 'text1'"):
+        read_pairs_or_triplets(tmp_path / "a.jsonl")
+
+
 def test_what_is_no_table_of_triplets_is_said() -> None:
     for given, message in (
-        ([1], "^the data set is list; expected a datasets.Dataset of triplets"),
+        ([1], r"^the data set is a list; expected a datasets\.Dataset$"),
         (Dataset.from_dict({name: [] for name in COLUMNS}), "^there is no row in the data set; generate triplets"),
         (pairs(("a", "b", 1.0)), r"^the data set: has the columns .* missing: anchor, .*; these are pairs, see `to_tr"),
         (Dataset.from_dict({"anchor": ["a"]}), r"^the data set: has .*; missing: positive, negative\. .* hard_neg\)$"),
