@@ -27,9 +27,8 @@ _POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
 def model_files(source: str | Path) -> Path:
     """The directory or file of a model, which is complete as far as can be seen without loading it.
 
-    Raises:
-        ModelError: There is no such model, or its files are missing, damaged or of the wrong kind.
-        MissingExtraError: Reading it takes a package that is not installed (gguf).
+    Raises ModelError where there is no such model, or its files are missing, damaged or of the wrong kind, and
+    MissingExtraError where reading it takes a package that is not installed (gguf).
     """
     path = locate_model(source)
     if path.suffix == GGUF:
@@ -42,10 +41,8 @@ def model_files(source: str | Path) -> Path:
 def locate_model(source: str | Path, *, weights: bool = True) -> Path:
     """Where a model's files lie; one of the hub is fetched into the local cache, unless it is there.
 
-    Without weights, only the small files are fetched.
-
-    Raises:
-        ModelError: If there is no such directory or file, and no such model on the hub, or the hub is out of reach.
+    Without weights, only the small files are fetched. Raises ModelError where there is no such directory or file, and
+    no such model on the hub, or the hub is out of reach.
     """
     name = str(source)
     path = Path(bundled_directory(source) or source).expanduser()
@@ -171,15 +168,10 @@ def first_line(error: BaseException) -> str:
 def look_at_model(source: str, directory: ShardDirectory, known: Mapping[str, Any], within: str | None = None) -> None:
     """Checks, before anything slow is imported, that a model is there and may go on in a directory of shards.
 
-    Args:
-        source: The model.
-        directory: Where its rows go. The model's weights are compared only where it was begun by one of another name.
-        known: What is known of the run's configuration; see `ShardDirectory.check_continues`.
-        within: The part of the configuration that holds what is known of the model; None for the whole.
-
-    Raises:
-        ModelError: There is no such model, or its files are not all there.
-        OutputError: The directory holds another run.
+    Its weights are compared only where the directory was begun by a model of another name. `known` is what is known of
+    the run's configuration (see `ShardDirectory.check_continues`), and `within` the part of it that tells of the model,
+    if that is not the whole. Raises ModelError where there is no whole model, and OutputError where the directory holds
+    another run.
     """
     model_files(source)
     named = directory.provenance.get("scored_by") or directory.provenance.get("model")

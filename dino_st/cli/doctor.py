@@ -53,17 +53,11 @@ _POINTER_BYTES = 1024
 
 @dataclass
 class Checkup:
-    """What was found.
+    """What was found."""
 
-    Attributes:
-        sections: Facts by section.
-        slow: What would be slow here, and what to do about it.
-        problems: Why dino-st cannot be used; empty where it can.
-    """
-
-    sections: dict[str, dict[str, str]] = field(default_factory=dict)
-    slow: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
+    sections: dict[str, dict[str, str]] = field(default_factory=dict)  # facts by section
+    slow: list[str] = field(default_factory=list)  # what would be slow here, and what to do about it
+    problems: list[str] = field(default_factory=list)  # why dino-st cannot be used
 
     def lines(self) -> Iterator[str]:
         """The findings as text."""

@@ -515,8 +515,7 @@ class ShardDirectory(os.PathLike[str]):
     def check_continues(self, known: Mapping[str, Any]) -> None:
         """Refuses a run of which a part of the configuration, and perhaps the `model`, is known, before it is begun.
 
-        Raises:
-            OutputError: The directory holds another run, which may not be replaced.
+        An OutputError says that the directory holds another one, which may not be replaced.
         """
         if self.is_begun and not self._is_free:
             before = self._facts(self.configuration, self.provenance)
@@ -525,8 +524,7 @@ class ShardDirectory(os.PathLike[str]):
     def clear(self, found: Sequence[str] = ()) -> None:
         """Removes what a run wrote; answers of a server stay, since they are known by what was asked.
 
-        Raises:
-            OutputError: It may not be replaced; the differences that were `found` are named.
+        Where it may not be replaced, an OutputError names the differences that were found.
         """
         if not self._is_free:
             self._refuse(found)
@@ -687,9 +685,7 @@ def _part_of(whole: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any
 def run_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What one run has otherwise than another, in words for people; what only follows from another change is left out.
 
-    Args:
-        before: The configuration of a run, as in its manifest, and under `model` the name of its model.
-        now: That of another.
+    Both are configurations as in a manifest, with the name of the model under `model`.
     """
     old, new = _flatten(before), _flatten(json.loads(json.dumps(now)))
     found = [

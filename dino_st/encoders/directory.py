@@ -76,21 +76,13 @@ def local_directory(encoder: str | os.PathLike[str]) -> Path | None:
 
 
 def check_spelling(name: str) -> None:
-    """Refuses the name of a model that is none on this machine, and is like that of one that the package carries.
-
-    Raises:
-        ModelError: It is.
-    """
+    """Refuses (ModelError) the name of a model that is none here, and is like that of one that the package carries."""
     if (meant := similar_model(name)) is not None:
         raise ModelError(f"model {name!r}: there is no such directory or bundled model; did you mean {meant!r}?")
 
 
 def check_named(model: str) -> None:
-    """Refuses what cannot be an encoder or a baseline on this machine, nor the name of one on the hub.
-
-    Raises:
-        ModelError: It is a path, and there is no model, or a bundled model's name misspelt.
-    """
+    """Refuses (ModelError) what cannot be an encoder or a baseline on this machine, nor the name of one on the hub."""
     kind, colon, source = model.partition(":")
     if colon and kind in KINDS and not Path(model).exists():
         if kind.removesuffix(WHITENING) != WORDS:

@@ -76,11 +76,7 @@ def load_trainable_encoder(
 
 
 def encoder_files(encoder: str | os.PathLike[str]) -> Path:
-    """The directory with the files of an encoder, which are all there; one on the hub is fetched first.
-
-    Raises:
-        ModelError: There is no such model, or its weights are missing or pickled.
-    """
+    """The directory with an encoder's files, one on the hub fetched first; a ModelError unless all are there."""
     directory = local_directory(encoder) or fetch_model(os.fspath(encoder))
     _check_files(directory)
     return directory

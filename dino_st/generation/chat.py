@@ -64,29 +64,18 @@ class PairDraw:
 
 @dataclass(frozen=True)
 class ChatPairRun:
-    """Everything that decides what is written.
-
-    Attributes:
-        backend: The model that is asked.
-        spec: A task that takes sentences.
-        decoding: `max_new_tokens`, `max_tries` and `min_words` of it; λ must be 0.
-        samples: Texts for each sentence and label.
-        sentences: Distinct x1.
-    """
+    """Everything that decides what is written."""
 
     backend: ChatBackend
-    spec: TaskSpec
-    decoding: DecodingOptions
-    samples: int
-    sentences: Sequence[str]
+    spec: TaskSpec  # a task that takes sentences
+    decoding: DecodingOptions  # `max_new_tokens`, `max_tries` and `min_words` of it; λ must be 0
+    samples: int  # texts for each sentence and label
+    sentences: Sequence[str]  # distinct x1
 
     def into(self, directory: ShardDirectory, show_progress: bool) -> None:
         """Writes pairs into a directory, wave by wave, or goes on there and asks again what failed; see `write_waves`.
 
         Draws that have no text are listed in `rejected.jsonl`.
-
-        Raises:
-            ConfigurationError: If the task takes no sentences, or λ is not 0.
         """
         check_debiasing(self.decoding.decay_constant)
         if not self.spec.needs_input:
@@ -188,11 +177,7 @@ class ChatPairRun:
 
 
 def check_debiasing(decay_constant: float) -> None:
-    """Refuses to debias with a server.
-
-    Raises:
-        ConfigurationError: If λ is above 0.
-    """
+    """Refuses (ConfigurationError) to debias with a server."""
     if decay_constant > 0:
         raise ConfigurationError(
             f"decay_constant = {decay_constant:g}: self-debiasing compares the probabilities of every next token under "

@@ -31,15 +31,10 @@ UNKNOWN_TIME = "unknown; write a few first, with --limit 20 (or --num 20), and s
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a run would do.
+    """What a run would do."""
 
-    Attributes:
-        facts: Names and values, in an order for people.
-        prompts: A few prompts exactly as the model would be given them, by label, or by what they ask for.
-    """
-
-    facts: dict[str, str]
-    prompts: dict[str, list[str]]
+    facts: dict[str, str]  # names and values, in an order for people
+    prompts: dict[str, list[str]]  # a few as the model would be given them, by label or what they ask for
 
 
 @dataclass(frozen=True)
@@ -62,15 +57,7 @@ class Outline:
 def dry_run(
     model: str, spec: TaskSpec, writing: WritingOptions, sentences: Sequence[str] | None, num: int | None
 ) -> DryRun:
-    """Plans what `GenerationRun` would write with a local model.
-
-    Args:
-        model: As for `load_causal_model`.
-        spec: The task.
-        writing: The options.
-        sentences: Distinct x1; None for a task without inputs.
-        num: Texts to write, for a task without inputs.
-    """
+    """Plans what `GenerationRun` would write with a local model."""
     options, decoding = writing.generation, writing.decoding_for(spec)
     outline = Outline.of(model, options)
     empty, prompter = outline.empty, outline.prompter
@@ -109,14 +96,9 @@ def dry_run(
 def dry_requests(
     task: str, requests: dict[str, list[ChatRequest]], total: str, model: str, local: Outline | None
 ) -> DryRun:
-    """Plans what a chat model would be asked.
+    """Plans what a chat model would be asked: the first requests by what they ask for, and in words how many at least.
 
-    Args:
-        task: What is written, in words.
-        requests: The first requests, by what they ask for.
-        total: How many there will be at least, in words.
-        model: What it is called.
-        local: Of a local model; None for a server, whose tokenizer is not known.
+    `local` is None for a server, whose tokenizer is not known.
     """
     facts = {"task": task, "requests": total}
     every = [request for found in requests.values() for request in found]

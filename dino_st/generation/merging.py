@@ -14,21 +14,12 @@ from dino_st.tasks.spec import TaskSpec
 
 
 def merge_shards(directories: Sequence[Path], output: Path, *, overwrite: bool = False) -> ShardDirectory:
-    """Merges what `--shard 1/n` … `--shard n/n` wrote.
+    """Merges what `--shard 1/n` … `--shard n/n` wrote, in any order.
 
-    Args:
-        directories: All n directories, in any order.
-        output: A new or empty directory, or one where a merge of the same shards was interrupted; gets the same files
-            as a run without shards, byte for byte, its dataset card apart.
-        overwrite: Replace another data set that is there.
-
-    Returns:
-        The merged data set.
-
-    Raises:
-        InputError: If a directory is missing, unfinished or damaged, or a shard is missing or given twice.
-        ConfigurationError: If the directories were not made with the same configuration.
-        OutputError: If the output holds something already or cannot be written.
+    The output, a new or empty directory or one where a merge of the same shards was interrupted, gets the same files as
+    a run without shards, byte for byte, its dataset card apart. Raises InputError where a directory is missing,
+    unfinished or damaged, or a shard is missing or given twice, and ConfigurationError where they are of several
+    configurations.
     """
     parts = [_finished(directory) for directory in directories]
     configuration = _common_configuration(parts)

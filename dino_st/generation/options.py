@@ -79,25 +79,15 @@ class GenerationOptions(ModelOptions):
 
 @dataclass(frozen=True)
 class WritingOptions:
-    """Everything that says how a local model writes for a task of DINO.
+    """Everything that says how a local model writes for a task of DINO."""
 
-    Attributes:
-        generation: What is generated, and on what hardware.
-        decoding: Sampling and debiasing, as for a task with inputs.
-        given: Names of the decoding options that were given.
-    """
-
-    generation: GenerationOptions
-    decoding: DecodingOptions
-    given: frozenset[str]
+    generation: GenerationOptions  # what is generated, and on what hardware
+    decoding: DecodingOptions  # sampling and debiasing, as for a task with inputs
+    given: frozenset[str]  # names of the decoding options that were given
 
     @classmethod
     def of(cls, **options: Any) -> Self:
-        """Builds both kinds of options from names and values.
-
-        Raises:
-            ConfigurationError: An option is unknown, of the wrong type or out of range.
-        """
+        """Builds both kinds of options from names and values; a ConfigurationError where one is unknown or bad."""
         known = (*GenerationOptions.model_fields, *DecodingOptions.names())
         for name in options:
             if name not in known:

@@ -32,23 +32,14 @@ _PROMPT_SAMPLE = 1000
 
 @dataclass(frozen=True)
 class GenerationRun:
-    """Everything that decides what a local model writes.
-
-    Attributes:
-        writer: The language model.
-        spec: The task.
-        decoding: Sampling and debiasing.
-        options: Samples, seed, batch size.
-        sentences: Distinct x1; None for a task without inputs.
-        num: Texts to write, for a task without inputs.
-    """
+    """Everything that decides what a local model writes."""
 
     writer: LocalWriter
     spec: TaskSpec
     decoding: DecodingOptions
     options: GenerationOptions
-    sentences: Sequence[str] | None
-    num: int | None
+    sentences: Sequence[str] | None  # distinct x1; None for a task without inputs
+    num: int | None  # texts to write, for a task without inputs
 
     def in_memory(self, show_progress: bool) -> RowsInMemory:
         """Generates without writing anything."""

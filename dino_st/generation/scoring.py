@@ -47,33 +47,21 @@ _TOO_LONG = "left out: prompt too long for the model"
 
 @dataclass(frozen=True)
 class ScoringRun:
-    """Everything that decides the scores.
-
-    Attributes:
-        writer: The language model.
-        spec: The task whose instructions are asked about.
-        options: Batch size and the like.
-        dataset: Pairs: `sentence1`, `sentence2`, `score` or `label`, and whatever else.
-        provenance: What is known of where the pairs come from; kept, and not compared.
-    """
+    """Everything that decides the scores."""
 
     writer: LocalWriter
-    spec: TaskSpec
+    spec: TaskSpec  # whose instructions are asked about
     options: ModelOptions
-    dataset: Dataset | pa.Table
-    provenance: Mapping[str, Any]
+    dataset: Dataset | pa.Table  # `sentence1`, `sentence2`, `score` or `label`, and whatever else
+    provenance: Mapping[str, Any]  # where the pairs come from; kept, and not compared
 
     def into(self, directory: ShardDirectory, show_progress: bool = False) -> Counter[str]:
         """Writes the pairs with their scores into a directory of shards, or continues there.
 
         All columns stay; `log_probs` (a number for each label of the task, in its order) and `plain_log_prob` (without
         instruction) are new, and `num_tokens` is the number of tokens that were scored, closing mark included. A pair
-        whose prompt is longer than the model's context is left out and counted: `pairs` read, `rows` written, and
-        pairs left out by reason are returned, of all runs.
-
-        Raises:
-            DatasetError: A column is missing, or a text is.
-            OutputError: If the directory holds something else, was begun differently, is in use or cannot be written.
+        whose prompt is longer than the model's context is left out and counted: `pairs` read, `rows` written, and pairs
+        left out by reason are returned, of all runs. Raises DatasetError where a column is missing, or a text is.
         """
         table = scorable(self.dataset)
         sample = table[SENTENCE1].slice(0, 1000).to_pylist()

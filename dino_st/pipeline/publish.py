@@ -145,12 +145,7 @@ def push_to_hub(
 def check_upload(options: PublishOptions, kind: str) -> str:
     """The whole name of a repository, once hub, token, owner and card are found to be right; nothing is made.
 
-    Args:
-        options: What is wanted.
-        kind: `dataset` or `model`.
-
-    Raises:
-        HubError: Something is in the way; the message says what to do.
+    The kind is `dataset` or `model`; a HubError says what is in the way, and what to do.
     """
     from huggingface_hub import HfApi, RepoCard
     from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError

@@ -80,17 +80,11 @@ _PER_LABEL = {"1": 4, "0.5": 3, "0": 3}
 
 @dataclass(frozen=True)
 class QuickstartOutcome:
-    """What the quick start left behind.
+    """What the quick start left behind."""
 
-    Attributes:
-        table: Scores before and after training.
-        examples: Ten generated pairs by label.
-        written: Every path that was written, and what it is.
-    """
-
-    table: ScoreTable
-    examples: Mapping[str, Sequence[Sequence[str]]]
-    written: Mapping[Path, str]
+    table: ScoreTable  # scores before and after training
+    examples: Mapping[str, Sequence[Sequence[str]]]  # ten generated pairs by label
+    written: Mapping[Path, str]  # every path that was written, and what it is
 
 
 def run_quickstart(

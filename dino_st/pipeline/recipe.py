@@ -93,74 +93,48 @@ class _Section(BaseModel):
 
 
 class SentencesSection(_Section):
-    """x1 written from scratch.
+    """x1 written from scratch."""
 
-    Attributes:
-        task: A task without inputs.
-        num: Sentences to write.
-        options: Options of generation that differ from those of the pairs.
-    """
-
-    task: str = "sts-x1"
+    task: str = "sts-x1"  # one without inputs
     num: Annotated[int, Field(ge=1, le=MOST_TEXTS)]
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {}  # of generation, where they differ from those of the pairs
 
 
 class EvaluationSection(EvaluationOptions):
     """What the encoder is scored on, and how.
 
-    Attributes:
-        tasks: As for `dino-st evaluate`; `validation` is the generated validation split; `auto` is that, and the seven
-            STS tasks where a directory with their data is given.
-        sts_dir: STS data in SentEval layout.
-        senteval_dir: The transfer tasks' data in SentEval layout.
-        pairs: Files of pairs to evaluate on as tasks of their own; looked for beside the recipe, too.
+    `tasks` are as for `dino-st evaluate`; `validation` is the generated validation split; `auto` is that, and the seven
+    STS tasks where a directory with their data is given. Files of `pairs` are tasks of their own, looked for beside the
+    recipe, too.
     """
 
     tasks: str = "sts"
-    sts_dir: str | None = None
-    senteval_dir: str | None = None
+    sts_dir: str | None = None  # STS data in SentEval layout
+    senteval_dir: str | None = None  # the transfer tasks' data in SentEval layout
     pairs: tuple[str, ...] = ()
 
 
 class Recipe(_Section):
     """Everything from sentences to scores.
 
-    Attributes:
-        description: What the recipe is for.
-        method: `contrastive` trains on triplets; without it, on pairs.
-        model: The language model.
-        encoder: What to train; null takes the language model itself, with mean pooling.
-        input: File of sentences; relative names are looked for beside the recipe, too.
-        column: Column of the input.
-        limit: Use only the first so many distinct sentences.
-        sentences: Write the sentences from scratch instead.
-        task: What is written: a task of DINO, or for `contrastive` `syncse-partial`, `syncse-scratch` or a file like
-            theirs, too.
-        num: Sentences to write, for SynCSE from scratch.
-        backend: Which model writes for SynCSE: `local` or `openai`.
-        base_url: Address of the chat server.
-        seed: Of every stage that has no seed of its own.
-        generate: Options of writing: validated ones for DINO, those given for SynCSE.
-        prepare: Options of preparing pairs, or triplets.
-        pairs: For `contrastive`: options of preparing DINO's pairs, to train on them as well; null trains on triplets.
-        train: Options of training.
-        evaluate: What to evaluate on.
+    The task is one of DINO, or for `contrastive` `syncse-partial`, `syncse-scratch` or a file like theirs, too.
+    `generate` holds validated options for DINO, those given for SynCSE; `pairs`, for `contrastive`, those of preparing
+    DINO's pairs, to train on them as well. The other sections are the options of their stages.
     """
 
-    description: str = ""
-    method: Literal["contrastive"] | None = None
-    model: str | None = None
-    encoder: str | None = None
-    input: str | None = None
-    column: str | None = None
-    limit: Annotated[int | None, Field(ge=1)] = None
-    sentences: SentencesSection | None = None
+    description: str = ""  # what the recipe is for
+    method: Literal["contrastive"] | None = None  # `contrastive` trains on triplets; without it, on pairs
+    model: str | None = None  # the language model
+    encoder: str | None = None  # what to train; null takes the language model itself, with mean pooling
+    input: str | None = None  # file of sentences; relative names are looked for beside the recipe, too
+    column: str | None = None  # of the input
+    limit: Annotated[int | None, Field(ge=1)] = None  # use only the first so many distinct sentences
+    sentences: SentencesSection | None = None  # write the sentences from scratch instead
     task: Annotated[str, BeforeValidator(_task)] = Field(None, validate_default=True)
-    num: Annotated[int | None, Field(ge=1, le=MOST_TEXTS)] = None
-    backend: BackendName = "local"
-    base_url: str | None = None
-    seed: Annotated[int, Field(ge=0)] = 42
+    num: Annotated[int | None, Field(ge=1, le=MOST_TEXTS)] = None  # sentences to write, for SynCSE from scratch
+    backend: BackendName = "local"  # which model writes for SynCSE
+    base_url: str | None = None  # of the chat server
+    seed: Annotated[int, Field(ge=0)] = 42  # of every stage that has no seed of its own
     generate: Annotated[WritingOptions | dict[str, Any], BeforeValidator(_options)] = Field({}, validate_default=True)
     prepare: Annotated[PreparationOptions | TripletOptions, BeforeValidator(_options)] = Field(
         {}, validate_default=True
@@ -199,17 +173,11 @@ class Recipe(_Section):
 
 @dataclass(frozen=True)
 class RecipeOutcome:
-    """What a recipe left behind.
+    """What a recipe left behind."""
 
-    Attributes:
-        directory: Where everything is.
-        table: The scores before and after training.
-        examples: A few generated pairs of each label.
-    """
-
-    directory: Path
-    table: ScoreTable
-    examples: Mapping[str, Sequence[Sequence[str]]]
+    directory: Path  # where everything is
+    table: ScoreTable  # the scores before and after training
+    examples: Mapping[str, Sequence[Sequence[str]]]  # a few generated pairs of each label
 
 
 def recipe_names() -> list[str]:
@@ -225,18 +193,11 @@ def recipe_directory() -> Path:
 
 
 def load_recipe(source: str | Path, changes: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and applies changes to it.
+    """Reads a shipped recipe, by name, or a YAML file, and applies changes to it.
 
-    Args:
-        source: Name of a shipped recipe, or a YAML file.
-        changes: `key=value` each, sections with dots (`train.learning_rate=1e-4`); values are read as YAML.
-
-    Returns:
-        The validated recipe.
-
-    Raises:
-        InputError: If there is no such recipe, or it is not YAML.
-        ConfigurationError: If a field or option is unknown or out of range; before anything is computed.
+    A change is `key=value`, sections with dots (`train.learning_rate=1e-4`); values are read as YAML. Raises InputError
+    where there is no such recipe, or it is not YAML, and ConfigurationError where a field or option is unknown or out
+    of range; before anything is computed.
     """
     path = Path(source)
     if path.suffix not in (".yaml", ".yml"):

@@ -64,27 +64,16 @@ STS_VARIABLE = "DINO_ST_STS_DIR"
 
 @dataclass(frozen=True)
 class Generation:
-    """What to write.
+    """What to write."""
 
-    Attributes:
-        task: Name or file of the task.
-        input: File of sentences, or None for a task without inputs.
-        column: Column of the input.
-        limit: Use only the first so many distinct sentences.
-        num: Texts to write, for a task without inputs.
-        options: Those that were given; or, for a local model and a task of DINO, validated ones.
-        overwrite: Whether what another run wrote is replaced; the same run goes on.
-        dry_run: Whether to say what would be written, and to load no weights, ask no server and write nothing.
-    """
-
-    task: str
-    input: str | None = None
-    column: str | None = None
-    limit: int | None = None
-    num: int | None = None
-    options: Mapping[str, Any] | WritingOptions = field(default_factory=dict)
-    overwrite: bool = False
-    dry_run: bool = False
+    task: str  # its name or file
+    input: str | None = None  # file of sentences, or None for a task without inputs
+    column: str | None = None  # of the input
+    limit: int | None = None  # use only the first so many distinct sentences
+    num: int | None = None  # texts to write, for a task without inputs
+    options: Mapping[str, Any] | WritingOptions = field(default_factory=dict)  # validated for a local model
+    overwrite: bool = False  # whether what another run wrote is replaced; the same run goes on
+    dry_run: bool = False  # say what would be written; load no weights, ask no server, write nothing
 
     def sentences(self) -> Sentences | None:
         """Reads the input, if there is one."""
@@ -93,27 +82,16 @@ class Generation:
 
 @dataclass(frozen=True)
 class GenerationOutcome:
-    """What came out of a generation.
+    """What came out of a generation."""
 
-    Attributes:
-        counts: Rows, and rejections by reason.
-        kind: `pairs`, `texts` or `triplets`.
-        seconds: Time of this run, model loading apart.
-        new_rows: Rows that this run wrote, as against ones that were there before.
-        examples: A few rows of each label, their texts in order.
-        quality: What can be seen of the labels; see `dino_st.data.quality`.
-        notes: What else is worth saying.
-        plan: What a dry run found; all else is empty then.
-    """
-
-    counts: Mapping[str, int]
-    kind: str
-    seconds: float
-    new_rows: int
-    examples: Mapping[str, Sequence[Sequence[str]]]
-    quality: Summary
-    notes: Sequence[str] = ()
-    plan: DryRun | None = None
+    counts: Mapping[str, int]  # rows, and rejections by reason
+    kind: str  # `pairs`, `texts` or `triplets`
+    seconds: float  # of this run, model loading apart
+    new_rows: int  # that this run wrote, as against ones that were there before
+    examples: Mapping[str, Sequence[Sequence[str]]]  # a few rows of each label, their texts in order
+    quality: Summary  # what can be seen of the labels; see `dino_st.data.quality`
+    notes: Sequence[str] = ()  # what else is worth saying
+    plan: DryRun | None = None  # what a dry run found; all else is empty then
 
 
 @dataclass(frozen=True)

@@ -71,11 +71,7 @@ def read_record(directory: Path) -> PreparationRecord:
 
 
 def read_tables(directory: Path) -> tuple[PreparationRecord, dict[str, pa.Table]]:
-    """Reads the record of a directory and the rows of both splits.
-
-    Raises:
-        InputError: The directory is missing, holds something else, is incomplete or damaged.
-    """
+    """Reads the record of a directory and the rows of both splits, or raises InputError where they are not whole."""
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -105,11 +101,7 @@ def read_tables(directory: Path) -> tuple[PreparationRecord, dict[str, pa.Table]
 
 
 def check_output(directory: Path) -> None:
-    """Checks that a directory is missing, empty or one of ours, so that splits may be written to it.
-
-    Raises:
-        OutputError: If it is a file or holds something else.
-    """
+    """Raises an OutputError unless a directory is missing, empty or one of ours, so that it may be written to."""
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"{directory}: is a file; expected a directory to write to")
     if directory.is_dir() and any(file.is_file() and is_content(file) for file in directory.rglob("*")):
@@ -128,11 +120,7 @@ def check_replaces(
     *,
     overwrite: bool,
 ) -> None:
-    """Refuses an output before anything is computed, as far as options and origin of the pairs tell.
-
-    Raises:
-        OutputError: It holds something else, or another preparation that may not be replaced.
-    """
+    """Refuses (OutputError) an output before anything is computed, as far as options and origin of the pairs tell."""
     check_output(directory)
     if overwrite or not (directory / PREPARATION_RECORD).is_file():
         return

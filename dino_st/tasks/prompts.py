@@ -37,18 +37,10 @@ class Prompts:
 def build_prompts(
     spec: TaskSpec, label: str, x1: str | None, *, phrasing: int = 0, curly_quotes: bool = False
 ) -> Prompts:
-    """Fills x1 into the instruction of a label and of its counter-labels.
+    """Fills x1 (None where instructions take none) into the instruction of a label and of its counter-labels.
 
-    Args:
-        spec: The task specification.
-        label: One of its labels.
-        x1: The input sentence; None for a task whose instructions take none.
-        phrasing: Which of the instructions to take where a label has several; a counter-label that has fewer gives its
-            first.
-        curly_quotes: Whether typographic marks, too, end a generated text (then none may stand in x1 either).
-
-    Returns:
-        The target prompt and one counter-prompt for each counter-label.
+    Where labels have several instructions, `phrasing` chooses one; a label that has fewer gives its first. With
+    `curly_quotes`, typographic marks, too, end a generated text, so that none may stand in x1 either.
     """
     filling = "" if x1 is None else quotable(x1, curly_quotes=curly_quotes)
     labels = (label, *spec.labels[label].counter_labels)
@@ -74,9 +66,7 @@ def quotable(text: str, *, curly_quotes: bool = False) -> str:
 def choose_format(prompt_format: PromptFormat, tokenizer: Any) -> Literal["raw", "chat"]:
     """Decides how prompts are written for a tokenizer: `auto` means a chat wherever there is a chat template.
 
-    Raises:
-        ConfigurationError: If the name is unknown.
-        ModelError: If `chat` is asked of a tokenizer without a chat template.
+    Raises ModelError where `chat` is asked of a tokenizer without one.
     """
     if prompt_format not in PROMPT_FORMATS:
         raise ConfigurationError(f"prompt format {prompt_format!r}: expected one of {', '.join(PROMPT_FORMATS)}")
@@ -90,16 +80,10 @@ def choose_format(prompt_format: PromptFormat, tokenizer: Any) -> Literal["raw",
 
 
 def encode_prompt(prompt: str, tokenizer: Any, template: ChatTemplate | None = None) -> tuple[int, ...]:
-    """Turns a prompt into token ids.
+    """Turns a prompt, which ends in an opening quotation mark, into token ids, without those that end a text.
 
-    Args:
-        prompt: A filled-in instruction, ending in an opening quotation mark.
-        tokenizer: A transformers tokenizer.
-        template: Makes a chat of it, whose last, unfinished turn is the prompt's last line. Without one the raw text is
-            tokenised with the tokenizer's own special tokens (such as one for the beginning of a text).
-
-    Returns:
-        Token ids, without the tokens that the tokenizer ends a text with.
+    A template makes a chat of it, whose last, unfinished turn is the prompt's last line. Without one the raw text is
+    tokenised with the tokenizer's own special tokens (such as one for the beginning of a text).
     """
     if template is not None:
         instruction, _, opening = prompt.rpartition("\n")
@@ -116,18 +100,12 @@ def encode_prompt(prompt: str, tokenizer: Any, template: ChatTemplate | None = N
 class ChatTemplate:
     """A tokenizer's chat template, tried out once, and told the same date every day.
 
-    Attributes:
-        takes_system: Whether it has a place for a system turn; some refuse it, and some leave it out without a word.
-        tells_date: Whether it asks for a date, which is `TEMPLATE_DATE`.
-        sha256: Of a chat that it made.
+    `takes_system` says whether it has a place for a system turn (some refuse it, and some leave it out without a word),
+    `tells_date` whether it asks for a date, which is `TEMPLATE_DATE`; `sha256` is that of a chat that it made. A
+    ModelError says that it cannot be rendered, leaves a turn out, or makes another chat each time.
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        """Tries a tokenizer's template out.
-
-        Raises:
-            ModelError: If it cannot be rendered, leaves a turn out, or makes another chat each time.
-        """
         self._tokenizer, self._in_parts = tokenizer, False
         user, opening, system = "Say 7193 once.", 'Answer 5308: "', "Mind the probe 6427."
         try:
@@ -161,11 +139,7 @@ class ChatTemplate:
         self.sha256 = hashlib.sha256(json.dumps([rendered, with_system]).encode()).hexdigest()
 
     def render(self, user: str, opening: str = "", system: str = "") -> str:
-        """A chat as text: a system turn and a user's turn, and the beginning of the answer.
-
-        Raises:
-            ModelError: If the template fails.
-        """
+        """A chat as text: a system turn, a user's turn and the beginning of the answer; a ModelError if that fails."""
         turns = [("system", system)] * bool(system) + [("user", user)] + [("assistant", opening)] * bool(opening)
         chat: list[dict[str, Any]] = [
             {"role": role, "content": [{"type": "text", "text": text}] if self._in_parts else text}

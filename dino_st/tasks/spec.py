@@ -241,11 +241,7 @@ def _validated(content: Any, source: str) -> TaskSpec:
 
 
 def read_spec(file: Path | Traversable) -> Any:
-    """Reads a specification in JSON or YAML, in which no key may stand twice.
-
-    Raises:
-        TaskSpecError: The file cannot be read or parsed.
-    """
+    """Reads a specification in JSON or YAML, in which no key may stand twice, or raises TaskSpecError."""
     try:
         return read_document(file, TaskSpecError)
     except FileNotFoundError:

@@ -27,12 +27,7 @@ class _Model(BaseModel):
 
 
 class Instruction(_Model):
-    """One way to ask.
-
-    Attributes:
-        id: What triplets record; letters, digits, `-`, `_` and `.`.
-        text: The instruction.
-    """
+    """One way to ask, and its id, which triplets record."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
     text: Text
@@ -59,31 +54,18 @@ class Completions(_Model):
 
 
 class PartialSpec(_Model):
-    """What positives and hard negatives are asked for with.
-
-    Attributes:
-        kind: `syncse-partial`.
-        task_name: What manifests and cards call it.
-        system: System turn; none if empty.
-        prompt: User's turn, with `<INSTRUCTION>`, `<EXAMPLES>` and `<X1>`.
-        example: How an example is written, with `<X1>` and `<ANSWER>`.
-        positive: Instructions for positives.
-        negative: Instructions for hard negatives.
-        examples: The pool of examples.
-        examples_per_request: How many of them are shown.
-        completion: For models without a chat template.
-    """
+    """What positives and hard negatives are asked for with."""
 
     kind: Literal["syncse-partial"]
-    task_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
-    system: str = ""
-    prompt: str
-    example: str
+    task_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]  # in manifests and cards
+    system: str = ""  # the system turn; none if empty
+    prompt: str  # the user's turn, with `<INSTRUCTION>`, `<EXAMPLES>` and `<X1>`
+    example: str  # how one is written, with `<X1>` and `<ANSWER>`
     positive: Annotated[tuple[Instruction, ...], Field(min_length=1)]
     negative: Annotated[tuple[Instruction, ...], Field(min_length=1)]
-    examples: tuple[Example, ...] = ()
-    examples_per_request: Annotated[int, Field(ge=0)] = 3
-    completion: Completions
+    examples: tuple[Example, ...] = ()  # the pool
+    examples_per_request: Annotated[int, Field(ge=0)] = 3  # how many of them are shown
+    completion: Completions  # for models without a chat template
 
     @field_validator("prompt")
     @classmethod
@@ -124,33 +106,19 @@ class PartialSpec(_Model):
 
 
 class ScratchSpec(_Model):
-    """What sentences are asked for with.
-
-    Attributes:
-        kind: `syncse-scratch`.
-        task_name: What manifests and cards call it.
-        triplets: The specification for positives and hard negatives; in YAML its name, or a file beside this one.
-        sentences_per_request: Sentences asked of a server at once.
-        system: System turn; none if empty.
-        several: User's turn for several sentences, with `<NUMBER>`, `<GENRE>`, `<TOPIC>` and `<STYLE>`.
-        one: User's turn for one sentence, with the last three of these.
-        genres: Where a sentence might stand.
-        topics: What it might be about.
-        styles: How it might be worded.
-        completion: Raw texts for models without a chat template, each ending in an opening quotation mark.
-    """
+    """What sentences are asked for with."""
 
     kind: Literal["syncse-scratch"]
-    task_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
-    triplets: PartialSpec
-    sentences_per_request: Annotated[int, Field(ge=1, le=100)] = 10
-    system: str = ""
-    several: str
-    one: str
-    genres: Annotated[tuple[Text, ...], Field(min_length=1)]
-    topics: Annotated[tuple[Text, ...], Field(min_length=1)]
-    styles: Annotated[tuple[Text, ...], Field(min_length=1)]
-    completion: Annotated[tuple[str, ...], Field(min_length=1)]
+    task_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")]  # in manifests and cards
+    triplets: PartialSpec  # in YAML its name, or a file beside this one
+    sentences_per_request: Annotated[int, Field(ge=1, le=100)] = 10  # asked of a server at once
+    system: str = ""  # the system turn; none if empty
+    several: str  # the user's turn for several sentences, with `<NUMBER>`, `<GENRE>`, `<TOPIC>` and `<STYLE>`
+    one: str  # the user's turn for one sentence, with the last three of these
+    genres: Annotated[tuple[Text, ...], Field(min_length=1)]  # where a sentence might stand
+    topics: Annotated[tuple[Text, ...], Field(min_length=1)]  # what it might be about
+    styles: Annotated[tuple[Text, ...], Field(min_length=1)]  # how it might be worded
+    completion: Annotated[tuple[str, ...], Field(min_length=1)]  # raw texts, each ending in an opening quotation mark
 
     @field_validator("several")
     @classmethod
@@ -219,17 +187,9 @@ def check_arguments(spec: SynCSESpec, *, has_sentences: bool, num: int | None) -
 
 
 def load_syncse_spec(task: str | Path | Mapping[str, Any] | SynCSESpec) -> SynCSESpec:
-    """Finds a specification by name, by file, or takes it as it is.
+    """Finds a specification by its name (`syncse-partial`, …) or YAML file, or takes a mapping, or it as it is.
 
-    Args:
-        task: `syncse-partial`, `syncse-scratch`, path of a YAML file, parsed mapping, or a specification.
-
-    Returns:
-        The validated specification.
-
-    Raises:
-        TaskSpecError: If there is no such task or its content is malformed; names file, field, what was given and what
-            was expected.
+    A TaskSpecError says that there is none, or names file, field, what was given and what was expected.
     """
     if isinstance(task, PartialSpec | ScratchSpec):
         return task

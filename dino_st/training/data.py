@@ -46,16 +46,11 @@ _LABELS = ("label", "labels", "score", "scores")
 def pair_splits(
     data: str | os.PathLike[str] | DatasetDict, batch_size: int, loss: str, *, size_option: str = "batch_size"
 ) -> tuple[Tables, dict[str, Any]]:
-    """Reads pairs to train on, and checks them.
+    """Reads pairs to train on: the columns of pairs of `train` and `validation`, and what is known of their origin.
 
-    Returns:
-        `train` and `validation` with exactly the columns `sentence1`, `sentence2` and `score`, and what is known of
-        where they come from.
-
-    Raises:
-        DatasetError: A split or column is missing, scores are not finite numbers or out of the loss's reach, the
-            training split is smaller than a batch, or all validation scores are equal.
-        InputError: The directory cannot be read.
+    Raises DatasetError where a split or column is missing, scores are not finite numbers or out of the loss's reach,
+    the training split is smaller than a batch, or all validation scores are equal; InputError where the directory
+    cannot be read.
     """
     source, provenance = _given_splits(data)
     splits = {}
@@ -84,16 +79,11 @@ def pair_splits(
 def triplet_splits(
     data: str | os.PathLike[str] | DatasetDict, options: ContrastiveOptions
 ) -> tuple[Tables, dict[str, Any]]:
-    """Reads triplets to train on, and checks them.
+    """Reads triplets to train on: the columns of triplets of `train` and `validation`, and what is known of them.
 
-    Returns:
-        `train` and `validation` with exactly the columns `anchor`, `positive` and `negative`, and what is known of
-        where they come from.
-
-    Raises:
-        DatasetError: A split or column is missing, there is a column of labels, the splits hold pairs, the training
-            split is smaller than a batch, or so many triplets share a text that no batch could hold two of them.
-        InputError: The directory cannot be read.
+    Raises DatasetError where a split or column is missing, there is a column of labels, the splits hold pairs, the
+    training split is smaller than a batch, or so many triplets share a text that no batch could hold two of them;
+    InputError where the directory cannot be read.
     """
     source, provenance = _given_splits(data)
     splits = {}

@@ -33,24 +33,18 @@ _MOST_STRATA = 10
 class Objective:
     """What an encoder is trained on, by which loss, and what chooses the checkpoint.
 
-    Attributes:
-        train: Exactly the columns that the loss reads; a `DatasetDict` has a loss for each of its parts.
-        loss: Makes the loss of an encoder, or one for each part of `train`.
-        validation: Sets of pairs with the columns `sentence1`, `sentence2`, `score`; Spearman's correlation on them,
-            averaged over the sets, chooses the checkpoint.
-        evaluation_batch_size: Sentences encoded at once for it.
-        batch_sampler: How batches are put together, as the trainer's argument of this name; None for its default.
-        pooling: Of a plain transformers encoder, `mean` or `cls`.
-        data_name: What the model's card calls the data.
+    `train` has exactly the columns that the loss reads; a `DatasetDict` has a loss for each of its parts. Spearman's
+    correlation on the sets of pairs of `validation` (`sentence1`, `sentence2`, `score`), averaged over the sets,
+    chooses the checkpoint.
     """
 
     train: Dataset | DatasetDict
-    loss: Callable[[SentenceTransformer], Any]
+    loss: Callable[[SentenceTransformer], Any]  # makes the loss of an encoder, or one for each part of `train`
     validation: Mapping[str, Dataset]
-    evaluation_batch_size: int
-    batch_sampler: Callable[..., Any] | None = None
-    pooling: str = "mean"
-    data_name: str = "pairs written by a language model"
+    evaluation_batch_size: int  # sentences encoded at once for the validation
+    batch_sampler: Callable[..., Any] | None = None  # as the trainer's argument; None for its default
+    pooling: str = "mean"  # of a plain transformers encoder, `mean` or `cls`
+    data_name: str = "pairs written by a language model"  # what the model's card calls the data
 
     def evaluator(self) -> SequentialEvaluator:
         """Scores an encoder by the mean of Spearman's correlations, under the name `METRIC`."""
@@ -137,18 +131,12 @@ class BalancedBatches(DefaultBatchSampler):
 
 
 def balanced_order(scores: npt.NDArray[np.float64], bits: np.random.PCG64) -> npt.NDArray[np.int64]:
-    """A random order of pairs in which every stretch has about the same share of each score.
+    """A random order of pairs, shape `(pairs,)`, in which every stretch has about the same share of each score.
 
     Pairs of one score are shuffled and then laid out at equal distances over the whole order, from a random place on.
     Where there are more than ten different scores, as with targets that are mixed with the posterior, ten intervals of
-    equal width between the lowest and the highest stand for scores.
-
-    Args:
-        scores: Shape `(pairs,)`.
-        bits: Where the randomness comes from.
-
-    Returns:
-        Each position once, shape `(pairs,)`. Among any B in a row are B times the share of a score, give or take a few.
+    equal width between the lowest and the highest stand for scores. Among any B in a row are B times the share of a
+    score, give or take a few.
     """
     distinct, stratum = np.unique(scores, return_inverse=True)
     if len(distinct) > _MOST_STRATA:

@@ -40,41 +40,24 @@ class Score(BaseModel):
 
 
 class TrainingRecord(BaseModel):
-    """What `training.json` holds.
-
-    Attributes:
-        format: What kind of file this is, and its version.
-        status: Whether the model beside it is the outcome.
-        options: How it was trained.
-        encoder: Name or directory that training started from.
-        encoder_revision: Hash of that directory's content, where it is one.
-        data: Rows of each split, and a hash of all of them.
-        provenance: Where the data came from.
-        processes: Processes that trained together.
-        versions: Of the packages that matter.
-        start: Spearman of the untrained start; null where it is undefined.
-        curve: Spearman at every evaluation.
-        best: The evaluation whose checkpoint was kept.
-        seconds: Wall-clock time of training and evaluation since the last start or resumption.
-        hardware: What it was trained on, as torch names it.
-    """
+    """What `training.json` holds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: str = _FORMAT
-    status: Literal["running", "complete"] = "running"
+    status: Literal["running", "complete"] = "running"  # whether the model beside it is the outcome
     options: TrainingOptions | ContrastiveOptions
-    encoder: str
-    encoder_revision: str | None
-    data: dict[str, int | str]
-    provenance: dict[str, Any]
-    processes: int
-    versions: dict[str, str]
-    start: float | None = None
-    curve: tuple[Score, ...] = ()
-    best: Score | None = None
-    seconds: float | None = None
-    hardware: str | None = None
+    encoder: str  # name or directory that training started from
+    encoder_revision: str | None  # hash of that directory's content, where it is one
+    data: dict[str, int | str]  # rows of each split, and a hash of all of them
+    provenance: dict[str, Any]  # where the data came from
+    processes: int  # that trained together
+    versions: dict[str, str]  # of the packages that matter
+    start: float | None = None  # Spearman of the untrained start; null where it is undefined
+    curve: tuple[Score, ...] = ()  # Spearman at every evaluation
+    best: Score | None = None  # the evaluation whose checkpoint was kept
+    seconds: float | None = None  # of training and evaluation since the last start or resumption
+    hardware: str | None = None  # as torch names it
 
 
 def read_record(directory: Path) -> TrainingRecord | None:
@@ -112,11 +95,7 @@ def write_record(directory: Path, record: TrainingRecord) -> None:
 
 
 def check_same_run(directory: Path, old: TrainingRecord, new: TrainingRecord) -> None:
-    """Makes sure that a run may continue another one.
-
-    Raises:
-        OutputError: Options, data or encoder differ; the message names each difference.
-    """
+    """Makes sure that a run may continue another one; an OutputError names what differs in options, data or encoder."""
     if found := differences(old, new):
         raise OutputError(
             f"{directory}: holds another training run ({'; '.join(found)}). Choose another directory, repeat the call "
@@ -140,11 +119,7 @@ def differences(old: TrainingRecord, new: TrainingRecord) -> list[str]:
 
 
 def training_summary(directory: Path, validation: str) -> str:
-    """A sentence about how a finished training went, with the words for what the checkpoint was chosen by.
-
-    Raises:
-        TrainingError: The directory has no record of a score.
-    """
+    """A sentence about how a finished training went, with the words for what the checkpoint was chosen by."""
     record = read_record(directory)
     if record is None or record.best is None:
         raise TrainingError(f"{directory}: training left no record of its scores; run it again")

@@ -29,12 +29,7 @@ _NO_NAME = re.compile(r"[^\w\-. :/]")
 
 
 def check_tracker(options: TrainingOptions) -> None:
-    """Refuses a tracker that is not installed, or switched off; nothing is imported.
-
-    Raises:
-        MissingExtraError: The package is missing; the message has the command that installs it.
-        ConfigurationError: A variable of transformers switches it off.
-    """
+    """Refuses a tracker that is not installed (MissingExtraError) or is switched off (ConfigurationError)."""
     name = options.report_to
     if name != "none" and find_spec(name) is None:
         raise MissingExtraError(f"report_to is {name!r}, and {name} is not installed; run: pip install {name}")
@@ -43,19 +38,12 @@ def check_tracker(options: TrainingOptions) -> None:
 
 
 def make_tracker(record: TrainingRecord, directory: Path, metric: str) -> TrainerCallback:
-    """The trainer's callback for a record's tracker.
+    """The trainer's callback for the tracker of a record, which must have the score of the untrained start.
 
     Parameters are the trainer's arguments and, with dots, what stands in `training.json`. The score that chooses the
-    checkpoint is called `spearman` as there, in the group `eval`; the untrained start is its value at step 0.
-
-    Args:
-        record: Of the run, with the score of the untrained start.
-        directory: Of the run, whose name becomes the tracker's; TensorBoard writes there unless
-            `TENSORBOARD_LOGGING_DIR` names another place.
-        metric: The trainer's name of the score.
-
-    Raises:
-        ConfigurationError: The package is broken.
+    checkpoint (the trainer's `metric`) is called `spearman` as there, in the group `eval`; the untrained start is its
+    value at step 0. The directory's name becomes the tracker's; TensorBoard writes there unless
+    `TENSORBOARD_LOGGING_DIR` names another place.
     """
     from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 

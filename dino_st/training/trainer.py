@@ -39,8 +39,7 @@ def training_arguments(
 ) -> SentenceTransformerTrainingArguments:
     """The recipe in the words of the trainer; with several processes, as under `torchrun`, this joins their group.
 
-    Raises:
-        ConfigurationError: The device is missing, or the batch cannot be shared by the processes.
+    Raises ConfigurationError where the device is missing, or the batch cannot be shared by the processes.
     """
     if options.batch_size % processes:
         raise ConfigurationError(
