@@ -15,6 +15,7 @@ from dino_st.models import bundled_directory
 from dino_st.support.files import similar_path
 from dino_st.support.hashes import hash_file
 from dino_st.support.hub import fetch_model
+from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
     from dino_st.data.shards import ShardDirectory
@@ -157,12 +158,6 @@ def base_of(path: Path) -> str | Path:
     base = adapter_base(path) or ""
     beside = path / base
     return beside if beside.is_dir() else base
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a library's error that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
 
 
 def look_at_model(source: str, directory: ShardDirectory, known: Mapping[str, Any], within: str | None = None) -> None:

@@ -14,7 +14,7 @@ from warnings import catch_warnings, filterwarnings, simplefilter
 
 import torch
 
-from dino_st.backends.files import GGUF, base_of, first_line, hash_weight_files, locate_model, model_files
+from dino_st.backends.files import GGUF, base_of, hash_weight_files, locate_model, model_files
 from dino_st.decoding.runner import probe
 from dino_st.encoders.directory import ADAPTER
 from dino_st.errors import (
@@ -25,6 +25,7 @@ from dino_st.errors import (
     OutOfMemoryError,
     suggest,
 )
+from dino_st.support.text import first_line
 
 _LANGUAGE_MODELS = ("CausalLM", "LMHead", "ForConditionalGeneration")
 

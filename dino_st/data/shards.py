@@ -47,6 +47,7 @@ from dino_st.support.files import (
 from dino_st.support.hashes import hash_file, keyed_bits
 from dino_st.support.options import changes
 from dino_st.support.progress import logger
+from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -239,8 +240,7 @@ class ShardDirectory(os.PathLike[str]):
         try:
             return pyarrow.parquet.ParquetFile(self.file_of(number)).read()
         except (OSError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{self.file_of(number)}: cannot be read ({reason}); {_MEND}") from None
+            raise InputError(f"{self.file_of(number)}: cannot be read ({first_line(error)}); {_MEND}") from None
 
     def examples(self) -> dict[str, list[list[str]]]:
         """The texts of a few random rows for each label (triplets: for each role), by the order of the rows.

@@ -26,6 +26,7 @@ from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import DatasetError, InputError
 from dino_st.support.files import replacing, similar_path
 from dino_st.support.progress import logger
+from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -522,7 +523,7 @@ def _parquet_rows(file: Path, choose: Choice) -> Iterator[Row]:
                 file, parquet.schema_arrow, choose, lambda names: parquet.iter_batches(columns=names)
             )
     except pa.ArrowException as error:
-        raise InputError(f"{file}: cannot be read as parquet ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{file}: cannot be read as parquet ({first_line(error)})") from None
 
 
 def _saved_rows(directory: Path, choose: Choice) -> Iterator[Row]:

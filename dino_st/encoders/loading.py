@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dino_st.encoders.directory import adapter_base, local_directory
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
 from dino_st.support.hub import fetch_model
+from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -245,11 +246,9 @@ def _merged(adapter: Path, base: Path) -> Any:
 
 def _reason(error: Exception) -> str:
     """The first line of a library's error, and what to do about it."""
-    text = str(error).strip()
-    if "trust_remote_code" in text:
+    if "trust_remote_code" in str(error):
         return "it comes with code of its own, and such code is never run (trust_remote_code is off); choose another"
-    first = text.partition("\n")[0].rstrip(".") or type(error).__name__
-    return f"{first}. Check that configuration, tokenizer and weights belong together and are complete"
+    return f"{first_line(error)}. Check that configuration, tokenizer and weights belong together and are complete"
 
 
 def _check_vocabulary(model: SentenceTransformer, name: str) -> None:

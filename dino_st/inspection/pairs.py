@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dino_st.data.columns import POSITIVE, SCORE
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import DatasetError, InputError
+from dino_st.preparation.directory import read_tables
 from dino_st.preparation.options import PreparationOptions
 from dino_st.support.files import PREPARATION_RECORD, similar_path
 
@@ -141,15 +142,11 @@ def _read_raw(directory: Path) -> WrittenPairs:
 def _read_prepared(directory: Path) -> WrittenPairs:
     import pyarrow as pa
 
-    from dino_st.preparation.splits import load_prepared
-
-    splits = load_prepared(directory)
-    table = pa.concat_tables(
-        [splits[name].with_format("arrow")[:] for name in ("train", "validation")], promote_options="default"
-    )
-    task = splits.provenance.get("task")
+    record, splits = read_tables(directory)
+    table = pa.concat_tables([splits["train"], splits["validation"]], promote_options="default")
+    task = record.provenance.get("task")
     task = task if isinstance(task, Mapping) else {}
-    options = splits.options
+    options = record.options
     scores: dict[str, float] = {}
     levels: set[float] = set()
     negative_score = None
@@ -157,7 +154,7 @@ def _read_prepared(directory: Path) -> WrittenPairs:
         labels = _numbers(task.get("labels", {})) or {f"{label:g}": label for label in options.labels}
         scores = {label: options.smoothed(score) for label, score in labels.items()}
         levels = {options.smoothed(label) for label in options.labels}
-        if splits.counts.get("random_negatives"):
+        if record.counts.get("random_negatives"):
             negative_score = float(options.random_negative_score)
             levels.add(negative_score)
     return WrittenPairs(
@@ -165,11 +162,11 @@ def _read_prepared(directory: Path) -> WrittenPairs:
         directory,
         table,
         task,
-        splits.counts,
+        record.counts,
         tuple(sorted(levels)),
         scores,
         negative_score,
-        facts={"language model": splits.provenance.get("model"), "seed of the preparation": options.seed},
+        facts={"language model": record.provenance.get("model"), "seed of the preparation": options.seed},
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from dino_st.errors import InputError, ModelError
 from dino_st.support.files import similar_path
+from dino_st.support.text import first_line
 
 PATIENCE_SECONDS = 5.0
 """How long the hub may take for its first answer; the libraries' own retries take 30 to 80 seconds."""
@@ -32,7 +33,7 @@ def hub_out_of_reach() -> str | None:
             status = hub.get_session().head(hub.constants.ENDPOINT, timeout=PATIENCE_SECONDS).status_code
             outcome.append(f"it answers with status {status}" if status >= 500 else "")
         except Exception as error:  # noqa: BLE001  # those of two HTTP libraries, and whatever proxies bring along
-            outcome.append(_first_line(error))
+            outcome.append(first_line(error))
 
     asking = threading.Thread(target=ask, daemon=True)  # looking up the name of a machine knows no time limit
     asking.start()
@@ -62,7 +63,7 @@ def asking_hub(what: str, advice: str) -> Iterator[None]:
             yield
         except (ConnectionError, DatasetNotFoundError, EntryNotFoundError, HfHubHTTPError) as error:
             why = f"it is not in the local cache, and the hub is out of reach ({reason})"
-            why = why if reason else _first_line(error)
+            why = why if reason else first_line(error)
             raise InputError(f"{what} cannot be fetched: {why}. {advice}") from error
 
 
@@ -94,12 +95,8 @@ def fetch_model(name: str, file: str | None = None, *, weights: bool = True) -> 
     except RepositoryNotFoundError as error:
         raise ModelError(f"{missing}the hub has no model of this name that may be read. Check the spelling") from error
     except (EntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
-        raise ModelError(f"{missing}the hub did not send it ({_first_line(error)}). Try again") from error
+        raise ModelError(f"{missing}the hub did not send it ({first_line(error)}). Try again") from error
     raise ModelError(
         f"{missing}as a name on the hub it is not in the local cache, and the hub is out of reach ({reason}). Check "
         "the spelling, and the connection"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0].rstrip(".") or type(error).__name__

@@ -48,6 +48,12 @@ def _shown(character: str) -> str:
     return _REPLACEMENT if hidden else character
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error that says something, without a full stop; else the error's name."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[0] if lines else type(error).__name__).rstrip(".")
+
+
 def with_short_hashes(text: str) -> str:
     """Text for people with the first eight digits of every hash; files hold them whole.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import ConfigurationError, MissingExtraError, TrainingError
-from dino_st.support.text import flat_facts
+from dino_st.support.text import first_line, flat_facts
 from dino_st.training.options import TrainingOptions
 from dino_st.training.record import TRACKED, TrainingRecord
 
@@ -51,7 +51,7 @@ def make_tracker(record: TrainingRecord, directory: Path, metric: str) -> Traine
     try:
         package = import_module(name)
     except Exception as error:
-        raise ConfigurationError(f"report_to is {name!r}, which cannot be imported: {_words(error)}") from error
+        raise ConfigurationError(f"report_to is {name!r}, which cannot be imported: {first_line(error)}") from error
     for variable in ("WANDB_PROJECT", "TRACKIO_PROJECT"):
         os.environ.setdefault(variable, _PROJECT)
     callback = get_reporting_integration_callbacks([name])[0]  # type: ignore[no-untyped-call]
@@ -69,7 +69,7 @@ def make_tracker(record: TrainingRecord, directory: Path, metric: str) -> Traine
                 super().on_train_begin(_Shown(args, record, directory), state, control, **named)
             except Exception as error:
                 raise TrainingError(
-                    f"{name} cannot be written to: {_words(error)}. Set it up as its own documentation says (an "
+                    f"{name} cannot be written to: {first_line(error)}. Set it up as its own documentation says (an "
                     "account, an offline mode, an address), or train with report_to none"
                 ) from error
             self.is_open = True
@@ -85,7 +85,7 @@ def make_tracker(record: TrainingRecord, directory: Path, metric: str) -> Traine
                 super().on_log(_Shown(args, record, directory), state, control, logs=renamed, **named)
             except Exception as error:  # noqa: BLE001  # whatever four libraries raise; training goes on without them
                 self.is_open = False
-                logger.warning("%s: %s. Training goes on, and is not tracked any further", name, _words(error))
+                logger.warning("%s: %s. Training goes on, and is not tracked any further", name, first_line(error))
 
         def on_train_end(self, args: Any, state: Any, control: Any, **named: Any) -> None:
             """Adds the best evaluation, and closes the run in the tracker."""
@@ -128,7 +128,3 @@ class _Shown:
 
 
 _FACTS = ("options", "encoder", "encoder_revision", "data", "provenance", "processes", "versions")
-
-
-def _words(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
