@@ -138,7 +138,7 @@ def _kind_of(token: str) -> str:
     closes = bool(re.match(r"\W{1,3}/|<[^|｜].*[|｜]>", token))
     if word in ("channel", "message") and token.startswith("<|") and token.endswith("|>"):
         return word
-    if _ENDS.fullmatch(word) or (closes and word == "s"):
+    if _ENDS.fullmatch(word):
         return "end"
     for pattern, is_end in ((_BEGINNING, False), (_ENDING, True)):
         if found := pattern.fullmatch(word):

@@ -57,12 +57,18 @@ def test_another_encoding_is_guessed_and_its_first_byte_named(content: bytes, en
 @pytest.mark.parametrize(
     ("name", "content", "rows"),
     [
+        ("a.TSV", "text\nA, b; c\n", [("A, b; c",)]),
+        ("a.csv", "a\tb, c\nd\te, f\n", [("d", "e, f")]),
+        ("a.csv", "a;b,c\nd;e,f\n", [("d;e", "f")]),
+        ("a.csv", "a;b\nd, e;f\n", [("d, e", "f")]),
+        ("a.json", '\ufeff [{"a": "b"},\n{"a": "c"}]', [("b",), ("c",)]),
+        ("a.json", '\ufeff{"a": "b"}\n{"a": "c"}', [("b",), ("c",)]),
         ("a.csv", 'a,b,c\n" ""x""",Xa,\td\n', [(' "x"', "Xa", "\td")]),
         ("a.tsv", 'a\tb\n" ""x"""\ty\n', [(' "x"', "y")]),
         ("a.csv", 'a;b\n" ""x""";y, z\n', [(' "x"', "y, z")]),
     ],
 )
-def test_a_mark_behind_a_space_inside_quotation_marks_is_text(
+def test_what_separates_and_quotes_is_seen_in_the_first_line(
     name: str, content: str, rows: list[tuple[str, ...]], tmp_path: Path
 ) -> None:
     (tmp_path / name).write_text(content)
@@ -70,10 +76,30 @@ def test_a_mark_behind_a_space_inside_quotation_marks_is_text(
     assert [tuple(row.values()) for _, row in found] == rows
 
 
-def test_what_is_wrong_with_a_row_is_said_in_the_words_of_the_csv_module(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(b"a,b\nc\rd,e\n")
-    with pytest.raises(InputError, match=r"line 2: .* out of place \(new-line character seen in unquoted field\)"):
-        list(table_rows(tmp_path / "a.csv", lambda names, _: {name: name for name in names}))
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"a,b\nc\rd,e\n", r"line 2: .* out of place \(new-line character seen in unquoted field\)"),
+        ("a.jsonl", b'{"a": 1}\n  {"a":}\n', r"line 2: is not JSON \(Expecting value at column 8\); expected one"),
+        ("a.json", b'[{"a": 1},\n{"a":}]', r"a\.json: is not JSON \(Expecting value at line 2, column 6\)"),
+        ("a.json", b'[{"a": "\xff"}]', r"a\.json: line 1 is not UTF-8"),
+        ("a.jsonl", b'{"a": 1, "b": 1, "b": 2}', r"line 1: is not JSON \(the key 'b' stands there twice\)"),
+    ],
+)
+def test_what_is_wrong_with_a_row_is_said_with_its_place(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        list(table_rows(tmp_path / name, lambda names, _: {name: name for name in names}))
+
+
+def test_many_files_are_named_by_the_first_three(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": ["b"]}), tmp_path / "a.parquet")
+    for number in range(5):
+        (tmp_path / f"b{number}.csv").write_text("a\nb\n")
+    with pytest.raises(InputError, match=r": b0\.csv, b1\.csv, b2\.csv and 2 more would not be read beside a\.parquet"):
+        column_names(tmp_path)
 
 
 def test_files_of_no_split_are_others(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def test_distilabels_triplets_and_other_names_are_read(tmp_path: Path) -> None:
     [
         ("t.csv", "one,two\n", r"line 1: has the columns \['one', 'two'\]; missing: anchor"),
         ("t.csv", "query,sent1,hard_neg\na,b,c,d\n", r"line 2: has 4 columns, expected 3"),
-        ("t.csv", "", "there is no row in"),
+        ("t.csv", "", r"^there is no row in /.*t\.csv; generate"),
         ("t.csv", b"\xff,b,c\n", "line 1 is not UTF-8"),
         ("t.jsonl", '{"anchor": "a", "positive": "b"}\n', r"line 1: has the columns .*missing: negative"),
         ("t.jsonl", '{"anchor": "a", "positive": null, "negative": "c"}\n', "line 1: field 'positive' is None"),
