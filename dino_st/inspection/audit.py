@@ -74,8 +74,7 @@ def parse_key(text: str) -> float | Command | None:
 def draw_sample(pairs: WrittenPairs, options: AuditOptions) -> list[AuditPair]:
     """Draws pairs of each assigned score, all where there are too few, and shuffles them together; equal ones once.
 
-    Raises:
-        DatasetError: They are no pairs with numeric scores, a score is not finite, or there are none.
+    Raises DatasetError where they are no pairs with numeric scores, a score is not finite, or there are none.
     """
     import numpy as np
 
@@ -175,8 +174,7 @@ def _question(sample: Sequence[AuditPair], place: int) -> str:
 def run_audit(directory: Path, answers: Path, options: AuditOptions, ask: Ask, show: Show) -> str | None:
     """Draws the sample, or finds it half judged, and asks until the end or until the judge quits.
 
-    Returns:
-        The confusion table as Markdown, which is then written beside the answers as well; None if the judge quit.
+    Returns the confusion table as Markdown, which is then written beside the answers as well; None if the judge quit.
     """
     from dino_st.inspection.pairs import WrittenPairs
 
@@ -196,8 +194,7 @@ def run_audit(directory: Path, answers: Path, options: AuditOptions, ask: Ask, s
 def summarise(directory: Path, answers: Path) -> str:
     """Writes the table of what was judged so far, and warns where the directory holds other pairs by now.
 
-    Returns:
-        The confusion table as Markdown, which is written beside the answers as `.md` and `.json`, too.
+    Returns the confusion table as Markdown, which is written beside the answers as `.md` and `.json`, too.
     """
     from dino_st.inspection.pairs import WrittenPairs
 

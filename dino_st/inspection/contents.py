@@ -41,13 +41,10 @@ _REJECTED_EXAMPLES = 2
 class Findings:
     """What lies in some directories; of several things of one kind each has the name of its directory.
 
-    Attributes:
-        sets: Raw and prepared rows by name: `raw`, `prepared`, or the directory's where there are several of a kind.
-        training: The records of training runs.
-        scores: Each model's score on each task × 100, by directory; None where a score is undefined.
-        rejected: Rows that preparation rejected by reason, with a few examples of each, by set.
-        answers: The judgements of an audit by set, with a remark where they cannot be read or may be about other pairs
-            than are there now.
+    Sets, raw and prepared rows, are called `raw`, `prepared`, or as their directory where there are several of a kind.
+    Scores are those of each model on each task × 100, None where undefined. Rows that preparation rejected are counted
+    by reason, with a few examples of each. Judgements of an audit have a remark where they cannot be read or may be
+    about other pairs than are there now.
     """
 
     sets: Mapping[str, WrittenPairs] = field(default_factory=dict)
@@ -62,9 +59,8 @@ class Findings:
 def find(directories: Sequence[Path]) -> Findings:
     """Looks for what the stages write, in directories and in their folders (`raw`, `prepared`, … of a recipe).
 
-    Raises:
-        InputError: A directory is missing, nothing of ours lies there, or a file is damaged.
-        OutputError: A manifest or a training record is damaged.
+    Raises InputError where a directory is missing, nothing of ours lies there, or a file is damaged, and OutputError
+    where a manifest or a training record is.
     """
     found = {kind: places(directories, kind) for kind in KINDS}
     for directory in directories:
@@ -95,11 +91,7 @@ KINDS = {"raw": MANIFEST, "prepared": PREPARATION_RECORD, "model": TRAINING_RECO
 
 
 def places(directories: Sequence[Path], kind: str) -> list[Path]:
-    """Where something of a kind lies: in directories themselves, or in their folders, that of a recipe's name first.
-
-    Raises:
-        InputError: A directory is missing.
-    """
+    """Where something of a kind lies: in directories, which must exist, or in their folders, a recipe's name first."""
     found: list[Path] = []
     for directory in directories:
         if not directory.is_dir():
@@ -163,27 +155,16 @@ def _read_rejected(path: Path) -> tuple[dict[str, int], dict[str, list[dict[str,
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """The rows of one set by the label that they were assigned.
-
-    Attributes:
-        name: What the set is called.
-        source: The set.
-        groups: Names of the assigned labels, scores ascending.
-        totals: Rows of each group in the whole set, `(groups,)`.
-        left_out: Rows that cannot be shown, by reason.
-        table: The rows that texts are looked at in: all, or a sample.
-        group: Position of each of these rows among `groups`, `(rows,)`.
-        is_nearest: Whether the groups are the nearest scores and not the rows' own, of which there are too many.
-    """
+    """The rows of one set by the label that they were assigned."""
 
     name: str
     source: WrittenPairs
-    groups: tuple[str, ...]
-    totals: Counts
-    left_out: Mapping[str, int]
-    table: pa.Table
-    group: Counts
-    is_nearest: bool = False
+    groups: tuple[str, ...]  # names of the assigned labels, scores ascending
+    totals: Counts  # rows of each group in the whole set, `(groups,)`
+    left_out: Mapping[str, int]  # rows that cannot be shown, by reason
+    table: pa.Table  # the rows that texts are looked at in: all, or a sample
+    group: Counts  # position of each of these rows among `groups`, `(rows,)`
+    is_nearest: bool = False  # whether groups are the nearest scores, the rows' own being too many
 
     @property
     def is_sample(self) -> bool:
@@ -236,10 +217,7 @@ def labelled_rows(source: WrittenPairs, options: ReportOptions, name: str | None
     """Sorts rows by assigned label, and draws the sample whose texts are looked at.
 
     Rows without a label, a finite score or a text are counted and left out, and so are labels beyond the dozen most
-    frequent ones.
-
-    Raises:
-        DatasetError: Columns are missing, scores are no numbers, or no row can be shown.
+    frequent ones. Raises DatasetError where columns are missing, scores are no numbers, or no row can be shown.
     """
     table, where = source.table, source.directory
     label = SCORE if source.has_scores else LABEL
@@ -304,21 +282,13 @@ def _labelled(column: pa.ChunkedArray, where: Path, is_score: bool) -> NDArray[n
 
 @dataclass(frozen=True)
 class Posteriors:
-    """What the language model itself believes of rows that have log-probabilities.
+    """What the language model itself believes of rows that have log-probabilities."""
 
-    Attributes:
-        labels: The task's labels.
-        values: P(label | x1, x2) under a uniform prior and temperature 1, `(chosen, labels)`.
-        rows: Positions of these rows among those of the `LabelledRows`, `(chosen,)`.
-        own: Position of each row's assigned label among `labels`, -1 where it is none of them, `(chosen,)`.
-        left_out: Rows without usable log-probabilities, by reason.
-    """
-
-    labels: tuple[str, ...]
-    values: Values
-    rows: Counts
-    own: Counts
-    left_out: Mapping[str, int]
+    labels: tuple[str, ...]  # the task's
+    values: Values  # P(label | x1, x2) under a uniform prior and temperature 1, `(chosen, labels)`
+    rows: Counts  # positions of these rows among those of the `LabelledRows`, `(chosen,)`
+    own: Counts  # position of each row's assigned label among `labels`, or -1, `(chosen,)`
+    left_out: Mapping[str, int]  # rows without usable log-probabilities, by reason
 
     @property
     def of_own(self) -> Values:

@@ -68,10 +68,9 @@ def fitting(assigned: float) -> tuple[float, ...]:
 def count_judgements(answers: Iterable[tuple[float, float | None]]) -> list[dict[str, Any]]:
     """The confusion table of assigned scores and judgements (None for a skipped pair).
 
-    Returns:
-        A row for each assigned score, the highest first: `assigned`, `judged` (how many were), `skipped`, `counts` (by
-        judgement: `count`, `share`, and the ends `low` and `high` of Wilson's 95 % interval), and `fits` (the same for
-        the judgements that fit the score; None where the scale is another).
+    A row for each assigned score, the highest first, has `assigned`, `judged` (how many were), `skipped`, `counts` (by
+    judgement: `count`, `share`, and the ends `low` and `high` of Wilson's 95 % interval), and `fits` (the same for the
+    judgements that fit the score; None where the scale is another).
     """
     tallies: dict[float, Counter[float | None]] = {}
     for assigned, judged in answers:
@@ -201,11 +200,8 @@ class AnswerFile:
 def open_answers(path: Path, sample: Sequence[AuditPair], identity: Mapping[str, Any]) -> Iterator[AnswerFile]:
     """Opens the file of answers to a sample in its order, new or to be continued, and keeps other processes out.
 
-    `identity` is what makes the sample what it is; it must be as it was for a file to be continued.
-
-    Raises:
-        InputError: The file is damaged.
-        OutputError: It belongs to another sample or is something else, is in use, or cannot be written.
+    `identity` is what makes the sample what it is; it must be as it was for a file to be continued. Raises InputError
+    where the file is damaged, and OutputError where it is of another sample or kind, is in use, or cannot be written.
     """
     from filelock import FileLock, Timeout
 
@@ -241,9 +237,7 @@ def open_answers(path: Path, sample: Sequence[AuditPair], identity: Mapping[str,
 def read_answers(path: Path) -> tuple[dict[str, Any], list[Answer]]:
     """What the sample of a file of answers is (seed, pairs, …), and the answers.
 
-    Raises:
-        InputError: There is no such file, or it is damaged.
-        OutputError: It is something else.
+    Raises InputError where there is no such file, or it is damaged, and OutputError where it is something else.
     """
     try:
         content = path.read_bytes()

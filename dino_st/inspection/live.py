@@ -218,17 +218,8 @@ def follow_runs(
 ) -> Path:
     """Writes the page of running directories every few seconds until they are whole, and then their report.
 
-    Args:
-        directories: Of runs, of a recipe, or ones that a run is about to make.
-        output: As for `write_report`.
-        options: What to look at, and how often.
-        say: Told where the page is.
-        overwrite: As for `write_report`.
-        clock: The time.
-        sleep: Waits so many seconds.
-
-    Returns:
-        The page.
+    They are those of runs, of a recipe, or ones that a run is about to make; `output` and `overwrite` are as for
+    `write_report`, and `say` is told where the page is, which is returned.
     """
     check_extras(("Jinja2", "jinja2"), ("matplotlib", "matplotlib"))
     subject = subject_of(directories)

@@ -27,39 +27,25 @@ MAX_LEVELS = 12
 
 @dataclass(frozen=True)
 class WrittenPairs:
-    """Rows of a directory with what is known of them.
+    """Rows of a directory with what is known of them."""
 
-    Attributes:
-        kind: Which stage wrote them.
-        directory: Where they lie.
-        table: All rows, all columns; of a prepared set the training split before the validation split.
-        task: The task's specification as it was stored; empty where it is not known.
-        counts: What the stage counted.
-        levels: Scores that the stage assigns, ascending; empty for labels that are not numbers.
-        score_of_label: The assigned score of each of the task's labels, where they are numbers.
-        negative_score: The score of the random negatives among them, if there are some.
-        complete: Whether the stage came to its end.
-        facts: Where the rows come from: model, seed, …; None where it is not known.
-    """
-
-    kind: Literal["raw", "prepared"]
+    kind: Literal["raw", "prepared"]  # which stage wrote them
     directory: Path
-    table: pa.Table
-    task: Mapping[str, Any] = field(default_factory=dict)
-    counts: Mapping[str, int] = field(default_factory=dict)
-    levels: tuple[float, ...] = ()
-    score_of_label: Mapping[str, float] = field(default_factory=dict)
-    negative_score: float | None = None
-    complete: bool = True
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    table: pa.Table  # all rows, all columns; of a prepared set the training split before the validation split
+    task: Mapping[str, Any] = field(default_factory=dict)  # as it was stored; empty where it is not known
+    counts: Mapping[str, int] = field(default_factory=dict)  # what the stage counted
+    levels: tuple[float, ...] = ()  # scores that the stage assigns, ascending; empty for labels that are no numbers
+    score_of_label: Mapping[str, float] = field(default_factory=dict)  # of the task's labels, where they are numbers
+    negative_score: float | None = None  # of the random negatives among them, if there are some
+    complete: bool = True  # whether the stage came to its end
+    facts: Mapping[str, Any] = field(default_factory=dict)  # where the rows come from: model, seed, …
 
     @classmethod
     def read(cls, directory: Path) -> WrittenPairs:
         """Reads a directory of `dino-st generate` (no rows where it has not finished a wave) or `dino-st prepare`.
 
-        Raises:
-            InputError: The directory is missing, holds neither, or a file in it is damaged.
-            OutputError: The manifest is damaged.
+        Raises InputError where it is missing, holds neither, or a file in it is damaged, and OutputError where that is
+        the manifest.
         """
         if not directory.is_dir():
             raise InputError(
@@ -102,8 +88,7 @@ def has_many_scores(scores: NDArray[np.float64]) -> bool:
 def assigned_scores(scores: NDArray[np.float64], levels: Sequence[float]) -> NDArray[np.float64]:
     """The score that each row counts under: its own, rounded to six digits, or the nearest level (the lower of two).
 
-    Raises:
-        DatasetError: There are more than `MAX_LEVELS` different scores, and no level is known.
+    Raises DatasetError where there are more than `MAX_LEVELS` different scores, and no level is known.
     """
     rounded = np.round(scores, 6) + 0.0
     if not has_many_scores(scores):

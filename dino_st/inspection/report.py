@@ -43,15 +43,9 @@ def write_report(
 ) -> Path:
     """Writes `index.html`, which needs neither network nor another file, and the pictures as PNG files.
 
-    Args:
-        directories: Of `dino-st generate`, `prepare`, `train` or `evaluate`, of a whole recipe, or above some of these;
-            several are shown side by side.
-        output: New, empty, or an earlier report on the same directories, which is renewed.
-        options: What to look at; the defaults if None.
-        overwrite: Replace a report on other directories.
-
-    Returns:
-        The page.
+    Directories are those of `dino-st generate`, `prepare`, `train` or `evaluate`, of a whole recipe, or above some of
+    these; several are shown side by side. The output is new, empty, or an earlier report on the same directories, which
+    is renewed; one on others is replaced with `overwrite`.
     """
     check_extras(("matplotlib", "matplotlib"), ("Jinja2", "jinja2"))
     subject = subject_of(directories)
