@@ -236,6 +236,9 @@ def hash_settings(model: Any, tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     vocabulary = tokenizer.get_vocab() if backend is None else backend.to_str()
     settings = [config, vocabulary, getattr(tokenizer, "chat_template", None)]
+    generation = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if generation not in (None, model.config.get_text_config().eos_token_id):
+        settings.append(generation)  # what ends a text is set there, too
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -98,7 +99,9 @@ class ScoringRun:
 def known_configuration(spec: TaskSpec, table: pa.Table) -> dict[str, Any]:
     """What decides a run, in the form of manifests, as far as it is known before the model is loaded."""
     texts = (text for name in (SENTENCE1, SENTENCE2) for text in table[name].to_pylist())
-    inputs = {"pairs": len(table), "sha256": hash_texts(texts)}
+    others = sorted(set(table.column_names) - {SENTENCE1, SENTENCE2, LOG_PROBS, PLAIN_LOG_PROB, NUM_TOKENS})
+    kept = (repr(value) for name in others for value in (name, *table[name].to_pylist()))
+    inputs = {"pairs": len(table), "sha256": hash_texts(chain(texts, kept))}
     return {"task": spec.model_dump(mode="json"), "inputs": inputs, "scored": True}
 
 

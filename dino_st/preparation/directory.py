@@ -17,6 +17,7 @@ from dino_st.data.shards import run_changes
 from dino_st.errors import InputError, OutputError
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import PREPARATION_RECORD, is_content, similar_path
+from dino_st.support.hashes import hash_file
 from dino_st.support.options import changes, explain
 from dino_st.support.progress import logger
 
@@ -44,6 +45,7 @@ class PreparationRecord(BaseModel):
     counts: dict[str, int]
     provenance: dict[str, Any]
     quality: dict[str, dict[str, float]] = {}
+    files: dict[str, str] = {}  # SHA-256 of each split's file
 
 
 def read_record(directory: Path) -> PreparationRecord:
@@ -91,6 +93,8 @@ def read_tables(directory: Path) -> tuple[PreparationRecord, dict[str, pa.Table]
         if table.column_names not in _COLUMNS:
             raise InputError(f"{file}: has the columns {table.column_names}; expected one of {list(_COLUMNS)}")
         tables[split] = table.replace_schema_metadata(None)
+        if record.files.get(split) not in (None, hash_file(file)):
+            logger.warning("%s: is another file than the one that was written here; its rows are taken", file)
     real = {split: len(rows) for split, rows in tables.items() if split in record.counts}
     if real.items() - record.counts.items():
         logger.warning(

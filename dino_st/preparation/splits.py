@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,8 @@ def write_prepared(
     except InputError:
         earlier = None  # there is none, or none that is whole
     changed = [] if earlier is None else _changes(earlier, splits, {**splits.provenance, **(provenance or {})})
+    if not changed and (directory / REJECTED).exists() and splits.rejected is not None:
+        changed = [] if _holds_rejected(directory, splits.rejected) else [_OTHER_PAIRS]
     if earlier is not None and not changed and (splits.rejected is not None) == (directory / REJECTED).exists():
         return f"{directory} is complete already; nothing to do"
     if changed and not overwrite:
@@ -136,17 +139,19 @@ def write_prepared(
     if earlier is None:
         _write_begun(directory)
     remove_leftovers(directory, directory / "data")
+    written: dict[str, str] = {}
     with contextlib.ExitStack() as files:  # each appears under its name when all are written
         for split, name in FILES.items():
             if splits[split].num_rows:  # `datasets` cannot read a split without rows
                 temporary = files.enter_context(replacing(directory / name))
                 pq.write_table(splits[split].with_format("arrow")[:], temporary)
+                written[split] = hash_file(temporary)
         if splits.rejected is not None:
             _write_rejected(splits.rejected, files.enter_context(replacing(directory / REJECTED)))
         _write_begun(directory)
         for old in (Path(CARD), Path(REJECTED), *FILES.values()):
             (directory / old).unlink(missing_ok=True)
-    write_text(directory / PREPARATION_RECORD, record)
+    write_text(directory / PREPARATION_RECORD, _to_json(record.model_copy(update={"files": written})))
     write_text(directory / CARD, card)
     what = "that was not complete" if was_begun else ""
     if earlier is not None and changed:
@@ -154,25 +159,39 @@ def write_prepared(
     return f"Written to {directory}" + (f", in place of an earlier preparation {what}" if what else "")
 
 
+_OTHER_PAIRS = "other pairs, prepared in the same way"
+
+
 def _changes(earlier: PreparedSplits, now: PreparedSplits, provenance: Mapping[str, Any]) -> list[str]:
     """What a preparation has otherwise than an earlier one: options, or else rows."""
     if found := changes(earlier.options.model_dump(), now.options.model_dump()):
         return found
-    if all(earlier[split].to_dict() == now[split].to_dict() for split in FILES):
+    if earlier.counts == now.counts and all(earlier[split].to_dict() == now[split].to_dict() for split in FILES):
         return []
-    return origin_changes(earlier.provenance, provenance) or ["other pairs, prepared in the same way"]
+    return origin_changes(earlier.provenance, provenance) or [_OTHER_PAIRS]
 
 
-def _described(splits: PreparedSplits, provenance: Mapping[str, Any] | None) -> tuple[str, str]:
-    """The record, as JSON, and the card."""
+def _holds_rejected(directory: Path, rejected: pa.Table) -> bool:
+    """Whether a directory lists just these dropped pairs."""
+    with (directory / REJECTED).open(encoding="utf-8", newline="\n") as lines:
+        return all(found == line for found, line in zip_longest(lines, _rejected_lines(rejected)))
+
+
+def _described(splits: PreparedSplits, provenance: Mapping[str, Any] | None) -> tuple[PreparationRecord, str]:
+    """The record, which JSON can hold, and the card."""
     facts = {**splits.provenance, **(provenance or {})}
     known: dict[str, Any] = {"options": splits.options, "counts": splits.counts, "quality": splits.quality}
     kind = TRIPLETS if isinstance(splits.options, TripletOptions) else PAIRS
     record = PreparationRecord(format=kind, complete=True, provenance=facts, **known)
     try:
-        return json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n", _card(splits, facts)
+        _to_json(record)
+        return record, _card(splits, facts)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"the provenance cannot be written as JSON: {error}") from error
+
+
+def _to_json(record: PreparationRecord) -> str:
+    return json.dumps(record.model_dump(mode="json"), ensure_ascii=False, indent=2) + "\n"
 
 
 def _write_begun(directory: Path) -> None:
@@ -217,8 +236,12 @@ def save_rejected(rejected: pa.Table, directory: Path) -> bool:
 def _write_rejected(table: pa.Table, path: Path) -> None:
     """Writes rejected pairs as JSON lines."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for batch in table.to_batches(max_chunksize=10_000):
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
+        file.writelines(_rejected_lines(table))
+
+
+def _rejected_lines(table: pa.Table) -> Iterator[str]:
+    for batch in table.to_batches(max_chunksize=10_000):
+        yield from (json.dumps(row, ensure_ascii=False) + "\n" for row in batch.to_pylist())
 
 
 def _card(splits: PreparedSplits, provenance: Mapping[str, Any]) -> str:

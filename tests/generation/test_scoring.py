@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
@@ -67,6 +68,17 @@ def test_an_interrupted_run_goes_on_behind_what_is_stored(
     assert len(calls) == 2 + 1 + 2
     with pytest.raises(OutputError, match=r"task was 'sts-x2', now 'other'"):
         score_data(raw, "dino-tiny", tmp_path / "twice", task=str(_renamed_task(tmp_path)))
+
+
+@pytest.mark.parametrize("column", ["score", "sample"])
+def test_pairs_with_other_labels_or_columns_are_another_run(tmp_path: Path, column: str) -> None:
+    pairs = {"sentence1": SENTENCES[:2], "sentence2": SENTENCES[2:], "score": [0.0, 1.0], "sample": [0, 1]}
+    pyarrow.parquet.write_table(pa.table(pairs), tmp_path / "pairs.parquet")
+    score_data(tmp_path / "pairs.parquet", "dino-tiny", tmp_path / "scored")
+    swapped = pairs | {column: pairs[column][::-1]}
+    pyarrow.parquet.write_table(pa.table(swapped), tmp_path / "pairs.parquet")
+    with pytest.raises(OutputError, match="the pairs are others"):
+        score_data(tmp_path / "pairs.parquet", "dino-tiny", tmp_path / "scored")
 
 
 def _renamed_task(directory: Path) -> Path:

@@ -47,6 +47,15 @@ WINDOWED: dict[str, Any] = {"sliding_window": 16, "layer_types": ["sliding_atten
 SHORT, LONG, TEXT = (5, 6, 7, 8), tuple(range(9, 40)), (3, 4, 11, 12)
 
 
+def test_what_ends_a_text_is_part_of_a_models_settings(tokenizer: Any) -> None:
+    model = build("llama")
+    before = loading.hash_settings(model, tokenizer)
+    model.generation_config.eos_token_id = model.config.eos_token_id
+    assert loading.hash_settings(model, tokenizer) == before
+    model.generation_config.eos_token_id = [0, 7]
+    assert loading.hash_settings(model, tokenizer) != before
+
+
 def build(kind: str, **more: Any) -> Any:
     """A tiny model of a type, with weights large enough that every token and every position counts."""
     settings: Any = CONFIG_MAPPING[kind]

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -27,7 +28,7 @@ from dino_st.pipeline.stages import prepare_data
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.rows import draw_negatives, rank_among_equals, validation_rows
-from dino_st.preparation.splits import format_counts, load_prepared, save_prepared
+from dino_st.preparation.splits import format_counts, load_prepared, save_prepared, write_prepared
 from dino_st.support.files import only_writer
 from dino_st.support.hashes import random_bits
 from tests.training_fixtures import raw_pairs
@@ -347,6 +348,33 @@ def test_a_prepared_directory_may_be_written_again_but_no_other(tmp_path: Path) 
     with pytest.raises(OutputError, match="is a file"):
         save_prepared(splits, tmp_path / "other" / "thesis.txt")
     assert (tmp_path / "other" / "thesis.txt").read_text() == "years of work"
+
+
+def test_other_pairs_that_leave_the_same_rows_are_another_preparation(tmp_path: Path) -> None:
+    def write(*dropped: Row, overwrite: bool = False) -> str:
+        splits = prepare_pairs(pairs(*grid_rows, *dropped), explain=True, **PLAIN)
+        return write_prepared(splits, tmp_path / "set", overwrite=overwrite)
+
+    grid_rows = [tuple(row.values()) for row in grid(8)]
+    write(("x0", "x0", 1.0))
+    assert "complete already" in write(("x0", "x0", 1.0))
+    with pytest.raises(OutputError, match="holds another preparation"):
+        write(("x1", "x1", 1.0))
+    with pytest.raises(OutputError, match="holds another preparation"):
+        write(("x0", "x0", 1.0), ("x1", "x1", 1.0))
+    assert "in place of an earlier preparation" in write(("x1", "x1", 1.0), overwrite=True)
+    listed = [json.loads(line) for line in (tmp_path / "set" / "rejected.jsonl").read_text("utf-8").splitlines()]
+    assert [row["sentence1"] for row in listed] == ["x1"]
+
+
+def test_a_split_that_was_exchanged_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, seed in (("a", 1), ("b", 2)):
+        save_prepared(prepare_pairs(raw_pairs(20), seed=seed), tmp_path / name)
+    load_prepared(tmp_path / "a")
+    assert not caplog.records
+    shutil.copy(tmp_path / "b" / "data" / "train.parquet", tmp_path / "a" / "data")
+    load_prepared(tmp_path / "a")
+    assert "train.parquet: is another file than the one that was written here" in caplog.text
 
 
 def test_a_directory_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
