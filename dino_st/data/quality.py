@@ -28,25 +28,18 @@ _MANY_COPIES = 0.25
 
 @dataclass(frozen=True)
 class LabelStatistics:
-    """What is remembered of some pairs of a label.
+    """What is remembered of some pairs of a label."""
 
-    Attributes:
-        identical: How many have x1 = x2.
-        overlaps: Share of shared words of each, shape `(pairs,)`.
-        posteriors: What the language model believes of the label of each that it was asked about.
-    """
-
-    identical: int
-    overlaps: NDArray[np.float64]
-    posteriors: NDArray[np.float64]
+    identical: int  # how many have x1 = x2
+    overlaps: NDArray[np.float64]  # share of shared words of each, shape `(pairs,)`
+    posteriors: NDArray[np.float64]  # of the label, by those that the language model was asked about
 
 
 def measure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str] = ()) -> dict[str, LabelStatistics]:
     """Looks at pairs, by label in the order of the rows; there is nothing to see in triplets and single texts.
 
-    Args:
-        rows: With `sentence1`, `sentence2`, `score` or `label`, perhaps `log_probs`.
-        labels: Those of the task, in the order of the log-probabilities.
+    Rows have `sentence1`, `sentence2`, `score` or `label`, and perhaps `log_probs`, which are in the order of the
+    task's labels.
     """
     if not rows or SENTENCE2 not in rows[0]:
         return {}

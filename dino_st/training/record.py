@@ -63,8 +63,7 @@ class TrainingRecord(BaseModel):
 def read_record(directory: Path) -> TrainingRecord | None:
     """Reads the record of a run; None where the directory is missing or empty.
 
-    Raises:
-        OutputError: The directory is a file, holds something else, or its record is damaged.
+    An OutputError says that it is a file, holds something else, or that its record is damaged.
     """
     if directory.exists() and not directory.is_dir():
         raise OutputError(f"{directory}: is a file; expected a directory to write to")
