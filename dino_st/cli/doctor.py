@@ -24,6 +24,7 @@ IMPORTED = ("torch", "transformers", "sentence_transformers", "datasets", "mteb"
 
 EXTRAS = {
     "report": "pictures of `quickstart` and `report`",
+    "audit": "judging in the browser (`audit --web`)",
     "openai": "chat servers (`--backend openai`)",
     "peft": "language models with an adapter, such as LoRA",
     "gguf": "language models in llama.cpp's format",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +12,10 @@ import typer
 from dino_st.cli.arguments import takes
 from dino_st.cli.summary import note
 from dino_st.cli.support import Overwrite, say
-from dino_st.inspection.options import PICTURES, AuditOptions, ReportOptions
+from dino_st.inspection.options import PICTURES, TOKEN_VARIABLE, AuditOptions, PageOptions, ReportOptions
 
 
-@takes(AuditOptions, more={"per_score": {"names": ("--number", "-n")}})
+@takes(AuditOptions, PageOptions, more={"per_score": {"names": ("--number", "-n")}})
 def audit(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="Directory of `dino-st prepare` or `dino-st generate`.")
@@ -29,13 +30,36 @@ def audit(
     summary: Annotated[
         bool, typer.Option("--summary", help="Only write and print the table of what was judged so far.")
     ] = False,
+    web: Annotated[bool, typer.Option("--web", help="Judge on a page in the browser, several people at once.")] = False,
+    annotators: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Who judges; with --web, may be given several times, and each has a link."),
+    ] = None,
+    imported: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE", help="Add the judgements of an export of Argilla or Label Studio."),
+    ] = None,
 ) -> None:
     """Judge a sample of pairs yourself, blind to their scores, and see how right the scores are."""
+    at = {name: given.pop(name) for name in PageOptions.model_fields if name in given}
+    page = PageOptions.of(**{"token": os.environ.get(TOKEN_VARIABLE), **at})
     options = AuditOptions.of(**given)
-    from dino_st.inspection.audit import ANSWERS, run_audit, summarise
+    from dino_st.inspection.audit import ANSWERS, import_judgements, run_audit, summarise
 
     answers = output or directory / ANSWERS
-    table = summarise(directory, answers) if summary else run_audit(directory, answers, options, _ask, say)
+    if web:
+        from dino_st.inspection.web import serve_audit
+
+        serve_audit(directory, answers, options, page, annotators or [], say)
+        return
+    if imported is not None:
+        say(import_judgements(directory, answers, options, imported))
+    only_table = summary or imported is not None
+    table = (
+        summarise(directory, answers)
+        if only_table
+        else run_audit(directory, answers, options, _ask, say, annotators=annotators or [])
+    )
     if table is not None:
         note(output=answers.with_suffix(".json"))
         say(f"\n{table}")

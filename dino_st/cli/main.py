@@ -37,12 +37,21 @@ def train(
     encoder: Encoder,
     output: Output,
     given: dict[str, Any],
+    validation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="audit:DIR",
+            help="Choose the checkpoint by the pairs that people judged with `dino-st audit DIR`, which are then not "
+            "trained on; without it, by the generated validation pairs.",
+        ),
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Train an encoder on prepared pairs, keeping the best checkpoint by the generated validation pairs."""
     from dino_st.pipeline.stages import train_model
 
-    say(train_model(prepared, encoder, output, TrainingOptions.of(**given), overwrite=overwrite))
+    options = TrainingOptions.of(**given)
+    say(train_model(prepared, encoder, output, options, validation=validation, overwrite=overwrite))
     _tell_training(output)
 
 

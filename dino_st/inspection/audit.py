@@ -9,7 +9,8 @@ from __future__ import annotations
 import heapq
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from enum import Enum
 from hashlib import blake2b
 from pathlib import Path
@@ -17,16 +18,24 @@ from typing import TYPE_CHECKING, Any
 
 from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
 from dino_st.errors import ConfigurationError, DatasetError, DinoError, InputError
+from dino_st.inspection.agreement import AGREEMENT_HEAD, agreement, agreement_cells, middle, shown_name
 from dino_st.inspection.judgements import (
+    KEYS_OF,
     RULE,
     SCALE,
+    UNNAMED,
     Answer,
     AnswerFile,
     AuditPair,
+    Judgements,
+    answers_of,
+    check_annotators,
     confusion_markdown,
+    confusion_table,
     count_judgements,
+    markdown_table,
     open_answers,
-    read_answers,
+    read_judgements,
 )
 from dino_st.inspection.options import AuditOptions
 from dino_st.support.files import write_text
@@ -60,7 +69,7 @@ class Command(Enum):
 
 
 _MEANINGS: dict[str, float | Command] = {
-    **{"0": 0.0, "1": 0.1, "5": 0.5, "9": 0.9},
+    **KEYS_OF,
     **{f"{score:g}": score for score in SCALE},
     **{command.value: command for command in Command},
 }
@@ -136,9 +145,9 @@ def changed_since(judged: Mapping[str, Any], read: Callable[[], WrittenPairs]) -
     return f"{pairs.directory} was written anew since these pairs were drawn; the table is about the pairs of then"
 
 
-def judge(sample: Sequence[AuditPair], file: AnswerFile, ask: Ask, show: Show) -> bool:
+def judge(file: AnswerFile, ask: Ask, show: Show) -> bool:
     """Asks for every pair that has no answer yet; whether all are judged or skipped now, or else the judge quit."""
-    done = len(file.answers)
+    sample, done = file.questions, len(file.answers)
     show(f"{RULE}\n{KEYS}" if not done else f"Going on at {min(done + 1, len(sample))} of {len(sample)}.\n{KEYS}")
     asked = -1
     while True:
@@ -171,24 +180,86 @@ def _question(sample: Sequence[AuditPair], place: int) -> str:
     return f"\n{place + 1} of {len(sample)}\n  1: {printable(pair.sentence1)}\n  2: {printable(pair.sentence2)}"
 
 
-def run_audit(directory: Path, answers: Path, options: AuditOptions, ask: Ask, show: Show) -> str | None:
-    """Draws the sample, or finds it half judged, and asks until the end or until the judge quits.
-
-    Returns the confusion table as Markdown, which is then written beside the answers as well; None if the judge quit.
-    """
+@contextmanager
+def open_audit(
+    directory: Path, answers: Path, options: AuditOptions, annotators: Iterable[str]
+) -> Iterator[dict[str, AnswerFile]]:
+    """Draws the sample, or finds it half judged, and opens the answers of each annotator, in an order of their own."""
     from dino_st.inspection.pairs import WrittenPairs
 
     _check_name(answers)
     sample = draw_sample(WrittenPairs.read(directory), options)
-    with open_answers(answers, sample, describe_sample(sample, options)) as file:
-        scores = Counter(pair.generated for pair in sample)
+    identity = describe_sample(sample, options)
+    with ExitStack() as stack:
+        files = {}
+        for name in annotators:
+            named = identity if name == UNNAMED else {**identity, "annotator": name}
+            order = order_for(name, sample, options)
+            files[name] = stack.enter_context(open_answers(answers_of(answers, name), order, named))
+        yield files
+
+
+def order_for(annotator: str, sample: Sequence[AuditPair], options: AuditOptions) -> list[AuditPair]:
+    """The sample in an annotator's own order, which depends on the name and the seed; as drawn for who gave none."""
+    if annotator == UNNAMED:
+        return list(sample)
+    purpose = f"order for {annotator}"
+    return sorted(sample, key=lambda pair: _draw(options.seed, purpose, pair.generated, pair.sentence1, pair.sentence2))
+
+
+def run_audit(
+    directory: Path, answers: Path, options: AuditOptions, ask: Ask, show: Show, *, annotators: Sequence[str] = ()
+) -> str | None:
+    """Draws the sample, or finds it half judged, and asks until the end or until the judge quits.
+
+    Returns the confusion table as Markdown, which is then written beside the answers as well; None if the judge quit.
+    """
+    names = check_annotators(annotators)
+    if len(names) > 1:
+        raise ConfigurationError(
+            f"--annotators: {len(names)} names are given, and one person judges on a terminal; give one name, or --web "
+            "for a page with a link for each"
+        )
+    name = names[0] if names else UNNAMED
+    with open_audit(directory, answers, options, [name]) as files:
+        file = files[name]
+        scores = Counter(pair.generated for pair in file.questions)
         few = sum(count < options.per_score for count in scores.values())
         if few and not file.answers:
             show(f"{few} of {len(scores)} assigned scores have fewer than {options.per_score} pairs; all are asked.")
-        if not judge(sample, file, ask, show):
-            show(f"{len(file.answers)} of {len(sample)} done; run the same command to go on.")
+        if not judge(file, ask, show):
+            show(f"{len(file.answers)} of {len(file.questions)} done; run the same command to go on.")
             return None
-    return _write_table(answers)
+    return write_table(answers)
+
+
+def import_judgements(directory: Path, answers: Path, options: AuditOptions, export: Path) -> str:
+    """Adds the judgements of an export of Argilla or Label Studio to those of their annotators; says what was added."""
+    from dino_st.inspection.exchange import read_export
+
+    found = read_export(export)
+    counts: Counter[str] = Counter()
+    with open_audit(directory, answers, options, check_annotators(found)) as files:
+        for name, file in files.items():
+            answered = {answer.pair for answer in file.answers}
+            by_texts: dict[tuple[str, str], list[AuditPair]] = {}
+            for pair in file.questions:
+                by_texts.setdefault((pair.sentence1, pair.sentence2), []).append(pair)
+            for texts, judged in found[name].items():
+                pairs = by_texts.get(texts, [])
+                counts["strange"] += not pairs
+                for pair in pairs:
+                    counts["old" if pair in answered else "new"] += 1
+                    if pair not in answered:
+                        file.add(Answer(pair, judged))
+    if not counts["new"] and not counts["old"]:
+        raise InputError(
+            f"{export}: none of its {counts['strange']} judgements is of a pair of this sample; give the same -n and "
+            "--seed as when the sample was drawn"
+        )
+    words = {"old": "of pairs that were judged already", "strange": "of pairs that are not in the sample"}
+    left = "".join(f"; {counts[name]} {what} were left out" for name, what in words.items() if counts[name])
+    return f"{counts['new']} judgements by {len(found)} annotators ({', '.join(found)}) were added{left}"
 
 
 def summarise(directory: Path, answers: Path) -> str:
@@ -199,25 +270,61 @@ def summarise(directory: Path, answers: Path) -> str:
     from dino_st.inspection.pairs import WrittenPairs
 
     _check_name(answers)
-    changed = changed_since(read_answers(answers)[0], lambda: WrittenPairs.read(directory))
+    changed = changed_since(read_judgements(answers).sample, lambda: WrittenPairs.read(directory))
     if changed:
         logger.warning("%s", changed)
-    return _write_table(answers)
+    return write_table(answers)
 
 
-def _write_table(answers: Path) -> str:
-    sample, given = read_answers(answers)
+def write_table(answers: Path) -> str:
+    """Writes what was judged, by terminal and page, as `.md` and `.json` beside the answers; returns the former."""
+    judgements = read_judgements(answers)
+    given = middle(judgements)
     if not given:
         raise InputError(f"{answers}: nothing was judged yet; run `dino-st audit` without --summary first")
-    rows = count_judgements((answer.pair.generated, answer.judged) for answer in given)
-    left = sample.get("pairs", len(given)) - len(given)
-    text = confusion_markdown(
-        rows, heading=f"Audit of {len(given)} pairs" + (f", {left} still to be judged" if left else "")
-    )
-    content = {**sample, "answered": len(given), "left": left, "level": 0.95, "rows": rows}
+    rows = count_answers(given)
+    left = judgements.sample.get("pairs", len(given)) - len(given)
+    heading = f"Audit of {len(given)} pairs" + (f", {left} still to be judged" if left else "")
+    text = confusion_markdown(rows, heading=heading)
+    content = {**judgements.sample, "answered": len(given), "left": left, "level": 0.95, "rows": rows}
+    if set(judgements.by_annotator) != {UNNAMED}:
+        together = agreement(judgements)
+        text += _by_annotator(judgements, together)
+        content["agreement"] = together
+        content["annotators"] = {
+            name: {"answered": len(own), "rows": count_answers(own)} for name, own in judgements.by_annotator.items()
+        }
     write_text(answers.with_suffix(".md"), text)
     write_text(answers.with_suffix(".json"), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     return text
+
+
+def count_answers(answers: Iterable[Answer]) -> list[dict[str, Any]]:
+    """The confusion table of answers; see `count_judgements`."""
+    return count_judgements((answer.pair.generated, answer.judged) for answer in answers)
+
+
+MIDDLE = (
+    "Where several people judged a pair, the first table counts it once, with the lower median of their judgements, so "
+    "that the intervals are those of so many pairs."
+)
+
+
+def agreement_words(together: Mapping[str, Any]) -> str:
+    """What `agreement` says of all annotators, in a sentence."""
+    if together["alpha"] is None:
+        return "Krippendorff's α is not defined: fewer than two people judged the same pair, or all judgements are one."
+    return f"Krippendorff's α for interval data is {together['alpha']:.2f}, on {together['pairs']} pairs."
+
+
+def _by_annotator(judgements: Judgements, together: Mapping[str, Any]) -> str:
+    parts = ["", MIDDLE, ""]
+    if together["each_two"]:
+        cells = map(agreement_cells, together["each_two"])
+        parts += ["## Agreement", "", agreement_words(together), "", markdown_table(AGREEMENT_HEAD, cells), ""]
+    for name, own in judgements.by_annotator.items():
+        parts += [f"## {shown_name(name)}", "", confusion_table(count_answers(own)), ""]
+    return "\n".join(parts)
 
 
 def _check_name(answers: Path) -> None:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from dino_st.data.columns import LABEL, LOG_PROBS, SCORE, SENTENCE1, SENTENCE2, TEXT
 from dino_st.data.shards import MANIFEST
 from dino_st.errors import DatasetError, DinoError, InputError
+from dino_st.inspection.agreement import middle
 from dino_st.inspection.audit import ANSWERS, changed_since
-from dino_st.inspection.judgements import Answer, read_answers
+from dino_st.inspection.judgements import Answer, has_judgements, read_judgements
 from dino_st.inspection.options import ReportOptions
 from dino_st.inspection.pairs import WrittenPairs, assigned_scores, has_many_scores
 from dino_st.support.files import PREPARATION_RECORD, REJECTED, TRAINING_RECORD
@@ -82,7 +83,7 @@ def find(directories: Sequence[Path]) -> Findings:
             for name, part in sets.items()
             if part.kind == "prepared" and (part.directory / REJECTED).is_file()
         },
-        {name: _read_answers(part) for name, part in sets.items() if (part.directory / ANSWERS).is_file()},
+        {name: _read_answers(part) for name, part in sets.items() if has_judgements(part.directory / ANSWERS)},
     )
 
 
@@ -113,10 +114,10 @@ def named(kind: str, paths: Sequence[Path]) -> dict[str, Path]:
 
 def _read_answers(part: WrittenPairs) -> tuple[Sequence[Answer], str | None]:
     try:
-        sample, answers = read_answers(part.directory / ANSWERS)
+        judgements = read_judgements(part.directory / ANSWERS)
     except DinoError as error:
         return (), str(error)
-    return answers, changed_since(sample, lambda: part)
+    return middle(judgements), changed_since(judgements.sample, lambda: part)
 
 
 def _read_scores(path: Path) -> dict[str, dict[str, float | None]]:

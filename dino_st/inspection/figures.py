@@ -104,7 +104,7 @@ def reasons(panels: Mapping[str, Mapping[str, int]]) -> Figure:
 
 
 def training_curve(record: TrainingRecord) -> Figure:
-    """Spearman's correlation on the generated validation pairs over the steps, with the start and the kept step."""
+    """Spearman's correlation on the validation pairs over the steps, with the start and the kept step."""
     figure, axis = _single(6.0, 3.4)
     steps, scores = zip(*((point.step, 100 * point.spearman) for point in record.curve), strict=True)
     if record.start is not None:
@@ -114,7 +114,11 @@ def training_curve(record: TrainingRecord) -> Figure:
     if record.best is not None:
         label = f"kept: step {record.best.step:,}, {100 * record.best.spearman:.2f}"
         axis.plot([record.best.step], [100 * record.best.spearman], "o", color=_RED, markersize=8, label=label)
-    axis.set(xlabel="training steps", ylabel="Spearman × 100", title="Generated validation pairs")
+    axis.set(
+        xlabel="training steps",
+        ylabel="Spearman × 100",
+        title=f"{record.validation_kind.capitalize()} validation pairs",
+    )
     axis.margins(y=0.15)
     _whole_numbers(axis.xaxis)
     axis.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)

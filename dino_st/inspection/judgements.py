@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from typing import IO, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from dino_st.errors import InputError, OutputError
+from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.support.files import make_directory, write_text
 from dino_st.support.text import with_short_hashes
 
@@ -25,12 +27,12 @@ SCALE: Mapping[float, str] = {
 }
 """What a judgement means, highest first (the scale of the DINO paper, arXiv 2104.07540, Table 3)."""
 
-RULE = "\n".join(
-    [
-        "How alike are the two sentences in what they say? Slips of grammar and style do not count.",
-        *(f"  {key}  {score:g}: {SCALE[score]}" for key, score in (("9", 0.9), ("5", 0.5), ("1", 0.1), ("0", 0.0))),
-    ]
-)
+KEYS_OF: Mapping[str, float] = {"9": 0.9, "5": 0.5, "1": 0.1, "0": 0.0}
+"""The key of each judgement, highest first."""
+
+QUESTION = "How alike are the two sentences in what they say? Slips of grammar and style do not count."
+
+RULE = "\n".join([QUESTION, *(f"  {key}  {score:g}: {SCALE[score]}" for key, score in KEYS_OF.items())])
 
 CONFUSION_HEAD = ("assigned", "judged", "skipped", *(f"judged {score:g}" for score in SCALE), "fits")
 
@@ -108,15 +110,24 @@ def confusion_cells(row: Mapping[str, Any]) -> list[str]:
 
 def confusion_markdown(rows: Sequence[Mapping[str, Any]], *, heading: str) -> str:
     """The rows of `count_judgements` as a page of Markdown."""
-    alignment = ["---:"] * 3 + ["---"] * (len(CONFUSION_HEAD) - 3)
-    table = ["| " + " | ".join(cells) + " |" for cells in (CONFUSION_HEAD, alignment, *map(confusion_cells, rows))]
     meanings = [f"- {score:g}: {meaning}" for score, meaning in SCALE.items()]
     notes = (
         "Shares of the judged pairs of a row, with Wilson's 95 % intervals. A pair fits where it was judged 0.9 and "
         f"its score is at least {_SAME_FROM:g}, 0.5 and its score is from {_SIMILAR_FROM:g} to below {_SAME_FROM:g}, "
         f"or 0 or 0.1 and its score is below {_SIMILAR_FROM:g}."
     )
-    return "\n".join([f"# {heading}", "", *table, "", notes, "", *meanings]) + "\n"
+    return "\n".join([f"# {heading}", "", confusion_table(rows), "", notes, "", *meanings]) + "\n"
+
+
+def confusion_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows of `count_judgements` as a table of Markdown."""
+    return markdown_table(CONFUSION_HEAD, map(confusion_cells, rows), numbers=3)
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int = 0) -> str:
+    """A table of Markdown, of which the first `numbers` columns stand to the right."""
+    alignment = ["---:"] * numbers + ["---"] * (len(head) - numbers)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, alignment, *rows))
 
 
 _FORMAT = "dino-st audit 1"
@@ -158,10 +169,13 @@ class _Line(BaseModel):
 
 
 class AnswerFile:
-    """The answers of one sample in its order; use `open_answers`."""
+    """The answers of one annotator, and all questions in their order, those answered first; use `open_answers`."""
 
-    def __init__(self, stream: IO[bytes], path: Path, answers: list[Answer], ends: list[int]) -> None:
+    def __init__(
+        self, stream: IO[bytes], path: Path, answers: list[Answer], ends: list[int], questions: Sequence[AuditPair]
+    ) -> None:
         self.answers = answers
+        self.questions = questions
         self._stream = stream
         self._path = path
         self._ends = ends  # of the header and of each answer
@@ -224,12 +238,13 @@ def open_answers(path: Path, sample: Sequence[AuditPair], identity: Mapping[str,
         with stream:
             found, answers, ends = _parse(path, stream.read())
             _check_same(path, found, header)
-            for number, (answer, pair) in enumerate(zip(answers, sample, strict=False), start=2):
-                if answer.pair != pair:
-                    raise InputError(f"{path}, line {number}: answers another pair than was asked for; {_ANEW}")
-            if len(answers) > len(sample):
-                raise InputError(f"{path}: holds {len(answers)} answers for {len(sample)} pairs; {_ANEW}")
-            yield AnswerFile(stream, path, answers, ends)
+            open_questions = dict.fromkeys(sample)
+            for number, answer in enumerate(answers, start=2):
+                if answer.pair not in open_questions:
+                    what = "a pair for the second time" if answer.pair in sample else "another pair than was asked for"
+                    raise InputError(f"{path}, line {number}: answers {what}; {_ANEW}")
+                del open_questions[answer.pair]
+            yield AnswerFile(stream, path, answers, ends, [*(answer.pair for answer in answers), *open_questions])
     finally:
         lock.release()
 
@@ -247,6 +262,88 @@ def read_answers(path: Path) -> tuple[dict[str, Any], list[Answer]]:
         ) from None
     header, answers, _ = _parse(path, content)
     return header, answers
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """What everybody judged of one sample."""
+
+    sample: Mapping[str, Any]
+    """What the sample is (seed, pairs, …)."""
+    by_annotator: Mapping[str, Sequence[Answer]]
+    """Answers of each annotator that gave some; `UNNAMED` is who gave no name."""
+
+    def by_pair(self) -> dict[AuditPair, dict[str, float | None]]:
+        """The judgements of each pair by annotator."""
+        pairs: dict[AuditPair, dict[str, float | None]] = {}
+        for annotator, answers in self.by_annotator.items():
+            for answer in answers:
+                pairs.setdefault(answer.pair, {})[annotator] = answer.judged
+        return pairs
+
+
+UNNAMED = ""
+"""The annotator who gave no name, whose answers are in the file without one."""
+
+_ANNOTATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+
+
+def check_annotators(names: Iterable[str]) -> list[str]:
+    """Names of annotators in the order given, refused if unfit for a file's name, or one where capitals do not count."""
+    known: dict[str, str] = {}
+    for name in names:
+        if not _ANNOTATOR.fullmatch(name):
+            raise ConfigurationError(
+                f"--annotators {name!r}: expected up to 40 of the letters a to z, digits, - and _, the first one a "
+                "letter or digit; the name becomes part of a file's name"
+            )
+        if name.lower() in known:
+            raise ConfigurationError(
+                f"--annotators {name!r}: is the same file as that of {known[name.lower()]!r}; choose another name"
+            )
+        known[name.lower()] = name
+    return list(known.values())
+
+
+def answers_of(answers: Path, annotator: str) -> Path:
+    """The file of an annotator's answers, beside the one of who gave no name."""
+    return answers if annotator == UNNAMED else answers.with_name(f"{answers.stem}.{annotator}{answers.suffix}")
+
+
+def has_judgements(answers: Path) -> bool:
+    """Whether there is a file of answers there, of who gave no name or of an annotator."""
+    return bool(_files(answers))
+
+
+def _files(answers: Path) -> dict[str, Path]:
+    """The files of answers to a sample by annotator, who gave no name first."""
+    beside = answers.parent.glob(f"{glob.escape(answers.stem)}.*{glob.escape(answers.suffix)}")
+    names = sorted(file.name[len(answers.stem) + 1 : -len(answers.suffix)] for file in beside)
+    unnamed = {UNNAMED: answers} if answers.is_file() else {}
+    return unnamed | {name: answers_of(answers, name) for name in names if _ANNOTATOR.fullmatch(name)}
+
+
+def read_judgements(answers: Path) -> Judgements:
+    """Reads the answers of everybody who judged the sample of a file, on the terminal or on the page.
+
+    Raises InputError where there is no file, one is damaged, or two are about different samples; OutputError where one
+    is something else.
+    """
+    files = _files(answers) or {UNNAMED: answers}
+    sample: dict[str, Any] = {}
+    given: dict[str, Sequence[Answer]] = {}
+    for name, file in files.items():
+        header, found = read_answers(file)
+        header = {field: value for field, value in header.items() if field not in ("format", "annotator")}
+        if found and given and header != sample:
+            raise InputError(
+                f"{file}: holds judgements of another sample than {answers_of(answers, next(iter(given)))}; move one "
+                "of them to another directory"
+            )
+        if found:
+            given[name] = found
+        sample = header if found or not sample else sample
+    return Judgements(sample, given)
 
 
 def _is_unanswered(path: Path) -> bool:

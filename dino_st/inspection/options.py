@@ -11,7 +11,7 @@ PICTURES = {
     "and a heap at 1 is copies.",
     "posterior": "Which label the language model itself gives the pairs of each label; the diagonal should be darkest.",
     "rejections": "What each stage left out and for which reason; a long bar says where to look first.",
-    "training": "How well the encoder orders the generated validation pairs while it learns; the curve should rise "
+    "training": "How well the encoder orders the validation pairs while it learns; the curve should rise "
     "above the dashed line, which is the untrained encoder.",
 }
 """What each picture of a report means, by the beginning of its file's name."""
@@ -22,6 +22,18 @@ class AuditOptions(FrozenOptions):
 
     per_score: int = option(100, "pairs drawn for each assigned score", ge=1)
     seed: int = option(42, "seed of the sample and its order", ge=0)
+
+
+TOKEN_VARIABLE = "DINO_ST_AUDIT_TOKEN"
+"""The environment variable that holds the secret of the page, which a process list then does not show."""
+
+
+class PageOptions(FrozenOptions):
+    """Where the page of an audit listens."""
+
+    host: str = option("127.0.0.1", "address of --web; one beyond this machine needs a --token", min_length=1)
+    port: int = option(8765, "port of --web; 0 for any that is free", ge=0, le=65_535)
+    token: str | None = option(None, f"secret that the keys in the links of --web are made of; or in {TOKEN_VARIABLE}")
 
 
 class ReportOptions(FrozenOptions):

@@ -23,6 +23,7 @@ from dino_st.support.progress import logger
 from dino_st.support.text import printable
 
 if TYPE_CHECKING:
+    from jinja2 import Environment
     from markupsafe import Markup
     from matplotlib.figure import Figure
 
@@ -114,6 +115,7 @@ class Section:
         tables: Below the pictures.
         absent: Why there is nothing to show, and what would change that; such sections stand together at the end.
         share: What is done of something, from 0 to 1, drawn as a bar.
+        links: Words and addresses of what belongs to it.
     """
 
     title: str
@@ -122,23 +124,30 @@ class Section:
     tables: Sequence[Table] = ()
     absent: str = ""
     share: float | None = None
+    links: Sequence[tuple[str, str]] = ()
 
 
 def render(title: str, sections: Sequence[Section], subject: str = "", *, refresh: float | None = None) -> str:
     """The page on a subject (`subject_of`), which loads itself again after `refresh` seconds if they are given."""
-    from jinja2 import Environment, StrictUndefined
-
     shown = [section for section in sections if not section.absent]
     absent = [section for section in sections if section.absent]
     source = resources.files("dino_st.inspection").joinpath("templates/report.html").read_text(encoding="utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
-    )
-    environment.filters["code"] = _with_code
     seconds = None if refresh is None else max(1, round(refresh))
-    return environment.from_string(source).render(
+    page = environment().from_string(source)
+    return page.render(
         title=title, sections=shown, absent=absent, subject=subject, version=version("dino-st"), refresh=seconds
     )
+
+
+def environment() -> Environment:
+    """What fills templates: everything is escaped, and a name that was not given is an error."""
+    from jinja2 import Environment, StrictUndefined
+
+    made = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
+    made.filters["code"] = _with_code
+    return made
 
 
 def _with_code(text: str) -> Markup:
@@ -154,11 +163,11 @@ def _shown(value: object) -> object:
     return printable(value) if type(value) is str else value
 
 
-def check_extras(*needed: tuple[str, str]) -> None:
-    """Raises unless the libraries of pages, given as name and module, are installed."""
+def check_extras(*needed: tuple[str, str], what: str = "a report", extra: str = "report") -> None:
+    """Raises unless the libraries of a page, given as name and module, are installed."""
     for library, module in needed:
         if not _is_installed(module):
-            raise MissingExtraError(f'a report needs {library}; run: pip install "dino-st[report]"')
+            raise MissingExtraError(f'{what} needs {library}; run: pip install "dino-st[{extra}]"')
 
 
 def _is_installed(module: str) -> bool:

@@ -490,7 +490,7 @@ def training_section(findings: Findings) -> Section:
         if not record.curve:
             notes.append(f"The run {run} was not evaluated yet, so that there is no curve.")
             continue
-        caption = f"Spearman × 100 on the generated validation pairs, {run}"
+        caption = f"Spearman × 100 on the {record.validation_kind} validation pairs, {run}"
         description = f"Curve: Spearman's correlation of {run} over the steps; the numbers are in the table below."
         file = f"training-{place + 1}" if place else "training"
         pictures.append(Picture(file, description, figures.training_curve(record)))

@@ -25,7 +25,7 @@ from dino_st.backends.options import (
     SynCSEOptions,
 )
 from dino_st.data.cards import read_origin
-from dino_st.data.columns import LOG_PROBS
+from dino_st.data.columns import LOG_PROBS, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import check_not_prepared, read_raw
 from dino_st.data.quality import Summary
 from dino_st.data.sentences import Sentences, read_sentences
@@ -445,16 +445,46 @@ def _read_triplets_or_pairs(raw: Path) -> tuple[pa.Table, dict[str, Any]]:
 
 
 def train_model(
-    prepared: Path, encoder: str, output: Path, options: TrainingOptions, *, overwrite: bool = False
+    prepared: Path,
+    encoder: str,
+    output: Path,
+    options: TrainingOptions,
+    *,
+    validation: str | None = None,
+    overwrite: bool = False,
 ) -> str:
-    """Trains an encoder on a prepared directory, or resumes; returns a sentence about how it went."""
+    """Trains an encoder on a prepared directory, or resumes; returns a sentence about how it went.
+
+    `validation` is `audit:DIR` for the pairs that people judged there; without it, the generated ones.
+    """
     _look_at(prepared)
     from dino_st.training.record import training_summary
     from dino_st.training.train import train_encoder
 
-    train_encoder(prepared, encoder, output, options=options, overwrite=overwrite)
+    judged = None if validation is None else _judged_pairs(validation)
+    train_encoder(prepared, encoder, output, options=options, judged=judged, overwrite=overwrite)
     _leave_process_group()
-    return training_summary(output, "the generated validation pairs")
+    return training_summary(output, f"the {'generated' if judged is None else 'judged'} validation pairs")
+
+
+def _judged_pairs(validation: str) -> pa.Table:
+    """The pairs that people judged in `audit:DIR`, each with the mean of its judgements."""
+    kind, _, directory = validation.partition(":")
+    if kind != "audit" or not directory:
+        raise ConfigurationError(
+            f"--validation {validation}: expected audit:DIR, with the directory that `dino-st audit` was given"
+        )
+    import pyarrow as pa
+
+    from dino_st.inspection.agreement import mean_scores
+    from dino_st.inspection.audit import ANSWERS
+    from dino_st.inspection.judgements import read_judgements
+
+    scored = mean_scores(read_judgements(Path(directory) / ANSWERS))
+    if not scored:
+        raise DatasetError(f"{directory}: nobody has judged a pair yet; `dino-st audit {directory}` asks")
+    rows = [{SENTENCE1: pair.sentence1, SENTENCE2: pair.sentence2, SCORE: score} for pair, score in scored]
+    return pa.Table.from_pylist(rows)
 
 
 def train_contrastive_model(

@@ -32,6 +32,7 @@ from dino_st.preparation.directory import read_tables
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import PREPARATION_RECORD
 from dino_st.training.options import ContrastiveOptions
+from dino_st.training.record import JUDGED
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -44,9 +45,16 @@ _LABELS = ("label", "labels", "score", "scores")
 
 
 def pair_splits(
-    data: str | os.PathLike[str] | DatasetDict, batch_size: int, loss: str, *, size_option: str = "batch_size"
+    data: str | os.PathLike[str] | DatasetDict,
+    batch_size: int,
+    loss: str,
+    *,
+    size_option: str = "batch_size",
+    judged: Dataset | pa.Table | None = None,
 ) -> tuple[Tables, dict[str, Any]]:
     """Reads pairs to train on: the columns of pairs of `train` and `validation`, and what is known of their origin.
+
+    Judged pairs take the place of the validation split, and leave the other.
 
     Raises DatasetError where a split or column is missing, scores are not finite numbers or out of the loss's reach,
     the training split is smaller than a batch, or all validation scores are equal; InputError where the directory
@@ -61,6 +69,9 @@ def pair_splits(
             )
         splits[name] = numeric_pairs(source[name], name=f"the {name} split")
         refuse_blank(splits[name], (SENTENCE1, SENTENCE2), f"the {name} split")
+    if judged is not None:
+        splits, facts = _validated_on(numeric_pairs(judged, name="the judged pairs"), splits["train"])
+        provenance = {**provenance, JUDGED: facts}
     _check_enough(splits["train"].num_rows, "pairs", batch_size, size_option)
     lowest, highest = pc.min_max(splits["train"][SCORE]).as_py().values()
     if loss == "cosine" and not -1 <= lowest <= highest <= 1:
@@ -71,9 +82,20 @@ def pair_splits(
     if pc.count_distinct(splits["validation"][SCORE]).as_py() < 2:
         raise DatasetError(
             f"the validation split has {splits['validation'].num_rows} pairs with fewer than two different scores, so "
-            "no checkpoint can be chosen by Spearman's correlation; prepare more pairs, or a larger validation_share"
+            "no checkpoint can be chosen by Spearman's correlation; "
+            + ("prepare more pairs, or a larger validation_share" if judged is None else "judge more pairs")
         )
     return splits, provenance
+
+
+def _validated_on(judged: pa.Table, train: pa.Table) -> tuple[Tables, dict[str, int]]:
+    """Judged pairs as the validation split beside what is left to train on, and how many they are."""
+    pairs = set(zip(*(judged[name].to_pylist() for name in (SENTENCE1, SENTENCE2)), strict=True))
+    texts = zip(*(train[name].to_pylist() for name in (SENTENCE1, SENTENCE2)), strict=True)
+    kept = pa.array([pair not in pairs for pair in texts], pa.bool_())
+    left = train.filter(kept)
+    facts = {"pairs": judged.num_rows, "left out of training": train.num_rows - left.num_rows}
+    return {"train": left, "validation": judged}, facts
 
 
 def triplet_splits(

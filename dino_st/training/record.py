@@ -24,6 +24,9 @@ CHECKPOINTS = "checkpoints"
 TRACKED = "runs"
 """The folder of TensorBoard's event files."""
 
+JUDGED = "validation pairs that people judged"
+"""What the provenance calls them, where the checkpoint was chosen by them."""
+
 _FORMAT = "dino-st training run, version 1"
 _MODEL_FILES = ("modules.json", "config.json", "model.safetensors", CARD)
 _FREE_OPTIONS = {"device", "keep_checkpoints", "gradient_checkpointing", "report_to"}
@@ -31,7 +34,7 @@ _CARD_HEADING = "## Training data: written by a language model"
 
 
 class Score(BaseModel):
-    """Spearman's correlation on the generated validation split after some steps, from -1 to 1."""
+    """Spearman's correlation on the validation split after some steps, from -1 to 1."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -58,6 +61,11 @@ class TrainingRecord(BaseModel):
     best: Score | None = None  # the evaluation whose checkpoint was kept
     seconds: float | None = None  # of training and evaluation since the last start or resumption
     hardware: str | None = None  # as torch names it
+
+    @property
+    def validation_kind(self) -> str:
+        """Whether the pairs that choose the checkpoint were `judged` by people, or `generated`."""
+        return "judged" if JUDGED in self.provenance else "generated"
 
 
 def read_record(directory: Path) -> TrainingRecord | None:
@@ -149,6 +157,9 @@ def add_to_card(card: Path, record: TrainingRecord) -> None:
     )
     labels = "No human label was used, neither to train nor to choose the checkpoint."
     validation = "the generated validation split"
+    if JUDGED in record.provenance:
+        labels = "No human label was used to train; the checkpoint was chosen by pairs that people judged."
+        validation = "the judged validation pairs"
     if isinstance(record.options, ContrastiveOptions):
         how = (
             "Trained with a contrastive loss on triplets whose positives and hard negatives a language model wrote "

@@ -58,6 +58,7 @@ from dino_st.training.record import (
 from dino_st.training.trackers import check_tracker, make_tracker
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset, DatasetDict
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 
@@ -81,6 +82,7 @@ def train_encoder(
     output_dir: str | os.PathLike[str],
     *,
     options: TrainingOptions | None = None,
+    judged: Dataset | pa.Table | None = None,
     resume: bool = True,
     overwrite: bool = False,
     **changes: Any,
@@ -101,6 +103,8 @@ def train_encoder(
             (mean pooling is added), or a model, which is trained in place.
         output_dir: Where the encoder, `training.json` and, while training, the checkpoints go.
         options: How to train; the defaults are the published values.
+        judged: Pairs that people scored (`sentence1`, `sentence2`, `score`), as in an audit, to choose the
+            checkpoint by in place of the validation split; those that are in the training split leave it.
         resume: Continue an interrupted run of the same call from its newest checkpoint, and return the outcome of a
             finished one. With False an earlier run in `output_dir` is discarded.
         overwrite: Discard another run (other options, data or encoder) in `output_dir`, which is refused otherwise.
@@ -128,7 +132,7 @@ def train_encoder(
     check_can_become_directory(Path(output_dir).expanduser().resolve())
     from dino_st.training.data import as_datasets, data_facts, pair_splits
 
-    tables, provenance = pair_splits(data, options.batch_size, options.loss)
+    tables, provenance = pair_splits(data, options.batch_size, options.loss, judged=judged)
     record = _new_record(options, encoder, data_facts(tables, "pairs"), provenance)
     place = _find_place(output_dir, record, resume=resume, overwrite=overwrite)
     from dino_st.training.objective import pair_objective
@@ -369,8 +373,9 @@ def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, second
         )
     if record.start is not None and best.spearman < record.start:
         warnings.warn(
-            f"training made the encoder worse on the generated validation split: Spearman {record.start:.4f} before, "
-            f"{best.spearman:.4f} at best. Choose another learning_rate, or look at the pairs",
+            f"training made the encoder worse on the {record.validation_kind} validation split: Spearman "
+            f"{record.start:.4f} before, {best.spearman:.4f} at best. Choose another learning_rate, or look at the "
+            "pairs",
             DinoWarning,
             stacklevel=5,
         )

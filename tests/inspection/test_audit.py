@@ -198,12 +198,12 @@ def test_undo_skip_and_quit_leave_what_was_answered(tmp_path: Path) -> None:
     sample = [AuditPair("a", str(i), 0.5) for i in range(4)]
     shown: list[str] = []
     with open_answers(tmp_path / "a.jsonl", sample, {}) as file:
-        assert not judge(sample, file, keys_of("u95usz?q"), shown.append)
+        assert not judge(file, keys_of("u95usz?q"), shown.append)
         assert [answer.judged for answer in file.answers] == [0.9, None]
     assert any("nothing to take back" in text for text in shown)
     assert any("'z' is no answer" in text for text in shown)
     with open_answers(tmp_path / "a.jsonl", sample, {}) as file:
-        assert judge(sample, file, keys_of("01u5 "), shown.append)
+        assert judge(file, keys_of("01u5 "), shown.append)
     assert [answer.judged for answer in read_answers(tmp_path / "a.jsonl")[1]] == [0.9, None, 0.0, 0.5]
 
 
@@ -236,7 +236,7 @@ def test_the_last_answer_can_be_taken_back_in_a_later_session(tmp_path: Path) ->
     sample = [AuditPair("a", "b", 0.5)]
     for keys, judged in (("9", 0.9), ("u5x", 0.5)):
         with open_answers(tmp_path / "a.jsonl", sample, {}) as file:
-            judge(sample, file, keys_of(keys), lambda _: None)
+            judge(file, keys_of(keys), lambda _: None)
             assert file.answers[0].judged == judged
 
 
@@ -244,7 +244,7 @@ def test_questions_say_nothing_of_the_score(tmp_path: Path) -> None:
     sample = [AuditPair("One.", "Two.", 0.4711)]
     shown: list[str] = []
     with open_answers(tmp_path / "a.jsonl", sample, {}) as file:
-        judge(sample, file, keys_of("9"), shown.append)
+        judge(file, keys_of("9"), shown.append)
     assert "One." in "".join(shown)
     assert "0.47" not in "".join(shown)
 
@@ -259,7 +259,7 @@ def test_answers_are_on_disk_before_the_next_question(tmp_path: Path) -> None:
         return "9"
 
     with open_answers(path, sample, {}) as file:
-        judge(sample, file, ask, lambda _: None)
+        judge(file, ask, lambda _: None)
     assert lines == [0, 1, 2, 3]
 
 
@@ -267,7 +267,7 @@ def test_a_line_cut_off_by_a_crash_is_asked_again(tmp_path: Path) -> None:
     sample = [AuditPair("a", str(i), 0.5) for i in range(2)]
     path = tmp_path / "a.jsonl"
     with open_answers(path, sample, {}) as file:
-        judge(sample, file, keys_of("99"), lambda _: None)
+        judge(file, keys_of("99"), lambda _: None)
     path.write_bytes(path.read_bytes()[:-9])
     with open_answers(path, sample, {}) as file:
         assert len(file.answers) == 1
@@ -397,7 +397,7 @@ def test_a_summary_is_whole_or_not_there(tmp_path: Path) -> None:
     sample = [AuditPair("a", "b", 0.9)]
     path = tmp_path / "mine.jsonl"
     with open_answers(path, sample, describe_sample(sample, AuditOptions())) as file:
-        judge(sample, file, keys_of("9"), lambda _: None)
+        judge(file, keys_of("9"), lambda _: None)
     summarise(tmp_path, path)
     assert sorted(entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")) == [
         "mine.json",
