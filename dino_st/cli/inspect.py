@@ -12,6 +12,7 @@ import typer
 from dino_st.cli.arguments import takes
 from dino_st.cli.summary import note
 from dino_st.cli.support import Overwrite, say
+from dino_st.errors import ConfigurationError
 from dino_st.inspection.options import PICTURES, TOKEN_VARIABLE, AuditOptions, PageOptions, ReportOptions
 
 
@@ -44,6 +45,13 @@ def audit(
     at = {name: given.pop(name) for name in PageOptions.model_fields if name in given}
     page = PageOptions.of(**{"token": os.environ.get(TOKEN_VARIABLE), **at})
     options = AuditOptions.of(**given)
+    chosen = [name for name, is_given in (("--web", web), ("--summary", summary), ("--import", imported)) if is_given]
+    if len(chosen) > 1:
+        raise ConfigurationError(f"{' and '.join(chosen)}: each is a run of its own; give one of them")
+    if at and not web:
+        raise ConfigurationError(f"{', '.join(f'--{name}' for name in at)}: is of the page; give --web as well")
+    if annotators and (summary or imported):
+        raise ConfigurationError(f"--annotators: {chosen[0]} takes everybody who judged; leave the names out")
     from dino_st.inspection.audit import ANSWERS, import_judgements, run_audit, summarise
 
     answers = output or directory / ANSWERS

@@ -289,7 +289,7 @@ _ANNOTATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 def check_annotators(names: Iterable[str]) -> list[str]:
-    """Names of annotators in the order given, refused if unfit for a file's name, or one where capitals do not count."""
+    """The names of annotators, refused where one is unfit for a file's name, or two differ in capitals alone."""
     known: dict[str, str] = {}
     for name in names:
         if not _ANNOTATOR.fullmatch(name):

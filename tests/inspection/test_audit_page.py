@@ -349,6 +349,21 @@ def test_what_cannot_be_served_is_explained(raw: Path, monkeypatch: pytest.Monke
         serve_audit(raw, raw / "audit.jsonl", OPTIONS, PageOptions(), [], print)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--web", "--summary"], "--web and --summary: each is a run of its own"),
+        (["--port", "80"], "--port: is of the page; give --web as well"),
+        (["--summary", "--annotators", "ann"], "--annotators: --summary takes everybody who judged"),
+        (["--web", "--port", "70000"], "--port is 70000; expected less than or equal to 65535"),
+    ],
+)
+def test_options_that_say_nothing_together_are_refused(arguments: list[str], message: str, raw: Path) -> None:
+    refused = CliRunner().invoke(command_line, ["audit", str(raw), *arguments])
+    assert refused.exit_code == 2
+    assert message in " ".join(refused.output.split())
+
+
 def exported(program: str, pairs: list[tuple[str, str]]) -> Any:
     """Two annotators' judgements of pairs as a program exports them: 0.9 by one, 0.5 by the other, who skips the last.
 
