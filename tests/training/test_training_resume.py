@@ -135,7 +135,7 @@ def test_another_run_in_the_same_directory_is_refused_unless_it_starts_over(
         train_encoder(splits, bert, tmp_path / "out", **QUICK, seed=1)
     with pytest.raises(OutputError, match="the train pairs are others"):
         train_encoder(prepared_splits(160, 60, seed=9), bert, tmp_path / "out", **QUICK)
-    with pytest.raises(OutputError, match="encoder's content: was"):
+    with pytest.raises(OutputError, match="encoder was 'tiny-bert', now 'gpt2'"):
         train_encoder(splits, save_model(tmp_path / "gpt2", "gpt2"), tmp_path / "out", **QUICK)
     train_encoder(splits, bert, tmp_path / "out", **QUICK, seed=1, resume=False, keep_checkpoints=True)
     assert record(tmp_path / "out")["options"]["seed"] == 1
