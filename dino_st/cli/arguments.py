@@ -52,16 +52,10 @@ def takes(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command the options of models: names, types, defaults, help and bounds all come from their fields.
 
-    The command gets those that stand on the command line as a mapping `given`; the stage validates them, once.
-
-    Args:
-        *models: The models. An option that several of them have is taken from the first.
-        panels: The group in `--help` that begins at an option, by its name; None goes back to the main group.
-        more: What only the command line has, by the option's name: `names` (other spellings), `default` (words for
-            what happens without it), `metavar`.
-
-    Returns:
-        A decorator for commands that have a parameter `given`.
+    The command gets those that stand on the command line as a mapping `given`; the stage validates them, once. An
+    option that several models have is taken from the first. `panels` names the group in `--help` that begins at an
+    option, None going back to the main group; `more` holds what only the command line has, by the option's name:
+    `names` (other spellings), `default` (words for what happens without it), `metavar`.
     """
     declared: dict[str, _Option] = {}
     for model in models:

@@ -16,8 +16,8 @@ def krippendorff_alpha(units: Iterable[Sequence[float]]) -> float | None:
     """Krippendorff's α of interval data: 1 is perfect agreement, 0 what chance gives; None where it is undefined.
 
     α = 1 − D_o / D_e (Krippendorff 2011, Computing Krippendorff's Alpha-Reliability). With squared differences D_o is
-    the mean of 2·s² within units, weighted by their values, and D_e is 2·s² of all values together. A unit holds the
-    values that a pair of sentences was given; one with fewer than two does not count.
+    the mean of 2·s² within units (the values that a pair of sentences was given, at least two), weighted by their
+    values, and D_e is 2·s² of all values together.
     """
     several = [unit for unit in units if len(unit) > 1]
     values = [value for unit in several for value in unit]

@@ -27,7 +27,8 @@ def read_export(path: Path) -> Found:
     """Reads who judged which pair how in an export of Argilla or Label Studio, a JSON list or a record a line.
 
     Argilla: `records.to_json`, or `records.to_list(flatten=True)` as JSON. Label Studio: JSON or JSON-MIN. Records have
-    the fields `sentence1` and `sentence2`, and one question whose answers are on the scale, as numbers or choices.
+    the fields `sentence1` and `sentence2`, and one question whose answers are on the scale, as numbers or choices. An
+    InputError says that it cannot be read, is no such export, or has an answer that is not on the scale.
     """
     found: Found = {}
     originals: dict[str, str] = {}

@@ -268,9 +268,9 @@ def read_answers(path: Path) -> tuple[dict[str, Any], list[Answer]]:
 class Judgements:
     """What everybody judged of one sample."""
 
-    sample: Mapping[str, Any]
+    sample: Mapping[str, Any]  # what it is (seed, pairs, …)
     """What the sample is (seed, pairs, …)."""
-    by_annotator: Mapping[str, Sequence[Answer]]
+    by_annotator: Mapping[str, Sequence[Answer]]  # of those who gave answers; `UNNAMED` is who gave no name
     """Answers of each annotator that gave some; `UNNAMED` is who gave no name."""
 
     def by_pair(self) -> dict[AuditPair, dict[str, float | None]]:
@@ -289,7 +289,10 @@ _ANNOTATOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 def check_annotators(names: Iterable[str]) -> list[str]:
-    """The names of annotators, refused where one is unfit for a file's name, or two differ in capitals alone."""
+    """Names of annotators in the order given, each fit to be a part of a file's name and an address.
+
+    A ConfigurationError says that one is not, or that two are one file where capital letters do not count.
+    """
     known: dict[str, str] = {}
     for name in names:
         if not _ANNOTATOR.fullmatch(name):
@@ -326,8 +329,7 @@ def _files(answers: Path) -> dict[str, Path]:
 def read_judgements(answers: Path) -> Judgements:
     """Reads the answers of everybody who judged the sample of a file, on the terminal or on the page.
 
-    Raises InputError where there is no file, one is damaged, or two are about different samples; OutputError where one
-    is something else.
+    Raises as `read_answers` does, and InputError where two files are about different samples.
     """
     files = _files(answers) or {UNNAMED: answers}
     sample: dict[str, Any] = {}

@@ -38,16 +38,10 @@ _LONG = 12
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the page.
+    """A picture of the page."""
 
-    Attributes:
-        name: Of its file, without suffix; what stands before the first hyphen is one of `PICTURES`.
-        description: What it shows, for those who do not see it; its numbers stand in a table below.
-        figure: The picture.
-    """
-
-    name: str
-    description: str
+    name: str  # of its file, without suffix; what stands before the first hyphen is one of `PICTURES`
+    description: str  # for those who do not see it; its numbers stand in a table below
     figure: Figure
 
     @cached_property
@@ -80,23 +74,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the page; everything in it is plain text.
+    """A table of the page; everything in it is plain text."""
 
-    Attributes:
-        head: Names of the columns.
-        rows: Cells, as many a row as there are names.
-        caption: What it shows.
-        bold: Row and column of cells that stand out.
-        texts: Columns that hold text to read and not numbers.
-        folds: Whether it is shown closed if it is long.
-    """
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    head: Sequence[str]  # names of the columns
+    rows: Sequence[Sequence[str]]  # cells, as many a row as there are names
     caption: str = ""
-    bold: frozenset[tuple[int, int]] = frozenset()
-    texts: frozenset[int] = frozenset({0})
-    folds: bool = False
+    bold: frozenset[tuple[int, int]] = frozenset()  # row and column of cells that stand out
+    texts: frozenset[int] = frozenset({0})  # columns that hold text to read and not numbers
+    folds: bool = False  # whether it is shown closed if it is long
 
     @property
     def is_folded(self) -> bool:
@@ -106,25 +91,15 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page.
-
-    Attributes:
-        title: Its heading.
-        notes: Remarks, above all else.
-        pictures: Side by side where there is room.
-        tables: Below the pictures.
-        absent: Why there is nothing to show, and what would change that; such sections stand together at the end.
-        share: What is done of something, from 0 to 1, drawn as a bar.
-        links: Words and addresses of what belongs to it.
-    """
+    """A section of the page."""
 
     title: str
-    notes: Sequence[str] = ()
-    pictures: Sequence[Picture] = ()
-    tables: Sequence[Table] = ()
-    absent: str = ""
-    share: float | None = None
-    links: Sequence[tuple[str, str]] = ()
+    notes: Sequence[str] = ()  # remarks, above all else
+    pictures: Sequence[Picture] = ()  # side by side where there is room
+    tables: Sequence[Table] = ()  # below the pictures
+    absent: str = ""  # why there is nothing to show, and what would change that; such sections stand at the end
+    share: float | None = None  # what is done of something, from 0 to 1, drawn as a bar
+    links: Sequence[tuple[str, str]] = ()  # words and addresses of what belongs to it
 
 
 def render(title: str, sections: Sequence[Section], subject: str = "", *, refresh: float | None = None) -> str:
