@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 GGUF = ".gguf"
 
+_GGUF_SINCE = "5.23"
+"""The transformers that the extra `gguf` asks for; older ones misread the tokenizer of a file silently."""
+
 _POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
 
 
@@ -29,11 +33,11 @@ def model_files(source: str | Path) -> Path:
     """The directory or file of a model, which is complete as far as can be seen without loading it.
 
     Raises ModelError where there is no such model, or its files are missing, damaged or of the wrong kind, and
-    MissingExtraError where reading it takes a package that is not installed (gguf).
+    MissingExtraError where reading it takes a package that is not installed or too old (gguf).
     """
     path = locate_model(source)
     if path.suffix == GGUF:
-        _check_gguf(path)
+        check_gguf(path)
     else:
         _check_directory(path)
     return path
@@ -109,10 +113,17 @@ def _check_directory(path: Path) -> None:
         )
 
 
-def _check_gguf(path: Path) -> None:
+def check_gguf(path: Path) -> None:
     """Says what is wrong with a GGUF file before transformers reads it."""
+    from packaging.version import Version
+
     if find_spec("gguf") is None:
         raise MissingExtraError(f'model {path}: reading GGUF needs gguf; run: pip install "dino-st[gguf]"')
+    if Version(there := version("transformers")) < Version(_GGUF_SINCE):
+        raise MissingExtraError(
+            f"model {path}: transformers {there} misreads the tokenizers of GGUF files; it takes {_GGUF_SINCE} or "
+            'newer; run: pip install "dino-st[gguf]"'
+        )
     gguf = import_module("gguf")
     try:
         reader = gguf.GGUFReader(path)

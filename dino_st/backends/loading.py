@@ -14,7 +14,7 @@ from warnings import catch_warnings, filterwarnings, simplefilter
 
 import torch
 
-from dino_st.backends.files import GGUF, base_of, hash_weight_files, locate_model, model_files
+from dino_st.backends.files import GGUF, base_of, check_gguf, hash_weight_files, locate_model, model_files
 from dino_st.decoding.runner import probe
 from dino_st.encoders.directory import ADAPTER
 from dino_st.errors import (
@@ -99,6 +99,8 @@ def load_outline(source: str | Path, *, dtype: torch.dtype, trust_remote_code: b
         if (path / "tokenizer_config.json").is_file():
             tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=trust_remote_code)
         return model, tokenizer
+    if path.suffix == GGUF:
+        check_gguf(path)
     with _worded(str(source)):
         kind, config, tokenizer, options = _read_settings(path, str(source), trust_remote_code)
         options.pop("gguf_file", None)
@@ -113,8 +115,7 @@ def _load_whole(path: Path, name: str, dtype: torch.dtype, trust_remote_code: bo
     where, weights = str(path), dict[str, Any](use_safetensors=True)
     if path.suffix == GGUF:
         where = str(path.parent)
-        packed = getattr(transformers, "GgufConfig", None)  # before there was one, weights were always unpacked
-        weights = {"quantization_config": packed(gguf_file=path.name, dequantize=True)} if packed else {}
+        weights = {"quantization_config": transformers.GgufConfig(gguf_file=path.name, dequantize=True)}
     with _worded(name):
         kind, _, tokenizer, options = _read_settings(path, name, trust_remote_code)
         loaded = kind.from_pretrained(where, dtype=dtype, output_loading_info=True, **options, **weights)

@@ -169,7 +169,7 @@ def _extras() -> dict[str, str]:
     """Which extras and trackers are there, and how the others are installed."""
     facts = {}
     for name, purpose in EXTRAS.items():
-        missing = [package for package in _packages_of(name) if versions(package)[package] == "none"]
+        missing = _lacking(name)
         state = f'missing {", ".join(missing)}; pip install "{PACKAGE}[{name}]"' if missing else "there"
         facts[name] = f"{state} ({purpose})"
     there = [name for name in TRACKERS if versions(name)[name] != "none"]
@@ -177,12 +177,20 @@ def _extras() -> dict[str, str]:
     return facts
 
 
-def _packages_of(extra: str) -> list[str]:
-    """The packages of an extra."""
+def _lacking(extra: str) -> list[str]:
+    """The packages of an extra that are not there, and those that are too old, with the version that is asked for."""
     from packaging.requirements import Requirement
 
     found = [Requirement(line) for line in requires(PACKAGE) or ()]
-    return [each.name for each in found if each.marker and f'extra == "{extra}"' in str(each.marker)]
+    of_extra = [each for each in found if each.marker and f'extra == "{extra}"' in str(each.marker)]
+    there = versions(*(each.name for each in of_extra))
+    missing = [each.name for each in of_extra if there[each.name] == "none"]
+    known = [each for each in of_extra if each.name not in missing]
+    return missing + [
+        f"{each.name}{each.specifier}"
+        for each in known
+        if not each.specifier.contains(there[each.name], prereleases=True)
+    ]
 
 
 def _directories(found: Checkup) -> dict[str, str]:

@@ -84,6 +84,14 @@ def test_an_extra_that_is_missing_is_shown_with_its_command_and_is_no_problem(mo
     assert found.problems == []
 
 
+def test_a_package_of_an_extra_that_is_too_old_is_missing_in_the_version_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "requires", lambda _: ['numpy>=1; extra == "gguf"', 'torch>=99; extra == "gguf"'])
+    state = doctor.check_up().sections["extras"]["gguf"]
+    assert state.startswith('missing torch>=99; pip install "dino-st[gguf]" (')
+
+
 def test_every_extra_for_users_is_explained() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert doctor.EXTRAS.keys() == project["optional-dependencies"].keys() - {"test", "lint", "docs", "mutation"}

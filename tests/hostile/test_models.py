@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import shutil
+import tomllib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -421,6 +422,7 @@ def test_an_adapter_for_another_model_is_refused(adapter: Path, tokenizer: Any) 
 def packed(tmp_path: Path, tokenizer: Any) -> Path:
     """A tiny Llama as a GGUF file, and as the directory `plain`, from which its weights come."""
     gguf = pytest.importorskip("gguf", reason="needs gguf")
+    pytest.importorskip("transformers", minversion="5.23", reason="GGUF takes a newer transformers")
     model = llama(num_key_value_heads=4, intermediate_size=64, tie_word_embeddings=False)
     save(model, tokenizer, tmp_path / "plain")
     write_gguf(gguf, tmp_path / "tiny.gguf", model, tokenizer)
@@ -428,7 +430,13 @@ def packed(tmp_path: Path, tokenizer: Any) -> Path:
 
 
 def write_gguf(
-    gguf: Any, path: Path, model: Any, tokenizer: Any, architecture: str = "llama", kind: str = "F32"
+    gguf: Any,
+    path: Path,
+    model: Any,
+    tokenizer: Any,
+    architecture: str = "llama",
+    kind: str = "F32",
+    begins: bool | None = None,
 ) -> None:
     config, writer = model.config, gguf.GGUFWriter(path, architecture)
     writer.add_block_count(config.num_hidden_layers)
@@ -448,6 +456,8 @@ def write_gguf(
     writer.add_token_merges([" ".join(pair) for pair in merges])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
+    if begins is not None:
+        writer.add_add_bos_token(begins)
     writer.add_chat_template("{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}")
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for name, weights in model.state_dict().items():
@@ -474,6 +484,15 @@ def test_a_gguf_file_is_the_model_that_it_was_made_of(packed: Path, tokenizer: A
     text = 'A man said "yes." Why?'
     assert read(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert "[{{ m.role }}]" in read.chat_template
+
+
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_gguf_file_says_whether_texts_begin_with_a_special_token(packed: Path, tokenizer: Any, begins: bool) -> None:
+    import gguf
+
+    model = load(packed.parent / "plain")[0]
+    write_gguf(gguf, packed, model, tokenizer, begins=begins)
+    assert load(packed)[1]("Why?")["input_ids"] == [0] * begins + tokenizer("Why?")["input_ids"]
 
 
 def test_the_hash_of_a_gguf_file_goes_into_the_manifest_wherever_it_lies(packed: Path, tmp_path: Path) -> None:
@@ -543,3 +562,21 @@ def test_without_gguf_the_error_says_what_to_install(tmp_path: Path, monkeypatch
     monkeypatch.setattr(files, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r'reading GGUF needs gguf; run: pip install "dino-st\[gguf\]"'):
         load(tmp_path / "tiny.gguf")
+
+
+def test_the_extra_for_gguf_takes_the_transformers_without_which_files_are_refused() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"transformers>={files._GGUF_SINCE}" in project["optional-dependencies"]["gguf"]
+
+
+@pytest.mark.parametrize("read", [load, lambda path: loading.load_outline(path, dtype=torch.float32)])
+def test_a_gguf_file_is_refused_where_transformers_would_misread_its_tokenizer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Any
+) -> None:
+    pytest.importorskip("gguf", reason="needs gguf")
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(files, "version", lambda _: "5.9.0")
+    with pytest.raises(
+        MissingExtraError, match=r'transformers 5\.9\.0 misreads.*5\.23 or newer; run: pip install "dino-st'
+    ):
+        read(tmp_path / "tiny.gguf")
