@@ -40,6 +40,6 @@ fi
 
 [ -e "$environment" ] || "$uv" venv --quiet --python "$python" "$environment"
 if [ -d "$environment/Scripts" ]; then interpreter=$environment/Scripts/python.exe; else interpreter=$environment/bin/python; fi
-"$uv" pip install --quiet --python "$interpreter" "${resolution[@]}" --editable ".[report,openai,test,lint]"
+"$uv" pip install --quiet --python "$interpreter" "${resolution[@]}" --editable ".[report,audit,openai,test,lint]"
 "$uv" pip list --python "$interpreter"
 "$interpreter" -m pytest "${warnings[@]+"${warnings[@]}"}" "$@"
