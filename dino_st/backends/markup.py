@@ -133,7 +133,7 @@ def _answer_in(content: Any) -> Any:
 
 def _kind_of(token: str) -> str:
     """What a control token does: `thought`, `prompt`, `wrapper` and their ends, `turn`, `end`, `channel`, `message`."""
-    inner = (token.partition(" ")[0] if "=" in token else token).replace("▁", "_").lower().rpartition(":")[2]
+    inner = (token.partition(" ")[0] if "=" in token else token).lower().rpartition(":")[2]
     word = re.sub(r"[^a-z0-9]+", "_", inner).strip("_")
     closes = bool(re.match(r"\W{1,3}/|<[^|｜].*[|｜]>", token))
     if word in ("channel", "message") and token.startswith("<|") and token.endswith("|>"):

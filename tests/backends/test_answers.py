@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from dino_st.backends.answers import fault_of, is_refusal, normal_form, parse_list, parse_reply
+from dino_st.backends.answers import fault_of, is_refusal, normal_form, parse_list, parse_reply, repeats
 from dino_st.backends.markup import out_of_json
 
 SOURCE = "A man plays a flute."
@@ -204,7 +204,29 @@ def test_one_word_is_enough_unless_more_are_asked_for() -> None:
 
 def test_tags_with_attributes_wrap_an_answer_and_those_of_the_sentence_stay() -> None:
     assert parse_reply('<answer id="1" lang="a:b">He plays.</answer>', SOURCE).text == "He plays."
+    assert parse_reply("<seed:answer>He plays.</seed:answer>", SOURCE).text == "He plays."
     assert parse_reply("<answer> is a tag.", "What is <answer>?").text == "<answer> is a tag."
+
+
+@pytest.mark.parametrize(
+    ("text", "longest", "is_repeated"),
+    [
+        ("one two three four five k l m n o p q", 5, True),
+        ("k l m n o p q one two three four five", 5, True),
+        ("one two three four k l m n o p q r", 5, False),
+        ("k l m n o one two three p q r s t", 5, False),
+        ("one two three four five six seven k l m", None, True),
+        ("one two three four five six k l m n", None, False),
+    ],
+)
+def test_a_text_repeats_what_most_of_it_or_a_long_run_of_it_repeats(
+    text: str, longest: int | None, is_repeated: bool
+) -> None:
+    assert repeats(text, ["One, two, three, four, five, six, seven!"], longest=longest) == is_repeated
+
+
+def test_a_quotation_that_goes_on_is_cut_off() -> None:
+    assert parse_reply('He got a "B', SOURCE, finished=False, quoted=True).reason == "cut off"
 
 
 def test_answers_in_json_go_by_the_one_name_that_answers_have() -> None:

@@ -124,8 +124,8 @@ def test_further_columns_are_left_out_of_pairs_to_train_on() -> None:
 def test_splits_instead_of_one_split_are_refused_by_name() -> None:
     with pytest.raises(DatasetError, match=r"\['train'\]; pass one of them"):
         numeric_pairs(DatasetDict(train=Dataset.from_dict(PAIRS)))
-    with pytest.raises(DatasetError, match=r"is a list; expected a datasets\.Dataset"):
-        numeric_pairs([1])  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match=r"^x\.csv is a list; expected a datasets\.Dataset"):
+        numeric_pairs([1], name="x.csv")  # type: ignore[arg-type]
 
 
 def test_jsonl_brings_back_what_was_written(tmp_path: Path) -> None:
@@ -365,6 +365,7 @@ def test_reference_raw_labels_are_written_as_strings_and_prepared_ones_as_number
     write_reference_jsonl(Dataset.from_dict(PAIRS), tmp_path / "prepared.jsonl")
     assert json.loads((tmp_path / "prepared.jsonl").read_text(encoding="utf-8").splitlines()[0])["label"] == 0.5
     write_reference_jsonl(Dataset.from_dict(PAIRS), tmp_path / "asked.jsonl", labels="string")
+    assert '"label": "0.5"}' in (tmp_path / "asked.jsonl").read_text(encoding="utf-8")
     assert read_reference_jsonl(tmp_path / "asked.jsonl").to_dict() == PAIRS
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from io import BytesIO
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from datasets import Dataset, DatasetDict
 
 from dino_st.data.pairs import read_pairs
 from dino_st.data.tables import MAX_TEXT, column_names, table_rows, text_lines, write_json_objects
@@ -94,11 +96,39 @@ def test_what_is_wrong_with_a_row_is_said_with_its_place(
         list(table_rows(tmp_path / name, lambda names, _: {name: name for name in names}))
 
 
-def test_many_files_are_named_by_the_first_three(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("others", "more"), [(3, ""), (4, " and 1 more"), (5, " and 2 more")])
+def test_many_files_are_named_by_the_first_three(others: int, more: str, tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": ["b"]}), tmp_path / "a.parquet")
-    for number in range(5):
+    for number in range(others):
         (tmp_path / f"b{number}.csv").write_text("a\nb\n")
-    with pytest.raises(InputError, match=r": b0\.csv, b1\.csv, b2\.csv and 2 more would not be read beside a\.parquet"):
+    with pytest.raises(InputError, match=rf": b0\.csv, b1\.csv, b2\.csv{more} would not be read beside a\.parquet"):
+        column_names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "message"),
+    [
+        (["a-00001", "a-00002"], "", None),  # a wave without rows may have left no file
+        (["a-00000-of-00002", "a-00001-of-00003"], "", "are no parts of one whole"),
+        (["a-00001", "b-00000-of-00002"], "*.parquet", r"b-00001-of-00002\.parquet is missing"),
+    ],
+)
+def test_parts_make_a_whole(names: list[str], pattern: str, message: str | None, tmp_path: Path) -> None:
+    for name in names:
+        pq.write_table(pa.table({"a": ["b"]}), tmp_path / f"{name}.parquet")
+    if message is None:
+        assert column_names(tmp_path / pattern) == ["a"]
+    else:
+        with pytest.raises(InputError, match=message):
+            column_names(tmp_path / pattern)
+
+
+def test_splits_that_are_not_listed_are_seen(tmp_path: Path) -> None:
+    DatasetDict(dev=Dataset.from_dict({"a": ["b"]})).save_to_disk(tmp_path)
+    (tmp_path / "dataset_dict.json").write_text('{"splits": []}')
+    assert column_names(tmp_path) == ["a"]
+    shutil.rmtree(tmp_path / "dev")
+    with pytest.raises(InputError, match=rf"holds the splits none; give .* such as {tmp_path / 'train'}"):
         column_names(tmp_path)
 
 

@@ -133,6 +133,13 @@ def test_what_cannot_be_read_is_named_with_the_systems_word(tmp_path: Path) -> N
 def test_a_directory_that_does_not_exist_is_named_with_the_expected_layout(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere' does not exist[\s\S]*STS\.input\.MSRpar\.txt"):
         find_root(tmp_path / "nowhere")
+    (tmp_path / "nowhere-else").mkdir()
+    with pytest.raises(
+        InputError, match=r"^The STS directory .*elze' does not exist[;,] .*nowhere-else.*\. Give a dir"
+    ):
+        find_root(tmp_path / "nowhere-elze")
+    with pytest.raises(InputError, match=r"' does not hold 'TREC'\. Give a directory"):
+        find_root(tmp_path, ("TREC",))
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="file' is a file"):
         find_root(tmp_path / "file")

@@ -62,7 +62,9 @@ def test_a_directory_of_triplets_says_what_it_holds(tmp_path: Path) -> None:
     card = (tmp_path / "shards" / "README.md").read_text(encoding="utf-8")
     assert "# shards" in card
     assert "2 triplets: an anchor, a text that means the same, and a text that does not.\n" in card
-    assert "- sentence-transformers\n- dino-st\n" in card
+    assert "tags:\n- sentence-transformers\n- dino-st\n" in card
+    assert "size_categories:\n- n<1K\n" in card
+    assert "task_categories:\n- sentence-similarity\n" in card
     assert manifest["configuration"].keys() == {"kind", "rows", "texts"}
     shard = tmp_path / "shards" / "data" / "train-00000.parquet"
     before = shard.stat().st_mtime_ns
