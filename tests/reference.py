@@ -81,6 +81,6 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], name:
                 break
             if "\n" in so_far or "\r" in so_far:
                 break
-        if text is not None and text.strip() and "\n" not in text and "\r" not in text:
+        if text is not None and text.strip() and not {"\n", "\r", "\ufffd"} & set(text):
             return text.strip(), attempt + 1, tuple(ids)
     return None, options.max_tries, tuple(ids)

@@ -72,6 +72,22 @@ def test_in_float64_the_data_set_does_not_depend_on_batch_size_or_order(batch_si
     assert rows(make_builder(batch_size=batch_size).generate(SENTENCES[::-1])) == expected
 
 
+def test_a_task_says_what_ends_its_texts_and_whether_they_may_have_line_breaks(make_builder: Any) -> None:
+    task = {"task_name": "t", "labels": {"1": {"instruction": "Passage: <X1>\nAnother:"}}, "closing_marks": ["e", "th"]}
+    options = {"max_new_tokens": 40, "max_tries": 8, "top_k": 0, "top_p": 1}
+    passages = [f"{sentence}\nIt is a {i}." for i, sentence in enumerate(SENTENCES)]
+    raw = make_builder(task | {"allow_newlines": True}, **options).generate(passages)
+    assert len(raw) > 5
+    assert set(raw["sentence1"]) <= set(passages)
+    assert not [text for text in raw["sentence2"] if "e" in text or "th" in text]
+    rejected = {}
+    for allowed in (True, False):
+        builder = make_builder(task | {"closing_marks": ["~"], "allow_newlines": allowed}, **options)
+        builder.generate(passages)
+        rejected[allowed] = builder.counts.get("rejected: newline", 0)
+    assert rejected[False] > rejected[True] == 0
+
+
 def test_the_pair_keeps_a_quotation_that_the_prompt_replaces(make_builder: Any) -> None:
     raw = make_builder(max_tries=5).generate(['He said "no".'])
     assert set(raw["sentence1"]) == {'He said "no".'}
@@ -212,7 +228,7 @@ def test_another_configuration_or_tokenizer_is_refused_too(
 
 def test_a_special_token_in_a_sentence_does_not_steer_the_model(make_builder: Any) -> None:
     builder = make_builder()
-    [prompt, *_] = builder._writer._encode(builder.spec, "1", "A <|endoftext|> B", False)
+    [prompt, *_] = builder._writer.encode_prompts(builder.spec, "1", "A <|endoftext|> B", False)
     assert builder._writer.tokenizer.eos_token_id not in prompt
     assert "A < |endoftext|> B" in builder._writer.tokenizer.decode(prompt)
     raw = builder.generate(["A <|endoftext|> B", *SENTENCES])

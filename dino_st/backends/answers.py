@@ -18,6 +18,8 @@ from itertools import pairwise, takewhile
 from typing import Literal
 
 from dino_st.backends.markup import CONTROL_TOKEN, out_of_json, plain_text
+from dino_st.support.text import count_words, spaced
+from dino_st.tasks.spec import OPENED_BY
 
 Reason = Literal[
     "empty",
@@ -51,7 +53,10 @@ _RUN, _MOSTLY, _LAYERS = 3, 0.7, 4
 _BLANKS = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u3000]+")
 _AROUND = " \ufeff\u200b\u200e\u200f\u2060"
 _PAIRS = (("**", "**"), ("__", "__"), ("`", "`"), ("*", "*"), ("_", "_"))
-_QUOTES = (('"', '"'), ("“", "”"), ("”", "”"), ("„", "“"), ("«", "»"), ("‘", "’"), ("'", "'"))
+_QUOTES = (
+    *(('"', '"'), ("“", "”"), ("”", "”"), ("„", "“"), ("„", "”"), ("«", "»"), ("»", "«"), ("「", "」"), ("『", "』")),
+    *(("‘", "’"), ("'", "'")),
+)
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 _LANGUAGE = r"(?:text|txt|plaintext|plain|json|markdown|md|html|xml|yaml|csv|python)?[ \t]*"
 _FENCE = re.compile(rf"```(?:{_LANGUAGE}\n)?(.*?)```", re.DOTALL)
@@ -198,19 +203,19 @@ def parse_reply(
     labels: Collection[str] = (),
     min_words: int = 1,
     finished: bool = True,
-    quoted: bool = False,
+    closing_marks: Collection[str] = (),
 ) -> Parsed:
     r"""Takes the one text that was asked for out of a reply; where the prompt opens a quotation, up to its end.
 
     A reply may not repeat the `prompt`, nor the `examples` in it, and may begin with its `labels`, such as `New:`. What
-    is `quoted` may be the source itself, which preparation drops from pairs.
+    `closing_marks` end may be the source itself, which preparation drops from pairs.
 
     Example:
         >>> parse_reply('Sure! Here is a paraphrase:\n1. "A flute is being played."', "A man plays a flute.").text
         'A flute is being played.'
         >>> parse_reply("A man plays a flute!", "A man plays a flute.").reason
         'echo'
-        >>> parse_reply('A flute is played." They mean the same.', "A man plays a flute.", quoted=True).text
+        >>> parse_reply('A flute is played." They mean the same.', "A man plays a flute.", closing_marks='"').text
         'A flute is played.'
     """
     answer, is_whole = plain_text(reply, source, finished=finished)
@@ -219,8 +224,8 @@ def parse_reply(
     given = normal_form(source)
     lines, _ = _entries_of(answer)
     lines = [line for line in lines if normal_form(_bare(line, source, labels)) != given] or lines[:1]
-    if quoted and lines:
-        text, is_closed = _up_to_closing_mark(lines[0], source, labels)
+    if closing_marks and lines:
+        text, is_closed = _up_to_closing_mark(lines[0], source, labels, closing_marks)
         lines, is_whole = ([text], True) if is_closed else (lines, is_whole)
     texts = [text for line in lines if (text := _bare(line, source, labels))]
     if not texts or not is_whole:
@@ -228,7 +233,7 @@ def parse_reply(
     if len(texts) > 1 and not is_refusal(texts[0]):
         return Parsed(None, "several lines")
     reason = fault_of(texts[0], source, prompt=prompt, examples=examples, labels=labels, min_words=min_words)
-    is_kept = reason is None or (quoted and normal_form(texts[0]) == given and reason == "echo")
+    is_kept = reason is None or (bool(closing_marks) and normal_form(texts[0]) == given and reason == "echo")
     return Parsed(texts[0]) if is_kept else Parsed(None, reason)
 
 
@@ -303,7 +308,7 @@ def fault_of(
         return "echo of the prompt"
     if repeats(text, examples, source, longest=_LIKE_AN_EXAMPLE):
         return "copy of an example"
-    return "too few words" if len(words.split()) < min_words else None
+    return "too few words" if count_words(words) < min_words else None
 
 
 def is_refusal(text: str) -> bool:
@@ -390,20 +395,24 @@ def _unwrapped(text: str, opening: str, closing: str) -> str:
     return inner.strip() if encloses and opening not in marks and closing not in marks else text
 
 
-def _up_to_closing_mark(line: str, source: str, labels: Collection[str]) -> tuple[str, bool]:
+def _up_to_closing_mark(
+    line: str, source: str, labels: Collection[str], closing_marks: Collection[str]
+) -> tuple[str, bool]:
     """What stands before the mark that closes a text, which a mark may open; or the line, where no mark does."""
     bare = _bare(line, source, labels)
-    if sum(map(line.count, '"“”')) == 2 and not set('"“”') & set(bare):
+    closing = {*closing_marks, '"', "”"}
+    opening = {*"".join(OPENED_BY.get(mark, "") for mark in closing)} - closing
+    if sum(map(line.count, closing | opening)) == 2 and not (closing | opening) & set(bare):
         return bare, True
     text = _without_labels(line, source, labels)
-    start, depth = int(text[:1] in ('"', "“")), 0
+    start, depth = int(text[:1] in opening | {'"'}), 0
     for place in range(start, len(text)):
-        depth += text[place] == "“"
-        if text[place] == '"' or (text[place] == "”" and depth == 0):
+        depth += text[place] in opening
+        if text[place] == '"' or (text[place] in closing and depth == 0):
             opens = text[place - 1 : place].isspace() and not text[place + 1 : place + 2].isspace()
             is_speech = text[:place].endswith(",") or (opens and place + 1 < len(text))
             return (line, False) if is_speech else (text[start:place], True)
-        depth -= text[place] == "”"
+        depth -= text[place] in closing
     return line, False
 
 
@@ -438,8 +447,13 @@ def normal_form(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", folded))
 
 
+def words_of(text: str) -> list[str]:
+    """The words of the normal form; in scripts without spaces every two letters in a row."""
+    return spaced(normal_form(text)).split()
+
+
 @lru_cache(maxsize=4096)
 def _runs(text: str) -> tuple[tuple[str, ...], ...]:
     """The runs of three words of a text; all of its words where it has fewer."""
-    words = normal_form(text).split()
+    words = words_of(text)
     return tuple(tuple(words[i : i + _RUN]) for i in range(max(1, len(words) - _RUN + 1)))

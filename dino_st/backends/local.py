@@ -22,8 +22,10 @@ from dino_st.decoding.attention import can_share
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.memory import automatic_rows, context_length
 from dino_st.decoding.options import DecodingOptions
+from dino_st.decoding.stopping import TextForm
 from dino_st.errors import ConfigurationError
-from dino_st.tasks.prompts import TEMPLATE_DATE, encode_prompt, quotable
+from dino_st.support.text import count_words
+from dino_st.tasks.prompts import TEMPLATE_DATE, encode_prompt, quotable_in
 from dino_st.tasks.spec import TaskSpec
 
 
@@ -125,9 +127,12 @@ class LocalWriter(Prompter):
         shares = can_share(self.model, context_length(self.model, DecodingOptions().max_total_tokens))
         return automatic_rows(self.model, prompt_tokens=typical, new_tokens=new_tokens, shares_prompts=shares)
 
-    def engine(self, options: DecodingOptions, *, seed: int, rows: int) -> DecodingEngine:
-        """An engine on this model; see `DecodingEngine`."""
-        return DecodingEngine(self.model, self.tokenizer, options, seed=seed, rows=rows)
+    def engine(self, options: DecodingOptions, *, seed: int, rows: int, spec: TaskSpec | None = None) -> DecodingEngine:
+        """An engine on this model that writes a task's texts, or what a straight quotation mark ends."""
+        form = TextForm(count_words=count_words)
+        if spec is not None:
+            form = TextForm(spec.closing_marks, spec.opening_marks, spec.allow_newlines, count_words)
+        return DecodingEngine(self.model, self.tokenizer, options, seed=seed, rows=rows, form=form)
 
     def write(
         self, spec: TaskSpec, requests: Sequence[Request], engine: DecodingEngine, *, score_labels: bool = False
@@ -164,8 +169,8 @@ class LocalWriter(Prompter):
         prompts, texts, fitting = [], [], []
         results = [Scored(0, None, None) for _ in pairs]
         for i, (x1, x2, phrasing) in enumerate(pairs):
-            text = quotable(self.defused(x2) or "", curly_quotes=engine.options.curly_quotes)
-            quoted, plain = (self._text_ids(piece) for piece in (f'{text}"', text))
+            text = quotable_in(spec, self.defused(x2) or "", curly_quotes=engine.options.curly_quotes)
+            quoted, plain = (self._text_ids(piece) for piece in (f"{text}{spec.closing_marks[0]}", text))
             labels = [
                 self.encode_prompts(spec, label, x1, engine.options.curly_quotes, phrasing)[0] for label in spec.labels
             ]

@@ -140,7 +140,7 @@ def raw_card(
         directory=directory,
     )
     kind = SIMILARITY if spec.has_scores else None if spec.is_numeric else CLASSIFICATION
-    return _generated_card(spec.task_name, kind, about + _facts(quoted, configuration, counts), counts)
+    return _generated_card(spec.task_name, kind, about + _facts(quoted, configuration, counts), counts, spec.language)
 
 
 def triplet_card(
@@ -164,9 +164,11 @@ def triplet_card(
     return _generated_card(task["task_name"], SIMILARITY, about + _facts(quoted, configuration, counts), counts)
 
 
-def _generated_card(task: str, kind: str | None, text: str, counts: Mapping[str, int]) -> str:
-    categories = None if kind is None else [kind]
-    return dataset_card(f"{task}, generated", text, rows=counts.get("rows", 0), task_categories=categories)
+def _generated_card(
+    task: str, kind: str | None, text: str, counts: Mapping[str, int], language: str | None = None
+) -> str:
+    header = {"language": language, "task_categories": None if kind is None else [kind]}
+    return dataset_card(f"{task}, generated", text, rows=counts.get("rows", 0), **header)
 
 
 def _facts(instructions: Iterable[str], configuration: Mapping[str, Any], counts: Mapping[str, int]) -> str:

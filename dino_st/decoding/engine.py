@@ -23,7 +23,7 @@ from dino_st.decoding.memory import context_length, is_out_of_memory, release_me
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.runner import CausalModel, Prompts, chunks_by_length
 from dino_st.decoding.sampling import draw_key, draw_tokens, top_k_top_p, uniforms
-from dino_st.decoding.stopping import Ending, StopRule, end_of_text_ids
+from dino_st.decoding.stopping import Ending, StopRule, TextForm, end_of_text_ids
 from dino_st.errors import ConfigurationError, OutOfMemoryError
 
 
@@ -38,7 +38,16 @@ class DecodingEngine:
     draw that exceeds it.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, options: DecodingOptions, *, seed: int, rows: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        options: DecodingOptions,
+        *,
+        seed: int,
+        rows: int,
+        form: TextForm = TextForm(),  # noqa: B008  # frozen
+    ) -> None:
         self.options = options
         self.rows = rows
         self._seed = seed
@@ -46,9 +55,9 @@ class DecodingEngine:
         self._model = CausalModel(model, longest=longest)
         size = model.get_output_embeddings().weight.shape[0]
         ends = end_of_text_ids(model, tokenizer)
-        self._stop = StopRule(
-            tokenizer, size, end_ids=ends, min_words=options.min_words, curly_quotes=options.curly_quotes
-        )
+        marks = dict.fromkeys((*form.closing_marks, *("“”" if options.curly_quotes else "")))
+        form = replace(form, closing_marks=tuple(marks))
+        self._stop = StopRule(tokenizer, size, end_ids=ends, min_words=options.min_words, form=form)
         self._may_end = self._stop.may_end.to(self._model.device)
         self._unreachable = self._stop.unreachable.nonzero().squeeze(1).to(self._model.device)
         self.longest_prompt = longest - options.max_new_tokens

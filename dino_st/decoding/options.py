@@ -28,7 +28,7 @@ class DecodingOptions:
     top_p: float = _option(
         0.9, "share of probability kept, after renormalising over the top k; 1 keeps all", gt=0, le=1
     )
-    min_words: int = _option(1, "reject texts with fewer whitespace-separated words", ge=0)
+    min_words: int = _option(1, "reject texts with fewer words, or pairs of letters in scripts without spaces", ge=0)
     curly_quotes: bool = _option(False, "let typographic quotation marks end a text, too")
     max_total_tokens: int = _option(
         1024, "longest prompt plus new tokens; a shorter context of the model goes first", ge=2

@@ -1,9 +1,9 @@
-"""Where a text ends: at the first quotation mark, looked for in the text and not in the tokens."""
+"""Where a text ends: at its closing mark, looked for in the text and not in the tokens."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,8 +11,20 @@ import torch
 
 _TAG = re.compile(r"<[^\s<>]+>|\[/?[A-Z_]{3,}\]|◁[^\s▷]+▷")
 
-Rejection = Literal["no closing quote", "empty", "newline", "too few words", "special token", "prompt too long"]
+Rejection = Literal[
+    "no closing quote", "empty", "newline", "too few words", "special token", "prompt too long", "broken character"
+]
 """Why a draw yields no text."""
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """What a task's texts look like: their end, quotations inside them, line breaks, and what counts as a word."""
+
+    closing_marks: tuple[str, ...] = ('"',)
+    opening_marks: tuple[str, ...] = ()
+    allow_newlines: bool = False
+    count_words: Callable[[str], int] = lambda text: len(text.split())
 
 
 @dataclass(frozen=True)
@@ -28,20 +40,21 @@ class StopRule:
 
     A mark may be a token of its own, part of a larger one (`."`), or spread over several (a typographic mark is three
     bytes). So the text decides; yet most tokens cannot end one, and `may_end`, shape (vocabulary,), marks those whose
-    text, taken alone, holds a mark or a line break or is an unfinished character, so that only the rows that drew one
-    are decoded. `unreachable`, likewise, marks tokens that are never drawn, since they mean end-of-text, are special,
-    or are none of the tokenizer's: a model may have more output classes (`vocabulary_size`) than that.
+    text, taken alone, holds the end of a mark or a line break or is an unfinished character, so that only the rows that
+    drew one are decoded. `unreachable`, likewise, marks tokens that are never drawn, since they mean end-of-text, are
+    special, or are none of the tokenizer's: a model may have more output classes (`vocabulary_size`) than that. Bytes
+    that make no whole character are decoded to U+FFFD; a text with one is rejected.
     """
 
     def __init__(
-        self, tokenizer: Any, vocabulary_size: int, *, end_ids: Collection[int], min_words: int, curly_quotes: bool
+        self, tokenizer: Any, vocabulary_size: int, *, end_ids: Collection[int], min_words: int, form: TextForm
     ) -> None:
-        self._tokenizer = tokenizer
-        self._marks = '"“”' if curly_quotes else '"'
-        self._min_words = min_words
+        self._tokenizer, self._min_words, self._form = tokenizer, min_words, form
+        marks = sorted((*form.closing_marks, *form.opening_marks), key=len, reverse=True)
+        self._marks = re.compile("|".join(map(re.escape, marks)))
         known = sorted(id_ for id_ in tokenizer.get_vocab().values() if id_ < vocabulary_size)
         pieces = tokenizer.batch_decode([[id_] for id_ in known], clean_up_tokenization_spaces=False)
-        suspects = set(self._marks) | {"\n", "\r", "\ufffd"}
+        suspects = {mark[-1] for mark in form.closing_marks} | {"\ufffd", *("" if form.allow_newlines else "\n\r")}
         self._special = special_ids(tokenizer)
         self.may_end = torch.zeros(vocabulary_size, dtype=torch.bool)
         self.may_end[[i for i, text in zip(known, pieces, strict=True) if not text or suspects & set(text)]] = True
@@ -55,17 +68,26 @@ class StopRule:
         if ids[-1] in self._special:
             return Ending(None, "special token")
         text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
-        end = min((place for mark in self._marks if (place := text.find(mark)) >= 0), default=-1)
-        body = text if end < 0 else text[:end]
-        if "\n" in body or "\r" in body:
+        end = self._end(text)
+        body = text[:end].strip()
+        if not self._form.allow_newlines and ("\n" in text[:end] or "\r" in text[:end]):
             return Ending(None, "newline")
-        if end < 0:
+        if end is None:
             return None
-        if not body.strip():
+        if "\ufffd" in body:
+            return Ending(None, "broken character")
+        if not body:
             return Ending(None, "empty")
-        if len(body.split()) < self._min_words:
-            return Ending(None, "too few words")
-        return Ending(body.strip(), None)
+        return Ending(None, "too few words") if self._form.count_words(body) < self._min_words else Ending(body, None)
+
+    def _end(self, text: str) -> int | None:
+        """Where the mark stands that closes a text; one that closes a quotation inside the text does not."""
+        depth = 0
+        for found in self._marks.finditer(text):
+            depth += 1 if found[0] in self._form.opening_marks else -1
+            if depth < 0:
+                return found.start()
+        return None
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:

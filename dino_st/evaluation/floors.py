@@ -1,7 +1,8 @@
 """Scores that need no model at all: what an encoder has to beat before it has learned anything.
 
-All three compare words (runs of word characters, in lower case): the share of words in common, the cosine of counts of
-character trigrams, and the cosine of TF-IDF weights whose document frequencies are counted on the task's own sentences.
+All three compare words (runs of word characters, in lower case; of scripts without spaces, pairs of letters): the share
+of words in common, the cosine of counts of character trigrams, and the cosine of TF-IDF weights whose document
+frequencies are counted on the task's own sentences.
 They take the first sentences and as many second ones, and return values from 0 to 1, `(pairs,)`.
 """
 
@@ -17,6 +18,7 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from dino_st.errors import ConfigurationError
 from dino_st.evaluation.metrics import Vector, correlate, score_sources
+from dino_st.support.text import spaced
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
@@ -27,7 +29,7 @@ _WORD = r"\w+"
 
 def token_jaccard(first: Sequence[str], second: Sequence[str]) -> Vector:
     """Share of distinct words that two sentences have in common, of all of both; 0 for two sentences without words."""
-    a, b = _vectors(CountVectorizer(token_pattern=_WORD, binary=True), first, second)
+    a, b = _vectors(CountVectorizer(token_pattern=_WORD, binary=True, preprocessor=_lower), first, second)
     shared = _dot(a, b)
     return np.asarray(shared / np.maximum(_dot(a, a) + _dot(b, b) - shared, 1))
 
@@ -46,7 +48,11 @@ def tf_idf(first: Sequence[str], second: Sequence[str]) -> Vector:
 
     A word's weight is its count times `ln((1 + N) / (1 + df)) + 1`; df of the N sentences of both sides hold it.
     """
-    return _cosine(*_vectors(TfidfVectorizer(token_pattern=_WORD, norm=None), first, second))
+    return _cosine(*_vectors(TfidfVectorizer(token_pattern=_WORD, norm=None, preprocessor=_lower), first, second))
+
+
+def _lower(sentence: str) -> str:
+    return spaced(sentence.lower())
 
 
 FLOORS: dict[str, Callable[[Sequence[str], Sequence[str]], Vector]] = {

@@ -26,7 +26,7 @@ from dino_st.errors import ConfigurationError
 from dino_st.support.hashes import hash_texts, short_hash
 from dino_st.support.progress import progress
 from dino_st.tasks.prompts import build_prompts
-from dino_st.tasks.spec import TaskSpec
+from dino_st.tasks.spec import OPENED_BY, TaskSpec
 
 WAVE = 64
 """Sentences whose pairs are stored together."""
@@ -37,7 +37,7 @@ SYSTEM = (
 )
 
 
-_LABELS = re.compile(r"^[^\W\d_][\w ]{0,30}:", re.MULTILINE)
+LINE_LABELS = re.compile(r"^[^\W\d_][\w \u00a0]{0,30}[:：]", re.MULTILINE)
 """What stands at the beginning of an instruction's lines, such as `Sentence 2:`; models like to repeat it."""
 
 
@@ -82,6 +82,11 @@ class ChatPairRun:
             raise ConfigurationError(
                 f"task {self.spec.task_name!r} writes texts from scratch, which a chat server is asked for with --task "
                 "syncse-scratch; or choose --backend local"
+            )
+        if self.spec.allow_newlines or not set(self.spec.closing_marks) <= set(OPENED_BY):
+            raise ConfigurationError(
+                f"task {self.spec.task_name!r} allows line breaks, or ends texts by marks of its own, and a server's "
+                "replies are read up to a closing quotation mark on one line; choose --backend local"
             )
         write_waves(
             directory,
@@ -149,10 +154,10 @@ class ChatPairRun:
             reply.text,
             draw.x1,
             prompt=f"{SYSTEM} {self._prompt(draw)}",
-            labels=_LABELS.findall(instruction),
+            labels=LINE_LABELS.findall(instruction),
             min_words=self.decoding.min_words,
             finished=reply.finished,
-            quoted=True,
+            closing_marks=self.spec.closing_marks,
         )
         text, rejection = parsed.text, parsed.reason
         tokens = draw.num_tokens if text is None else reply.completion_tokens

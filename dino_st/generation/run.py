@@ -66,7 +66,7 @@ class GenerationRun:
 
     def _waves(self, streams: int, show_progress: bool, store: WaveStore) -> Generator[Wave, None, None]:
         """The waves that a store lacks, each of which takes at most so many streams and is decoded together."""
-        engine = self.writer.engine(self.decoding, seed=self.options.seed, rows=streams)
+        engine = self.writer.engine(self.decoding, seed=self.options.seed, rows=streams, spec=self.spec)
         if self.sentences is not None:
             total, unit, waves = len(self.sentences) // self.options.waves[1], "inputs", self._pair_waves
         else:

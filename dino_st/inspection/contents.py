@@ -23,6 +23,7 @@ from dino_st.inspection.judgements import Answer, has_judgements, read_judgement
 from dino_st.inspection.options import ReportOptions
 from dino_st.inspection.pairs import WrittenPairs, assigned_scores, has_many_scores
 from dino_st.support.files import PREPARATION_RECORD, REJECTED, TRAINING_RECORD
+from dino_st.support.text import count_words
 from dino_st.training.record import TrainingRecord, read_record
 
 if TYPE_CHECKING:
@@ -179,8 +180,8 @@ class LabelledRows:
 
     @cached_property
     def words(self) -> dict[str, Values]:
-        """Words of each text, `(rows,)`, by column; words stand between white space."""
-        return {name: np.array([len(text.split()) for text in self.texts(name)], float) for name in self.text_columns}
+        """Words of each text, `(rows,)`, by column, as `count_words` has them."""
+        return {name: np.array([count_words(text) for text in self.texts(name)], float) for name in self.text_columns}
 
     @cached_property
     def overlap(self) -> Values | None:

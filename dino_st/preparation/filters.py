@@ -15,11 +15,11 @@ import pyarrow.compute as pc
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.rows import Codes, Floats, Mask, PairRows, RawPairs, Rejections
 from dino_st.preparation.targets import posterior_of_rows
-from dino_st.support.similarity import edit_similarity, word_overlap, words
+from dino_st.support.similarity import edit_similarity, with_spaces, word_overlap, words
 
 _SLICE = 50_000
 _SPACE = r"\s\x0b\x1c-\x1f\x{85}\pZ"  # RE2's \s alone is that of ASCII
-_BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"), ("“", "”"), ("«", "»"))
+_BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"), ("«", "»"), ("「", "」"), ("『", "』"), ("（", "）"))
 _OPEN_ENDS = ("and", "or", "but", "nor", "because", "although", "unless", "the", "a", "an")
 _UNFINISHED = rf"(?:[,;:(\[{{–—-]|(?:^|\s)(?:{'|'.join(_OPEN_ENDS)})[.!?…]*)\s*$"
 
@@ -44,7 +44,7 @@ def apply_filters(
 def measure(texts: pa.LargeStringArray, name: str) -> Floats:
     """Takes a measure of texts, shape `(texts,)`.
 
-    - `words`: pieces between white space.
+    - `words`: pieces between white space; in scripts without spaces every two letters in a row.
     - `non_letters`: share of the characters other than white space that are no letters; 1 for a text without letters.
     - `repeated_trigrams`: share of the sequences of three words (runs of letters, marks and digits, in lower case)
       that stood in the text before; 0 for texts of fewer than three words.
@@ -59,7 +59,7 @@ def measure(texts: pa.LargeStringArray, name: str) -> Floats:
 
 
 def _words(texts: pa.LargeStringArray) -> pa.Array:
-    return pc.count_substring_regex(texts, f"[^{_SPACE}]+")
+    return pc.count_substring_regex(with_spaces(texts), f"[^{_SPACE}]+")
 
 
 def _non_letters(texts: pa.LargeStringArray) -> Floats:
@@ -86,6 +86,8 @@ def _broken(texts: pa.LargeStringArray) -> Mask:
 
     broken: Mask = np.asarray(pc.utf8_length(_letters(texts))) == 0
     broken |= number('"') % 2 == 1
+    # “ closes what „ opens, and opens what ” closes.
+    broken |= np.where(number("„") > 0, number("„") - number("“"), number("“")) != number("”")
     for opening, closing in _BRACKETS:
         broken |= number(opening) != number(closing)
     broken |= np.asarray(pc.match_substring_regex(texts, _UNFINISHED))

@@ -48,8 +48,8 @@ class PreparationOptions(FrozenOptions):
         None, "drop pairs with at least this share of shared words among all words of both", gt=0, le=1
     )
     near_copy_labels: tuple[float, ...] = option((), "the scores whose near-copies are dropped; all if none is named")
-    min_words: int = option(0, "drop x2 with fewer whitespace-separated words", ge=0)
-    max_words: int | None = option(None, "drop x2 with more whitespace-separated words", ge=1)
+    min_words: int = option(0, "drop x2 with fewer words, or pairs of letters in scripts without spaces", ge=0)
+    max_words: int | None = option(None, "drop x2 with more words", ge=1)
     max_length_ratio: float | None = option(
         None, "drop pairs whose longer text has more than so many times the words", ge=1
     )

@@ -10,6 +10,8 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cpdist
 from scipy.sparse import csr_array
 
+from dino_st.support.text import is_unspaced, spaced
+
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -20,12 +22,24 @@ _BETWEEN_WORDS = r"[^\pL\pM\pN]+"
 _SLICE = 1 << 16
 
 
+def with_spaces(texts: pa.LargeStringArray) -> pa.LargeStringArray:
+    """The texts with spaces between the words of scripts that have none; see `support.text.spaced`."""
+    unspaced = [place for place, text in enumerate(texts.to_pylist()) if is_unspaced(text)]
+    if not unspaced:
+        return texts
+    chosen = np.zeros(len(texts), np.bool_)
+    chosen[unspaced] = True
+    written = [spaced(text) for text in texts.filter(pa.array(chosen)).to_pylist()]
+    return pc.replace_with_mask(texts, pa.array(chosen), pa.array(written, texts.type))
+
+
 def words(texts: pa.LargeStringArray) -> tuple[Codes, Codes]:
     """The words of texts, that is runs of letters, marks and digits, in lower case and in their order.
 
-    They are a code of each word, alike for equal words, and the position of its text; both of shape `(words,)`.
+    In scripts without spaces every two letters in a row are a word. They are a code of each word, alike for equal words,
+    and the position of its text; both of shape `(words,)`.
     """
-    lists = pc.split_pattern_regex(pc.utf8_lower(texts), _BETWEEN_WORDS)
+    lists = pc.split_pattern_regex(pc.utf8_lower(with_spaces(texts)), _BETWEEN_WORDS)
     pieces, text = lists.flatten(), pc.list_parent_indices(lists).to_numpy()
     is_word = pc.binary_length(pieces).to_numpy() > 0  # a text that ends in a full stop has an empty piece behind it
     return pieces.dictionary_encode().indices.to_numpy()[is_word].astype(np.int64), text[is_word]

@@ -1,4 +1,4 @@
-"""Text made harmless for terminals and pages, and small pieces of Markdown for cards."""
+"""Text made harmless for terminals and pages, its words in every script, and small pieces of Markdown for cards."""
 
 from __future__ import annotations
 
@@ -14,6 +14,38 @@ _UNPRINTABLE = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
 _INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 _INVISIBLE_LETTERS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]")
 """Fillers, joiners and variation selectors that Unicode counts as letters, marks or signs."""
+
+
+_UNSPACED = re.compile(
+    "[「『（〈《【“‘]?([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
+    "\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]+)[^\\w\\s]*"
+)
+"""Letters of Chinese, Japanese, Thai, Lao, Burmese and Khmer in a row, and the punctuation around them."""
+
+
+def is_unspaced(text: str) -> bool:
+    """Whether a text has letters of a script that puts no spaces between words."""
+    return not text.isascii() and _UNSPACED.search(text) is not None
+
+
+def spaced(text: str) -> str:
+    """A text whose words stand between spaces: in scripts without spaces, every two letters in a row are a word.
+
+    Example:
+        >>> spaced("我喜欢 Python。"), spaced("The cat sat.")
+        (' 我喜 喜欢  Python。', 'The cat sat.')
+    """
+    return text if text.isascii() else _UNSPACED.sub(_pairs_of_letters, text)
+
+
+def _pairs_of_letters(run: re.Match[str]) -> str:
+    letters = run[1]
+    return f" {' '.join(letters[i : i + 2] for i in range(max(1, len(letters) - 1)))} "
+
+
+def count_words(text: str) -> int:
+    """How many words a text has, in any script; see `spaced`."""
+    return len(spaced(text).split())
 
 
 def is_blank(text: str) -> bool:

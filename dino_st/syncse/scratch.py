@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice, product
 from pathlib import Path
 
-from dino_st.backends.answers import normal_form, parse_list
+from dino_st.backends.answers import parse_list, words_of
 from dino_st.backends.chat import LATE, ChatReply, ChatRequest
 from dino_st.backends.journal import Ask
 from dino_st.backends.options import SynCSEOptions
@@ -45,7 +45,7 @@ class DistinctSentences:
 
     def add(self, sentence: str) -> bool:
         """Takes a sentence in, unless it, or one of almost the same words, is there; says whether it did."""
-        words = frozenset(normal_form(sentence).split())
+        words = frozenset(words_of(sentence))
         ordered = sorted(words, key=lambda word: (-len(word), word))
         prefix = ordered[: len(words) - math.ceil(NEAR * len(words) - 1e-9) + 1]
         candidates = {number for word in prefix for number in self._index[word]}

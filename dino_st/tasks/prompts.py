@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -42,24 +43,33 @@ def build_prompts(
     Where labels have several instructions, `phrasing` chooses one; a label that has fewer gives its first. With
     `curly_quotes`, typographic marks, too, end a generated text, so that none may stand in x1 either.
     """
-    filling = "" if x1 is None else quotable(x1, curly_quotes=curly_quotes)
+    filling = "" if x1 is None else quotable_in(spec, x1, curly_quotes=curly_quotes)
     labels = (label, *spec.labels[label].counter_labels)
     target, *counters = (spec.labels[name].phrasing(phrasing).replace(PLACEHOLDER, filling) for name in labels)
     return Prompts(target, tuple(counters))
 
 
-def quotable(text: str, *, curly_quotes: bool = False) -> str:
+def quotable_in(spec: TaskSpec, text: str, *, curly_quotes: bool = False) -> str:
+    """A form of a text that can stand in a task's instructions, between its quotation marks."""
+    marks = (*spec.closing_marks, *spec.opening_marks, *("“”" if curly_quotes else ""))
+    return quotable(text, marks, keep_lines=spec.allow_newlines)
+
+
+def quotable(text: str, marks: Collection[str] = ('"',), *, keep_lines: bool = False) -> str:
     """A form of a text that can stand between quotation marks on one line.
 
-    A double quote would close the quotation early, so it becomes a typographic one; line breaks become spaces.
+    A double quote would close the quotation early, so it becomes a typographic one, and any of other `marks` a single
+    straight one; line breaks become spaces.
 
     Example:
         >>> quotable('He said "no".')
         'He said “no”.'
+        >>> quotable("Sie sagte „nein“.", "„“")
+        "Sie sagte 'nein'."
     """
-    line = " ".join(text.split())
-    if curly_quotes:
-        return re.sub('["“”]', "'", line)
+    line = "\n".join(text.strip().splitlines()) if keep_lines else " ".join(text.split())
+    if set(marks) != {'"'}:
+        return re.sub("|".join(map(re.escape, sorted(marks, key=len, reverse=True))), "'", line)
     return re.sub(r'(^|[\s(\[{—–-])"', r"\1“", line).replace('"', "”")
 
 
@@ -88,7 +98,7 @@ def encode_prompt(prompt: str, tokenizer: Any, template: ChatTemplate | None = N
     if template is not None:
         instruction, _, opening = prompt.rpartition("\n")
         if not instruction:
-            instruction, opening = prompt.removesuffix('"').rstrip(), '"'
+            instruction, opening = prompt[:-1].rstrip(), prompt[-1]
         return tuple(tokenizer(template.render(instruction, opening), add_special_tokens=False)["input_ids"])
     encoded = tokenizer(prompt, return_special_tokens_mask=True)
     ids, added = list(encoded["input_ids"]), list(encoded["special_tokens_mask"])

@@ -14,7 +14,7 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer, model_validator
 
 from dino_st.errors import ConfigurationError, TaskSpecError, suggest
 from dino_st.support.documents import read_document
@@ -32,13 +32,16 @@ SHIPPED = resources.files("dino_st.tasks") / "specs"
 
 _SUFFIXES = (".json", ".yaml", ".yml")
 
+OPENED_BY = {'"': '"', "”": "“„”", "“": "„", "»": "«", "«": "»", "」": "「", "』": "『"}
+"""Closing quotation marks, and the marks that open a quotation which they close."""
+
 
 class LabelSpec(BaseModel):
     """One label: the instruction to write for it, and the labels its text must not fit.
 
     Attributes:
-        instruction: The prompt up to and including the opening quotation mark of the text to write; or several such
-            prompts, over which the draws are spread.
+        instruction: The prompt up to and including the opening quotation mark of the text to write, where it has one;
+            or several such prompts, over which the draws are spread.
         counter_labels: Labels whose instructions act as counter-prompts in self-debiasing.
     """
 
@@ -63,7 +66,7 @@ class LabelSpec(BaseModel):
 
     @field_validator("instruction", mode="before")
     @classmethod
-    def _end_in_a_quotation_mark(cls, value: Any) -> str | tuple[str, ...]:
+    def _one_or_several(cls, value: Any) -> str | tuple[str, ...]:
         """Checks both types at once, so that what is wrong is said once and not for each of them."""
         phrasings = (value,) if isinstance(value, str) else value
         if not isinstance(phrasings, list | tuple) or not all(isinstance(phrasing, str) for phrasing in phrasings):
@@ -74,11 +77,6 @@ class LabelSpec(BaseModel):
                 "holds no phrasing, or one of them twice; expected one instruction, or several different ones"
             )
         for phrasing in phrasings:
-            if not phrasing.endswith('"'):
-                raise ValueError(
-                    'must end in an opening quotation mark ("), because the next mark that the model writes ends its '
-                    f"text; given: …{phrasing[-20:]!r}"
-                )
             if phrasing.count(PLACEHOLDER) > 1:
                 raise ValueError(
                     f"holds the placeholder {PLACEHOLDER} {phrasing.count(PLACEHOLDER)} times; expected it once"
@@ -97,18 +95,42 @@ class TaskSpec(BaseModel):
     Attributes:
         task_name: Letters, digits, `-`, `_` and `.` only.
         labels: Label name to its specification, in the order in which labels are generated.
+        closing_marks: What ends a text: closing quotation marks, or end marks of your own. A quotation mark that closes
+            one inside the text ends nothing.
+        allow_newlines: Whether the given sentence keeps its line breaks, and a text may have some.
+        language: Of the texts, as the hub names it (`de`); it stands in the header of their card.
+        about: A remark for people; it decides nothing.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     task_name: str
     labels: dict[str, LabelSpec]
+    closing_marks: tuple[str, ...] = ('"',)
+    allow_newlines: bool = False
+    language: str | None = None
+    about: str = Field("", exclude=True)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: Any) -> dict[str, Any]:
+        """Leaves out what is as it always was, so that manifests of tasks that say nothing of it stay the same."""
+        changed = {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
+        return {name: value for name, value in handler(self).items() if name in changed}
 
     @field_validator("task_name")
     @classmethod
     def _plain_name(cls, value: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", value):
             raise ValueError(f"may hold letters, digits, '-', '_' and '.' only; given: {value!r}")
+        return value
+
+    @field_validator("closing_marks")
+    @classmethod
+    def _marks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value or len(set(value)) < len(value) or not all(mark and mark == mark.strip(" \t") for mark in value):
+            raise ValueError(
+                f"expected one or several different marks without blanks around them; given: {list(value)}"
+            )
         return value
 
     @field_validator("labels", mode="before")
@@ -125,6 +147,7 @@ class TaskSpec(BaseModel):
     def _labels_fit_together(self) -> TaskSpec:
         if not self.labels:
             raise ValueError("labels: the set of labels is empty; at least one is needed")
+        self._check_openings()
         takes_input = {
             label: [PLACEHOLDER in phrasing for phrasing in spec.instructions] for label, spec in self.labels.items()
         }
@@ -143,6 +166,20 @@ class TaskSpec(BaseModel):
             raise ValueError(f"labels: two labels stand for one score: {', '.join(self.labels)}")
         return self
 
+    def _check_openings(self) -> None:
+        """Where quotation marks alone end a text, the instruction has to open the quotation."""
+        if not all(mark in OPENED_BY for mark in self.closing_marks):
+            return
+        opening = dict.fromkeys("".join(OPENED_BY[mark] for mark in self.closing_marks))
+        for label, spec in self.labels.items():
+            for phrasing in spec.instructions:
+                if not phrasing.endswith(tuple(opening)):
+                    raise ValueError(
+                        f"labels → {label!r} → instruction: must end in an opening quotation mark "
+                        f"({' or '.join(opening)}), because the next closing mark ({' or '.join(self.closing_marks)}) "
+                        f"that the model writes ends its text; given: …{phrasing[-20:]!r}"
+                    )
+
     def _check_counter_labels(self, label: str, spec: LabelSpec) -> None:
         field = f"labels → {label!r} → counter_labels"
         for counter in spec.counter_labels:
@@ -153,6 +190,12 @@ class TaskSpec(BaseModel):
                 raise ValueError(f"{field}: {counter!r} is not a label of this task; {suggest(counter, others)}")
         if len(set(spec.counter_labels)) < len(spec.counter_labels):
             raise ValueError(f"{field}: a counter-label stands twice in {list(spec.counter_labels)}")
+
+    @property
+    def opening_marks(self) -> tuple[str, ...]:
+        """The quotation marks that open what a closing mark closes, where the two can be told apart."""
+        opening = dict.fromkeys("".join(OPENED_BY.get(mark, "") for mark in self.closing_marks))
+        return tuple(mark for mark in opening if mark not in self.closing_marks)
 
     @property
     def is_numeric(self) -> bool:

@@ -4,6 +4,8 @@ import pytest
 
 from dino_st.backends.answers import fault_of, is_refusal, normal_form, parse_list, parse_reply, repeats
 from dino_st.backends.markup import out_of_json
+from dino_st.generation.chat import LINE_LABELS
+from dino_st.tasks.spec import TaskSpec
 
 SOURCE = "A man plays a flute."
 INSTRUCTION = "Say the following sentence again in other words, and change nothing of what it means."
@@ -275,4 +277,28 @@ def test_a_sentence_about_inability_is_no_refusal() -> None:
     ],
 )
 def test_a_text_whose_prompt_opens_a_quotation_ends_at_the_closing_mark(reply: str, text: str | None) -> None:
-    assert parse_reply(reply, SOURCE, finished=False, labels=["Sentence 2:", "Given:"], quoted=True).text == text
+    assert parse_reply(reply, SOURCE, finished=False, labels=["Sentence 2:", "Given:"], closing_marks='"').text == text
+
+
+@pytest.mark.parametrize(
+    ("language", "reply", "text"),
+    [
+        ("de", "Ein Hund schläft.“ Sie", "Ein Hund schläft."),
+        ("de", "„Ein Hund schläft.“", "Ein Hund schläft."),
+        ("de", "Satz 2: „Ein Hund schläft.“", "Ein Hund schläft."),
+        ("de", "Sie sagte „nein“ und ging.“ Ja", "Sie sagte „nein“ und ging."),
+        ("fr", "Phrase 2 : « Un chien dort. »", "Un chien dort."),
+        ("fr", " Un chien dort. » Elles", "Un chien dort."),
+        ("es", "«Un perro duerme.»", "Un perro duerme."),
+        ("zh", "句子2：“一只狗在睡觉。”", "一只狗在睡觉。"),
+        ("ja", "犬が寝ている。」はい", "犬が寝ている。"),
+        ("ja", "彼は「いいえ」と言った。」", "彼は「いいえ」と言った。"),
+    ],
+)
+def test_a_reply_ends_at_the_closing_mark_of_its_language(language: str, reply: str, text: str) -> None:
+    spec = TaskSpec.load(f"sts-x2.{language}")
+    labels = LINE_LABELS.findall(str(spec.labels["1"].instruction))
+    assert len(labels) == 3, "of the instruction and of both sentences"
+    for marks in (spec.closing_marks, reversed(spec.closing_marks)):
+        parsed = parse_reply(reply, "X", finished=False, labels=labels, closing_marks=tuple(marks), min_words=2)
+        assert parsed.text == text

@@ -137,7 +137,7 @@ def test_markup_that_is_known_is_taken_off(reply: str) -> None:
     reply = reply.replace("TEXT", TEXT)
     assert parse_reply(reply, SOURCE).text == TEXT
     assert parse_list(reply).texts == (TEXT,)
-    assert parse_reply(reply, SOURCE, quoted=True).text == TEXT
+    assert parse_reply(reply, SOURCE, closing_marks='"').text == TEXT
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_what_is_left_of_markup_rejects_a_text_by_its_own_reason(reply: str, rea
     reply = reply.replace("TEXT", TEXT)
     assert (parse_reply(reply, SOURCE).text, parse_reply(reply, SOURCE).reason) == (None, reason)
     assert parse_list(reply).left_out == {reason: 1}
-    assert parse_reply(reply, SOURCE, quoted=True) == Parsed(None, reason)
+    assert parse_reply(reply, SOURCE, closing_marks='"') == Parsed(None, reason)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ PIECES = st.lists(
 @drawn(pieces=PIECES, finished=st.booleans())
 def test_no_control_token_of_any_family_is_ever_stored(pieces: list[str], finished: bool) -> None:
     reply = "".join(pieces)
-    found = [parse_reply(reply, SOURCE, finished=finished, quoted=quoted).text for quoted in (False, True)]
+    found = [parse_reply(reply, SOURCE, finished=finished, closing_marks=marks).text for marks in ((), '"')]
     stored = [text for text in [*found, *parse_list(reply, finished=finished).texts] if text is not None]
     assert [(token, text) for token in TOKENS for text in stored if token in text] == []
     plain = " ".join(reply.split())
@@ -406,7 +406,7 @@ def test_what_stands_around_a_text_is_taken_off_or_rejects_it_by_its_reason(shap
 def test_pairs_and_lists_store_no_other_text_than_triplets(shape: str) -> None:
     for reply, reason in SHAPES[shape].items():
         whole = reply.replace("TEXT", TEXT)
-        pair, entries = parse_reply(whole, SOURCE, labels=LABELS, quoted=True), parse_list(whole)
+        pair, entries = parse_reply(whole, SOURCE, labels=LABELS, closing_marks='"'), parse_list(whole)
         assert pair.text == (None if reason else TEXT), reply
         if reason != "echo":  # a list has no source to repeat
             assert set(entries.texts) <= ({TEXT, "A flute is heard."} if reason == "several lines" else {TEXT}), reply
@@ -415,8 +415,8 @@ def test_pairs_and_lists_store_no_other_text_than_triplets(shape: str) -> None:
 
 @pytest.mark.parametrize("text", OWN_WORDS)
 def test_no_sentence_loses_words_of_its_own(text: str) -> None:
-    for quoted in (False, True):
-        assert parse_reply(text, SOURCE, labels=LABELS, quoted=quoted) == Parsed(text)
+    for marks in ((), '"'):
+        assert parse_reply(text, SOURCE, labels=LABELS, closing_marks=marks) == Parsed(text)
     assert parse_list(f"1. {text}\n2. {text}", min_words=1).texts == (text, text)
 
 

@@ -108,15 +108,24 @@ def test_a_pair_that_is_just_as_similar_as_the_threshold_is_dropped() -> None:
 
 
 def test_word_overlap_is_jaccards_on_lower_case_words() -> None:
-    words = ("A man, a plan.", "the MAN plans", "", "...", "naïve Straße 42", "straße naïve", "漢字 a")
+    words = ("A man, a plan.", "the MAN plans", "", "...", "naïve Straße 42", "straße naïve", "кот a")
     sets = [set(re.findall(r"\w+", word.lower())) for word in words]
     first, second = np.divmod(np.arange(49), 7)
     expected = [len(sets[a] & sets[b]) / max(len(sets[a] | sets[b]), 1) for a, b in zip(first, second, strict=True)]
     assert word_overlap(first, second, texts(*words)).tolist() == pytest.approx(expected)
 
 
+def test_words_of_scripts_without_spaces_are_pairs_of_letters() -> None:
+    given = texts("犬が寝ている。", "犬が寝ています！", "株価が下がった。", "A dog")
+    pairs = [{"犬が", "が寝", "寝て", "てい", "いる"}, {"犬が", "が寝", "寝て", "てい", "いま", "ます"}]
+    expected = len(pairs[0] & pairs[1]) / len(pairs[0] | pairs[1])
+    first = np.zeros(4, np.int64)
+    assert word_overlap(first, np.arange(4), given).tolist() == pytest.approx([1, expected, 0, 0])
+
+
 def test_measures_of_a_text() -> None:
     assert one("words", "a dog  runs", " one ", "", "don't stop") == [3, 1, 0, 2]
+    assert one("words", "犬が寝ている。", "猫", "我喜欢，Python 3。", "안녕 세계", "「はい」") == [5, 1, 4, 2, 1]
     assert one("non_letters", "abcd", "ab 12", "!?", "é漢") == [0, 0.5, 1, 0]
     assert one("latin", "Straße", "abДЖ", "漢字", "x漢") == [1, 0.5, 0, 0.5]
     assert math.isnan(one("latin", "123")[0])
@@ -139,6 +148,12 @@ def test_measures_of_a_text() -> None:
         ('He said "no', True),
         ("A man, ", True),
         ("A man -", True),
+        ("Sie sagte: „Nein“.", False),
+        ("Powiedział „nie” i «tak».", False),
+        ("Sie sagte: „Nein.", True),
+        ("Sie sagte: Nein“.", True),
+        ("彼は「はい」と言った。", False),
+        ("彼は「はいと言った。", True),
         ("A man and", True),
         ("A man and.", True),
         ("He left because", True),

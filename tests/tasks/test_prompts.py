@@ -53,7 +53,29 @@ def test_a_quotation_in_the_sentence_cannot_close_the_prompts(text: str, expecte
 
 
 def test_where_curly_marks_end_a_text_none_stands_in_the_sentence() -> None:
-    assert quotable('“a” "b"', curly_quotes=True) == "'a' 'b'"
+    assert quotable('“a” "b"', '"“”') == "'a' 'b'"
+
+
+@pytest.mark.parametrize(
+    ("language", "sentence", "expected"),
+    [
+        ("de", 'Sie sagt „ja“ und "nein".', "Satz 1: „Sie sagt 'ja' und 'nein'.“\nSatz 2: „"),
+        ("fr", "Il dit « non ».", "Phrase 1 : « Il dit ' non '. »\nPhrase 2 : «"),
+        ("ja", "彼は「はい」と言った。", "文1：「彼は'はい'と言った。」\n文2：「"),
+        ("zh", "他说“不”。", "句子1：“他说'不'。”\n句子2：“"),
+        ("es", "Dijo «no».\nY se fue.", "Oración 1: «Dijo 'no'. Y se fue.»\nOración 2: «"),
+    ],
+)
+def test_no_mark_of_the_language_stands_in_the_sentence(language: str, sentence: str, expected: str) -> None:
+    assert build_prompts(TaskSpec.load(f"sts-x2.{language}"), "1", sentence).target.endswith(expected)
+
+
+def test_a_passage_keeps_its_line_breaks_where_the_task_allows_them() -> None:
+    content = {"task_name": "t", "labels": {"1": {"instruction": "Text:\n<X1>\nShort:"}}, "closing_marks": ["###"]}
+    passage = 'A "title"\r\n\r\nA body ### of two lines.\n'
+    kept = build_prompts(TaskSpec.load(content | {"allow_newlines": True}), "1", passage).target
+    assert kept == 'Text:\nA "title"\n\nA body \' of two lines.\nShort:'
+    assert build_prompts(TaskSpec.load(content), "1", passage).target.count("\n") == 2
 
 
 def test_a_sentence_that_holds_the_placeholder_is_filled_in_as_it_is() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,56 @@ def spec(labels: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 
 def test_the_built_in_tasks_load() -> None:
-    assert builtin_tasks() == ["movie-reviews", "movie-titles", "sts-x1", "sts-x2"]
+    sts = [f"sts-x{side}{language}" for side in "12" for language in ("", ".de", ".es", ".fr", ".ja", ".zh")]
+    assert builtin_tasks() == ["movie-reviews", "movie-titles", *sts]
     for name in builtin_tasks():
         assert TaskSpec.load(name).task_name == name
+
+
+@pytest.mark.parametrize("language", ["de", "es", "fr", "ja", "zh"])
+def test_a_task_of_another_language_is_built_like_the_english_one(language: str) -> None:
+    for name in ("sts-x1", "sts-x2"):
+        english, other = TaskSpec.load(name), TaskSpec.load(f"{name}.{language}")
+        assert other.language == language
+        assert other.about.endswith("Not checked by a native speaker.")
+        assert [(label, one.counter_labels) for label, one in other.labels.items()] == [
+            (label, one.counter_labels) for label, one in english.labels.items()
+        ]
+        instructions = {one.instruction for one in other.labels.values()}
+        assert len(instructions) == 3
+        assert other.needs_input == english.needs_input
+        for instruction in instructions:
+            assert str(instruction)[-1] in other.opening_marks
+            if other.needs_input:  # what is given stands between the marks that end what is written
+                assert re.search(f"[{''.join(other.opening_marks)}] ?<X1> ?{other.closing_marks[0]}", str(instruction))
+
+
+def test_what_a_task_does_not_say_is_not_in_its_manifest() -> None:
+    assert list(TaskSpec.load("sts-x2").model_dump(mode="json")) == ["task_name", "labels"]
+    german = TaskSpec.load("sts-x2.de").model_dump(mode="json")
+    assert (german["closing_marks"], german["language"]) == (["“", "”", '"'], "de")
+    assert "about" not in german, "a remark may change without making another data set"
+    assert TaskSpec.load(german) == TaskSpec.load("sts-x2.de").model_copy(update={"about": ""})
+
+
+@pytest.mark.parametrize(
+    ("marks", "instruction", "message"),
+    [
+        (["»"], 'Write "', r"instruction: must end in an opening quotation mark \(«\).*closing mark \(»\)"),
+        (["“", '"'], "Write «", r"must end in an opening quotation mark \(„ or \"\)"),
+        ([], 'Write "', "closing_marks: expected one or several different marks"),
+        (["###", "###"], "Write:", "closing_marks: expected one or several different marks"),
+        ([" "], "Write:", "closing_marks: expected one or several different marks without blanks"),
+    ],
+)
+def test_closing_marks_that_cannot_end_a_text_are_refused(marks: list[str], instruction: str, message: str) -> None:
+    with pytest.raises(TaskSpecError, match=message):
+        TaskSpec.load(spec({"1": {"instruction": instruction}}, closing_marks=marks))
+
+
+def test_a_task_with_an_end_mark_of_its_own_opens_no_quotation() -> None:
+    content = spec({"1": {"instruction": "Title: <X1>\nBody:"}}, closing_marks=["###"], allow_newlines=True)
+    assert TaskSpec.load(content).opening_marks == ()
 
 
 def test_sts_x2_is_the_published_specification() -> None:
