@@ -36,8 +36,8 @@ def with_spaces(texts: pa.LargeStringArray) -> pa.LargeStringArray:
 def words(texts: pa.LargeStringArray) -> tuple[Codes, Codes]:
     """The words of texts, that is runs of letters, marks and digits, in lower case and in their order.
 
-    In scripts without spaces every two letters in a row are a word. They are a code of each word, alike for equal words,
-    and the position of its text; both of shape `(words,)`.
+    In scripts without spaces every two letters in a row are a word. Returned are a code of each word, alike for equal
+    words, and the position of its text; both of shape `(words,)`.
     """
     lists = pc.split_pattern_regex(pc.utf8_lower(with_spaces(texts)), _BETWEEN_WORDS)
     pieces, text = lists.flatten(), pc.list_parent_indices(lists).to_numpy()
