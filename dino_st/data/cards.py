@@ -167,8 +167,8 @@ def triplet_card(
 def _generated_card(
     task: str, kind: str | None, text: str, counts: Mapping[str, int], language: str | None = None
 ) -> str:
-    header = {"language": language, "task_categories": None if kind is None else [kind]}
-    return dataset_card(f"{task}, generated", text, rows=counts.get("rows", 0), **header)
+    about, rows = {"language": language, "task_categories": None if kind is None else [kind]}, counts.get("rows", 0)
+    return dataset_card(f"{task}, generated", text, rows=rows, tags=TAGS, **about)
 
 
 def _facts(instructions: Iterable[str], configuration: Mapping[str, Any], counts: Mapping[str, int]) -> str:
