@@ -10,22 +10,27 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from warnings import catch_warnings, filterwarnings, simplefilter
+from warnings import catch_warnings, filterwarnings, simplefilter, warn
 
 import torch
 
 from dino_st.backends.files import GGUF, base_of, check_gguf, hash_weight_files, locate_model, model_files
 from dino_st.decoding.runner import probe
-from dino_st.encoders.directory import ADAPTER
+from dino_st.decoding.stopping import end_of_text_ids
+from dino_st.encoders.directory import ADAPTER, surplus_layers
 from dino_st.errors import (
     ConfigurationError,
     DinoError,
+    DinoWarning,
     MissingExtraError,
     ModelError,
     OutOfMemoryError,
     suggest,
 )
 from dino_st.support.text import first_line
+
+_SHARE_OF_EMBEDDING = 0.5
+"""Embeddings are rounded up, but a tokenizer with fewer tokens than this share of them is likely another model's."""
 
 _LANGUAGE_MODELS = ("CausalLM", "LMHead", "ForConditionalGeneration")
 
@@ -126,6 +131,8 @@ def _load_whole(path: Path, name: str, dtype: torch.dtype, trust_remote_code: bo
             f"model {name!r} lacks {len(missing)} of the weights of a {type(model).__name__}, such as "
             f"{missing[0]!r}; it is not a complete causal language model"
         )
+    if surplus := surplus_layers(model, report):
+        raise ModelError(f"model {name!r} {surplus}")
     return model, tokenizer
 
 
@@ -208,6 +215,12 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
     prompt given is one as the tokenizer makes them.
     """
     size = model.get_input_embeddings().weight.shape[0]
+    ends = [token for token in end_of_text_ids(model, tokenizer) if '"' in tokenizer.decode([token])]
+    if ends:
+        raise ModelError(
+            f"token {ends[0]}, which has a quotation mark in its text, means end-of-text to {type(model).__name__}; so "
+            "no text could end. Mend eos_token_id in config.json and generation_config.json"
+        )
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     ids = tokenizer.get_vocab()
     beyond = [token for token, id_ in ids.items() if id_ >= size and (token not in special or id_ in prompt)]
@@ -216,6 +229,13 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
             f"the tokenizer has {len(beyond)} tokens that {type(model).__name__} does not know, such as "
             f"{min(beyond)!r}: its ids go up to {max(ids.values())}, and the model has {size} embeddings; take the "
             "model's own tokenizer"
+        )
+    if max(ids.values(), default=0) + 1 < size * _SHARE_OF_EMBEDDING:
+        warn(
+            f"the tokenizer has {len(ids)} tokens and {type(model).__name__} {size} embeddings, as if it were another "
+            "model's; look at what is written",
+            DinoWarning,
+            stacklevel=2,
         )
 
 
@@ -275,6 +295,10 @@ def _advice(error: BaseException) -> str:
     text = str(error)
     if "trust_remote_code" in text:
         return ". The model brings its own code; read it, and pass --trust-remote-code if you trust it"
+    if "ignore_mismatched_sizes" in text:
+        return ". The sizes in config.json are not those of the weights; copy the configuration that belongs to them"
+    if "backend tokenizer" in text or isinstance(error, json.JSONDecodeError):
+        return ". Its tokenizer (tokenizer.json, …) or configuration is missing or damaged; copy all files of the model"
     if "safetensors" in text and "not" in text:
         return ". Only safetensors are loaded"
     if "GGUF model with architecture" in text:

@@ -10,10 +10,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dino_st.errors import ModelError
 from dino_st.models import bundled_directory, similar_model
@@ -167,3 +167,26 @@ def state_revision(encoder: SentenceTransformer) -> str:
         digest.update(f"{name}\n".encode())
         digest.update(flat.numpy())
     return digest.hexdigest()[:40]
+
+
+def surplus_layers(model: Any, report: Mapping[str, Any]) -> str:
+    """Says, if so, that the weights have layers which the configuration of a model does not know.
+
+    Other weights that are not needed, such as those of a head, are no fault. The report is the loading information of
+    transformers.
+    """
+    stacks = {found[1] for name in model.state_dict() if (found := _LAYER.match(name))}
+    surplus = sorted(
+        name
+        for name in report["unexpected_keys"]
+        if (found := _LAYER.match(name)) and any(f".{found[1]}".endswith(f".{stack}") for stack in stacks)
+    )
+    if not surplus:
+        return ""
+    return (
+        f"has weights that its configuration does not know, such as {surplus[0]!r}, as if layers were cut off; copy "
+        "the config.json that belongs to the weights"
+    )
+
+
+_LAYER = re.compile(r"(.+?)\.\d+\.")

@@ -7,12 +7,14 @@ import logging
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.encoders.directory import adapter_base, local_directory
+from dino_st.encoders.directory import adapter_base, local_directory, surplus_layers
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
 from dino_st.support.hub import fetch_model
 from dino_st.support.text import first_line
@@ -119,15 +121,54 @@ def _check_object(model: Any) -> None:
 
 def _check_files(directory: Path) -> None:
     """Raises unless the weights of every module are there, as safetensors, and no file is a mere pointer to one."""
-    homes = [directory]
-    if (directory / "modules.json").is_file():
-        try:
-            modules = json.loads((directory / "modules.json").read_text(encoding="utf-8"))
-            homes = [directory / str(module["path"]) for module in modules]
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise ModelError(f"{directory / 'modules.json'}: cannot be read as a list of modules ({error})") from error
+    homes = homes_of(directory)
     for home in homes:
         _check_home(directory, home, needs_weights=home == homes[0])
+
+
+def homes_of(directory: Path) -> list[Path]:
+    """The folder of each module of an encoder, in their order; one of plain transformers has one."""
+    file = directory / "modules.json"
+    if not file.is_file():
+        return [directory]
+    try:
+        return [directory / str(module["path"]) for module in json.loads(file.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise ModelError(f"{file}: cannot be read as a list of modules ({error})") from error
+
+
+def _check_weights(module: Any, home: Path, name: str) -> None:
+    """Raises where transformers made up weights that the files lack, ignored layers that they have, or read NaN."""
+    transformer = getattr(module, "model", None)
+    if hasattr(type(transformer), "from_pretrained"):
+        with _quiet_transformers():  # it has told all of this when it loaded the weights
+            _, report = type(transformer).from_pretrained(
+                str(home), device_map="meta", output_loading_info=True, use_safetensors=True, trust_remote_code=False
+            )
+        missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))  # not used here
+        if missing:
+            raise ModelError(
+                f"{name}: lacks {len(missing)} of the weights of a {type(transformer).__name__}, such as "
+                f"{missing[0]!r}; they would be random numbers. Copy the model again, with the config.json that belongs "
+                "to it"
+            )
+        if surplus := surplus_layers(transformer, report):
+            raise ModelError(f"{name}: {surplus}")
+    broken = next((key for key, weight in module.named_parameters() if not weight.isfinite().all()), None)
+    if broken is not None:
+        raise ModelError(f"{name}: the weights {broken!r} hold NaN or infinite numbers; copy or train the model again")
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    from transformers.utils import logging as transformers_logging
+
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
 
 
 def _check_home(directory: Path, home: Path, *, needs_weights: bool) -> None:
@@ -174,6 +215,7 @@ def _load(name: str, directory: Path, device: str, pooling: str) -> SentenceTran
         if (directory / "modules.json").is_file():
             options: dict[str, Any] = {"local_files_only": True, "model_kwargs": weights} | no_code
             model = SentenceTransformer(str(directory), device=place, **options)
+            _check_weights(model[0], base or homes_of(directory)[0], name)
             if base is not None:
                 model[0].model = _merged(directory, base).to(model.device)
             return model
@@ -183,6 +225,7 @@ def _load(name: str, directory: Path, device: str, pooling: str) -> SentenceTran
             config_kwargs=dict(no_code),
             processor_kwargs=dict(no_code),
         )
+        _check_weights(transformer, base or directory, name)
         if base is not None:
             transformer.model = _merged(directory, base)
         if transformer.tokenizer is not None:
@@ -248,6 +291,8 @@ def _reason(error: Exception) -> str:
     """The first line of a library's error, and what to do about it."""
     if "trust_remote_code" in str(error):
         return "it comes with code of its own, and such code is never run (trust_remote_code is off); choose another"
+    if "ignore_mismatched_sizes" in str(error):
+        return "the sizes in its config.json are not those of the weights. Copy the configuration that belongs to them"
     return f"{first_line(error)}. Check that configuration, tokenizer and weights belong together and are complete"
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense
 from transformers import BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
@@ -48,6 +50,49 @@ def test_a_pointer_of_git_lfs_is_named(with_dense: Path, file: str) -> None:
     (with_dense / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
     with pytest.raises(ModelError, match=rf"{file}: a pointer of Git LFS .*; run `git lfs pull`"):
         load_trainable_encoder(with_dense)
+
+
+def _rename(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"module.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _without_layer(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if ".layer.0." not in name}
+
+
+def _with_second_layer(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return tensors | {name.replace(".0.", ".1."): tensor.clone() for name, tensor in tensors.items() if ".0." in name}
+
+
+def _broken(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return tensors | {"embeddings.word_embeddings.weight": tensors["embeddings.word_embeddings.weight"] * torch.nan}
+
+
+@pytest.mark.parametrize("kind", ["transformers", "sentence-transformers"])
+@pytest.mark.parametrize(
+    ("change", "layers", "message"),
+    [
+        (_rename, 1, r"lacks \d+ of the weights of a BertModel, such as 'embeddings"),
+        (_without_layer, 1, r"lacks \d+ of the weights of a BertModel, such as 'encoder\.layer\.0"),
+        (dict, 2, r"lacks \d+ of the weights of a BertModel, such as 'encoder\.layer\.1"),
+        (_with_second_layer, 1, r"has weights that its configuration does not know, such as 'encoder\.layer\.1"),
+        (_broken, 1, r"the weights .*word_embeddings.* hold NaN"),
+    ],
+)
+def test_weights_that_transformers_would_make_up_or_leave_out_are_refused(
+    tmp_path: Path, kind: str, change: Callable[[Any], Any], layers: int, message: str
+) -> None:
+    directory = save_model(tmp_path / "model")
+    config = json.loads((directory / "config.json").read_text())
+    assert config["num_hidden_layers"] == 1
+    if kind == "sentence-transformers":
+        load_trainable_encoder(directory, device="cpu").save(str(tmp_path / "saved"))
+        directory = tmp_path / "saved"
+    load_trainable_encoder(directory, device="cpu")
+    save_file(change(load_file(directory / "model.safetensors")), directory / "model.safetensors", {"format": "pt"})
+    (directory / "config.json").write_text(json.dumps(config | {"num_hidden_layers": layers}))
+    with pytest.raises(ModelError, match=message):
+        load_trainable_encoder(directory, device="cpu")
 
 
 def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path: Path) -> None:

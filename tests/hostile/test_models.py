@@ -22,7 +22,7 @@ from dino_st.backends.local import LocalWriter
 from dino_st.decoding import memory
 from dino_st.decoding.engine import score_texts
 from dino_st.decoding.runner import CausalModel, probe
-from dino_st.errors import MissingExtraError, ModelError
+from dino_st.errors import DinoWarning, MissingExtraError, ModelError
 from tests.conftest import VOCABULARY
 
 SIZES = {
@@ -246,6 +246,32 @@ def test_a_tokenizer_larger_than_the_embedding_is_refused(tokenizer: Any) -> Non
         LocalWriter((llama(300), tokenizer))
 
 
+def test_a_small_bidirectional_model_looks_ahead_too() -> None:
+    model = make(CONFIG_MAPPING["bert"](**{name: SIZES[name] for name in SIZES if "size" in name or "num_" in name}))
+    with pytest.raises(ModelError, match="looks ahead"):
+        check_causal_model(model.eval())
+
+
+def test_weights_of_zeros_are_refused() -> None:
+    model = llama()
+    for weights in model.parameters():
+        weights.data.zero_()
+    with pytest.raises(ModelError, match="finds every token equally likely"):
+        check_causal_model(model)
+
+
+def test_a_quotation_mark_that_means_end_of_text_is_refused(tokenizer: Any) -> None:
+    model = llama()
+    model.generation_config.eos_token_id = [0, tokenizer.convert_tokens_to_ids('"')]
+    with pytest.raises(ModelError, match=r"no text could end\. Mend eos_token_id"):
+        check_tokenizer(model, tokenizer, [])
+
+
+def test_a_tokenizer_much_smaller_than_the_embedding_is_doubted(tokenizer: Any) -> None:
+    with pytest.warns(DinoWarning, match="as if it were another model's"):
+        check_tokenizer(llama(3 * VOCABULARY), tokenizer, [])
+
+
 def test_padding_that_was_added_behind_the_embedding_does_no_harm(tokenizer: Any) -> None:
     padded = copy.deepcopy(tokenizer)
     padded.add_special_tokens({"pad_token": "[PAD]"})
@@ -288,6 +314,32 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
             )
         ),
         r"is a LlamaForSequenceClassification, not a causal language model",
+    ),
+    "a layer too few in the configuration": (
+        lambda d: (d / "config.json").write_text(
+            json.dumps(json.loads((d / "config.json").read_text()) | {"num_hidden_layers": 1})
+        ),
+        r"has weights that its configuration does not know, such as 'model\.layers\.1",
+    ),
+    "a layer too many in the configuration": (
+        lambda d: (d / "config.json").write_text(
+            json.dumps(json.loads((d / "config.json").read_text()) | {"num_hidden_layers": 9})
+        ),
+        r"lacks \d+ of the weights",
+    ),
+    "another size in the configuration": (
+        lambda d: (d / "config.json").write_text(
+            json.dumps(json.loads((d / "config.json").read_text()) | {"intermediate_size": 7})
+        ),
+        r"The sizes in config\.json are not those of the weights",
+    ),
+    "no tokenizer": (
+        lambda d: [file.unlink() for file in d.glob("tokenizer*")],
+        r"tokenizer .*is missing or damaged; copy all files",
+    ),
+    "half a tokenizer": (
+        lambda d: (d / "tokenizer.json").write_text((d / "tokenizer.json").read_text()[:999]),
+        r"tokenizer .*is missing or damaged; copy all files",
     ),
     "a part of the weights": (
         lambda d: (d / "model.safetensors").rename(d / "model-00001-of-00002.safetensors"),
