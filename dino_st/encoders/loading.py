@@ -149,8 +149,8 @@ def _check_weights(module: Any, home: Path, name: str) -> None:
         if missing:
             raise ModelError(
                 f"{name}: lacks {len(missing)} of the weights of a {type(transformer).__name__}, such as "
-                f"{missing[0]!r}; they would be random numbers. Copy the model again, with the config.json that belongs "
-                "to it"
+                f"{missing[0]!r}; they would be random numbers. Copy the model again, with the config.json that "
+                "belongs to it"
             )
         if surplus := surplus_layers(transformer, report):
             raise ModelError(f"{name}: {surplus}")
