@@ -139,16 +139,17 @@ def homes_of(directory: Path) -> list[Path]:
 
 def _check_weights(module: Any, home: Path, name: str) -> None:
     """Raises where transformers made up weights that the files lack, ignored layers that they have, or read NaN."""
-    transformer = getattr(module, "model", None)
-    if hasattr(type(transformer), "from_pretrained"):
+    transformer: Any = getattr(module, "model", None)
+    kind: Any = type(transformer)
+    if hasattr(kind, "from_pretrained"):
         with _quiet_transformers():  # it has told all of this when it loaded the weights
-            _, report = type(transformer).from_pretrained(
+            _, report = kind.from_pretrained(
                 str(home), device_map="meta", output_loading_info=True, use_safetensors=True, trust_remote_code=False
             )
         missing = sorted(key for key in report["missing_keys"] if not key.startswith("pooler."))  # not used here
         if missing:
             raise ModelError(
-                f"{name}: lacks {len(missing)} of the weights of a {type(transformer).__name__}, such as "
+                f"{name}: lacks {len(missing)} of the weights of a {kind.__name__}, such as "
                 f"{missing[0]!r}; they would be random numbers. Copy the model again, with the config.json that "
                 "belongs to it"
             )
@@ -161,14 +162,14 @@ def _check_weights(module: Any, home: Path, name: str) -> None:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    from transformers.utils import logging as transformers_logging
+    from transformers.utils import logging as verbosity
 
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
+    before = verbosity.get_verbosity()
+    verbosity.set_verbosity(logging.ERROR)
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(before)
+        verbosity.set_verbosity(before)
 
 
 def _check_home(directory: Path, home: Path, *, needs_weights: bool) -> None:
