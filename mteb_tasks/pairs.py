@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dino_st.data.columns import LABEL, SCORE, SENTENCE1, SENTENCE2
-from dino_st.data.pairs import PAIR_NAMES
-from dino_st.data.tables import name_unused, number_value, pick_columns, table_rows, text_value
+from dino_st.data.pairs import pair_columns
+from dino_st.data.tables import name_unused, number_value, table_rows, text_value
 from dino_st.errors import InputError
+from dino_st.support.hashes import hash_texts
 from dino_st.support.text import is_blank
 from mteb_tasks.abstask import AbsTaskScoredPairs, sts_metadata
 from mteb_tasks.sts_files import ScoredPair, pairs_revision
@@ -39,7 +40,7 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
 
 def _scored_pair(names: Sequence[str], where: str) -> dict[str, str]:
     """The columns of a scored pair; `label` is the score where there is no other."""
-    found = pick_columns(names, PAIR_NAMES, where)
+    found = pair_columns(names, where)
     score = found.get(SCORE, found.get(LABEL))
     if score is None or not {SENTENCE1, SENTENCE2} <= set(found):
         raise InputError(
@@ -108,7 +109,9 @@ class DinoPairs(AbsTaskScoredPairs):
         """The name and revision were settled when the file was read."""
 
     def _name_after_content(self) -> None:
-        revision = pairs_revision(self.read_pairs())
+        texts = [text for pair in self._pairs for text in (pair.sentence1, pair.sentence2, repr(pair.score))]
+        is_ambiguous = any("\t" in text or "\n" in text for text in texts)  # to `pairs_revision`, which joins by them
+        revision = hash_texts(texts)[:40] if is_ambiguous else pairs_revision(self.read_pairs())
         stem = re.sub(r"[^\w.-]+", "_", self.file.stem)
         name = f"DinoPairs-{stem}-{revision[:_HASH_DIGITS]}"
         fields = {"name": name, "dataset": {"path": f"local/{name}", "revision": revision}}

@@ -55,6 +55,15 @@ _EXPECTED = "expected sentence1, sentence2 and score (or label), or text and lab
 _REQUIRED_COLUMNS = ((SENTENCE1, SENTENCE2, SCORE), (SENTENCE1, SENTENCE2, LABEL), (TEXT, LABEL))
 
 
+def pair_columns(names: Sequence[str], where: str) -> dict[str, str]:
+    """Which columns hold what, of pairs or of single texts; two that may hold the score are refused."""
+    found = pick_columns(names, PAIR_NAMES, where)
+    found.pop(TEXT if SENTENCE1 in found else SCORE if TEXT in found else "", None)
+    if SCORE in found and LABEL in found:
+        raise InputError(f"{where}: has both {found[SCORE]!r} and {found[LABEL]!r}; remove one of them")
+    return found
+
+
 class _PairColumns:
     """Chooses the columns of pairs or single texts; `found` says what they are called in the file."""
 
@@ -62,13 +71,10 @@ class _PairColumns:
         self.found: dict[str, str] = {}
 
     def __call__(self, names: Sequence[str], where: str) -> dict[str, str]:
-        found = pick_columns(names, PAIR_NAMES, where)
-        found.pop(TEXT if SENTENCE1 in found else SCORE if TEXT in found else "", None)
+        found = pair_columns(names, where)
         if not any(set(required) <= set(found) for required in _REQUIRED_COLUMNS):
             hint = "; these are triplets, `dino-st prepare-triplets` is for them" if ANCHOR in names else ""
             raise InputError(f"{where}: has the fields {list(names)}; {_EXPECTED}{hint}")
-        if SCORE in found and LABEL in found:
-            raise InputError(f"{where}: has both {found[SCORE]!r} and {found[LABEL]!r}; remove one of them")
         self.found = found | {name: name for name in _MORE if name in names}
         return self.found
 
@@ -90,13 +96,11 @@ def read_pair_table(path: str | os.PathLike[str]) -> pa.Table:
     """
     choose = _PairColumns()
     columns: dict[str, list[Any]] = {}
-    first_places: dict[bool, str] = {}  # of a label that is, or spells, a number, and of one that does not
+    first_places: dict[bool | None, str] = {}  # of a label that is, or spells, a number (if oddly: None), and of a word
     for where, row in table_rows(path, name_unused(path, choose)):
         columns = columns or {name: [] for name in row}
-        if row.keys() != columns.keys():
-            raise InputError(f"{where}: has the fields {list(row)}; the rows before it have {list(columns)}")
         if LABEL in row:
-            first_places.setdefault(as_number(row[LABEL]) is not None, where)
+            first_places.setdefault(_is_number(row[LABEL]), where)
         for name, value in row.items():
             source = choose.found[name]
             if source != "text_b" or value is not None:
@@ -109,12 +113,26 @@ def read_pair_table(path: str | os.PathLike[str]) -> pa.Table:
     if SENTENCE2 in columns and columns[SENTENCE2][0] is None:
         columns[TEXT] = columns.pop(SENTENCE1)
         del columns[SENTENCE2]
-    if len(first_places) == 2 and TEXT not in columns:
+    if first_places.keys() == {None} and TEXT not in columns:
         raise InputError(
-            f"{first_places[False]}: field 'label' is no number, and that of {first_places[True]} is one; expected "
+            f"{first_places[None]}: field 'label' looks like a number, but not as it is written here; expected numbers "
+            "such as 0.5 (with a point, neither a comma nor %), or words"
+        )
+    if len(first_places) > 1 and True in first_places and TEXT not in columns:
+        word = first_places.get(False, first_places.get(None))
+        raise InputError(
+            f"{word}: field 'label' is no number, and that of {first_places[True]} is one; expected "
             "numbers throughout or words throughout"
         )
     return _typed(columns, are_scores=True in first_places and TEXT not in columns)
+
+
+def _is_number(label: Any) -> bool | None:
+    """Whether a label is, or spells, a number; None for what only looks like one: 0,5, 50%, nan."""
+    if as_number(label) is not None or not isinstance(label, str):
+        return True
+    looks = any(sign.isnumeric() for sign in label) and not any(sign.isalpha() for sign in label)
+    return None if looks or re.fullmatch(r"\s*[-+]?(nan|inf|infinity)\s*", label, re.IGNORECASE) else False
 
 
 def _typed(columns: dict[str, list[Any]], *, are_scores: bool) -> pa.Table:
@@ -137,10 +155,15 @@ def _label_value(where: str, name: str, value: Any) -> str | float:
 
 
 def _whole_number(where: str, name: str, value: Any) -> int | None:
-    number = None if value in (None, "") else number_value(where, name, value)
-    if number is not None and (number != int(number) or abs(number) >= 2**53):
-        raise InputError(f"{where}: field {name!r} is {number!r}; expected a whole number")
-    return None if number is None else int(number)
+    if value in (None, ""):
+        return None
+    number = as_number(value)
+    if number is None or number != int(number) or abs(number) >= 2**53:
+        raise InputError(
+            f"{where}: field {name!r} is {value!r:.60}; expected a whole number, which dino-st writes there; rename or "
+            "remove the column if it is another"
+        )
+    return int(number)
 
 
 def _log_prob(where: str, name: str, value: Any) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import sys
 import weakref
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from dino_st.data.tables import TABLE_FORMATS, table_rows, text_lines, text_value
+from dino_st.data.tables import TABLE_FORMATS, as_number, name_unused, table_rows, text_lines, text_value
 from dino_st.errors import InputError, OutputError, suggest
 from dino_st.support.files import similar_path
 from dino_st.support.text import is_blank
@@ -21,6 +22,12 @@ TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
 
 _STSB_COLUMNS = 7
 """Fewest columns of an STS Benchmark file: genre, file, year, id, score, sentence1, sentence2."""
+
+_STSB_LINE = re.compile(
+    r"genre\t[^\t]*\t[^\t]*\t[^\t]*\tscore\tsentence1\tsentence2\s|"
+    r"[^\t\s]+\t[^\t]*\t(19|20)\d\d[^\t]*\t\d+\t[0-5](\.\d*)?\t[^\t]*\t[^\t]"
+)
+"""The first line of an STS Benchmark file: its header, or values as none but it has."""
 
 
 class DistinctTexts(Sequence[str]):
@@ -99,7 +106,7 @@ class Sentences:
 
 
 def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Sentences:
-    """Strips sentences one by one, and skips and counts blank ones, duplicates, and ones with a NUL byte.
+    """Strips sentences, and byte-order marks, and skips and counts blank ones, duplicates, and ones with a NUL byte.
 
     There may be any number of them, since few are in memory at a time; `limit` counts distinct ones. Raises InputError
     where an item is no text or nothing remains, and OutputError where the temporary directory has no more room.
@@ -112,7 +119,7 @@ def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Senten
         if not isinstance(line, str):
             raise InputError(f"sentence {number}: expected text, given {type(line).__name__} ({line!r:.60})")
         counts["read"] += 1
-        text = line.strip()
+        text = line.strip().lstrip("\ufeff").lstrip()
         if "\0" in text:
             counts["NUL byte"] += 1
         elif is_blank(text):
@@ -197,7 +204,7 @@ def _table_texts(path: Path, column: str | None) -> Iterator[str]:
             raise InputError(f"{where}: there are two columns {name!r}; rename or remove one")
         return {name: name}
 
-    for where, row in table_rows(path, chosen):
+    for where, row in table_rows(path, name_unused(path, chosen)):
         for name, value in row.items():
             yield text_value(where, name, value, is_whole=False)
 
@@ -207,13 +214,7 @@ def _is_stsb(path: Path) -> bool:
     if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
         return False
     with path.open("rb") as stream:
-        fields = stream.readline(10_000).decode("utf-8", errors="replace").split("\t")
-    if len(fields) < _STSB_COLUMNS:
-        return False
-    try:
-        return 0 <= float(fields[4]) <= 5
-    except ValueError:
-        return fields[4:6] == ["score", "sentence1"]
+        return bool(_STSB_LINE.match(stream.readline(10_000).decode("utf-8-sig", errors="replace")))
 
 
 def _stsb_texts(lines: Iterable[str]) -> Iterator[str]:
@@ -223,5 +224,15 @@ def _stsb_texts(lines: Iterable[str]) -> Iterator[str]:
             raise InputError(
                 f"line {number}: has {len(fields)} columns; an STS Benchmark line has at least {_STSB_COLUMNS}"
             )
-        if fields[4] != "score":
-            yield from fields[5:7]
+        if number == 1 and fields[4] == "score":
+            continue
+        if as_number(fields[4]) is None:
+            raise InputError(
+                f"line {number}: the score is {fields[4]!r:.60}; expected a number, as in an STS Benchmark line"
+            )
+        if any(re.fullmatch('".*"".*"', text) for text in fields[5:7]):
+            raise InputError(
+                f"line {number}: has its quotation marks written twice, as an STS Benchmark file never has; take "
+                "the published file, or name the column with --column"
+            )
+        yield from fields[5:7]

@@ -2,8 +2,8 @@
 
 Rows come one by one, each behind its place for messages. Whatever could be read in two ways is refused: cells too many
 or too few, quotation marks out of place, two columns of one name, values that are no text, a table without names of its
-columns, a directory of which a part is missing or would not be read. Files of an STS task in
-SentEval layout, which quote nothing, are read by `mteb_tasks.sts_files` instead.
+columns, or with others further down, a directory of which a part is missing, stands there twice or would not be read.
+Files of an STS task in SentEval layout, which quote nothing, are read by `mteb_tasks.sts_files` instead.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import math
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from fnmatch import fnmatch
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import DatasetError, InputError
 from dino_st.support.files import replacing, similar_path
+from dino_st.support.hashes import hash_file
 from dino_st.support.progress import logger
 from dino_st.support.text import first_line
 
@@ -56,6 +58,14 @@ _NO_TEXT = {
     b"\x28\xb5\x2f\xfd": "zstandard",
     b"%PDF-": "PDF",
     b"PAR1": "parquet",
+    b"BZh": "bzip2",
+    b"ARROW1": "Arrow (or Feather)",
+    b"FEA1": "Feather",
+    b"SQLite format 3\0": "SQLite",
+    b"\x93NUMPY": "NumPy",
+    b"\x89HDF": "HDF5",
+    b"\x80\x04": "pickle",
+    b"\x80\x05": "pickle",
 }
 """How files begin that would be read as rubbish."""
 
@@ -64,6 +74,9 @@ _PART = re.compile(r"(?P<name>.*?)-(?P<number>\d{5,6})(?P<of>-of-(?P<total>\d{5,
 
 _END_OF_ARROW = b"\xff\xff\xff\xff\0\0\0\0"
 """How a stream of Arrow ends; without it, what is cut off between two batches would not be missed."""
+
+_NO_VALUES = frozenset(("NaN", "nan", "NULL", "null", "#N/A", "N/A", "<NA>"))
+"""What other programs write where there is no value."""
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
@@ -81,21 +94,47 @@ def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
 
     The path is a file (see `TABLE_FORMATS`), a pattern of files such as `data/train-*.parquet`, a directory of shards,
     one written by `datasets.Dataset.save_to_disk`, or one of parquet files; `choose` is called once for each set of
-    names. Values are texts in CSV, and what they hold in JSON and parquet. Raises InputError, with file and line, where
-    there is no such file, it is no table, or cannot be read in one way only.
+    names, and must choose the same of all. Values are texts in CSV, and what they hold in JSON and parquet. Raises
+    InputError, with file and line, where there is no such file, it is no table, or cannot be read in one way only.
     """
+    choose = _chosen_once(choose)
+    missing: Counter[str] = Counter()
     try:
         for file in _files(Path(path)):
             if file.is_dir():
-                yield from _saved_rows(file, choose)
+                rows = _saved_rows(file, choose)
             elif file.suffix.lower() in (".csv", ".tsv"):
-                yield from _separated_rows(file, choose)
+                rows = _separated_rows(file, choose)
             elif file.suffix.lower() == ".parquet":
-                yield from _parquet_rows(file, choose)
+                rows = _parquet_rows(file, choose)
             else:
-                yield from _json_rows(file, choose)
+                rows = _json_rows(file, choose)
+            for where, row in rows:
+                missing.update(value for value in row.values() if isinstance(value, str) and value in _NO_VALUES)
+                yield where, row
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({str(error.strerror or error).splitlines()[0]})") from None
+    if missing:
+        told = ", ".join(f"{text!r} ({count})" for text, count in missing.items())
+        logger.warning("%s: taken as texts, though they may mean that there is no value: %s", path, told)
+
+
+def _chosen_once(choose: Choice) -> Choice:
+    """A choice that must come out the same for every file and every row of a table."""
+    first: list[tuple[Mapping[str, str], str]] = []
+
+    def chosen(names: Sequence[str], where: str) -> Mapping[str, str]:
+        found = choose(names, where)
+        before, place = first[0] if first else (found, where)
+        if found != before:
+            now, then = (", ".join(map(repr, columns.values())) for columns in (found, before))
+            raise InputError(
+                f"{where}: the columns to read would be {now}, and in {place} they are {then}; name all alike"
+            )
+        first.append((found, where))
+        return found
+
+    return chosen
 
 
 def pick_columns(names: Sequence[str], known: Mapping[str, Sequence[str]], where: str) -> dict[str, str]:
@@ -145,6 +184,8 @@ def text_value(where: str, name: str, value: Any, *, is_whole: bool = True) -> s
         raise InputError(f"{where}: field {name!r} is {_shown(value)}; expected a text")
     if len(value) > MAX_TEXT:
         raise InputError(f"{where}: field {name!r} holds {len(value):,} characters; expected {_A_TEXT}")
+    if is_whole and "\0" in value:
+        raise InputError(f"{where}: field {name!r} holds a NUL character; remove it")
     if is_whole and _SURROGATE.search(value):
         raise InputError(f"{where}: field {name!r} holds half of a surrogate pair; expected valid Unicode")
     return value
@@ -187,11 +228,17 @@ def named_files(path: str | os.PathLike[str]) -> list[Path]:
     if path.exists():
         return [path]
     is_pattern = any(sign in path.name for sign in "*?[")
-    files = sorted(path.parent.glob(path.name)) if is_pattern else []
+    files = sorted(path.parent.glob(path.name), key=_in_order) if is_pattern else []
+    files = [file for file in files if path.name[0] == "." or file.name[0] != "."]
     if not files:
         more = ", and none that fits this as a pattern" if is_pattern else f" or directory{similar_path(path)}"
         raise InputError(f"{path}: there is no such file{more}")
     return files
+
+
+def _in_order(file: Path) -> tuple[list[tuple[str, int]], Path]:
+    """Sorts names with their numbers by size: part-2 comes before part-10."""
+    return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", file.stem)], file
 
 
 def _files(path: Path) -> list[Path]:
@@ -205,7 +252,8 @@ def _files(path: Path) -> list[Path]:
                 f"{file}: is no table that can be read; expected one that ends in {', '.join(TABLE_FORMATS)}, or a "
                 "directory"
             )
-    if len(files) > 1 or not path.exists():
+    if not path.exists():
+        logger.info("%s: there is no file of this name; as a pattern it fits %s", path, _some([f.name for f in files]))
         _check_parts(files, path.name)
     return files
 
@@ -241,13 +289,13 @@ def _listed_splits(path: Path) -> set[str]:
 def _parquet_files(path: Path) -> list[Path]:
     """The parquet files of a directory or its `data`; they must be of one split, and none of its parts be missing."""
     inside = [file for place in (path, path / "data") for file in place.glob("[!.]*")]
-    files = sorted(file for file in inside if file.suffix.lower() == ".parquet" and file.is_file())
+    files = sorted((file for file in inside if file.suffix.lower() == ".parquet" and file.is_file()), key=_in_order)
     if not files:
         raise InputError(
             f"{path}: holds no table: neither manifest.json (a directory of dino-st), state.json (save_to_disk) nor "
             "*.parquet or data/*.parquet"
         )
-    groups = sorted({(file.parent, split) for file in files for split in _splits_of(file)})
+    groups = sorted({(file.parent, split) for file in files for split in splits_of(file) or ["others"]})
     if len(groups) > 1:
         raise InputError(
             f"{path}: holds files of several splits ({', '.join(split for _, split in groups)}); give one file, such "
@@ -257,11 +305,11 @@ def _parquet_files(path: Path) -> list[Path]:
     return files
 
 
-def _ending(file: Path) -> str:
+def table_ending(file: Path) -> str:
     """The ending that says what kind of table a file is, packed or not; empty for none, and for what `datasets` notes.
 
     Example:
-        >>> _ending(Path("a.CSV.gz")), _ending(Path("notes.md"))
+        >>> table_ending(Path("a.CSV.gz")), table_ending(Path("notes.md"))
         ('.csv', '')
     """
     if file.name in _NOTES or file.name.startswith((".", "cache-")):
@@ -273,7 +321,9 @@ def _ending(file: Path) -> str:
 
 def _check_all_read(path: Path, files: Sequence[Path]) -> None:
     """Refuses a directory with tables beside or below those that are read."""
-    tables = [file for file in sorted(path.rglob("*")) if _ending(file) and file.is_file() and file not in files]
+    below = sorted(path.rglob("*"))
+    below += [file for link in below if link.is_symlink() and link.is_dir() for file in sorted(link.rglob("*"))]
+    tables = [file for file in below if table_ending(file) and file.is_file() and file not in files]
     others = [str(file.relative_to(path)) for file in tables if file.suffix != ".arrow" or file.parent not in files]
     others = [name for name in others if not re.search(r"(^|/)\.", name)]
     if others:
@@ -306,15 +356,31 @@ def _check_parts(files: Sequence[Path], pattern: str | None = None) -> None:
         raise InputError(
             f"{files[0].parent}: {_some(others)} is no part of what the other files are parts of; move it elsewhere"
         )
+    _check_copies(files)
+
+
+def _check_copies(files: Sequence[Path]) -> None:
+    """Refuses what stands there twice: files of the same bytes, or of one name in several formats."""
+    seen: dict[Path | str, Path] = {}
+    sizes = Counter(file.stat().st_size for file in files)
+    for file in files:
+        keys = [file.with_suffix(""), *([hash_file(file)] if sizes[file.stat().st_size] > 1 else ())]
+        for other in (seen.setdefault(key, file) for key in keys):
+            if other != file:
+                same = "have the same name" if other.stem == file.stem else "are byte for byte the same"
+                raise InputError(
+                    f"{file.parent}: {other.name} and {file.name} {same}, so rows would be read twice; keep one"
+                )
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def _splits_of(file: Path) -> list[str]:
+def splits_of(file: Path) -> list[str]:
+    """The splits that a file's name names, as `datasets` understands it: train, validation, test."""
     words = re.split(r"[^a-z]+", file.stem.lower())
-    return list(dict.fromkeys(_SPLITS[word] for word in words if word in _SPLITS)) or ["others"]
+    return list(dict.fromkeys(_SPLITS[word] for word in words if word in _SPLITS))
 
 
 # Lines of text
@@ -335,6 +401,8 @@ def _decoded(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
     while line := stream.readline(longest + 1):
         number += 1
         kind = next((kind for magic, kind in _NO_TEXT.items() if number == 1 and line.startswith(magic)), None)
+        if number == 1 and line[257:262] == b"ustar":
+            kind = "tar"
         if kind is not None:
             raise InputError(f"this is a {kind} file, not text; take the sentences out of it first, one a line")
         if len(line) > longest:
@@ -342,7 +410,7 @@ def _decoded(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
         try:
             if number == 1 and len(line) > 3 and 2 * line.count(0) >= len(line) - 1:
                 raise UnicodeDecodeError("utf-8", line, line.index(0), line.index(0) + 1, "every second byte is NUL")
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            text = line.decode()
         except UnicodeDecodeError as error:
             raise InputError(
                 f"line {number} is not UTF-8 (byte {line[error.start : error.start + 1]!r} at offset "
@@ -350,7 +418,7 @@ def _decoded(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
                 "utf-8 FILE > FILE.utf8"
             ) from None
         offset += len(line)
-        yield text
+        yield text if number > 1 else text.lstrip("\ufeff")
 
 
 def _encoding(line: bytes, offset: int) -> str:
@@ -370,8 +438,9 @@ def _separated_rows(file: Path, choose: Choice) -> Iterator[Row]:
     with file.open("rb") as stream:
         lines = _named(file, _decoded(stream))
         first = next(lines, "")
-        semicolons = ";" in first and "," not in first
-        tabs = file.suffix.lower() == ".tsv" or "\t" in first
+        plain = re.sub('"[^"]*"', "", first)
+        semicolons = ";" in plain and "," not in plain
+        tabs = file.suffix.lower() == ".tsv" or "\t" in plain
         rows = _strict_rows(file, chain([first], lines), "\t" if tabs else ";" if semicolons else ",")
         line, header = next(rows, (1, []))
         if not header:
@@ -383,6 +452,7 @@ def _separated_rows(file: Path, choose: Choice) -> Iterator[Row]:
                 f"{error}. The first row of a table names its columns: if this one does not, write one above it"
             ) from None
         places = {column: header.index(name) for column, name in found.items()}
+        names = sorted(map(_folded, header))
         for line, row in rows:
             where = f"{file}, line {line}"
             if len(row) != len(header):
@@ -390,9 +460,13 @@ def _separated_rows(file: Path, choose: Choice) -> Iterator[Row]:
                     f"{where}: has {len(row)} columns, expected {len(header)} as in the first row; a text that holds "
                     'the separator or a line end stands between quotation marks: "…"'
                 )
-            if [cell.lstrip("\ufeff") for cell in row] == header:
+            if sorted(map(_folded, row)) == names:
                 raise InputError(f"{where}: names the columns once more, as where tables were joined; remove the row")
             yield where, {column: row[place] for column, place in places.items()}
+
+
+def _folded(name: str) -> str:
+    return name.strip("\ufeff ").casefold()
 
 
 def _strict_rows(file: Path, lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -400,6 +474,7 @@ def _strict_rows(file: Path, lines: Iterable[str], separator: str) -> Iterator[t
     csv.field_size_limit(MAX_TEXT)
     taken: list[str] = []
     after_plain = False
+    width = 0  # columns of the first row, where not all of its cells are quoted
 
     def noted() -> Iterator[str]:
         for line in lines:
@@ -424,6 +499,12 @@ def _strict_rows(file: Path, lines: Iterable[str], separator: str) -> Iterator[t
                 others = next(csv.reader(taken, delimiter=separator, strict=True, skipinitialspace=True))
                 if [cell.lstrip(" ") for cell in others] != [cell.lstrip(" ") for cell in row]:
                     raise csv.Error("a space stands before one")
+            if line == 1 and taken[0].count('"') < 2 * len(row):
+                width = len(row)
+            if len(taken) > 1 < width and all(one.count(separator) == width - 1 for one in taken):
+                raise csv.Error(
+                    "each of its lines is a row, too, if the marks quote nothing; if they do, quote all cells"
+                )
         except csv.Error as error:
             reason = str(error).partition(" - do you need")[0]
             if "field limit" in reason:
@@ -534,7 +615,7 @@ def _saved_rows(directory: Path, choose: Choice) -> Iterator[Row]:
     try:
         state = json.loads((directory / "state.json").read_text(encoding="utf-8"))
         listed = {str(entry["filename"]) for entry in state["_data_files"]}
-        there = {file.name for file in directory.iterdir() if _ending(file) == ".arrow"}
+        there = {file.name for file in directory.iterdir() if table_ending(file) == ".arrow"}
         for names, what in ((listed - there, "missing"), (there - listed, "not listed there")):
             if names:
                 raise InputError(f"{directory}: {_some(sorted(names))} is {what} ({directory / 'state.json'})")

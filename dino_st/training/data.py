@@ -25,12 +25,13 @@ from dino_st.data.columns import (
     numeric_pairs,
     refuse_blank,
 )
-from dino_st.data.tables import TABLE_FORMATS
+from dino_st.data.tables import splits_of, table_ending
 from dino_st.data.triplets import read_pairs_or_triplets, triplet_table
-from dino_st.errors import DatasetError, DinoWarning
+from dino_st.errors import DatasetError, DinoWarning, InputError
 from dino_st.preparation.directory import read_tables
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import PREPARATION_RECORD
+from dino_st.support.progress import logger
 from dino_st.training.options import ContrastiveOptions
 from dino_st.training.record import JUDGED
 
@@ -167,14 +168,35 @@ def _origin(
 
 def _split_tables(directory: Path) -> Tables | None:
     """The splits in a directory that is none of ours: of `save_to_disk`, or with a file for each, such as train.csv."""
-    splits = {}
-    for name in ("train", "validation") if not (directory / PREPARATION_RECORD).is_file() else ():
-        tables = [file for file in directory.glob(f"{name}.*") if file.suffix.lower() in TABLE_FORMATS]
-        tables += [directory / name] if (directory / name).is_dir() else []
-        if len(tables) != 1:
-            return None
-        splits[name] = read_pairs_or_triplets(tables[0])
-    return splits or None
+    if (directory / PREPARATION_RECORD).is_file() or not directory.is_dir():
+        return None
+    tables = [
+        file for file in sorted(directory.iterdir()) if table_ending(file) or file.name in ("train", "validation")
+    ]
+    found = {name: [file for file in tables if name in splits_of(file)] for name in ("train", "validation")}
+    if not any(found.values()):
+        return None
+    for name, files in found.items():
+        if len(files) != 1:
+            there = ", ".join(file.name for file in files) or "none"
+            raise InputError(
+                f"{directory}: expected one table of the {name} split, such as {name}.csv, found {there}; move what "
+                "is not to be trained on elsewhere, or name a directory of `dino-st prepare`"
+            )
+    others = [file.name for file in tables if [file] not in found.values()]
+    if others:
+        logger.info("%s: not trained on: %s", directory, ", ".join(others))
+    read = {name: read_pairs_or_triplets(file) for name, (file,) in found.items()}
+    train, validation = (set(map(str, table.to_pylist())) for table in read.values())
+    twice = len(validation & train)
+    if twice:
+        warnings.warn(
+            f"{directory}: {twice} of {len(validation)} rows of validation stand in train, too, so that it says "
+            "little of other texts; leave them out of one",
+            DinoWarning,
+            stacklevel=4,
+        )
+    return read
 
 
 def _rows_hash(table: pa.Table) -> str:

@@ -81,7 +81,9 @@ SEVEN = "genre\tfile\tyear\tid\tscore\tsentence1\tsentence2\n"
     ("content", "texts"),
     [
         (SEVEN + "g\tf\ty\t1\t5.0\tA.\tB.\n", ["A.", "B."]),
-        ("g\tf\ty\t1\t0.0\tA.\tB.\tmore\ng\tf\ty\t1\t9\tscore\tC.\n", ["A.", "B.", "score", "C."]),
+        ("g\tf\t2012\t1\t0.0\tA.\tB.\tmore\ng\tf\ty\t1\t9\tscore\tC.\n", ["A.", "B.", "score", "C."]),
+        ("id\tby\tof\tin\tscore\tsentence1\tlang\tsentence2\n1\ta\tb\tc\t1\tA.\ten\tB.\n", ["A."]),
+        (SEVEN + 'g\tf\ty\t1\t5.0\t"A", he said.\tB "C".\n', ['"A", he said.', 'B "C".']),
         ("a\tb\tc\td\t5.2\tf\ttext\n1\t2\t3\t4\t5\t6\tA.\n", ["A."]),  # no score, so a table with names
         ("a\tb\tc\td\te\tf\ttext\n1\t2\t3\t4\t5\t6\tA.\n", ["A."]),
         ("text\ta b c 4 e f\nA.\tB.\n", ["A."]),
@@ -164,6 +166,10 @@ def test_standard_input_is_read_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.csv", "id,text\n1\n", "line 2: has 1 columns, expected 2"),
         ("a.csv", "text,text\nA.,B.\n", "there are two columns 'text'; rename or remove one"),
         ("a.tsv", SEVEN + "g\tf\t1\n", "line 2: has 3 columns; an STS Benchmark line has at least 7"),
+        ("a.tsv", SEVEN * 2, "line 2: the score is 'score'; expected a number"),
+        ("a.tsv", SEVEN + 'g\tf\ty\t1\t5\t"A ""B""."\tC.\n', "line 2: has its quotation marks written twice"),
+        ("a.tsv", "0\t1\t2\t3\t4\t5\t6\t7\ng\tf\t2012\t1\t5\tA.\tB.\t\n", "none of the columns.*Columns: '0', '1'"),
+        ("a.tsv", "a\tb\tc\td\t5\tf\tg\n1\t2\t3\t4\t5\t6\t7\n", "none of the columns.*Columns: 'a', 'b'"),
         ("a.tsv", b"\xff\n", r"line 1 is not UTF-8"),
         ("a.parquet", b"PAR0", "cannot be read as parquet"),
         (

@@ -24,7 +24,7 @@ from dino_st.data.sentences import read_sentences
 from dino_st.data.shards import ShardDirectory, Wave
 from dino_st.data.tables import column_names, table_rows
 from dino_st.data.triplets import read_triplets
-from dino_st.errors import DatasetError, InputError
+from dino_st.errors import DatasetError, DinoWarning, InputError
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.triplets import prepare_triplets
 from dino_st.training.data import pair_splits, triplet_splits
@@ -229,6 +229,127 @@ def test_names_in_the_middle_of_tables_that_were_joined_are_no_row(
         read(file)
 
 
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [("text,id", "id,text"), ("text,id", "Text,ID"), ("sentence,id,text", "text, id,\ufeffSENTENCE")],
+)
+def test_names_of_joined_tables_may_come_in_another_order_or_case(header: str, names: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "a.csv", f"{header}\n{header.replace('t', 'x')}\n{names}\n")
+    with pytest.raises(InputError, match=r"a\.csv, line \d: names the columns once more"):
+        sentences(file)
+
+
+A_PAIR: dict[str, object] = {"sentence1": "a", "sentence2": "b"}
+A_TRIPLET: dict[str, object] = {"positive": "b", "negative": "c"}
+
+
+@pytest.mark.parametrize(
+    ("read", "first", "second"),
+    [
+        (scored, A_PAIR | {"score": 0.9}, A_PAIR | {"label": 4}),
+        (scored, A_PAIR | {"label": 0.9}, A_PAIR | {"similarity": 77}),
+        (scored, A_PAIR | {"score": 0.9}, {"text_a": "a", "sentence2": "b", "score": 1}),
+        (pairs, A_PAIR | {"score": 0.9}, A_PAIR | {"label": 4}),
+        (pairs, A_PAIR | {"score": 0.9}, A_PAIR | {"score": 0.8, "num_tokens": 4}),
+        (triplets, A_TRIPLET | {"anchor": "a"}, A_TRIPLET | {"query": "a"}),
+        (sentences, {"text": "A", "sentence1": "a"}, {"sentence1": "b"}),
+        (sentences, {"sentence1": "a"}, {"text": "B", "sentence1": "b"}),
+    ],
+)
+def test_the_columns_are_the_same_for_every_row_and_file(
+    read: Reader, first: dict[str, object], second: dict[str, object], tmp_path: Path
+) -> None:
+    file = written(tmp_path / "a.jsonl", f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    with pytest.raises((InputError, DatasetError), match=r"a\.jsonl, line 2: the columns to read would be .*line 1 they are "):
+        read(file)
+    for i, row in enumerate((first, second)):
+        pq.write_table(pa.Table.from_pylist([row]), tmp_path / f"part-{i}.parquet")
+    file.unlink()
+    with pytest.raises((InputError, DatasetError), match=r"part-1\.parquet: the columns to read would be .*part-0\.parquet"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("read", [pairs, scored])
+def test_of_two_columns_that_may_be_the_score_none_is_taken(read: Reader, tmp_path: Path) -> None:
+    file = written(tmp_path / "a.csv", "sentence1,sentence2,score,label\na,b,1,4\nc,d,0,2\n")
+    with pytest.raises(InputError, match=r"line 1: has both 'score' and 'label'; remove one"):
+        read(file)
+
+
+def test_sentences_name_the_columns_that_are_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    file = written(tmp_path / "a.tsv", "index\tgenre\tsentence1\tsentence2\tscore\n0\tg\tA.\tB.\t5\n")
+    assert sentences(file) == [("A.",)]
+    assert "columns that are not used: 'index', 'genre', 'sentence2', 'score'" in caplog.text
+
+
+@pytest.mark.parametrize("separator", ["\t", ","])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        '"I am tired,|ok|1\nand so is she"|fine|0.5\n',
+        'I|"ok, he said|1\nso|it is"|0.5\n',
+        '"I|a|1\nyou|b|0\nwe"|c|0.5\n',
+    ],
+)
+def test_rows_are_not_joined_where_the_marks_may_quote_nothing(rows: str, separator: str, tmp_path: Path) -> None:
+    rows = rows.replace(",", ";").replace("|", separator)
+    head = separator.join(("sentence1", "sentence2", "score")) + "\n"
+    file = written(tmp_path / "a.csv", head + f"a{separator}b{separator}1\n" + rows)
+    for read in (pairs, scored, sentences):
+        with pytest.raises(InputError, match=r"line 3: .*each of its lines is a row, too, if the marks quote nothing"):
+            read(file)
+    quoted = "".join(f'"{name}"{separator}' for name in ("sentence1", "sentence2")) + '"score"\n'
+    assert len(pairs(written(tmp_path / "b.csv", quoted + rows))) == 1
+
+
+@pytest.mark.parametrize("labels", [("0,5", "1,0"), ("50%", "7 %"), ("nan", "NaN"), ("inf", "-inf"), ("1/2", "½")])
+def test_labels_that_are_numbers_of_another_notation_are_no_words(labels: tuple[str, str], tmp_path: Path) -> None:
+    rows = "".join(f"a{i};b;{label}\n" for i, label in enumerate(labels))
+    with pytest.raises(InputError, match=r"line 2: field 'label' looks like a number, but .*such as 0\.5"):
+        pairs(written(tmp_path / "a.csv", "sentence1;sentence2;label\n" + rows))
+    texts = written(tmp_path / "b.csv", "text;label\n" + "".join(f"a;{label}\n" for label in labels))
+    assert [row[1] for row in pairs(texts)] == list(labels)
+
+
+def test_values_that_mean_none_elsewhere_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = written(tmp_path / "a.csv", "text\nNaN\nNULL\nA.\nNaN\n")
+    assert sentences(file) == [("NaN",), ("NULL",), ("A.",)]
+    assert "a.csv: taken as texts, though they may mean that there is no value: 'NaN' (2), 'NULL' (1)" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
+def test_byte_order_marks_are_no_part_of_sentences(name: str, tmp_path: Path) -> None:
+    lines = {"a.txt": "A.\n\ufeffB.", "a.csv": "\ufefftext\nA.\n\ufeffB.", "a.jsonl": '"A."\n"\ufeffB."'}
+    assert sentences(written(tmp_path / name, "\ufeff" + lines[name])) == [("A.",), ("B.",)]
+
+
+def test_nul_characters_are_no_text(tmp_path: Path) -> None:
+    row = '{"sentence1": "a", "sentence2": "b\\u0000", "score": 1}'
+    with pytest.raises(InputError, match="line 1: field 'sentence2' holds a NUL character"):
+        pairs(written(tmp_path / "a.jsonl", row))
+
+
+def test_the_separator_is_seen_outside_of_quotation_marks(tmp_path: Path) -> None:
+    assert sentences(written(tmp_path / "a.csv", 'text;"b, c"\nA.;x\n')) == [("A.",)]
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"BZh91AY", "bzip2"),
+        (b"ARROW1\0\0", "Arrow"),
+        (b"SQLite format 3\0", "SQLite"),
+        (b"\x93NUMPY\x01", "NumPy"),
+        (b"\x80\x04\x95", "pickle"),
+        (b"a.txt" + b"\0" * 252 + b"ustar", "tar"),
+    ],
+)
+def test_what_is_no_text_is_called_by_its_name(content: bytes, kind: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=f"this is a {kind}.* file, not text"):
+        sentences(written(tmp_path / "a.txt", content))
+
+
 BLANK = ["", " ", "\u00a0\u3000", "\u200b", "\ufeff", "\u00ad\u2060", "\u3164", "\u2800", "\ufe0f", "\x01\x7f"]
 
 
@@ -422,7 +543,7 @@ def parts(directory: Path, *names: str, text: str = "text") -> Path:
         (["train-00000-of-00001.parquet", "train-00000-of-00002.parquet"], "no parts of one whole"),
         (
             ["train-00000-of-00001.parquet", "train-00000-of-00001-0123456789abcdef.parquet"],
-            "train-00000-of-00001-0123456789abcdef.parquet, train-00000-of-00001.parquet are no parts of one whole",
+            "train-00000-of-00001.parquet, train-00000-of-00001-0123456789abcdef.parquet are no parts of one whole",
         ),
         (["train-00000-of-00001.parquet", "train.parquet"], r"train\.parquet is no part of what"),
         (["data/train-00000.parquet", "data/train-00002.parquet"], r"train-00001\.parquet is missing"),
@@ -439,6 +560,81 @@ def test_a_directory_is_read_whole_or_not_at_all(names: list[str], message: str,
     for read in (pairs, scored, sentences, triplets):
         with pytest.raises(InputError, match=message):
             read(directory)
+
+
+@pytest.mark.parametrize(
+    ("first", "copy", "pattern"),
+    [
+        ("train.parquet", "train (1).parquet", ""),
+        ("a.parquet", "a-copy.parquet", ""),
+        ("a.csv", "b.csv", "*.csv"),
+    ],
+)
+def test_files_of_the_same_bytes_are_not_read_twice(first: str, copy: str, pattern: str, tmp_path: Path) -> None:
+    shutil.copy(parts(tmp_path, first) / first, tmp_path / copy)
+    with pytest.raises(InputError, match="are byte for byte the same, so rows would be read twice; keep one"):
+        sentences(tmp_path / pattern)
+
+
+def test_a_pattern_takes_in_neither_hidden_files_nor_several_formats(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    parts(tmp_path, ".old.csv", "p.csv", "p10.csv", "p2.csv", "p.jsonl")
+    assert sentences(tmp_path / "p*.csv") == sentences(tmp_path / "*.csv") == [("p.csv",), ("p2.csv",), ("p10.csv",)]
+    assert sentences(tmp_path / ".*.csv") == [(".old.csv",)]
+    with pytest.raises(InputError, match=r"p\.(csv|jsonl) and p\.(csv|jsonl) have the same name"):
+        triplets(tmp_path / "p.*")
+    caplog.clear()
+    assert sentences(tmp_path / "p[2].csv") == [("p2.csv",)]
+    assert "p[2].csv: there is no file of this name; as a pattern it fits p2.csv" in caplog.text
+    parts(tmp_path, "p[2].csv")
+    assert sentences(tmp_path / "p[2].csv") == [("p[2].csv",)]
+
+
+def test_tables_behind_a_link_are_noticed(tmp_path: Path) -> None:
+    parts(tmp_path / "elsewhere", "b.parquet")
+    parts(tmp_path / "data", "a.parquet")
+    (tmp_path / "data" / "more").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"more/b\.parquet would not be read"):
+        sentences(tmp_path / "data")
+
+
+def test_a_shard_of_a_saved_data_set_that_stands_there_twice_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path / "a")
+    shutil.copy(tmp_path / "a" / "data-00001-of-00003.arrow", tmp_path / "a" / "data-00000-of-00003.arrow")
+    with pytest.raises(InputError, match=r"data-00000-of-00003\.arrow and data-00001.* are byte for byte the same"):
+        sentences(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train.parquet", "train-00001-of-00002.parquet"], "train split.* train-00001-of-00002.parquet, train"),
+        (["train.csv", "train2.csv", "validation.csv"], r"train split.* found train\.csv, train2\.csv"),
+        (["train.csv", "train.tsv", "validation.csv"], r"train split.* found train\.csv, train\.tsv"),
+        (["train.csv", "validation.csv", "validation/a.parquet"], r"validation split.* found validation, val"),
+        (["train.csv", "test.csv"], r"validation split, such as validation\.csv, found none"),
+        (["validation.csv"], r"train split, such as train\.csv, found none"),
+    ],
+)
+def test_training_takes_a_table_for_each_split_or_none(names: list[str], message: str, tmp_path: Path) -> None:
+    parts(tmp_path, *names)
+    with pytest.raises(InputError, match=message):
+        pair_splits(tmp_path, 2, "cosine")
+
+
+def test_training_warns_of_validation_rows_that_are_trained_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    written(tmp_path / "train.csv", HEAD + "a,b,1\nc,d,0\ne,f,1\n")
+    for name in ("valid.csv", "test.csv"):
+        written(tmp_path / name, HEAD + "c,d,0\na,b,1\ng,h,0\n")
+    with pytest.warns(DinoWarning, match=r"2 of 3 rows of validation stand in train, too"):
+        splits, _ = pair_splits(tmp_path, 2, "cosine")
+    assert [splits[name].num_rows for name in splits] == [3, 3]
+    assert "not trained on: test.csv" in caplog.text
 
 
 def test_whole_directories_of_the_hub_are_read(tmp_path: Path) -> None:
@@ -584,7 +780,7 @@ def test_what_the_csv_module_writes(
     writer = csv.writer(content, delimiter=separator, lineterminator=end, quoting=every * csv.QUOTE_ALL)
     writer.writerows([("first", "second"), *rows])
     found = as_written(written(tmp_path / ("a.tsv" if separator == "\t" else "a.csv"), content.getvalue()))
-    assert found == rows or (found is None and any("\r" in text for row in rows for text in row) and not every)
+    assert found == rows or (found is None and not every and may_be_refused(rows, separator))
 
 
 @FAST
@@ -593,7 +789,12 @@ def test_what_pandas_writes_as_csv(rows: list[tuple[str, str]], separator: str, 
     file = tmp_path / ("a.tsv" if separator == "\t" else "a.csv")
     pd.DataFrame(rows, columns=["first", "second"]).to_csv(file, sep=separator, index=False)
     found = as_written(file)
-    assert found == rows or (found is None and any("\r" in text for row in rows for text in row))
+    assert found == rows or (found is None and may_be_refused(rows, separator))
+
+
+def may_be_refused(rows: list[tuple[str, str]], separator: str) -> bool:
+    """Whether a text has a carriage return, or holds both what separates columns and what separates rows."""
+    return any("\r" in text or (separator in text and "\n" in text) for row in rows for text in row)
 
 
 @FAST
@@ -617,6 +818,6 @@ def test_what_pandas_writes_as_parquet(rows: list[tuple[str, str]], category: bo
 def test_halves_of_surrogate_pairs_are_read_or_refused(rows: list[str], tmp_path: Path) -> None:
     file = written(tmp_path / "a.jsonl", "".join(json.dumps({"first": text}) + "\n" for text in rows))
     assert as_written(file, ("first",)) == [(text,) for text in rows]
-    text = {"sentence1": rows[0] + "\ud83d", "sentence2": "b", "score": 1}
+    text = {"sentence1": rows[0].replace("\0", "") + "\ud83d", "sentence2": "b", "score": 1}
     with pytest.raises(InputError, match="half of a surrogate pair"):
         read_pairs(written(tmp_path / "b.jsonl", json.dumps(text)))

@@ -72,6 +72,13 @@ def test_the_same_pairs_have_the_same_name_in_every_format_and_others_do_not(tmp
     assert mteb_tasks.DinoPairs(write(tmp_path / "pairs.jsonl", ROWS[:3])).metadata.name != first
 
 
+def test_tabs_in_texts_do_not_make_other_pairs_the_same(tmp_path: Path) -> None:
+    texts = [("red dog\tblue cat", "blue cat"), ("red dog", "blue cat\tblue cat")]
+    rows = [[{"sentence1": a, "sentence2": b, "score": 1}, *ROWS] for a, b in texts]
+    names = {mteb_tasks.DinoPairs(write(tmp_path / "pairs.jsonl", some)).metadata.name for some in rows}
+    assert len(names) == 2
+
+
 def test_the_name_survives_unloading(tmp_path: Path) -> None:
     task = mteb_tasks.DinoPairs(write(tmp_path / "pairs.jsonl", ROWS))
     name = task.metadata.name
