@@ -260,12 +260,16 @@ def test_the_columns_are_the_same_for_every_row_and_file(
     read: Reader, first: dict[str, object], second: dict[str, object], tmp_path: Path
 ) -> None:
     file = written(tmp_path / "a.jsonl", f"{json.dumps(first)}\n{json.dumps(second)}\n")
-    with pytest.raises((InputError, DatasetError), match=r"a\.jsonl, line 2: the columns to read would be .*line 1 they are "):
+    with pytest.raises(
+        (InputError, DatasetError), match=r"a\.jsonl, line 2: the columns to read would be .*line 1 they are "
+    ):
         read(file)
     for i, row in enumerate((first, second)):
         pq.write_table(pa.Table.from_pylist([row]), tmp_path / f"part-{i}.parquet")
     file.unlink()
-    with pytest.raises((InputError, DatasetError), match=r"part-1\.parquet: the columns to read would be .*part-0\.parquet"):
+    with pytest.raises(
+        (InputError, DatasetError), match=r"part-1\.parquet: the columns to read would be .*part-0\.parquet"
+    ):
         read(tmp_path)
 
 
