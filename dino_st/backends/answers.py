@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise, takewhile
+from itertools import islice, pairwise, takewhile
 from typing import Literal
 
 from dino_st.backends.markup import CONTROL_TOKEN, out_of_json, plain_text
@@ -57,6 +57,11 @@ _QUOTES = (
     *(('"', '"'), ("“", "”"), ("”", "”"), ("„", "“"), ("„", "”"), ("«", "»"), ("»", "«"), ("「", "」"), ("『", "』")),
     *(("‘", "’"), ("'", "'")),
 )
+_OPENING = re.compile('["“„«「『]')
+_MOST_MARKS = 20
+_INCHES = re.compile(r"""(?<=\d)"(?=\s[a-z])""")
+_SENTENCE_END = re.compile(r"[.!?…。！？][)”'’]*\Z")
+_NEW_SENTENCE = re.compile(r"[(\[]|\d|(?![a-zß-öø-ÿа-яα-ω])[^\W_]")
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 _LANGUAGE = r"(?:text|txt|plaintext|plain|json|markdown|md|html|xml|yaml|csv|python)?[ \t]*"
 _FENCE = re.compile(rf"```(?:{_LANGUAGE}\n)?(.*?)```", re.DOTALL)
@@ -150,7 +155,8 @@ _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
         "several answers",
         _pattern(
             r"""\s/\s|\s(?:->|=>|→|⇒)\s|(?:[.!?"”]|\A\S+)\s+\(?(?:[2-9][.)]|[b-e]\))\s
-            |(?<=[.!?"”])\s+(?:or|alternatively|another~(?:option|version|way))\b\s?[,:]"""
+            |(?<=[.!?"”])\s+(?:or|alternatively|another~(?:option|version|way))\b\s?[,:]
+            |\A(?=["“][^"“”]*[.!?…]["”]\W+(?:\w+\W+)?["“].*["”]\Z)"""
         ),
     ),
     ("label", _pattern(rf"""(?:\A|(?<=[.!?:"”…])\s+){_ANY_LABEL}(?=\s|\Z)""")),
@@ -160,7 +166,7 @@ _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
             rf"""\A\W*(?:{_SURE}(?:[!.:]\s|,?~(?:here|i~(?:can|will|would)|let~me)\b)|{_HERE}{_TEXTS}|here~you~(?:go|are)\b
             |{_HELP}~(?:be~)?(?:happy|glad)~to~(?:help|assist)\b
             |(?:the|a|one|your)~(?:possible~)?(?:paraphrase|{_KINDS}~(?:sentence|version))\b)
-            |(?<=[.!?…"”)])\W{{0,9}}\s{_AFTERWORD}|:\Z"""
+            |(?<=[.!?…"”)])\W{{0,9}}\s{_AFTERWORD}|:\Z|(?<=[.!?…])\s(?=["“][^"“”]+["”]\W?\Z)"""
         ),
     ),
     (
@@ -224,9 +230,16 @@ def parse_reply(
     given = normal_form(source)
     lines, _ = _entries_of(answer)
     lines = [line for line in lines if normal_form(_bare(line, source, labels)) != given] or lines[:1]
-    if closing_marks and lines:
-        text, is_closed = _up_to_closing_mark(lines[0], source, labels, closing_marks)
-        lines, is_whole = ([text], True) if is_closed else (lines, is_whole)
+    lines = _of_one_example(lines, source, labels)
+    if not lines and answer.strip():
+        return Parsed(None, "label")
+    if closing_marks and lines and (closed := _up_to_closing_mark(lines[0], source, labels, closing_marks)):
+        text, rest = closed
+        has_own_marks = not _without_labels(lines[0], source, labels).startswith(text)
+        is_own_pair = has_own_marks and any(_OPENING.search(other) for other in (rest, *lines[1:]))
+        if is_own_pair or any(_begins_with(line, labels) for line in lines[1:]):
+            return Parsed(None, "several answers")
+        lines, is_whole = [text], True
     texts = [text for line in lines if (text := _bare(line, source, labels))]
     if not texts or not is_whole:
         return Parsed(None, "empty" if is_whole else "cut off")
@@ -366,8 +379,7 @@ def _bare(line: str, source: str = "", labels: Collection[str] = (), number: re.
 def _without_labels(text: str, source: str, labels: Collection[str]) -> str:
     """A text without the labels of its prompt, and without one that models put before an answer."""
     for label in filter(_is_label, labels):
-        name, colon, _ = label.strip().partition(":")
-        own = re.compile(rf"(?:\*\*|__)?{re.escape(name)}(?:\*\*|__)?{colon}(?:\*\*|__)?\s*", re.IGNORECASE)
+        own = _label_pattern(label)
         if not own.match(source) and (found := own.match(text)):
             text = text[found.end() :]
     for pattern in _LABELS:
@@ -382,6 +394,30 @@ def _without_labels(text: str, source: str, labels: Collection[str]) -> str:
     return text
 
 
+def _of_one_example(lines: Sequence[str], source: str, labels: Collection[str]) -> list[str]:
+    """The lines before those of another example, which begin with another label than the last, which is the answer's.
+
+    What another label announces is no answer, unless nothing but the source stands there.
+    """
+    given = normal_form(source)
+    for place, line in enumerate(lines):
+        is_another = _begins_with(line, [*labels][:-1]) and not _begins_with(line, [*labels][-1:])
+        if is_another and not _begins_with(source, labels):
+            is_source = len(lines) == 1 and normal_form(_bare(line, source, labels)) == given
+            return list(lines if is_source else lines[:place])
+    return list(lines)
+
+
+def _begins_with(line: str, labels: Collection[str]) -> bool:
+    return any(_label_pattern(label).match(line) for label in filter(_is_label, labels))
+
+
+@lru_cache(maxsize=256)
+def _label_pattern(label: str) -> re.Pattern[str]:
+    name, colon, _ = label.strip().partition(":")
+    return re.compile(rf"(?:\*\*|__)?{re.escape(name)}(?:\*\*|__)?{colon}(?:\*\*|__)?\s*", re.IGNORECASE)
+
+
 def _is_label(label: str) -> bool:
     """Whether what stands before a sentence in a prompt can be told from the sentence's first word."""
     return not label[-1:].isalnum() and normal_form(label) != ""
@@ -392,28 +428,36 @@ def _unwrapped(text: str, opening: str, closing: str) -> str:
     inner = text[len(opening) : -len(closing)]
     marks = _APOSTROPHE.sub("", inner)
     encloses = text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing)
-    return inner.strip() if encloses and opening not in marks and closing not in marks else text
+    is_nested = opening == '"' and _has_paired_marks(inner) and not _has_paired_marks(text)
+    return inner.strip() if encloses and (is_nested or (opening not in marks and closing not in marks)) else text
 
 
 def _up_to_closing_mark(
     line: str, source: str, labels: Collection[str], closing_marks: Collection[str]
-) -> tuple[str, bool]:
-    """What stands before the mark that closes a text, which a mark may open; or the line, where no mark does."""
+) -> tuple[str, str] | None:
+    """The text before the mark that closes it, and what follows; None where no mark does.
+
+    A mark closes a text behind which nothing follows, or which ends as sentences do and is followed by a new one. The
+    marks inside the text are in pairs, of which the first may stand at its beginning.
+    """
     bare = _bare(line, source, labels)
     closing = {*closing_marks, '"', "”"}
     opening = {*"".join(OPENED_BY.get(mark, "") for mark in closing)} - closing
     if sum(map(line.count, closing | opening)) == 2 and not (closing | opening) & set(bare):
-        return bare, True
+        return bare, ""
     text = _without_labels(line, source, labels)
-    start, depth = int(text[:1] in opening | {'"'}), 0
-    for place in range(start, len(text)):
-        depth += text[place] in opening
-        if text[place] == '"' or (text[place] in closing and depth == 0):
-            opens = text[place - 1 : place].isspace() and not text[place + 1 : place + 2].isspace()
-            is_speech = text[:place].endswith(",") or (opens and place + 1 < len(text))
-            return (line, False) if is_speech else (text[start:place], True)
-        depth -= text[place] in closing
-    return line, False
+    for place in islice((place for place, letter in enumerate(text) if letter in closing), _MOST_MARKS):
+        before, rest = text[:place].strip(), text[place + 1 :].strip(" *_`")
+        opens = re.match(r"\s\S\S", text[max(0, place - 1) : place + 2])
+        ends = _SENTENCE_END.search(before[-9:]) and _NEW_SENTENCE.match(rest) and not opens
+        if rest.strip(".") and not ends:
+            continue
+        for start in (1, 0) if text[:1] in opening | {'"'} else (0,):
+            inner = before[start:]
+            is_even = sum(map(inner.count, opening)) == sum(map(inner.count, closing - {'"'}))
+            if inner and is_even and _has_paired_marks(inner):
+                return inner, rest
+    return None
 
 
 def _marks(pattern: re.Pattern[str], text: str) -> set[str]:
@@ -422,11 +466,16 @@ def _marks(pattern: re.Pattern[str], text: str) -> set[str]:
 
 
 def _has_paired_marks(text: str) -> bool:
-    """Whether every double quotation mark that opens is closed, and no other stands inside."""
+    """Whether every double quotation mark that opens is closed, and no other stands inside; inches have no pair."""
+    text = _INCHES.sub("", text)
     places = [found.start() for found in re.finditer('"', text)]
-    opens = all(not text[place - 1 : place].isalnum() for place in places[::2])
+    opens = all(not _ends_a_word(text[place - 1 : place]) for place in places[::2] if place)
     closes = all(not text[place + 1 : place + 2].isalnum() for place in places[1::2])
     return len(places) % 2 == 0 and opens and closes and ("„" in text or text.count("“") == text.count("”"))
+
+
+def _ends_a_word(character: str) -> bool:
+    return character.isalnum() or character in ".,;!?"
 
 
 def _ends_of(text: str) -> Iterator[str]:

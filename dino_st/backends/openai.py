@@ -45,10 +45,11 @@ _GIVE_UP_AFTER = 32
 """Requests that may finally fail one after the other for the server's sake, before the run stops."""
 _LARGEST_COUNT = 10**9
 _COMPLETE = re.compile(
-    "stop|eos|eos_token|end|end_turn|end_of_text|end_of_turn|endoftext|stop_sequence|stop_token|stop_word|complete|"
+    "none|null|stop|eos|eos_token|end|end_turn|end_of_text|end_of_turn|endoftext|stop_sequence|stop_token|stop_word|complete|"
     "completed|finish|finished|done|normal"
 )
 _CUT_OFF = re.compile("length|max_tokens|model_length|max_length|max_new_tokens|max_output_tokens|token_limit")
+_OPEN_END = re.compile(r"[^\W_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]\Z|[,;:(–-]\Z")  # some scripts have no full stop
 _MAY_PASS = re.compile("error|abort|aborted|cancelled|canceled|timeout|overloaded")
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _REFUSING = (
@@ -138,8 +139,11 @@ class AttemptError(Exception):
         self.answer, self.status, self.kind = answer or Answer(""), status, kind
 
 
-def read_answer(body: bytes) -> Answer:
+def read_answer(body: bytes, limit: int | None = None) -> Answer:
     """Reads a chat completion that came with status 200; a refusal, where the server marks one, is its text.
+
+    Where the server does not say how the answer ended, or as many tokens were written as the `limit` allows, a text
+    that stops in a sentence is cut off.
 
     Raises AttemptError where the body is no chat completion, holds no text, or did not end as answers do.
     """
@@ -158,7 +162,8 @@ def read_answer(body: bytes) -> Answer:
     choices = content.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise AttemptError("the reply has no choices", answer=cost)
-    ending = str(choices[0].get("finish_reason") or "stop").lower()
+    named = choices[0].get("finish_reason")
+    ending = str(named or "stop").lower()
     is_whole, is_cut_off = bool(_COMPLETE.fullmatch(ending)), bool(_CUT_OFF.fullmatch(ending))
     if not is_whole and not is_cut_off:
         is_passing = bool(_MAY_PASS.fullmatch(ending))
@@ -174,6 +179,9 @@ def read_answer(body: bytes) -> Answer:
         raise AttemptError("the reply is empty", answer=cost)
     written_by = content.get("model")
     name = _shortened(written_by) if isinstance(written_by, str) else ""
+    used_up = limit is not None and cost.completion_tokens >= limit
+    is_in_doubt = named in (None, "", "None", "null") or used_up
+    is_whole = is_whole and not (is_in_doubt and _OPEN_END.search(text.rstrip()))
     return replace(cost, text=text, finished=is_whole, model=name)
 
 
@@ -193,8 +201,10 @@ def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _count(usage: dict[str, Any], name: str) -> int:
-    value = usage.get(name)
-    return min(value, _LARGEST_COUNT) if isinstance(value, int) and value > 0 else 0
+    try:
+        return max(0, int(min(float(usage.get(name) or 0), _LARGEST_COUNT)))
+    except (TypeError, ValueError):
+        return 0
 
 
 def _error_message(body: object) -> str:
@@ -323,7 +333,7 @@ class OpenAIChat:
         self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
         self._pace = Pace(self.options.requests_per_minute)
         self._troubles = 0
-        self._has_said = self._has_answered = False
+        self._has_said = self._has_answered = self._is_cost_unknown = False
         self.answered_as: list[str] = []
         self._refused: set[str] = set()
         limit = self.options.token_limit
@@ -342,7 +352,7 @@ class OpenAIChat:
         """Counts since the backend was made; see `ChatBackend`."""
         usage, options = Counter(self._usage), self.options
         prices = options.price_per_million_prompt_tokens, options.price_per_million_completion_tokens
-        if prices != (None, None):
+        if prices != (None, None) and not self._is_cost_unknown:
             read, written = usage["prompt_tokens"] * (prices[0] or 0), usage["completion_tokens"] * (prices[1] or 0)
             usage["cost"] = round((read + written) / 1e6, 6)  # type: ignore[assignment]  # typed for whole numbers
         return usage
@@ -412,6 +422,7 @@ class OpenAIChat:
             else:
                 self._troubles, self._has_answered = 0, True
                 self._note_name(answer.model)
+                self._note_cost(answer)
                 read, written = read + answer.prompt_tokens, written + answer.completion_tokens
                 text = scrubbed(answer.text, shortest=8)
                 return ChatReply(request.key, text, None, read, written, attempt, answer.finished)
@@ -435,6 +446,14 @@ class OpenAIChat:
             self.answered_as.append(name)
             logger.warning("%s answers as %r where %r is asked; its answers are taken", self._host, name, self.name)
 
+    def _note_cost(self, answer: Answer) -> None:
+        """Tells once that the cost is unknown: prices are given, and the server does not say what it read."""
+        options = self.options
+        prices = (options.price_per_million_prompt_tokens, options.price_per_million_completion_tokens)
+        if prices != (None, None) and not answer.prompt_tokens and not self._is_cost_unknown:
+            self._is_cost_unknown = True
+            logger.warning("%s does not say how many tokens it read and wrote; the cost is unknown", self._host)
+
     async def _ask(self, client: AsyncOpenAI, request: ChatRequest, limit: int, useless: int) -> Answer:
         """Makes one attempt; again at once where the server knows the limit of tokens by its other name alone.
 
@@ -445,7 +464,7 @@ class OpenAIChat:
         while True:
             body = self._body(request, limit, useless)
             try:
-                return read_answer(await self._received(client, body))
+                return read_answer(await self._received(client, body), body.get(self._limit))
             except openai.APIStatusError as error:
                 said, refused = _error_message(error.body), _refused_option(error, body)
                 if refused in _LIMITS and self.options.token_limit == "auto":

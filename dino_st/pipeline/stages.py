@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -336,9 +337,14 @@ def _check_answered(usage: Mapping[str, int], output: Path) -> None:
     rejected = output / REJECTED
     first = rejected.read_text(encoding="utf-8").partition("\n")[0] if rejected.is_file() else "{}"
     reason = json.loads(first).get("reason", f"see {REJECTED}")
+    advice = "Look whether the server works and --base-url and --model are right; then run"
+    if re.search(r"the answer ended|the reply is empty|status 4(?:00|13|22)", reason):
+        advice = "The server answers, but not these requests; change the task, the inputs or the model, or run"
+    if "--max-new-tokens" in reason:
+        advice = "Run"
     raise ModelError(
-        f"not one of {usage['requests']:,} requests was answered: {reason}. Look whether the server works and "
-        f"--base-url and --model are right; then run the same command again. What was answered before is in {output}"
+        f"not one of {usage['requests']:,} requests brought a text: {reason}. {advice} the same command again. What "
+        f"was answered before is in {output}"
     )
 
 

@@ -112,6 +112,7 @@ class TripletWriter:
             for role in ROLES
             if triplet.of(role).text is None
         ]:
+            before = list(found)
             requests = [self.request(found[place], role) for place, role in wanted]
             for (place, role), reply in zip(wanted, self.ask(requests), strict=True):
                 search = self._judged(found[place], role, reply, counts)
@@ -119,7 +120,7 @@ class TripletWriter:
                     limits[place][role] = search.tries  # the request failed: nothing more in this run
                 found[place] = found[place].having(role, search)
             for place in dict.fromkeys(place for place, _ in wanted):
-                found[place] = _told_apart(found[place], counts)
+                found[place] = _told_apart(found[place], before[place], counts)
         return found, counts
 
     def request(self, triplet: Triplet, role: str) -> ChatRequest:
@@ -189,13 +190,18 @@ class TripletWriter:
         return [getattr(example, kind) for example in self._pool(triplet) for kind in ("sentence", *ROLES)]
 
 
-def _told_apart(triplet: Triplet, counts: Counter[str]) -> Triplet:
-    """Takes a negative back that says what the positive says."""
+def _told_apart(triplet: Triplet, before: Triplet, counts: Counter[str]) -> Triplet:
+    """Takes a negative back that says what the positive says; the positive, too, where that happens again."""
     positive, negative = triplet.positive.text, triplet.negative.text
     if positive is None or negative is None or normal_form(positive) != normal_form(negative):
         return triplet
-    counts["rejected: negative: same as the positive"] += 1
-    return replace(triplet, negative=Search(tries=triplet.negative.tries, reason="same as the positive"))
+    reason = "same as the positive"
+    counts[f"rejected: negative: {reason}"] += 1
+    triplet = replace(triplet, negative=Search(tries=triplet.negative.tries, reason=reason))
+    if before.negative.reason != reason:
+        return triplet
+    counts["rejected: positive: same as the negative"] += 1
+    return replace(triplet, positive=Search(tries=triplet.positive.tries, reason="same as the negative"))
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:

@@ -93,6 +93,12 @@ def test_the_labels_of_the_prompt_are_taken_off() -> None:
     assert parse_reply("New: laws come.", "New: a law comes.", labels=("New:",)).text == "New: laws come."
 
 
+def test_another_example_behind_an_answer_is_no_part_of_it() -> None:
+    reply = "Someone plays.\n\nGiven: The dog barks.\nNew: Barking is what it does."
+    assert parse_reply(reply, SOURCE, labels=("Given:", "New:")).text == "Someone plays."
+    assert parse_reply("Given: The dog barks.\nNew: It barks.", SOURCE, labels=("Given:", "New:")).reason == "label"
+
+
 def test_a_reply_that_hit_the_token_limit_is_cut_off() -> None:
     assert parse_reply("Someone plays the", SOURCE, finished=False).reason == "cut off"
 
@@ -228,7 +234,7 @@ def test_a_text_repeats_what_most_of_it_or_a_long_run_of_it_repeats(
 
 
 def test_a_quotation_that_goes_on_is_cut_off() -> None:
-    assert parse_reply('He got a "B', SOURCE, finished=False, quoted=True).reason == "cut off"
+    assert parse_reply('He got a "B', SOURCE, finished=False, closing_marks=('"',)).reason == "cut off"
 
 
 def test_answers_in_json_go_by_the_one_name_that_answers_have() -> None:
@@ -268,16 +274,34 @@ def test_a_sentence_about_inability_is_no_refusal() -> None:
         ('A man plays. " They', "A man plays."),
         ("He said “no” and left.” They “do”", "He said “no” and left."),
         ('**"X plays."**', "X plays."),
-        ('**Given:** **"X plays."**', "X plays."),
-        ('He said, "no" and left." Yes', None),
-        ('"He is late," she said." Yes', None),
+        ('**Sentence 2:** **"X plays."**', "X plays."),
+        ('He said, "no" and left." Yes', 'He said, "no" and left.'),
+        ('"He is late," she said." Yes', '"He is late," she said.'),
+        ('"Hey Jude" is played by a man."', '"Hey Jude" is played by a man.'),
+        ('"Playing a flute" is what he does.', None),
+        ('A man plays a 12" flute."', 'A man plays a 12" flute.'),
+        ('A man is 6\'2" and plays."', "A man is 6'2\" and plays."),
+        ('A flute," is what he plays."', None),
+        ('A man plays the "flute" badly."', 'A man plays the "flute" badly.'),
+        ('A man plays what he calls a "flute"."', 'A man plays what he calls a "flute".'),
+        ('A man says "I play" and smiles."', 'A man says "I play" and smiles.'),
+        ('It is one. "A man plays."', None),
+        ('Sentence 1: "The cat sleeps."\nSentence 2: "A cat is asleep."', None),
+        ('"The cat sleeps."\n"A cat is asleep."', None),
+        ('"The cat sleeps." "A cat is asleep."', None),
+        ('The cat sleeps."\nSentence 2: "A cat is asleep."', None),
+        (f'Sentence 1: "{SOURCE}"\nSentence 2: "A man plays."', "A man plays."),
+        ('A man plays."\n\nTask: Go on.\nSentence 1: "The cat sleeps."\nSentence 2: "A cat', "A man plays."),
         ('He got a "B', None),
         (SOURCE + '"', SOURCE),
         (SOURCE.replace("a f", "a | f") + '"', None),
     ],
 )
 def test_a_text_whose_prompt_opens_a_quotation_ends_at_the_closing_mark(reply: str, text: str | None) -> None:
-    assert parse_reply(reply, SOURCE, finished=False, labels=["Sentence 2:", "Given:"], closing_marks='"').text == text
+    assert (
+        parse_reply(reply, SOURCE, finished=False, labels=["Sentence 1:", "Sentence 2:"], closing_marks=('"',)).text
+        == text
+    )
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_server_that_is_not_there_is_an_error_and_said_at_once(
     with caplog.at_level(logging.WARNING, logger="dino_st"):
         result = run("generate", *task, "--backend", "openai", "--model", "m", "--base-url", dead_address)
     assert result.exit_code == 1
-    assert "requests was answered" in words_of(result)
+    assert "requests brought a text" in words_of(result)
     assert "no connection to 127.0.0.1" in words_of(result)
     assert [record.message for record in caplog.records if "trying again, up to 1 times" in record.message]
 

@@ -261,7 +261,10 @@ SHAPES: dict[str, dict[str, str]] = {
         'He said "no.': "unmatched quotation mark",
         'He said "no" and "yes.': "unmatched quotation mark",
         "He said “no.": "unmatched quotation mark",
-        '"He said "no" and left."': "unmatched quotation mark",
+        '"He said "no" and" left."': "unmatched quotation mark",
+        '"The cat sleeps." and "A cat is asleep."': "several answers",
+        '"The cat sleeps." / "A cat is asleep."': "several answers",
+        'I need another one. "TEXT"': "talk",
     },
     "labels": {
         "New: TEXT": "",
@@ -544,6 +547,40 @@ def test_any_other_ending_is_a_failure_with_its_name(reason: object, again: bool
 def test_content_in_parts_is_joined_without_thoughts() -> None:
     parts = [{"type": "thinking", "thinking": [{"text": "So …"}]}, {"type": "text", "text": "Some"}, "one plays."]
     assert read_answer(json.dumps(body(parts)).encode()).text == "Someone plays."
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "tokens", "is_whole"),
+    [
+        ("It was charged although somebody in the", None, 8, False),
+        ("It was charged although,", "null", 8, False),
+        ("It was charged.", None, 8, True),
+        ('It was charged"', "", 8, True),
+        ("ผู้ชายกำลังเป่าขลุ่ย", None, 8, True),
+        ("It was charged although somebody in the", "stop", 8, True),
+        ("It was charged although somebody in the", "stop", 64, False),
+        ("It was charged although somebody in the", "stop", "64", False),
+        ("It was charged.", "stop", 64, True),
+    ],
+)
+def test_a_text_that_stops_in_a_sentence_is_cut_off_unless_the_server_says_that_it_is_whole(
+    text: str, reason: str | None, tokens: object, is_whole: bool
+) -> None:
+    answer = body(text, reason, usage={"prompt_tokens": 7, "completion_tokens": tokens})
+    assert read_answer(json.dumps(answer).encode(), 64).finished == is_whole
+
+
+@pytest.mark.parametrize(("given", "read"), [("8", 8), (10.0, 10), ("many", 0), (None, 0), ([1], 0), (-5, 0)])
+def test_numbers_of_tokens_are_read_in_every_form(given: object, read: int) -> None:
+    assert read_answer(json.dumps(body(TEXT, usage={"prompt_tokens": given})).encode()).prompt_tokens == read
+
+
+def test_a_cost_that_is_not_known_is_none_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with hostile_server(lambda *_: body(TEXT, usage=None)) as server:
+        backend = client(server, price_per_million_prompt_tokens=10)
+        backend.complete(asked_for(3))
+    assert "cost" not in backend.usage
+    assert caplog.text.count("the cost is unknown") == 1
 
 
 def test_numbers_that_no_file_can_hold_are_cut(tmp_path: Path) -> None:

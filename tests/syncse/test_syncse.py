@@ -215,6 +215,16 @@ def test_an_unusable_reply_is_tried_again_with_another_instruction_and_counted(t
     assert (counts["rows"], counts["inputs"], counts["given up"], counts["tries"]) == (2, 2, 0, 12)
 
 
+def test_a_positive_that_every_negative_repeats_is_asked_for_again() -> None:
+    def answer(request: ChatRequest) -> str:
+        is_first = role(request) == "positive" and number_of_try(request) == 0
+        return "The service is busy." if is_first or role(request) == "negative" else "Other words."
+
+    triplets = generate_triplets(FakeChat(answer), SENTENCES[:2])
+    assert triplets["positive"][:] == ["Other words."] * 2
+    assert triplets["negative"][:] == ["The service is busy."] * 2
+
+
 def test_a_rejected_sentence_is_listed_and_the_next_run_puts_it_in_its_place(tmp_path: Path) -> None:
     stubborn = {SENTENCES[5], SENTENCES[280]}
 
