@@ -192,6 +192,7 @@ def select_tasks(
     sts_dir: str | Path | None = None,
     senteval_dir: str | Path | None = None,
     pairs: str | Path | Sequence[str | Path] = (),
+    languages: Sequence[str] = (),
 ) -> list[AbsTask]:
     """Makes task instances for `evaluate_encoder` or `mteb.evaluate`.
 
@@ -209,17 +210,17 @@ def select_tasks(
         senteval_dir: Directory with the transfer tasks' data in SentEval layout; None for the one that
             DINO_ST_SENTEVAL_DIR names, else DINO_ST_STS_DIR.
         pairs: Files of your own with `sentence1`, `sentence2` and `score`, each of which becomes a task.
+        languages: ISO 639-3 codes, such as `"deu"`: of MTEB's tasks in several languages the parts that are in these
+            alone; their scores are averaged. None takes all parts.
 
     Returns:
         One instance for each task, in the order given, without repetitions. No data is loaded yet, except to name the
         tasks made from `pairs`.
 
     Raises:
-        ConfigurationError: A name is unknown; the message has the nearest one.
+        ConfigurationError: A name is unknown; the message has the nearest one. A task is not in the languages.
         InputError: A file of pairs cannot be read or used.
     """
-    import mteb
-
     from mteb_tasks.pairs import DinoPairs
     from mteb_tasks.tasks import STS_TASKS
     from mteb_tasks.transfer import TRANSFER_TASKS
@@ -242,15 +243,36 @@ def select_tasks(
     ours = ", ".join(map(repr, [*groups, *own]))
     listing = f"The tasks of dino-st are {ours}; MTEB's own names work too."
     check_names("task", (name for name in expanded if name not in own), [*groups, *own, *known_tasks()], listing)
+    english = [name for name in expanded if name in own]
+    if languages and english and "eng" not in languages:
+        raise ConfigurationError(
+            f"languages = {', '.join(languages)}: {english[0]} is English; name tasks of MTEB that are in several "
+            "languages, such as STS22.v2, or STSBenchmarkMultilingualSTS"
+        )
     instances = [
         own[name](senteval_dir=senteval_dir)
         if name in transfer
         else own[name](sts_dir=sts_dir)
         if name in own
-        else mteb.get_task(name)
+        else _mteb_task(name, languages)
         for name in expanded
     ]
     return instances + [DinoPairs(file) for file in files]
+
+
+def _mteb_task(name: str, languages: Sequence[str]) -> AbsTask:
+    import mteb
+
+    try:
+        return mteb.get_task(name, languages=list(languages) or None, exclusive_language_filter=bool(languages))
+    except ValueError as error:
+        if not languages:
+            raise
+        has = ", ".join(mteb.get_task(name).metadata.languages)
+        raise ConfigurationError(
+            f"languages = {', '.join(languages)}: MTEB's task {name} is in {has}. Give such codes (ISO 639-3: deu is "
+            "German), or another task"
+        ) from error
 
 
 def known_tasks() -> list[str]:

@@ -126,6 +126,13 @@ def evaluate(
     pairs: Annotated[
         list[Path] | None, typer.Option(help="Table of sentence1, sentence2, score to evaluate on as a task.")
     ] = None,
+    languages: Annotated[
+        str | None,
+        typer.Option(
+            help="Of MTEB's tasks in several languages the parts in these alone: deu,fra (ISO 639-3; data of the hub).",
+            show_default="all",
+        ),
+    ] = None,
     official: Annotated[
         bool,
         typer.Option("--official", help="Run MTEB's own STS12 … SICK-R as well (data of the hub), shown in a row."),
@@ -142,7 +149,8 @@ def evaluate(
     from dino_st.pipeline.stages import Evaluation, evaluate_models
 
     options = EvaluationOptions.of(**given)
-    work = Evaluation(tasks, sts_dir, senteval_dir, tuple(pairs or ()), whitening_sentences, options, official)
+    chosen = tuple((languages or "").replace(",", " ").split())
+    work = Evaluation(tasks, sts_dir, senteval_dir, tuple(pairs or ()), whitening_sentences, options, official, chosen)
     table = evaluate_models(models, work, output, overwrite=overwrite)
     note(output=output, scores=table.to_dict())
     say(table.to_rich(), wrap=True)

@@ -187,7 +187,10 @@ class _Work:
     def _read(self, result: TaskResult, task: AbsTask, model: str) -> float:
         key = "main_score" if self.protocol == "all" or not getattr(task, "has_sources", False) else self.protocol
         try:
-            score = float(result.get_score(splits=list(task.eval_splits), getter=lambda scores: scores[key]))
+            parts = [
+                part for split in task.eval_splits for part in result.scores[split]
+            ]  # of an earlier run perhaps more
+            score = float(np.mean([part[key] for part in parts if part["hf_subset"] in task.hf_subsets]))
         except KeyError:
             raise EvaluationError(
                 f"{task.metadata.name} has no score by the protocol {self.protocol!r}: the hub's copy of the data does "

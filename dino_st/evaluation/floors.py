@@ -63,7 +63,7 @@ FLOORS: dict[str, Callable[[Sequence[str], Sequence[str]], Vector]] = {
 
 
 def floor_score(name: str, task: AbsTask, protocol: str = "all") -> float:
-    """Scores a floor on an STS task of one subset whose data is loaded: the mean Spearman correlation of its splits.
+    """Scores a floor on an STS task whose data is loaded: the mean Spearman correlation of its subsets and splits.
 
     The protocols `"mean"` and `"wmean"` fall back to `"all"` where the task has one source. Raises ConfigurationError
     where it is no STS task, and EvaluationError where gold scores or similarities are constant.
@@ -74,8 +74,8 @@ def floor_score(name: str, task: AbsTask, protocol: str = "all") -> float:
             "Leave it out, or give STS tasks only."
         )
     data: Any = task.dataset
-    splits = data.get("default", data)
-    return float(np.mean([_score_split(name, splits[split], task, protocol) for split in task.eval_splits]))
+    parts = [data.get(subset, data)[split] for subset in task.hf_subsets for split in task.eval_splits]
+    return float(np.mean([_score_split(name, part, task, protocol) for part in parts]))
 
 
 def _score_split(name: str, split: Any, task: AbsTask, protocol: str) -> float:

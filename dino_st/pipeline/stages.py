@@ -106,6 +106,7 @@ class Evaluation:
     whitening_sentences: Path | None = None
     options: EvaluationOptions | None = None
     official: bool = False
+    languages: Sequence[str] = ()
 
 
 def generate_data(work: Generation, model: str, output: Path) -> GenerationOutcome:
@@ -616,7 +617,13 @@ def select_tasks(work: Evaluation) -> Any:
     names = None if work.tasks is None else [name.strip() for name in work.tasks.split(",") if name.strip()]
     if work.official:
         names = [*(names or ([] if work.pairs else ["sts"])), "official"]
-    return mteb_tasks.select_tasks(names, sts_dir=work.sts_dir, senteval_dir=work.senteval_dir, pairs=list(work.pairs))
+    return mteb_tasks.select_tasks(
+        names,
+        sts_dir=work.sts_dir,
+        senteval_dir=work.senteval_dir,
+        pairs=list(work.pairs),
+        languages=work.languages,
+    )
 
 
 def give_mteb_a_home() -> None:

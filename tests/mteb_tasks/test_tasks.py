@@ -289,3 +289,26 @@ class _Encoder:
 
     def encode(self, inputs: Iterator[dict[str, list[str]]], **_: Any) -> Any:
         return self.model.encode([text for batch in inputs for text in batch["text"]], show_progress_bar=False)
+
+
+def test_of_a_task_in_several_languages_those_parts_are_taken_that_are_asked_for() -> None:
+    [task] = mteb_tasks.select_tasks("STS22.v2", languages=["deu", "fra"])
+    assert sorted(task.hf_subsets) == ["de", "de-fr", "fr"]
+    [task] = mteb_tasks.select_tasks("JSICK", languages=["jpn"])
+    assert list(task.hf_subsets) == ["default"]
+    assert len(mteb_tasks.select_tasks("sts", languages=["eng"])) == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "language", "message"),
+    [
+        ("JSICK", "deu", "languages = deu: MTEB's task JSICK is in jpn"),
+        ("STS22.v2", "de", "languages = de: MTEB's task STS22.v2 is in ara.*deu is German"),
+        ("sts", "deu", "languages = deu: DinoSTS12 is English; name tasks of MTEB"),
+    ],
+)
+def test_a_language_that_a_task_has_not_is_refused_with_those_that_it_has(
+    name: str, language: str, message: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        mteb_tasks.select_tasks(name, languages=[language])
