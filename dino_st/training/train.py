@@ -38,7 +38,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dino_st.encoders.directory import directory_revision, local_directory
 from dino_st.encoders.loading import encoder_files, load_trainable_encoder
-from dino_st.errors import ConfigurationError, DinoError, DinoWarning, OutOfMemoryError, OutputError, TrainingError
+from dino_st.errors import (
+    ConfigurationError,
+    DinoError,
+    DinoWarning,
+    InputError,
+    OutOfMemoryError,
+    OutputError,
+    TrainingError,
+)
 from dino_st.support.files import CARD, check_can_become_directory, only_writer
 from dino_st.support.hashes import versions
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
@@ -399,6 +407,11 @@ def _worded(options: TrainingOptions, directory: Path) -> Iterator[None]:
             f"smaller {'mini_batch_size' if cached else 'batch_size'} or max_seq_length, or gradient_checkpointing='on'"
         ) from error
     except (OSError, SafetensorError, RuntimeError) as error:
+        if "deserializing" in str(error) or "PytorchStreamReader" in str(error):
+            raise InputError(
+                f"{directory / 'checkpoints'}: the newest checkpoint is damaged ({str(error).splitlines()[0]}); remove "
+                "it, and the run continues from the one before"
+            ) from error
         # torch's and safetensors' writers have errors of their own for a disk that is full
         if isinstance(error, DinoError) or (isinstance(error, RuntimeError) and "inline_container" not in str(error)):
             raise

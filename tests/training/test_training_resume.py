@@ -12,7 +12,7 @@ from datasets import DatasetDict
 from sentence_transformers import SentenceTransformer
 from transformers import TrainerCallback
 
-from dino_st.errors import OutputError
+from dino_st.errors import InputError, OutputError
 from dino_st.support.files import LOCK, only_writer
 from dino_st.training.train import train_encoder
 from tests.training_fixtures import QUICK, prepared_splits, record, save_model, validation_spearman, weights
@@ -52,6 +52,23 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     assert all(torch.equal(weight, resumed[name]) for name, weight in straight.items())
     assert record(tmp_path / "out")["curve"] == record(tmp_path / "straight")["curve"]
     assert record(tmp_path / "out")["start"] == record(tmp_path / "straight")["start"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt"])
+def test_a_checkpoint_whose_files_are_cut_off_is_called_damaged(
+    name: str, bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 14)
+        with pytest.raises(KeyboardInterrupt):
+            train_encoder(splits, bert, tmp_path / "out", **QUICK, epochs=2)
+    newest = max(
+        (tmp_path / "out/checkpoints").glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
+    )
+    file = next(newest.rglob(name))
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"checkpoints: the newest checkpoint is damaged \(.*; remove it"):
+        train_encoder(splits, bert, tmp_path / "out", **QUICK, epochs=2)
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_again(
