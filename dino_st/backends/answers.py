@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import islice, pairwise, takewhile
+from itertools import pairwise, takewhile
 from typing import Literal
 
 from dino_st.backends.markup import CONTROL_TOKEN, out_of_json, plain_text
@@ -34,6 +34,7 @@ Reason = Literal[
     "control token",
     "markup",
     "broken character",
+    "another script",
     "unmatched quotation mark",
     "repetition",
     "echo",
@@ -62,12 +63,17 @@ _MOST_MARKS = 20
 _INCHES = re.compile(r"""(?<=\d)"(?=\s[a-z])""")
 _SENTENCE_END = re.compile(r"[.!?…。！？][)”'’]*\Z")
 _NEW_SENTENCE = re.compile(r"[(\[]|\d|(?![a-zß-öø-ÿа-яα-ω])[^\W_]")
+_SCRIPTS = frozenset({"CJK", "HANGUL", "CYRILLIC", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL", "THAI"})
+_OF_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
+_LABELLED = re.compile(r"[^\W\d][^:：.!?\n\"“]{0,60}[:：]\s*(?=[A-ZÀ-Þ]|[\u3040-\u9fff\uac00-\ud7af])")
+"""Few words, a colon and a new sentence: in any language a label or an announcement."""
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 _LANGUAGE = r"(?:text|txt|plaintext|plain|json|markdown|md|html|xml|yaml|csv|python)?[ \t]*"
 _FENCE = re.compile(rf"```(?:{_LANGUAGE}\n)?(.*?)```", re.DOTALL)
 _RULE = re.compile(rf"```{_LANGUAGE}|[-*_=]{{3,}}", re.IGNORECASE)
 _MARK = r"[-*•–—‣·>](?=\s+\D)|#{1,6}(?=\s+\D)"  # `- 5 degrees` may be below zero
 _FIRST = re.compile(rf"(?:\(?[1aA]\)(?=\s)|(?:1[.:]|a\.)(?=\s)|\[1\]|{_MARK})\s*")
+_COUNTED = re.compile(r"[^\w\"“‘'-]{0,3}(\d{1,3})(?:/\d{1,3})?[^\w\"“‘'(\[*_`]*(?:\*\*(?=\s))?\s*(?=\D)")
 _NUMBER = re.compile(rf"(?:\(?(?:\d{{1,3}}|[a-zA-Z])\)(?=\s)|(?:\d{{1,3}}[.:]|[a-z]\.)(?=\s)|\[\d{{1,3}}\]|{_MARK})\s*")
 
 
@@ -123,6 +129,10 @@ _REFUSAL = _pattern(
       |reword|fulfil|comfortable|to~\w+~(?:this|that))
       |~(?:provid|generat|creat|writ|complet|do|answer|process|produc|continu|engag|discuss|respond|accommodat)\w*\b
        .{0,40}\b(?:this|that|such|your|sentences?|requests?|content|text|prompt|harmful|explicit)\b)
+    |i(?:['’]?d|~would)~rather~not~(?:paraphras|rephras|rewrit|reword|help|answer)
+    |es~tut~mir~leid,?~(?:aber~)?ich~kann|ich~kann~(?:diesen~satz|dir~(?:dabei|damit))~(?:leider~)?nicht
+    |je~suis~désolée?,?~(?:mais~)?je|lo~siento,?~(?:pero~)?no~puedo|mi~dispiace,?~(?:ma~)?non~posso
+    |(?:sinto~muito|desculpe),?~(?:mas~)?não~posso|(?:很?抱歉|对不起)[，,]?\s?(?:但)?我?(?:无法|不能)|申し訳(?:ありません|ございません)
     |i~(?:do~not|don['’]t)~(?:understand|see|have)\b.{0,30}\b(?:request|question|sentence|prompt|context)\b
     |(?:this|the|your)~(?:request|content|prompt)~(?:violates|goes~against|is~against|may~violate)
     |(?:please|could~you(?:~please)?|can~you(?:~please)?)~(?:provide|give|share)\b.{0,40}\bsentence
@@ -136,26 +146,27 @@ _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
         "broken character",  # what is not shown, means nothing, or is of private use; joiners have a meaning
         re.compile(
             "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffd"
-            "\ud800-\udfff\ue000-\uf8ff\U000e0000-\U000e007f\U000f0000-\U0010ffff]"
+            "\ud800-\udfff\ue000-\uf8ff\U000e0000-\U000e007f\U000f0000-\U0010ffff]|[ÃÂ][\x80-\xbf]|â€"
         ),
     ),
     (
         "markup",
         re.compile(
             r"""[*`|{}▁]|__|~~|(?<!\w)_\w|\w_(?!\w)|\]\(|\A\[(?=["'{\[])|"\s*:\s*["{[\d]|&(?:[a-z]{2,8}|#x?[\da-f]+);"""
-            r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]"""
+            r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]|\A/\w+\s"""
         ),
     ),
     ("cut off", re.compile(r"\A(?:\.{2,}|…)\s*\w|[,;]\Z")),
     (
         "numbering",
-        _pattern(r"\A(?:[-–—>•*+#]\s|\(?(?:\d{1,3}|[a-z]|iv|i{2,3})\)\s|(?:\d{1,3}|[a-d]|i{2,3})[.:]\s|\[\d+\])"),
+        _pattern(r"\A(?:[-–—>•*+#]\s|\(?(?:\d{1,3}|[a-z]|iv|i{2,3})\)\s|(?:\d{1,3}|[a-d]|i{1,3})[.:]\s|\[\d+\])"),
     ),
     (
         "several answers",
         _pattern(
             r"""\s/\s|\s(?:->|=>|→|⇒)\s|(?:[.!?"”]|\A\S+)\s+\(?(?:[2-9][.)]|[b-e]\))\s
             |(?<=[.!?"”])\s+(?:or|alternatively|another~(?:option|version|way))\b\s?[,:]
+            |[,;]\s(?:or:|alternatively,)
             |\A(?=["“][^"“”]*[.!?…]["”]\W+(?:\w+\W+)?["“].*["”]\Z)"""
         ),
     ),
@@ -166,15 +177,19 @@ _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
             rf"""\A\W*(?:{_SURE}(?:[!.:]\s|,?~(?:here|i~(?:can|will|would)|let~me)\b)|{_HERE}{_TEXTS}|here~you~(?:go|are)\b
             |{_HELP}~(?:be~)?(?:happy|glad)~to~(?:help|assist)\b
             |(?:the|a|one|your)~(?:possible~)?(?:paraphrase|{_KINDS}~(?:sentence|version))\b)
+            |\A\W?(?:(?:okay|ok|sure|certainly|as~requested|in~other~words|in~simpler?~(?:words|terms)),\s
+              |(?:paraphrase|positive|negative|contradiction)\s(?:[-–—]\s|(?-i:(?=[A-Z]))))
+            |\((?=[^()]*\)\W{{0,3}}\Z)|（(?=[^（）]*）\W?\Z)|(?<=[.!?…])\s?\[(?=[^][]*\]\W?\Z)
+            |(?<=[.!?…])\s(?:[—–]{{1,2}}\s|\#(?=\w))
             |(?<=[.!?…"”)])\W{{0,9}}\s{_AFTERWORD}|:\Z|(?<=[.!?…])\s(?=["“][^"“”]+["”]\W?\Z)"""
         ),
     ),
     (
         "no answer",
         _pattern(
-            r"""\A\W*(?:none|null|nil|nan|n\s?/\s?a|undefined|not~applicable|no~(?:answer|output|response|changes?)|todo
+            rf"""\A\W*(?:{_SURE}|true|false|paraphrase|\d+|none|null|nil|nan|n\s?/\s?a|undefined|not~applicable|no~(?:answer|output|response|changes?)|todo
             |tbd|lorem~ipsum\b.*
-            |(?:your|insert|new|rewritten|paraphrased)\b[\w\s]{0,20}\b(?:sentence|answer|text)(?:~goes)?(?:~here)?)\W*\Z"""
+            |(?:your|insert|new|rewritten|paraphrased)\b[\w\s]{{0,20}}\b(?:sentence|answer|text)(?:~goes)?(?:~here)?)\W*\Z"""
         ),
     ),
     (
@@ -269,6 +284,11 @@ def parse_list(reply: str, *, prompt: str = "", finished: bool = True, min_words
     if not is_whole:
         lines = lines[:-1]
         left_out["cut off"] += 1
+    counted = [_COUNTED.match(line) for line in lines]
+    if len(lines) > 1 and [int(one[1]) for one in counted if one] == [*range(1, len(lines) + 1)]:
+        lines = [
+            f"{i}. {line[one.end() :]}" for i, (line, one) in enumerate(zip(lines, counted, strict=True), 1) if one
+        ]
     numbered = {line for line in lines if _NUMBER.match(line)}
     is_numbered = 2 * len(numbered) > len(lines) > 1  # then what has no number is talk between the entries
     number = _NUMBER if is_numbered else _FIRST if len(lines) == 1 else None
@@ -303,10 +323,15 @@ def fault_of(
         ('control token', None)
     """
     words, given = normal_form(text), normal_form(source)
+    if _LABELLED.match(text) and not set(":：") & set(source):
+        return "label"
+    if source and re.search("[a-z]", text) and _scripts(text) - _scripts(source) - _scripts(prompt):
+        return "another script"
     if is_refusal(text) and not is_refusal(source):
         return "refusal"
     for reason, pattern in _FAULTS:
-        if _marks(pattern, text) - _marks(pattern, source):
+        is_own = reason == "numbering" and text.partition(" ")[0] in source.split()
+        if not is_own and _marks(pattern, text) - _marks(pattern, source):
             return reason
     if not words:
         return "empty"
@@ -365,7 +390,8 @@ def _bare(line: str, source: str = "", labels: Collection[str] = (), number: re.
     """A line without what is known to stand around a text, in a few layers."""
     text = _BLANKS.sub(" ", line).strip(_AROUND)
     for _ in range(_LAYERS):
-        if number and not number.match(source) and (found := number.match(text)):
+        found = number.match(text) if number and not number.match(source) else None
+        if found and found[0].strip() not in source.split():
             text = text[found.end() :]
         text = _without_labels(text, source, labels)
         for opening, closing in (*_PAIRS, *_QUOTES):
@@ -446,7 +472,8 @@ def _up_to_closing_mark(
     if sum(map(line.count, closing | opening)) == 2 and not (closing | opening) & set(bare):
         return bare, ""
     text = _without_labels(line, source, labels)
-    for place in islice((place for place, letter in enumerate(text) if letter in closing), _MOST_MARKS):
+    places = [place for place, letter in enumerate(text) if letter in closing]
+    for place in places if len(places) <= _MOST_MARKS else ():
         before, rest = text[:place].strip(), text[place + 1 :].strip(" *_`")
         opens = re.match(r"\s\S\S", text[max(0, place - 1) : place + 2])
         ends = _SENTENCE_END.search(before[-9:]) and _NEW_SENTENCE.match(rest) and not opens
@@ -458,6 +485,13 @@ def _up_to_closing_mark(
             if inner and is_even and _has_paired_marks(inner):
                 return inner, rest
     return None
+
+
+def _scripts(text: str) -> set[str]:
+    """The scripts of a text's letters, without Latin and Greek ones, which formulas and names have everywhere."""
+    names = Counter(unicodedata.name(letter, "").partition(" ")[0] for letter in text if ord(letter) > 0x24F)
+    found = {"CJK" if name in _OF_JAPANESE else name for name in names}
+    return found & _SCRIPTS
 
 
 def _marks(pattern: re.Pattern[str], text: str) -> set[str]:

@@ -137,10 +137,14 @@ class TripletRun:
         with progress("writing sentences", num, "sentences", shown=show_progress) as advance:
             written, counts = writer.write(num, advance)
         if len(written) < num:
+            reasons = {name: count for name, count in counts.items() if name.startswith("left out sentences: ")}
+            left_out = "".join(f", {count} left out: {name.partition(': ')[2]}" for name, count in reasons.items())
+            advice = "ask for fewer, or give the specification more genres, topics and styles"
+            if sum(reasons.values()) > counts["duplicate sentences"]:
+                advice = "see the reasons, and choose another model or raise --max-new-tokens where answers are cut off"
             logger.warning(
-                "%d of %d sentences came out of %d requests (%d were like others); ask for fewer, or give the "
-                "specification more genres, topics and styles",
-                *(len(written), num, counts["sentence requests"], counts["duplicate sentences"]),
+                "%d of %d sentences came out of %d requests (%d were like others%s); %s",
+                *(len(written), num, counts["sentence requests"], counts["duplicate sentences"], left_out, advice),
             )
         return written, counts
 

@@ -126,6 +126,27 @@ def test_a_list_of_sentences_comes_apart() -> None:
     )
 
 
+@pytest.mark.parametrize("number", ["{} - ", "{} ", "{}/2 ", "{}️⃣ ", "{},", "{}、", "#{}: ", "**{}.** ", "{}. *"])
+def test_what_counts_the_lines_of_a_list_is_a_number_in_any_form(number: str) -> None:
+    texts = ("The bus was late again.", "Rain fell all night.")
+    assert (
+        parse_list(
+            "\n".join(number.format(i) + text + "*" * number.endswith(" *") for i, text in enumerate(texts, 1))
+        ).texts
+        == texts
+    )
+
+
+def test_a_number_that_the_sentence_has_is_none_of_a_list() -> None:
+    assert parse_reply("1. FC Köln hat verloren.", "Der 1. FC Köln verlor.").text == "1. FC Köln hat verloren."
+
+
+def test_a_script_that_the_sentence_has_not_does_not_go_on_behind_the_answer() -> None:
+    assert parse_reply("Someone plays.请提供下一个句子。", SOURCE).reason == "another script"
+    assert parse_reply("Someone plays 长笛.", "A man plays 长笛.").text == "Someone plays 长笛."
+    assert parse_reply("我喜欢 Python。", "Python 我很喜欢。").text == "我喜欢 Python。"
+
+
 def test_a_list_may_be_plain_lines_or_json() -> None:
     expected = ("The bus was late.", "Rain fell all night.")
     assert parse_list("The bus was late.\n\nRain fell all night.\n").texts == expected
