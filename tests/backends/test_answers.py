@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dino_st.backends.answers import fault_of, is_refusal, normal_form, parse_list, parse_reply, repeats
-from dino_st.backends.markup import out_of_json
+from dino_st.backends.markup import out_of_json, plain_text
 from dino_st.generation.chat import LINE_LABELS
 from dino_st.tasks.spec import TaskSpec
 
@@ -21,6 +21,8 @@ INSTRUCTION = "Say the following sentence again in other words, and change nothi
         ("'It's someone's flute.'", "It's someone's flute."),
         ('"Someone plays the flute.', "Someone plays the flute."),
         ('Someone plays the flute."', "Someone plays the flute."),
+        ('"Xaver plays.', "Xaver plays."),
+        ('This is X"', "This is X"),
         ('"Yes" and "no" were heard.', '"Yes" and "no" were heard.'),
         ('"No," he said.', '"No," he said.'),
         ("1. Someone plays the flute.", "Someone plays the flute."),
@@ -88,7 +90,12 @@ def test_a_reply_that_is_no_answer_has_a_reason(reply: str, reason: str) -> None
 
 
 def test_the_labels_of_the_prompt_are_taken_off() -> None:
-    for reply in ("New: Someone plays.", "**New:** “Someone plays.”", f"given: {SOURCE}\nnew: Someone plays."):
+    for reply in (
+        "New: Someone plays.",
+        "**New**: Someone plays.",
+        "**New:** “Someone plays.”",
+        f"given: {SOURCE}\nnew: Someone plays.",
+    ):
         assert parse_reply(reply, SOURCE, labels=("Given:", "New:")).text == "Someone plays."
     assert parse_reply("New: laws come.", "New: a law comes.", labels=("New:",)).text == "New: laws come."
 
@@ -228,6 +235,7 @@ def test_what_may_be_a_word_of_the_sentence_is_no_label(label: str, reply: str, 
 
 def test_one_word_is_enough_unless_more_are_asked_for() -> None:
     assert parse_reply("Yes.", SOURCE).text == "Yes."
+    assert fault_of("Yes.") is None
     assert parse_reply("Yes.", SOURCE, min_words=2).reason == "too few words"
 
 
@@ -254,6 +262,28 @@ def test_a_text_repeats_what_most_of_it_or_a_long_run_of_it_repeats(
     assert repeats(text, ["One, two, three, four, five, six, seven!"], longest=longest) == is_repeated
 
 
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ("<think>So he</think>He plays", "He plays"),
+        ("<think>Or <answer>she</answer>?</think>He plays", "He plays"),
+        ("Some talk<|channel|>final<|message|>He plays", "He plays"),
+        ("<answer>He plays</answer> Good?", "He plays"),
+        ("<answer>He plays.</answer><answer>She plays.</answer>", "He plays.\nShe plays."),
+        ("He plays<|im_end|>", "He plays"),
+        (r"\boxed{She plays.} or \boxed{He plays.}", "He plays."),
+        ("<|im_start|>assistant\nThe big model: fast.", "The big model: fast."),
+    ],
+)
+def test_tokens_count_where_they_are_expected(reply: str, text: str) -> None:
+    assert plain_text(reply) == (text, True)
+
+
+def test_a_sentence_that_the_prompt_shows_may_be_kept_in_part() -> None:
+    text = "Today a man plays a flute."
+    assert parse_reply(text, SOURCE, prompt=f"{INSTRUCTION} {SOURCE}").text == text
+
+
 def test_a_quotation_that_goes_on_is_cut_off() -> None:
     assert parse_reply('He got a "B', SOURCE, finished=False, closing_marks=('"',)).reason == "cut off"
 
@@ -273,6 +303,7 @@ def test_a_sentence_about_inability_is_no_refusal() -> None:
     assert not is_refusal("I can't answer the phone now.")
     assert not is_refusal("The council will not provide any money.")
     assert is_refusal("I cannot provide that.")
+    assert is_refusal(' “*"I cannot provide that."*”')
 
 
 @pytest.mark.parametrize(

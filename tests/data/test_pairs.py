@@ -140,6 +140,10 @@ def test_jsonl_brings_back_what_was_written(tmp_path: Path) -> None:
     ("second", "message"),
     [
         ({"sentence1": "a", "sentence2": "b"}, "line 2: has the fields"),
+        (
+            {"sentence1": "a", "sentence2": "b", "score": 1, "tries": 1},
+            r"line 2: the columns to read would be .*'tries'",
+        ),
         ({"sentence1": "a", "sentence2": 3, "score": 1}, "line 2: field 'sentence2' is 3; expected a text"),
         ({"sentence1": "a", "sentence2": "b", "score": "x"}, "line 2: field 'score' is 'x'; expected a finite number"),
         ({"sentence1": "a", "sentence2": "b", "score": True}, "line 2: field 'score' is True"),
@@ -286,8 +290,8 @@ def test_fields_beyond_ours_are_named_once_and_left_out(tmp_path: Path, caplog: 
     again = dict(reversed(row.items()))
     with caplog.at_level("INFO"):
         assert read_pairs(lines(tmp_path / "x.jsonl", row, again)).column_names == ["sentence1", "sentence2", "score"]
-    assert [record.message.partition(": ")[2] for record in caplog.records] == [
-        "columns that are not used: 'x1_indx', 'topic'"
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path / 'x.jsonl'}: columns that are not used: 'x1_indx', 'topic'"
     ]
 
 

@@ -115,7 +115,7 @@ def test_many_files_are_named_by_the_first_three(others: int, more: str, tmp_pat
 )
 def test_parts_make_a_whole(names: list[str], pattern: str, message: str | None, tmp_path: Path) -> None:
     for name in names:
-        pq.write_table(pa.table({"a": ["b"]}), tmp_path / f"{name}.parquet")
+        pq.write_table(pa.table({"a": [name]}), tmp_path / f"{name}.parquet")
     if message is None:
         assert column_names(tmp_path / pattern) == ["a"]
     else:

@@ -112,12 +112,17 @@ def test_what_is_no_table_of_triplets_is_said() -> None:
             "^column 'query' of the data set holds int64; expected text in 'anchor'$",
         ),
         (
-            Dataset.from_dict({"query": ["a", None], "positive": ["b", "b"], "negative": ["c", "c"]}),
-            r"^column 'query' of the data set has no value in row 1; .*row\['query'\] is not None\)$",
+            Dataset.from_dict({"query": [None, "a"], "positive": ["b", "b"], "negative": ["c", "c"]}),
+            r"^column 'query' of the data set has no value in row 0; .*row\['query'\] is not None\)$",
         ),
     ):
         with pytest.raises(DatasetError, match=message):
             triplet_table(given)  # type: ignore[arg-type]
+    doubled = Dataset.from_dict({"query": ["a"], "sent0": ["a"], "positive": ["b"], "negative": ["c"]})
+    with pytest.raises(InputError, match=r"^the data set: 'query' and 'sent0', and either may be 'anchor'"):
+        triplet_table(doubled)
+    with pytest.raises(DatasetError, match=r"^mine is a list"):
+        triplet_table([1], name="mine")  # type: ignore[arg-type]
     table = triplet_table(Dataset.from_dict({"x": [1], "hard_neg": ["c"], "query": ["a"], "positive": ["b"]}))
     assert table.to_pylist() == [{"anchor": "a", "positive": "b", "negative": "c"}]
     assert {str(kind) for kind in table.schema.types} == {"string"}
@@ -132,10 +137,12 @@ def test_the_columns_of_a_csv_are_known_by_their_names(header: str, tmp_path: Pa
     assert tuples(read_triplets(file)) == [("one, two", "three", "four"), ("five", 'six "6"', "seven")]
 
 
-def test_distilabels_triplets_and_other_names_are_read(tmp_path: Path) -> None:
+def test_distilabels_triplets_and_other_names_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     row = {"anchor": "a", "positive": "b", "negative": "c", "model_name": "m", "distilabel_metadata": {"x": None}}
     (tmp_path / "d.jsonl").write_text(json.dumps(row) + "\n\n")
     assert tuples(read_triplets(tmp_path / "d.jsonl")) == [("a", "b", "c")]
+    assert f"{tmp_path / 'd.jsonl'}: columns that are not used: 'model_name'" in caplog.text
     (tmp_path / "q.jsonl").write_text('{"query": "a", "positive": "b", "negative": "c"}\n')
     assert tuples(read_triplets(tmp_path / "q.jsonl")) == [("a", "b", "c")]
     Dataset.from_dict({"sentence": ["a"], "sent1": ["b"], "hard_neg": ["c"]}).to_parquet(tmp_path / "p.parquet")
