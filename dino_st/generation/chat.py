@@ -24,7 +24,7 @@ from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_rejected,
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
 from dino_st.support.hashes import hash_texts, short_hash
-from dino_st.support.progress import progress
+from dino_st.support.progress import logger, progress
 from dino_st.tasks.prompts import build_prompts
 from dino_st.tasks.spec import OPENED_BY, TaskSpec
 
@@ -101,6 +101,7 @@ class ChatPairRun:
     def _waves(self, show_progress: bool, store: WaveStore) -> Generator[Wave, None, None]:
         """The waves that are new, or of which more is known now; lists the draws without a text at the end."""
         lost: list[PairDraw] = []
+        same: list[str] = []
         finished = [n for n in store.waves if not store.counts_of(n)["failed requests"]]
         done = sum(store.counts_of(number)["inputs"] for number in finished)
         title, total = f"generating {self.spec.task_name}", len(self.sentences)
@@ -112,12 +113,21 @@ class ChatPairRun:
                 # A wave is looked through again as a whole: what was answered before is in the journal.
                 draws = self._written(start, chunk, asking(self.backend))
                 lost += [draw for draw in draws if draw.text is None]
+                same += _same_for_all(draws)
                 counts = _counts(draws) | {"inputs": len(chunk)}
                 if number not in store or store.counts_of(number) != Counter(counts):
                     yield Wave(number, [self._row(draw) for draw in draws if draw.text is not None], counts)
                 advance(0 if number in finished else len(chunk))
         if store.path is not None:
             write_rejected(store.path, map(_lost_line, lost))
+        if len(same) > max(1, _MANY_THE_SAME * len(self.sentences)):
+            logger.warning(
+                "%d of %d sentences have one and the same text under all labels, such as %r; look whether it answers "
+                "the prompt, or is a message of the server",
+                len(same),
+                len(self.sentences),
+                same[0],
+            )
 
     def draws(self, start: int, chunk: Sequence[str]) -> list[PairDraw]:
         """What is to be written for sentences, of which the first is the one with this number."""
@@ -179,6 +189,20 @@ class ChatPairRun:
             "decoding": {name: getattr(self.decoding, name) for name in names},
             "wave": WAVE,
         }
+
+
+_MANY_THE_SAME = 0.1
+"""Share of sentences from which on one text for all labels is told."""
+
+
+def _same_for_all(draws: Sequence[PairDraw]) -> list[str]:
+    """For each x1 that has the same one text under several labels, and no other, this text."""
+    texts: dict[str, dict[str, set[str]]] = {}
+    for draw in draws:
+        if draw.text is not None:
+            texts.setdefault(draw.x1, {}).setdefault(draw.label, set()).add(draw.text)
+    found = [(set().union(*by_label.values()), len(by_label)) for by_label in texts.values()]
+    return [next(iter(distinct)) for distinct, labels in found if len(distinct) == 1 and labels > 1]
 
 
 def check_debiasing(decay_constant: float) -> None:
