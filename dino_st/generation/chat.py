@@ -102,6 +102,7 @@ class ChatPairRun:
         """The waves that are new, or of which more is known now; lists the draws without a text at the end."""
         lost: list[PairDraw] = []
         same: list[str] = []
+        alike: Counter[bool] = Counter()
         finished = [n for n in store.waves if not store.counts_of(n)["failed requests"]]
         done = sum(store.counts_of(number)["inputs"] for number in finished)
         title, total = f"generating {self.spec.task_name}", len(self.sentences)
@@ -114,12 +115,20 @@ class ChatPairRun:
                 draws = self._written(start, chunk, asking(self.backend))
                 lost += [draw for draw in draws if draw.text is None]
                 same += _same_for_all(draws)
+                alike.update(_samples_alike(draws))
                 counts = _counts(draws) | {"inputs": len(chunk)}
                 if number not in store or store.counts_of(number) != Counter(counts):
                     yield Wave(number, [self._row(draw) for draw in draws if draw.text is not None], counts)
                 advance(0 if number in finished else len(chunk))
         if store.path is not None:
             write_rejected(store.path, map(_lost_line, lost))
+        if alike[True] > max(2, _MOST_ALIKE * alike.total()):
+            logger.warning(
+                "%d of %d times all samples of one prompt are the same text, as if the server took the likeliest token "
+                "instead of sampling; look at its temperature or do_sample",
+                alike[True],
+                alike.total(),
+            )
         if len(same) > max(1, _MANY_THE_SAME * len(self.sentences)):
             logger.warning(
                 "%d of %d sentences have one and the same text under all labels, such as %r; look whether it answers "
@@ -193,6 +202,19 @@ class ChatPairRun:
 
 _MANY_THE_SAME = 0.1
 """Share of sentences from which on one text for all labels is told."""
+
+
+_MOST_ALIKE = 0.5
+"""Share of prompts with several samples from which on it is told that these are the same."""
+
+
+def _samples_alike(draws: Sequence[PairDraw]) -> list[bool]:
+    """Whether all samples are one text, for each x1 and label that has several."""
+    texts: dict[tuple[str, str], list[str]] = {}
+    for draw in draws:
+        if draw.text is not None:
+            texts.setdefault((draw.x1, draw.label), []).append(draw.text)
+    return [len(set(samples)) == 1 for samples in texts.values() if len(samples) > 1]
 
 
 def _same_for_all(draws: Sequence[PairDraw]) -> list[str]:

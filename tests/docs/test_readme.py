@@ -28,7 +28,7 @@ def test_the_readmes_python_runs_as_printed(tmp_path: Path) -> None:
         [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "my-encoder/modules.json").is_file()
+    assert (tmp_path / "my-python-encoder/modules.json").is_file()
 
 
 def test_the_readmes_commands_exist_with_their_options() -> None:

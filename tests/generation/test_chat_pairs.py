@@ -37,3 +37,17 @@ def test_one_text_for_all_labels_of_many_sentences_is_told(
     assert not is_told or told[0].startswith(
         "4 of 4 sentences have one and the same text under all labels, such as 'The"
     )
+
+
+@pytest.mark.parametrize("is_greedy", [True, False])
+def test_a_server_that_does_not_sample_is_told(
+    is_greedy: bool, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    def answer(request: ChatRequest) -> str:
+        return f"Text {len(request.prompt) if is_greedy else request.key}."
+
+    run = ChatPairRun(FakeChat(answer), TaskSpec.load("sts-x2"), DecodingOptions(decay_constant=0), 2, SENTENCES)
+    with caplog.at_level(logging.WARNING, logger="dino_st"):
+        run.into(ShardDirectory(tmp_path / "raw"), False)
+    told = [message for message in caplog.messages if "all samples of one prompt are the same text" in message]
+    assert [message.split(" times")[0] for message in told] == ["12 of 12"] * is_greedy
