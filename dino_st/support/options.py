@@ -62,7 +62,8 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 def _brief(value: Any) -> str:
     text = "none" if value is None else repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+    longest = 160 if isinstance(value, str) else 60  # paths differ at their end
+    return text if len(text) <= longest else text[: longest - 3] + "…"
 
 
 def explain(error: ValidationError, model: Any, *, noun: str = "field") -> list[str]:
