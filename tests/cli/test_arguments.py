@@ -24,6 +24,7 @@ from dino_st.evaluation.options import EvaluationOptions
 from dino_st.generation.options import GenerationOptions
 from dino_st.inspection.options import AuditOptions, ReportOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
+from dino_st.support.files import LOCK
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 HEAVY = ("torch", "transformers", "datasets", "sentence_transformers", "mteb", "pyarrow", "scipy", "sklearn")
@@ -163,8 +164,8 @@ def test_a_command_gets_what_was_typed_and_nothing_else() -> None:
         (["generate", "--model", "m", "--output", "o", "--input", "no.txt"], "there is no such file", 1),
         (["generate", "--model", "m", "--output", "o", "--task", "sts-x3"], "did you mean 'sts-x", 1),
         (["syncse", "--model", "m", "--output", "o", "--max-tries", "0", "--num", "1"], "--max-tries is 0", 2),
-        (["generate", "--model", "m", "--output", "o", "--num", str(10**20)], "less than or equal to 100000000", 2),
-        (["syncse", "--model", "m", "--output", "o", "--num", str(10**20)], "less than or equal to 100000000", 2),
+        (["generate", "--model", "m", "--output", "o", "--num", str(10**20)], "Invalid value for '--num'", 2),
+        (["syncse", "--model", "m", "--output", "o", "--num", str(10**20)], "Invalid value for '--num'", 2),
         (["score", "no", "--model", "m", "--output", "o"], "there is no such file or directory", 1),
         (["prepare", "no", "--output", "o"], "there is no such file or directory", 1),
         (["prepare", "no", "--output", "o", "--label-smoothing", "2"], "--label-smoothing is 2.0", 2),
@@ -223,8 +224,12 @@ BEFORE = ("torch", "transformers", "sentence_transformers", "datasets", "mteb", 
 
 
 def told_before_the_slow_part(arguments: list[Any], place: Path) -> str:
-    """What a refused command says, which imports nothing slow, and leaves everything as it was."""
-    before = {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+    """What a refused command says, which imports nothing slow, and leaves everything as it was but for locks."""
+
+    def times() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.name != LOCK}
+
+    before = times()
     program = (
         "import json, sys\n"
         "from dino_st.cli.main import app\n"
@@ -235,7 +240,7 @@ def told_before_the_slow_part(arguments: list[Any], place: Path) -> str:
     done = subprocess.run([sys.executable, "-c", program, given], capture_output=True, text=True, cwd=place)
     assert done.returncode in (1, 2), done.stderr
     assert done.stdout.splitlines()[-1] == "slow []", done.stderr
-    assert {path: path.stat().st_mtime_ns for path in place.rglob("*")} == before
+    assert times() == before
     return " ".join(done.stderr.split())
 
 
@@ -324,7 +329,8 @@ def test_what_a_directory_or_a_manifest_tells_is_told_before_the_slow_part(
 
 def test_another_model_is_named_and_not_its_hash(finished: Path, model_directory: Path) -> None:
     said = told_before_the_slow_part([*GENERATE[:2], model_directory, *GENERATE[3:], "--output", "raw"], finished)
-    assert f"--model was 'dino-tiny', now {str(model_directory)!r}" in said
+    named = f"--model was 'dino-tiny', now '{str(model_directory)[:40]}"  # of a long path, its beginning
+    assert named in said
     assert "sha256" not in said
     scoring = [*SCORE[:3], model_directory, *SCORE[4:]]
-    assert f"--model was 'dino-tiny', now {str(model_directory)!r}" in told_before_the_slow_part(scoring, finished)
+    assert named in told_before_the_slow_part(scoring, finished)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import datasets
 import huggingface_hub
 import numpy as np
 import pytest
-from huggingface_hub import DatasetCardData, ModelCardData, constants
+from huggingface_hub import DatasetCardData, ModelCardData, RepoCard, constants
 from sentence_transformers import SentenceTransformer
 from typer.testing import CliRunner
 
@@ -190,6 +191,10 @@ def test_an_interrupted_upload_goes_on(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "https://huggingface.co" in inspect.getsource(RepoCard.validate),
+    reason="this huggingface_hub checks cards at huggingface.co, whatever the endpoint",
+)
 def test_a_killed_upload_goes_on_with_the_same_command(tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.jsonl"
     raw_pairs(20).to_json(pairs)

@@ -508,10 +508,11 @@ def test_scratch_names_the_time_limit_where_no_answer_comes_in_time() -> None:
 
 def test_a_late_answer_that_can_be_divided_is_not_asked_for_again() -> None:
     both = [ChatRequest("a", "one", is_divisible=True), ChatRequest("b", "two")]
-    with hostile_server(lambda *_: "hang") as server:
-        replies = OpenAIChat(MODEL, base_url=server.url, timeout=0.3, max_retries=2, backoff_seconds=0.001).complete(
-            both
-        )
+    with hostile_server(lambda prompt, _: "ok" if prompt == "first" else "hang") as server:
+        chat = OpenAIChat(MODEL, base_url=server.url, timeout=0.5, max_retries=2, backoff_seconds=0.001)
+        chat.complete([ChatRequest("0", "first")])  # takes longest, since the client imports its parts then
+        server.asked.clear()
+        replies = chat.complete(both)
         assert server.asked == {"one": 1, "two": 3}
     assert all(str(reply.failure).startswith(LATE) for reply in replies)
 
