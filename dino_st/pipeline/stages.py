@@ -552,8 +552,11 @@ def evaluate_models(
     """
     for model in models.values() if isinstance(models, Mapping) else models:
         check_named(model)
-        if "/" not in model and not Path(model).exists() and similar_path(model):
-            encoder_files(model)
+        if not {"/", ":"} & set(model) and not Path(model).exists() and similar_path(model):
+            from dino_st.evaluation.floors import FLOORS
+
+            if model not in FLOORS:
+                encoder_files(model)
     _check_files(work)
     earlier = {} if output is None or overwrite else _earlier_scores(output)
     _check_same_scores(output, "models", earlier, models)

@@ -127,11 +127,13 @@ def write_prepared(
         earlier = load_prepared(directory)
     except InputError:
         earlier = None  # there is none, or none that is whole
-    changed = [] if earlier is None else _changes(earlier, splits, {**splits.provenance, **(provenance or {})})
-    if not changed and (directory / REJECTED).exists() and splits.rejected is not None:
-        changed = [] if _holds_rejected(directory, splits.rejected) else [_OTHER_PAIRS]
-    if earlier is not None and not changed and (splits.rejected is not None) == (directory / REJECTED).exists():
-        return f"{directory} is complete already; nothing to do"
+    changed = [] if earlier is None else _changes(earlier, splits, record.provenance)
+    if earlier is not None and not changed:
+        has_list = (directory / REJECTED).exists()
+        if has_list and splits.rejected is not None and not _holds_rejected(directory, splits.rejected):
+            changed = [_OTHER_PAIRS]
+        elif has_list == (splits.rejected is not None):
+            return f"{directory} is complete already; nothing to do"
     if changed and not overwrite:
         raise OutputError(another_preparation(directory, changed))
     make_directory(directory / "data")

@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 from dino_st.cli.main import app
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import OutputError
+from dino_st.models import bundled_directory
 from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.support.files import PREPARATION_RECORD, only_writer
 
@@ -113,6 +114,20 @@ def test_a_preparation_is_complete_already_or_refused_or_replaced(pairs: Path, t
     triplets = run("prepare-triplets", pairs, "--output", output)
     assert (triplets.exit_code, "holds another preparation" in words_of(triplets)) == (1, True)
     assert run("prepare-triplets", pairs, "--output", output, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("model", ["tf-idf", "mean:dino-tiny"])
+def test_a_floor_or_baseline_is_not_taken_for_a_misspelt_directory(
+    model: str, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / model.replace(":", "-").replace("tf-idf", "tf_idf")).mkdir()
+    if ":" in model:
+        (tmp_path / "dino-tiny").symlink_to(bundled_directory("dino-tiny") or "")
+    result = run("evaluate", model, "--pairs", pairs, "--output", "tf_idf")
+    assert result.exit_code == 0, result.output
+    again = run("evaluate", model, "--pairs", pairs, "--output", "tf_idf")
+    assert again.exit_code == 0, again.output
 
 
 def test_an_earlier_preparation_stays_until_the_new_one_is_whole(

@@ -367,6 +367,16 @@ def test_other_pairs_that_leave_the_same_rows_are_another_preparation(tmp_path: 
     assert [row["sentence1"] for row in listed] == ["x1"]
 
 
+def test_a_list_of_dropped_pairs_without_a_whole_preparation_is_written_again(tmp_path: Path) -> None:
+    raw, output = scored_directory(tmp_path / "raw"), tmp_path / "set"
+    command = ["prepare", str(raw), "--output", str(output), "--explain"]
+    assert CliRunner().invoke(app, [*command, "--min-words", "99"]).exit_code == 1
+    assert (output / "rejected.jsonl").exists()
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "in place of an earlier preparation that was not complete" in " ".join(result.output.split())
+
+
 def test_a_split_that_was_exchanged_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         save_prepared(prepare_pairs(raw_pairs(20), seed=seed), tmp_path / name)
