@@ -47,15 +47,12 @@ __all__ = [
 ]
 
 
-_TRANSFER = ("DinoCR", "DinoMPQA", "DinoMR", "DinoMRPC", "DinoSST2", "DinoSUBJ", "DinoTREC")
-
-
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    kind = "transfer" if name in _TRANSFER else "tasks"
+    kind = "tasks" if name.startswith(("DinoSTS", "DinoSICK")) else "transfer"
     home = "pairs" if name == "DinoPairs" else kind if name.startswith("Dino") else "registry"
     return getattr(importlib.import_module(f"{__name__}.{home}"), name)
 

@@ -181,8 +181,6 @@ def _replace(owner: Any, name: str, value: Any, undo: ExitStack) -> None:
 
 # The reranking tasks that the SynCSE paper (arXiv 2305.15077) reports; they are MTEB's own.
 SYNCSE_TASKS = ("AskUbuntuDupQuestions", "MindSmallReranking", "SciDocsRR", "StackOverflowDupQuestions")
-# MTEB's own versions of the seven STS tasks, in their order.
-OFFICIAL_TASKS = ("STS12", "STS13", "STS14", "STS15", "STS16", "STSBenchmark", "SICK-R")
 STS_GROUP, TRANSFER_GROUP, SYNCSE_GROUP, OFFICIAL_GROUP = "sts", "transfer", "syncse", "official"
 
 
@@ -221,8 +219,9 @@ def select_tasks(
         ConfigurationError: A name is unknown; the message has the nearest one. A task is not in the languages.
         InputError: A file of pairs cannot be read or used.
     """
+    from dino_st.evaluation.table import MTEBS_OWN
     from mteb_tasks.pairs import DinoPairs
-    from mteb_tasks.tasks import STS_TASKS
+    from mteb_tasks.tasks import ALL_TASKS, STS_TASKS
     from mteb_tasks.transfer import TRANSFER_TASKS
 
     files = [pairs] if isinstance(pairs, str | Path) else list(pairs)
@@ -232,10 +231,12 @@ def select_tasks(
         STS_GROUP: [task.metadata.name for task in STS_TASKS],
         TRANSFER_GROUP: [task.metadata.name for task in TRANSFER_TASKS],
         SYNCSE_GROUP: list(SYNCSE_TASKS),
-        OFFICIAL_GROUP: list(OFFICIAL_TASKS),
+        OFFICIAL_GROUP: list(MTEBS_OWN.values()),
     }
-    own = _own_tasks()
-    transfer = set(groups[TRANSFER_GROUP])
+    own: dict[str, Callable[[], AbsTask]] = {
+        task.metadata.name: functools.partial(task, sts_dir=sts_dir) for task in ALL_TASKS
+    }
+    own |= {task.metadata.name: functools.partial(task, senteval_dir=senteval_dir) for task in TRANSFER_TASKS}
     wanted = [names] if isinstance(names, str) else list(names)
     expanded = dict.fromkeys(task for name in wanted for task in groups.get(name, [name]))
     if not expanded and not files:
@@ -249,14 +250,7 @@ def select_tasks(
             f"languages = {', '.join(languages)}: {english[0]} is English; name tasks of MTEB that are in several "
             "languages, such as STS22.v2, or STSBenchmarkMultilingualSTS"
         )
-    instances = [
-        own[name](senteval_dir=senteval_dir)
-        if name in transfer
-        else own[name](sts_dir=sts_dir)
-        if name in own
-        else _mteb_task(name, languages)
-        for name in expanded
-    ]
+    instances = [own[name]() if name in own else _mteb_task(name, languages) for name in expanded]
     return instances + [DinoPairs(file) for file in files]
 
 

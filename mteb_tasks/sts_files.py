@@ -76,7 +76,7 @@ class TableFile:
         path = root / self.path
         first, second = self.sentence_columns
         pairs = []
-        for number, line in enumerate(_read_lines(path, root), start=1):
+        for number, line in enumerate(read_lines(path, root), start=1):
             if number == 1 and self.has_header:
                 continue
             fields = _split(line, max(second, self.score_column) + 1, path, number)
@@ -171,7 +171,7 @@ def read_dev_pairs(sts_dir: str | Path) -> dict[str, Dataset]:
 
 
 def _read_source(inputs: Path, gold: Path, root: Path, source: str) -> list[ScoredPair]:
-    sentences, scores = _read_lines(inputs, root), _read_lines(gold, root)
+    sentences, scores = read_lines(inputs, root), read_lines(gold, root)
     if len(sentences) != len(scores):
         raise InputError(
             f"'{inputs}' has {len(sentences)} lines but its gold file '{gold}' has {len(scores)}; they must have the "
@@ -185,7 +185,7 @@ def _read_source(inputs: Path, gold: Path, root: Path, source: str) -> list[Scor
     return pairs
 
 
-def unreadable_file(path: Path, root: Path, error: OSError, layout: str) -> InputError:
+def _unreadable_file(path: Path, root: Path, error: OSError, layout: str) -> InputError:
     """What to say where a file of a directory in SentEval layout cannot be read."""
     if isinstance(error, FileNotFoundError):
         return InputError(
@@ -194,14 +194,25 @@ def unreadable_file(path: Path, root: Path, error: OSError, layout: str) -> Inpu
     return InputError(f"'{path}' cannot be read ({error.strerror}). Check its permissions.")
 
 
-def _read_lines(path: Path, root: Path) -> list[str]:
-    """The lines of a file without their ends; the newline that ends the last one begins no further line."""
+def read_lines(path: Path, root: Path, layout: str = EXPECTED_LAYOUT, otherwise: str | None = None) -> list[str]:
+    """The lines of a file without their ends; the newline that ends the last one begins no further line.
+
+    What is not UTF-8 is read in the encoding `otherwise`, or refused; `layout` is what messages say of the directory.
+    """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
-        raise unreadable_file(path, root, error, EXPECTED_LAYOUT) from error
+        raise _unreadable_file(path, root, error, layout) from error
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if otherwise is not None:
+            return _lines_of(content.decode(otherwise))
         raise InputError(f"'{path}' is not UTF-8 (byte {error.start}). Download the file again.") from error
+    return _lines_of(text)
+
+
+def _lines_of(text: str) -> list[str]:
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
 

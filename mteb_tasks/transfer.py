@@ -28,7 +28,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from dino_st.errors import DatasetError, InputError
 from mteb_tasks.abstask import STS_DIR_VARIABLE, EmbeddingRecorder, local_metadata, sts_metadata
-from mteb_tasks.sts_files import find_root, unreadable_file
+from mteb_tasks.sts_files import find_root, read_lines
 from mteb_tasks.tasks import bibtex
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ Matrix = NDArray[Any]
 class Part:
     """A file, or one for each class, that together make a split.
 
-    Several files hold one sentence a line, and belong to class 1, class 0. A line of a single file is read by its form:
+    Several files hold one sentence a line, and belong to class 1, class 0; those of Pang and Lee are in Latin-1 where
+    SentEval's script has not converted them. A line of a single file is read by its form:
     `sst` (sentence, tab, label), `trec` (label and question) or `mrpc` (label, two numbers and two sentences,
     tab-separated, below a header).
     """
@@ -81,7 +82,7 @@ class Part:
         rows = []
         for label, name in zip((1, 0), self.files, strict=False):
             path = root / name
-            for number, line in enumerate(_lines(path, root), start=1):
+            for number, line in enumerate(read_lines(path, root, _LAYOUT, otherwise="latin-1"), start=1):
                 if self.form == "sentence":
                     rows.append({"text": _tokens(line), "label": label})
                 elif self.form != "mrpc" or number > 1:
@@ -94,19 +95,6 @@ class Part:
             )
         rows.sort(key=lambda row: ([len(text.split()) for text in row.values() if isinstance(text, str)], row["label"]))
         return Dataset.from_list(rows)  # in SentEval's order, so that the folds are SentEval's
-
-
-def _lines(path: Path, root: Path) -> list[str]:
-    """The lines of a file; those of Pang and Lee are in Latin-1 where SentEval's script has not converted them."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise unreadable_file(path, root, error, _LAYOUT) from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    return text.replace("\r\n", "\n").removesuffix("\n").split("\n")
 
 
 def _tokens(text: str) -> str:
@@ -145,7 +133,7 @@ def choose_and_predict(
     labels: Matrix,
     test: Matrix,
     grid: Sequence[float],
-    validation: Sequence[tuple[Matrix, Matrix]] | None = None,
+    validation: tuple[Matrix, Matrix] | None = None,
 ) -> tuple[float, Matrix]:
     """Chooses C, fits it to all training examples, and predicts the classes of the test examples.
 
@@ -157,7 +145,7 @@ def choose_and_predict(
     if validation is None:
         folds = [(features[a], labels[a], features[b], labels[b]) for a, b in _folds(labels)]
     else:
-        folds = [(features, labels, *each) for each in validation]
+        folds = [(features, labels, *validation)]
     means = np.round(100 * np.mean([_accuracies(*fold, grid) for fold in folds], axis=0), 2)  # as SentEval rounds
     best = int(np.argmax(means))
     classifier = _classifier(features, labels).set_params(C=grid[best]).fit(features, labels)
@@ -246,7 +234,7 @@ class AbsTaskTransfer(AbsTask):
             dev, test = nested_cross_validation(features["test"], labels["test"])
             return {"accuracy": test, "dev_accuracy": dev}
         if "validation" in splits:
-            grid, given = NESTED_GRID, [(features["validation"], labels["validation"])]
+            grid, given = NESTED_GRID, (features["validation"], labels["validation"])
         else:
             grid, given = CROSS_VALIDATED_GRID, None
         dev, predicted = choose_and_predict(features["train"], labels["train"], features["test"], grid, given)

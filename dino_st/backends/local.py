@@ -20,7 +20,7 @@ from dino_st.backends.options import ModelOptions
 from dino_st.backends.prompting import Prompter
 from dino_st.decoding.attention import can_share
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
-from dino_st.decoding.memory import automatic_rows, context_length
+from dino_st.decoding.memory import automatic_rows, context_length, typical_length
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.stopping import TextForm
 from dino_st.errors import ConfigurationError
@@ -88,19 +88,24 @@ class LocalWriter(Prompter):
             self.say_format()
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.device = str(self.model.device.type)
-        self._weights_hash: str | None = None
+        self._hashes: dict[str, str] = {}  # which copies of this writer share
 
     def weights_hash(self) -> str:
         """SHA-256 of the weights; see `hash_weights`."""
-        if self._weights_hash is None:
-            self._weights_hash = hash_weights(self._source, self.model)
-        return self._weights_hash
+        if "weights" not in self._hashes:
+            self._hashes["weights"] = hash_weights(self._source, self.model)
+        return self._hashes["weights"]
+
+    def _settings_hash(self) -> str:
+        if "settings" not in self._hashes:
+            self._hashes["settings"] = hash_settings(self.model, self.tokenizer)
+        return self._hashes["settings"]
 
     def identity(self) -> dict[str, str]:
         """What of the model decides its output, for manifests."""
         return {
             "weights_sha256": self.weights_hash(),
-            "settings_sha256": hash_settings(self.model, self.tokenizer),
+            "settings_sha256": self._settings_hash(),
             "prompt_format": self.prompt_format,
             "dtype": self.dtype,
             "device": self.device,
@@ -123,8 +128,8 @@ class LocalWriter(Prompter):
 
     def automatic_rows(self, prompt_lengths: Sequence[int], new_tokens: int) -> int:
         """How many streams to decode together for prompts of such lengths; see `decoding.memory.automatic_rows`."""
-        typical = sorted(prompt_lengths)[int(0.95 * (len(prompt_lengths) - 1))]
         shares = can_share(self.model, context_length(self.model, DecodingOptions().max_total_tokens))
+        typical = typical_length(prompt_lengths)
         return automatic_rows(self.model, prompt_tokens=typical, new_tokens=new_tokens, shares_prompts=shares)
 
     def engine(self, options: DecodingOptions, *, seed: int, rows: int, spec: TaskSpec | None = None) -> DecodingEngine:

@@ -45,6 +45,13 @@ def completes(names: Callable[[], Iterable[str]]) -> Callable[[str], list[str]]:
     return complete
 
 
+def sign(wrapper: Callable[..., None], parameters: Iterable[inspect.Parameter]) -> None:
+    """Gives a wrapper the parameters that typer reads, by name alone."""
+    named = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+    wrapper.__signature__ = inspect.Signature(named)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in named}
+
+
 def takes(
     *models: Models,
     panels: Mapping[str, str | None] | None = None,
@@ -76,9 +83,7 @@ def takes(
         for option in declared.values():
             panel = (panels or {}).get(option.name, panel)
             parameters.append(_parameter(option, panel, **(more or {}).get(option.name, {})))
-        parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
-        wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typer reads it
-        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        sign(wrapper, parameters)
         return wrapper
 
     return decorate

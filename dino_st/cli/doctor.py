@@ -15,6 +15,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from dino_st.cli.support import OWN_SETTINGS
 from dino_st.models import ENCODER, LANGUAGE_MODEL, bundled_directory
 from dino_st.support.hashes import versions
 
@@ -40,14 +41,6 @@ _VARIABLES = re.compile(
     re.IGNORECASE,
 )
 _SECRET = re.compile("KEY|TOKEN(?!IZERS)|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
-_OUR_OWN = {
-    "TRANSFORMERS_VERBOSITY": "error",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-}
-"""What the command line sets for itself, which says nothing of this machine."""
-
 _LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _POINTER_BYTES = 1024
 
@@ -248,7 +241,7 @@ def _environment(found: Checkup) -> dict[str, str]:
     left = [name for name in _LAUNCHER if given.get(name)]
     if left and len(left) < len(_LAUNCHER):
         found.slow.append(f"{', '.join(left)}: left over from a launcher; training takes no notice of them")
-    shown = {name: value for name, value in given.items() if _OUR_OWN.get(name) != value}
+    shown = {name: value for name, value in given.items() if OWN_SETTINGS.get(name) != value}
     return {name: _shown(name, value) for name, value in shown.items()}
 
 

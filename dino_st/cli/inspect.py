@@ -52,7 +52,7 @@ def audit(
         raise ConfigurationError(f"{', '.join(f'--{name}' for name in at)}: is of the page; give --web as well")
     if annotators and (summary or imported):
         raise ConfigurationError(f"--annotators: {chosen[0]} takes everybody who judged; leave the names out")
-    from dino_st.inspection.audit import ANSWERS, import_judgements, run_audit, summarise
+    from dino_st.inspection.audit import ANSWERS, import_judgements, run_audit, summarise, write_table
 
     answers = output or directory / ANSWERS
     if web:
@@ -60,14 +60,14 @@ def audit(
 
         serve_audit(directory, answers, options, page, annotators or [], say)
         return
+    table: str | None
     if imported is not None:
         say(import_judgements(directory, answers, options, imported))
-    only_table = summary or imported is not None
-    table = (
-        summarise(directory, answers)
-        if only_table
-        else run_audit(directory, answers, options, _ask, say, annotators=annotators or [])
-    )
+        table = write_table(answers)
+    elif summary:
+        table = summarise(directory, answers)
+    else:
+        table = run_audit(directory, answers, options, _ask, say, annotators=annotators or [])
     if table is not None:
         note(output=answers.with_suffix(".json"))
         say(f"\n{table}")

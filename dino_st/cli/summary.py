@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 import dino_st
+from dino_st.cli.arguments import sign
 from dino_st.cli.support import EXIT_INTERRUPTED, exit_code, say
 from dino_st.errors import DinoWarning
 
@@ -59,11 +60,8 @@ def summarised(command: Callable[..., None]) -> Callable[..., None]:
             _facts.reset(token)
             say(json.dumps(_plain(facts | {"seconds": round(time.monotonic() - start, 3), "warnings": told})))
 
-    parameters = list(inspect.signature(command, eval_str=True).parameters.values())
-    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
     asked = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
-    wrapper.__signature__ = inspect.Signature([*parameters, asked])  # type: ignore[attr-defined]  # typer reads it
-    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in (*parameters, asked)}
+    sign(wrapper, [*inspect.signature(command, eval_str=True).parameters.values(), asked])
     return wrapper
 
 

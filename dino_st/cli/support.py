@@ -230,6 +230,15 @@ class _StandardError(logging.StreamHandler[Any]):
         pass
 
 
+OWN_SETTINGS = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Variables that the command line sets for itself, and that say nothing of a machine."""
+
+
 def _quieten_libraries() -> None:
     """Our own messages go to standard error; libraries speak up only when something is wrong."""
     handler = _StandardError()
@@ -241,10 +250,8 @@ def _quieten_libraries() -> None:
         own.propagate = False
     warnings.showwarning = _show_warning
     if "DINO_ST_DEBUG" not in os.environ:
-        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        for name, value in OWN_SETTINGS.items():
+            os.environ.setdefault(name, value)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

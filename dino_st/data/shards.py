@@ -47,7 +47,7 @@ from dino_st.support.files import (
 from dino_st.support.hashes import hash_file, keyed_bits
 from dino_st.support.options import changes
 from dino_st.support.progress import logger
-from dino_st.support.text import first_line
+from dino_st.support.text import first_line, flat_facts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -687,7 +687,10 @@ def run_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
     Both are configurations as in a manifest, with the name of the model under `model`.
     """
-    old, new = _flatten(before), _flatten(json.loads(json.dumps(now)))
+    old, new = (
+        {name: value for name, value in flat_facts(one).items() if value != {}}
+        for one in (before, json.loads(json.dumps(now)))
+    )
     found = [
         name
         for name in dict.fromkeys((*old, *new))
@@ -735,11 +738,3 @@ _FOLLOWS = {
     "prompt_format": ("template_sha256", "template_date"),
 }
 """Parts of a configuration that differ because another one does, and need no line of their own."""
-
-
-def _flatten(facts: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested facts as one level, their names joined by dots."""
-    flat: dict[str, Any] = {}
-    for name, value in facts.items():
-        flat |= _flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -25,6 +26,11 @@ _SMALLEST = 12
 
 _STREAMS_OF_A_PROMPT = 2
 """Streams that share a prompt at least, where any share one: the samples of one label, and its counter-streams."""
+
+
+def typical_length(lengths: Sequence[int]) -> int:
+    """The length of prompts to plan with: one in twenty may be longer."""
+    return sorted(lengths)[int(0.95 * (len(lengths) - 1))]
 
 
 def automatic_rows(

@@ -155,9 +155,14 @@ def _check_weights(module: Any, home: Path, name: str) -> None:
             )
         if surplus := surplus_layers(transformer, report):
             raise ModelError(f"{name}: {surplus}")
-    broken = next((key for key, weight in module.named_parameters() if not weight.isfinite().all()), None)
+    broken = next((key for key, weight in module.named_parameters() if not _is_finite(weight)), None)
     if broken is not None:
         raise ModelError(f"{name}: the weights {broken!r} hold NaN or infinite numbers; copy or train the model again")
+
+
+def _is_finite(weights: Any) -> bool:
+    """Whether all are numbers; their sum, which is quick, tells unless it overflows."""
+    return bool(weights.sum().isfinite() or weights.isfinite().all())
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from dino_st.data.cards import read_header
 from dino_st.encoders.directory import directory_name
+from dino_st.encoders.loading import homes_of
+from dino_st.errors import ModelError
 from dino_st.support.files import TRAINING_RECORD
 
 if TYPE_CHECKING:
@@ -97,9 +99,8 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _modules(directory: Path) -> list[Path]:
     """The folders of the modules, in order."""
     try:
-        modules = json.loads((directory / "modules.json").read_text(encoding="utf-8"))
-        return [directory / module["path"] for module in modules]
-    except (OSError, ValueError, TypeError, KeyError):
+        return homes_of(directory)
+    except ModelError:  # loading it says so
         return [directory]
 
 

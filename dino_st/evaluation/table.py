@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from dino_st.support.files import make_directory, write_text
+from dino_st.support.files import SCORES, make_directory, write_text
 from dino_st.support.text import printable
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class ScoreTable:
         folder = Path(directory)
         make_directory(folder)
         for name, content in (
-            ("scores.json", self.to_json()),
+            (SCORES, self.to_json()),
             ("scores.md", self.to_markdown()),
             ("scores.tex", self.to_latex()),
         ):

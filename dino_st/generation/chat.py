@@ -114,14 +114,31 @@ class ChatPairRun:
                 # A wave is looked through again as a whole: what was answered before is in the journal.
                 draws = self._written(start, chunk, asking(self.backend))
                 lost += [draw for draw in draws if draw.text is None]
-                same += _same_for_all(draws)
-                alike.update(_samples_alike(draws))
+                texts = _texts(draws)
+                alike.update(
+                    len(set(samples)) == 1
+                    for by_label in texts.values()
+                    for samples in by_label.values()
+                    if len(samples) > 1
+                )
+                same += [
+                    distinct.pop()
+                    for by_label in texts.values()
+                    if len(by_label) > 1 and len(distinct := set().union(*by_label.values())) == 1
+                ]
                 counts = _counts(draws) | {"inputs": len(chunk)}
                 if number not in store or store.counts_of(number) != Counter(counts):
                     yield Wave(number, [self._row(draw) for draw in draws if draw.text is not None], counts)
                 advance(0 if number in finished else len(chunk))
         if store.path is not None:
             write_rejected(store.path, map(_lost_line, lost))
+        self._warn_if_alike(alike, same)
+
+    def _warn_if_alike(self, alike: Counter[bool], same: Sequence[str]) -> None:
+        """Tells of a server that does not sample, or that answers everything with one text.
+
+        `alike` counts whether all samples of a prompt are one text; `same` holds the texts that stand under all labels.
+        """
         if alike[True] > max(2, _MOST_ALIKE * alike.total()):
             logger.warning(
                 "%d of %d times all samples of one prompt are the same text, as if the server took the likeliest token "
@@ -203,28 +220,17 @@ class ChatPairRun:
 _MANY_THE_SAME = 0.1
 """Share of sentences from which on one text for all labels is told."""
 
-
 _MOST_ALIKE = 0.5
 """Share of prompts with several samples from which on it is told that these are the same."""
 
 
-def _samples_alike(draws: Sequence[PairDraw]) -> list[bool]:
-    """Whether all samples are one text, for each x1 and label that has several."""
-    texts: dict[tuple[str, str], list[str]] = {}
+def _texts(draws: Sequence[PairDraw]) -> dict[str, dict[str, list[str]]]:
+    """The texts that were written, by x1 and label."""
+    texts: dict[str, dict[str, list[str]]] = {}
     for draw in draws:
         if draw.text is not None:
-            texts.setdefault((draw.x1, draw.label), []).append(draw.text)
-    return [len(set(samples)) == 1 for samples in texts.values() if len(samples) > 1]
-
-
-def _same_for_all(draws: Sequence[PairDraw]) -> list[str]:
-    """For each x1 that has the same one text under several labels, and no other, this text."""
-    texts: dict[str, dict[str, set[str]]] = {}
-    for draw in draws:
-        if draw.text is not None:
-            texts.setdefault(draw.x1, {}).setdefault(draw.label, set()).add(draw.text)
-    found = [(set().union(*by_label.values()), len(by_label)) for by_label in texts.values()]
-    return [next(iter(distinct)) for distinct, labels in found if len(distinct) == 1 and labels > 1]
+            texts.setdefault(draw.x1, {}).setdefault(draw.label, []).append(draw.text)
+    return texts
 
 
 def check_debiasing(decay_constant: float) -> None:

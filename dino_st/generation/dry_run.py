@@ -14,7 +14,7 @@ from dino_st.backends.loading import load_outline, resolve_device, resolve_dtype
 from dino_st.backends.options import ModelOptions
 from dino_st.backends.prompting import Prompter
 from dino_st.decoding.attention import can_share
-from dino_st.decoding.memory import automatic_rows, context_length, free_memory, stream_bytes
+from dino_st.decoding.memory import automatic_rows, context_length, free_memory, stream_bytes, typical_length
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
 from dino_st.generation.options import WritingOptions
@@ -131,7 +131,7 @@ class _Plan:
     def of(cls, outline: Outline, lengths: Sequence[int], new_tokens: int) -> _Plan:
         """By the rule of `--batch-size auto`, or for the number of streams that was given."""
         empty, device = outline.empty, outline.device
-        typical = sorted(lengths)[int(0.95 * (len(lengths) - 1))]
+        typical = typical_length(lengths)
         config = empty.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

@@ -50,12 +50,13 @@ class GenerationRun:
         """Generates into a directory, wave by wave, or continues there; see `write_waves`."""
         directory = ShardDirectory.of(path)
         streams = self._streams(directory.begun_batch_size(self.options.batch_size))
-        if directory.makes_way_for(self._configuration(streams)):
-            streams = self._streams(self.options.batch_size)
+        configuration = self._configuration(streams)
+        if directory.makes_way_for(configuration):
+            streams = configuration["batch_size"] = self._streams(self.options.batch_size)
         return write_waves(
             directory,
             partial(self._waves, streams, show_progress),
-            configuration=self._configuration(streams),
+            configuration=configuration,
             provenance={
                 "model": self.writer.name,
                 "versions": versions("python", "dino-st", "torch", "transformers", "datasets", "numpy"),

@@ -55,6 +55,7 @@ class ScoringRun:
     options: ModelOptions
     dataset: Dataset | pa.Table  # `sentence1`, `sentence2`, `score` or `label`, and whatever else
     provenance: Mapping[str, Any]  # where the pairs come from; kept, and not compared
+    known: Mapping[str, Any]  # the `known_configuration` of these pairs
 
     def into(self, directory: ShardDirectory, show_progress: bool = False) -> Counter[str]:
         """Writes the pairs with their scores into a directory of shards, or continues there.
@@ -72,7 +73,7 @@ class ScoringRun:
         write_waves(
             directory,
             partial(self._waves, table, rows, show_progress),
-            configuration=self._configuration(table, rows),
+            configuration={**self.known, **self.writer.identity(), "batch_size": rows},
             provenance={"model": "unknown", **self.provenance, **made_with},
             schema=_schema(table.schema),
             card=partial(raw_card, self.spec),
@@ -91,9 +92,6 @@ class ScoringRun:
                 kept = [_with_scores(row, one) for row, one in zip(part, outcomes, strict=True) if one.log_probs]
                 yield Wave(number, kept, {"pairs": len(part), "rows": len(kept), _TOO_LONG: len(part) - len(kept)})
                 advance(len(part))
-
-    def _configuration(self, table: pa.Table, rows: int) -> dict[str, Any]:
-        return {**known_configuration(self.spec, table), **self.writer.identity(), "batch_size": rows}
 
 
 def known_configuration(spec: TaskSpec, table: pa.Table) -> dict[str, Any]:

@@ -270,15 +270,19 @@ def summarise(directory: Path, answers: Path) -> str:
     from dino_st.inspection.pairs import WrittenPairs
 
     _check_name(answers)
-    changed = changed_since(read_judgements(answers).sample, lambda: WrittenPairs.read(directory))
+    judgements = read_judgements(answers)
+    changed = changed_since(judgements.sample, lambda: WrittenPairs.read(directory))
     if changed:
         logger.warning("%s", changed)
-    return write_table(answers)
+    return write_table(answers, judgements)
 
 
-def write_table(answers: Path) -> str:
-    """Writes what was judged, by terminal and page, as `.md` and `.json` beside the answers; returns the former."""
-    judgements = read_judgements(answers)
+def write_table(answers: Path, judgements: Judgements | None = None) -> str:
+    """Writes what was judged, by terminal and page, as `.md` and `.json` beside the answers; returns the former.
+
+    The judgements are read, unless they were already.
+    """
+    judgements = judgements or read_judgements(answers)
     given = middle(judgements)
     if not given:
         raise InputError(f"{answers}: nothing was judged yet; run `dino-st audit` without --summary first")

@@ -22,15 +22,13 @@ from dino_st.inspection.audit import ANSWERS, changed_since
 from dino_st.inspection.judgements import Answer, has_judgements, read_judgements
 from dino_st.inspection.options import ReportOptions
 from dino_st.inspection.pairs import WrittenPairs, assigned_scores, has_many_scores
-from dino_st.support.files import PREPARATION_RECORD, REJECTED, TRAINING_RECORD
+from dino_st.support.files import PREPARATION_RECORD, REJECTED, SCORES, TRAINING_RECORD
 from dino_st.support.text import count_words
 from dino_st.training.record import TrainingRecord, read_record
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-
-SCORES = "scores.json"
 
 Counts = NDArray[np.int64]
 Values = NDArray[np.float64]

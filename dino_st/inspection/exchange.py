@@ -13,7 +13,7 @@ from typing import Any
 
 from dino_st.data.columns import SENTENCE1, SENTENCE2
 from dino_st.errors import InputError
-from dino_st.inspection.judgements import SCALE, AuditPair, Judgements
+from dino_st.inspection.judgements import SCALE, SCALE_IN_WORDS, AuditPair, Judgements
 
 Found = dict[str, dict[tuple[str, str], float | None]]
 """Judgements by annotator and the texts of a pair; None where the pair was skipped."""
@@ -142,12 +142,8 @@ def _judged(value: Any, where: str) -> float:
     except (TypeError, ValueError):
         judged = math.nan
     if judged not in SCALE:
-        raise InputError(f"{where}: the answer {value!r:.80} is not on the scale; expected {_scale()}")
+        raise InputError(f"{where}: the answer {value!r:.80} is not on the scale; expected {SCALE_IN_WORDS}")
     return judged + 0.0
-
-
-def _scale() -> str:
-    return ", ".join(f"{score:g}" for score in SCALE)
 
 
 def judgement_rows(judgements: Judgements) -> Iterator[dict[str, Any]]:

@@ -27,6 +27,8 @@ SCALE: Mapping[float, str] = {
 }
 """What a judgement means, highest first (the scale of the DINO paper, arXiv 2104.07540, Table 3)."""
 
+SCALE_IN_WORDS = ", ".join(f"{score:g}" for score in SCALE)
+
 KEYS_OF: Mapping[str, float] = {"9": 0.9, "5": 0.5, "1": 0.1, "0": 0.0}
 """The key of each judgement, highest first."""
 
@@ -269,9 +271,7 @@ class Judgements:
     """What everybody judged of one sample."""
 
     sample: Mapping[str, Any]  # what it is (seed, pairs, …)
-    """What the sample is (seed, pairs, …)."""
     by_annotator: Mapping[str, Sequence[Answer]]  # of those who gave answers; `UNNAMED` is who gave no name
-    """Answers of each annotator that gave some; `UNNAMED` is who gave no name."""
 
     def by_pair(self) -> dict[AuditPair, dict[str, float | None]]:
         """The judgements of each pair by annotator."""
@@ -374,7 +374,7 @@ def _parse(path: Path, content: bytes) -> tuple[dict[str, Any], list[Answer], li
         except ValueError:
             raise InputError(
                 f"{path}, line {number}: is no answer; expected sentence1, sentence2, generated, and judged as one of "
-                f"{', '.join(f'{score:g}' for score in SCALE)} or null; mend or remove the line"
+                f"{SCALE_IN_WORDS} or null; mend or remove the line"
             ) from None
         answers.append(Answer(AuditPair(row.sentence1, row.sentence2, row.generated), row.judged))
         ends.append(ends[-1] + len(line) + 1)

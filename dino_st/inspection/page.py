@@ -106,12 +106,16 @@ def render(title: str, sections: Sequence[Section], subject: str = "", *, refres
     """The page on a subject (`subject_of`), which loads itself again after `refresh` seconds if they are given."""
     shown = [section for section in sections if not section.absent]
     absent = [section for section in sections if section.absent]
-    source = resources.files("dino_st.inspection").joinpath("templates/report.html").read_text(encoding="utf-8")
     seconds = None if refresh is None else max(1, round(refresh))
-    page = environment().from_string(source)
+    page = environment().from_string(template("report.html"))
     return page.render(
         title=title, sections=shown, absent=absent, subject=subject, version=version("dino-st"), refresh=seconds
     )
+
+
+def template(name: str) -> str:
+    """The text of a file that pages are made of."""
+    return resources.files("dino_st.inspection").joinpath("templates", name).read_text(encoding="utf-8")
 
 
 def environment() -> Environment:

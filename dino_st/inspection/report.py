@@ -18,8 +18,9 @@ import numpy as np
 from dino_st.data.columns import INSTRUCTION, LABEL, SCORE, SENTENCE1, SENTENCE2, TEXT
 from dino_st.evaluation.table import AVERAGE, column_head, published_scores
 from dino_st.inspection import figures
+from dino_st.inspection.audit import count_answers
 from dino_st.inspection.contents import Counts, Findings, LabelledRows, Posteriors, find, labelled_rows
-from dino_st.inspection.judgements import CONFUSION_HEAD, confusion_cells, count_judgements, percent
+from dino_st.inspection.judgements import CONFUSION_HEAD, confusion_cells, percent
 from dino_st.inspection.options import ReportOptions
 from dino_st.inspection.page import (
     PAGE,
@@ -32,6 +33,7 @@ from dino_st.inspection.page import (
     subject_of,
 )
 from dino_st.support.files import make_directory, replacing, write_text
+from dino_st.training.record import hundredfold
 
 _NEAR_COPY = 0.9
 _UNDEFINED = "undefined"
@@ -451,7 +453,7 @@ def audit_section(findings: Findings) -> Section:
     notes = [remark for _, remark in findings.answers.values() if remark is not None]
     tables = []
     for name, (answers, _) in findings.answers.items():
-        rows = count_judgements((answer.pair.generated, answer.judged) for answer in answers)
+        rows = count_answers(answers)
         caption = f"Blind judgements of {name} pairs, shares with 95 % intervals (Wilson)"
         tables += [Table(CONFUSION_HEAD, list(map(confusion_cells, rows)), caption)] if rows else []
     if not tables and not notes:
@@ -481,8 +483,8 @@ def training_section(findings: Findings) -> Section:
             **{
                 name.replace("_", " "): "–" if options[name] is None else str(options[name]) for name in _TRAINING_FACTS
             },
-            "Spearman × 100 untrained": _hundredfold(record.start),
-            "Spearman × 100 kept": "–" if best is None else f"{_hundredfold(best.spearman)} at step {best.step:,}",
+            "Spearman × 100 untrained": hundredfold(record.start),
+            "Spearman × 100 kept": "–" if best is None else f"{hundredfold(best.spearman)} at step {best.step:,}",
             "seconds": seconds,
         }
         for fact in (*own, *facts):
@@ -494,18 +496,14 @@ def training_section(findings: Findings) -> Section:
         description = f"Curve: Spearman's correlation of {run} over the steps; the numbers are in the table below."
         file = f"training-{place + 1}" if place else "training"
         pictures.append(Picture(file, description, figures.training_curve(record)))
-        points = [("untrained", _hundredfold(record.start))]
-        points += [(f"{point.step:,}", _hundredfold(point.spearman)) for point in record.curve]
+        points = [("untrained", hundredfold(record.start))]
+        points += [(f"{point.step:,}", hundredfold(point.spearman)) for point in record.curve]
         kept = [number for number, point in enumerate(record.curve, start=1) if point == best]
         bold = frozenset((number, 1) for number in kept)
         curves.append(Table(("step", "Spearman × 100"), points, f"{caption}; kept: bold", bold, folds=True))
     cells = [(fact, *values) for fact, values in facts.items()]
     options_table = Table(("", *runs), cells, "How the encoder was trained", texts=frozenset(range(len(runs) + 1)))
     return Section("Training", notes, pictures, [options_table, *curves])
-
-
-def _hundredfold(spearman: float | None) -> str:
-    return _UNDEFINED if spearman is None else f"{100 * spearman:.2f}"
 
 
 def results_section(findings: Findings) -> Section:

@@ -14,7 +14,6 @@ import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -35,6 +34,7 @@ from dino_st.inspection.judgements import (
     KEYS_OF,
     QUESTION,
     SCALE,
+    SCALE_IN_WORDS,
     UNNAMED,
     Answer,
     AnswerFile,
@@ -43,7 +43,7 @@ from dino_st.inspection.judgements import (
     read_judgements,
 )
 from dino_st.inspection.options import AuditOptions, PageOptions
-from dino_st.inspection.page import Section, Table, check_extras, environment, render
+from dino_st.inspection.page import Section, Table, check_extras, environment, render, template
 from dino_st.support.text import printable
 
 if TYPE_CHECKING:
@@ -283,7 +283,7 @@ class _Pages:
 
         self._file(request)
         choices = [(key, f"{score:g}", SCALE[score]) for key, score in KEYS_OF.items()]
-        page = environment().from_string(_resource("audit.html")).render(question=QUESTION, choices=choices)
+        page = environment().from_string(template("audit.html")).render(question=QUESTION, choices=choices)
         return HTMLResponse(page, headers={"Content-Security-Policy": _JUDGING})
 
     async def question(self, request: Request) -> Response:
@@ -296,7 +296,7 @@ class _Pages:
         given = await _body(request)
         judged = given.get("judged", "")
         if judged is not None and (type(judged) not in (int, float) or judged not in SCALE):
-            return _plain(f"Expected as judged one of {', '.join(f'{score:g}' for score in SCALE)}, or null.", 400)
+            return _plain(f"Expected as judged one of {SCALE_IN_WORDS}, or null.", 400)
         number = len(file.answers)
         if given.get("number") != number or number == len(file.questions):
             return _next(file, status=409)
@@ -391,7 +391,7 @@ class _Pages:
         name = request.path_params["name"]
         if name not in _ASSETS:
             raise HTTPException(404)
-        return Response(_resource(name), media_type=_ASSETS[name])
+        return Response(template(name), media_type=_ASSETS[name])
 
     async def failed(self, _: Request, error: Exception) -> Response:
         """Says what could not be read or written."""
@@ -443,7 +443,3 @@ def _file_response(content: bytes, kind: str, name: str) -> Response:
     from starlette.responses import Response
 
     return Response(content, headers={"Content-Type": kind, "Content-Disposition": f'attachment; filename="{name}"'})
-
-
-def _resource(name: str) -> str:
-    return resources.files("dino_st.inspection").joinpath("templates", name).read_text(encoding="utf-8")

@@ -25,6 +25,7 @@ from dino_st.support.files import CARD, PREPARATION_RECORD, TRAINING_RECORD
 from dino_st.support.hub import hub_out_of_reach
 from dino_st.support.options import FrozenOptions, option
 from dino_st.support.progress import logger
+from dino_st.support.text import first_line
 
 RECORDS = {MANIFEST: "dataset", PREPARATION_RECORD: "dataset", TRAINING_RECORD: "model"}
 """The file that says what a directory of ours is, and the hub's kind of repository for it."""
@@ -189,11 +190,10 @@ def _contents(directory: Path) -> _Contents:
     if record == MANIFEST:
         return _raw(directory)
     if record == PREPARATION_RECORD:
-        from dino_st.preparation.splits import load_prepared
+        from dino_st.preparation.directory import FILES, read_tables
 
-        model = load_prepared(directory).provenance.get("model")
-        files = sorted((directory / "data").glob("*.parquet"))
-        known = {f"data/{file.name}": file for file in files if file.stem in ("train", "validation")}
+        model = read_tables(directory)[0].provenance.get("model")
+        known = {name.as_posix(): directory / name for name in FILES.values() if (directory / name).is_file()}
         return _Contents(directory, record, _with_papers(directory, record, known), model)
     if record == TRAINING_RECORD:
         return _encoder(directory)
@@ -366,5 +366,5 @@ def _worded(repo: str, outcome: str) -> Iterator[None]:
             404: "there is no such repository, or the token may not see it; check name and token",
             429: "the hub has had too many requests; wait a few minutes",
         }
-        reason = reasons.get(status or 0) or f"{str(error).partition(chr(10))[0].rstrip('.') or type(error).__name__}"
+        reason = reasons.get(status or 0) or first_line(error)
         raise HubError(f"{repo}: {reason}. {outcome}.") from error

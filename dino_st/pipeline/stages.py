@@ -41,7 +41,7 @@ from dino_st.evaluation.options import EvaluationOptions
 from dino_st.generation.options import GenerationOptions, WritingOptions
 from dino_st.preparation.directory import check_replaces, read_record
 from dino_st.preparation.options import PreparationOptions, TripletOptions
-from dino_st.support.files import REJECTED, check_can_become_directory, only_writer, similar_path
+from dino_st.support.files import REJECTED, SCORES, check_can_become_directory, only_writer, similar_path
 from dino_st.tasks.spec import TaskSpec
 from dino_st.tasks.syncse import ScratchSpec, SynCSESpec, check_arguments, is_syncse_task, load_syncse_spec
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
@@ -56,7 +56,6 @@ if TYPE_CHECKING:
     from dino_st.preparation.splits import PreparedSplits
 
 
-SCORES = "scores.json"
 """The file with the table of an evaluation."""
 
 STS_VARIABLE = "DINO_ST_STS_DIR"
@@ -383,14 +382,15 @@ def score_data(
         raise ConfigurationError(f"task {spec.task_name!r} has no pairs; give the task they were written for: --task")
     from dino_st.generation.scoring import ScoringRun, known_configuration, scorable
 
-    look_at_model(model, directory, {**known_configuration(spec, scorable(table)), **chosen.known_identity()})
+    known = known_configuration(spec, scorable(table))
+    look_at_model(model, directory, {**known, **chosen.known_identity()})
     from dino_st.backends.local import LocalWriter
 
     writer = LocalWriter(model, chosen)
-    known = {"model": provenance["model"]} if "model" in provenance else {}
+    origin = {"model": provenance["model"]} if "model" in provenance else {}
     if (raw / MANIFEST).is_file():
-        known["counts"] = dict(ShardDirectory(raw).counts)
-    return dict(ScoringRun(writer, spec, chosen, table, known).into(directory, show_progress=True))
+        origin["counts"] = dict(ShardDirectory(raw).counts)
+    return dict(ScoringRun(writer, spec, chosen, table, origin, known).into(directory, show_progress=True))
 
 
 def prepare_data(

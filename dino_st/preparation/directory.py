@@ -73,7 +73,10 @@ def read_record(directory: Path) -> PreparationRecord:
 
 
 def read_tables(directory: Path) -> tuple[PreparationRecord, dict[str, pa.Table]]:
-    """Reads the record of a directory and the rows of both splits, or raises InputError where they are not whole."""
+    """Reads the record of a directory and the rows of both splits, or raises InputError where they are not whole.
+
+    Counts and hashes in the record are those of the files as they are.
+    """
     import pyarrow as pa
     import pyarrow.parquet
 
@@ -81,6 +84,7 @@ def read_tables(directory: Path) -> tuple[PreparationRecord, dict[str, pa.Table]
     if not record.complete:
         raise InputError(f"{directory}: writing it was interrupted; run the preparation again")
     tables: dict[str, pa.Table] = {}
+    hashes: dict[str, str] = {}
     for split, name in FILES.items():
         file = directory / name
         if record.counts.get(split) == 0 and "train" in tables and not file.exists():
@@ -93,14 +97,16 @@ def read_tables(directory: Path) -> tuple[PreparationRecord, dict[str, pa.Table]
         if table.column_names not in _COLUMNS:
             raise InputError(f"{file}: has the columns {table.column_names}; expected one of {list(_COLUMNS)}")
         tables[split] = table.replace_schema_metadata(None)
-        if record.files.get(split) not in (None, hash_file(file)):
+        hashes[split] = hash_file(file)
+        if record.files.get(split) not in (None, hashes[split]):
             logger.warning("%s: is another file than the one that was written here; its rows are taken", file)
     real = {split: len(rows) for split, rows in tables.items() if split in record.counts}
     if real.items() - record.counts.items():
         logger.warning(
             "%s: the counts do not fit the files, as if edited; the files are taken", directory / PREPARATION_RECORD
         )
-    known = {"counts": record.counts | real, "provenance": record.provenance | read_origin(directory)}
+    provenance = record.provenance | read_origin(directory)
+    known = {"counts": record.counts | real, "provenance": provenance, "files": hashes}
     return record.model_copy(update=known), tables
 
 

@@ -207,9 +207,9 @@ def load_prepared(path: str | os.PathLike[str]) -> PreparedSplits:
     directory = Path(path)
     record, tables = read_tables(directory)
     splits: dict[str, Dataset] = {}
-    for split, name in FILES.items():
-        if (directory / name).exists():
-            splits[split] = Dataset(tables[split], fingerprint=hash_file(directory / name)[:16])
+    for split, table in tables.items():
+        if split in record.files:
+            splits[split] = Dataset(table, fingerprint=record.files[split][:16])
         else:
             splits[split] = splits["train"].select([])
     return PreparedSplits(

@@ -16,6 +16,9 @@ PREPARATION_RECORD = "preparation.json"
 TRAINING_RECORD = "training.json"
 """The file that says how an encoder was trained."""
 
+SCORES = "scores.json"
+"""The file that holds a table of scores."""
+
 CARD = "README.md"
 """The card of a data set or model, as the hub has it: a header in YAML, and text for people."""
 

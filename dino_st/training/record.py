@@ -131,8 +131,8 @@ def training_summary(directory: Path, validation: str) -> str:
     if record is None or record.best is None:
         raise TrainingError(f"{directory}: training left no record of its scores; run it again")
     return (
-        f"Spearman × 100 on {validation}: {_percent(record.start)} untrained, {_percent(record.best.spearman)} at "
-        f"step {record.best.step} (kept), {record.seconds:.0f} s. The encoder is in {directory}"
+        f"Spearman × 100 on {validation}: {hundredfold(record.start)} untrained, {hundredfold(record.best.spearman)} "
+        f"at step {record.best.step} (kept), {record.seconds:.0f} s. The encoder is in {directory}"
     )
 
 
@@ -168,20 +168,21 @@ def add_to_card(card: Path, record: TrainingRecord) -> None:
         if record.options.checkpoint_choice == "sts-dev":
             labels = "No human label was used to train; the checkpoint was chosen by pairs that people scored."
             validation = "the development pairs of the STS Benchmark and SICK, averaged"
-    curve = {f"step {score.step}": _percent(score.spearman) for score in record.curve}
+    curve = {f"step {score.step}": hundredfold(score.spearman) for score in record.curve}
     section = [
         _CARD_HEADING,
         f"{how} {labels} Trained with dino-st from `{record.encoder}`.",
         facts_table("fact", {**flat_facts(record.provenance), **record.data}),
         f"Training and evaluation took {record.seconds or 0:,.0f} seconds on {record.hardware or 'unknown hardware'}.",
         f"Spearman × 100 on {validation} (the checkpoint of step {record.best and record.best.step} was kept):",
-        facts_table("evaluation", {"untrained start": _percent(record.start), **curve}),
+        facts_table("evaluation", {"untrained start": hundredfold(record.start), **curve}),
     ]
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     write_text(card, "\n\n".join([text.partition(_CARD_HEADING)[0].rstrip(), *section]) + "\n")
 
 
-def _percent(spearman: float | None) -> str:
+def hundredfold(spearman: float | None) -> str:
+    """A correlation × 100, in words where there is none."""
     return "undefined" if spearman is None else f"{100 * spearman:.2f}"
 
 

@@ -268,11 +268,10 @@ def _new_record(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a run writes, and the record of the run that it continues, if it does; `is_free` where there is none."""
+    """Where a run writes, and the record of the run that it continues, if it does."""
 
     directory: Path
     earlier: TrainingRecord | None
-    is_free: bool
 
 
 def _find_place(output_dir: str | os.PathLike[str], record: TrainingRecord, *, resume: bool, overwrite: bool) -> _Place:
@@ -283,7 +282,7 @@ def _find_place(output_dir: str | os.PathLike[str], record: TrainingRecord, *, r
         resume = False
     if earlier is not None and resume:
         check_same_run(directory, earlier, record)
-    return _Place(directory, earlier if resume else None, earlier is None or not resume)
+    return _Place(directory, earlier if resume else None)
 
 
 def _train_or_resume(
@@ -302,7 +301,7 @@ def _train_or_resume(
             logger.info("%s: training is done already", place.directory)
             return load_trainable_encoder(place.directory, device=record.options.device)
         record = record.model_copy(update={"start": place.earlier.start})
-    return _train(encoder, objective, place.directory, record, fresh=place.is_free)
+    return _train(encoder, objective, place.directory, record, fresh=place.earlier is None)
 
 
 def _train(
@@ -409,7 +408,7 @@ def _worded(options: TrainingOptions, directory: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         if "deserializing" in str(error) or "PytorchStreamReader" in str(error):
             raise InputError(
-                f"{directory / 'checkpoints'}: the newest checkpoint is damaged ({str(error).splitlines()[0]}); remove "
+                f"{directory / CHECKPOINTS}: the newest checkpoint is damaged ({str(error).splitlines()[0]}); remove "
                 "it, and the run continues from the one before"
             ) from error
         # torch's and safetensors' writers have errors of their own for a disk that is full

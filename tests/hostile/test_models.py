@@ -192,9 +192,12 @@ def save(model: Any, tokenizer: Any, directory: Path, **changes: Any) -> Path:
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     if changes:
-        path = directory / "config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        edit(directory / "config.json", **changes)
     return directory
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def load(directory: Path | str) -> tuple[Any, Any]:
@@ -308,29 +311,19 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"is an encoder-decoder \(t5\)",
     ),
     "a classifier": (
-        lambda d: (d / "config.json").write_text(
-            json.dumps(
-                json.loads((d / "config.json").read_text()) | {"architectures": ["LlamaForSequenceClassification"]}
-            )
-        ),
+        lambda d: edit(d / "config.json", architectures=["LlamaForSequenceClassification"]),
         r"is a LlamaForSequenceClassification, not a causal language model",
     ),
     "a layer too few in the configuration": (
-        lambda d: (d / "config.json").write_text(
-            json.dumps(json.loads((d / "config.json").read_text()) | {"num_hidden_layers": 1})
-        ),
+        lambda d: edit(d / "config.json", num_hidden_layers=1),
         r"has weights that its configuration does not know, such as 'model\.layers\.1",
     ),
     "a layer too many in the configuration": (
-        lambda d: (d / "config.json").write_text(
-            json.dumps(json.loads((d / "config.json").read_text()) | {"num_hidden_layers": 9})
-        ),
+        lambda d: edit(d / "config.json", num_hidden_layers=9),
         r"lacks \d+ of the weights",
     ),
     "another size in the configuration": (
-        lambda d: (d / "config.json").write_text(
-            json.dumps(json.loads((d / "config.json").read_text()) | {"intermediate_size": 7})
-        ),
+        lambda d: edit(d / "config.json", intermediate_size=7),
         r"The sizes in config\.json are not those of the weights",
     ),
     "no tokenizer": (
@@ -412,8 +405,7 @@ def adapter(tmp_path: Path, tokenizer: Any) -> Path:
 
 
 def name_base(directory: Path, base: str | None) -> None:
-    path = directory / "adapter_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"base_model_name_or_path": base}))
+    edit(directory / "adapter_config.json", base_model_name_or_path=base)
 
 
 @pytest.mark.filterwarnings("ignore")

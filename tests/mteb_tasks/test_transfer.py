@@ -85,7 +85,7 @@ def test_six_classes_are_chosen_for_by_cross_validation_and_predicted_as_by_an_i
 def test_a_validation_file_takes_the_place_of_cross_validation() -> None:
     (features, labels), (validation, right), (test, _) = _examples(), _examples(seed=1), _examples(seed=2)
     scores = [round(100 * _fit(features, labels, c).score(validation, right), 2) for c in NESTED_GRID]
-    dev, predicted = choose_and_predict(features, labels, test, NESTED_GRID, [(validation, right)])
+    dev, predicted = choose_and_predict(features, labels, test, NESTED_GRID, (validation, right))
     assert dev == pytest.approx(max(scores) / 100)
     strength = NESTED_GRID[int(np.argmax(scores))]
     assert predicted.tolist() == _fit(features, labels, strength).predict(test).tolist()
