@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+import signal
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,18 @@ CORPUS = [
 ] * 4
 
 VOCABULARY = 384
+
+
+@pytest.fixture(autouse=True)
+def what_a_command_sets_for_its_process() -> Iterator[None]:
+    """Takes back what a command that is called here sets: where messages and warnings go, and what a signal does."""
+    own = logging.getLogger("dino_st")
+    own.addHandler(silent := logging.NullHandler())  # then a command leaves the logger to `caplog`
+    shown, terminated = warnings.showwarning, signal.getsignal(signal.SIGTERM)
+    yield
+    own.removeHandler(silent)
+    warnings.showwarning = shown
+    signal.signal(signal.SIGTERM, terminated)
 
 
 @pytest.fixture(scope="session")

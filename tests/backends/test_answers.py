@@ -23,6 +23,7 @@ INSTRUCTION = "Say the following sentence again in other words, and change nothi
         ('Someone plays the flute."', "Someone plays the flute."),
         ('"Xaver plays.', "Xaver plays."),
         ('This is X"', "This is X"),
+        ('"He said "no" and left."', 'He said "no" and left.'),
         ('"Yes" and "no" were heard.', '"Yes" and "no" were heard.'),
         ('"No," he said.', '"No," he said.'),
         ("1. Someone plays the flute.", "Someone plays the flute."),
@@ -282,6 +283,13 @@ def test_tokens_count_where_they_are_expected(reply: str, text: str) -> None:
 def test_a_sentence_that_the_prompt_shows_may_be_kept_in_part() -> None:
     text = "Today a man plays a flute."
     assert parse_reply(text, SOURCE, prompt=f"{INSTRUCTION} {SOURCE}").text == text
+
+
+def test_an_answer_ends_where_another_example_begins() -> None:
+    labels = ("Task:", "Given:", "New:")
+    assert parse_reply("He plays.\nGiven: She sings.\nNew: She hums.", SOURCE, labels=labels).text == "He plays."
+    assert parse_reply(f"Given: {SOURCE}", SOURCE, labels=labels).reason == "echo"
+    assert parse_reply('"He plays." "She plays."', SOURCE, closing_marks='"').reason == "several answers"
 
 
 def test_a_quotation_that_goes_on_is_cut_off() -> None:

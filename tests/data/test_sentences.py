@@ -223,6 +223,13 @@ def test_what_is_left_out_is_counted_by_reason() -> None:
         clean_sentences([])
 
 
+def test_a_mark_of_byte_order_is_no_part_of_a_sentence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert clean_sentences(["\ufeff A.", " Xaver. "]).texts[:] == ["A.", "Xaver."]
+    with caplog.at_level("INFO"):
+        read_sentences(written(tmp_path / "a.csv", "id,text\n1,A.\n"))
+    assert f"{tmp_path / 'a.csv'}: columns that are not used: 'id'" in caplog.text
+
+
 def test_sentences_that_are_clean_are_taken_as_they_are() -> None:
     texts = clean_sentences(["One.", "Two.", "Two."]).texts
     again = clean_sentences(texts)

@@ -22,6 +22,7 @@ from dino_st.errors import InputError
         ("A \r\nB\t\n\n C", ["A ", "B\t", "", " C"]),
         ("A\rB\r\r\nXCX\r\n", ["A", "B", "XCX"]),
         ("\ufeffA\u2028\x85B\x0b\n\ufeffC", ["A\u2028\x85B\x0b", "\ufeffC"]),
+        ("XAX\nB", ["XAX", "B"]),
         ("x" * MAX_TEXT + "\ny", ["x" * MAX_TEXT, "y"]),
     ],
 )
@@ -48,6 +49,7 @@ def test_a_line_that_is_too_long_is_named() -> None:
         ("日a\n".encode("utf-16-le"), "utf-16le", r"byte b'\\xe5' at offset 0"),
         ("日a\n".encode("utf-16-be"), "utf-16be", r"byte b'\\xe5' at offset 1"),
         ("ab\n".encode("utf-16-be"), "utf-16be", r"byte b'\\x00' at offset 0"),
+        (b"ab\nc\n\xff", "latin1", r"line 3 is not UTF-8 \(byte b'\\xff' at offset 5"),
         (b"abc\n\xff\xfe\x00\x00", "utf-16be", r"line 2 is not UTF-8 \(byte b'\\xff' at offset 4"),
     ],
 )
@@ -130,6 +132,19 @@ def test_splits_that_are_not_listed_are_seen(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "dev")
     with pytest.raises(InputError, match=rf"holds the splits none; give .* such as {tmp_path / 'train'}"):
         column_names(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("none.csv", r"none\.csv: there is no such file or directory$"),
+        ("none*.csv", r"none\*\.csv: there is no such file, and none that fits this as a pattern$"),
+        ("n" * 10_000, r"nn: cannot be read \(File name too long\)$"),
+    ],
+)
+def test_what_is_not_there_is_said(name: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        column_names(tmp_path / name)
 
 
 def test_files_of_no_split_are_others(tmp_path: Path) -> None:

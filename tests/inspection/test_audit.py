@@ -25,9 +25,11 @@ from dino_st.inspection.judgements import (
     confusion_markdown,
     count_judgements,
     fitting,
+    has_judgements,
     open_answers,
     percent,
     read_answers,
+    read_judgements,
     wilson_interval,
 )
 from dino_st.inspection.options import AuditOptions
@@ -298,6 +300,28 @@ def test_a_file_in_use_or_of_something_else_is_refused(tmp_path: Path) -> None:
     path.write_text('{"sentence1": "a"}\n')
     with pytest.raises(OutputError, match="is no file of `dino-st audit`"), open_answers(path, [], {}):
         pass
+
+
+def test_the_answers_of_everybody_are_read_from_the_files_beside_one_another(tmp_path: Path) -> None:
+    pair, answers = AuditPair("a", "b", 0.5), tmp_path / "a.jsonl"
+    assert not has_judgements(answers)
+    for name, seed, judged in (("", 1, 0.9), (".ann", 2, None), (".ben", 1, 0.1), (".a.b", 1, 0.1)):
+        with open_answers(tmp_path / f"a{name}.jsonl", [pair], {"seed": seed, "annotator": name}) as file:
+            if judged is not None:  # who judged nothing yet does not say which sample it is
+                file.add(Answer(pair, judged))
+    found = read_judgements(answers)
+    assert found.sample == {"seed": 1}
+    assert [[answer.judged for answer in given] for given in found.by_annotator.values()] == [[0.9], [0.1]]
+    assert [*found.by_annotator] == ["", "ben"]
+    answers.unlink()
+    assert has_judgements(answers)
+    assert read_judgements(answers).by_annotator.keys() == {"ben"}
+    with open_answers(tmp_path / "a.cid.jsonl", [pair], {"seed": 3}) as file:
+        file.add(Answer(pair, 0.5))
+    with pytest.raises(
+        InputError, match=r"a\.cid\.jsonl: holds judgements of another sample than /.*a\.ben\.jsonl; move"
+    ):
+        read_judgements(answers)
 
 
 def test_control_characters_never_reach_the_terminal() -> None:

@@ -16,6 +16,7 @@ import mteb_tasks
 from dino_st.errors import InputError
 from dino_st.evaluation.evaluate import evaluate_encoder
 from mteb_tasks.pairs import read_pair_file
+from mteb_tasks.sts_files import pairs_revision
 from tests.mteb_tasks.fixtures import make_bag_of_words
 
 ROWS = [
@@ -77,6 +78,26 @@ def test_tabs_in_texts_do_not_make_other_pairs_the_same(tmp_path: Path) -> None:
     rows = [[{"sentence1": a, "sentence2": b, "score": 1}, *ROWS] for a, b in texts]
     names = {mteb_tasks.DinoPairs(write(tmp_path / "pairs.jsonl", some)).metadata.name for some in rows}
     assert len(names) == 2
+
+
+def test_the_name_is_that_of_the_content_whatever_stands_in_the_texts(tmp_path: Path) -> None:
+    def revision(*rows: tuple[str, str, float]) -> str:
+        columns = ("sentence1", "sentence2", "score")
+        file = write(tmp_path / "a.jsonl", [dict(zip(columns, row, strict=True)) for row in rows])
+        found = mteb_tasks.DinoPairs(file).metadata.revision
+        plain = pairs_revision({"test": read_pair_file(file)})
+        assert (found == plain) == (not any(sign in text for row in rows for text in row[:2] for sign in "\t\n"))
+        assert len(found) == 40
+        return str(found)
+
+    found = [
+        revision(("a", "b", 0.0), ("c", "d", 1.0)),
+        revision(("a\tb", "c", 0.0), ("c", "d", 1.0)),
+        revision(("a", "b\tc", 0.0), ("c", "d", 1.0)),
+        revision(("a", "b\nc", 0.0), ("c", "d", 1.0)),
+        revision(("a", "b\nc", 0.5), ("c", "d", 1.0)),
+    ]
+    assert len(set(found)) == 5
 
 
 def test_the_name_survives_unloading(tmp_path: Path) -> None:
