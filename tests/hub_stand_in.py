@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import Any
 
 import yaml
-from huggingface_hub import constants, repocard
+from huggingface_hub import constants
 
 TOKEN = "hf_stand_in_token"
 LICENSES = ("apache-2.0", "mit", "cc-by-4.0", "cc-by-sa-4.0", "other")
@@ -206,11 +205,4 @@ def as_the_hub(monkeypatch: Any) -> Iterator[Hub]:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # its server is none that fits into a test
         monkeypatch.setenv("HF_TOKEN", TOKEN)
-        session = repocard.get_session
-
-        def post(url: str, **rest: Any) -> Any:
-            """Older versions check cards at huggingface.co, whatever the endpoint."""
-            return session().post(url.replace("https://huggingface.co", hub.address), **rest)
-
-        monkeypatch.setattr(repocard, "get_session", lambda: SimpleNamespace(post=post))
         yield hub

@@ -188,7 +188,8 @@ def merge(
     say(f"{merged.counts['rows']:,} rows in {output}")
 
 
-@takes(ModelOptions)
+@takes(ModelOptions, PublishOptions, panels=HUB_PANEL)
+@publishes("dataset")
 def score(
     raw: Annotated[
         Path,

@@ -194,17 +194,23 @@ def _recipes() -> list[str]:
     return recipe_names()
 
 
+@takes(PublishOptions, panels=HUB_PANEL)
+@publishes("model", part="model")
 def run(
     recipe: Annotated[
         str, typer.Argument(help="Name of a shipped recipe, or a YAML file.", autocompletion=completes(_recipes))
     ],
     output: Annotated[Path, typer.Option(help="Directory for everything; run again to continue.")],
+    given: dict[str, Any],  # noqa: ARG001  (all of it is for the hub)
     set: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Change the recipe: model=gpt2, train.epochs=2, …")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Run a recipe: generate, prepare, train and evaluate from one YAML file."""
+    """Run a recipe: generate, prepare, train and evaluate from one YAML file.
+
+    What --push-to-hub uploads is the trained encoder, OUTPUT/model.
+    """
     from dino_st.pipeline.recipe import load_recipe, run_recipe
 
     outcome = run_recipe(load_recipe(recipe, set or []), output, overwrite=overwrite, report=say)

@@ -18,10 +18,11 @@ HUB_PANEL = {"push_to_hub": "The hub"}
 """The group of the options in `--help`."""
 
 
-def publishes(kind: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def publishes(kind: str, part: str = "") -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Lets a command upload what it wrote to the hub, as a `dataset` or `model`; to be put below `takes`.
 
-    Name, token and card are looked at before the command begins, and nothing is uploaded unless it comes to its end.
+    With a `part`, what is uploaded is the directory of that name in the output. Name, token and card are looked at
+    before the command begins, and nothing is uploaded unless it comes to its end.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -38,9 +39,9 @@ def publishes(kind: str) -> Callable[[Callable[..., None]], Callable[..., None]]
             if values.get("dry_run"):  # nothing was written
                 return
             if is_main:
-                state_origin(output, **options.origin)
+                state_origin(output / part, **options.origin)
             if options.push_to_hub and is_main:
-                url = push_to_hub(output, options.push_to_hub, private=options.private)
+                url = push_to_hub(output / part, options.push_to_hub, private=options.private)
                 note(hub=url)
                 say(f"Uploaded to {url}")
 

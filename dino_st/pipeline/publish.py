@@ -22,7 +22,7 @@ from dino_st.data.cards import read_header, read_origin, state_origin, with_head
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import DinoError, HubError, InputError
 from dino_st.support.files import CARD, PREPARATION_RECORD, TRAINING_RECORD
-from dino_st.support.hub import hub_out_of_reach
+from dino_st.support.hub import hub_out_of_reach, refused_of_card
 from dino_st.support.options import FrozenOptions, option
 from dino_st.support.progress import logger
 from dino_st.support.text import first_line
@@ -148,7 +148,7 @@ def check_upload(options: PublishOptions, kind: str) -> str:
 
     The kind is `dataset` or `model`; a HubError says what is in the way, and what to do.
     """
-    from huggingface_hub import HfApi, RepoCard
+    from huggingface_hub import HfApi
     from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError
 
     name = options.push_to_hub or ""
@@ -171,10 +171,8 @@ def check_upload(options: PublishOptions, kind: str) -> str:
             )
         repo = f"{owner or me['name']}/{own_name}"
         header = {key: value for key, value in options.origin.items() if value}
-        try:
-            RepoCard(f"---\n{json.dumps(header)}\n---\n").validate(repo_type=kind)
-        except ValueError as error:
-            raise HubError(f"{repo}: the hub refuses the card ({error}); mend --language or --license") from None
+        if refused := refused_of_card(header, kind):
+            raise HubError(f"{repo}: the hub refuses the card ({refused}); mend --language or --license")
         with contextlib.suppress(RepositoryNotFoundError):
             if options.private and not api.repo_info(repo, repo_type=kind).private:
                 raise HubError(

@@ -25,7 +25,7 @@ from dino_st.backends.options import (
     ModelOptions,
     SynCSEOptions,
 )
-from dino_st.data.cards import read_origin
+from dino_st.data.cards import read_origin, state_origin
 from dino_st.data.columns import LOG_PROBS, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import check_not_prepared, read_raw
 from dino_st.data.quality import Summary
@@ -54,9 +54,6 @@ if TYPE_CHECKING:
     from dino_st.generation.chat import ChatPairRun
     from dino_st.generation.dry_run import DryRun
     from dino_st.preparation.splits import PreparedSplits
-
-
-"""The file with the table of an evaluation."""
 
 STS_VARIABLE = "DINO_ST_STS_DIR"
 """The variable that names the directory of STS data."""
@@ -390,7 +387,9 @@ def score_data(
     origin = {"model": provenance["model"]} if "model" in provenance else {}
     if (raw / MANIFEST).is_file():
         origin["counts"] = dict(ShardDirectory(raw).counts)
-    return dict(ScoringRun(writer, spec, chosen, table, origin, known).into(directory, show_progress=True))
+    counts = dict(ScoringRun(writer, spec, chosen, table, origin, known).into(directory, show_progress=True))
+    state_origin(output, **read_origin(raw))
+    return counts
 
 
 def prepare_data(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,22 @@ def asking_hub(what: str, advice: str) -> Iterator[None]:
             why = f"it is not in the local cache, and the hub is out of reach ({reason})"
             why = why if reason else first_line(error)
             raise InputError(f"{what} cannot be fetched: {why}. {advice}") from error
+
+
+def refused_of_card(header: Mapping[str, Any], kind: str) -> str | None:
+    """What the hub refuses of a card's header, for a `dataset` or `model`; None where it takes the header.
+
+    It is asked at HF_ENDPOINT: `RepoCard.validate` of older versions of huggingface_hub asks at huggingface.co always.
+    """
+    import huggingface_hub as hub
+    from huggingface_hub.utils import hf_raise_for_status
+
+    asked = {"repoType": kind, "content": f"---\n{json.dumps(dict(header))}\n---\n"}
+    response = hub.get_session().post(f"{hub.constants.ENDPOINT}/api/validate-yaml", json=asked)
+    if response.status_code == 400:
+        return "; ".join(error["message"] for error in response.json()["errors"])
+    hf_raise_for_status(response)
+    return None
 
 
 def fetch_model(name: str, file: str | None = None, *, weights: bool = True) -> Path:

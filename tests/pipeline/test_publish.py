@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 from huggingface_hub import DatasetCardData, ModelCardData, RepoCard, constants
 from sentence_transformers import SentenceTransformer
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from dino_st import prepare_pairs, push_to_hub, train_encoder
@@ -191,10 +191,6 @@ def test_an_interrupted_upload_goes_on(hub: Hub, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "https://huggingface.co" in inspect.getsource(RepoCard.validate),
-    reason="this huggingface_hub checks cards at huggingface.co, whatever the endpoint",
-)
 def test_a_killed_upload_goes_on_with_the_same_command(tmp_path: Path) -> None:
     pairs = tmp_path / "pairs.jsonl"
     raw_pairs(20).to_json(pairs)
@@ -284,6 +280,19 @@ def test_a_licence_that_the_hub_does_not_know_is_refused_before_anything_is_made
     assert not hub.repositories
 
 
+def test_the_card_is_looked_at_where_the_data_goes_and_nowhere_else(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Older versions of huggingface_hub check at huggingface.co, whatever HF_ENDPOINT says."""
+
+    def elsewhere(*_: Any, **__: Any) -> None:
+        raise AssertionError("the card's header left for another machine")
+
+    monkeypatch.setattr(RepoCard, "validate", elsewhere)
+    assert check_upload(PublishOptions.of(push_to_hub="me/pairs", license="mit"), "dataset") == "me/pairs"
+    assert "POST /api/validate-yaml" in hub.requests
+
+
 def test_what_is_public_does_not_take_what_is_to_be_private(hub: Hub, tmp_path: Path) -> None:
     push_to_hub(raw(tmp_path / "raw"), "me/pairs")
     with pytest.raises(HubError, match="is there already, and everyone may read it"):
@@ -329,6 +338,35 @@ def test_a_command_looks_at_the_hub_first_and_uploads_last(hub: Hub, tmp_path: P
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["hub"] == f"{hub.address}/datasets/me/pairs"
     assert hub.header("me/pairs")["license"] == "mit"
+
+
+def test_a_recipe_uploads_the_encoder_that_it_trained(hub: Hub, tmp_path: Path) -> None:
+    command = ["run", "quickstart", "--output", str(tmp_path / "out"), "--set", "limit=12", "--push-to-hub"]
+    refused = CliRunner().invoke(app, [*command, "google/encoder"])
+    assert refused.exit_code == 3, refused.output
+    assert not (tmp_path / "out").exists()
+    done = CliRunner().invoke(app, [*command, "me/encoder", "--language", "en", "--license", "mit", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["hub"] == f"{hub.address}/me/encoder"
+    assert {"modules.json", "model.safetensors", "training.json"} <= set(hub.repositories["me/encoder"].files)
+    assert not any(name.startswith(("raw", "prepared", "data")) for name in hub.repositories["me/encoder"].files)
+    assert (hub.header("me/encoder")["language"], hub.header("me/encoder")["license"]) == (["en"], "mit")
+
+
+def test_scored_pairs_go_up_with_the_language_of_the_pairs(hub: Hub, tmp_path: Path) -> None:
+    write_raw(tmp_path / "raw", ["one", "two"])
+    state_origin(tmp_path / "raw", language=["de"])
+    command = ["score", str(tmp_path / "raw"), "--model", "dino-tiny", "--output", str(tmp_path / "scored")]
+    done = CliRunner().invoke(app, [*command, "--license", "mit", "--push-to-hub", "me/scored"])
+    assert done.exit_code == 0, done.output
+    assert (hub.header("me/scored")["language"], hub.header("me/scored")["license"]) == (["de"], "mit")
+    assert "manifest.json" in hub.repositories["me/scored"].files
+
+
+def test_whatever_writes_data_or_an_encoder_can_upload_it() -> None:
+    others = {"quickstart", "evaluate", "audit", "report", "tasks", "version", "doctor", "mteb"}
+    for command in get_command(app).commands.values():  # type: ignore[attr-defined]  # a group
+        assert ("push_to_hub" in {one.name for one in command.params}) is (command.name not in others), command.name
 
 
 def test_a_dry_run_looks_at_the_hub_and_uploads_nothing(hub: Hub, tmp_path: Path) -> None:
