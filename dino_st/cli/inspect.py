@@ -52,7 +52,7 @@ def audit(
         raise ConfigurationError(f"{', '.join(f'--{name}' for name in at)}: is of the page; give --web as well")
     if annotators and (summary or imported):
         raise ConfigurationError(f"--annotators: {chosen[0]} takes everybody who judged; leave the names out")
-    from dino_st.inspection.audit import ANSWERS, import_judgements, run_audit, summarise, write_table
+    from dino_st.inspection.audit import ANSWERS, import_judgements, run_audit, scores_of, summarise, write_table
 
     answers = output or directory / ANSWERS
     if web:
@@ -72,6 +72,7 @@ def audit(
         note(output=answers.with_suffix(".json"))
         say(f"\n{table}")
         say(f"Written to {answers.with_suffix('.md')} and {answers.with_suffix('.json')}")
+        say(f"The judged pairs, for `dino-st evaluate --pairs`: {scores_of(answers)}")
 
 
 @takes(ReportOptions)

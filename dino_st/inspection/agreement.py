@@ -7,6 +7,7 @@ from itertools import combinations
 from statistics import fmean, median_low, variance
 from typing import Any
 
+from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
 from dino_st.inspection.judgements import UNNAMED, Answer, AuditPair, Judgements
 
 AGREEMENT_HEAD = ("annotators", "pairs", "the same", "Cohen's κ")
@@ -78,10 +79,14 @@ def middle(judgements: Judgements) -> list[Answer]:
     ]
 
 
-def mean_scores(judgements: Judgements) -> list[tuple[AuditPair, float]]:
-    """Every pair that somebody judged with the mean of its judgements."""
+def judged_rows(judgements: Judgements) -> list[dict[str, Any]]:
+    """Every pair that somebody judged as a row of a table of pairs; its score is the mean of its judgements."""
     found = ((pair, _judged(by)) for pair, by in judgements.by_pair().items())
-    return [(pair, round(fmean(judged.values()), 6)) for pair, judged in found if judged]
+    return [
+        {SENTENCE1: pair.sentence1, SENTENCE2: pair.sentence2, SCORE: round(fmean(judged.values()), 6)}
+        for pair, judged in found
+        if judged
+    ]
 
 
 def shown_name(annotator: str) -> str:

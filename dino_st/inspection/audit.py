@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
+from dino_st.data.tables import write_json_objects
 from dino_st.errors import ConfigurationError, DatasetError, DinoError, InputError
-from dino_st.inspection.agreement import AGREEMENT_HEAD, agreement, agreement_cells, middle, shown_name
+from dino_st.inspection.agreement import AGREEMENT_HEAD, agreement, agreement_cells, judged_rows, middle, shown_name
 from dino_st.inspection.judgements import (
     KEYS_OF,
     RULE,
@@ -280,7 +281,8 @@ def summarise(directory: Path, answers: Path) -> str:
 def write_table(answers: Path, judgements: Judgements | None = None) -> str:
     """Writes what was judged, by terminal and page, as `.md` and `.json` beside the answers; returns the former.
 
-    The judgements are read, unless they were already.
+    The judged pairs with their scores are written, too, as a table; see `scores_of`. The judgements are read, unless
+    they were already.
     """
     judgements = judgements or read_judgements(answers)
     given = middle(judgements)
@@ -300,7 +302,13 @@ def write_table(answers: Path, judgements: Judgements | None = None) -> str:
         }
     write_text(answers.with_suffix(".md"), text)
     write_text(answers.with_suffix(".json"), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_json_objects(scores_of(answers), judged_rows(judgements))
     return text
+
+
+def scores_of(answers: Path) -> Path:
+    """The file of the judged pairs as a table to evaluate on, beside the answers."""
+    return answers.with_name(f"{answers.stem}-scores{answers.suffix}")
 
 
 def count_answers(answers: Iterable[Answer]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from dino_st.backends.options import (
     SynCSEOptions,
 )
 from dino_st.data.cards import read_origin, state_origin
-from dino_st.data.columns import LOG_PROBS, SCORE, SENTENCE1, SENTENCE2
+from dino_st.data.columns import LOG_PROBS
 from dino_st.data.pairs import check_not_prepared, read_raw
 from dino_st.data.quality import Summary
 from dino_st.data.sentences import Sentences, read_sentences
@@ -482,14 +482,13 @@ def _judged_pairs(validation: str) -> pa.Table:
         )
     import pyarrow as pa
 
-    from dino_st.inspection.agreement import mean_scores
+    from dino_st.inspection.agreement import judged_rows
     from dino_st.inspection.audit import ANSWERS
     from dino_st.inspection.judgements import read_judgements
 
-    scored = mean_scores(read_judgements(Path(directory) / ANSWERS))
-    if not scored:
+    rows = judged_rows(read_judgements(Path(directory) / ANSWERS))
+    if not rows:
         raise DatasetError(f"{directory}: nobody has judged a pair yet; `dino-st audit {directory}` asks")
-    rows = [{SENTENCE1: pair.sentence1, SENTENCE2: pair.sentence2, SCORE: score} for pair, score in scored]
     return pa.Table.from_pylist(rows)
 
 

@@ -74,7 +74,7 @@ def refused_of_card(header: Mapping[str, Any], kind: str) -> str | None:
     It is asked at HF_ENDPOINT: `RepoCard.validate` of older versions of huggingface_hub asks at huggingface.co always.
     """
     import huggingface_hub as hub
-    from huggingface_hub.utils import hf_raise_for_status
+    from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
     asked = {"repoType": kind, "content": f"---\n{json.dumps(dict(header))}\n---\n"}
     response = hub.get_session().post(f"{hub.constants.ENDPOINT}/api/validate-yaml", json=asked)

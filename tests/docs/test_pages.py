@@ -48,7 +48,7 @@ def commands(page: Path) -> list[list[str]]:
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with the files that the pages take for granted."""
     sentences = (ROOT / "recipes/quickstart-sentences.txt").read_text(encoding="utf-8").splitlines()[:64]
-    for name in ("sentences.txt", "questions.txt"):
+    for name in ("sentences.txt", "questions.txt", "set-aside.txt"):
         (tmp_path / name).write_text("\n".join(sentences), encoding="utf-8")
     with (tmp_path / "judged.csv").open("w", encoding="utf-8", newline="") as stream:
         judged = csv.writer(stream)
@@ -72,7 +72,7 @@ def test_commands_of_a_page_run_in_its_order(name: str, work: Path) -> None:
         typed = [STAND_INS.get(word, word) for word in arguments]
         if arguments[0] == "train-contrastive" and "--batch-size" not in typed:
             typed += ["--batch-size", "16"]  # of 64 sentences there are fewer triplets than a published batch
-        result = CliRunner().invoke(app, typed)
+        result = CliRunner().invoke(app, typed, input="9\n5\n1\n0\n" * 100)  # `audit` asks
         assert result.exit_code == 0, f"dino-st {shlex.join(typed)}\n{result.output}\n{result.exception!r}"
 
 

@@ -346,6 +346,20 @@ def test_piped_keys_are_enough_from_the_first_pair_to_the_table(audit: Callable[
     assert all(f"judged {score:g}" in second.output for score in SCALE)
 
 
+def test_judged_pairs_are_a_table_to_evaluate_on(audit: Callable[..., Result], raw: Path) -> None:
+    for name, keys in (("ann", "9\n5\n9\n1\ns\n0\n"), ("ben", "1\n1\n1\n1\n1\n1\n")):
+        audit(keys, "--annotators", name)
+    done = audit("", "--summary")
+    scores = raw / "audit-scores.jsonl"
+    assert f"The judged pairs, for `dino-st evaluate --pairs`: {scores}" in done.output
+    table = {
+        (row["sentence1"], row["sentence2"]): row["score"] for row in map(json.loads, scores.read_text().splitlines())
+    }
+    by_ann = {(one.pair.sentence1, one.pair.sentence2): one.judged for one in read_answers(raw / "audit.ann.jsonl")[1]}
+    assert table == {pair: 0.1 if judged is None else round((judged + 0.1) / 2, 6) for pair, judged in by_ann.items()}
+    assert read_judgements(raw / "audit.jsonl").by_annotator.keys() == {"ann", "ben"}  # it is nobody's answers
+
+
 def test_a_summary_can_be_had_at_any_time(audit: Callable[..., Result], raw: Path) -> None:
     before = audit("", "--summary")
     assert before.exit_code == 1
@@ -424,6 +438,7 @@ def test_a_summary_is_whole_or_not_there(tmp_path: Path) -> None:
         judge(file, keys_of("9"), lambda _: None)
     summarise(tmp_path, path)
     assert sorted(entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")) == [
+        "mine-scores.jsonl",
         "mine.json",
         "mine.jsonl",
         "mine.md",

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from dino_st.cli.main import app as command_line
 from dino_st.errors import ConfigurationError, InputError, MissingExtraError, OutputError
-from dino_st.inspection.agreement import cohen_kappa, disagreements, krippendorff_alpha, mean_scores, middle
+from dino_st.inspection.agreement import cohen_kappa, disagreements, judged_rows, krippendorff_alpha, middle
 from dino_st.inspection.audit import import_judgements, open_audit, summarise
 from dino_st.inspection.exchange import read_export
 from dino_st.inspection.judgements import (
@@ -115,7 +115,10 @@ def test_several_judgements_of_a_pair_become_one() -> None:
     }
     judgements = Judgements({}, judged)
     assert middle(judgements) == [Answer(one, 0.5), Answer(two, 0.5), Answer(three, None)]
-    assert mean_scores(judgements) == [(one, 0.7), (two, 0.5)]
+    assert judged_rows(judgements) == [
+        {"sentence1": "a", "sentence2": "0", "score": 0.7},
+        {"sentence1": "a", "sentence2": "1", "score": 0.5},
+    ]
     assert disagreements(judgements) == [(one, {"ann": 0.9, "ben": 0.5})]
 
 
