@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from dino_st.data.tables import TABLE_FORMATS, as_number, name_unused, table_rows, text_lines, text_value
+from dino_st.data.tables import (
+    TABLE_FORMATS,
+    as_number,
+    name_unused,
+    pick_columns,
+    table_rows,
+    text_lines,
+    text_value,
+)
 from dino_st.errors import InputError, OutputError, suggest
 from dino_st.support.files import similar_path
 from dino_st.support.text import is_blank
@@ -192,7 +200,7 @@ def _table_texts(path: Path, column: str | None) -> Iterator[str]:
     """The texts of the named column, or of the first known one; halves of surrogate pairs are skipped later."""
 
     def chosen(names: Sequence[str], where: str) -> dict[str, str]:
-        name = column or next((name for name in TEXT_COLUMNS if name in names), None)
+        name = column or next(iter(pick_columns(names, dict.fromkeys(TEXT_COLUMNS, ()), where).values()), None)
         if name is None:
             raise InputError(
                 f"{where}: none of the columns {', '.join(TEXT_COLUMNS)} is there; name one with --column. "

@@ -12,11 +12,11 @@ import json
 import os
 import re
 import shutil
-from bisect import insort
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from heapq import nsmallest
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -62,6 +62,9 @@ EXAMPLES = 4
 
 ADDED_LATER = frozenset({"template_sha256"})
 """Parts of the configuration that older directories lack, and that are not compared with those."""
+
+_Example = tuple[bytes, tuple[int, int], list[str]]
+"""Random bits of a row, its wave and place there, and its texts."""
 
 _FORMAT = "dino-st raw 1"
 _JOURNAL = "manifest.jsonl"
@@ -248,8 +251,12 @@ class ShardDirectory(os.PathLike[str]):
         Those of waves that this object wrote were kept on the way; the shards of earlier ones are read.
         """
         self._look_at_all()
-        labels = sorted(self._examples, key=self._first_places.__getitem__)
-        return {label: [texts for _, _, texts in sorted(self._examples[label], key=itemgetter(1))] for label in labels}
+        of_label: dict[str, list[_Example]] = {}
+        for number in self.waves:
+            for label, kept in self._examples[number].items():
+                of_label.setdefault(label, []).extend(kept)
+        chosen = {label: sorted(nsmallest(EXAMPLES, kept), key=itemgetter(1)) for label, kept in of_label.items()}
+        return {label: [texts for _, _, texts in kept] for label, kept in chosen.items()}
 
     def quality(self) -> Summary:
         """What can be seen of the labels; see `dino_st.data.quality`. What is read, and when, is as for `examples`."""
@@ -262,16 +269,15 @@ class ShardDirectory(os.PathLike[str]):
                 self._look_at(number, self.rows_of(number))
 
     def _look_at(self, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keeps the rows whose random bits are the smallest, whatever the order in which waves come."""
+        """Keeps the rows whose random bits are the smallest, whatever the order in which waves come, and how often."""
         task = self.configuration.get("task")
         self._statistics[number] = measure(rows, list(task.get("labels", ())) if isinstance(task, Mapping) else ())
+        found: dict[str, list[_Example]] = {}
         for i, row in enumerate(rows):
-            place, bits = (number, i), keyed_bits(self.configuration.get("seed", 0), number, i)
+            bits = keyed_bits(self.configuration.get("seed", 0), number, i)
             for label, texts in texts_by_label(row).items():
-                self._first_places[label] = min(place, self._first_places.get(label, place))
-                kept = self._examples.setdefault(label, [])
-                insort(kept, (bits, place, texts))
-                del kept[EXAMPLES:]
+                found.setdefault(label, []).append((bits, (number, i), texts))
+        self._examples[number] = {label: nsmallest(EXAMPLES, kept) for label, kept in found.items()}
 
     # Writing
 
@@ -332,10 +338,10 @@ class ShardDirectory(os.PathLike[str]):
         if before is None:
             append_line(self.path / _JOURNAL, json.dumps({"shard": shard}, ensure_ascii=False))
         self.shards[wave.number] = shard
+        self._look_at(wave.number, wave.rows)
         if before is not None:
             self._save()
         self.new_rows += len(wave.rows) - (before["rows"] if before else 0)
-        self._look_at(wave.number, wave.rows)
 
     def write_card(self, card: str) -> None:
         """Writes the dataset card; what the one before states of language and licence stays."""
@@ -423,8 +429,7 @@ class ShardDirectory(os.PathLike[str]):
     def _read(self) -> None:
         self._read_from = self._signature()
         self._statistics: dict[int, dict[str, LabelStatistics]] = {}
-        self._first_places: dict[str, tuple[int, int]] = {}
-        self._examples: dict[str, list[tuple[bytes, tuple[int, int], list[str]]]] = {}
+        self._examples: dict[int, dict[str, list[_Example]]] = {}
         added = self._added_lines()  # before the manifest: what leaves the one stands in the other by then
         content = self._manifest()
         self.is_begun = content is not None
@@ -534,7 +539,7 @@ class ShardDirectory(os.PathLike[str]):
         for name in (_JOURNAL, REJECTED, CARD):
             (self.path / name).unlink(missing_ok=True)
         self.shards, self.is_begun, self.is_complete = {}, False, False
-        self._statistics, self._first_places, self._examples = {}, {}, {}
+        self._statistics, self._examples = {}, {}
 
     def _changes(self, configuration: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> list[str]:
         """What another configuration has otherwise than the one that the directory was begun with."""

@@ -14,6 +14,7 @@ import math
 import os
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
@@ -69,8 +70,17 @@ _NO_TEXT = {
 }
 """How files begin that would be read as rubbish."""
 
-_PART = re.compile(r"(?P<name>.*?)-(?P<number>\d{5,6})(?P<of>-of-(?P<total>\d{5,6}))?(-[0-9a-f]{16})?(?P<ending>\.\w+)")
-"""Names of the parts of a split, as `datasets`, the hub (older ones with a hash) and dino-st write them."""
+_PART = re.compile(
+    r"(?P<name>.*?)(?:[a-z](?=\d{6}\.))?(?P<number>\d+)(?P<of>[-_]of[-_](?P<total>\d+))?(?:-[0-9a-f]{16})?"
+    r"(?P<ending>\.\w+)"
+)
+"""Names of numbered files, as `datasets`, the hub (older ones with a hash), dino-st and others write parts."""
+
+_DIGITS_OF_PARTS = 4
+"""Numbers with as many digits, the first of them zero, count parts; shorter ones may be days, say."""
+
+_MOST_PARTS = 100_000
+"""So many numbers are looked for among the names of files."""
 
 _END_OF_ARROW = b"\xff\xff\xff\xff\0\0\0\0"
 """How a stream of Arrow ends; without it, what is cut off between two batches would not be missed."""
@@ -141,14 +151,19 @@ def pick_columns(names: Sequence[str], known: Mapping[str, Sequence[str]], where
     """Which column of a table holds what: its own name counts first, then others that are `known` (in lower case)."""
     found: dict[str, str] = {}
     for column, others in known.items():
-        here = [name for name in names if name == column] or [name for name in names if name.strip().lower() == column]
-        here = here or [name for name in names if name.strip().lower() in others]
+        here = [name for name in names if name == column] or [name for name in names if _folded(name) == column]
+        here = here or [name for name in names if _folded(name) in others]
         if len(here) > 1:
             two = "there are two columns" if here[0] == here[1] else f"{here[0]!r} and"
             raise InputError(f"{where}: {two} {here[1]!r}, and either may be {column!r}; rename or remove one")
         if here:
             found[column] = here[0]
     return found
+
+
+def _folded(name: str) -> str:
+    """A column's name as it is compared: without spaces around it, and without case and what cannot be seen."""
+    return "".join(sign for sign in name if unicodedata.category(sign) not in ("Cc", "Cf")).strip().casefold()
 
 
 def column_names(path: str | os.PathLike[str]) -> list[str]:
@@ -335,24 +350,29 @@ def _check_all_read(path: Path, files: Sequence[Path]) -> None:
 
 def _check_parts(files: Sequence[Path], pattern: str | None = None) -> None:
     """Refuses numbered parts (see `_PART`) that are no whole; what a pattern leaves out on purpose may be missing."""
-    series: dict[tuple[Path, str], list[re.Match[str]]] = {}
+    series: dict[tuple[Path, str, str], list[re.Match[str]]] = {}
+    others = []
     for file in files:
-        if part := _PART.fullmatch(file.name):
-            series.setdefault((file.parent / part["name"], part["ending"]), []).append(part)
-    for (start, ending), parts in series.items():
-        where = f"{start.parent}: {_some([part[0] for part in parts])}"
-        numbers = [int(part["number"]) for part in parts]
+        part = _PART.fullmatch(file.name)
+        if part:
+            series.setdefault((file.parent, part["name"], part["ending"]), []).append(part)
+        if not (part and part["of"]):
+            others.append(file.name)
+    for (parent, name, ending), parts in series.items():
+        where = f"{parent}: {_some([part[0] for part in parts])}"
+        numbers = {int(part["number"]) for part in parts}
         of, total = parts[0]["of"] or "", int(parts[0]["total"] or max(numbers) + 1)
-        if len({part["of"] for part in parts}) > 1 or len(set(numbers)) < len(parts) or max(numbers) >= total:
+        if len({part["of"] for part in parts}) > 1 or len(numbers) < len(parts) or max(numbers) >= total:
             raise InputError(f"{where} are no parts of one whole; move those elsewhere that do not belong to it")
-        if not of and pattern:
-            continue
-        names = {i: f"{start.name}-{i:05d}{of}{ending}" for i in range(0 if of else min(numbers), total)}
-        missing = [name for i, name in names.items() if i not in numbers and fnmatch(name, pattern or "*")]
-        if missing:
+        start, width = 0 if of else min(numbers), min(len(part["number"]) for part in parts)
+        all_names = ((i, f"{name}{i:0{width}d}{of}{ending}") for i in range(start, min(total, start + _MOST_PARTS)))
+        missing = [one for i, one in all_names if i not in numbers and fnmatch(one, pattern or "*")]
+        is_padded = any(part["number"][:1] == "0" for part in parts)
+        if missing and (of or (is_padded and width >= _DIGITS_OF_PARTS)):
             raise InputError(f"{where}: {_some(missing)} is missing; fetch it, or name the files that are to be read")
-    others = [file.name for file in files if not _PART.fullmatch(file.name)]
-    if others and any(part["of"] for parts in series.values() for part in parts):
+        if missing and (is_padded or start == 1):
+            logger.warning("%s: read without %s, as if a part were missing", where, _some(missing))
+    if len(others) < len(files) and others and any(part["of"] for parts in series.values() for part in parts):
         raise InputError(
             f"{files[0].parent}: {_some(others)} is no part of what the other files are parts of; move it elsewhere"
         )
@@ -418,7 +438,7 @@ def _decoded(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
                 "utf-8 FILE > FILE.utf8"
             ) from None
         offset += len(line)
-        yield text if number > 1 else text.lstrip("\ufeff")
+        yield text.lstrip("\ufeff")  # in any line, as where files were joined
 
 
 def _encoding(line: bytes, offset: int) -> str:
@@ -463,10 +483,6 @@ def _separated_rows(file: Path, choose: Choice) -> Iterator[Row]:
             if sorted(map(_folded, row)) == names:
                 raise InputError(f"{where}: names the columns once more, as where tables were joined; remove the row")
             yield where, {column: row[place] for column, place in places.items()}
-
-
-def _folded(name: str) -> str:
-    return name.strip("\ufeff ").casefold()
 
 
 def _strict_rows(file: Path, lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
@@ -608,7 +624,7 @@ def _parquet_rows(file: Path, choose: Choice) -> Iterator[Row]:
 
 
 def _saved_rows(directory: Path, choose: Choice) -> Iterator[Row]:
-    """Rows of a directory of `Dataset.save_to_disk`, whose files must be those that it lists, each with its end."""
+    """Rows of a directory of `Dataset.save_to_disk`, whose files must be those that it lists, whole and in order."""
     import pyarrow as pa
     from datasets import load_from_disk
 
@@ -626,10 +642,28 @@ def _saved_rows(directory: Path, choose: Choice) -> Iterator[Row]:
                 stream.seek(max(0, file.stat().st_size - len(_END_OF_ARROW)))
                 if stream.read() != _END_OF_ARROW:
                     raise InputError(f"{file}: is cut off; save the data set once more")
+        _check_shares(directory, [_rows_of_arrow(file) for file in files])
         dataset = load_from_disk(os.fspath(directory)).with_format("arrow")
         yield from _arrow_rows(directory, dataset.features.arrow_schema, choose, lambda _: dataset.iter(1000))
     except (pa.ArrowException, LookupError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{directory}: cannot be read as a saved data set ({error!r:.200})") from None
+
+
+def _rows_of_arrow(file: Path) -> int:
+    import pyarrow as pa
+
+    with pa.memory_map(os.fspath(file)) as source, pa.ipc.open_stream(source) as stream:
+        return sum(batch.num_rows for batch in stream)
+
+
+def _check_shares(directory: Path, rows: Sequence[int]) -> None:
+    """Refuses files of a saved data set that do not hold as many rows each as `save_to_disk` would have given them."""
+    share, rest = divmod(sum(rows), len(rows))
+    if list(rows) != [share + (i < rest) for i in range(len(rows))]:
+        raise InputError(
+            f"{directory}: its files hold {', '.join(map(str, rows[:10]))}{', …' * (len(rows) > 10)} rows, which "
+            "save_to_disk would have shared out evenly; one is of another data set, or stands in another's place"
+        )
 
 
 def _arrow_rows(

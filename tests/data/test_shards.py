@@ -204,6 +204,21 @@ def test_examples_are_the_same_after_an_interruption_and_kept_while_writing(tmp_
     assert list(found[0]) == ["0", "1"]
 
 
+def test_examples_of_a_wave_that_is_written_again_are_those_of_its_last_rows(tmp_path: Path) -> None:
+    def rows(*names: str) -> Wave:
+        return Wave(0, [{"sentence1": name, "sentence2": "x", "score": 0.0} for name in names], {"rows": len(names)})
+
+    schema = pa.schema([("sentence1", pa.string()), ("sentence2", pa.string()), ("score", pa.float64())])
+    directory = ShardDirectory(tmp_path)
+    with directory.open(configuration={}, provenance={}, schema=schema):
+        for names in ("a", "bc"):
+            directory.put(rows(*names))
+        assert directory.examples() == {"0": [["b", "x"], ["c", "x"]]}
+        directory.finish("# raw")
+        directory.put(rows("d", "e", "f"))  # as where failed requests of a complete run are made again
+        assert directory.examples() == ShardDirectory(tmp_path).examples() == {"0": [[n, "x"] for n in "def"]}
+
+
 class Interrupted(Exception):  # noqa: N818
     pass
 

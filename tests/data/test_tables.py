@@ -12,7 +12,7 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from dino_st.data.pairs import read_pairs
-from dino_st.data.tables import MAX_TEXT, column_names, table_rows, text_lines, write_json_objects
+from dino_st.data.tables import MAX_TEXT, column_names, pick_columns, table_rows, text_lines, write_json_objects
 from dino_st.errors import InputError
 
 
@@ -21,7 +21,7 @@ from dino_st.errors import InputError
     [
         ("A \r\nB\t\n\n C", ["A ", "B\t", "", " C"]),
         ("A\rB\r\r\nXCX\r\n", ["A", "B", "XCX"]),
-        ("\ufeffA\u2028\x85B\x0b\n\ufeffC", ["A\u2028\x85B\x0b", "\ufeffC"]),
+        ("\ufeffA\u2028\x85B\x0b\n\ufeffC\ufeff", ["A\u2028\x85B\x0b", "C\ufeff"]),
         ("XAX\nB", ["XAX", "B"]),
         ("x" * MAX_TEXT + "\ny", ["x" * MAX_TEXT, "y"]),
     ],
@@ -113,6 +113,16 @@ def test_many_files_are_named_by_the_first_three(others: int, more: str, tmp_pat
         (["a-00001", "a-00002"], "", None),  # a wave without rows may have left no file
         (["a-00000-of-00002", "a-00001-of-00003"], "", "are no parts of one whole"),
         (["a-00001", "b-00000-of-00002"], "*.parquet", r"b-00001-of-00002\.parquet is missing"),
+        (["a-00001", "b-0-of-1"], "", r"a-00001\.parquet is no part of what"),
+        (["part-0001", "part-0003"], "", r"part-0001\.parquet, part-0003\.parquet: part-0002\.parquet is missing"),
+        (["part-0001", "part-0003"], "p*", r"part-0002\.parquet is missing; fetch it, or name the files"),
+        (["part-0001", "part-0003"], "part-000[13].parquet", None),
+        (["0001", "0002", "0005"], "", r"0003\.parquet, 0004\.parquet is missing"),
+        (["a_0_of_3", "a_2_of_3"], "", r"a_1_of_3\.parquet is missing"),
+        (["a-000000000", "a-999999999"], "", r"a-000000001\.parquet, .* and 99996 more is missing"),
+        (["train-99999", "train-a100001"], "", None),
+        (["2012", "2014", "2015"], "", None),
+        (["2024-01-01", "2024-01-03"], "", None),
     ],
 )
 def test_parts_make_a_whole(names: list[str], pattern: str, message: str | None, tmp_path: Path) -> None:
@@ -123,6 +133,32 @@ def test_parts_make_a_whole(names: list[str], pattern: str, message: str | None,
     else:
         with pytest.raises(InputError, match=message):
             column_names(tmp_path / pattern)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["a1", "a2", "a4", "a6"], "a3.parquet, a5.parquet"),
+        (["2024-01-01", "2024-01-03"], "2024-01-02.parquet"),
+        (["v1-a", "v3-a"], None),
+        (["2012", "2014"], None),
+        (["a0", "a3"], "a1.parquet, a2.parquet"),
+    ],
+)
+def test_a_number_that_may_be_missing_is_said(
+    names: list[str], told: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in names:
+        pq.write_table(pa.table({"a": [name]}), tmp_path / f"{name}.parquet")
+    assert column_names(tmp_path) == ["a"]
+    assert (f": read without {told}, as if a part were missing" in caplog.text) == (told is not None)
+    assert ("read without" in caplog.text) == (told is not None)
+
+
+@pytest.mark.parametrize("name", ["\u200bB", "b\xa0", "\ufeffb", " \xadb\t", "\x00b"])
+def test_what_cannot_be_seen_of_a_name_does_not_count(name: str) -> None:
+    assert pick_columns(["a", name], {"b": ()}, "here") == {"b": name}
+    assert pick_columns(["a", name], {"c": ("b",)}, "here") == {"c": name}
 
 
 def test_splits_that_are_not_listed_are_seen(tmp_path: Path) -> None:
