@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from dino_st.data.cards import read_origin
 from dino_st.data.columns import (
@@ -23,6 +23,7 @@ from dino_st.data.columns import (
 )
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.data.tables import (
+    Row,
     as_number,
     name_unused,
     number_value,
@@ -31,7 +32,7 @@ from dino_st.data.tables import (
     text_value,
     write_json_objects,
 )
-from dino_st.errors import DatasetError, InputError
+from dino_st.errors import InputError
 from dino_st.support.files import PREPARATION_RECORD
 from dino_st.support.progress import logger
 
@@ -49,7 +50,6 @@ PAIR_NAMES = {
 }
 """The columns of pairs, and under which other names files have them."""
 
-_REFERENCE_KEYS = ("text_a", "text_b", "label")
 _MORE = (*PROVENANCE_COLUMNS, INSTRUCTION, LOG_PROBS, PLAIN_LOG_PROB)
 _EXPECTED = "expected sentence1, sentence2 and score (or label), or text and label"
 _REQUIRED_COLUMNS = ((SENTENCE1, SENTENCE2, SCORE), (SENTENCE1, SENTENCE2, LABEL), (TEXT, LABEL))
@@ -64,19 +64,21 @@ def pair_columns(names: Sequence[str], where: str) -> dict[str, str]:
     return found
 
 
-class _PairColumns:
+class PairColumns:
     """Chooses the columns of pairs or single texts; `found` says what they are called in the file."""
 
     def __init__(self) -> None:
         self.found: dict[str, str] = {}
 
     def __call__(self, names: Sequence[str], where: str) -> dict[str, str]:
+        """The choice for a table with such names; see `dino_st.data.tables.Choice`."""
         found = pair_columns(names, where)
         if not any(set(required) <= set(found) for required in _REQUIRED_COLUMNS):
             hint = "; these are triplets, `dino-st prepare-triplets` is for them" if ANCHOR in names else ""
             raise InputError(f"{where}: has the fields {list(names)}; {_EXPECTED}{hint}")
-        self.found = found | {name: name for name in _MORE if name in names}
-        return self.found
+        found |= {name: name for name in _MORE if name in names}
+        self.found.update(found)
+        return found
 
 
 def read_pairs(path: str | os.PathLike[str]) -> Dataset:
@@ -94,22 +96,27 @@ def read_pair_table(path: str | os.PathLike[str]) -> pa.Table:
     columns that `dino-st generate` and `score` write. Columns of other names are named in the log. An InputError names
     file, line and field.
     """
-    choose = _PairColumns()
+    choose = PairColumns()
+    return pair_table(table_rows(path, name_unused(path, choose)), choose.found, os.fspath(path))
+
+
+def pair_table(rows: Iterable[Row], source_names: Mapping[str, str], path: str) -> pa.Table:
+    """The table of pairs, or single texts, of rows as `PairColumns` chose them, which knows their names in the file."""
     columns: dict[str, list[Any]] = {}
     first_places: dict[bool | None, str] = {}  # of a label that is, or spells, a number (if oddly: None), and of a word
-    for where, row in table_rows(path, name_unused(path, choose)):
+    for where, row in rows:
         columns = columns or {name: [] for name in row}
         if LABEL in row:
             first_places.setdefault(_is_number(row[LABEL]), where)
         for name, value in row.items():
-            source = choose.found[name]
+            source = source_names[name]
             if source != "text_b" or value is not None:
                 value = _VALUES[name](where, source, value)
             if source == "text_b" and columns[name] and (value is None) != (columns[name][0] is None):
                 raise InputError(f"{where}: field 'text_b' is {value!r:.60}; either every row has a text there or none")
             columns[name].append(value)
     if not columns:
-        raise InputError(f"{os.fspath(path)}: holds no pairs; {_EXPECTED}")
+        raise InputError(f"{path}: holds no pairs; {_EXPECTED}")
     if SENTENCE2 in columns and columns[SENTENCE2][0] is None:
         columns[TEXT] = columns.pop(SENTENCE1)
         del columns[SENTENCE2]
@@ -214,42 +221,6 @@ def read_reference_jsonl(path: str | os.PathLike[str]) -> Dataset:
             field.
     """
     return read_pairs(path)
-
-
-def write_reference_jsonl(
-    dataset: Dataset, path: str | os.PathLike[str], *, labels: Literal["auto", "string", "number"] = "auto"
-) -> None:
-    """Writes pairs or single texts in the format of the published implementation, without their other columns.
-
-    Args:
-        dataset: Pairs with `score` or `label`, or single texts with `label`.
-        path: The file; an existing one is replaced, whole or not at all.
-        labels: How to write scores: as strings such as "0.5", as the published generator does, or as numbers, as
-            its preparation does. `auto` writes strings where the data set has provenance columns, which are gone
-            after preparation.
-
-    Raises:
-        DatasetError: The data set lacks columns, or its labels are not numbers and numbers were asked for.
-        OutputError: The file cannot be written.
-    """
-    columns = set(dataset.column_names)
-    if not any(set(required) <= columns for required in _REQUIRED_COLUMNS):
-        raise DatasetError(
-            f"the data set has the columns {dataset.column_names}; expected sentence1, sentence2 and score (or label), "
-            "or text and label"
-        )
-    if labels == "number" and SCORE not in columns:
-        raise DatasetError("labels='number' was asked for, but the labels of this data set are not numbers")
-    as_text = labels == "string" or (labels == "auto" and bool(columns & set(PROVENANCE_COLUMNS)))
-
-    def rows() -> Iterator[dict[str, Any]]:
-        for row in dataset.with_format(None):
-            score = row.get(SCORE)
-            label = row.get(LABEL) if score is None else (_label_text(score) if as_text else score)
-            first, second = (row[SENTENCE1], row[SENTENCE2]) if SENTENCE1 in row else (row[TEXT], None)
-            yield dict(zip(_REFERENCE_KEYS, (first, second, label), strict=True))
-
-    write_json_objects(path, rows())
 
 
 def _label_text(label: str | float) -> str:

@@ -166,18 +166,6 @@ def _folded(name: str) -> str:
     return "".join(sign for sign in name if unicodedata.category(sign) not in ("Cc", "Cf")).strip().casefold()
 
 
-def column_names(path: str | os.PathLike[str]) -> list[str]:
-    """The names of a table's columns; in JSON, those of the first row."""
-    found: list[str] = []
-
-    def noted(names: Sequence[str], _: str) -> dict[str, str]:
-        found.extend(names)
-        return {name: name for name in names[:1]}
-
-    next(table_rows(path, noted), None)
-    return found
-
-
 def name_unused(path: str | os.PathLike[str], choose: Choice) -> Choice:
     """A choice of columns that names in the log, once, those that are not read."""
     told: set[str] = set()

@@ -137,7 +137,7 @@ def training_summary(directory: Path, validation: str) -> str:
 
 
 def fill_card(card: SentenceTransformerModelCardData, record: TrainingRecord) -> None:
-    """Says in sentence-transformers' own card what is known: the task, the data's language, where training started.
+    """Says in sentence-transformers' own card what is known of the task and the data's language.
 
     The licence is nobody's to guess: `--license` states it.
     """
@@ -145,8 +145,6 @@ def fill_card(card: SentenceTransformerModelCardData, record: TrainingRecord) ->
     card.add_tags(["dino-st", "synthetic"])
     if language := record.provenance.get("language"):
         card.set_language(language)
-    if record.encoder_revision is None and "/" in record.encoder:  # a name on the hub; others may be of a loaded model
-        card.base_model = record.encoder
 
 
 def add_to_card(card: Path, record: TrainingRecord) -> None:

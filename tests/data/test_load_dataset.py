@@ -14,13 +14,13 @@ import pytest
 from dino_st.data.cards import raw_card
 from dino_st.data.columns import raw_schema
 from dino_st.data.shards import ShardDirectory, Wave, write_waves
-from dino_st.data.triplets import write_triplets
 from dino_st.errors import InputError
 from dino_st.generation.merging import merge_shards
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.preparation.triplets import prepare_triplets
 from dino_st.tasks.spec import TaskSpec
+from tests.shards_fixtures import write_triplet_shards
 
 SPEC = TaskSpec.load("sts-x2")
 
@@ -61,8 +61,7 @@ def merged(directory: Path, word: str) -> None:
 
 
 def triplets(directory: Path, word: str) -> None:
-    columns = {"sentence1": [f"{word} 1"], "positive": ["p"], "negative": ["n"]}
-    write_triplets(datasets.Dataset.from_dict(columns).rename_column("sentence1", "anchor"), directory)
+    write_triplet_shards(directory, [(f"{word} 1", "p", "n")])
 
 
 def prepared(directory: Path, word: str) -> None:

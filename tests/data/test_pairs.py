@@ -12,12 +12,12 @@ import pytest
 from datasets import Dataset, DatasetDict, List, Value
 
 from dino_st.data.columns import PROVENANCE_COLUMNS, numeric_pairs, raw_pair, raw_schema, text_column
-from dino_st.data.pairs import read_pairs, read_raw, read_reference_jsonl, write_jsonl, write_reference_jsonl
+from dino_st.data.pairs import read_pairs, read_raw, read_reference_jsonl, write_jsonl
 from dino_st.data.shards import ShardDirectory, Wave
-from dino_st.data.triplets import write_triplets
 from dino_st.errors import DatasetError, InputError, OutputError
 from dino_st.support.files import PREPARATION_RECORD
 from dino_st.tasks.spec import TaskSpec
+from tests.shards_fixtures import write_triplet_shards
 
 PAIRS = {"sentence1": ["a b", "ü"], "sentence2": ["c", 'said "d"'], "score": [0.5, 1.0]}
 PROVENANCE = {"x1_index": [0, 1], "sample": [0, 0], "tries": [1, 3], "num_tokens": [4, 7]}
@@ -277,7 +277,7 @@ def test_raw_data_of_a_task_with_words_for_labels_has_no_scores(tmp_path: Path) 
 
 
 def test_what_is_no_raw_data_is_refused(tmp_path: Path) -> None:
-    write_triplets(Dataset.from_dict({"anchor": ["a"], "positive": ["b"], "negative": ["c"]}), tmp_path / "t")
+    write_triplet_shards(tmp_path / "t", [("a", "b", "c")])
     with pytest.raises(InputError, match=rf"^{tmp_path / 't'}: holds triplets, not pairs; `dino-st prepare-triplets`"):
         read_raw(tmp_path / "t")
     (tmp_path / PREPARATION_RECORD).touch()
@@ -359,28 +359,3 @@ def test_reference_labels_mixing_numbers_and_words_are_refused(tmp_path: Path) -
         message = rf"line {word}: field 'label' is no number, and that of .*x\.jsonl, line {number} is one; expected"
         with pytest.raises(InputError, match=message):
             read_reference_jsonl(lines(tmp_path / "x.jsonl", *rows))
-
-
-def test_reference_raw_labels_are_written_as_strings_and_prepared_ones_as_numbers(tmp_path: Path) -> None:
-    write_reference_jsonl(Dataset.from_dict(PAIRS | PROVENANCE), tmp_path / "raw.jsonl")
-    raw = [json.loads(line) for line in (tmp_path / "raw.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert raw[0] == {"text_a": "a b", "text_b": "c", "label": "0.5"}
-    assert raw[1]["label"] == "1"
-    write_reference_jsonl(Dataset.from_dict(PAIRS), tmp_path / "prepared.jsonl")
-    assert json.loads((tmp_path / "prepared.jsonl").read_text(encoding="utf-8").splitlines()[0])["label"] == 0.5
-    write_reference_jsonl(Dataset.from_dict(PAIRS), tmp_path / "asked.jsonl", labels="string")
-    assert '"label": "0.5"}' in (tmp_path / "asked.jsonl").read_text(encoding="utf-8")
-    assert read_reference_jsonl(tmp_path / "asked.jsonl").to_dict() == PAIRS
-
-
-def test_reference_single_texts_and_words_survive_a_round_trip(tmp_path: Path) -> None:
-    for columns in ({"text": ["t"], "label": ["1"]}, {"sentence1": ["a"], "sentence2": ["b"], "label": ["sports"]}):
-        write_reference_jsonl(Dataset.from_dict(columns), tmp_path / "x.jsonl")
-        assert read_reference_jsonl(tmp_path / "x.jsonl").to_dict() == columns
-
-
-def test_reference_writing_refuses_data_without_pairs(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"has the columns \['a'\]"):
-        write_reference_jsonl(Dataset.from_dict({"a": [1]}), tmp_path / "x.jsonl")
-    with pytest.raises(DatasetError, match="labels of this data set are not numbers"):
-        write_reference_jsonl(Dataset.from_dict({"text": ["t"], "label": ["1"]}), tmp_path / "x", labels="number")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -12,8 +13,20 @@ import pytest
 from datasets import Dataset, DatasetDict
 
 from dino_st.data.pairs import read_pairs
-from dino_st.data.tables import MAX_TEXT, column_names, pick_columns, table_rows, text_lines, write_json_objects
+from dino_st.data.tables import MAX_TEXT, pick_columns, table_rows, text_lines, write_json_objects
 from dino_st.errors import InputError
+
+
+def column_names(path: Path) -> list[str]:
+    """The names of a table's columns; in JSON, those of the first row."""
+    found: list[str] = []
+
+    def noted(names: Sequence[str], _: str) -> dict[str, str]:
+        found.extend(names)
+        return {name: name for name in names[:1]}
+
+    next(table_rows(path, noted), None)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import csv
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
 
-from dino_st.data.triplets import read_pairs_or_triplets, read_triplets, triplet_table, write_triplets
-from dino_st.errors import ConfigurationError, DatasetError, InputError, OutputError
+from dino_st.data.triplets import read_pairs_or_triplets, read_triplets, triplet_table
+from dino_st.errors import ConfigurationError, DatasetError, InputError
 from dino_st.pipeline.stages import prepare_data, prepare_triplet_data
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.preparation.triplets import prepare_triplets, to_pairs, to_triplets
+from tests.shards_fixtures import write_triplet_shards
 
 ROWS = [
     ("A man plays.", "Someone plays.", "A man sleeps."),
@@ -38,39 +41,18 @@ def many(anchors: int) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "shards"])
-def test_triplets_come_back_as_they_were_written(name: str, tmp_path: Path) -> None:
-    write_triplets(dataset(), tmp_path / name)
-    found = read_triplets(tmp_path / name)
+def test_triplets_are_read_from_whatever_holds_them(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    if name == "shards":
+        write_triplet_shards(file, ROWS)
+    elif name == "t.csv":
+        with file.open("w", newline="") as stream:
+            csv.writer(stream).writerows([("sent0", "sent1", "hard_neg"), *ROWS])
+    else:
+        file.write_text("".join(json.dumps(dict(zip(COLUMNS, row, strict=True))) + "\n" for row in ROWS))
+    found = read_triplets(file)
     assert found.column_names == COLUMNS
     assert tuples(found) == ROWS
-
-
-def test_the_csv_is_the_published_layout(tmp_path: Path) -> None:
-    write_triplets(dataset(), tmp_path / "t.csv")
-    lines = (tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[:2] == ["sent0,sent1,hard_neg", "A man plays.,Someone plays.,A man sleeps."]
-    assert b"\r" not in (tmp_path / "t.csv").read_bytes()
-
-
-def test_a_directory_of_triplets_says_what_it_holds(tmp_path: Path) -> None:
-    write_triplets(dataset(), tmp_path / "shards")
-    manifest = json.loads((tmp_path / "shards" / "manifest.json").read_text())
-    assert manifest["counts"] == {"rows": 2}
-    assert {name: manifest["configuration"][name] for name in ("kind", "rows")} == {"kind": "triplets", "rows": 2}
-    assert manifest["provenance"]["model"] is None
-    assert manifest["provenance"]["versions"].keys() == {"dino-st"}
-    card = (tmp_path / "shards" / "README.md").read_text(encoding="utf-8")
-    assert "# shards" in card
-    assert "2 triplets: an anchor, a text that means the same, and a text that does not.\n" in card
-    assert "tags:\n- sentence-transformers\n- dino-st\n" in card
-    assert "size_categories:\n- n<1K\n" in card
-    assert "task_categories:\n- sentence-similarity\n" in card
-    assert manifest["configuration"].keys() == {"kind", "rows", "texts"}
-    shard = tmp_path / "shards" / "data" / "train-00000.parquet"
-    before = shard.stat().st_mtime_ns
-    write_triplets(dataset(), tmp_path / "shards")  # the same rows are there already
-    assert shard.stat().st_mtime_ns == before
-    assert json.loads((tmp_path / "shards" / "manifest.json").read_text())["counts"] == {"rows": 2}
 
 
 @pytest.mark.parametrize(
@@ -97,8 +79,32 @@ def test_pairs_that_lack_a_score_or_are_there_twice_are_refused_as_pairs(tmp_pat
     with pytest.raises(InputError, match="expected sentence1, sentence2 and score"):
         read_pairs_or_triplets(tmp_path / "a.csv")
     (tmp_path / "a.jsonl").write_text('{"text_a": "a", "text1": "a", "text_b": "b", "score": 1}\n')
-    with pytest.raises(InputError, match=rf"^{tmp_path / 'a.jsonl'}: 'text_a' and 'text1'"):
+    with pytest.raises(InputError, match=rf"^{tmp_path / 'a.jsonl'}, line 1: 'text_a' and 'text1'"):
         read_pairs_or_triplets(tmp_path / "a.jsonl")
+
+
+def test_a_table_is_opened_once_whatever_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    original = Path.open
+
+    def noted(path: Path, *given: Any, **named: Any) -> Any:
+        opened.append(path)
+        return original(path, *given, **named)
+
+    monkeypatch.setattr(Path, "open", noted)
+    for header in ("sentence1,sentence2,score", "sent0,sent1,hard_neg"):
+        (tmp_path / "a.csv").write_text(f"{header}\na,b,1\nc,d,0\n")
+        opened.clear()
+        assert read_pairs_or_triplets(tmp_path / "a.csv").num_rows == 2
+        assert opened == [tmp_path / "a.csv"]
+
+
+def test_columns_that_change_between_pairs_and_triplets_are_refused(tmp_path: Path) -> None:
+    pair, triplet = '{"text_a":"a","text_b":"b","label":1}', '{"anchor":"a","positive":"b","negative":"c"}'
+    for first, second in ((pair, triplet), (triplet, pair), (pair, pair.replace("label", "score"))):
+        (tmp_path / "a.jsonl").write_text(f"{first}\n{second}\n")
+        with pytest.raises(InputError, match="line 2: the columns to read would be"):
+            read_pairs_or_triplets(tmp_path / "a.jsonl")
 
 
 def test_what_is_no_table_of_triplets_is_said() -> None:
@@ -176,11 +182,6 @@ def test_missing_files_and_other_directories_are_refused(tmp_path: Path) -> None
         read_triplets(tmp_path / "no.csv")
     with pytest.raises(InputError, match=r"holds no table"):
         read_triplets(tmp_path)
-    with pytest.raises(ConfigurationError, match=r"cannot be written; .*'\.csv'"):
-        write_triplets(dataset(), tmp_path / "t.xlsx")
-    write_triplets(dataset(), tmp_path / "shards")
-    with pytest.raises(OutputError, match="another configuration"):
-        write_triplets(dataset(ROWS[:1]), tmp_path / "shards")
 
 
 def test_a_null_and_a_set_of_splits_are_refused_by_name() -> None:
@@ -290,7 +291,7 @@ def test_the_record_says_triplets_and_an_older_one_that_says_pairs_is_read(tmp_p
 
 
 def test_each_kind_of_raw_data_is_prepared_by_its_own_command(tmp_path: Path) -> None:
-    write_triplets(dataset(many(10)), tmp_path / "shards")
+    write_triplet_shards(tmp_path / "shards", many(10))
     assert prepare_triplet_data(tmp_path / "shards", tmp_path / "p", TripletOptions())[0].counts["input"] == 20
     with pytest.raises(InputError, match=r"holds triplets, not pairs; .*dino-st prepare-triplets"):
         prepare_data(tmp_path / "shards", tmp_path / "q", PreparationOptions())
