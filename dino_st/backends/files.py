@@ -26,16 +26,20 @@ GGUF = ".gguf"
 _GGUF_SINCE = "5.23"
 """The transformers that the extra `gguf` asks for; older ones misread the tokenizer of a file silently."""
 
+_LOOKED_AT: dict[str, Path] = {}
+"""Where the model of a run that has just begun lies, until it is loaded."""
+
 _POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
 
 
 def model_files(source: str | Path) -> Path:
     """The directory or file of a model, which is complete as far as can be seen without loading it.
 
-    Raises ModelError where there is no such model, or its files are missing, damaged or of the wrong kind, and
+    What a run that has just begun found (see `look_at_model`) is taken, once, without asking the hub again. Raises
+    ModelError where there is no such model, or its files are missing, damaged or of the wrong kind, and
     MissingExtraError where reading it takes a package that is not installed or too old (gguf).
     """
-    path = locate_model(source)
+    path = _LOOKED_AT.pop(str(source), None) or locate_model(source)
     if path.suffix == GGUF:
         check_gguf(path)
     else:
@@ -147,10 +151,10 @@ def check_gguf(path: Path) -> None:
             ) from error
 
 
-def hash_weight_files(source: str | Path) -> str | None:
-    """SHA-256 over the files with a model's weights; None where there are none."""
+def hash_weight_files(path: Path) -> str | None:
+    """SHA-256 over the files with a model's weights, which lies there; None where there are none."""
     digest = hashlib.sha256()
-    files = _weight_files(locate_model(source))
+    files = _weight_files(path)
     for file in files:
         digest.update(bytes.fromhex(hash_file(file)))
     return digest.hexdigest() if files else None
@@ -179,9 +183,10 @@ def look_at_model(source: str, directory: ShardDirectory, known: Mapping[str, An
     if that is not the whole. Raises ModelError where there is no whole model, and OutputError where the directory holds
     another run.
     """
-    model_files(source)
+    _LOOKED_AT.pop(source, None)
+    path = _LOOKED_AT[source] = model_files(source)
     named = directory.provenance.get("scored_by") or directory.provenance.get("model")
     if named not in (None, source):
-        weights = {"weights_sha256": hash_weight_files(source)}
+        weights = {"weights_sha256": hash_weight_files(path)}
         known = {**known, "model": source, **({within: {**known.get(within, {}), **weights}} if within else weights)}
     directory.check_continues(known)

@@ -65,17 +65,23 @@ def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def load_causal_model(
-    source: str | Path, *, device: torch.device, dtype: torch.dtype, trust_remote_code: bool = False
+    source: str | Path,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    trust_remote_code: bool = False,
+    files: Path | None = None,
 ) -> tuple[Any, Any]:
     """Loads a decoder-only model, in evaluation mode, and its tokenizer, from safetensors or GGUF only.
 
     The source is a directory, a GGUF file (whose weights are dequantised), the directory of a LoRA adapter, a name on
-    the hub (`owner/name`, or `owner/name/file.gguf`), or one that the package carries (`dino_st.models`).
+    the hub (`owner/name`, or `owner/name/file.gguf`), or one that the package carries (`dino_st.models`); `files` is
+    what `model_files` found for it, if that is known.
 
     Raises ModelError where it is missing, damaged, or no causal language model, MissingExtraError where reading it
     takes a package that is not installed (gguf, peft), and OutOfMemoryError where the device has no room for it.
     """
-    path = model_files(source)
+    path = files or model_files(source)
     if (path / ADAPTER).is_file():
         model, tokenizer = _load_adapter(path, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
     else:
@@ -239,9 +245,9 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
         )
 
 
-def hash_weights(source: str | Path | None, model: Any) -> str:
+def hash_weights(files: Path | None, model: Any) -> str:
     """SHA-256 over the files that a model was loaded from, or over its tensors if it was handed in."""
-    if source is not None and (stored := hash_weight_files(source)) is not None:
+    if files is not None and (stored := hash_weight_files(files)) is not None:
         return stored
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dino_st.backends.files import model_files
 from dino_st.backends.loading import (
     check_causal_model,
     check_tokenizer,
@@ -64,7 +65,7 @@ class LocalWriter(Prompter):
         self, model: str | Path | tuple[Any, Any], options: ModelOptions | None = None, /, **changes: Any
     ) -> None:
         self.options = ModelOptions.of(options, **changes)
-        self._source: str | Path | None = None
+        self._files: Path | None = None
         if not isinstance(model, str | Path) and not _is_model_and_tokenizer(model):
             raise ConfigurationError(
                 f"model: given {type(model).__name__}; expected a directory, a hub name, or a pair (model, tokenizer)"
@@ -76,10 +77,14 @@ class LocalWriter(Prompter):
         else:
             device = resolve_device(self.options.device)
             dtype = resolve_dtype(self.options.dtype, device)
-            self._source = model
+            self._files = model_files(model)
             self.name = str(model)
             self.model, self.tokenizer = load_causal_model(
-                model, device=device, dtype=dtype, trust_remote_code=self.options.trust_remote_code
+                model,
+                device=device,
+                dtype=dtype,
+                trust_remote_code=self.options.trust_remote_code,
+                files=self._files,
             )
         check_causal_model(self.model)
         super().__init__(self.tokenizer, self.name, self.options)
@@ -93,7 +98,7 @@ class LocalWriter(Prompter):
     def weights_hash(self) -> str:
         """SHA-256 of the weights; see `hash_weights`."""
         if "weights" not in self._hashes:
-            self._hashes["weights"] = hash_weights(self._source, self.model)
+            self._hashes["weights"] = hash_weights(self._files, self.model)
         return self._hashes["weights"]
 
     def _settings_hash(self) -> str:

@@ -19,6 +19,7 @@ from transformers import CONFIG_MAPPING, AutoModelForCausalLM, LlamaConfig, Llam
 from dino_st.backends import files, loading
 from dino_st.backends.loading import check_causal_model, check_tokenizer, hash_weights, load_causal_model
 from dino_st.backends.local import LocalWriter
+from dino_st.data.shards import ShardDirectory
 from dino_st.decoding import memory
 from dino_st.decoding.engine import score_texts
 from dino_st.decoding.runner import CausalModel, probe
@@ -378,6 +379,20 @@ def test_a_gguf_file_of_the_hub_is_found_in_the_cache(tmp_path: Path, monkeypatc
     assert files.locate_model("owner/name/tiny.gguf") == snapshot / "tiny.gguf"
     with pytest.raises(ModelError, match=r"model 'owner/name/other\.gguf': there is no such directory.*out of reach"):
         files.locate_model("owner/name/other.gguf")
+
+
+def test_the_hub_is_asked_once_in_a_run(tmp_path: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    build("llama", vocab_size=VOCABULARY).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    asked: list[str] = []
+    monkeypatch.setattr(files, "fetch_model", lambda name, **_: asked.append(name) or tmp_path / "model")
+    files.look_at_model("owner/model", ShardDirectory(tmp_path / "raw"), {})
+    writer = LocalWriter("owner/model", device="cpu", prompt_format="raw")
+    assert writer.name == "owner/model"
+    assert writer.weights_hash() == files.hash_weight_files(tmp_path / "model")
+    assert asked == ["owner/model"]
+    LocalWriter("owner/model", device="cpu", prompt_format="raw")  # later, when the hub may have another revision
+    assert asked == ["owner/model"] * 2
 
 
 # Adapters
