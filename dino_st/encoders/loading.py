@@ -9,10 +9,11 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from dino_st.encoders.directory import adapter_base, local_directory, surplus_layers
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PoolingName = Literal["mean", "cls", "last", "weighted-mean"]
+
+POOLINGS: dict[PoolingName, str] = {
+    "mean": "mean",
+    "cls": "cls",
+    "last": "lasttoken",
+    "weighted-mean": "weightedmean",
+}
+"""Ways from token vectors to a sentence's, and the mode of sentence-transformers' `Pooling` behind each."""
+
 _PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 _LFS = b"version https://git-lfs"
 
@@ -33,40 +44,55 @@ def load_trainable_encoder(
     *,
     max_seq_length: int | None = None,
     device: str = "auto",
-    pooling: str = "mean",
+    pooling: PoolingName = "mean",
+    layers: int | None = None,
+    bidirectional: bool = False,
 ) -> SentenceTransformer:
     """Loads an encoder in float32, with what it takes to encode in batches.
 
     A plain transformers model, an encoder or a causal language model, gets mean pooling, or `pooling`. A tokenizer
     without a padding token (those of GPT) pads with its end-of-text token, and on the right, so that positions start at
-    the first word; both are saved with the model.
+    the first word; both are saved with the model, and so are a smaller number of layers and a mask that was lifted.
+
+    Example:
+        >>> student = load_trainable_encoder("gpt2", layers=4, pooling="weighted-mean")
+        >>> student.save_pretrained("student")  # SentenceTransformer("student") loads it
 
     Args:
         encoder: A name on the hub or of a bundled encoder, a sentence-transformers directory, a plain transformers
             directory, or a `SentenceTransformer`, which is then trained in place.
         max_seq_length: Tokens kept of a sentence; without it, what the encoder allows.
         device: `auto`, or a device of torch.
-        pooling: `mean` or `cls`, for a plain transformers model; any other keeps its own.
+        pooling: `mean`, `cls`, `last` (the last token's vector) or `weighted-mean` (a token's weight is its position,
+            as in SGPT, arXiv 2202.08904), for a plain transformers model; any other keeps its own.
+        layers: Keep the first so many layers of a plain transformers model.
+        bidirectional: Let the tokens of a causal language model see those behind them, too (as LLM2Vec does, arXiv
+            2404.05961); the model must learn to use what it sees then.
 
     Returns:
         The encoder.
 
     Raises:
-        ConfigurationError: `max_seq_length` exceeds the positions that the encoder has, or `cls` is asked for with a
-            causal language model.
+        ConfigurationError: `max_seq_length` exceeds the positions that the encoder has, `cls` is asked for with a
+            causal language model, `layers` exceeds the layers that there are, the mask cannot be lifted, or either is
+            asked for with what is no plain transformers model.
         ModelError: There is no such model, it needs code of its own, its weights are missing, damaged or pickled, or
             its tokenizer has no token to pad with.
     """
     if isinstance(encoder, str | os.PathLike):
         local, name = local_directory(encoder), os.fspath(encoder)
         directory = encoder_files(encoder)
-        model = _load(name if local is None else str(local), directory, device, pooling).float()
+        if (directory / "modules.json").is_file():
+            _refuse_rebuilding(repr(name), layers, bidirectional)
+        shape = _Shape(pooling, layers, bidirectional)
+        model = _load(name if local is None else str(local), directory, device, shape).float()
         if local is None:
             model.model_card_data.base_model, model.model_card_data.base_model_revision = name, directory.name
         name = repr(name)
     else:
         model, name = encoder, "the encoder"
         _check_object(model)
+        _refuse_rebuilding(name, layers, bidirectional)
     pad_with_end_of_text(model)
     if getattr(getattr(model, "tokenizer", None), "pad_token", "") is None:
         raise ModelError(
@@ -76,6 +102,25 @@ def load_trainable_encoder(
     _check_vocabulary(model, name)
     _limit_length(model, max_seq_length, name)
     return model
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """What becomes of a plain transformers model."""
+
+    pooling: PoolingName
+    layers: int | None
+    bidirectional: bool
+
+
+def _refuse_rebuilding(name: str, layers: int | None, bidirectional: bool) -> None:
+    """Refuses to change what a sentence-transformers model is made of."""
+    asked = [f"layers={layers}"] * (layers is not None) + ["bidirectional=True"] * bidirectional
+    if asked:
+        raise ConfigurationError(
+            f"{' and '.join(asked)}: for plain transformers models, but {name} is a sentence-transformers model, which "
+            "stays as it was made; leave it out, or start from the transformers model"
+        )
 
 
 def encoder_files(encoder: str | os.PathLike[str]) -> Path:
@@ -205,7 +250,7 @@ def _check_home(directory: Path, home: Path, *, needs_weights: bool) -> None:
         raise ModelError(f"{directory}: holds no weights (no *.safetensors in {home}); copy or download it completely")
 
 
-def _load(name: str, directory: Path, device: str, pooling: str) -> SentenceTransformer:
+def _load(name: str, directory: Path, device: str, shape: _Shape) -> SentenceTransformer:
     """Loads a model from a directory, and words what can go wrong."""
     import torch
     from safetensors import SafetensorError
@@ -236,7 +281,11 @@ def _load(name: str, directory: Path, device: str, pooling: str) -> SentenceTran
             transformer.model = _merged(directory, base)
         if transformer.tokenizer is not None:
             transformer.tokenizer.padding_side = "right"
-        pool = Pooling(transformer.get_embedding_dimension(), pooling)
+        if shape.layers is not None:
+            _keep_layers(transformer.model, shape.layers, name)
+        if shape.bidirectional:
+            _lift_mask(transformer.model, name)
+        pool = Pooling(transformer.get_embedding_dimension(), POOLINGS[shape.pooling])
         model = SentenceTransformer(modules=[transformer, pool], device=place)
     except SafetensorError as error:
         raise ModelError(
@@ -257,13 +306,72 @@ def _load(name: str, directory: Path, device: str, pooling: str) -> SentenceTran
         raise ModelError(f"{name}: cannot be loaded as an encoder: {_reason(error)}") from error
     architectures = getattr(transformer.model.config, "architectures", None) or ()
     if any(architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in architectures):
-        if pooling == "cls":
+        if shape.pooling == "cls" and not shape.bidirectional:
             raise ConfigurationError(
                 f"pooling is 'cls', but {name} is a causal language model, whose first token sees nothing of the "
                 "sentence; choose pooling='mean'"
             )
-        logger.info("%s is a causal language model; the mean of its token vectors is taken for the sentence", name)
+        logger.info("%s is a causal language model; pooling of its token vectors: %s", name, shape.pooling)
     return model
+
+
+def _keep_layers(model: Any, number: int, name: str) -> None:
+    """Cuts a transformers model off behind its first layers, in its configuration, too, so that it is saved so."""
+    from torch.nn import ModuleList
+
+    config, total = model.config, getattr(model.config, "num_hidden_layers", None)
+    children = [(parent, key, child) for parent in model.modules() for key, child in parent.named_children()]
+    stacks = [(parent, key) for parent, key, child in children if isinstance(child, ModuleList) and len(child) == total]
+    if not isinstance(total, int) or not 1 <= number <= total:
+        raise ConfigurationError(f"layers is {number}, but {name} has {total} layers; choose from 1 to {total}")
+    if number == total:
+        return
+    if len(stacks) != 1:
+        raise ConfigurationError(
+            f"layers is {number}, but a {type(model).__name__} has no single stack of its {total} layers that could be "
+            "cut; leave it out"
+        )
+    parent, key = stacks[0]
+    setattr(parent, key, getattr(parent, key)[:number])
+    for kinds in _KINDS_OF_LAYERS:
+        if isinstance(of_each := getattr(config, kinds, None), list | tuple) and len(of_each) == total:
+            setattr(config, kinds, list(of_each[:number]))
+    config.num_hidden_layers = number
+
+
+_KINDS_OF_LAYERS = ("layer_types", "mlp_layer_types", "no_rope_layers")
+"""Fields of configurations that have an entry for each layer."""
+
+
+def _lift_mask(model: Any, name: str) -> None:
+    """Lets every token see those behind it, through the configuration, so that it is saved so; looks whether it does.
+
+    transformers builds the masks of most decoders from `config.is_causal` (from some 5.x release on, without a word
+    about the others), so two texts that differ in their last token must differ in the first one's vector.
+    """
+    import torch
+
+    model.config.is_causal = False
+    for module in model.modules():
+        if hasattr(module, "is_causal"):
+            module.is_causal = False
+    training, device = model.training, next(model.parameters()).device
+    texts = torch.tensor([[5, 6, 7], [5, 6, 8]], device=device)
+    try:
+        with torch.no_grad():
+            output = model.eval()(input_ids=texts, attention_mask=torch.ones_like(texts))
+        first, second = output.last_hidden_state[:, 0]
+        is_lifted = not torch.allclose(first, second, rtol=1e-5, atol=1e-6)
+    except (AttributeError, TypeError, RuntimeError):  # of a model that takes for granted that there is a mask
+        is_lifted = False
+    model.train(training)
+    if not is_lifted:
+        from transformers import __version__
+
+        raise ConfigurationError(
+            f"bidirectional=True, but transformers {__version__} cannot lift the causal mask of a "
+            f"{type(model).__name__} ({name}); leave it out"
+        )
 
 
 def _adapter_home(directory: Path) -> Path | None:

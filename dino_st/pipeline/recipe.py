@@ -415,8 +415,20 @@ class _Steps:
             summary = train_model(prepared, self.encoder, trained, options, overwrite=self.overwrite)
         self.report(f"    {summary}")
 
+    def untrained(self) -> str:
+        """What training started from, for which the first layers of a model, or one without its mask, are saved."""
+        options = self.recipe.train
+        if options.layers is None and not options.bidirectional:
+            return self.encoder
+        from dino_st.encoders.loading import load_trainable_encoder
+
+        shape = options.model_dump(include={"layers", "pooling", "bidirectional"})
+        place = str(self.directory / "untrained")
+        load_trainable_encoder(self.encoder, device="cpu", **shape).save_pretrained(place)
+        return place
+
     def evaluate(self) -> ScoreTable:
         """Scores the encoder before and after training."""
         self.report("4/4 evaluating")
-        models = {"untrained": self.encoder, "trained": str(self.directory / "model")}
+        models = {"untrained": self.untrained(), "trained": str(self.directory / "model")}
         return evaluate_models(models, self.evaluation, self.directory / "scores", overwrite=self.overwrite)

@@ -43,7 +43,6 @@ class Objective:
     validation: Mapping[str, Dataset]
     evaluation_batch_size: int  # sentences encoded at once for the validation
     batch_sampler: Callable[..., Any] | None = None  # as the trainer's argument; None for its default
-    pooling: str = "mean"  # of a plain transformers encoder, `mean` or `cls`
     data_name: str = "pairs written by a language model"  # what the model's card calls the data
 
     def evaluator(self) -> SequentialEvaluator:
@@ -88,7 +87,6 @@ def triplet_objective(
         validation=sts_dev or validation,
         evaluation_batch_size=min(options.batch_size, 128),
         batch_sampler=functools.partial(contrastive_batches, pairs_batch_size=options.pairs_batch_size),
-        pooling=options.pooling,
         data_name="triplets written by a language model" + (", and pairs" if pairs is not None else ""),
     )
 

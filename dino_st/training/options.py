@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from dino_st.encoders.loading import PoolingName
 from dino_st.support.options import FrozenOptions, option
 
 Loss = Literal["cosine", "cosent", "angle"]
@@ -30,6 +31,13 @@ class TrainingOptions(FrozenOptions):
     evaluation_steps: int = option(100, "steps between two evaluations on the validation split", ge=1)
     seed: int = option(42, "seed of dropout and of the order of the pairs", ge=0, lt=2**32)
     max_seq_length: int | None = option(None, "tokens kept of a sentence; without it, what the encoder allows", ge=1)
+    layers: int | None = option(
+        None, "keep the first so many layers of a plain transformers model, such as a language model", ge=1
+    )
+    pooling: PoolingName = option(
+        "mean", "how the token vectors of a plain transformers model become a sentence's; other encoders keep their own"
+    )
+    bidirectional: bool = option(False, "let the tokens of a causal language model see those behind them, too")
     dtype: Literal["auto", "float32", "bfloat16"] = option(
         "auto", "arithmetic of the forward pass; auto is bfloat16 where a GPU has it, else float32"
     )
@@ -72,8 +80,8 @@ class ContrastiveOptions(TrainingOptions):
         "memory. 0 encodes the whole batch",
         ge=0,
     )
-    pooling: Literal["cls", "mean"] = option(
-        "cls", "cls (published) or mean, for a plain transformers encoder; others keep their own"
+    pooling: PoolingName = option(
+        "cls", "cls (published) or mean, among others, for a plain transformers encoder; others keep their own"
     )
     pairs_batch_size: int = option(32, "pairs of --pairs in one step", ge=1)
     checkpoint_choice: Literal["validation", "sts-dev"] = option(

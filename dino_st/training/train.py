@@ -119,7 +119,8 @@ def train_encoder(
         **changes: Fields of `TrainingOptions`, in place of `options` or of what it says: `loss` (`cosine`, `cosent` or
             `angle`; the latter two compare the pairs of a batch with one another, so they depend on how many processes
             share it), `batch_size`, `learning_rate` (2e-5; static embeddings such as `dino-tiny-encoder` need more,
-            5e-4), `warmup_share`, `epochs`, `evaluation_steps`, `max_seq_length`, `dtype`, `device`, `seed`,
+            5e-4), `warmup_share`, `epochs`, `evaluation_steps`, `max_seq_length`, `layers`, `pooling` and
+            `bidirectional` (of a plain transformers model: see `load_trainable_encoder`), `dtype`, `device`, `seed`,
             `report_to` (`tensorboard`, `wandb`, `trackio` or `mlflow`), ….
 
     Returns:
@@ -318,8 +319,8 @@ def _train(
     arguments = setup.training_arguments(record.options, checkpoints, record.processes)
     is_main = arguments.process_index == 0
     # On the CPU at first: the trainer knows which device is this process's own.
-    length = record.options.max_seq_length
-    model = load_trainable_encoder(encoder, max_seq_length=length, device="cpu", pooling=objective.pooling)
+    shape = {name: getattr(record.options, name) for name in ("max_seq_length", "layers", "pooling", "bidirectional")}
+    model = load_trainable_encoder(encoder, device="cpu", **shape)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise TrainingError(
             "no weight of the encoder can be trained, since all are frozen (requires_grad); thaw them, and merge an "

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sentence_transformers import SentenceTransformer
 
 from dino_st.errors import ConfigurationError, InputError, ModelError
 from dino_st.generation.options import WritingOptions
@@ -170,6 +171,15 @@ def test_what_is_missing_on_this_machine_is_named_before_the_hub_is_asked(
         with pytest.raises((InputError, ModelError), match=message):
             run_recipe(load_recipe(recipe_file, [change]), recipe_file.parent / "out")
     assert not (recipe_file.parent / "out").exists()
+
+
+def test_the_untrained_row_of_a_student_is_what_training_started_from(tmp_path: Path) -> None:
+    recipe = load_recipe("quickstart", ["encoder=dino-tiny", "train.layers=2", "train.pooling=last"])
+    (tmp_path / "out").mkdir()
+    student = SentenceTransformer(_Steps(recipe, "m", tmp_path / "out", print).untrained(), device="cpu")
+    assert (student[0].model.config.num_hidden_layers, student[1].pooling_mode) == (2, "lasttoken")
+    whole = load_recipe("quickstart", ["encoder=dino-tiny"])
+    assert _Steps(whole, "m", tmp_path / "out", print).untrained() == "dino-tiny"
 
 
 def test_a_mistake_in_the_last_stage_is_found_before_the_first(tmp_path: Path) -> None:

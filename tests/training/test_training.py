@@ -68,6 +68,23 @@ def test_the_trained_encoder_is_the_best_checkpoint_and_is_saved(
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 
+def test_a_student_of_a_language_model_is_trained_saved_and_not_continued_as_another(
+    splits: DatasetDict, tmp_path: Path
+) -> None:
+    llama = save_model(tmp_path / "llama", "llama")
+    shape: dict[str, Any] = {"layers": 1, "pooling": "last", "bidirectional": True}
+    model = train_encoder(splits, llama, tmp_path / "out", **QUICK, **shape)
+    assert record(tmp_path / "out")["options"].items() >= shape.items()
+    saved = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    assert saved[1].pooling_mode == "lasttoken"
+    assert saved[0].model.config.is_causal is False
+    assert torch.equal(
+        torch.tensor(saved.encode(["a dog", "the cat eats"])), torch.tensor(model.encode(["a dog", "the cat eats"]))
+    )
+    with pytest.raises(OutputError, match="pooling was 'last', now 'mean'"):
+        train_encoder(splits, llama, tmp_path / "out", **QUICK, **shape | {"pooling": "mean"})
+
+
 def test_a_set_with_fewer_steps_than_an_evaluation_is_evaluated_at_the_end_of_each_epoch(
     bert: Path, splits: DatasetDict, tmp_path: Path
 ) -> None:
