@@ -17,7 +17,7 @@ from dino_st.cli.upload import HUB_PANEL, publishes
 from dino_st.evaluation.options import EvaluationOptions
 from dino_st.models import ENCODER
 from dino_st.pipeline.publish import PublishOptions
-from dino_st.training.options import ContrastiveOptions, TrainingOptions
+from dino_st.training.options import PAIRS_ONLY, ContrastiveOptions, TrainingOptions
 
 Encoder = Annotated[
     str,
@@ -56,7 +56,7 @@ def train(
 
 
 @takes(
-    (ContrastiveOptions, [name for name in ContrastiveOptions.model_fields if name != "balanced_batches"]),
+    (ContrastiveOptions, [name for name in ContrastiveOptions.model_fields if name not in PAIRS_ONLY]),
     PublishOptions,
     panels=HUB_PANEL,
 )

@@ -32,7 +32,7 @@ from dino_st.preparation.directory import read_tables
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import PREPARATION_RECORD
 from dino_st.support.progress import logger
-from dino_st.training.options import ContrastiveOptions
+from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.record import JUDGED
 
 if TYPE_CHECKING:
@@ -87,6 +87,19 @@ def pair_splits(
             + ("prepare more pairs, or a larger validation_share" if judged is None else "judge more pairs")
         )
     return splits, provenance
+
+
+def count_positives(train: pa.Table, options: TrainingOptions) -> int:
+    """How many pairs the joint objective contrasts; a DatasetError unless a batch of them can be made."""
+    chosen = train.filter(pc.field(SCORE) >= options.positive_score)
+    anchors = pc.count_distinct(chosen[SENTENCE1]).as_py()
+    if anchors < options.batch_size:
+        raise DatasetError(
+            f"the joint objective contrasts pairs whose score is at least {options.positive_score:g}, and those have "
+            f"{anchors} distinct first sentences, fewer than a batch of {options.batch_size}; choose a smaller "
+            "batch_size or another positive_score, or objective='graded'"
+        )
+    return chosen.num_rows
 
 
 def _validated_on(judged: pa.Table, train: pa.Table) -> tuple[Tables, dict[str, int]]:

@@ -63,14 +63,39 @@ class Objective:
 
 
 def pair_objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
-    """Trains on pairs with scores by the loss that the options name (`LOSSES`), and chooses by the validation split."""
+    """Trains on pairs with scores by the loss that the options name (`LOSSES`), and chooses by the validation split.
+
+    The joint objective adds `MultipleNegativesRankingLoss` on the pairs of `positives`, each loss on batches of its own
+    as in Piccolo2 (arXiv 2405.06932): a step takes a batch of all pairs or of those, in proportion to their numbers.
+    """
+    train, loss, batch_sampler = splits["train"], getattr(losses, LOSSES[options.loss]), None
+    if options.objective == "joint":
+        train = DatasetDict(graded=train, positives=positives(train, options.positive_score))
+        loss = functools.partial(joint_loss, graded=loss)
+        graded_sampler = BalancedBatches if options.balanced_batches else None
+        batch_sampler = functools.partial(
+            batches_by_kind, pairs_batch_size=options.batch_size, pairs_sampler=graded_sampler
+        )
+    elif options.balanced_batches:
+        batch_sampler = BalancedBatches
     return Objective(
-        train=splits["train"],
-        loss=getattr(losses, LOSSES[options.loss]),
+        train=train,
+        loss=loss,
         validation={"validation": splits["validation"]},
         evaluation_batch_size=options.batch_size,
-        batch_sampler=BalancedBatches if options.balanced_batches else None,
+        batch_sampler=batch_sampler,
     )
+
+
+def positives(pairs: Dataset, least: float) -> Dataset:
+    """The pairs that have at least a score, without their scores: the anchors and positives of a contrastive loss."""
+    scores = np.asarray(pairs[SCORE][:], np.float64)
+    return pairs.select(np.flatnonzero(scores >= least)).select_columns([SENTENCE1, SENTENCE2])
+
+
+def joint_loss(model: SentenceTransformer, *, graded: Callable[[SentenceTransformer], Any]) -> dict[str, Any]:
+    """The losses of the joint objective, by the name of their data."""
+    return {"graded": graded(model), "positives": losses.MultipleNegativesRankingLoss(model)}
 
 
 def triplet_objective(
@@ -86,7 +111,7 @@ def triplet_objective(
         loss=functools.partial(contrastive_loss, options=options, with_pairs=pairs is not None),
         validation=sts_dev or validation,
         evaluation_batch_size=min(options.batch_size, 128),
-        batch_sampler=functools.partial(contrastive_batches, pairs_batch_size=options.pairs_batch_size),
+        batch_sampler=functools.partial(batches_by_kind, pairs_batch_size=options.pairs_batch_size),
         data_name="triplets written by a language model" + (", and pairs" if pairs is not None else ""),
     )
 
@@ -103,12 +128,19 @@ def contrastive_loss(model: SentenceTransformer, *, options: ContrastiveOptions,
     return {"triplets": contrastive, "pairs": getattr(losses, LOSSES[options.loss])(model)}
 
 
-def contrastive_batches(dataset: Dataset, batch_size: int, *, pairs_batch_size: int, **named: Any) -> Any:
-    """Batches of triplets hold no text twice; those of pairs are any. Checkpoints pickle this."""
-    if SCORE in dataset.column_names:
-        order = RandomSampler(dataset, generator=named.get("generator"))
-        return DefaultBatchSampler(order, batch_size=pairs_batch_size, **named)
-    return NoDuplicatesBatchSampler(dataset, batch_size=batch_size, **named)
+def batches_by_kind(
+    dataset: Dataset, batch_size: int, *, pairs_batch_size: int, pairs_sampler: Any = None, **named: Any
+) -> Any:
+    """Batches of what is contrasted hold no text twice; those of pairs with scores are any. Checkpoints pickle this.
+
+    So texts for one x1 never meet as each other's negatives.
+    """
+    if SCORE not in dataset.column_names:
+        return NoDuplicatesBatchSampler(dataset, batch_size=batch_size, **named)
+    if pairs_sampler is not None:
+        return pairs_sampler(dataset, batch_size=pairs_batch_size, **named)
+    order = RandomSampler(dataset, generator=named.get("generator"))
+    return DefaultBatchSampler(order, batch_size=pairs_batch_size, **named)
 
 
 class BalancedBatches(DefaultBatchSampler):

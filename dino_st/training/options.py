@@ -17,10 +17,19 @@ LOSSES: dict[Loss, str] = {
 """Names of losses, and the class of `sentence_transformers.sentence_transformer.losses` behind each."""
 
 
+ObjectiveName = Literal["graded", "joint"]
+
+
 class TrainingOptions(FrozenOptions):
     """How an encoder is trained; the defaults are the published values (arXiv 2104.07540, section 4)."""
 
     loss: Loss = option("cosine", "cosine is the published one")
+    objective: ObjectiveName = option(
+        "graded",
+        "graded: the loss on all pairs (published); joint: beside it a contrastive one on the pairs of a high score, "
+        "each of which must be nearer than the others' texts",
+    )
+    positive_score: float = option(0.75, "score from which on the joint objective takes a pair for the same in meaning")
     batch_size: int = option(32, "pairs in one step, over all processes together", ge=1)
     learning_rate: float = option(2e-5, "peak learning rate of AdamW; static embeddings need more, such as 5e-4", gt=0)
     weight_decay: float = option(
@@ -63,6 +72,7 @@ class ContrastiveOptions(TrainingOptions):
     """
 
     loss: Loss = option("cosine", "loss of the pairs of --pairs; cosine is the published one")
+    objective: Literal["graded"] = option("graded", "of pairs alone; triplets are contrasted whatever it says")
     batch_size: int = option(512, "triplets in one step", ge=2)
     learning_rate: float = option(5e-5, "peak learning rate of AdamW; static embeddings need more, such as 5e-4", gt=0)
     weight_decay: float = option(0.0, "weight decay of AdamW, not of biases and norms", ge=0)
@@ -89,3 +99,7 @@ class ContrastiveOptions(TrainingOptions):
         "validation: by the generated validation split; sts-dev: by the mean of STSb and SICK dev, as published, "
         "which uses human labels",
     )
+
+
+PAIRS_ONLY = ("balanced_batches", "objective", "positive_score")
+"""Options of training on pairs that mean nothing for triplets."""

@@ -153,6 +153,11 @@ def add_to_card(card: Path, record: TrainingRecord) -> None:
         "A language model wrote the second sentence of each pair from an instruction that stands for the score "
         "(DINO, [arXiv 2104.07540](https://arxiv.org/abs/2104.07540))."
     )
+    if record.options.objective == "joint":
+        how += (
+            f" The pairs of a score of at least {record.options.positive_score:g} were contrasted with one another as "
+            "well (MultipleNegativesRankingLoss), each loss on batches of its own."
+        )
     labels = "No human label was used, neither to train nor to choose the checkpoint."
     validation = "the generated validation split"
     if JUDGED in record.provenance:

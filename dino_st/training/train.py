@@ -2,7 +2,8 @@
 
 **Pairs** (`train_encoder`): mean pooling, CosineSimilarityLoss, batches of 32, a learning rate of 2e-5 with 10 %
 warm-up, one epoch, and the checkpoint that has the best Spearman correlation on the generated validation split (arXiv
-2104.07540, section 4). No human label is used anywhere.
+2104.07540, section 4). No human label is used anywhere. The joint objective (`objective="joint"`) trains those pairs
+that mean the same by MultipleNegativesRankingLoss (Henderson et al. 2017, arXiv 1705.00652) as well, in the same run.
 
 **Triplets** (`train_contrastive`): MultipleNegativesRankingLoss with scale 20 (a temperature of 0.05) and hard
 negatives, batches of 512 without any text twice, a learning rate of 5e-5 that falls to 0, no warm-up, 3 epochs, 32
@@ -118,7 +119,8 @@ def train_encoder(
         overwrite: Discard another run (other options, data or encoder) in `output_dir`, which is refused otherwise.
         **changes: Fields of `TrainingOptions`, in place of `options` or of what it says: `loss` (`cosine`, `cosent` or
             `angle`; the latter two compare the pairs of a batch with one another, so they depend on how many processes
-            share it), `batch_size`, `learning_rate` (2e-5; static embeddings such as `dino-tiny-encoder` need more,
+            share it), `objective` (`graded` or `joint`, for which a `batch_size` of 128 is a good start), `batch_size`,
+            `learning_rate` (2e-5; static embeddings such as `dino-tiny-encoder` need more,
             5e-4), `warmup_share`, `epochs`, `evaluation_steps`, `max_seq_length`, `layers`, `pooling` and
             `bidirectional` (of a plain transformers model: see `load_trainable_encoder`), `dtype`, `device`, `seed`,
             `report_to` (`tensorboard`, `wandb`, `trackio` or `mlflow`), ….
@@ -139,10 +141,13 @@ def train_encoder(
     options = TrainingOptions.of(options, **changes)
     check_tracker(options)
     check_can_become_directory(Path(output_dir).expanduser().resolve())
-    from dino_st.training.data import as_datasets, data_facts, pair_splits
+    from dino_st.training.data import as_datasets, count_positives, data_facts, pair_splits
 
     tables, provenance = pair_splits(data, options.batch_size, options.loss, judged=judged)
-    record = _new_record(options, encoder, data_facts(tables, "pairs"), provenance)
+    facts = data_facts(tables, "pairs")
+    if options.objective == "joint":
+        facts["pairs to contrast"] = count_positives(tables["train"], options)
+    record = _new_record(options, encoder, facts, provenance)
     place = _find_place(output_dir, record, resume=resume, overwrite=overwrite)
     from dino_st.training.objective import pair_objective
 

@@ -18,7 +18,7 @@ from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputE
 from dino_st.pipeline.recipe import load_recipe, recipe_names, run_recipe
 from dino_st.preparation.splits import PreparedSplits
 from dino_st.preparation.triplets import prepare_triplets, to_triplets
-from dino_st.training.objective import contrastive_batches, contrastive_loss
+from dino_st.training.objective import batches_by_kind, contrastive_loss
 from dino_st.training.options import ContrastiveOptions
 from dino_st.training.train import train_contrastive, train_encoder
 from tests.mteb_tasks.fixtures import write_sts_directory
@@ -101,13 +101,13 @@ def test_gradient_caching_gives_the_gradients_of_the_whole_batch(bert: Path, tri
 def test_batches_hold_no_text_twice(triplets: PreparedSplits) -> None:
     rows = to_triplets(raw_pairs(20))
     named = {"drop_last": False, "valid_label_columns": ["score"], "generator": torch.Generator(), "seed": 1}
-    sampler = contrastive_batches(rows, 16, pairs_batch_size=4, **named)
+    sampler = batches_by_kind(rows, 16, pairs_batch_size=4, **named)
     batches = list(sampler)
     assert sorted(place for batch in batches for place in batch) == list(range(len(rows)))
     for batch in batches:
         texts = [text for place in batch for text in set(rows[place].values())]
         assert len(texts) == len(set(texts))
-    pickle.dumps(contrastive_batches)
+    pickle.dumps(batches_by_kind)
 
 
 def test_both_losses_are_trained_together_on_their_own_data(
