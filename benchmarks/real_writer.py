@@ -1,0 +1,194 @@
+"""Training recipes on pairs that a real language model wrote: the table of `docs/results.md`.
+
+What is compared, on which students, and what chooses is written down in `docs/benchmarks/real-writer-protocol.md`. The
+work directory is kept; a rerun computes what is missing, and the table grows run by run.
+
+    python benchmarks/real_writer.py --pairs DIR --sts-dir DIR --work DIR [--glove DIR] [--model DIR]
+        [--students static glove smollm2] [--rows 0 1] [--seeds 3] [--transformer-pairs 8000]
+
+`--pairs` is a directory of `dino-st generate`; `--glove` one of `python -m tools.real_models`; `--model` SmolLM2 as a
+transformers directory. Students whose directory is not given are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import shutil
+import statistics
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+from ablations import interval
+from datasets import Dataset
+
+import mteb_tasks
+from dino_st import evaluate_encoder, train_encoder
+from dino_st.data.columns import SENTENCE1
+from dino_st.data.pairs import read_raw
+from dino_st.encoders.loading import load_trainable_encoder
+from dino_st.evaluation.table import STS_SCORES
+from dino_st.models import ENCODER
+from dino_st.preparation.prepare import prepare_pairs
+from dino_st.training.record import read_record
+
+JOINT = {"objective": "joint", "batch_size": 128}
+RATES = {"static": (5e-4, 1e-3, 2e-3), "glove": (5e-4, 1e-3, 2e-3), "smollm2": (1e-4,)}
+LAYERS = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe: what differs from the published one, and whose learning rate it takes."""
+
+    name: str
+    preparation: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    rate_of: int = 0  # number of the row that the learning rate was chosen for
+
+
+ROWS = (
+    Row("published"),
+    Row("joint", training=JOINT, rate_of=1),
+    Row("published, batches of 128", training={"batch_size": 128}),
+    Row("joint with CoSENT", training={**JOINT, "loss": "cosent"}, rate_of=1),
+    Row("without label smoothing", preparation={"label_smoothing": 0.0}),
+    Row("without random negatives", preparation={"random_negatives": 0}),
+    Row("8 random negatives", preparation={"random_negatives": 8}),
+)
+
+
+class Study:
+    """The runs, each in a directory of its own."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.work = options, options.work
+        self.tasks = mteb_tasks.select_tasks("sts", sts_dir=options.sts_dir)
+        given = {"static": ENCODER, "glove": options.glove, "smollm2": options.model}
+        self.students = {name: given[name] for name in options.students if given[name] is not None}
+
+    @cache  # noqa: B019  (one study a process)
+    def raw(self, student: str) -> tuple[Dataset, tuple[float, ...] | None]:
+        """The pairs that a student is trained on, and the labels whose log-probabilities they have."""
+        table, _, labels = read_raw(self.options.pairs)
+        if student == "smollm2" and self.options.transformer_pairs < table.num_rows:
+            last = table[SENTENCE1][self.options.transformer_pairs].as_py()
+            end = pc.index(table[SENTENCE1], last).as_py()
+            table = table.slice(0, end)
+        return Dataset(table), None if labels is None else tuple(labels)
+
+    def start(self, student: str) -> str:
+        """The untrained student."""
+        if student != "smollm2":
+            return str(self.students[student])
+        place = self.work / f"{student}-{LAYERS}-layers"
+        if not (place / "modules.json").is_file():
+            encoder = load_trainable_encoder(self.students[student], layers=LAYERS, pooling="mean", device="cpu")
+            encoder.save_pretrained(str(place))
+        return str(place)
+
+    def train(self, student: str, row: Row, seed: int, rate: float) -> Path:
+        """A trained encoder."""
+        place = self.work / f"{student}-{row.name.replace(' ', '-').replace(',', '')}-{rate:g}-{seed}"
+        record = read_record(place)
+        if record is None or record.status != "complete":
+            raw, labels = self.raw(student)
+            splits = prepare_pairs(raw, seed=seed, labels=labels, **row.preparation)
+            train_encoder(splits, self.start(student), place, learning_rate=rate, seed=seed, **row.training)
+            shutil.rmtree(place / "checkpoints", ignore_errors=True)
+        return place
+
+    def validation(self, place: Path) -> float:
+        """Spearman × 100 on the generated validation split, of the checkpoint that was kept."""
+        record = read_record(place)
+        if record is None or record.best is None:
+            raise RuntimeError(f"{place}: no score on the validation split")
+        return 100 * record.best.spearman
+
+    def choose_rate(self, student: str, row: Row) -> float:
+        """The learning rate whose encoder of seed 0 is best on the generated validation split."""
+        rates = RATES[student]
+        found = {rate: self.validation(self.train(student, row, 0, rate)) for rate in rates}
+        note = f"{student}, {row.name}: generated validation by learning rate " + ", ".join(
+            f"{rate:g}: {score:.2f}" for rate, score in found.items()
+        )
+        print(note, flush=True)
+        return max(found, key=found.__getitem__)
+
+    def scores(self, name: str, model: str | Path) -> dict[str, float]:
+        """Seven scores and their average, from the work directory where they are there."""
+        file = self.work / "scores" / f"{name}.json"
+        if not file.exists():
+            table = evaluate_encoder({name: str(model)}, tasks=self.tasks)
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps(table.to_dict()[name]), encoding="utf-8")
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+
+    def run(self) -> None:
+        """Computes what is missing, and writes the table after every row."""
+        table: dict[str, dict[str, list[dict[str, float]]]] = {}
+        for student in self.students:
+            rows = table.setdefault(student, {"untrained": [self.scores(f"{student}-untrained", self.start(student))]})
+            rates: dict[int, float] = {}
+            for number, row in self.chosen_rows(student):
+                if row.rate_of not in rates:
+                    rates[row.rate_of] = self.choose_rate(student, ROWS[row.rate_of])
+                for seed in range(1 if student == "smollm2" and not self.options.all_seeds else self.options.seeds):
+                    place = self.train(student, row, seed, rates[row.rate_of])
+                    scores = self.scores(place.name, place) | {"validation": self.validation(place)}
+                    rows.setdefault(f"{row.name} ({rates[row.rate_of]:g})", []).append(scores)
+                (self.work / "table.md").write_text(as_markdown(table), encoding="utf-8")
+                print(f"{student}: row {number} done\n{as_markdown(table)}", flush=True)
+
+    def chosen_rows(self, student: str) -> Iterator[tuple[int, Row]]:
+        """The rows to compute; a transformer takes long, so its are the first two unless others are named."""
+        wanted = self.options.rows or (range(2) if student == "smollm2" else range(len(ROWS)))
+        return ((number, ROWS[number]) for number in wanted)
+
+
+def as_markdown(table: dict[str, dict[str, list[dict[str, float]]]]) -> str:
+    """The table: means over seeds; differences of averages to the first recipe of a student are paired by seed."""
+    columns = [*STS_SCORES.columns, "average"]
+    heads = [*STS_SCORES.columns.values(), "Avg.", "difference to published", "generated validation", "seeds"]
+    lines = [f"| student, recipe (learning rate) | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    for student, rows in table.items():
+        base = [run["average"] for name, runs in rows.items() if name.startswith("published (") for run in runs]
+        for name, runs in rows.items():
+            means = [f"{statistics.mean(run[column] for run in runs):.2f}" for column in columns]
+            gains = [run["average"] - other for run, other in zip(runs, base, strict=False)]
+            gain = "" if name == "untrained" or name.startswith("published (") or not gains else interval(gains)
+            judged = [run["validation"] for run in runs if "validation" in run]
+            cells = [*means, gain, f"{statistics.mean(judged):.2f}" if judged else "", str(len(runs))]
+            lines.append(f"| {student}, {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=Path, required=True, help="directory of `dino-st generate`")
+    parser.add_argument("--sts-dir", type=Path, required=True, help="STS data in SentEval layout")
+    parser.add_argument("--work", type=Path, required=True, help="directory for everything")
+    parser.add_argument("--glove", type=Path, help="GloVe as a static encoder (tools/real_models.py)")
+    parser.add_argument("--model", type=Path, help="SmolLM2 as a transformers directory")
+    parser.add_argument("--students", nargs="+", choices=RATES, default=list(RATES), help="default: all that are given")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", help="numbers of the recipes, from 0 (default: see the protocol)"
+    )
+    parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default: 3)")
+    parser.add_argument("--all-seeds", action="store_true", help="train the transformer with all seeds, not one")
+    parser.add_argument("--transformer-pairs", type=int, default=8000, help="pairs for the transformer (default: 8000)")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    warnings.filterwarnings("ignore", module="mteb")
+    logging.getLogger("dino_st").setLevel(logging.WARNING)
+    Study(options).run()
+
+
+if __name__ == "__main__":
+    main()
