@@ -99,7 +99,7 @@ def count_positives(train: pa.Table, options: TrainingOptions) -> int:
             f"{anchors} distinct first sentences, fewer than a batch of {options.batch_size}; choose a smaller "
             "batch_size or another positive_score, or objective='graded'"
         )
-    return chosen.num_rows
+    return int(chosen.num_rows)
 
 
 def _validated_on(judged: pa.Table, train: pa.Table) -> tuple[Tables, dict[str, int]]:

@@ -68,16 +68,14 @@ def pair_objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
     The joint objective adds `MultipleNegativesRankingLoss` on the pairs of `positives`, each loss on batches of its own
     as in Piccolo2 (arXiv 2405.06932): a step takes a batch of all pairs or of those, in proportion to their numbers.
     """
-    train, loss, batch_sampler = splits["train"], getattr(losses, LOSSES[options.loss]), None
+    train, loss = splits["train"], getattr(losses, LOSSES[options.loss])
+    batch_sampler: Callable[..., Any] | None = BalancedBatches if options.balanced_batches else None
     if options.objective == "joint":
         train = DatasetDict(graded=train, positives=positives(train, options.positive_score))
         loss = functools.partial(joint_loss, graded=loss)
-        graded_sampler = BalancedBatches if options.balanced_batches else None
         batch_sampler = functools.partial(
-            batches_by_kind, pairs_batch_size=options.batch_size, pairs_sampler=graded_sampler
+            batches_by_kind, pairs_batch_size=options.batch_size, pairs_sampler=batch_sampler
         )
-    elif options.balanced_batches:
-        batch_sampler = BalancedBatches
     return Objective(
         train=train,
         loss=loss,
