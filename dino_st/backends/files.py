@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 from dino_st.encoders.directory import ADAPTER, adapter_base, check_spelling
-from dino_st.errors import MissingExtraError, ModelError
+from dino_st.errors import DinoWarning, MissingExtraError, ModelError
 from dino_st.models import bundled_directory
 from dino_st.support.files import similar_path
 from dino_st.support.hashes import hash_file
@@ -28,6 +31,8 @@ _GGUF_SINCE = "5.23"
 
 _LOOKED_AT: dict[str, Path] = {}
 """Where the model of a run that has just begun lies, until it is loaded."""
+
+_PART = re.compile(r"model-\d+-of-\d+\.safetensors")
 
 _POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
 
@@ -89,18 +94,10 @@ def _check_directory(path: Path) -> None:
             )
         kind = "a sentence-transformers encoder" if "modules.json" in names else "no model directory"
         raise ModelError(f"model {path}: this is {kind} (no config.json); expected a causal language model")
-    from safetensors import SafetensorError, safe_open
-
     weights = sorted(name for name in names if name.endswith(".safetensors"))
+    _check_beside(path, weights, has_adapter=ADAPTER in names)
     for name in weights:
-        try:
-            with safe_open(path / name, framework="np"):
-                pass
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"model {path}: {name} cannot be read ({first_line(error)}); it is cut off or damaged: download "
-                "it again"
-            ) from error
+        _check_weights(path, name)
     if not weights:
         pickles = [
             name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")) and "training_args" not in name
@@ -115,6 +112,53 @@ def _check_directory(path: Path) -> None:
         raise ModelError(
             f"model {path}: the directory holds no weights (no *.safetensors file); download it completely"
         )
+
+
+def _check_beside(path: Path, weights: Sequence[str], *, has_adapter: bool) -> None:
+    """Warns of weights beside those that are read, and refuses settings that cannot be."""
+    parts = [name for name in weights if _PART.fullmatch(name)]
+    whole = parts or [name for name in weights if name == "model.safetensors"]
+    read = f"the base model of {ADAPTER}" if has_adapter else "model.safetensors"
+    unread = whole if has_adapter else parts if "model.safetensors" in weights else []
+    if unread:
+        advice = "move elsewhere what does not belong to it"
+        warn(f"model {path}: {read} is read, and {unread[0]} is not; {advice}", DinoWarning, stacklevel=2)
+    elif parts and not (path / "model.safetensors.index.json").is_file():
+        raise ModelError(f"model {path}: {parts[0]} is a part, and model.safetensors.index.json is missing; copy it")
+    if _settings(path, "generation_config.json") is None:
+        raise ModelError(
+            f"model {path}: generation_config.json is damaged, and may say what ends a text; copy it again"
+        )
+
+
+def _check_weights(path: Path, name: str) -> None:
+    """Refuses a file that is damaged, or whose weights are whole numbers that nothing says how to unpack."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path / name, framework="np") as file:
+            kinds = {key: file.get_slice(key).get_dtype() for key in file.keys() if key.endswith(".weight")}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            f"model {path}: {name} cannot be read ({first_line(error)}); it is cut off or damaged: download it again"
+        ) from error
+    packed = next((key for key, kind in kinds.items() if kind[:1] in "IU"), None)
+    if packed is not None and "quantization_config" not in (_settings(path, "config.json") or {}):
+        raise ModelError(
+            f"model {path}: {packed!r} holds whole numbers ({kinds[packed]}), and config.json has no "
+            "quantization_config that says how they are unpacked; copy the one that belongs to the weights"
+        )
+
+
+def _settings(path: Path, name: str) -> dict[str, Any] | None:
+    """What a file of settings holds, nothing where there is none; None where it is damaged."""
+    try:
+        found = json.loads((path / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def check_gguf(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -31,6 +32,9 @@ from dino_st.support.text import first_line
 
 _SHARE_OF_EMBEDDING = 0.5
 """Embeddings are rounded up, but a tokenizer with fewer tokens than this share of them is likely another model's."""
+
+_PLAIN_TEXT = re.compile(r"[^\W\d_]+|[.,!?;:'-]")
+"""A word, or a mark as sentences have it, which is no special token."""
 
 _LANGUAGE_MODELS = ("CausalLM", "LMHead", "ForConditionalGeneration")
 
@@ -235,6 +239,14 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
             f"the tokenizer has {len(beyond)} tokens that {type(model).__name__} does not know, such as "
             f"{min(beyond)!r}: its ids go up to {max(ids.values())}, and the model has {size} embeddings; take the "
             "model's own tokenizer"
+        )
+    words = sorted(text for text in {*special, *tokenizer.all_special_tokens} if _PLAIN_TEXT.fullmatch(text))
+    if words:
+        warn(
+            f"the tokenizer marks {', '.join(map(repr, words))} as special, as no text of {type(model).__name__} will "
+            "have it then; mend its settings (tokenizer_config.json, special_tokens_map.json)",
+            DinoWarning,
+            stacklevel=2,
         )
     if max(ids.values(), default=0) + 1 < size * _SHARE_OF_EMBEDDING:
         warn(

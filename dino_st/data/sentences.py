@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+from dino_st.data.columns import SENTENCE2
 from dino_st.data.tables import (
     TABLE_FORMATS,
     as_number,
@@ -36,6 +37,10 @@ _STSB_LINE = re.compile(
     r"[^\t\s]+\t[^\t]*\t(19|20)\d\d[^\t]*\t\d+\t[0-5](\.\d*)?\t[^\t]*\t[^\t]"
 )
 """The first line of an STS Benchmark file: its header, or values as none but it has."""
+
+
+_JSON_OBJECT = re.compile(r'\s*\{\s*"(\w| )*"\s*:')
+"""How a line of JSON begins."""
 
 
 class DistinctTexts(Sequence[str]):
@@ -173,7 +178,7 @@ def _read_lines(source: str, column: str | None) -> Iterator[str]:
     if source == "-":
         if column is not None:
             raise InputError(f"a column ({column!r}) was named, but standard input is read as plain lines")
-        yield from text_lines(sys.stdin.buffer)
+        yield from _plain_lines(text_lines(sys.stdin.buffer))
         return
     path = Path(source)
     is_table = path.suffix.lower() in TABLE_FORMATS
@@ -189,11 +194,29 @@ def _read_lines(source: str, column: str | None) -> Iterator[str]:
             raise InputError(f"a column ({column!r}) was named, but {path.suffix or 'this'} is a file of plain lines")
         else:
             with path.open("rb") as stream:
-                yield from text_lines(stream)
+                yield from _plain_lines(text_lines(stream))
     except FileNotFoundError:
         raise InputError(f"there is no such file{similar_path(path)}") from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})") from None
+
+
+def _plain_lines(lines: Iterator[str]) -> Iterator[str]:
+    """The lines of a text, whose first one must not be that of a table: an object of JSON, or names of columns."""
+    first = next(lines, None)
+    if first is None:
+        return
+    if _JSON_OBJECT.match(first):
+        raise InputError(
+            f"line 1 is an object of JSON ({first:.40}), no sentence; give it as a file whose name ends in .jsonl"
+        )
+    cells = {cell.strip(' "').lower() for cell in re.split(r"[,;\t]", first)}
+    if len(cells) > 1 and cells & {*TEXT_COLUMNS, SENTENCE2} and all(map(str.isidentifier, cells)):
+        raise InputError(
+            f"line 1 names columns ({first:.60}), and is no sentence; give it as a file whose name ends in .csv or .tsv"
+        )
+    yield first
+    yield from lines
 
 
 def _table_texts(path: Path, column: str | None) -> Iterator[str]:

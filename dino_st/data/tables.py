@@ -603,7 +603,7 @@ def _parquet_rows(file: Path, choose: Choice) -> Iterator[Row]:
     import pyarrow.parquet
 
     try:
-        with pyarrow.parquet.ParquetFile(file) as parquet:
+        with pyarrow.parquet.ParquetFile(file, page_checksum_verification=True) as parquet:
             yield from _arrow_rows(
                 file, parquet.schema_arrow, choose, lambda names: parquet.iter_batches(columns=names)
             )

@@ -215,6 +215,37 @@ def test_a_missing_file_column_or_directory_is_named(tmp_path: Path) -> None:
         read_sentences("-", column="text")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            '{"text": "A."}\n{"text": "B."}\n',
+            r"line 1 is an object of JSON .*; give it as a file whose name ends in \.jsonl",
+        ),
+        ('\ufeff { "sentence 1" :1}\n', "line 1 is an object of JSON"),
+        (
+            "sentence1,sentence2,score\na,b,1\n",
+            r"line 1 names columns .*; give it as a file whose name ends in \.csv or \.tsv",
+        ),
+        ('id;"Text"\n1;A.\n', "line 1 names columns"),
+        ("genre\tsentence2\n", "line 1 names columns"),
+    ],
+)
+def test_a_table_by_the_name_of_a_text_is_refused(
+    content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read_sentences(written(tmp_path / "a.txt", content))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    with pytest.raises(InputError, match=f"standard input: {message}"):
+        read_sentences("-")
+
+
+@pytest.mark.parametrize("line", ["text", "Text, a sentence.", "{text}", '{"A," he said', "text,", "One, two; text!"])
+def test_a_sentence_is_not_taken_for_a_table(line: str, tmp_path: Path) -> None:
+    assert read_sentences(written(tmp_path / "a.txt", f"{line}\nB.\n")).texts[:] == [line, "B."]
+
+
 def test_what_is_left_out_is_counted_by_reason() -> None:
     lines = ["One.", *("One.", " ", "a\0b", "\ud800") * 2]
     counts = {"duplicate": 2, "blank": 2, "NUL byte": 2, "half a surrogate pair": 2}

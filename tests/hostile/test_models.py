@@ -276,12 +276,31 @@ def test_a_tokenizer_much_smaller_than_the_embedding_is_doubted(tokenizer: Any) 
         check_tokenizer(llama(3 * VOCABULARY), tokenizer, [])
 
 
+@pytest.mark.parametrize(("pad", "is_told"), [("!", True), ("the", True), ("<pad>", False), ("[PAD]", False)])
+def test_a_word_or_mark_that_is_marked_special_is_told(
+    pad: str, is_told: bool, tokenizer: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    marked = copy.deepcopy(tokenizer)
+    marked.add_special_tokens({"pad_token": pad})
+    check_tokenizer(build("llama", vocab_size=len(marked)), marked, [])
+    told = [str(warning.message) for warning in recwarn if warning.category is DinoWarning]
+    assert [f"marks {pad!r} as special, as no text of LlamaForCausalLM" in one for one in told] == [True] * is_told
+
+
 def test_padding_that_was_added_behind_the_embedding_does_no_harm(tokenizer: Any) -> None:
     padded = copy.deepcopy(tokenizer)
     padded.add_special_tokens({"pad_token": "[PAD]"})
     LocalWriter((llama(), padded))
     with pytest.raises(ModelError, match=r"has 1 tokens .* such as '\[PAD\]'"):
         check_tokenizer(llama(), padded, [padded.pad_token_id])
+
+
+def change_weights(directory: Path, name: str, kind: torch.dtype) -> None:
+    """Stores one of the weights as another type."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(directory / "model.safetensors")
+    save_file({**weights, name: weights[name].to(kind)}, directory / "model.safetensors", {"format": "pt"})
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -337,7 +356,15 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "a part of the weights": (
         lambda d: (d / "model.safetensors").rename(d / "model-00001-of-00002.safetensors"),
-        r"cannot be loaded|lacks",
+        r"model-00001-of-00002\.safetensors is a part, and model\.safetensors\.index\.json is missing",
+    ),
+    "weights of whole numbers that nothing unpacks": (
+        lambda d: change_weights(d, "model.layers.0.mlp.up_proj.weight", torch.int8),
+        r"'model\.layers\.0\.mlp\.up_proj\.weight' holds whole numbers \(I8\), and config\.json has no quantiz",
+    ),
+    "settings of generation that are no JSON": (
+        lambda d: (d / "generation_config.json").write_text('{"eos_token_id": [0'),
+        r"generation_config\.json is damaged, and may say what ends a text",
     ),
 }
 
@@ -438,6 +465,16 @@ def test_an_adapter_is_merged_into_the_base_model_that_it_names(adapter: Path) -
     weights = adapter.parent / "base/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert hash_weights(adapter, model) not in hashes
+
+
+def test_of_two_models_in_one_directory_the_one_that_is_not_read_is_named(adapter: Path, tokenizer: Any) -> None:
+    shutil.copy(adapter.parent / "base" / "model.safetensors", adapter)
+    with pytest.warns(DinoWarning, match=r"base model of adapter_config\.json is read, and model\.safetensors is not"):
+        load(adapter)
+    other = save(llama(), tokenizer, adapter.parent / "other")
+    shutil.copy(other / "model.safetensors", other / "model-00001-of-00001.safetensors")
+    with pytest.warns(DinoWarning, match=r"model\.safetensors is read, and model-00001-of-00001\.safetensors is not"):
+        load(other)
 
 
 def test_an_adapter_that_fits_no_weight_is_refused(adapter: Path) -> None:

@@ -454,6 +454,16 @@ def test_columns_that_hold_no_text_are_refused_everywhere(values: pa.Array, mess
             read(file)
 
 
+def test_checksums_of_parquet_files_are_looked_at(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"sentence {i}" for i in range(9)]})
+    file = tmp_path / "a.parquet"
+    pq.write_table(table, file, compression="none", use_dictionary=False, write_page_checksum=True)
+    assert len(sentences(file)) == 9
+    file.write_bytes(file.read_bytes().replace(b"sentence 4", b"sentence 5", 1))
+    with pytest.raises(InputError, match=r"a\.parquet: cannot be read \(.*CRC checksum"):
+        sentences(file)
+
+
 def test_the_names_of_class_labels_are_read_and_not_their_numbers(tmp_path: Path) -> None:
     features = {"sentence1": Value("string"), "sentence2": Value("string"), "label": ClassLabel(names=["yes", "no"])}
     data = Dataset.from_dict({"sentence1": ["a"], "sentence2": ["b"], "label": [1]}, features=Features(features))
