@@ -216,7 +216,10 @@ def base_of(path: Path) -> str | Path:
     """The base model that an adapter names: a directory, also one beside it, or a name on the hub."""
     base = adapter_base(path) or ""
     beside = path / base
-    return beside if beside.is_dir() else base
+    found = beside if beside.is_dir() else base
+    if Path(found).expanduser().resolve() == path.resolve():
+        raise ModelError(f"model {path}: {ADAPTER} names this very directory as the base model; name that one there")
+    return found
 
 
 def look_at_model(source: str, directory: ShardDirectory, known: Mapping[str, Any], within: str | None = None) -> None:

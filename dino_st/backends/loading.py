@@ -7,18 +7,17 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from warnings import catch_warnings, filterwarnings, simplefilter, warn
+from warnings import warn
 
 import torch
 
 from dino_st.backends.files import GGUF, base_of, check_gguf, hash_weight_files, locate_model, model_files
 from dino_st.decoding.runner import probe
 from dino_st.decoding.stopping import end_of_text_ids
-from dino_st.encoders.directory import ADAPTER, surplus_layers
+from dino_st.encoders.directory import ADAPTER, merge_adapter, surplus_layers
 from dino_st.errors import (
     ConfigurationError,
     DinoError,
@@ -180,18 +179,13 @@ def _load_adapter(path: Path, **options: Any) -> tuple[Any, Any]:
         )
     from transformers import AutoTokenizer
 
-    peft = import_module("peft")
-
     base = base_of(path)
     try:
         model, tokenizer = load_causal_model(base, **options)
     except DinoError as error:
         raise ModelError(f"model {path}: this is an adapter for {str(base)!r}. {error}") from error
     try:
-        with catch_warnings():
-            simplefilter("ignore", FutureWarning)
-            filterwarnings("error", "Found missing adapter keys")
-            model = peft.PeftModel.from_pretrained(model, str(path), use_safetensors=True).merge_and_unload()
+        model = merge_adapter(model, path)
         if (path / "tokenizer_config.json").is_file():
             tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=options["trust_remote_code"])
     except Exception as error:

@@ -10,8 +10,10 @@ import hashlib
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +169,26 @@ def state_revision(encoder: SentenceTransformer) -> str:
         digest.update(f"{name}\n".encode())
         digest.update(flat.numpy())
     return digest.hexdigest()[:40]
+
+
+def merge_adapter(model: Any, adapter: Path) -> Any:
+    """Adds the weights of an adapter to its base model; a ModelError names one that has no place there."""
+    from safetensors import safe_open
+
+    peft: Any = import_module("peft")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.filterwarnings("error", "Found missing adapter keys")
+        joined = peft.PeftModel.from_pretrained(model, str(adapter), use_safetensors=True)
+    known = {*joined.state_dict(), *peft.get_peft_model_state_dict(joined, save_embedding_layers=False)}
+    with safe_open(adapter / "adapter_model.safetensors", framework="np") as file:
+        homeless = sorted(set(file.keys()) - known)
+    if homeless:
+        raise ModelError(
+            f"{len(homeless)} weights of the adapter, such as {homeless[0]!r}, have no place in "
+            f"{type(model).__name__} as {ADAPTER} and the base model describe it"
+        )
+    return joined.merge_and_unload()
 
 
 def surplus_layers(model: Any, report: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dino_st.encoders.directory import adapter_base, local_directory, surplus_layers
+from dino_st.encoders.directory import adapter_base, local_directory, merge_adapter, surplus_layers
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
 from dino_st.support.hub import fetch_model
 from dino_st.support.text import first_line
@@ -395,9 +395,7 @@ def _merged(adapter: Path, base: Path) -> Any:
     is_causal = peft.PeftConfig.from_pretrained(str(adapter)).task_type == peft.TaskType.CAUSAL_LM
     kind: Any = AutoModelForCausalLM if is_causal else AutoModel  # an adapter's weights are named after its whole model
     whole = kind.from_pretrained(str(base), dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", "Found missing adapter keys")
-        merged = peft.PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload().requires_grad_(True)
+    merged = merge_adapter(whole, adapter).requires_grad_(True)
     return merged.base_model if is_causal else merged
 
 

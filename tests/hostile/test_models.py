@@ -496,10 +496,21 @@ def test_an_adapter_that_fits_no_weight_is_refused(adapter: Path) -> None:
         (None, "names no base model"),
         ("../gone/away", r"this is an adapter for '../gone/away'\. .*there is no such directory"),
         ("owner/base", r"this is an adapter for 'owner/base'\. .*out of reach"),
+        (".", r"adapter_config\.json names this very directory as the base model"),
+        ("../adapter", r"adapter_config\.json names this very directory as the base model"),
     ],
 )
 def test_an_adapter_whose_base_model_is_not_there_says_which(adapter: Path, base: str | None, words: str) -> None:
     name_base(adapter, base)
+    with pytest.raises(ModelError, match=words):
+        load(adapter)
+
+
+def test_weights_of_an_adapter_that_have_no_place_are_not_left_out(adapter: Path, tokenizer: Any) -> None:
+    """PEFT passes over them in silence."""
+    save(llama(num_hidden_layers=1), tokenizer, adapter.parent / "shallow")
+    name_base(adapter, "../shallow")
+    words = r"2 weights of the adapter, such as 'base_model\.model\.model\.layers\.1\..*', have no place in Llama"
     with pytest.raises(ModelError, match=words):
         load(adapter)
 
