@@ -17,16 +17,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    AutoModelForCausalLM,
-    GPT2Config,
-    GPTNeoXConfig,
-    LlamaConfig,
-    MistralConfig,
-    OPTConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-)
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 torch.set_num_threads(1)
 
@@ -76,18 +67,37 @@ def tokenizer() -> PreTrainedTokenizerFast:
 def _configuration(family: str) -> Any:
     ends = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "vocab_size": VOCABULARY, "initializer_range": 0.4}
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 256}
-    wide = shape | {"intermediate_size": 48}
-    return {
-        "gpt2": lambda: GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=256, **ends),
-        "opt": lambda: OPTConfig(ffn_dim=48, word_embed_proj_dim=32, init_std=0.4, **shape, **ends),
-        "gpt_neox": lambda: GPTNeoXConfig(**wide, **ends),
-        "llama": lambda: LlamaConfig(num_key_value_heads=2, **wide, **ends),
-        "qwen2": lambda: Qwen2Config(num_key_value_heads=2, **wide, **ends),
-        "mistral": lambda: MistralConfig(num_key_value_heads=2, sliding_window=24, **wide, **ends),
-    }[family]()
+    wide = shape | {"intermediate_size": 48, "num_key_value_heads": 2}
+    windows = {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"]}
+    untied = {"tie_word_embeddings": False}  # else they repeat the last token
+    more: dict[str, Any] = {
+        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
+        "opt": shape | {"ffn_dim": 48, "word_embed_proj_dim": 32, "init_std": 0.4},
+        "gpt_neox": wide,
+        "llama": wide,
+        "mistral": wide | {"sliding_window": 24},
+        "qwen2": wide,
+        "qwen3": wide | {"head_dim": 16},
+        "gemma2": wide | windows | untied | {"query_pre_attn_scalar": 8, "attn_logit_softcapping": 2.0},
+        "gemma3_text": wide | windows | untied | {"head_dim": 16, "query_pre_attn_scalar": 8},
+        "phi": wide | {"partial_rotary_factor": 0.5},
+        "phi3": wide | {"sliding_window": 24},
+        "olmo2": wide,
+        "smollm3": wide | {"no_rope_layers": [1, 0]},
+        "granite": wide | {"attention_multiplier": 0.3, "residual_multiplier": 0.5, "logits_scaling": 0.5},
+        "gpt_oss": wide | windows | {"head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
+    }
+    config: Any = CONFIG_MAPPING[family]
+    known = {*config.__dataclass_fields__, *config.attribute_map}
+    return config(**{name: value for name, value in (ends | more[family]).items() if name in known})
 
 
-FAMILIES = ("gpt2", "opt", "gpt_neox", "llama", "qwen2", "mistral")
+FAMILIES = (
+    *("gpt2", "opt", "gpt_neox", "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi", "phi3", "olmo2"),
+    *("smollm3", "granite"),
+)
+"""Whose attention goes through transformers' interface, and that compute in float64 (gpt_oss does not); windows are
+shorter than the tests' prompts."""
 
 
 @pytest.fixture(scope="session")

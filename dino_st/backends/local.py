@@ -19,10 +19,10 @@ from dino_st.backends.loading import (
 )
 from dino_st.backends.options import ModelOptions
 from dino_st.backends.prompting import Prompter
-from dino_st.decoding.attention import can_share
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
-from dino_st.decoding.memory import automatic_rows, context_length, typical_length
+from dino_st.decoding.memory import automatic_rows, typical_length
 from dino_st.decoding.options import DecodingOptions
+from dino_st.decoding.runner import can_share
 from dino_st.decoding.stopping import TextForm
 from dino_st.errors import ConfigurationError
 from dino_st.support.text import count_words
@@ -133,7 +133,7 @@ class LocalWriter(Prompter):
 
     def automatic_rows(self, prompt_lengths: Sequence[int], new_tokens: int) -> int:
         """How many streams to decode together for prompts of such lengths; see `decoding.memory.automatic_rows`."""
-        shares = can_share(self.model, context_length(self.model, DecodingOptions().max_total_tokens))
+        shares = can_share(self.model)
         typical = typical_length(prompt_lengths)
         return automatic_rows(self.model, prompt_tokens=typical, new_tokens=new_tokens, shares_prompts=shares)
 

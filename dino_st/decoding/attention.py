@@ -2,14 +2,15 @@
 
 The scores over a prompt are one matrix product for each of its heads, with a row for each text that continues it; the
 scores over what has been written stand beside them, and one softmax covers both. That is the same function as attention
-over a copy of the prompt's states for each row.
+over a copy of the prompt's states for each row, softmax(QKᵀ·scaling)V.
+
+It stands in transformers' registry, and what differs between families comes from the model as it calls: scaling,
+soft-capped scores, sinks, and the mask of each layer, as the function of positions that transformers makes masks of.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -17,35 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface, causal_mask_function
 
 from dino_st.decoding.cache import Indices, PromptStates, RowCache, RowLayer, StreamBuffers, on_device
-
-logger = logging.getLogger(__name__)
 
 NAME = "dino_st_shared_prompts"
 """Under which the attention function stands in transformers' registry."""
 
-_FAMILIES = frozenset({"gpt2", "opt", "gpt_neox", "llama", "mistral", "qwen2"})
+MaskFunction = Callable[..., Any]
+"""Of batch, head, and the positions of queries and keys (tensors): whether the one sees the other."""
+
 _SELECT_BELOW = 0.8
 """Prompts are selected anew when no more than this share of them still has a stream."""
 
 _cache: ContextVar[SharedCache] = ContextVar("cache")
-
-
-def can_share(model: Any, longest: int) -> bool:
-    """Whether a model's attention is the plain one of this module, for texts of so many tokens with their prompts."""
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    known = config.model_type in _FAMILIES and config._attn_implementation in ("sdpa", "eager")
-    known = known and not getattr(config, "reorder_and_upcast_attn", False) and (window is None or window >= longest)
-    if not known:
-        _say_once(config.model_type)
-    return known
-
-
-@functools.cache
-def _say_once(model_type: str) -> None:
-    logger.info("models of type %s decode with a copy of the prompt for each stream, which is slower", model_type)
 
 
 class SharedCache(RowCache):
@@ -62,13 +48,33 @@ class SharedCache(RowCache):
             for number, (keys, values) in enumerate(states.layers)
         ]
         self._of_prompts = list(states.layers)
-        columns = torch.arange(states.width, device=states.lengths.device)
-        self._hidden = columns < states.width - states.lengths.unsqueeze(1)
+        self._prompt_columns = torch.arange(states.width, device=states.lengths.device) - states.width
+        self._hidden = self._prompt_columns < -states.lengths.unsqueeze(1)
         self._prompts = np.arange(len(states.lengths))
         super().__init__(layers, states.lengths, prompt_of_row)
 
     def attention_mask(self, new_tokens: int = 1) -> None:
         """The attention function hides what must not be seen by itself."""
+
+    def position_ids(self, step: int) -> torch.Tensor:
+        """Position of the next token of each row, shape (rows, 1), after so many tokens of its text."""
+        self._hidden_of_row: dict[MaskFunction, torch.Tensor | None] = {}
+        return super().position_ids(step)
+
+    def _hidden_by(self, mask: MaskFunction) -> torch.Tensor | None:
+        """What a layer's mask hides of each row's prompt and of what it has written, shape (rows, 1, columns).
+
+        None where all may be seen, as of a window that is longer than any text so far.
+        """
+        if mask not in self._hidden_of_row:
+            lengths = self._row_lengths.unsqueeze(1)
+            written = self.get_seq_length() - self._prompt_columns.shape[0]
+            own = torch.arange(written, device=self._device)
+            keys = torch.cat((self._prompt_columns + lengths, own + lengths), dim=1)
+            seen = mask(torch.arange(len(lengths), device=self._device).unsqueeze(1), 0, lengths + written - 1, keys)
+            is_plain = bool((seen | (keys < 0)).all())
+            self._hidden_of_row[mask] = None if is_plain else ~(seen & (keys >= 0)).unsqueeze(1)
+        return self._hidden_of_row[mask]
 
     def arrange(self, prompt_of_row: Indices) -> None:
         """Lays the rows' heads out in a grid (prompts, key heads, most rows of a prompt); empty places repeat one."""
@@ -89,34 +95,52 @@ class SharedCache(RowCache):
         self._slot_of_row = on_device(slot_of_row.ravel(), self._device)
         self._row_of_slot = on_device(row_of_slot, self._device)
 
-    def attend(self, layer: int, query: torch.Tensor, scaling: float) -> torch.Tensor:
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        scaling: float,
+        mask: MaskFunction | None = None,
+        softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Attention of one new token of each row over its prompt and over what it has written.
 
-        Query and result have shape (rows, heads, head size); scores are multiplied by `scaling`.
+        Query and result have shape (rows, heads, head size). Scores are multiplied by `scaling`; a `softcap` c makes
+        c·tanh(s/c) of a score s (Gemma 2, arXiv 2408.00118, section 2); `sinks`, shape (heads,), are scores of a key
+        without a value (gpt-oss).
         """
         prompt_keys, prompt_values = self._of_prompts[layer]
         prompts, groups, width, size = prompt_keys.shape
         rows, heads, _ = query.shape
         repeats = heads // groups
         own_keys, own_values = self._row_layers[layer].written(rows)
+        hidden = None if mask is None or mask is causal_mask_function else self._hidden_by(mask)
         query = (query * scaling).view(rows * groups, repeats, size)
         grid = query.index_select(0, self._row_of_slot).view(prompts, groups, self._most * repeats, size)
-        scores = grid @ prompt_keys.transpose(2, 3)
+        scores, own = grid @ prompt_keys.transpose(2, 3), query.view(rows, groups, repeats, size) @ own_keys.mT
+        if softcap is not None:
+            scores, own = (softcap * torch.tanh(each / softcap) for each in (scores, own))
         scores = scores.masked_fill_(self._hidden[:, None, None, :], -torch.inf)
-        over_prompt = scores.view(-1, repeats, width).index_select(0, self._slot_of_row)
-        own = query.view(rows, groups, repeats, size) @ own_keys.transpose(2, 3)
-        scores = torch.cat((over_prompt, own.view(rows * groups, repeats, -1)), dim=-1)
+        parts = [scores.view(-1, repeats, width).index_select(0, self._slot_of_row)]
+        parts.append(own.view(rows * groups, repeats, -1))
+        if sinks is not None:
+            parts.append(sinks.to(query.dtype).view(groups, repeats, 1).repeat(rows, 1, 1))
+        scores = torch.cat(parts, dim=-1)
+        behind = width + own.shape[-1]
+        if hidden is not None:
+            scores[..., :behind].view(rows, heads, behind).masked_fill_(hidden, -torch.inf)
         weights = scores.softmax(dim=-1, dtype=torch.promote_types(query.dtype, torch.float32)).to(query.dtype)
         grid = weights[..., :width].index_select(0, self._row_of_slot)
         grid = grid.view(prompts, groups, self._most * repeats, width)
         from_prompt = (grid @ prompt_values).view(-1, repeats, size).index_select(0, self._slot_of_row)
-        own = weights[..., width:].view(rows, groups, repeats, -1) @ own_values
+        own = weights[..., width:behind].view(rows, groups, repeats, -1) @ own_values
         return (from_prompt + own.view(rows * groups, repeats, size)).view(rows, heads, size)
 
 
 @contextmanager
 def shared_attention(model: Any, cache: RowCache) -> Iterator[None]:
-    """Lets a model for which `can_share` holds read from a cache of shared prompts; does nothing for any other cache.
+    """Lets a model that can (`runner.probe`) read from a cache of shared prompts; does nothing for any other cache.
 
     The cache is what is passed to the model as `past_key_values`; the model's own attention is restored afterwards.
     """
@@ -133,10 +157,28 @@ def shared_attention(model: Any, cache: RowCache) -> Iterator[None]:
         _cache.reset(token)
 
 
-def _attention(module: Any, query: torch.Tensor, *_: Any, scaling: float, **__: Any) -> tuple[torch.Tensor, None]:
+def _attention(
+    module: Any,
+    query: torch.Tensor,
+    _keys: torch.Tensor,
+    _values: torch.Tensor,
+    attention_mask: MaskFunction | None = None,
+    *,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
     """The attention function of transformers' registry; keys and values come from the cache itself."""
-    output = _cache.get().attend(module.layer_idx, query.squeeze(2), scaling)
-    return output.unsqueeze(1), None
+    query = query.squeeze(2)
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return _cache.get().attend(module.layer_idx, query, scaling, attention_mask, softcap, s_aux).unsqueeze(1), None
+
+
+def _mask(*_: Any, mask_function: MaskFunction, **__: Any) -> MaskFunction:
+    """The mask of transformers' registry: the function itself, which knows windows and chunks."""
+    return mask_function
 
 
 AttentionInterface.register(NAME, _attention)
+AttentionMaskInterface.register(NAME, _mask)

@@ -83,11 +83,10 @@ class PromptStates:
         """Length of the longest prompt."""
         return self.layers[0][0].shape[2]
 
-    def store(self, places: list[int], head: int, layers: Layers, logits: torch.Tensor) -> None:
-        """Writes what was read of some prompts, shortest first, right-aligned and without the padding behind a head.
+    def store(self, places: list[int], layers: Layers, logits: torch.Tensor) -> None:
+        """Writes what was read of some prompts, shortest first, right-aligned and without the padding at their end.
 
-        All of them begin with `head` tokens, which stand before the padding: a layer has shape (these prompts, heads,
-        head + padding + rest, head size), the logits (these prompts, vocabulary).
+        A layer has shape (these prompts, heads, longest of them, head size), the logits (these prompts, vocabulary).
         """
         device, width = logits.device, self.width
         self.logits[torch.tensor(places, device=device)] = logits
@@ -95,12 +94,10 @@ class PromptStates:
         for length, run in groupby(range(len(places)), key=lengths.__getitem__):
             rows = list(run)
             here, there = slice(rows[0], rows[-1] + 1), torch.tensor([places[row] for row in rows], device=device)
-            own = length - head
             for kept, read in zip(self.layers, layers, strict=True):
                 for target, source in zip(kept, read, strict=True):
                     target[there, :, : width - length] = 0  # has no weight in attention, but must be finite
-                    target[there, :, width - own :] = source[here, :, source.shape[2] - own :]
-                    target[there, :, width - length : width - own] = source[here, :, :head]
+                    target[there, :, width - length :] = source[here, :, :length]
 
 
 class RowLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types

@@ -52,7 +52,7 @@ class DecodingEngine:
         self.rows = rows
         self._seed = seed
         longest = context_length(model, options.max_total_tokens)
-        self._model = CausalModel(model, longest=longest)
+        self._model = CausalModel(model)
         size = model.get_output_embeddings().weight.shape[0]
         ends = end_of_text_ids(model, tokenizer)
         marks = dict.fromkeys((*form.closing_marks, *("“”" if options.curly_quotes else "")))

@@ -48,13 +48,17 @@ class HeadRows:
 
     has_selected = False
 
+    def of(self, logits: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor | int = -1) -> torch.Tensor:
+        """What is selected of a model's logits, shape (rows, tokens, vocabulary), where its output layer has not."""
+        return logits[:, -1] if self.has_selected else logits[rows, columns]
+
 
 @contextmanager
-def head_rows(model: Any, rows: torch.Tensor) -> Iterator[HeadRows]:
+def head_rows(model: Any, rows: torch.Tensor, columns: torch.Tensor | int = -1) -> Iterator[HeadRows]:
     """Lets a model's output layer read chosen rows, so that nothing as wide as the vocabulary has to be rearranged.
 
-    `rows` names those of its batch, each as often as it is wanted. A model that computes its logits in another way
-    leaves the selection to the caller.
+    `rows` names those of its batch, each as often as it is wanted; `columns` a token of each, from the end. A model
+    that computes its logits in another way leaves the selection to the caller.
     """
     selection = HeadRows()
 
@@ -62,7 +66,7 @@ def head_rows(model: Any, rows: torch.Tensor) -> Iterator[HeadRows]:
         if not inputs:
             return None
         selection.has_selected = True
-        return (inputs[0].index_select(0, rows), *inputs[1:])
+        return (inputs[0][rows, columns].unsqueeze(1), *inputs[1:])
 
     handle = model.get_output_embeddings().register_forward_pre_hook(select)
     try:

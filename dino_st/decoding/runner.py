@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import cycle, groupby, islice
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 
-from dino_st.decoding.attention import SharedCache, can_share, shared_attention
+from dino_st.decoding.attention import SharedCache, shared_attention
 from dino_st.decoding.cache import CopiedCache, Indices, Layers, PromptStates, RowCache, StreamBuffers
 from dino_st.decoding.head import HeadRows, float32_head, head_rows
 from dino_st.errors import ConfigurationError, ModelError, OutOfMemoryError
@@ -35,9 +35,10 @@ _PREFILL_TOKENS = 16_384
 _PROBE = (3, 4, 13)
 """Tokens of the probe: of a prompt, of a text behind it, and of a longer prompt that is read beside it."""
 
-_ALIKE, _ALIKE_HALF, _LOOKS_AHEAD = 0.01, 0.2, 1e-3
-"""How far logits may differ, as a share of their spread, that should be the same: in float32, in half precision, and in
-float32 after the same prompt alone and with a text behind it, which in causal models leaves 1e-5 at most."""
+_ALIKE, _ALIKE_HALF, _LOOKS_AHEAD, _ROUNDED = 0.01, 0.2, 1e-3, 0.05
+"""How far logits may differ, as a share of their spread, that should be the same: in float32, in half precision, in
+float32 after the same prompt alone and with a text behind it, which in causal models leaves 1e-5 at most, and what two
+orders of summing leave in half precision on average (0.02 in small models)."""
 
 Prompts = Sequence[tuple[int, ...]]
 
@@ -103,11 +104,11 @@ class CausalModel:
     to `buffers`; a batch that is started ends the one before.
     """
 
-    def __init__(self, model: Any, *, longest: int, mixes_lengths: bool | None = None) -> None:
-        """Prepares a model for texts that take, with their prompts, so many tokens at most; `probe` says the rest."""
+    def __init__(self, model: Any, *, reading: Reading | None = None) -> None:
+        """Prepares a model; how it reads is found out by `probe`, unless it is given."""
         self.model = model
-        self._mixes_lengths = probe(model).mixes_lengths if mixes_lengths is None else mixes_lengths
-        self.shares = self._mixes_lengths and can_share(model, longest)
+        self._mixes_lengths = (reading or probe(model)).mixes_lengths
+        self.shares = can_share(model) if reading is None else reading.shares
         self.buffers = StreamBuffers()
         self.device: torch.device = model.device
         wrapped = model.get_base_model() if hasattr(model, "get_base_model") else model  # a PEFT model passes all on
@@ -118,9 +119,9 @@ class CausalModel:
     def read_prompts(self, prompts: Prompts) -> PromptStates:
         """Runs the model over prompts; of those that are the same, once.
 
-        Where the model's attention is known (`can_share`), what a group of prompts begins with is read once, and their
-        rests are read together with little padding between the two parts; padding attends to the beginning, so that it
-        stays finite. All other prompts are read with those of the same length, so that nothing is padded.
+        Where streams share prompts, what a group of prompts begins with is read once, and their rests are read together
+        with little padding at their end, which no token sees. All other prompts are read with those of the same length,
+        so that nothing is padded.
         """
         prompts = list(dict.fromkeys(prompts))
         states: PromptStates | None = None
@@ -133,25 +134,27 @@ class CausalModel:
                 places = [members[i] for i in chunk]
                 layers, logits = self._read_rows([prompts[i][head:] for i in places], before)
                 states = states or PromptStates.empty(prompts, layers, logits)
-                states.store(places, head, layers, logits)
+                states.store(places, layers, logits)
         if states is None:
             raise ValueError("no prompts")
         return states
 
     def _read_rows(self, rows: Prompts, before: Layers) -> tuple[Layers, torch.Tensor]:
-        """Reads left-padded rows, all behind the same tokens; returns the states, and the logits after each row."""
+        """Reads rows, padded at their end, behind the same tokens; returns the states and the logits after each row."""
         cache, start = DynamicCache(), before[0][0].shape[2] if before else 0
         for number, (keys, values) in enumerate(before):
             cache.update(keys.expand(len(rows), -1, -1, -1), values.expand(len(rows), -1, -1, -1), number)
         lengths, longest = torch.tensor([len(row) for row in rows], device=self.device), max(map(len, rows))
-        ids = torch.tensor([[0] * (longest - len(row)) + list(row) for row in rows], device=self.device)
-        columns = torch.arange(longest, device=self.device) - (longest - lengths.unsqueeze(1))
-        mask = None
-        if (columns < 0).any():
-            mask = torch.cat((columns.new_ones(len(rows), start), (columns >= 0).to(torch.int64)), dim=1)
-        logits = self._forward(ids, cache, mask, start + columns.clamp(min=0))[:, -1]
+        ids = torch.tensor([[*row, *row[-1:] * (longest - len(row))] for row in rows], device=self.device)
+        positions = torch.arange(start, start + longest, device=self.device).expand(len(rows), -1)
+        everyone, last = torch.arange(len(rows), device=self.device), lengths - longest - 1
+        with self._select(everyone, last) as head:
+            logits = self._forward(ids, cache, None, positions, keep=longest - min(map(len, rows)) + 1)
         layers: list[Any] = cache.layers  # of those of any cache, these have keys and values
-        return [(layer.keys, layer.values) for layer in layers], logits
+        return [(layer.keys, layer.values) for layer in layers], head.of(logits, everyone, last)
+
+    def _select(self, rows: torch.Tensor, columns: torch.Tensor | int = -1) -> AbstractContextManager[HeadRows]:
+        return head_rows(self.model, rows, columns) if self._mixes_lengths else nullcontext(HeadRows())
 
     def start_rows(self, states: PromptStates, prompt_of_row: Indices, most_rows: int, steps: int) -> RowCache:
         """Gives rows their prompts' states, with room for so many rows and so many tokens to come."""
@@ -168,11 +171,10 @@ class CausalModel:
         `row_of_stream`, shape (streams,), names the row that has each stream's text, `step` tokens long before this
         one. Returns next-token logits, float32 or wider, shape (streams, vocabulary).
         """
-        rows = head_rows(self.model, row_of_stream) if self._mixes_lengths else nullcontext(HeadRows())
-        with rows as head, shared_attention(self.model, cache):
+        with self._select(row_of_stream) as head, shared_attention(self.model, cache):
             mask, positions = cache.attention_mask(), cache.position_ids(step)
-            logits = self._forward(tokens.unsqueeze(1), cache, mask, positions)[:, -1]
-        return logits if head.has_selected else logits.index_select(0, row_of_stream)
+            logits = self._forward(tokens.unsqueeze(1), cache, mask, positions)
+        return head.of(logits, row_of_stream)
 
     @torch.inference_mode()
     def read_texts(self, ids: torch.Tensor, states: PromptStates, prompt_of_row: Indices) -> torch.Tensor:
@@ -220,7 +222,18 @@ class Reading:
     """How a model reads, as `probe` found out."""
 
     mixes_lengths: bool  # whether prompts of several lengths may be read side by side
-    token_bytes: int  # memory that the keys and values of one token take
+    token_bytes: int = 0  # memory that the keys and values of one token take
+    shares: bool = False  # whether streams may read their prompt's keys and values where they are
+
+
+def can_share(model: Any) -> bool:
+    """Whether streams of a model read their prompt's keys and values where they are, instead of from a copy for each.
+
+    `probe` finds it out; of a model without weights (on the device `meta`) it is what transformers says of its class.
+    """
+    if model.device.type == "meta":
+        return bool(getattr(model, "_supports_attention_backend", False))
+    return probe(model).shares
 
 
 _known: WeakKeyDictionary[Any, Reading] = WeakKeyDictionary()
@@ -265,7 +278,7 @@ def _probe(model: Any) -> Reading:
         raise ModelError(f"{name} finds every token equally likely; its weights are empty or were never trained")
     failure: Exception | None = None
     for mixes_lengths in (True, False):
-        reader = CausalModel(model, longest=sum(_PROBE), mixes_lengths=mixes_lengths)
+        reader = CausalModel(model, reading=Reading(mixes_lengths))
         try:
             with float32_head(model):
                 found, token_bytes = reader.read_probe(short, text, long)
@@ -283,7 +296,7 @@ def _probe(model: Any) -> Reading:
                     "by themselves, which is slower",
                     name,
                 )
-            return Reading(mixes_lengths, token_bytes)
+            return Reading(mixes_lengths, token_bytes, mixes_lengths and _shares(model, short, text, long))
     if failure is not None:
         raise _unreadable(model, failure) from failure
     if looks_ahead:
@@ -295,6 +308,66 @@ def _probe(model: Any) -> Reading:
         f"{name} cannot be decoded with: what it predicts after a prompt depends on the prompts that are read beside "
         "it; use a decoder-only transformer, such as those of the GPT-2, Llama, Qwen or Gemma families"
     )
+
+
+def _shares(model: Any, head: tuple[int, ...], text: tuple[int, ...], rest: tuple[int, ...]) -> bool:
+    """Whether rows that share a prompt, whose beginning is read once for others, predict what the model does by itself.
+
+    Compared with a pass over all tokens in the model's own attention: they must agree but for rounding, which in half
+    precision is told from rows with a copy of their prompts.
+    """
+    half = model.dtype in (torch.bfloat16, torch.float16)
+    try:
+        with float32_head(model):
+            expected = _in_company(model, None, head, text, rest)
+            found = _distance(_in_company(model, True, head, text, rest), expected)
+            copied = _distance(_in_company(model, False, head, text, rest), expected) if half else found
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever a model's own code raises
+        logger.debug("sharing prompts ended in %r", error)
+    else:
+        if found.mean() <= _ROUNDED + 2 * copied.mean() if half else found.max() <= _LOOKS_AHEAD:
+            return True
+    logger.info(
+        "models of type %s decode with a copy of the prompt for each stream, which is slower",
+        model.config.get_text_config().model_type,
+    )
+    return False
+
+
+def _in_company(
+    model: Any, shares: bool | None, head: tuple[int, ...], text: tuple[int, ...], rest: tuple[int, ...]
+) -> torch.Tensor:
+    """What is predicted after each token of three texts behind two prompts that begin alike; one text ends early.
+
+    Float32 logits, shape (texts' tokens, vocabulary). Rows share their prompts, or have copies, or (None) all tokens
+    are read at once by the model alone.
+    """
+    prompts, texts = [head + rest, head + rest[:2]], [text, text[::-1], text]
+    if shares is None:
+        rows = [prompts[number] + each for number, each in zip((0, 0, 1), texts, strict=True)]
+        width = max(map(len, rows))
+        ids = torch.tensor([row + row[-1:] * (width - len(row)) for row in rows], device=model.device)
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits.float()
+        places = [
+            (row, len(rows[row]) - len(text) + step) for step in range(len(text)) for row in (0, 1, 2)[step > 1 :]
+        ]
+        return logits[[row for row, _ in places], [column for _, column in places]]
+    reader = CausalModel(model, reading=Reading(True, shares=shares))
+    before = reader._read_rows([head], [])[0]
+    layers, predicted = reader._read_rows([prompt[len(head) :] for prompt in reversed(prompts)], before)
+    states = PromptStates.empty(prompts, layers, predicted)
+    states.store([1, 0], layers, predicted)
+    cache = reader.start_rows(states, np.array([0, 0, 1]), 3, len(text))
+    ids, found = torch.tensor(texts, device=model.device), []
+    for step in range(len(text)):
+        if step == 2:  # the first text ends, and the last row takes its place
+            cache.move(np.array([2]), np.array([0]), np.array([1, 0]))
+            ids = ids[[2, 1]]
+        order = torch.tensor([0, 1, 2] if step < 2 else [1, 0], device=model.device)
+        found.append(reader.read_tokens(ids[:, step], cache, order, step).float().clone())
+    return torch.cat(found)
 
 
 def _unreadable(model: Any, error: Exception) -> Exception:

@@ -13,9 +13,8 @@ from dino_st.backends.chat import ChatRequest
 from dino_st.backends.loading import load_outline, resolve_device, resolve_dtype
 from dino_st.backends.options import ModelOptions
 from dino_st.backends.prompting import Prompter
-from dino_st.decoding.attention import can_share
 from dino_st.decoding.memory import automatic_rows, context_length, free_memory, stream_bytes, typical_length
-from dino_st.decoding.options import DecodingOptions
+from dino_st.decoding.runner import can_share
 from dino_st.errors import ConfigurationError
 from dino_st.generation.options import WritingOptions
 from dino_st.tasks.spec import TaskSpec
@@ -136,7 +135,7 @@ class _Plan:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         token = 2 * config.num_hidden_layers * heads * width * empty.dtype.itemsize
-        shares = can_share(empty, context_length(empty, DecodingOptions().max_total_tokens))
+        shares = can_share(empty)
         rows = outline.prompter.options.batch_size
         if rows == "auto":
             rows = automatic_rows(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dino_st.decoding import attention, runner
+from dino_st.decoding import runner
 from dino_st.decoding.attention import SharedCache
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
@@ -49,9 +49,9 @@ def count_shared_attention(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     attended: list[int] = []
     attend = SharedCache.attend
 
-    def counted(cache: SharedCache, layer: int, query: torch.Tensor, scaling: float) -> torch.Tensor:
+    def counted(cache: SharedCache, layer: int, *rest: Any) -> torch.Tensor:
         attended.append(layer)
-        return attend(cache, layer, query, scaling)
+        return attend(cache, layer, *rest)
 
     monkeypatch.setattr(SharedCache, "attend", counted)
     return attended
@@ -73,8 +73,7 @@ def test_batched_decoding_draws_the_tokens_of_the_slow_reference(
     family: str, decay_constant: float, path: str, make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model(family)
-    if family == "mistral" and path == "shared prompts":
-        model.config.sliding_window = None  # a window keeps it from sharing
+    probe(model)
     attended = count_shared_attention(monkeypatch)
     if path == "copied prompts":
         monkeypatch.setattr(runner, "can_share", lambda *_: False)
@@ -114,21 +113,27 @@ def test_any_number_of_counter_prompts_and_the_papers_formula_match_the_referenc
     assert outcomes(drawn) == expected
 
 
-def test_a_sliding_window_shorter_than_a_text_may_be_is_left_to_the_model(
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", [*FAMILIES, "gpt_oss"])
+def test_every_family_shares_prompts_whatever_the_rounding(family: str, dtype: torch.dtype, make_model: Any) -> None:
+    assert probe(make_model(family, dtype=dtype)).shares
+
+
+def test_a_model_whose_attention_differs_from_the_shared_one_copies_prompts_and_says_so_once(
     make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = make_model("mistral")
-    probe(model)
-    attended = count_shared_attention(monkeypatch)
-    attention._say_once.cache_clear()
+    model, attend = make_model("llama"), SharedCache.attend
+    monkeypatch.setattr(SharedCache, "attend", lambda *given: attend(*given) * 1.01)
     with caplog.at_level("INFO", logger="dino_st"):
-        for _ in range(2):
-            drawn = DecodingEngine(model, tokenizer, OPTIONS, seed=7, rows=30).decode(sts_draws(tokenizer)[:4])
-    assert not attended
-    assert len(drawn) == 4
+        engines = [DecodingEngine(model, tokenizer, OPTIONS, seed=7, rows=30) for _ in range(2)]
     assert [record.message for record in caplog.records] == [
-        "models of type mistral decode with a copy of the prompt for each stream, which is slower"
+        "models of type llama decode with a copy of the prompt for each stream, which is slower"
     ]
+    monkeypatch.undo()
+    attended = count_shared_attention(monkeypatch)
+    drawn = [outcomes(engine.decode(sts_draws(tokenizer)[:4])) for engine in engines]
+    assert drawn[0] == drawn[1]
+    assert not attended
 
 
 def test_the_models_own_attention_is_back_after_decoding_even_after_an_error(make_model: Any, tokenizer: Any) -> None:
@@ -201,11 +206,11 @@ def test_each_distinct_prompt_is_read_once(make_model: Any, tokenizer: Any) -> N
     assert max(map(len, distinct)) < tokens <= sum(map(len, distinct))
 
 
-@pytest.mark.parametrize("family", sorted(set(FAMILIES) - {"mistral"}))  # its window is too short to share
+@pytest.mark.parametrize("family", FAMILIES)
 def test_prompts_that_begin_alike_have_the_states_of_prompts_read_alone(
     family: str, make_model: Any, tokenizer: Any
 ) -> None:
-    model = CausalModel(make_model(family), longest=256)
+    model = CausalModel(make_model(family))
     words = [f"{place} {animal}" * repeats for place in "abcdefgh" for animal in ("cat", "dog") for repeats in (1, 3)]
     prompts = list(dict.fromkeys(prompt for draw in sts_draws(tokenizer, words) for prompt in draw.prompts))
     prompts.append(prompts[0][:-5])
@@ -347,7 +352,7 @@ def test_half_precision_models_give_float32_logits_and_get_their_head_back(
     model = make_model("gpt2", dtype=dtype)
     prompt = encode_prompt('A man said, "', tokenizer)
     with float32_head(model):
-        logits = CausalModel(model, longest=100).read_prompts([prompt]).logits
+        logits = CausalModel(model).read_prompts([prompt]).logits
     with torch.inference_mode():
         hidden = model.transformer(torch.tensor([prompt])).last_hidden_state[:, -1]
         expected = hidden.float() @ model.lm_head.weight.float().T

@@ -20,7 +20,7 @@ from dino_st.backends import files, loading
 from dino_st.backends.loading import check_causal_model, check_tokenizer, hash_weights, load_causal_model
 from dino_st.backends.local import LocalWriter
 from dino_st.data.shards import ShardDirectory
-from dino_st.decoding import memory
+from dino_st.decoding import memory, runner
 from dino_st.decoding.engine import score_texts
 from dino_st.decoding.runner import CausalModel, probe
 from dino_st.errors import DinoWarning, MissingExtraError, ModelError
@@ -80,7 +80,7 @@ def plain_score(model: Any, prompt: tuple[int, ...], text: tuple[int, ...]) -> f
 
 
 def score(model: Any, *prompts: tuple[int, ...]) -> list[float]:
-    reader, nothing = CausalModel(model, longest=100), torch.tensor([], dtype=torch.long)
+    reader, nothing = CausalModel(model), torch.tensor([], dtype=torch.long)
     with torch.inference_mode():
         return score_texts(reader, reader.read_prompts(prompts), prompts, [TEXT] * len(prompts), nothing)
 
@@ -96,7 +96,16 @@ SIDE_BY_SIDE: dict[str, dict[str, Any]] = {
     "bloom": {"n_head": 4, "n_layer": 2},
     "xglm": {"attention_heads": 4, "num_layers": 2, "ffn_dim": 48},
     "gpt_oss": WINDOWED | {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "llama4_text": {
+        "attention_chunk_size": 16,
+        "layer_types": ["chunked_attention", "full_attention"],
+        "no_rope_layers": [1, 0],
+        "num_local_experts": 2,
+        "intermediate_size_mlp": 48,
+    },
 }
+OWN_ATTENTION = ("mpt", "bloom", "xglm")
+"""Whose attention does not go through transformers' interface, so that prompts cannot be shared."""
 BY_LENGTH = ("bart", "mbart", "pegasus", "blenderbot", "marian", "whisper")
 
 
@@ -107,6 +116,18 @@ def test_a_score_is_that_of_a_plain_forward_pass_alone_and_in_company(kind: str)
     assert score(model, SHORT) == pytest.approx(expected[:1], abs=1e-3)
     assert score(model, SHORT, LONG) == pytest.approx(expected, abs=1e-3)
     assert probe(model).mixes_lengths == (kind not in BY_LENGTH)
+    assert probe(model).shares == (kind not in (*BY_LENGTH, *OWN_ATTENTION))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in SIDE_BY_SIDE if kind not in OWN_ATTENTION])
+def test_rows_that_share_a_prompt_longer_than_a_window_predict_what_the_model_does_alone(kind: str) -> None:
+    model = build(kind, **SIDE_BY_SIDE[kind]).eval()
+    with torch.inference_mode():
+        expected, shared, copied = (
+            runner._in_company(model, shares, SHORT, TEXT + TEXT[::-1], LONG[:25]) for shares in (None, True, False)
+        )
+    torch.testing.assert_close(shared, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+    torch.testing.assert_close(copied, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_a_model_that_reads_by_length_draws_in_company_what_it_draws_alone(tokenizer: Any) -> None:
@@ -127,6 +148,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "lfm2": ({"layer_types": ["conv", "full_attention"]}, "recurrent or convolutional layers"),
     "mamba": ({"state_size": 4}, "keeps a recurrent state"),
     "jamba": ({}, "keeps a recurrent state"),
+    "falcon_h1": ({}, "keeps a recurrent state"),
+    "recurrent_gemma": ({}, "keeps a recurrent state"),
+    "qwen3_next": ({}, "keeps a recurrent state"),
+    "nemotron_h": ({}, "keeps a recurrent state"),
     "minimax": ({"num_local_experts": 2}, "recurrent or convolutional layers"),
     "openai-gpt": ({"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}, "without such a cache"),
     "xlm": ({"emb_dim": 32, "n_layers": 2, "n_heads": 4}, "without such a cache"),
@@ -166,7 +191,7 @@ def test_rounding_is_not_taken_for_a_fault(kind: str, dtype: torch.dtype) -> Non
 def test_sizing_measures_what_a_token_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers of several shapes, which no single number of the configuration describes."""
     model = build("gemma4_text", **SIDE_BY_SIDE["gemma4_text"])
-    states = CausalModel(model, longest=64).read_prompts([LONG])
+    states = CausalModel(model).read_prompts([LONG])
     kept = sum(state.numel() * state.element_size() for layer in states.layers for state in layer)
     assert probe(model).token_bytes == kept / len(LONG)
     assert memory.automatic_rows(model, prompt_tokens=10, new_tokens=5) >= 12
@@ -183,10 +208,10 @@ def test_a_probe_takes_few_tokens_and_is_made_once() -> None:
 
     model.forward = counted
     check_causal_model(model)
-    assert len(read) <= 5
-    assert sum(read) < 64
+    assert len(read) <= 12
+    assert sum(read) < 150
     check_causal_model(model)
-    assert len(read) <= 5
+    assert len(read) <= 12
 
 
 def save(model: Any, tokenizer: Any, directory: Path, **changes: Any) -> Path:
