@@ -3,7 +3,8 @@ r"""From what a model answered to the sentence, or the sentences, that were aske
 Pairs, triplets and sentences from scratch are all read here. What is known to be no part of a sentence is taken off:
 markup of models, one fenced block, quotation marks or emphasis around the whole, the prompt's own labels, the number 1,
 a line that announces the answer or comments on it. Whatever else looks like it rejects the text, by its own reason,
-unless the source sentence has the same. So none of it is stored, and no text loses words of its own. Pure functions.
+unless the source sentence has the same; so do more sentences than the source has. None of it is stored then, and no
+text loses words of its own. Pure functions.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ Reason = Literal[
     "refusal",
     "no answer",
     "several lines",
+    "several sentences",
     "several answers",
     "numbering",
     "label",
@@ -50,31 +52,75 @@ _LIKE_AN_EXAMPLE = 5
 """Words in a row that a reply may not have in common with an example, unless its sentence has them, too."""
 
 _RUN, _MOSTLY, _LAYERS = 3, 0.7, 4
+_SHORT, _STEM = 3, 4
 
 _BLANKS = re.compile(r"[ \t\u00a0\u2000-\u200a\u202f\u3000]+")
 _AROUND = " \ufeff\u200b\u200e\u200f\u2060"
-_PAIRS = (("**", "**"), ("__", "__"), ("`", "`"), ("*", "*"), ("_", "_"))
+_TAGS = ("p", "div", "span", "li", "q", "b", "strong", "i", "em", "u", "blockquote")
+_PAIRS = (
+    *(("**", "**"), ("__", "__"), ("`", "`"), ("*", "*"), ("_", "_")),
+    *((f"<{tag}>", f"</{tag}>") for tag in _TAGS),
+)
 _QUOTES = (
     *(('"', '"'), ("“", "”"), ("”", "”"), ("„", "“"), ("„", "”"), ("«", "»"), ("»", "«"), ("「", "」"), ("『", "』")),
-    *(("‘", "’"), ("'", "'")),
+    *(("‘", "’"), ("'", "'"), ("‚", "‘"), ("‚", "’"), ("‹", "›"), ("›", "‹")),
 )
+_BRACKETS = ("«»", "‹›", "「」", "『』", "《》", "【】")
 _OPENING = re.compile('["“„«「『]')
 _MOST_MARKS = 20
 _INCHES = re.compile(r"""(?<=\d)"(?=\s[a-z])""")
 _SENTENCE_END = re.compile(r"[.!?…。！？][)”'’]*\Z")
+_ENDED = re.compile(r"[.!?…:;؟।。！？：；][^\w\s]*\Z")
+_BREAK = re.compile(r"(?<!\.)(\.|[!?؟।]+)([)\]”’»\"'“‘]*)\s+\W*(\w)|[。！？]+(?=\w)")
+_ABBREVIATED = re.compile(
+    r"(?<!\w)(?:mrs?|ms|dr|prof|st|jr|sr|vs|inc|ltd|co|corp|gen|col|sgt|lt|capt|rev|gov|sen|rep|hon|mt|ft|jan|feb|mar|apr"
+    r"|jun|jul|aug|sept?|oct|nov|dec|approx|dept|est|figs?|al|etc|ca|bzw|str|fla|minn|calif|mass|conn|ill|wash|penn|tenn|ariz|colo|mich|wis|va|bros|cmdr|maj|insp|adm|mme|mlle|sra|dra|ph|op|vol|pp|[^\W\d_]|\d\d?)\Z",
+    re.IGNORECASE,
+)
+"""What a full stop behind it does not end a sentence: abbreviations, initials, ordinals as in `7. Oktober`."""
+
+_BEFORE_NUMBER = re.compile(rf"{_ABBREVIATED.pattern}|(?<!\w)(?:nos?|nr)\Z", re.IGNORECASE)
+_OF_A_SENTENCE = re.compile("sentence|satz|sätze|phrase|frase|oración|句|文", re.IGNORECASE)
+_OF_A_TEXT = re.compile(
+    r"paragraph|passage|stor(?:y|ies)\b|essay|several sentences|absatz|absätze|párrafo|段", re.IGNORECASE
+)
+_SAYS = r"(?:sa(?:y|id)|ask|add|wrote|writes|repl(?:y|ie)|thought|told|tell|shout|cried|call|whisper|answer)\w*"
+_SPEAKER = re.compile(rf"[\"'”’]?\s*(?:\w+ ){{1,3}}?{_SAYS}\b")
 _NEW_SENTENCE = re.compile(r"[(\[]|\d|(?![a-zß-öø-ÿа-яα-ω])[^\W_]")
 _SCRIPTS = frozenset({"CJK", "HANGUL", "CYRILLIC", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL", "THAI"})
 _OF_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
 _LABELLED = re.compile(r"[^\W\d][^:：.!?\n\"“]{0,60}[:：]\s*(?=[A-ZÀ-Þ]|[\u3040-\u9fff\uac00-\ud7af])")
 """Few words, a colon and a new sentence: in any language a label or an announcement."""
+
+_LABELLED_SMALL = re.compile(rf"[^\W\d][\w'’-]*(?: (?!{_SAYS}:)[\w'’-]+)?\s?:\s(?=[^\W\d_])")
+"""One or two words, none of which says something, a colon and a word in small letters."""
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 _LANGUAGE = r"(?:text|txt|plaintext|plain|json|markdown|md|html|xml|yaml|csv|python)?[ \t]*"
 _FENCE = re.compile(rf"```(?:{_LANGUAGE}\n)?(.*?)```", re.DOTALL)
-_RULE = re.compile(rf"```{_LANGUAGE}|[-*_=]{{3,}}", re.IGNORECASE)
+_RULE = re.compile(
+    rf"```{_LANGUAGE}|[-*_=]{{3,}}|</?(?:{'|'.join(_TAGS)}|ul|ol|body|html)>|(?:<br\s?/?>)+", re.IGNORECASE
+)
 _MARK = r"[-*•–—‣·>](?=\s+\D)|#{1,6}(?=\s+\D)"  # `- 5 degrees` may be below zero
-_FIRST = re.compile(rf"(?:\(?[1aA]\)(?=\s)|(?:1[.:]|a\.)(?=\s)|\[1\]|{_MARK})\s*")
-_COUNTED = re.compile(r"[^\w\"“‘'-]{0,3}(\d{1,3})(?:/\d{1,3})?[^\w\"“‘'(\[*_`]*(?:\*\*(?=\s))?\s*(?=\D)")
-_NUMBER = re.compile(rf"(?:\(?(?:\d{{1,3}}|[a-zA-Z])\)(?=\s)|(?:\d{{1,3}}[.:]|[a-z]\.)(?=\s)|\[\d{{1,3}}\]|{_MARK})\s*")
+_ORDINAL = (
+    r"(?:Januar|Jänner|Februar|März|Mai|Juni|Juli|Oktober|Dezember|FC|FSV|SC|Bundesliga|Liga|Advent|Weltkrieg)(?!\w)"
+)
+"""What a number with a full stop is an ordinal of and not the number of a list; English writes none of it so."""
+_MAY_BE_ORDINAL = rf"\d+\.\s(?:{_ORDINAL}|(?:April|August|September|November)(?!\w))"
+_FIRST = re.compile(rf"(?!{_MAY_BE_ORDINAL})(?:\(?[1aA]\)(?=\s)|(?:1[.:]|a\.)(?=\s)|\[1\]|{_MARK})\s*")
+_COUNTED = re.compile(
+    r"[^\w\"“‘'-]{0,3}(\d{1,3})(?![.,:]?\d)(?!\s+[a-zß-öø-ÿ])(?:/\d{1,3})?"
+    r"[^\w\"“‘'(\[*_`]*(?:\*\*(?=\s))?\s*(?=\D)"
+)
+_NUMBER = re.compile(
+    rf"(?!{_MAY_BE_ORDINAL})"
+    rf"(?:\(?(?:\d{{1,3}}|[a-zA-Z])\)(?=\s)|(?:\d{{1,3}}[.:]|[a-z]\.)(?=\s)|\[\d{{1,3}}\]|{_MARK})\s*"
+)
+_BULLET = re.compile(rf"(?:{_MARK})\s*")
+_INITIAL = re.compile(
+    r"[A-Z]\.\s(?!(?:The|An?|He|She|It|They|We|I|You|This|That|Th[eo]se|There|No|Some\w*|In|On|At|When|My|His|Her|Our)\b)"
+    r"(?=[A-ZÀ-Þ])"
+)
+"""A name's first letter, where what follows cannot begin a sentence that is counted by letters."""
 
 
 def _pattern(text: str) -> re.Pattern[str]:
@@ -95,6 +141,11 @@ _ANY_LABEL = rf"""
     |user|system|human|ai|bot|original|input|given|new|option|example|translation|task|instruction|question|premise
     |hypothesis|entailment|neutral|source|anchor|query|correction|topic|genre|style|title)
     (?:~(?:sentence|version|\d{{1,2}}|[a-d]\b))?(?:~(?:is|would~be|could~be|might~be))?~?:"""
+_TITLE = r"""
+    (?:\w+~){0,2}(?:entry|chapter|day|part|section|scene|review|example|item|option|version|sentence|page|post|question
+    |message|caption|photo|picture|image|figure|recipe|step|lesson|week|note|story|report|article|episode|verse
+    |paragraph|variant|draft|attempt|title|number)
+    (?:~no\.)?~\#?(?:\d{1,3}|[ivx]{1,4}|one|two|three|four|five|six|seven|eight|nine|ten)"""
 _LABELS = (
     _pattern(rf"""(?:(?:{_SURE}[!.,]*~*)?{_HERE}{_TEXTS}[^:\n"“]{{0,60}}|{_SURE}|here~you~(?:go|are)[!.,]?)\s*:\s*"""),
     _pattern(
@@ -109,7 +160,7 @@ _LEADING_LINE = _pattern(
     rf"""[*_#~]*(?:{_SURE}[!.,:]*|(?:here~you~(?:go|are)|assistant|model)[:!.]?
     |(?:{_SURE}[!.,]*~*)?(?:{_HERE}(?:{_TEXTS}.{{0,60}}[:.!]|(?:alternativ|option|list\b|example|answer|way\b).{{0,60}}:)
       |{_HELP}.{{0,60}}(?:{_TEXTS}|help).{{0,60}}[:.!])
-    |(?:(?:the|my|your|{_KINDS}|final|answer|output|result|sentences?|paraphrase|version|text)~*)+:)[*_~]*"""
+    |(?:(?:the|my|your|{_KINDS}|final|answer|output|result|sentences?|paraphrase|version|text)~*)+:?)[*_~]*"""
 )
 _AFTERWORD = r"""
     [(\[*_]*(?:note\b(?!~of)|explanation\b|(?:please~)?let~me~know\b|(?:i~)?hope~(?:this|that|these)\b|feel~free\b
@@ -118,28 +169,70 @@ _AFTERWORD = r"""
     |(?:this|the~(?:new|rewritten|above))~(?:sentence|version|paraphrase|rewrite)\b
     |i(?:['’]ve|~have)?~(?:changed|kept|replaced|rephrased|reworded|rewrote|paraphrased|reversed|maintained)\b)"""
 _TRAILING_LINE = _pattern(_AFTERWORD)
+_ABILITY = r"""(?:i~(?:cannot|can['’]t|can~not|couldn['’]t|will~not|won['’]t|must|have~to|do~not~feel|don['’]t~feel)
+    |(?:i['’]?m|i~am)~(?:unable~to|not~(?:able~to|comfortable|going~to|allowed~to|permitted~to)))"""
+_ABOUT_IT = r"""(?:\b.{0,40}\b(?:sentences?|requests?|content|prompt|harmful|explicit|violent|offensive)\b
+    |(?:~\w+){0,2}~(?:this|that|such)(?:~(?:one|here|for~you|kind~of~\w+))?(?:[.!…\s,"”*]*\Z|[.!,;]~))"""
 _REFUSAL = _pattern(
-    r"""(?:(?:i['’]?m|i~am)~(?:very~|so~|really~)?sorry[,.]?~(?:but~)?|sorry[,.]~(?:but~)?|unfortunately,?~
+    rf"""(?:(?:i['’]?m|i~am)~(?:very~|so~|really~)?sorry[,.]?~(?:but~)?|sorry[,.]~(?:but~)?|unfortunately,?~
         |(?:i~apologi[sz]e|my~apologies|apologies)[,.]?~(?:but~)?)?
-    (?:as~an?~(?:ai|(?:large~)?language~model|artificial~intelligence|assistant)\b
+    (?:as~an?~assistant\b
     |(?:i['’]?m|i~am)~(?:just~|only~)?an?~(?:ai|(?:large~)?language~model)\b
-    |(?:i['’]?m|i~am)~(?:unable|not~(?:able|comfortable|going~to|allowed|permitted))\b
-    |i~(?:cannot|can['’]t|can~not|couldn['’]t|will~not|won['’]t|must|have~to|do~not~feel|don['’]t~feel)
-      (?:\s*[.!…]*$|~(?:help~(?:you|with)\b|help\s*[.!…]*$|decline\b|refuse\b|assist|comply|paraphras|rephras|rewrit
-      |reword|fulfil|comfortable|to~\w+~(?:this|that))
-      |~(?:provid|generat|creat|writ|complet|do|answer|process|produc|continu|engag|discuss|respond|accommodat)\w*\b
-       .{0,40}\b(?:this|that|such|your|sentences?|requests?|content|text|prompt|harmful|explicit)\b)
-    |i(?:['’]?d|~would)~rather~not~(?:paraphras|rephras|rewrit|reword|help|answer)
+    |(?:i['’]?m|i~am)~(?:unable|not~able)\s*[.!…]*$
+    |{_ABILITY}(?:\s*[.!…]*$|~(?:paraphras|rephras|rewrit|reword)
+      |~(?:help|decline|refuse|comply|assist)(?:~you)?\s*[.!…]*$|~(?:decline|refuse)~to~(?:\w+~)?(?:this|that|paraphras|writ|rewrit)
+      |~(?:help(?:~you)?~(?:with~)?(?:this|that|your~(?:request|question))|fulfil\w*~(?:this|that|your|the)~request)\b
+      |~(?:assist(?:~you)?|comply)~with~(?:this|that|your|any|the~request|such)\b|~comfortable~with~(?:this|that|it)\s*[.!…,]
+      |~(?:comfortable~)?(?:to~)?(?:provid|generat|creat|writ|complet|do|answer|process|produc|continu|engag|discuss|respond|accommodat)
+       \w*{_ABOUT_IT})
     |es~tut~mir~leid,?~(?:aber~)?ich~kann|ich~kann~(?:diesen~satz|dir~(?:dabei|damit))~(?:leider~)?nicht
     |je~suis~désolée?,?~(?:mais~)?je|lo~siento,?~(?:pero~)?no~puedo|mi~dispiace,?~(?:ma~)?non~posso
     |(?:sinto~muito|desculpe),?~(?:mas~)?não~posso|(?:很?抱歉|对不起)[，,]?\s?(?:但)?我?(?:无法|不能)|申し訳(?:ありません|ございません)
-    |i~(?:do~not|don['’]t)~(?:understand|see|have)\b.{0,30}\b(?:request|question|sentence|prompt|context)\b
+    |i~(?:do~not|don['’]t)~(?:understand|see|have)\b.{{0,30}}\b(?:request|question|sentence|prompt|context)\b
     |(?:this|the|your)~(?:request|content|prompt)~(?:violates|goes~against|is~against|may~violate)
-    |(?:please|could~you(?:~please)?|can~you(?:~please)?)~(?:provide|give|share)\b.{0,40}\bsentence
+    |(?:please|could~you(?:~please)?|can~you(?:~please)?)~(?:provide|give|share)\b.{{0,40}}\bsentence
     |(?:there~is|i~see)~no~sentence|no~sentence~(?:was|is)
-    |it~(?:seems|looks~like|appears)\b.{0,40}\b(?:you~(?:did|have|haven|forgot)|your~message|(?:no|the)~sentence)\b
-    |you~(?:have~not|haven['’]t|did~not|didn['’]t)~(?:provide|give|include))"""
+    |it~(?:seems|looks~like|appears)\b.{{0,40}}\b(?:you~forgot~to~(?:provide|include|add|share|paste)|your~message
+      |(?:no|the)~sentence|you~(?:did|have|haven)\b.{{0,15}}\b(?:provid|includ|shar|past|giv))
+    |you~(?:have~not|haven['’]t|did~not|didn['’]t)~(?:provided?|given?|included?)\b.{{0,20}}\b(?:sentence|text|input|prompt|question))"""
 )
+_REFUSAL_INSIDE = _pattern(
+    r"""\bas~an?~(?:ai|(?:large~)?language~model|artificial~intelligence)\b
+    |\b(?:violen|explicit|harmful|offensive|inappropriate|sensitive|hateful|sexual|graphic)\w*~(?:content|language|material|themes?)\b
+     .{0,40}\bi~(?:cannot|can['’]t|won['’]t|will~not|would~rather)\b
+    |\bi~(?:cannot|can['’]t|can~not|will~not|won['’]t)~(?:\w+~)?(?:rewrite|rephrase|paraphrase|reword)\b
+    |\bi(?:['’]?d|~would)?~(?:rather~not|prefer~not~to)~(?:paraphras|rephras|rewrit|reword
+     |(?:help|answer|write|discuss|engage|continue|repeat|produce|generate|create|provide)\b.{0,25}\b(?:this|that|such|it|sentences?|content)\b)
+    |\bnot~(?:something|anything|a~\w+)~(?:that~)?i(?:['’]m|~am)?~(?:able|can|will|would|want|feel|comfortable)\b.{0,15}
+     \b(?:help|do|write|writing|assist|answer|provide|discuss|generate|create|engage)\b
+    |\b(?:against|violat\w+|not~allow\w*|prohibit\w*|due~to|because~of)\b.{0,20}\b(?:my|our|content|safety|usage)~(?:\w+~)?
+     (?:guidelines|polic(?:y|ies)|programming|principles)\b
+    |\blet['’]?s~(?:talk|speak|discuss|chat)\b.{0,15}\bsomething~else\b
+    |\bi~(?:do~not|don['’]t)~think~i~(?:should|can|could)~(?:write|rewrite|help|answer|do|say)\b.{0,20}\b(?:this|that|such|it)\b
+    |\bi~refuse~to~(?:paraphras|rewrit|writ|answer|generat|engag|help|creat)"""
+)
+_OF_COURTS = (
+    "judg|court|jail|prison|years?\\b|months?\\b|death|life|suspend|convict|serv|crim|murder|trial|appeal|harsh|guilty|lenient"
+    "|jury|probation|sentenced|parole|penal"
+)
+_ABOUT_THE_TASK = _pattern(
+    rf"""\b(?:paraphras\w+|rephras\w+|reword\w+|synonyms?|antonyms?|(?:passive|active)~voice)\b
+    |\b(?:same|original|intended|exact)~meaning\b
+    |\b(?:keep\w*|kept|preserv\w+|chang\w+|alter\w*|revers\w+|convey\w*)\b[^.!?]{{0,20}}\bmeaning\b
+    |\A(?!.*\b(?:{_OF_COURTS}))(?=.*\bsentences?\b)(?=.*\b(?:mean(?:s|ing)?~(?:the~same|exactly)|convey|contain|contradict
+      |rewrit|both~be~true|cannot~both|negat(?:ion|ed)|passive|original|instruction|would~you~like|give~you|produce|below
+      |following|above|here|grammar|requested|as~follows|(?:these|both|two|this|your|my|new|ten|\d+)~(?:\w+~)?sentences?)\b)
+    |\A(?:to~(?:put|say|phrase|express)~(?:it|this|that)|put|said|stated)~(?:\w+~){{0,3}}\w+\s?:
+    |\A(?:put~(?:simply|differently|another~way),\s|in~(?:short|brief|other~words|plain~\w+|simpler?~\w+)\s?:)
+    |\A(?:i(?:['’]m|~am)~(?:so~|very~|really~)?sorry~to~hear|i~understand~your~(?:frustration|concern|feeling)
+      |thank~you~for~(?:sharing|reaching~out|your~question))"""
+)
+_BLANK = (
+    "name|topic|sport|city|town|country|place|location|date|day|month|year|time|number|person|company|team|product|event"
+    "|object|title|author|activity|item|amount|price|colou?r|animal|food"
+)
+"""What a blank to be filled in is called."""
+
 _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
     ("control token", CONTROL_TOKEN),
     (
@@ -152,29 +245,39 @@ _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
     (
         "markup",
         re.compile(
-            r"""[*`|{}▁]|__|~~|(?<!\w)_\w|\w_(?!\w)|\]\(|\A\[(?=["'{\[])|"\s*:\s*["{[\d]|&(?:[a-z]{2,8}|#x?[\da-f]+);"""
+            r"""[`|{}▁]|(?<![\w*])\*|(?<!\d)\*(?![\w*])|__|~~|(?<!\w)_\w|\w_(?!\w)|\]\(|\A\[(?=["'{\[])|"\s*:\s*["{[\d]|&(?:[a-z]{2,8}|#x?[\da-f]+);"""
+            r""""""
+            rf"""|\[(?:[\w' ]{{0,20}}\b)?(?:{_BLANK})s?\]"""
             r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]|\A/\w+\s"""
         ),
     ),
-    ("cut off", re.compile(r"\A(?:\.{2,}|…)\s*\w|[,;]\Z")),
+    (
+        "cut off",
+        re.compile(
+            r"\A(?:\.{2,}|…)\s*\w|[,;]\Z|\s(?:the|an?|and|or|because|although|their|my|your|its|than|[a-z]+ed by)\Z"
+        ),
+    ),
     (
         "numbering",
-        _pattern(r"\A(?:[-–—>•*+#]\s|\(?(?:\d{1,3}|[a-z]|iv|i{2,3})\)\s|(?:\d{1,3}|[a-d]|i{1,3})[.:]\s|\[\d+\])"),
+        _pattern(
+            rf"""\A(?:[-–—>•*+#]\s|\(?(?:\d{{1,3}}|[a-z]|iv|i{{2,3}})\)\s|\d{{1,3}}[.:]\s(?!{_ORDINAL})
+            |(?:[a-d]|i{{1,3}})[.:]\s|\[\d+\])"""
+        ),
     ),
     (
         "several answers",
         _pattern(
-            r"""\s/\s|\s(?:->|=>|→|⇒)\s|(?:[.!?"”]|\A\S+)\s+\(?(?:[2-9][.)]|[b-e]\))\s
+            r"""(?<!\S)\S+\s\S+\s\S+\s/\s(?=\S+\s\S+\s\S)|[.!?"”]\s/\s|\s(?:->|=>|→|⇒)\s|(?:[.!?"”]|\A\S+)\s+\(?(?:[2-9][.)]|[b-e]\))\s
             |(?<=[.!?"”])\s+(?:or|alternatively|another~(?:option|version|way))\b\s?[,:]
             |[,;]\s(?:or:|alternatively,)
             |\A(?=["“][^"“”]*[.!?…]["”]\W+(?:\w+\W+)?["“].*["”]\Z)"""
         ),
     ),
-    ("label", _pattern(rf"""(?:\A|(?<=[.!?:"”…])\s+){_ANY_LABEL}(?=\s|\Z)""")),
+    ("label", _pattern(rf"""(?:\A|(?<=[.!?:"”…])\s+){_ANY_LABEL}(?=\s|\Z)|\A{_TITLE}[^\w.!?]*\Z""")),
     (
         "talk",
         _pattern(
-            rf"""\A\W*(?:{_SURE}(?:[!.:]\s|,?~(?:here|i~(?:can|will|would)|let~me)\b)|{_HERE}{_TEXTS}|here~you~(?:go|are)\b
+            rf"""\A\W*(?:{_SURE}(?:[!.:]\s|,?~(?:here|i~(?:can|will|would|understand)|i['’](?:ll|d)|let~me)\b)|{_HERE}{_TEXTS}|here~you~(?:go|are)\b
             |{_HELP}~(?:be~)?(?:happy|glad)~to~(?:help|assist)\b
             |(?:the|a|one|your)~(?:possible~)?(?:paraphrase|{_KINDS}~(?:sentence|version))\b)
             |\A\W?(?:(?:okay|ok|sure|certainly|as~requested|in~other~words|in~simpler?~(?:words|terms)),\s
@@ -187,14 +290,19 @@ _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
     (
         "no answer",
         _pattern(
-            rf"""\A\W*(?:{_SURE}|true|false|paraphrase|\d+|none|null|nil|nan|n\s?/\s?a|undefined|not~applicable|no~(?:answer|output|response|changes?)|todo
+            rf"""\A\W*(?:{_SURE}|true|false|correct|exactly|agreed|done|go~ahead|(?:i(?:['’]m|~am)~)?ready
+            (?:~when(?:ever)?~you~are|~to~(?:help|assist|start|begin|go))?|(?:hello\W+|hi\W+)?(?:how|what)~(?:can|may)~i~(?:help|assist|do~for)~you\b.*
+            |paraphrase|\d+|none|null|nil|nan|n\s?/\s?a|undefined|not~applicable|no~(?:answer|output|response|changes?)|todo
             |tbd|lorem~ipsum\b.*
-            |(?:your|insert|new|rewritten|paraphrased)\b[\w\s]{{0,20}}\b(?:sentence|answer|text)(?:~goes)?(?:~here)?)\W*\Z"""
+            |(?:your|insert|new|rewritten|paraphrased)\b[\w\s]{{0,20}}\b(?:sentence|answer|text)(?:~goes)?(?:~here)?)\W*\Z
+            |\A\W*(?:error|exception|traceback)\b\s?[:(]|\b(?:please~)?try~again~(?:later|in~\w+~\w+)\b|\b(?:internal~server~error
+            |service~(?:temporarily~)?unavailable|bad~gateway|rate~limit|too~many~requests|(?:daily|usage|message)~limit
+            |upgrade~to~(?:pro|plus|premium))\b"""
         ),
     ),
     (
         "repetition",
-        _pattern(r"([^\W\d])\1{4}|([^\w\s.])\2{4}|\b(\w+)(?:\W+\3\b){3}|\b(\w[^.!?]{5,80}\w)(?:\W+\4\b){2}"),
+        _pattern(r"([^\W\d])\1{6}|([^\w\s.])\2{4}|\b(\w+)(?:\W+\3\b){4}|\b(\w[^.!?]{5,80}\w)(?:\W+\4\b){2}"),
     ),
 )
 
@@ -293,6 +401,10 @@ def parse_list(reply: str, *, prompt: str = "", finished: bool = True, min_words
     is_numbered = 2 * len(numbered) > len(lines) > 1  # then what has no number is talk between the entries
     number = _NUMBER if is_numbered else _FIRST if len(lines) == 1 else None
     texts, goes_on = [], False
+    unended = [line for line in lines if not _ENDED.search(line)]
+    is_ended = (
+        2 * (len(lines) - len(unended)) > len(lines) - 1
+    )  # most of the others: then what has no end is no sentence
     for line, following in pairwise([*lines, ""]):
         text, is_rest = _bare(line, number=number), goes_on
         goes_on = following[:1].islower() and following not in numbered and line[-1] not in '.!?…"”'
@@ -300,11 +412,19 @@ def parse_list(reply: str, *, prompt: str = "", finished: bool = True, min_words
             left_out["several lines"] += 1
         elif is_numbered and line not in numbered:
             left_out["not in the list"] += 1
-        elif reason := fault_of(text, prompt=prompt, min_words=min_words):
+        elif reason := _fault_in_list(text, is_numbered, prompt, min_words):
             left_out[reason] += 1
+        elif is_ended and line in unended:
+            left_out["cut off"] += 1
         else:
             texts.append(text)
     return ParsedList(tuple(texts), +left_out)
+
+
+def _fault_in_list(text: str, is_numbered: bool, prompt: str, min_words: int) -> Reason | None:
+    """The fault of an entry; the first letter of a name is no letter that counts where numbers do."""
+    initial = _INITIAL.match(text) if is_numbered else None
+    return fault_of(text[initial.end() if initial else 0 :], prompt=prompt, min_words=min_words)
 
 
 def fault_of(
@@ -323,15 +443,16 @@ def fault_of(
         ('control token', None)
     """
     words, given = normal_form(text), normal_form(source)
-    if _LABELLED.match(text) and not set(":：") & set(source):
+    if _is_labelled(text, source):
         return "label"
     if source and re.search("[a-z]", text) and _scripts(text) - _scripts(source) - _scripts(prompt):
         return "another script"
     if is_refusal(text) and not is_refusal(source):
         return "refusal"
     for reason, pattern in _FAULTS:
-        is_own = reason == "numbering" and text.partition(" ")[0] in source.split()
-        if not is_own and _marks(pattern, text) - _marks(pattern, source):
+        if not (reason == "numbering" and _is_own_number(text, source)) and _marks(pattern, text) - _marks(
+            pattern, source
+        ):
             return reason
     if not words:
         return "empty"
@@ -346,12 +467,38 @@ def fault_of(
         return "echo of the prompt"
     if repeats(text, examples, source, longest=_LIKE_AN_EXAMPLE):
         return "copy of an example"
+    if _marks(_ABOUT_THE_TASK, text) - _marks(_ABOUT_THE_TASK, source):
+        return "talk"
+    if count_sentences(text) > max(1, count_sentences(source)) and _is_for_a_sentence(prompt, source):
+        return "several sentences"
+    if words in ("yes", "no") and count_words(given) > _SHORT:
+        return "no answer"
     return "too few words" if count_words(words) < min_words else None
+
+
+def count_sentences(text: str) -> int:
+    """How many sentences a text has; where that is not clear, as behind an abbreviation or a quotation, the fewer.
+
+    Example:
+        >>> count_sentences("Mr. J. Smith paid 3.5 million."), count_sentences("He came. She left.")
+        (1, 2)
+    """
+    is_small = text[:1].islower()  # whoever writes without capitals begins no sentence with one
+    count = 1
+    for found in _BREAK.finditer(text):
+        end, closing, first = found.groups()
+        if end is None:
+            count += 1
+        elif first.islower() <= is_small and not (closing and end != "."):
+            abbreviated = _BEFORE_NUMBER if first.isdigit() else _ABBREVIATED
+            count += not (end == "." and abbreviated.search(text, max(0, found.start() - 9), found.start()))
+    return count
 
 
 def is_refusal(text: str) -> bool:
     """Whether a text reads as a model's refusal and not as a sentence."""
-    return _REFUSAL.match(text.lstrip(" \"'“‘*")) is not None
+    bare = text.lstrip(" \"'“‘*")
+    return (_REFUSAL.match(bare) or _REFUSAL_INSIDE.search(bare)) is not None
 
 
 def repeats(text: str, shown: Iterable[str], given: str = "", *, longest: int | None = None) -> bool:
@@ -393,9 +540,11 @@ def _bare(line: str, source: str = "", labels: Collection[str] = (), number: re.
         found = number.match(text) if number and not number.match(source) else None
         if found and found[0].strip() not in source.split():
             text = text[found.end() :]
+            number = number if _BULLET.fullmatch(found[0]) or not number else _BULLET
         text = _without_labels(text, source, labels)
         for opening, closing in (*_PAIRS, *_QUOTES):
-            text = _unwrapped(text, opening, closing)
+            if opening[0] != "<" or opening not in source:
+                text = _unwrapped(text, opening, closing)
         if sum(map(text.count, '"“”')) == 1:  # the mark that the prompt opens, or that closes it
             text = text.lstrip('"“').rstrip('"”')
         text = text.strip(_AROUND)
@@ -463,8 +612,8 @@ def _up_to_closing_mark(
 ) -> tuple[str, str] | None:
     """The text before the mark that closes it, and what follows; None where no mark does.
 
-    A mark closes a text behind which nothing follows, or which ends as sentences do and is followed by a new one. The
-    marks inside the text are in pairs, of which the first may stand at its beginning.
+    A mark closes a text behind which nothing follows, or which ends as sentences do and is followed by a new one that
+    does not tell who spoke. The marks inside the text are in pairs, of which the first may stand at its beginning.
     """
     bare = _bare(line, source, labels)
     closing = {*closing_marks, '"', "”"}
@@ -476,7 +625,9 @@ def _up_to_closing_mark(
     for place in places if len(places) <= _MOST_MARKS else ():
         before, rest = text[:place].strip(), text[place + 1 :].strip(" *_`")
         opens = re.match(r"\s\S\S", text[max(0, place - 1) : place + 2])
-        ends = _SENTENCE_END.search(before[-9:]) and _NEW_SENTENCE.match(rest) and not opens
+        ends = (
+            _SENTENCE_END.search(before[-9:]) and _NEW_SENTENCE.match(rest) and not opens and not _SPEAKER.match(rest)
+        )
         if rest.strip(".") and not ends:
             continue
         for start in (1, 0) if text[:1] in opening | {'"'} else (0,):
@@ -485,6 +636,29 @@ def _up_to_closing_mark(
             if inner and is_even and _has_paired_marks(inner):
                 return inner, rest
     return None
+
+
+def _is_for_a_sentence(prompt: str, source: str) -> bool:
+    """Whether one sentence is asked for, and not a longer text; so it is taken to be where there is no prompt."""
+    prompt = prompt.replace(source, " ") if source else prompt
+    return not prompt or (bool(_OF_A_SENTENCE.search(prompt)) and not _OF_A_TEXT.search(prompt))
+
+
+def _is_labelled(text: str, source: str) -> bool:
+    """Whether a text begins with a label in whatever language; a topic of the source, as headlines have it, is none."""
+    found = _LABELLED.match(text) or _LABELLED_SMALL.match(text)
+    if found is None or set(":：") & set(source):
+        return False
+    head, stems = normal_form(found[0]).split(), {word[:_STEM] for word in normal_form(source).split()}
+    return len(head) > 2 or not any(len(word) >= _STEM and word[:_STEM] in stems for word in head)
+
+
+def _is_own_number(text: str, source: str) -> bool:
+    """Whether what looks like the number of a list is the source's: the number itself, its month, an initial's name."""
+    first, second = [*text.split(), "", ""][:2]
+    name = second.strip(".,")
+    is_named = name[:1].isupper() and name in {word.strip(".,") for word in source.split()[1:]}
+    return first in source.split() or (is_named and bool(re.match(rf"[A-Z]\.|{_MAY_BE_ORDINAL}", text)))
 
 
 def _scripts(text: str) -> set[str]:
@@ -505,7 +679,9 @@ def _has_paired_marks(text: str) -> bool:
     places = [found.start() for found in re.finditer('"', text)]
     opens = all(not _ends_a_word(text[place - 1 : place]) for place in places[::2] if place)
     closes = all(not text[place + 1 : place + 2].isalnum() for place in places[1::2])
-    return len(places) % 2 == 0 and opens and closes and ("„" in text or text.count("“") == text.count("”"))
+    is_even = all(text.count(one) == text.count(other) for one, other in _BRACKETS)
+    is_curly = "„" in text or text.count("“") == text.count("”")
+    return len(places) % 2 == 0 and opens and closes and is_even and is_curly
 
 
 def _ends_a_word(character: str) -> bool:

@@ -108,24 +108,35 @@ def plain_text(reply: str, source: str = "", *, finished: bool = True) -> tuple[
 def out_of_json(text: str) -> list[str | None] | None:
     """The answers in a text that is a JSON object or list, None for an entry that has not one; no list for other texts.
 
+    A text may also be several objects, a line each.
+
     Example:
         >>> out_of_json('{"sentences": ["It rains.", {"id": 2, "text": "It snows."}, 3]}'), out_of_json("It rains.")
         (['It rains.', 'It snows.', None], None)
     """
     if not text.startswith(("{", "[")):
         return None
+    lines = text.split("\n")
     try:
         content = _answer_in(json.loads(text))
     except (ValueError, RecursionError):
-        return None
+        try:
+            content = [json.loads(line.rstrip(" ,")) for line in lines if len(lines) > 1 and line.startswith("{")]
+        except (ValueError, RecursionError):
+            return None
+        if len(content) < len(lines):
+            return None
     entries = map(_answer_in, content) if isinstance(content, list) else [content]
     return [entry if isinstance(entry, str) else None for entry in entries]
 
 
 def _answer_in(content: Any) -> Any:
-    """What stands in a JSON object under the one name that answers have; anything else as it is."""
+    """What stands in a JSON object under the one name that answers have, or under its numbers; others as they are."""
     while isinstance(content, dict):
         names = {name: re.sub(r"\W+", "_", name.lower()).rstrip("_0123456789") for name in content}
+        plain_names = {*names.values()}
+        if plain_names == {""} or (len(names) > 1 == len(plain_names) and _WRAPPERS.fullmatch(*plain_names)):
+            return [*content.values()]
         named = [content[name] for name, plain in names.items() if _WRAPPERS.fullmatch(plain)]
         content = named[0] if len(named) == 1 else None
     return content

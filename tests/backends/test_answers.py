@@ -223,7 +223,7 @@ def test_quotation_marks_stand_in_pairs_around_words(text: str, is_paired: bool)
     ("label", "reply", "reason"),
     [
         ("New", "New laws come.", None),
-        (":", "Go home: now.", None),
+        (":", "Go home with me: now.", None),
         ("A", "A dog barks.", None),
         ("Sentence 1", "Sentence 1 is short.", None),
         ("Zweitens:", "So gut. Zweitens: Er spielt.", "label"),
@@ -235,9 +235,10 @@ def test_what_may_be_a_word_of_the_sentence_is_no_label(label: str, reply: str, 
 
 
 def test_one_word_is_enough_unless_more_are_asked_for() -> None:
-    assert parse_reply("Yes.", SOURCE).text == "Yes."
+    assert parse_reply("Flutes.", SOURCE).text == "Flutes."
     assert fault_of("Yes.") is None
-    assert parse_reply("Yes.", SOURCE, min_words=2).reason == "too few words"
+    assert parse_reply("Flutes.", SOURCE, min_words=2).reason == "too few words"
+    assert (parse_reply("Yes.", SOURCE).reason, parse_reply("Yes.", "That is right.").text) == ("no answer", "Yes.")
 
 
 def test_tags_with_attributes_wrap_an_answer_and_those_of_the_sentence_stay() -> None:

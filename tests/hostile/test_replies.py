@@ -459,6 +459,258 @@ def test_what_the_sentence_has_as_well_is_no_fault(shape: str) -> None:
             assert fault_of(text, text) == "echo", reply
 
 
+# --- where the line is
+
+
+FLUTE = "A man is playing a flute."
+FEE = "I was charged a late fee although the branch was closed that day."
+KEPT: dict[str, dict[str, str]] = {
+    "numbers and initials": {
+        "7. Oktober ist ein Feiertag.": "Am siebten Oktober ist Feiertag.",
+        "1. Mai ist ein Feiertag.": "Am ersten Mai ist frei.",
+        "1. FC Köln hat verloren.": "Der Kölner Klub verlor.",
+        "11. September war ein Dienstag.": "Am 11. September war Dienstag.",
+        "A. Smith lost the match.": "Adam Smith lost the game.",
+        "J. Smith won.": "Jane Smith came in first.",
+        "C. S. Lewis wrote it.": "It was written by Clive S. Lewis.",
+        "3.5 million people live there.": "Some 3,500,000 people live there.",
+        "10:30 is the time of departure.": "It leaves at half past ten.",
+        "No. 5 won the race.": "The car with number five won.",
+        "She finished chapter two.": "Chapter two is what she finished.",
+    },
+    "one sentence": {
+        "Mr. J. R. Smith of St. Paul met Dr. Lee vs. Inc. lawyers.": FLUTE,
+        "The U.S. Senate met at 3 p.m. on Friday.": "The Senate met on Friday afternoon.",
+        "Fla. Democrats want extended early voting hours.": "Florida counties extend early voting.",
+        '"Stop!" Anna said.': "Anna told him to stop.",
+        '"Is it late?" John asked.': "John asked about the time.",
+        "Well... I do not think so.": "I doubt it.",
+        "He paid approx. five euros.": "It cost about five euros.",
+        "There is 1. Juli and 3. Oktober.": FLUTE,
+        "「行く。」と彼は言った。": "彼は行くと言った。",
+        "He left! She stayed.": "He went. She did not.",
+    },
+    "complaints": {
+        "I cannot believe how good the soup was.": "The soup was surprisingly good.",
+        "I can't believe the branch charged me a late fee.": FEE,
+        "I am unable to understand why I was charged a late fee.": FEE,
+        "I am sorry, but I must decline the late fee.": FEE,
+        "I'm not able to log in to my account.": "My login does not work.",
+        "I am not allowed to bring my dog.": "Dogs are not admitted.",
+        "I am not going to pay for it.": "I refuse to pay.",
+        "I will not pay the late fee, since the branch was closed.": FEE,
+        "I can't help laughing.": "I have to laugh.",
+        "Unfortunately, I can't make it to the party.": "I cannot come to the party.",
+        "Unfortunately, I have to decline your invitation.": "I cannot accept.",
+        "I can't provide a receipt because the shop was closed.": "I have no receipt.",
+        "It seems you did not pay the fee.": "The fee seems unpaid.",
+        "You did not give me a receipt.": "I got no receipt.",
+        "Great, I was charged again.": "They charged me once more.",
+        "I must say that the service was poor.": "The service was bad.",
+        "I'd rather not pay twice.": "I do not want to pay two times.",
+    },
+    "headlines": {
+        "Blast kills 12 in Delhi": "Twelve dead after explosion in Delhi",
+        "Egypt: Army takes over": "The Egyptian army takes power",
+        "He said: go home.": "He told them to leave.",
+        "One thing is clear: the fee was unfair.": FEE,
+        "He bought three things: bread, milk and eggs.": "He purchased bread, milk and eggs.",
+        "Note to self: never pay the late fee.": FEE,
+        "Judge hands down two sentences in murder trial": "Two killers sent to prison",
+        "Both sentences were suspended by the court.": "The court suspended the two terms.",
+        "He got a sentence of four years.": "He was jailed for four years.",
+        "Parliament votes to rewrite the constitution": "Constitution to be changed, parliament decides",
+        "I can't make sense of this sentence.": "This sentence makes no sense to me.",
+    },
+    "signs": {
+        "The single / double room was dirty.": "The room was dirty.",
+        "The film got 3* from me.": "I gave the film three stars.",
+        "The f**k he did.": "He did the thing.",
+        "It was very, very, very, very cold.": "It was extremely cold.",
+        "Ha ha ha ha, said the man.": "The man laughed.",
+        "Nooooo, the branch was closed!": "The branch was closed, sadly.",
+        "[In 1990] the wall was gone.": "By 1990 the wall had gone.",
+        "Is this grade A or B?": "What grade is it?",
+    },
+}
+"""What is a sentence, though it looks like what models say: the reply, and the sentence that it was asked for with."""
+
+NOT_KEPT: dict[str, dict[str, str]] = {
+    "several sentences": {
+        "A man has a flute. He is playing it.": FLUTE,
+        "First I need to find the verb. So: a flute is being played.": FLUTE,
+        "The verb is plays, and the noun is flute. A flute is played.": FLUTE,
+        "I reversed it! A man sells a flute.": FLUTE,
+        "Klar! Eine Flöte wird gespielt.": "Ein Mann spielt Flöte.",
+        "Un hombre toca una flauta. Nota: he cambiado el verbo.": "Un hombre está tocando la flauta.",
+        'We need to turn it around: "A man plays." Then: "A flute is played."': FLUTE,
+        "a man has a flute. he is playing it.": FLUTE,
+        "He called it great. She did not! They left.": "He liked it. She did not.",
+        "一个男人有长笛。他在吹。": "一个男人在吹笛子。",
+        'Is a man playing a "flute"? Yes.': FLUTE,
+    },
+    "talk": {
+        "These two sentences cannot both be true.": FLUTE,
+        "Both sentences convey the same thing.": FLUTE,
+        "We need to produce one sentence that means the same.": FLUTE,
+        "What sentence would you like me to rewrite?": FLUTE,
+        "Understood, I'll give you one sentence each time.": FLUTE,
+        "Understood, I'll do it.": FLUTE,
+        "A flute is being played by a man – same meaning, other words.": FLUTE,
+        "To put it differently: a flute is being played by a man.": FLUTE,
+        "I should keep the meaning and change the words.": FLUTE,
+        "The word flute has several synonyms.": FLUTE,
+        "I'm sorry to hear that.": FEE,
+        "Thank you for reaching out.": FEE,
+    },
+    "refusal": {
+        "This sentence contains violent content that I cannot reproduce.": "A man hits a woman.",
+        "It has violent themes, which I can't reproduce here.": "A man hits a woman.",
+        "I prefer not to write about that.": "A man hits a woman.",
+        "That's not something I can help with.": "A man hits a woman.",
+        "Writing it would go against my guidelines.": "A man hits a woman.",
+        "Let's talk about something else.": "A man hits a woman.",
+        "I'm not comfortable writing that.": "A man hits a woman.",
+        "I don't think I should write this.": "A man hits a woman.",
+        "I am not able to rewrite such a sentence.": "A man hits a woman.",
+        "I'm unable to assist with that.": "A man hits a woman.",
+        "I must decline to rewrite it.": "A man hits a woman.",
+        "I am sorry, but I cannot comply.": "A man hits a woman.",
+    },
+    "no answer": {
+        "Ready when you are.": FLUTE,
+        "I'm ready.": FLUTE,
+        "Hello! How can I assist you today?": FLUTE,
+        "Go ahead.": FLUTE,
+        "Yes.": FLUTE,
+        "Internal Server Error": FLUTE,
+        "The model is currently overloaded. Please try again later.": FLUTE,
+        "You have reached your daily limit.": FLUTE,
+    },
+    "label": {
+        "So: a flute is being played.": FLUTE,
+        "Neu: eine Flöte wird gespielt.": "Ein Mann spielt Flöte.",
+        "Passive: a flute is being played.": FLUTE,
+        "Simpler words: a flute is being played.": FLUTE,
+        "Diary entry 1": FLUTE,
+        "Review 2:": FLUTE,
+        "Day One": FLUTE,
+        "Example no. 3": FLUTE,
+        "Error: something went wrong.": FLUTE,
+    },
+    "numbering": {
+        "B. A flute is being played.": FLUTE,
+        "A. Flutes are being played.": FLUTE,
+        "2. The flute is played.": FLUTE,
+        "1. August was hot.": "It was hot.",
+    },
+    "cut off": {
+        "A flute is being played by": FLUTE,
+        "A flute is being played by the": FLUTE,
+        "A man is playing a flute and": FLUTE,
+    },
+    "several answers": {"Someone plays a flute / a flute is played by someone": FLUTE},
+    "markup": {"I did not enjoy [sport] today.": FLUTE, "[Your name] is playing.": FLUTE},
+    "unmatched quotation mark": {
+        "Une flûte est jouée. »": "Un homme joue de la flûte.",
+        "男の人がフルートを吹いている。」": "男がフルートを吹く。",
+    },
+}
+"""What looks like a sentence and may be none, by the reason of its rejection, with the sentence it was asked for."""
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_a_sentence_that_looks_like_talk_is_kept_as_it_is(kind: str) -> None:
+    for text, source in KEPT[kind].items():
+        for marks in ((), '"'):
+            found = parse_reply(text, source, prompt="Say the sentence in other words.", closing_marks=marks)
+            assert found == Parsed(text)
+
+
+@pytest.mark.parametrize("reason", NOT_KEPT)
+def test_talk_that_looks_like_a_sentence_is_rejected_by_its_reason(reason: str) -> None:
+    found = {text: parse_reply(text, source).reason for text, source in NOT_KEPT[reason].items()}
+    assert found == dict.fromkeys(found, reason)
+    for text, source in NOT_KEPT[reason].items():
+        assert parse_reply(text, source, closing_marks='"').text is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ("<p>TEXT</p>", TEXT),
+        ("<div>\n<p>TEXT</p>\n</div>", TEXT),
+        ("<ul>\n<li><b>TEXT</b></li>\n</ul>", TEXT),
+        ("<br><p>TEXT</p>", None),
+        ("<p>TEXT</p><p>TEXT</p>", None),
+        ("It rains. <b>He</b> plays.", None),
+        ("Answer\nTEXT", TEXT),
+        ("### Rewritten sentence\n\nTEXT", TEXT),
+        ("**New**\nTEXT", TEXT),
+        ("‚TEXT‘", TEXT),
+        ('{"1": "TEXT"}', TEXT),
+    ],
+)
+def test_headings_and_tags_around_a_whole_text_are_taken_off(reply: str, text: str | None) -> None:
+    assert parse_reply(reply.replace("TEXT", TEXT), SOURCE).text == text
+    assert parse_reply("<b>strong</b>", "What do <b> and </b> do?").text == "<b>strong</b>"
+
+
+def test_several_sentences_are_no_fault_where_a_longer_text_is_asked_for() -> None:
+    text = "A man has a flute. He is playing it."
+    assert parse_reply(text, FLUTE, prompt="Write a paragraph that answers the question.").text == text
+    assert parse_reply(text, FLUTE, prompt="Write what may come next.").text == text
+    assert parse_reply(text, "A sentence.", prompt="Go on: A sentence.").text == text
+    for prompt in ("Write one sentence.", "Schreibe einen Satz.", "写一个句子。"):
+        assert parse_reply(text, FLUTE, prompt=prompt).reason == "several sentences"
+
+
+TEAM, BENCH = "The team did not score once.", "Nobody on the bench was smiling."
+
+
+@pytest.mark.parametrize(
+    ("reply", "texts", "left_out"),
+    [
+        (f"{TEAM} {BENCH} We never lost at home.", [], {"several sentences": 1}),
+        (f"1. {TEAM} It was a sad day.\n2. {BENCH}", [BENCH], {"several sentences": 1}),
+        (f"Diary entry 1\n{TEAM}\nDiary entry 2\n{BENCH}", [TEAM, BENCH], {"label": 2}),
+        (f"Below are ten sentences about sport.\n{TEAM}\n{BENCH}", [TEAM, BENCH], {"talk": 1}),
+        (f"{TEAM}\n{BENCH}\nThese sentences all contain a negation.", [TEAM, BENCH], {"talk": 1}),
+        (f"1. {TEAM}\n2. Nobody on the bench was", [TEAM], {"cut off": 1}),
+        (f"The Lost Match\n{TEAM}\n{BENCH}", [TEAM, BENCH], {"cut off": 1}),
+        ("Team loses at home\nBlast kills 12 in Delhi", ["Team loses at home", "Blast kills 12 in Delhi"], {}),
+        (f"1. football: {TEAM[0].lower()}{TEAM[1:]}\n2. {BENCH}", [BENCH], {"label": 1}),
+        (f'{{"sentence": "{TEAM}"}}\n{{"sentence": "{BENCH}"}}', [TEAM, BENCH], {}),
+        (f'{{"id": 1, "text": "{TEAM}"}},\n{{"id": 2, "text": "{BENCH}"}}', [TEAM, BENCH], {}),
+        (f'{{"sentence": "{TEAM}"}}\n{{"sentence": "Nobody', [], {"markup": 2}),
+        (f'{{"1": "{TEAM}", "2": "{BENCH}"}}', [TEAM, BENCH], {}),
+        (f'{{"sentence_1": "{TEAM}", "sentence_2": "{BENCH}"}}', [TEAM, BENCH], {}),
+        (f'{{"topic_1": "{TEAM}", "topic_2": "{BENCH}"}}', [], {"markup": 1}),
+        (
+            "1. 7. Oktober ist ein Feiertag.\n2. 1. Mai ist frei.",
+            ["7. Oktober ist ein Feiertag.", "1. Mai ist frei."],
+            {},
+        ),
+        ("1. Mai ist hier frei.\n2. Juni ist es nicht.", ["1. Mai ist hier frei.", "2. Juni ist es nicht."], {}),
+        ("1. A. Smith lost the match.\n2. B. The team won.", ["A. Smith lost the match."], {"numbering": 1}),
+        ("A. Flutes are played here.\nB. Drums are not.", [], {"numbering": 2}),
+        ("1. 1. The bus was late.\n2. It rained all night.", ["It rained all night."], {"numbering": 1}),
+        (
+            "1.5 million people live here.\n2.5 million people left.",
+            ["1.5 million people live here.", "2.5 million people left."],
+            {},
+        ),
+        ("1 man plays the flute.\n2 men sing along.", ["1 man plays the flute.", "2 men sing along."], {}),
+        ("1 The bus was late.\n2 It rained all night.", ["The bus was late.", "It rained all night."], {}),
+    ],
+)
+def test_an_entry_of_a_list_is_one_sentence_or_counted_by_its_reason(
+    reply: str, texts: list[str], left_out: dict[str, int]
+) -> None:
+    parsed = parse_list(reply)
+    assert (parsed.texts, parsed.left_out) == (tuple(texts), left_out)
+
+
 # --- examples that come back
 
 
