@@ -253,9 +253,7 @@ _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
     ),
     (
         "cut off",
-        re.compile(
-            r"\A(?:\.{2,}|…)\s*\w|[,;]\Z|\s(?:the|an?|and|or|because|although|their|my|your|its|than|[a-z]+ed by)\Z"
-        ),
+        re.compile(r"\A(?:\.{2,}|…)\s*\w|[,;]\Z|\s(?:the|and|because|although|their|my|your|its|than|[a-z]+ed by)\Z"),
     ),
     (
         "numbering",

@@ -52,6 +52,12 @@ _CUT_OFF = re.compile("length|max_tokens|model_length|max_length|max_new_tokens|
 _OPEN_END = re.compile(r"[^\W_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]\Z|[,;:(–-]\Z")  # some scripts have no full stop
 _MAY_PASS = re.compile("error|abort|aborted|cancelled|canceled|timeout|overloaded")
 _LIMITS = ("max_tokens", "max_completion_tokens")
+_NO_SYSTEM_ROLE = re.compile(
+    r"system[ _-]?(?:role|message|prompt|turn|instruction)s?\b.{0,40}\b(?:not|unsupported|n't|invalid|cannot)"
+    r"|(?:not|unsupported|n't|invalid|unknown|unexpected).{0,40}\b(?:role|message)s?\W{0,6}(?:role\W{1,3})?system"
+    r"|(?:only|must alternate|should be).{0,20}\buser\b.{0,9}\bassistant\b|not support\W{1,3}system\b",
+    re.IGNORECASE | re.DOTALL,
+)
 _REFUSING = (
     "unsupported|support|unknown|unrecogni|unexpected|extra|invalid|permitted|allowed|cannot|both|parameter|argument"
 )
@@ -170,7 +176,7 @@ def read_answer(body: bytes, limit: int | None = None) -> Answer:
         reason = f"the answer ended with finish_reason {_shortened(ending)!r}"
         raise AttemptError(reason, again=is_passing, server_trouble=is_passing, answer=cost)
     message = _part(choices[0], "message")
-    texts = [_joined(message.get("content")), message.get("refusal")]
+    texts = [_joined(message.get("content")), message.get("refusal"), choices[0].get("text")]  # of older servers
     text = next((text for text in texts if isinstance(text, str) and text.strip()), None)
     if text is None and is_cut_off:
         reason = "the reply is empty at the limit of tokens; raise --max-new-tokens (models that think need many)"
@@ -333,7 +339,7 @@ class OpenAIChat:
         self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
         self._pace = Pace(self.options.requests_per_minute)
         self._troubles = 0
-        self._has_said = self._has_answered = self._is_cost_unknown = False
+        self._has_said = self._has_answered = self._is_cost_unknown = self._has_no_system_role = False
         self.answered_as: list[str] = []
         self._refused: set[str] = set()
         limit = self.options.token_limit
@@ -446,6 +452,12 @@ class OpenAIChat:
             self.answered_as.append(name)
             logger.warning("%s answers as %r where %r is asked; its answers are taken", self._host, name, self.name)
 
+    def _note_no_system_role(self) -> None:
+        """Puts the system's text before the user's from now on, and tells so once."""
+        if not self._has_no_system_role:
+            self._has_no_system_role = True
+            logger.warning("%s takes no system role; its text is put before the user's in one message", self._host)
+
     def _note_cost(self, answer: Answer) -> None:
         """Tells once that the cost is unknown: prices are given, and the server does not say what it read."""
         options = self.options
@@ -455,7 +467,7 @@ class OpenAIChat:
             logger.warning("%s does not say how many tokens it read and wrote; the cost is unknown", self._host)
 
     async def _ask(self, client: AsyncOpenAI, request: ChatRequest, limit: int, useless: int) -> Answer:
-        """Makes one attempt; again at once where the server knows the limit of tokens by its other name alone.
+        """Makes one attempt; again at once without what the server cannot have: a name of the limit, a system turn.
 
         Raises AttemptError where it failed, and another DinoError where every other one will fail as well.
         """
@@ -467,6 +479,9 @@ class OpenAIChat:
                 return read_answer(await self._received(client, body), body.get(self._limit))
             except openai.APIStatusError as error:
                 said, refused = _error_message(error.body), _refused_option(error, body)
+                if body["messages"][0]["role"] == "system" and _NO_SYSTEM_ROLE.search(said):
+                    self._note_no_system_role()
+                    continue
                 if refused in _LIMITS and self.options.token_limit == "auto":
                     self._refused.add(refused)
                     self._limit = next((name for name in _LIMITS if name not in self._refused), self._limit)
@@ -511,10 +526,13 @@ class OpenAIChat:
     def _body(self, request: ChatRequest, limit: int, useless: int) -> dict[str, Any]:
         """What is sent; after so many useless answers, with another seed, since the same one would bring the same."""
         turns = [{"role": "system", "content": request.system}] if request.system else []
+        turns.append({"role": "user", "content": request.prompt})
+        if self._has_no_system_role:
+            turns = [{"role": "user", "content": "\n\n".join(turn["content"] for turn in turns)}]
         options = self.options
         body: dict[str, Any] = {
             "model": self.name,
-            "messages": [*turns, {"role": "user", "content": request.prompt}],
+            "messages": turns,
             self._limit: None if self._limit == "none" else limit,
             "temperature": options.temperature,
             "top_p": options.top_p,

@@ -354,10 +354,16 @@ class ShardDirectory(os.PathLike[str]):
         self._save()
         warn_of_doubts(self.quality(), self.configuration)
         self._warn_of_strays()
-        if not any(shard["rows"] for shard in self.shards.values()):
+        self.warn_of_no_row()
+
+    def warn_of_no_row(self) -> bool:
+        """Warns of a run of which no row came; says whether it did."""
+        is_empty = not any(shard["rows"] for shard in self.shards.values())
+        if is_empty:
             logger.warning(
                 "%s: no row came of this run; datasets.load_dataset opens no data set without rows", self.path
             )
+        return is_empty
 
     def copy_from(
         self,
@@ -611,7 +617,7 @@ def write_waves(
                     has_written = True
         if has_written or not was_complete:
             directory.finish(described())
-        else:
+        elif not directory.warn_of_no_row():
             logger.info("%s is complete already; nothing to do", directory.path)
     return directory
 

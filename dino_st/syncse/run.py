@@ -94,6 +94,10 @@ class TripletRun:
             sentences, happened_before = self._sentences(store, asking(self.sentence_backend), show_progress)
             rejected = {} if store.path is None else _read_rejected(store.path / REJECTED, sentences)
             spec, backend = self.spec.triplets if isinstance(self.spec, ScratchSpec) else self.spec, self.backend
+            if not sentences:  # what happened is kept all the same
+                nothing = Counter({**happened_before, "inputs": 0, "rows": 0, "given up": 0})
+                if 0 not in store or store.counts_of(0) != nothing:
+                    yield Wave(0, [], nothing)
             writer = TripletWriter(spec, asking(backend), backend.is_chat, is_local(backend), self.options)
             title, done = "writing triplets", store.counts["rows"]
             with progress(title, len(sentences), "sentences", done=done, shown=show_progress) as advance:
@@ -118,10 +122,11 @@ class TripletRun:
         if self.sentences is not None:
             return self.sentences, Counter()
         stored = load_sentences(store.path / SENTENCES) if isinstance(store, ShardDirectory) and store.waves else None
-        if stored is not None and 0 in store:
+        if stored and 0 in store:
+            self._warn_of_few(len(stored), store.counts_of(0))
             return [sentence.text for sentence in stored], Counter()
         written, counts = self._written(ask, show_progress)
-        if stored is not None and written != stored:  # the replies are gone, and other ones came
+        if stored and written != stored:  # the replies are gone, and other ones came
             return [sentence.text for sentence in stored], Counter()
         if store.path is not None:
             save_sentences(store.path / SENTENCES, written)
@@ -136,17 +141,23 @@ class TripletRun:
         writer = SentenceWriter(spec, ask, backend.is_chat, is_local(backend), self.options)
         with progress("writing sentences", num, "sentences", shown=show_progress) as advance:
             written, counts = writer.write(num, advance)
-        if len(written) < num:
+        self._warn_of_few(len(written), counts)
+        return written, counts
+
+    def _warn_of_few(self, written: int, counts: Mapping[str, int]) -> None:
+        """Tells why there are fewer sentences than were asked for, in this run or the one that wrote them."""
+        num = self.num or 0
+        if written < num:
             reasons = {name: count for name, count in counts.items() if name.startswith("left out sentences: ")}
             left_out = "".join(f", {count} left out: {name.partition(': ')[2]}" for name, count in reasons.items())
             advice = "ask for fewer, or give the specification more genres, topics and styles"
-            if sum(reasons.values()) > counts["duplicate sentences"]:
+            requests, alike = counts.get("sentence requests", 0), counts.get("duplicate sentences", 0)
+            if sum(reasons.values()) > alike:
                 advice = "see the reasons, and choose another model or raise --max-new-tokens where answers are cut off"
             logger.warning(
                 "%d of %d sentences came out of %d requests (%d were like others%s); %s",
-                *(len(written), num, counts["sentence requests"], counts["duplicate sentences"], left_out, advice),
+                *(written, num, requests, alike, left_out, advice),
             )
-        return written, counts
 
     def _configuration(self) -> dict[str, Any]:
         """Everything that decides the triplets; not where a server stands, nor how many tries a run makes."""

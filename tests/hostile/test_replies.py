@@ -932,6 +932,56 @@ def test_an_option_that_a_server_refuses_is_named_at_once_and_can_be_left_out(
             assert client(server, **{option: nothing}).complete(asked_for(1))[0].text == TEXT
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "System role not supported",
+        "jinja2.exceptions.TemplateError: System role not supported",
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        "Only user and assistant roles are supported!",
+        "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
+        "System messages are not supported by this model",
+        "Developer instruction is not enabled; role 'system' is not supported",
+    ],
+)
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_a_server_without_a_system_role_gets_its_text_in_the_first_message_and_it_is_said_once(
+    said: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def script(prompt: str, attempt: int) -> dict[str, Any]:
+        has_system = server.bodies[prompt]["messages"][0]["role"] == "system"
+        return {"status": status, "error": {"message": said}} if has_system else body(TEXT)
+
+    requests = [ChatRequest(f"k{i}", f"request {i}", "Be short.") for i in range(20)]
+    with hostile_server(script) as server:
+        replies = client(server, concurrency=1).complete(requests)
+        assert {reply.text for reply in replies} == {TEXT}
+        assert sum(server.asked.values()) == 21
+        assert server.bodies["Be short.\n\nrequest 7"]["messages"] == [
+            {"role": "user", "content": "Be short.\n\nrequest 7"}
+        ]
+    assert caplog.text.count("takes no system role; its text is put before the user's") == 1
+
+
+def test_an_error_that_only_mentions_the_system_is_not_about_its_role() -> None:
+    for said in ("The operating system is busy.", "invalid: 'The new system was not built.'", "bad request"):
+        with hostile_server(lambda *_, said=said: {"status": 400, "error": {"message": said}}) as server:
+            [reply] = client(server).complete([ChatRequest("k", "request", "Be short.")])
+            assert (reply.text, sum(server.asked.values())) == (None, 1)
+    said = "System role not supported"
+    with hostile_server(lambda *_: {"status": 400, "error": {"message": said}}) as server:
+        [reply] = client(server).complete([ChatRequest("k", "request", "Be short.")])
+        assert (reply.failure, sum(server.asked.values())) == (f"status 400: {said}", 2)
+
+
+def test_a_choice_with_the_text_of_older_servers_is_read() -> None:
+    choice = {"index": 0, "finish_reason": "stop", "text": TEXT}
+    for message in ({}, {"message": None}, {"message": {"role": "assistant", "content": None}}):
+        assert read_answer(json.dumps({"choices": [choice | message]}).encode()).text == TEXT
+    both = choice | {"message": {"role": "assistant", "content": "It rains."}}
+    assert read_answer(json.dumps({"choices": [both]}).encode()).text == "It rains."
+
+
 def test_a_refusal_that_only_mentions_an_option_is_one_request() -> None:
     said = {"status": 400, "error": {"message": "invalid: 'The temperature fell.'"}}
     with hostile_server(lambda prompt, _: said if prompt == "request 7" else body(TEXT)) as server:

@@ -466,6 +466,35 @@ def test_scratch_gives_up_with_a_message_when_nothing_new_comes(caplog: pytest.L
     assert "2 of 30 sentences came out of 30 requests (58 were like others)" in caplog.text
 
 
+def test_scratch_keeps_the_reasons_where_no_sentence_came_out_and_says_them_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chat = FakeChat(lambda _: "1. Yes, no.\n2. As an AI, I write nothing of this.")
+    arguments: dict[str, Any] = {"num": 2, "task": "syncse-scratch", "output_dir": tmp_path / "raw"}
+    expected = {"left out sentences: too few words": 10, "left out sentences: refusal": 10, "sentence requests": 10}
+    for _ in range(2):
+        caplog.clear()
+        assert len(generate_triplets(chat, **arguments)) == 0
+        assert len(chat.asked) == 10
+        counts = ShardDirectory(tmp_path / "raw").counts
+        assert {name: counts[name] for name in expected} == expected
+        assert "0 of 2 sentences came out of 10 requests (0 were like others, 10 left out: too few words" in caplog.text
+        assert "no row came of this run" in caplog.text
+        assert "complete already" not in caplog.text
+    (tmp_path / "raw/replies.sqlite").unlink()
+    assert len(generate_triplets(FakeChat(from_scratch), **arguments)) == 2
+
+
+def test_scratch_tells_again_why_there_are_fewer_sentences_than_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chat = FakeChat(lambda r: "1. Rain fell all night.\n2. She sold a house." if "sentences/" in r.key else good(r))
+    for _ in range(2):
+        caplog.clear()
+        generate_triplets(chat, num=30, task="syncse-scratch", output_dir=tmp_path / "raw")
+        assert "2 of 30 sentences came out of 30 requests (58 were like others)" in caplog.text
+
+
 def test_scratch_says_so_when_requests_failed(tmp_path: Path) -> None:
     with pytest.raises(
         ModelError, match=r"0 of 20 sentences came out, since 9 of 9 requests failed, .*: status 400: no; run"
