@@ -677,7 +677,7 @@ def _has_paired_marks(text: str) -> bool:
     places = [found.start() for found in re.finditer('"', text)]
     opens = all(not _ends_a_word(text[place - 1 : place]) for place in places[::2] if place)
     closes = all(not text[place + 1 : place + 2].isalnum() for place in places[1::2])
-    is_even = all(text.count(one) == text.count(other) for one, other in _BRACKETS)
+    is_even = all(text.count(pair[0]) == text.count(pair[1]) for pair in _BRACKETS)
     is_curly = "„" in text or text.count("“") == text.count("”")
     return len(places) % 2 == 0 and opens and closes and is_even and is_curly
 

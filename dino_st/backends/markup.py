@@ -135,7 +135,7 @@ def _answer_in(content: Any) -> Any:
     while isinstance(content, dict):
         names = {name: re.sub(r"\W+", "_", name.lower()).rstrip("_0123456789") for name in content}
         plain_names = {*names.values()}
-        if plain_names == {""} or (len(names) > 1 == len(plain_names) and _WRAPPERS.fullmatch(*plain_names)):
+        if plain_names == {""} or (len(names) > 1 == len(plain_names) and all(map(_WRAPPERS.fullmatch, plain_names))):
             return [*content.values()]
         named = [content[name] for name, plain in names.items() if _WRAPPERS.fullmatch(plain)]
         content = named[0] if len(named) == 1 else None
