@@ -81,9 +81,12 @@ def _shown(character: str) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's error that says something, without a full stop; else the error's name."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    """The first line of a library's error that says something, without a full stop; else the error's name.
+
+    A heading takes the line behind it along.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".")
 
 
 def with_short_hashes(text: str) -> str:
