@@ -307,6 +307,30 @@ def test_comparisons_see_words_alone() -> None:
     assert normal_form(" “It’s—naïve” ﬁne,\nNO? ") == "it's naïve fine no"
 
 
+def test_marks_around_a_sentence_that_has_marks_of_its_own_are_taken_off() -> None:
+    assert parse_reply('"He said "no" and left."', SOURCE).text == 'He said "no" and left.'
+    assert parse_reply('"Yes" and "no" were heard', SOURCE).text == '"Yes" and "no" were heard'
+    assert parse_reply("''", SOURCE).reason == "empty"
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        (f"Given: {SOURCE}", "echo"),
+        ("Given: The dog barks.", "label"),
+        (f"Given: {SOURCE}\nGiven: The dog barks.", "label"),
+    ],
+)
+def test_what_an_earlier_label_of_the_prompt_announces_is_no_answer(reply: str, reason: str) -> None:
+    assert parse_reply(reply, SOURCE, labels=("Given:", "New:")).reason == reason
+
+
+def test_a_pair_of_the_models_own_is_counted_as_several_answers() -> None:
+    labels = ["Sentence 1:", "Sentence 2:"]
+    for reply in ('"The cat sleeps."\n"A cat is asleep."', 'The cat sleeps."\nSentence 2: "A cat is asleep."'):
+        assert parse_reply(reply, SOURCE, labels=labels, closing_marks='"').reason == "several answers"
+
+
 def test_a_sentence_about_inability_is_no_refusal() -> None:
     assert not is_refusal("I cannot swim, and neither can she.")
     assert not is_refusal("I can't answer the phone now.")
