@@ -610,7 +610,7 @@ NOT_KEPT: dict[str, dict[str, str]] = {
         "A man is playing a flute and": FLUTE,
     },
     "several answers": {"Someone plays a flute / a flute is played by someone": FLUTE},
-    "markup": {"I did not enjoy [sport] today.": FLUTE, "[Your name] is playing.": FLUTE},
+    "markup": {"I did not enjoy [sport] today.": FLUTE, "[Your name] is playing.": FLUTE, "[Name] plays.": FLUTE},
     "unmatched quotation mark": {
         "Une flûte est jouée. »": "Un homme joue de la flûte.",
         "男の人がフルートを吹いている。」": "男がフルートを吹く。",
