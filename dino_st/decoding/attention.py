@@ -28,8 +28,8 @@ NAME = "dino_st_shared_prompts"
 MaskFunction = Callable[..., Any]
 """Of batch, head, and the positions of queries and keys (tensors): whether the one sees the other."""
 
-_SELECT_BELOW = 0.8
-"""Prompts are selected anew when no more than this share of them still has a stream."""
+_DENSE = 0.25
+"""Prompts that have rows are copied side by side where they are no more than this share of those between them."""
 
 _cache: ContextVar[SharedCache] = ContextVar("cache")
 
@@ -37,53 +37,43 @@ _cache: ContextVar[SharedCache] = ContextVar("cache")
 class SharedCache(RowCache):
     """The prompts' keys and values once, buffers for what the rows write, and which row continues which prompt."""
 
-    def __init__(
-        self, states: PromptStates, prompt_of_row: Indices, most_rows: int, steps: int, buffers: StreamBuffers
-    ) -> None:
+    def __init__(self, states: PromptStates, most_rows: int, steps: int, buffers: StreamBuffers) -> None:
         def room(name: str, like: torch.Tensor) -> torch.Tensor:
             return buffers.take(name, (most_rows, like.shape[1], steps, like.shape[3]), like)
 
         layers = [
-            RowLayer(room(f"keys {number}", keys), room(f"values {number}", values), before=states.width)
+            RowLayer(room(f"keys {number}", keys), room(f"values {number}", values))
             for number, (keys, values) in enumerate(states.layers)
         ]
-        self._of_prompts = list(states.layers)
-        self._prompt_columns = torch.arange(states.width, device=states.lengths.device) - states.width
-        self._hidden = self._prompt_columns < -states.lengths.unsqueeze(1)
-        self._prompts = np.arange(len(states.lengths))
-        super().__init__(layers, states.lengths, prompt_of_row)
+        super().__init__(layers, states)
+        self._prompts, self._of_row = np.arange(0), np.arange(0)
+        self._prompt_columns = torch.arange(states.width, device=self._device) - states.width
 
     def attention_mask(self, new_tokens: int = 1) -> None:
         """The attention function hides what must not be seen by itself."""
 
-    def position_ids(self, step: int) -> torch.Tensor:
-        """Position of the next token of each row, shape (rows, 1), after so many tokens of its text."""
+    def arrange(self, prompt_of_row: Indices, written: Indices) -> None:
+        """Takes note, too, of which columns hold tokens of each row's text, counted from its first."""
+        super().arrange(prompt_of_row, written)
+        room, read = self._row_layers[0].room, self.get_seq_length()
+        ago = (read - np.arange(min(read + 1, room))) % room
+        own = written[:, None] - ago
+        self._own = on_device(own, self._device)
+        self._foreign = self._own < 0 if (own < 0).any() else None
         self._hidden_of_row: dict[MaskFunction, torch.Tensor | None] = {}
-        return super().position_ids(step)
+        if not np.array_equal(prompt_of_row, self._of_row):
+            self._lay_out(prompt_of_row)
 
-    def _hidden_by(self, mask: MaskFunction) -> torch.Tensor | None:
-        """What a layer's mask hides of each row's prompt and of what it has written, shape (rows, 1, columns).
-
-        None where all may be seen, as of a window that is longer than any text so far.
-        """
-        if mask not in self._hidden_of_row:
-            lengths = self._row_lengths.unsqueeze(1)
-            written = self.get_seq_length() - self._prompt_columns.shape[0]
-            own = torch.arange(written, device=self._device)
-            keys = torch.cat((self._prompt_columns + lengths, own + lengths), dim=1)
-            seen = mask(torch.arange(len(lengths), device=self._device).unsqueeze(1), 0, lengths + written - 1, keys)
-            is_plain = bool((seen | (keys < 0)).all())
-            self._hidden_of_row[mask] = None if is_plain else ~(seen & (keys >= 0)).unsqueeze(1)
-        return self._hidden_of_row[mask]
-
-    def arrange(self, prompt_of_row: Indices) -> None:
-        """Lays the rows' heads out in a grid (prompts, key heads, most rows of a prompt); empty places repeat one."""
-        super().arrange(prompt_of_row)
-        used = np.unique(prompt_of_row)
-        if len(used) <= _SELECT_BELOW * len(self._prompts):
-            kept = on_device(np.searchsorted(self._prompts, used), self._device)
-            self._prompts, self._hidden = used, self._hidden[kept]
-            self._of_prompts = [(keys[kept], values[kept]) for keys, values in self._of_prompts]
+    def _lay_out(self, prompt_of_row: Indices) -> None:
+        """Puts the rows' heads into a grid (prompts, key heads, most rows of a prompt); empty places repeat one."""
+        self._of_row, used = prompt_of_row.copy(), np.unique(prompt_of_row)
+        if len(used) <= _DENSE * len(self._prompts) or not np.isin(used, self._prompts).all():
+            among = np.arange(used[0], used[-1] + 1)
+            is_dense = len(used) > _DENSE * len(among)
+            self._prompts = among if is_dense else used
+            here: Any = slice(used[0], used[-1] + 1) if is_dense else on_device(used, self._device)
+            self._hidden = self._prompt_columns < -self._states.lengths[here].unsqueeze(1)
+            self._of_prompts = [(keys[here], values[here]) for keys, values in self._states.layers]
         prompt = np.searchsorted(self._prompts, prompt_of_row)
         counts = np.bincount(prompt, minlength=len(self._prompts))
         self._most, groups = int(counts.max()), self._of_prompts[0][0].shape[1]
@@ -94,6 +84,19 @@ class SharedCache(RowCache):
         row_of_slot[slot_of_row] = np.arange(slot_of_row.size).reshape(slot_of_row.shape)
         self._slot_of_row = on_device(slot_of_row.ravel(), self._device)
         self._row_of_slot = on_device(row_of_slot, self._device)
+
+    def _hidden_by(self, mask: MaskFunction) -> torch.Tensor | None:
+        """What a layer's mask hides of each row's prompt and of what it has written, shape (rows, 1, columns).
+
+        None where it hides nothing that is its own, as a window that is longer than any text so far.
+        """
+        if mask not in self._hidden_of_row:
+            lengths, rows = self._row_lengths.unsqueeze(1), torch.arange(len(self._held), device=self._device)
+            keys = torch.cat((self._prompt_columns + lengths, self._own + lengths), dim=1)
+            is_own = torch.cat((keys[:, : len(self._prompt_columns)] >= 0, self._own >= 0), dim=1)
+            seen = mask(rows.unsqueeze(1), 0, self._held.unsqueeze(1), keys) & is_own
+            self._hidden_of_row[mask] = None if torch.equal(seen, is_own) else ~seen.unsqueeze(1)
+        return self._hidden_of_row[mask]
 
     def attend(
         self,
@@ -122,6 +125,8 @@ class SharedCache(RowCache):
         if softcap is not None:
             scores, own = (softcap * torch.tanh(each / softcap) for each in (scores, own))
         scores = scores.masked_fill_(self._hidden[:, None, None, :], -torch.inf)
+        if self._foreign is not None:
+            own = own.masked_fill_(self._foreign[:, None, None, :], -torch.inf)
         parts = [scores.view(-1, repeats, width).index_select(0, self._slot_of_row)]
         parts.append(own.view(rows * groups, repeats, -1))
         if sinks is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import islice
 
 import numpy as np
 import torch
@@ -52,98 +52,107 @@ class Drawn:
 
 
 class StreamBatch:
-    """The streams being decoded: draws in the order of their stream count, each with its target stream first.
+    """The streams being decoded, of a set of draws some of which wait: each draw's target stream first.
 
     Streams that continue the same prompt with the same tokens, such as the two samples of a label until they part, have
-    one row in the model's batch. Rows whose streams have all ended are given to others at once. `draws` holds the
-    places, among the draws given, of those that go on, and `uniforms` their random numbers, shape (draws, steps).
+    one row in the model's batch. Rows whose streams have all ended are given to others at once. Draws are named by
+    their places in the set, and stand in the order of their stream count.
     """
 
-    def __init__(self, draws: Sequence[Draw], model: CausalModel, states: PromptStates, uniforms: torch.Tensor) -> None:
+    def __init__(
+        self, draws: Sequence[Draw], model: CausalModel, states: PromptStates, *, steps: int, most_rows: int
+    ) -> None:
         self._model, self._states, self._device = model, states, model.device
-        self.draws = list(range(len(draws)))
-        self.uniforms = uniforms.to(self._device)
-        self._steps = uniforms.shape[1]
-        self._streams = np.array([draw.streams for draw in draws])
-        self._prompt_of_row = np.arange(len(states.lengths))
-        self._row_of_stream = np.array([states.index[prompt] for draw in draws for prompt in draw.prompts])
-        self._stream_numbers = torch.arange(len(self._row_of_stream), device=self._device)
+        self._steps, self._most_rows = steps, most_rows
+        self.streams = np.array([draw.streams for draw in draws])
+        self._first = self.streams.cumsum() - self.streams
+        self._columns = np.arange(self.streams.max())
+        self._prompts = np.zeros((len(draws), len(self._columns)), dtype=np.int64)
+        self._prompts[self._columns < self.streams[:, None]] = [states.index[p] for draw in draws for p in draw.prompts]
+        self._rows = -1 - self._prompts  # of each stream; one that has no row yet is the negative of its prompt
+        self._prompt_of_row = self._written = np.zeros(0, dtype=np.int64)
+        self._uniforms = torch.zeros(len(draws), steps, dtype=torch.float64, device=self._device)
         is_scored = any(draw.scored for draw in draws)
-        self._log_probs = states.logits.new_zeros(len(self._row_of_stream), self._steps) if is_scored else None
-        self._sizes = self._streams
+        self._log_probs = states.logits.new_zeros(int(self.streams.sum()), steps) if is_scored else None
         self._cache: RowCache | None = None
 
-    @property
-    def groups(self) -> list[tuple[int, int]]:
-        """How many counter-streams some draws have, and how many draws those are; the draws follow one another."""
-        return [(int(size) - 1, len(list(group))) for size, group in groupby(self._sizes.tolist())]
+    def _of_streams(self, table: Indices, draws: Indices) -> Indices:
+        """The entries of a table of shape (draws, most streams) for the streams of some draws, one after the other."""
+        return table[draws][self._columns < self.streams[draws, None]]
 
-    def first_logits(self) -> torch.Tensor:
-        """What the model predicts after each stream's prompt, shape (streams, vocabulary)."""
-        return self._states.logits.index_select(0, on_device(self._row_of_stream, self._device))
+    def begin(self, draws: Indices, uniforms: torch.Tensor) -> torch.Tensor:
+        """Begins tries of draws, with random numbers of shape (draws, steps), behind their prompts.
 
-    def record(self, stream: int, step: int, probabilities: torch.Tensor, tokens: torch.Tensor) -> None:
+        Returns what the model predicts there, shape (streams, vocabulary).
+        """
+        self._uniforms[on_device(draws, self._device)] = uniforms.to(self._device)
+        self._rows[draws] = -1 - self._prompts[draws]
+        prompts = self._of_streams(self._prompts, draws)
+        return self._states.logits.index_select(0, on_device(prompts, self._device))
+
+    def uniforms(self, draws: Indices, steps: Indices) -> torch.Tensor:
+        """The random number of each draw for its step, shape (draws,)."""
+        return self._uniforms[on_device(draws, self._device), on_device(steps, self._device)]
+
+    def record(self, draws: Indices, steps: Indices, probabilities: torch.Tensor, tokens: torch.Tensor) -> None:
         """Keeps how likely each stream found the token that was drawn, if texts are scored.
 
-        Probabilities have shape (draws, streams of each, vocabulary), tokens (draws,); `stream` is the draws' first.
+        Probabilities have shape (draws, streams of each, vocabulary), tokens (draws,).
         """
         if self._log_probs is not None:
-            chosen = probabilities.gather(-1, tokens.view(-1, 1, 1).expand(-1, probabilities.shape[1], 1)).flatten()
-            places = self._stream_numbers[stream : stream + len(chosen)]
-            self._log_probs[places, step] = chosen.clamp_(min=torch.finfo(chosen.dtype).tiny).log_()
+            count = probabilities.shape[1]
+            chosen = probabilities.gather(-1, tokens.view(-1, 1, 1).expand(-1, count, 1)).flatten()
+            places = on_device((self._first[draws, None] + np.arange(count)).ravel(), self._device)
+            columns = on_device(np.repeat(steps, count), self._device)
+            self._log_probs[places, columns] = chosen.clamp_(min=torch.finfo(chosen.dtype).tiny).log_()
 
     def log_probs(self, lengths: Sequence[int]) -> list[tuple[float, ...]]:
-        """Sums what was kept over the tokens of each draw given, for each of its streams; empty if nothing was."""
+        """Sums what was kept of the last tries, so many tokens long, for each stream; empty if nothing was."""
         if self._log_probs is None:
             return [() for _ in lengths]
-        written = on_device(np.repeat(np.array(lengths), self._streams), self._device)
+        written = on_device(np.repeat(np.array(lengths), self.streams), self._device)
         columns = torch.arange(self._log_probs.shape[1], device=self._device)
         sums = iter(self._log_probs.masked_fill(columns >= written.unsqueeze(1), 0).sum(dim=1).tolist())
-        return [tuple(islice(sums, count)) for count in self._streams.tolist()]
+        return [tuple(islice(sums, count)) for count in self.streams.tolist()]
 
-    def advance(self, tokens: Sequence[int], alive: Sequence[int], step: int) -> torch.Tensor:
-        """Drops the streams of draws that have ended, and lets the model read the next token of all others.
+    def advance(self, draws: Indices, tokens: Indices) -> torch.Tensor:
+        """Lets the model read the token that each of some draws has drawn; all others have ended, or not yet begun.
 
-        `tokens` holds what each draw drew, `alive` the places of those that go on, in ascending order; `step` tokens
-        came before. Returns next-token logits, shape (streams, vocabulary).
+        Draws are in the order of their stream count. Returns next-token logits, shape (streams, vocabulary).
         """
-        if len(alive) < len(self.draws):
-            self._keep(np.array(alive))
-        of_stream = np.repeat(np.array(tokens)[alive], self._sizes)
-        size = int(of_stream.max()) + 1
-        rows, child_of_stream = np.unique(self._row_of_stream * size + of_stream, return_inverse=True)
-        parents, ids = np.divmod(rows, size)
-        places = np.arange(len(rows)) if self._cache is None else _places(parents)
-        self._row_of_stream = places[child_of_stream]
-        before, self._prompt_of_row = len(self._prompt_of_row), _scatter(self._prompt_of_row[parents], places)
+        of_stream, rows = np.repeat(tokens, self.streams[draws]), self._of_streams(self._rows, draws)
+        before, size = len(self._prompt_of_row), int(tokens.max()) + 1
+        rows = np.where(rows < 0, before - 1 - rows, rows)  # behind those that exist, one for each prompt
+        children, child_of_stream = np.unique(rows * size + of_stream, return_inverse=True)
+        parents, ids = np.divmod(children, size)
+        every_prompt = np.arange(len(self._states.index))
+        prompt_of_row = np.concatenate((self._prompt_of_row, every_prompt))[parents]
+        written = np.concatenate((self._written, np.zeros_like(every_prompt)))[parents]
+        places, begins = _places(parents, before), parents >= before
+        self._prompt_of_row, self._written = _scatter(prompt_of_row, places), _scatter(written, places)
         if self._cache is None:
-            room = len(of_stream), self._steps - 1
-            self._cache = self._model.start_rows(self._states, self._prompt_of_row, *room)
-        elif (moved := places != parents).any() or len(rows) < before:
-            self._cache.move(parents[moved], places[moved], self._prompt_of_row)
+            self._cache = self._model.start_rows(self._states, self._most_rows, self._steps - 1)
+        if (moved := ~begins & (places != parents)).any():
+            self._cache.move(parents[moved], places[moved])
+        if begins.any():
+            self._cache.start(places[begins], prompt_of_row[begins])
+        self._cache.arrange(self._prompt_of_row, self._written)
+        self._written = self._written + 1
+        row_of_stream, table = places[child_of_stream], self._rows[draws]
+        table[self._columns < self.streams[draws, None]] = row_of_stream
+        self._rows[draws] = table
         following = on_device(_scatter(ids, places), self._device)
-        return self._model.read_tokens(following, self._cache, on_device(self._row_of_stream, self._device), step)
-
-    def _keep(self, alive: Indices) -> None:
-        """Drops all draws but those in the given places, with their streams."""
-        wanted = np.zeros(len(self.draws), dtype=bool)
-        wanted[alive] = True
-        streams = np.repeat(wanted, self._sizes)
-        self._row_of_stream = self._row_of_stream[streams]
-        self._sizes = self._sizes[alive]
-        self.draws = [self.draws[place] for place in alive]
-        self.uniforms = self.uniforms[on_device(alive, self._device)]
-        self._stream_numbers = self._stream_numbers[on_device(streams, self._device)]
+        return self._model.read_tokens(following, self._cache, on_device(row_of_stream, self._device))
 
 
-def _places(parents: Indices) -> Indices:
+def _places(parents: Indices, before: int) -> Indices:
     """Where rows go, so that as few as possible move and no place is left empty; `parents` ascend.
 
-    Of the rows that continue the same one, the first stays where that is, unless it lies beyond the number of rows; all
-    others fill what is free.
+    Of the rows that continue the same one, the first stays where that is, unless it lies beyond the number of rows, or
+    of those there were before; all others fill what is free.
     """
     first = np.concatenate(([True], parents[1:] != parents[:-1]))
-    stays = first & (parents < len(parents))
+    stays = first & (parents < min(len(parents), before))
     free = np.ones(len(parents), dtype=bool)
     free[parents[stays]] = False
     places = parents.copy()

@@ -26,7 +26,7 @@ def on_device(indices: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
 
 
 class StreamBuffers:
-    """Buffers by name that outlive a batch; only one batch may use them at a time.
+    """Buffers by name that outlive a batch; only one batch may use them at a time. They hold numbers, never NaN.
 
     On a CPU fresh memory costs more time to map than the keys and values take to write. Other devices have allocators
     that keep memory by themselves, so there every buffer is new.
@@ -38,11 +38,11 @@ class StreamBuffers:
     def take(self, name: str, shape: Sequence[int], like: torch.Tensor) -> torch.Tensor:
         """A buffer of a shape, with whatever it holds; `like` has its dtype and device."""
         if like.device.type != "cpu":
-            return like.new_empty(shape)
+            return like.new_zeros(shape)
         size = math.prod(shape)
         if name not in self._kept or self._kept[name].numel() < size:
             self._kept.pop(name, None)
-            self._kept[name] = like.new_empty(size)
+            self._kept[name] = like.new_zeros(size)
         return self._kept[name][:size].view(*shape)
 
     def release(self) -> None:
@@ -103,14 +103,14 @@ class PromptStates:
 class RowLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
     """One layer's keys and values of all rows, in buffers that are allocated once instead of growing.
 
-    The buffers have shape (most rows, heads, positions, head size), of which `filled` positions are written already;
-    `before` positions, those of prompts that are kept elsewhere, come before their first.
+    The buffers have shape (most rows, heads, columns, head size). What rows read together goes to one column, so a
+    row's own states are in the columns written last; behind the last column comes the first again.
     """
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, *, filled: int = 0, before: int = 0) -> None:
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, *, filled: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._buffers, self._filled, self._before = (keys, values), filled, before
+        self._buffers, self._filled, self.room = (keys, values), filled, keys.shape[2]
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Nothing is left to do: the buffers exist from the start."""
@@ -118,93 +118,117 @@ class RowLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_sub
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Writes the states of new tokens behind the others and returns all of them."""
-        start, self._filled = self._filled, self._filled + key_states.shape[2]
+        """Writes the states of new tokens into the next columns and returns all that are written."""
+        start = self._filled % self.room
+        self._filled += key_states.shape[2]
         keys, values = self.written(len(key_states))
-        keys[:, :, start:], values[:, :, start:] = key_states, value_states
+        here = slice(start, start + key_states.shape[2])
+        keys[:, :, here], values[:, :, here] = key_states, value_states
         return keys, values
 
     def written(self, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of the first rows, as far as they are written."""
+        """Keys and values of the first rows, in the columns that are written."""
         keys, values = self._buffers
         return keys[:rows, :, : self._filled], values[:rows, :, : self._filled]
 
     def get_seq_length(self) -> int:
-        """Positions filled so far."""
-        return self._before + self._filled
+        """Columns written so far."""
+        return self._filled
 
     def move(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
-        """Copies rows, as far as they are written, to other places, none of which is a source."""
+        """Copies rows to other places, none of which is a source."""
         for states in self.written(len(self._buffers[0])):
             states[targets] = states.index_select(0, sources)
 
+    def put(self, rows: torch.Tensor, layer: tuple[torch.Tensor, torch.Tensor]) -> None:
+        """Writes states of shape (rows, heads, width, head size) into the last columns of some rows."""
+        for states, new in zip(self._buffers, layer, strict=True):
+            states[rows, :, self._filled - new.shape[2] : self._filled] = new
+
+    def shift(self, columns: int) -> None:
+        """Makes the last columns the first, and room behind them."""
+        for states in self._buffers:
+            states[:, :, :columns] = states[:, :, self._filled - columns : self._filled].clone()
+        self._filled = columns
+
 
 class RowCache(Cache):
-    """Keys and values of all rows of a batch, and which prompt each row continues."""
+    """Keys and values of all rows of a batch; which prompt each continues, and how much of its text it has read."""
 
-    def __init__(self, layers: Sequence[RowLayer], lengths: torch.Tensor, prompt_of_row: Indices) -> None:
+    def __init__(self, layers: Sequence[RowLayer], states: PromptStates) -> None:
         super().__init__(layers=list(layers))
-        self._row_layers, self._lengths, self._device = layers, lengths, lengths.device
-        self.arrange(prompt_of_row)
+        self._row_layers, self._states, self._device = layers, states, states.lengths.device
 
     def attention_mask(self, new_tokens: int = 1) -> torch.Tensor | None:
-        """What the next tokens of each row may attend to, shape (rows, positions); None where that needs no saying."""
+        """What the next tokens of each row may attend to, shape (rows, columns); None where that needs no saying."""
         raise NotImplementedError
 
-    def position_ids(self, step: int) -> torch.Tensor:
-        """Position of the next token of each row, shape (rows, 1), after so many tokens of its text."""
-        return (self._row_lengths + step).unsqueeze(1)
+    def position_ids(self) -> torch.Tensor:
+        """Position of the next token of each row, shape (rows, 1)."""
+        return self._held.unsqueeze(1)
 
-    def arrange(self, prompt_of_row: Indices) -> None:
-        """Takes note of the prompt that each row continues, shape (rows,)."""
-        self._row_lengths = self._lengths[on_device(prompt_of_row, self._device)]
+    def start(self, rows: Indices, prompts: Indices) -> None:
+        """Lets rows begin, each behind its prompt."""
 
-    def move(self, sources: Indices, targets: Indices, prompt_of_row: Indices) -> None:
-        """Copies rows to other places, and keeps as many rows as have a prompt afterwards."""
-        if len(sources):
-            places = on_device(sources, self._device), on_device(targets, self._device)
-            for layer in self._row_layers:
-                layer.move(*places)
-        self.arrange(prompt_of_row)
+    def move(self, sources: Indices, targets: Indices) -> None:
+        """Copies rows to other places, none of which is a source."""
+        places = on_device(sources, self._device), on_device(targets, self._device)
+        for layer in self._row_layers:
+            layer.move(*places)
+
+    def arrange(self, prompt_of_row: Indices, written: Indices) -> None:
+        """Takes note of the prompt that each row continues and how many tokens it has read behind it, shape (rows,)."""
+        self._row_lengths = self._states.lengths[on_device(prompt_of_row, self._device)]
+        self._held = self._row_lengths + on_device(written, self._device)
 
 
 class CopiedCache(RowCache):
     """A copy of its prompt's states for every row, with room for more tokens and, later, more rows.
 
-    Prompts of several lengths stand right-aligned, so that all rows write to the same column; a mask hides what lies
-    left of the shorter ones.
+    The states of each row stand right-aligned before the column that all rows write to next; a mask hides what lies
+    left of the shorter ones. When the columns are used up, the last ones move to the front.
     """
 
-    def __init__(self, states: PromptStates, prompt_of_row: Indices, steps: int, *, most_rows: int = 0) -> None:
-        prompts = on_device(prompt_of_row, states.lengths.device)
-        self._width = width = states.width
+    def __init__(self, states: PromptStates, most_rows: int, tokens: int) -> None:
+        width = states.width
 
-        def copied(kept: torch.Tensor) -> torch.Tensor:
-            shape = max(most_rows, len(prompts)), kept.shape[1], width + steps, kept.shape[3]
-            buffer = kept.new_empty(shape)  # only what was written is ever read
-            buffer[: len(prompts), :, :width] = kept.index_select(0, prompts)
-            return buffer
+        def room(kept: torch.Tensor) -> torch.Tensor:
+            return kept.new_zeros(most_rows, kept.shape[1], width + tokens, kept.shape[3])
 
-        layers = [RowLayer(copied(keys), copied(values), filled=width) for keys, values in states.layers]
-        self._even = bool((states.lengths == width).all())
-        self._columns = torch.arange(width + steps, device=prompts.device)
-        super().__init__(layers, states.lengths, prompt_of_row)
+        layers = [RowLayer(room(keys), room(values), filled=width) for keys, values in states.layers]
+        self._kept_columns = width + tokens // 2
+        self._columns = torch.arange(width + tokens, device=states.lengths.device)
+        self._host_lengths = states.lengths.cpu().numpy()
+        super().__init__(layers, states)
+
+    def start(self, rows: Indices, prompts: Indices) -> None:
+        """Copies the states of prompts."""
+        there, here = on_device(rows, self._device), on_device(prompts, self._device)
+        for layer, (keys, values) in zip(self._row_layers, self._states.layers, strict=True):
+            layer.put(there, (keys.index_select(0, here), values.index_select(0, here)))
+
+    def arrange(self, prompt_of_row: Indices, written: Indices) -> None:
+        """Makes room for the next token, too."""
+        super().arrange(prompt_of_row, written)
+        if self.get_seq_length() == self._row_layers[0].room:
+            for layer in self._row_layers:
+                layer.shift(self._kept_columns)
+        self._even = bool((self._host_lengths[prompt_of_row] + written == self.get_seq_length()).all())
 
     def attention_mask(self, new_tokens: int = 1) -> torch.Tensor | None:
-        """Hides what lies left of the shorter prompts; None where all are equally long."""
+        """Hides what lies left of the shorter rows; None where all are equally long."""
         if self._even:
             return None
-        columns = self._columns[: self.get_seq_length() + new_tokens]
-        return (columns >= self._width - self._row_lengths.unsqueeze(1)).to(torch.int64)
+        end = self.get_seq_length()
+        return (self._columns[: end + new_tokens] >= end - self._held.unsqueeze(1)).to(torch.int64)
 
     def parts(self) -> Iterator[tuple[torch.Tensor, DynamicCache]]:
-        """Which rows continue prompts of one length, and their states without what lies left of these."""
-        for length in torch.unique(self._row_lengths).tolist():
-            rows, part = (self._row_lengths == length).nonzero().squeeze(1), DynamicCache()
+        """Which rows are equally long, and their states without what lies left of these."""
+        end = self.get_seq_length()
+        for length in torch.unique(self._held).tolist():
+            rows, part = (self._held == length).nonzero().squeeze(1), DynamicCache()
             for number, layer in enumerate(self._row_layers):
-                keys, values = (
-                    states[rows, :, self._width - length :] for states in layer.written(len(self._row_lengths))
-                )
+                keys, values = (states[rows, :, end - length :] for states in layer.written(len(self._held)))
                 part.update(keys, values, number)
             yield rows, part
 

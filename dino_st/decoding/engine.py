@@ -1,4 +1,4 @@
-"""The decoding engine: plan, prefill, decode, stop, compact, emit.
+"""The decoding engine: plan, prefill, decode, stop, refill, emit.
 
 Self-debiasing (arXiv 2104.07540, section 3) for many texts at once. For every draw, the target stream and its
 counter-streams are rows of one batch; after each step the debiased target distribution is cut by top-k and top-p, one
@@ -7,6 +7,7 @@ token is drawn, and all streams of the draw go on with it.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
@@ -16,10 +17,10 @@ import numpy as np
 import torch
 
 from dino_st.decoding.batch import Draw, Drawn, StreamBatch
-from dino_st.decoding.cache import PromptStates, on_device
+from dino_st.decoding.cache import Indices, PromptStates, on_device
 from dino_st.decoding.debiasing import self_debias
 from dino_st.decoding.head import float32_head
-from dino_st.decoding.memory import context_length, is_out_of_memory, release_memory
+from dino_st.decoding.memory import context_length, is_out_of_memory, release_memory, streams_at_once
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.runner import CausalModel, Prompts, chunks_by_length
 from dino_st.decoding.sampling import draw_key, draw_tokens, top_k_top_p, uniforms
@@ -34,8 +35,8 @@ class DecodingEngine:
     continuation of its target stream. Random numbers belong to the draw, so neither the batch nor the order of the
     draws changes what is written, up to floating-point rounding of the model itself.
 
-    The model is a decoder-only one in evaluation mode. At most `rows` streams are decoded together, but for a single
-    draw that exceeds it.
+    The model is a decoder-only one in evaluation mode. The prompts of at most `rows` streams, but for a single draw
+    that exceeds it, are read together; part of these streams is decoded at a time (`memory.streams_at_once`).
     """
 
     def __init__(
@@ -148,22 +149,30 @@ class DecodingEngine:
             yield batch
 
     def _decode_batch(self, draws: Sequence[Draw]) -> list[Drawn]:
-        """Makes up to `max_tries` tries of every draw, and scores the texts that came of them."""
-        results = [Drawn() for _ in draws]
+        """Makes up to `max_tries` tries of every draw, and scores the texts that came of them.
+
+        Part of the streams is decoded together. Whenever draws end, those that wait take their place, rejected ones
+        first, so that only the very last leave rows empty.
+        """
         states = self._model.read_prompts([prompt for draw in draws for prompt in (*draw.prompts, *draw.scored)])
-        known: list[dict[tuple[int, ...], float]] = [{} for _ in draws]
-        pending = sorted(range(len(draws)), key=lambda i: draws[i].streams)
-        for attempt in range(self.options.max_tries):
-            tries = self._try_once([draws[i] for i in pending], attempt, states)
-            for i, (ending, tokens, log_probs) in zip(pending, tries, strict=True):
-                results[i].text, results[i].tokens = ending.text, tokens
-                results[i].tries += 1
-                known[i] = dict(zip(draws[i].prompts, log_probs, strict=bool(log_probs)))
-                if ending.rejection:
-                    results[i].rejections[ending.rejection] += 1
-            pending = [i for i in pending if results[i].text is None]
-            if not pending:
+        most = max(streams_at_once(self.rows, self._model.device), *(draw.streams for draw in draws))
+        batch = StreamBatch(draws, self._model, states, steps=self.options.max_new_tokens, most_rows=most)
+        tries = _Tries(draws, self._stop, self.options, self._seed)
+        going, logits = np.zeros(0, dtype=np.int64), None
+        while True:
+            if logits is not None:
+                going = self._extend(batch, tries, going, logits)
+            while fresh := tries.next(most - int(batch.streams[going].sum())):
+                begun = np.array(sorted(fresh, key=batch.streams.__getitem__))
+                first = batch.begin(begun, tries.uniforms(begun))
+                going = np.concatenate((going, self._extend(batch, tries, begun, first)))
+            if not len(going):
                 break
+            going = going[batch.streams[going].argsort(kind="stable")]
+            logits = batch.advance(going, np.array([tries.texts[i][-1] for i in going]))
+        results = tries.results
+        log_probs = batch.log_probs([len(text) for text in tries.texts])
+        known = [dict(zip(draw.prompts, kept, strict=bool(kept))) for draw, kept in zip(draws, log_probs, strict=True)]
         written = [i for i, result in enumerate(results) if result.text is not None and draws[i].scored]
         missing = [(i, prompt) for i in written for prompt in draws[i].scored if prompt not in known[i]]
         prompts, texts = [prompt for _, prompt in missing], [results[i].tokens for i, _ in missing]
@@ -174,42 +183,25 @@ class DecodingEngine:
             results[i].log_probs = tuple(known[i][prompt] for prompt in draws[i].scored)
         return results
 
-    def _try_once(
-        self, draws: Sequence[Draw], attempt: int, states: PromptStates
-    ) -> list[tuple[Ending, tuple[int, ...], tuple[float, ...]]]:
-        """Makes one try of several draws, sorted by their number of streams.
+    def _extend(self, batch: StreamBatch, tries: _Tries, draws: Indices, logits: torch.Tensor) -> Indices:
+        """Draws the next token of some draws, sorted by their number of streams; returns those that go on."""
+        steps = np.array([len(tries.texts[i]) for i in draws])
+        tokens = self._next_tokens(logits, batch, draws, steps)
+        drawn, suspicious = torch.stack((tokens, self._may_end[tokens].to(tokens.dtype))).tolist()
+        goes_on = [tries.add(i, *each) for i, *each in zip(draws.tolist(), drawn, suspicious, strict=True)]
+        extended: Indices = draws[np.array(goes_on, dtype=bool)]
+        return extended
 
-        Returns, for each, how it ended, its tokens, and their log-probabilities after each of its prompts.
-        """
-        steps = self.options.max_new_tokens
-        keys = [draw_key(self._seed, draw.x1, draw.label, draw.sample, attempt) for draw in draws]
-        batch = StreamBatch(draws, self._model, states, uniforms(keys, steps))
-        texts: list[list[int]] = [[] for _ in draws]
-        endings: list[Ending | None] = [None] * len(draws)
-        logits = batch.first_logits()
-        for step in range(steps):
-            tokens = self._next_tokens(logits, batch, step)
-            drawn, suspicious = torch.stack((tokens, self._may_end[tokens].to(tokens.dtype))).tolist()
-            for i, token, suspect in zip(batch.draws, drawn, suspicious, strict=True):
-                texts[i].append(token)
-                endings[i] = self._stop.examine(texts[i]) if suspect else None
-            alive = [place for place, i in enumerate(batch.draws) if endings[i] is None]
-            if not alive or step == steps - 1:
-                break
-            logits = batch.advance(drawn, alive, step)
-        ended = [ending or Ending(None, "no closing quote") for ending in endings]
-        log_probs = batch.log_probs([len(text) for text in texts])
-        return list(zip(ended, map(tuple, texts), log_probs, strict=True))
-
-    def _next_tokens(self, logits: torch.Tensor, batch: StreamBatch, step: int) -> torch.Tensor:
-        """Draws the next token of every draw from the debiased distribution; shape (draws,)."""
+    def _next_tokens(self, logits: torch.Tensor, batch: StreamBatch, draws: Indices, steps: Indices) -> torch.Tensor:
+        """Draws the next token of draws from the debiased distribution; shape (draws,)."""
         logits.index_fill_(1, self._unreachable, -torch.inf)
         room = self._model.buffers.take("probabilities", logits.shape, logits)
-        uniform = batch.uniforms[:, step]
+        uniform = batch.uniforms(draws, steps)
         options, tokens, row, first = self.options, [], 0, 0
-        for counters, size in batch.groups:
-            here = slice(row, row + size * (1 + counters))
-            rows = logits[here].view(size, 1 + counters, -1)
+        for streams, group in groupby(batch.streams[draws].tolist()):
+            size = len(list(group))
+            here, these = slice(row, row + size * streams), slice(first, first + size)
+            rows = logits[here].view(size, streams, -1)
             probabilities = torch.softmax(rows, dim=-1, out=room[here].view_as(rows))
             debiased = self_debias(
                 probabilities[:, 0],
@@ -218,11 +210,49 @@ class DecodingEngine:
                 decay_floor=options.decay_floor,
             )
             kept, ids = top_k_top_p(debiased, top_k=options.top_k, top_p=options.top_p)
-            tokens.append(draw_tokens(kept, ids, uniform[first : first + size]))
-            batch.record(row, step, probabilities, tokens[-1])
-            row += rows.shape[0] * rows.shape[1]
-            first += size
+            tokens.append(draw_tokens(kept, ids, uniform[these]))
+            batch.record(draws[these], steps[these], probabilities, tokens[-1])
+            row, first = here.stop, these.stop
         return torch.cat(tokens)
+
+
+class _Tries:
+    """The tries of a set of draws: which wait, what each has written, and what became of them."""
+
+    def __init__(self, draws: Sequence[Draw], stop: StopRule, options: DecodingOptions, seed: int) -> None:
+        self._draws, self._stop, self._options, self._seed = draws, stop, options, seed
+        self._waiting = deque(range(len(draws)))
+        self.results, self.texts = [Drawn() for _ in draws], [list[int]() for _ in draws]
+
+    def next(self, streams: int) -> list[int]:
+        """Draws that wait, of so many streams together."""
+        taken: list[int] = []
+        while self._waiting and (streams := streams - self._draws[self._waiting[0]].streams) >= 0:
+            taken.append(self._waiting.popleft())
+            self.texts[taken[-1]] = []
+        return taken
+
+    def uniforms(self, draws: Indices) -> torch.Tensor:
+        """The random numbers of the next try of some draws, shape (draws, steps)."""
+        names = [(self._draws[i], self.results[i].tries) for i in draws]
+        keys = [draw_key(self._seed, draw.x1, draw.label, draw.sample, attempt) for draw, attempt in names]
+        return uniforms(keys, self._options.max_new_tokens)
+
+    def add(self, draw: int, token: int, is_suspicious: int) -> bool:
+        """Takes the token that a draw has drawn; whether its text goes on."""
+        text, result = self.texts[draw], self.results[draw]
+        text.append(token)
+        ending = self._stop.examine(text) if is_suspicious else None
+        if ending is None and len(text) == self._options.max_new_tokens:
+            ending = Ending(None, "no closing quote")
+        if ending is None:
+            return True
+        result.text, result.tokens, result.tries = ending.text, tuple(text), result.tries + 1
+        if ending.rejection:
+            result.rejections[ending.rejection] += 1
+            if result.tries < self._options.max_tries:
+                self._waiting.appendleft(draw)
+        return False
 
 
 _TOKENS = {"cpu": 1024}

@@ -14,12 +14,16 @@ from dino_st.decoding.runner import probe
 _USABLE = 0.6
 """Share of the free memory that a batch may plan with."""
 
-_LARGEST = {"cpu": 256, "cuda": 4096}
-"""Streams beyond which a batch of a large model gains no speed."""
+_LARGEST = {"cpu": 512, "cuda": 8192}
+"""Streams beyond which a set of a large model's streams gains no speed."""
 
-_CPU_STEP, _LARGEST_SMALL = 25e9, 2048
-"""On a CPU, a step should read so many parameters times streams, or else the time goes into starting operations; up to
-so many streams."""
+_CPU_STEP, _LARGEST_SMALL = 1.2e11, 4096
+"""On a CPU, the streams of a small model times its parameters, or else the time goes into starting operations; up to so
+many streams."""
+
+_AT_ONCE = {"cpu": (4, 192)}
+_AT_ONCE_ELSEWHERE = (2, 2048)
+"""One in so many streams of a set is decoded while the others wait, unless that is less than so many."""
 
 _SMALLEST = 12
 """The streams of one x1 under the STS task with two samples a label."""
@@ -48,29 +52,46 @@ def automatic_rows(
     the device where it will be. `shares_prompts` says whether streams share the keys and values of their prompt.
     """
     device = device or model.device
-    size_of_one = stream_bytes(model, prompt_tokens, new_tokens, shares_prompts, token_bytes)
     limit = _LARGEST.get(device.type, 512)
     if device.type == "cpu":
         limit = max(limit, min(_LARGEST_SMALL, int(_CPU_STEP / model.num_parameters())))
-    rows = int(_USABLE * free_memory(device) / size_of_one)
-    size = _SMALLEST
-    while size * 2 <= min(rows, limit):
+    usable, size = _USABLE * free_memory(device), _SMALLEST
+
+    def fits(rows: int) -> bool:
+        taken = decoding_bytes(model, rows, prompt_tokens, new_tokens, shares_prompts, token_bytes, device)
+        return rows <= limit and taken <= usable
+
+    while fits(size * 2):
         size *= 2
     return size
 
 
-def stream_bytes(
-    model: Any, prompt_tokens: int, new_tokens: int, shares_prompts: bool, token_bytes: int | None = None
-) -> float:
-    """Memory that a stream takes; the arguments are those of `automatic_rows`.
+def streams_at_once(rows: int, device: torch.device) -> int:
+    """How many of the streams whose prompts are read together are decoded at a time."""
+    share, least = _AT_ONCE.get(device.type, _AT_ONCE_ELSEWHERE)
+    return max(rows // share, min(rows, least))
 
-    It holds its own keys and values and those of its prompt, or its part of those where the streams of a prompt share
-    them, and a handful of vectors as long as the vocabulary.
+
+def decoding_bytes(
+    model: Any,
+    rows: int,
+    prompt_tokens: int,
+    new_tokens: int,
+    shares_prompts: bool,
+    token_bytes: int | None = None,
+    device: torch.device | None = None,
+) -> float:
+    """Memory that so many streams take; the arguments are those of `automatic_rows`.
+
+    Of the streams' prompts, keys and values and what is predicted after them are kept; of the streams that are decoded
+    at a time, their own keys and values, those of a copy of the prompt where prompts are not shared (and room to write
+    on behind it), and a handful of vectors as long as the vocabulary.
     """
-    vocabulary_bytes: int = model.get_output_embeddings().weight.shape[0] * 4 * 8
-    tokens = new_tokens + prompt_tokens / (_STREAMS_OF_A_PROMPT if shares_prompts else 1)
+    vector: int = model.get_output_embeddings().weight.shape[0] * 4
     of_a_token: int = probe(model).token_bytes if token_bytes is None else token_bytes
-    return of_a_token * tokens + vocabulary_bytes
+    kept = (of_a_token * prompt_tokens + vector) / _STREAMS_OF_A_PROMPT
+    own = new_tokens if shares_prompts else prompt_tokens + 2 * new_tokens
+    return rows * kept + streams_at_once(rows, device or model.device) * (of_a_token * own + 8 * vector)
 
 
 def free_memory(device: torch.device) -> int:

@@ -156,24 +156,21 @@ class CausalModel:
     def _select(self, rows: torch.Tensor, columns: torch.Tensor | int = -1) -> AbstractContextManager[HeadRows]:
         return head_rows(self.model, rows, columns) if self._mixes_lengths else nullcontext(HeadRows())
 
-    def start_rows(self, states: PromptStates, prompt_of_row: Indices, most_rows: int, steps: int) -> RowCache:
-        """Gives rows their prompts' states, with room for so many rows and so many tokens to come."""
+    def start_rows(self, states: PromptStates, most_rows: int, steps: int) -> RowCache:
+        """Room for so many rows that continue prompts, and so many tokens of each; none of them has begun."""
         if self.shares:
-            return SharedCache(states, prompt_of_row, most_rows, steps, self.buffers)
-        return CopiedCache(states, prompt_of_row, steps, most_rows=most_rows)
+            return SharedCache(states, most_rows, steps, self.buffers)
+        return CopiedCache(states, most_rows, 2 * steps)
 
     @torch.inference_mode()
-    def read_tokens(
-        self, tokens: torch.Tensor, cache: RowCache, row_of_stream: torch.Tensor, step: int
-    ) -> torch.Tensor:
+    def read_tokens(self, tokens: torch.Tensor, cache: RowCache, row_of_stream: torch.Tensor) -> torch.Tensor:
         """Appends one token, shape (rows,), to every row; the cache is extended in place.
 
-        `row_of_stream`, shape (streams,), names the row that has each stream's text, `step` tokens long before this
-        one. Returns next-token logits, float32 or wider, shape (streams, vocabulary).
+        `row_of_stream`, shape (streams,), names the row that has each stream's text. Returns next-token logits, float32
+        or wider, shape (streams, vocabulary).
         """
         with self._select(row_of_stream) as head, shared_attention(self.model, cache):
-            mask, positions = cache.attention_mask(), cache.position_ids(step)
-            logits = self._forward(tokens.unsqueeze(1), cache, mask, positions)
+            logits = self._forward(tokens.unsqueeze(1), cache, cache.attention_mask(), cache.position_ids())
         return head.of(logits, row_of_stream)
 
     @torch.inference_mode()
@@ -183,9 +180,11 @@ class CausalModel:
         Ids have shape (texts, length); shorter texts are padded at their end. Returns what the model predicts after
         each token, shape (texts, length, vocabulary), float32 or wider.
         """
-        length = ids.shape[1]
-        cache = CopiedCache(states, prompt_of_row, length)
-        positions = cache.position_ids(0) + torch.arange(length, device=self.device)
+        length, rows = ids.shape[1], np.arange(len(prompt_of_row))
+        cache = CopiedCache(states, len(rows), length)
+        cache.start(rows, prompt_of_row)
+        cache.arrange(prompt_of_row, np.zeros_like(rows))
+        positions = cache.position_ids() + torch.arange(length, device=self.device)
         return self._forward(ids, cache, cache.attention_mask(length), positions, keep=length)
 
     def _forward(
@@ -212,7 +211,10 @@ class CausalModel:
         states, rows, streams = self.read_prompts([short, long]), np.arange(2), torch.arange(2, device=self.device)
         texts = torch.tensor([text, text], device=self.device)
         behind = self.read_texts(texts, states, rows)[0].clone()
-        first = self.read_tokens(texts[:, 0], self.start_rows(states, rows, 2, 1), streams, 0)[:1]
+        cache = self.start_rows(states, 2, 1)
+        cache.start(rows, rows)
+        cache.arrange(rows, np.zeros_like(rows))
+        first = self.read_tokens(texts[:, 0], cache, streams)[:1]
         kept = sum(state[0, :, 0].numel() * state.element_size() for layer in states.layers for state in layer)
         return torch.cat((states.logits[:1].float(), behind.float(), first.float())), kept
 
@@ -327,7 +329,7 @@ def _shares(model: Any, head: tuple[int, ...], text: tuple[int, ...], rest: tupl
     except Exception as error:  # noqa: BLE001  # whatever a model's own code raises
         logger.debug("sharing prompts ended in %r", error)
     else:
-        if found.mean() <= _ROUNDED + 2 * copied.mean() if half else found.max() <= _LOOKS_AHEAD:
+        if found.median() <= _ROUNDED + 2 * copied.median() if half else found.max() <= _LOOKS_AHEAD:
             return True
     logger.info(
         "models of type %s decode with a copy of the prompt for each stream, which is slower",
@@ -339,34 +341,32 @@ def _shares(model: Any, head: tuple[int, ...], text: tuple[int, ...], rest: tupl
 def _in_company(
     model: Any, shares: bool | None, head: tuple[int, ...], text: tuple[int, ...], rest: tuple[int, ...]
 ) -> torch.Tensor:
-    """What is predicted after each token of three texts behind two prompts that begin alike; one text ends early.
+    """What is predicted after each token of three texts behind two prompts that begin alike.
 
-    Float32 logits, shape (texts' tokens, vocabulary). Rows share their prompts, or have copies, or (None) all tokens
-    are read at once by the model alone.
+    The first ends after two tokens, when the third takes its place and begins. Float32 logits, shape (texts' tokens,
+    vocabulary). Rows share their prompts, or have copies, or (None) all tokens are read at once by the model alone.
     """
     prompts, texts = [head + rest, head + rest[:2]], [text, text[::-1], text]
+    batches = [((0, step), (1, step)) if step < 2 else ((2, step - 2), (1, step)) for step in range(len(text))]
     if shares is None:
         rows = [prompts[number] + each for number, each in zip((0, 0, 1), texts, strict=True)]
         width = max(map(len, rows))
         ids = torch.tensor([row + row[-1:] * (width - len(row)) for row in rows], device=model.device)
         logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits.float()
-        places = [
-            (row, len(rows[row]) - len(text) + step) for step in range(len(text)) for row in (0, 1, 2)[step > 1 :]
-        ]
+        places = [(row, len(rows[row]) - len(text) + step) for batch in batches for row, step in batch]
         return logits[[row for row, _ in places], [column for _, column in places]]
-    reader = CausalModel(model, reading=Reading(True, shares=shares))
+    reader, places_of = CausalModel(model, reading=Reading(True, shares=shares)), np.arange(2)
     before = reader._read_rows([head], [])[0]
     layers, predicted = reader._read_rows([prompt[len(head) :] for prompt in reversed(prompts)], before)
     states = PromptStates.empty(prompts, layers, predicted)
     states.store([1, 0], layers, predicted)
-    cache = reader.start_rows(states, np.array([0, 0, 1]), 3, len(text))
-    ids, found = torch.tensor(texts, device=model.device), []
-    for step in range(len(text)):
-        if step == 2:  # the first text ends, and the last row takes its place
-            cache.move(np.array([2]), np.array([0]), np.array([1, 0]))
-            ids = ids[[2, 1]]
-        order = torch.tensor([0, 1, 2] if step < 2 else [1, 0], device=model.device)
-        found.append(reader.read_tokens(ids[:, step], cache, order, step).float().clone())
+    cache, found = reader.start_rows(states, 2, len(text)), []
+    for number, batch in enumerate(batches):
+        if number in (0, 2):
+            cache.start(places_of[: 2 - number // 2], np.array([number // 2, 0])[: 2 - number // 2])
+        cache.arrange(np.array([number // 2 > 0, 0]), np.array([step for _, step in batch]))
+        ids = torch.tensor([texts[row][step] for row, step in batch], device=model.device)
+        found.append(reader.read_tokens(ids, cache, torch.arange(2, device=model.device)).float().clone())
     return torch.cat(found)
 
 

@@ -13,7 +13,7 @@ from dino_st.backends.chat import ChatRequest
 from dino_st.backends.loading import load_outline, resolve_device, resolve_dtype
 from dino_st.backends.options import ModelOptions
 from dino_st.backends.prompting import Prompter
-from dino_st.decoding.memory import automatic_rows, context_length, free_memory, stream_bytes, typical_length
+from dino_st.decoding.memory import automatic_rows, context_length, decoding_bytes, free_memory, typical_length
 from dino_st.decoding.runner import can_share
 from dino_st.errors import ConfigurationError
 from dino_st.generation.options import WritingOptions
@@ -147,7 +147,7 @@ class _Plan:
                 device=device,
             )
         weights = empty.num_parameters() * empty.dtype.itemsize
-        streams = int(rows) * stream_bytes(empty, typical, new_tokens, shares, token)
+        streams = decoding_bytes(empty, int(rows), typical, new_tokens, shares, token, device)
         dtype = str(empty.dtype).removeprefix("torch.")
         return cls(
             int(rows),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dino_st.decoding import runner
+from dino_st.decoding import memory, runner
 from dino_st.decoding.attention import SharedCache
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
@@ -77,6 +77,7 @@ def test_batched_decoding_draws_the_tokens_of_the_slow_reference(
     attended = count_shared_attention(monkeypatch)
     if path == "copied prompts":
         monkeypatch.setattr(runner, "can_share", lambda *_: False)
+    monkeypatch.setitem(memory._AT_ONCE, "cpu", (4, 9))  # draws wait for the rows of others
     options = dataclasses.replace(OPTIONS, decay_constant=decay_constant)
     draws = sts_draws(tokenizer)
     drawn = DecodingEngine(model, tokenizer, options, seed=7, rows=30).decode(draws)
@@ -153,13 +154,17 @@ def test_the_models_own_attention_is_back_after_decoding_even_after_an_error(mak
     assert model.config._attn_implementation == before
 
 
-@pytest.mark.parametrize("rows", [1, 5, 12, 1000])
+@pytest.mark.parametrize("path", ["shared prompts", "copied prompts"])
+@pytest.mark.parametrize(("rows", "at_once"), [(1, 1), (5, 5), (12, 4), (1000, 7), (1000, 1000)])
 def test_in_float64_neither_batch_size_nor_order_changes_the_outcome(
-    rows: int, make_model: Any, tokenizer: Any
+    rows: int, at_once: int, path: str, make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model("gpt2")
+    if path == "copied prompts":
+        monkeypatch.setattr(runner, "can_share", lambda *_: False)
     draws = sts_draws(tokenizer)
     expected = outcomes(DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=24).decode(draws))
+    monkeypatch.setitem(memory._AT_ONCE, "cpu", (10**6, at_once))
     shuffled = list(range(len(draws)))
     random.Random(5).shuffle(shuffled)
     engine = DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=rows)

@@ -34,12 +34,23 @@ def test_streams_fit_into_the_share_of_free_memory_that_may_be_planned_with(
 ) -> None:
     config = model.config
     token = 2 * config.n_layer * config.n_embd * 4  # a key and a value in each layer, float32
-    states = token * (60 + 40)
-    vocabulary = config.vocab_size * 4 * 8
-    monkeypatch.setattr(memory, "free_memory", lambda _: int((states + vocabulary) * 48 / 0.6) + 100)
+    vector = config.vocab_size * 4
+    kept = (token * 60 + vector) / 2  # of a prompt and what follows it; two streams share one
+    copied = token * (60 + 40 + 40) + 8 * vector
+    monkeypatch.setattr(memory, "free_memory", lambda _: int((kept + copied) * 48 / 0.6) + 100)
     assert rows(model) == 48
-    monkeypatch.setattr(memory, "free_memory", lambda _: int((states + vocabulary) * 48 / 0.6) - 100)
+    monkeypatch.setattr(memory, "free_memory", lambda _: int((kept + copied) * 48 / 0.6) - 100)
     assert rows(model) == 24
+
+
+def test_streams_that_wait_take_memory_for_their_prompts_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    token, vector = 2 * model.config.n_layer * model.config.n_embd * 4, model.config.vocab_size * 4
+    kept, own = (token * 60 + vector) / 2, token * 40 + 8 * vector
+    needed = 768 * kept + 192 * own  # one in four is decoded at a time on a CPU
+    monkeypatch.setattr(memory, "free_memory", lambda _: int(needed / 0.6) + 100)
+    assert rows(model, shares_prompts=True) == 768
+    monkeypatch.setattr(memory, "free_memory", lambda _: int(needed / 0.6) - 100)
+    assert rows(model, shares_prompts=True) == 384
 
 
 def test_sharing_prompts_makes_room_for_more_streams(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
