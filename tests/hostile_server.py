@@ -25,6 +25,9 @@ Script = Callable[[str, int], str | Mapping[str, Any]]
 A body may have a `status` beside what is sent.
 """
 
+Respond = Callable[[str, str, bytes], tuple[int, object]]
+"""From a method, a path and a body to the status and the content that a server of another kind sends."""
+
 
 def answer_to(prompt: str) -> str:
     """What the server answers, so that a test can tell whose answer it holds."""
@@ -58,8 +61,9 @@ class HostileServer:
         most_in_flight: Most requests open at once.
     """
 
-    def __init__(self, script: Script, *, seconds: float = 0.0) -> None:
+    def __init__(self, script: Script, *, seconds: float = 0.0, respond: Respond | None = None) -> None:
         self.script = script
+        self.respond = respond
         self.seconds = seconds
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
@@ -86,8 +90,11 @@ class HostileServer:
         headers = {
             name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head.split("\r\n"))
         }
-        body = json.loads(await reader.readexactly(int(headers["content-length"])))
-        prompt = body["messages"][-1]["content"]
+        raw = await reader.readexactly(int(headers.get("content-length", 0)))
+        method, path, _ = head.split(" ", 2)
+        is_json = headers.get("content-type", "").startswith("application/json") and raw
+        body = json.loads(raw) if is_json else {}
+        prompt = body["messages"][-1]["content"] if "messages" in body else f"{method} {path} {body.get('prompt', '')}"
         self.asked[prompt] += 1
         self.bodies[prompt] = body
         self.authorizations.add(headers.get("authorization", ""))
@@ -95,7 +102,13 @@ class HostileServer:
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
             await asyncio.sleep(self.seconds)
-            return await self._reply(writer, prompt, self.script(prompt, self.asked[prompt]), headers)
+            fault = self.script(prompt, self.asked[prompt])
+            if fault == "ok" and self.respond is not None:
+                self._send(writer, *self.respond(method, path, raw))
+                self.answered[prompt] += 1
+                await writer.drain()
+                return True
+            return await self._reply(writer, prompt, fault, headers)
         finally:
             self.in_flight -= 1
 
@@ -159,20 +172,22 @@ class HostileServer:
         self, writer: asyncio.StreamWriter, status: int, content: object, headers: dict[str, str] | None = None
     ) -> None:
         text = content if isinstance(content, str) else json.dumps(content)
-        lines = [f"HTTP/1.1 {status} Whatever", "content-type: application/json", f"content-length: {len(text)}"]
+        size = len(text.encode())
+        lines = [f"HTTP/1.1 {status} Whatever", "content-type: application/json", f"content-length: {size}"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         writer.write("\r\n".join([*lines, "", text]).encode())
 
 
 @contextmanager
-def hostile_server(script: Script, *, seconds: float = 0.0) -> Iterator[HostileServer]:
+def hostile_server(script: Script, *, seconds: float = 0.0, respond: Respond | None = None) -> Iterator[HostileServer]:
     """A server in a thread of its own, on a free port.
 
     Args:
         script: What happens to each attempt.
         seconds: Time that a reply takes.
+        respond: What is sent where nothing happens; a chat completion by default.
     """
-    server = HostileServer(script, seconds=seconds)
+    server = HostileServer(script, seconds=seconds, respond=respond)
     loop = asyncio.new_event_loop()
     ready, done = threading.Event(), asyncio.Event()
 

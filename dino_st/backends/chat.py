@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 USAGE_FIELDS = ("requests", "retries", "failures", "prompt_tokens", "completion_tokens")
 """What every backend counts, in the order of summaries. `retries` are attempts beyond a request's first."""
@@ -26,6 +26,9 @@ class ChatRequest:
         opening: What a local model's answer begins with; a server is not told.
         max_new_tokens: Tokens that the answer may take.
         is_divisible: Whether one can ask for less instead, so that it is not repeated when no answer came in time.
+        closing: Marks that end an answer, for servers that continue raw text.
+        answer: An answer that is there already. Then how likely it is after the prompt is asked for, of a backend that
+            is a `ScoringBackend`, and the reply's text is a `TextScore`.
     """
 
     key: str
@@ -34,6 +37,8 @@ class ChatRequest:
     opening: str = '"'
     max_new_tokens: int = 64
     is_divisible: bool = False
+    closing: tuple[str, ...] = ('"',)
+    answer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,3 +108,11 @@ class ChatBackend(Protocol):
     @property
     def usage(self) -> Counter[str]:
         """The `USAGE_FIELDS` since the backend was made, and `cost` where prices are known."""
+
+
+@runtime_checkable
+class ScoringBackend(ChatBackend, Protocol):
+    """A backend that can also say how likely an answer is that is there already (`ChatRequest.answer`)."""
+
+    def find_scoring(self) -> str:
+        """Sees that it can, and says by what way; a ConfigurationError where it cannot."""

@@ -164,4 +164,6 @@ def _context(backend: ChatBackend) -> str:
 
 def _hash(request: ChatRequest, context: str) -> str:
     content = [request.prompt, request.system, request.opening, request.max_new_tokens, context]
+    content += [] if request.answer is None else [request.answer]
+    content += [] if request.closing == ('"',) else [list(request.closing)]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()

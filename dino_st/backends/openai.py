@@ -1,8 +1,9 @@
-"""A chat server that speaks OpenAI's protocol (vLLM, transformers serve, Ollama, hosted ones) as a `ChatBackend`.
+"""A server that speaks OpenAI's protocol (vLLM, transformers serve, Ollama, hosted ones) as a `ChatBackend`.
 
-Three parts: where the server is and the key to it, what an answer of it means, and the client that asks. The openai
-package makes the requests; when to ask again is decided here, since its own retries know nothing of a limit of requests
-a minute, of a total time for an attempt, of answers that are of no use, or of a server that answers nobody.
+Two parts: where the server is and the key to it, and the client that asks; what an answer means is in
+`dino_st.backends.servers`. The openai package makes the requests; when to ask again is decided here, since its own
+retries know nothing of a limit of requests a minute, of a total time for an attempt, of answers that are of no use, or
+of a server that answers nobody.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import math
 import os
 import random
 import re
@@ -18,15 +18,24 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from dino_st.backends.chat import LATE, USAGE_FIELDS, ChatReply, ChatRequest, usage_of, whole_characters
+from dino_st.backends.chat import LATE, USAGE_FIELDS, ChatReply, ChatRequest, usage_of
 from dino_st.backends.options import ServerOptions
+from dino_st.backends.servers.replies import (
+    KEY_VARIABLE,
+    Answer,
+    AttemptError,
+    error_message,
+    is_same_model,
+    read_answer,
+    retry_after_seconds,
+    scrubbed,
+    shortened,
+)
+from dino_st.backends.servers.scoring import PROBE, WAYS, TextScore, ask_score, needed_for_scores
 from dino_st.errors import ConfigurationError, DinoError, MissingExtraError, ModelError
 from dino_st.support.hashes import keyed_bits
 
@@ -35,22 +44,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-KEY_VARIABLE, URL_VARIABLE = "OPENAI_API_KEY", "OPENAI_BASE_URL"
+URL_VARIABLE = "OPENAI_BASE_URL"
 _HOSTED = "https://api.openai.com/v1"
 _NO_KEY = "none"
 _RETRIED_STATUS = (408, 409, 425, 429)
 _LARGEST_REPLY = 4 * 2**20
-_LONGEST_REASON = 300
+_AS_IT_COMES = {"X-Stainless-Raw-Response": "stream"}
+"""Has the client hand out a reply while it comes, on whatever path, as its `with_streaming_response` does."""
+_NO_CONNECTION = "no connection to"
 _GIVE_UP_AFTER = 32
 """Requests that may finally fail one after the other for the server's sake, before the run stops."""
-_LARGEST_COUNT = 10**9
-_COMPLETE = re.compile(
-    "none|null|stop|eos|eos_token|end|end_turn|end_of_text|end_of_turn|endoftext|stop_sequence|stop_token|stop_word|complete|"
-    "completed|finish|finished|done|normal"
-)
-_CUT_OFF = re.compile("length|max_tokens|model_length|max_length|max_new_tokens|max_output_tokens|token_limit")
-_OPEN_END = re.compile(r"[^\W_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]\Z|[,;:(–-]\Z")  # some scripts have no full stop
-_MAY_PASS = re.compile("error|abort|aborted|cancelled|canceled|timeout|overloaded")
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _NO_SYSTEM_ROLE = re.compile(
     r"system[ _-]?(?:role|message|prompt|turn|instruction)s?\b.{0,40}\b(?:not|unsupported|n't|invalid|cannot)"
@@ -91,173 +94,6 @@ def server_key(url: str) -> str:
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise ConfigurationError(f"{KEY_VARIABLE} holds characters that no key has; set it to the key alone")
     return key or _NO_KEY
-
-
-def scrubbed(text: str, *, shortest: int = 1) -> str:
-    """A text without the key, should it stand in it; shorter keys are let be, since they may be a word of the data."""
-    key = os.environ.get(KEY_VARIABLE, "").strip()
-    return text.replace(key, "***") if len(key) >= max(1, shortest) else text
-
-
-def _shortened(text: str) -> str:
-    """A text on one line that can be shown and stored, cut where it is long."""
-    line = " ".join(whole_characters(text).split())
-    return line if len(line) <= _LONGEST_REASON else line[: _LONGEST_REASON - 1] + "…"
-
-
-# --- what an answer means
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A usable answer of a server; the fields as in `ChatReply`, and what the model calls itself."""
-
-    text: str
-    finished: bool = True
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    model: str = ""
-
-
-class AttemptError(Exception):
-    """One attempt at a request failed; never leaves the backend.
-
-    `reason` is for people, without the key; `again` says whether another attempt may succeed, `server_trouble` whether
-    the server or a setting, rather than what was answered, is at fault; `wait` holds the seconds that the server asked
-    to wait, `answer` what the attempt cost, `status` the one that the server gave, if it was none of success. The kind
-    is `late` for a reply that did not come in time, `limit` for one without a text at the limit of tokens.
-    """
-
-    def __init__(
-        self,
-        reason: str,
-        *,
-        again: bool = True,
-        server_trouble: bool = False,
-        wait: float | None = None,
-        answer: Answer | None = None,
-        status: int | None = None,
-        kind: Literal["late", "limit"] | None = None,
-    ) -> None:
-        self.reason = scrubbed(reason)
-        super().__init__(self.reason)
-        self.again, self.server_trouble, self.wait = again, server_trouble, wait
-        self.answer, self.status, self.kind = answer or Answer(""), status, kind
-
-
-def read_answer(body: bytes, limit: int | None = None) -> Answer:
-    """Reads a chat completion that came with status 200; a refusal, where the server marks one, is its text.
-
-    Where the server does not say how the answer ended, or as many tokens were written as the `limit` allows, a text
-    that stops in a sentence is cut off.
-
-    Raises AttemptError where the body is no chat completion, holds no text, or did not end as answers do.
-    """
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        raise AttemptError(f"the reply is truncated or no JSON ({len(body)} bytes)", server_trouble=True) from None
-    if not isinstance(content, dict):
-        raise AttemptError("the reply is JSON, but no chat completion", server_trouble=True)
-    usage = _part(content, "usage")
-    cost = Answer("", True, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
-    if content.get("error") and not content.get("choices"):
-        status = _part(content, "error").get("code")
-        said = f"the server reports: {_error_message(content)}"
-        raise AttemptError(said, server_trouble=True, answer=cost, status=status if isinstance(status, int) else None)
-    choices = content.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise AttemptError("the reply has no choices", answer=cost)
-    named = choices[0].get("finish_reason")
-    ending = str(named or "stop").lower()
-    is_whole, is_cut_off = bool(_COMPLETE.fullmatch(ending)), bool(_CUT_OFF.fullmatch(ending))
-    if not is_whole and not is_cut_off:
-        is_passing = bool(_MAY_PASS.fullmatch(ending))
-        reason = f"the answer ended with finish_reason {_shortened(ending)!r}"
-        raise AttemptError(reason, again=is_passing, server_trouble=is_passing, answer=cost)
-    message = _part(choices[0], "message")
-    texts = [_joined(message.get("content")), message.get("refusal"), choices[0].get("text")]  # of older servers
-    text = next((text for text in texts if isinstance(text, str) and text.strip()), None)
-    if text is None and is_cut_off:
-        reason = "the reply is empty at the limit of tokens; raise --max-new-tokens (models that think need many)"
-        raise AttemptError(reason, server_trouble=True, answer=cost, kind="limit")
-    if text is None:
-        raise AttemptError("the reply is empty", answer=cost)
-    written_by = content.get("model")
-    name = _shortened(written_by) if isinstance(written_by, str) else ""
-    used_up = limit is not None and cost.completion_tokens >= limit
-    is_in_doubt = named in (None, "", "None", "null") or used_up
-    is_whole = is_whole and not (is_in_doubt and _OPEN_END.search(text.rstrip()))
-    return replace(cost, text=text, finished=is_whole, model=name)
-
-
-def _joined(content: object) -> object:
-    """The text of a message's content; one that comes in parts is put together, without thoughts, sounds and images."""
-    if not isinstance(content, list):
-        return content
-    parts = [part if isinstance(part, dict) else {"text": part} for part in content]
-    kinds = ("text", "output_text", "refusal")
-    texts = [part.get("text", part.get("refusal")) for part in parts if part.get("type", "text") in kinds]
-    return "".join(text for text in texts if isinstance(text, str))
-
-
-def _part(content: dict[str, Any], name: str) -> dict[str, Any]:
-    part = content.get(name)
-    return part if isinstance(part, dict) else {}
-
-
-def _count(usage: dict[str, Any], name: str) -> int:
-    try:
-        return max(0, int(min(float(usage.get(name) or 0), _LARGEST_COUNT)))
-    except (TypeError, ValueError):
-        return 0
-
-
-def _error_message(body: object) -> str:
-    """What a server says in the body of an error."""
-    error = body.get("error", body) if isinstance(body, dict) else body
-    if isinstance(error, dict):
-        error = error.get("message") or error.get("detail") or json.dumps(error, default=str)
-    return _shortened(str(error or "no reason given"))
-
-
-def is_same_model(asked: str, answered: str) -> bool:
-    """Whether a model that answered may be the one that was asked.
-
-    Servers name versions (`gpt-4o` answers as `gpt-4o-2024-08-06`), add a revision or tag, or leave out a path. A
-    server that gives no name is believed.
-
-    Example:
-        >>> is_same_model("models/llama", "llama@main"), is_same_model("gpt-4", "gpt-4o")
-        (True, False)
-    """
-    ours, theirs = _base_name(asked), _base_name(answered)
-    if not ours or not theirs:
-        return True
-    return theirs == ours or (theirs.startswith(ours) and not theirs[len(ours)].isalnum())
-
-
-def _base_name(name: str) -> str:
-    base = name.strip().replace("\\", "/").rstrip("/").rpartition("/")[2].partition("@")[0].lower()
-    return base.removesuffix("latest").rstrip(":-")
-
-
-def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds to wait by the header `Retry-After`, which holds seconds or a date (RFC 9110, section 10.2.3).
-
-    None where the header is missing or means nothing. `now` is the clock's time by default.
-    """
-    value = headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            date = parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        date = date if date.tzinfo else date.replace(tzinfo=UTC)
-        seconds = (date - (now or datetime.now(UTC))).total_seconds()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
 # --- asking
@@ -327,13 +163,13 @@ class OpenAIChat:
     installed.
     """
 
-    is_chat = True
-
     def __init__(self, model: str, *, base_url: str | None = None, **options: Any) -> None:
         if find_spec("openai") is None:
             raise MissingExtraError('a chat server needs the openai client; run: pip install "dino-st[openai]"')
         self.name = model
         self.options = ServerOptions.of(**options)
+        self.is_chat = self.options.endpoint == "chat"
+        self._way: str | None = None
         self._url = server_url(base_url)
         self._host = urlsplit(self._url).netloc
         self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
@@ -351,7 +187,8 @@ class OpenAIChat:
         """What decides the answers; see `ChatBackend`."""
         decisive = self.options.model_dump(include={"temperature", "top_p", "seed"})
         public = urlsplit(self._url)._replace(query="", fragment="").geturl().rstrip("/")
-        return {"backend": "openai", "model": self.name, "base_url": scrubbed(public), **decisive}
+        endpoint = {} if self.is_chat else {"endpoint": self.options.endpoint}
+        return {"backend": "openai", "model": self.name, "base_url": scrubbed(public), **decisive, **endpoint}
 
     @property
     def usage(self) -> Counter[str]:
@@ -372,11 +209,42 @@ class OpenAIChat:
         that the environment's variables say, and ModelError where it does not know the model, or does not answer at
         all.
         """
+        if self._way is None and any(request.answer is not None for request in requests):
+            self.find_scoring()
         run = RequestRun(requests, on_reply)
         _run_to_end(self._answer_all(run))
         if run.fatal is not None:
             raise run.fatal
         return [reply for reply in run.replies if reply is not None]
+
+    def find_scoring(self) -> str:
+        """The way in which the server says how likely a text is; see `dino_st.backends.servers.scoring`.
+
+        Raises ConfigurationError where it has none, and what `complete` raises where it does not answer at all.
+        """
+        reasons: dict[str, str] = {}
+        for way in WAYS:
+            if self._way is None and (fault := self._tried(way)) is not None:
+                reasons[way] = fault
+        if self._way is None:
+            raise ConfigurationError(needed_for_scores(self._host, reasons))
+        return self._way
+
+    def _tried(self, way: str) -> str | None:
+        """Has the server score in a way, which is kept if it can; otherwise why it cannot."""
+        prompt, text = PROBE
+        self._way, found, failures = way, None, self._usage["failures"]
+        try:
+            [reply] = self.complete([ChatRequest("probe", prompt, max_new_tokens=1, answer=text)])
+            fault = reply.failure if reply.text is None else TextScore.of(reply.text).fault
+            found = way if fault is None else None
+        except ModelError as error:  # there is no such path, or no such model
+            fault = str(error)
+        finally:
+            self._way, self._usage["failures"] = found, failures  # a probe that fails is none of the run's
+        if fault is not None and fault.startswith(_NO_CONNECTION):
+            raise ModelError(f"{fault}; look whether {self._host} works, and run again")
+        return fault
 
     async def _answer_all(self, run: RequestRun) -> None:
         """Runs the workers: no more tasks than requests in flight, however many requests there are."""
@@ -473,13 +341,22 @@ class OpenAIChat:
         """
         import openai
 
+        path = "/chat/completions" if self.is_chat else "/completions"
+
+        async def send(path: str, body: Mapping[str, Any]) -> bytes:
+            return await self._received(client, path, body)
+
         while True:
             body = self._body(request, limit, useless)
             try:
-                return read_answer(await self._received(client, body), body.get(self._limit))
+                if request.answer is not None:
+                    return await ask_score(self._way or WAYS[0], send, self.name, request.prompt, request.answer)
+                return read_answer(await send(path, body), body.get(self._limit))
             except openai.APIStatusError as error:
-                said, refused = _error_message(error.body), _refused_option(error, body)
-                if body["messages"][0]["role"] == "system" and _NO_SYSTEM_ROLE.search(said):
+                said = error_message(error.body)
+                refused = _refused_option(error, body) if request.answer is None else None
+                is_with_system = request.answer is None and body.get("messages", [{}])[0].get("role") == "system"
+                if is_with_system and _NO_SYSTEM_ROLE.search(said):
                     self._note_no_system_role()
                     continue
                 if refused in _LIMITS and self.options.token_limit == "auto":
@@ -498,13 +375,13 @@ class OpenAIChat:
             except AttemptError as error:
                 raise (error if error.status is None else self._judged(error.status, error.reason)) from None
 
-    async def _received(self, client: AsyncOpenAI, body: dict[str, Any]) -> bytes:
+    async def _received(self, client: AsyncOpenAI, path: str, body: Mapping[str, Any]) -> bytes:
         """What the server sends back, or an AttemptError; a certificate that is not trusted is a ConfigurationError."""
         import openai
 
         try:
             async with asyncio.timeout(self.options.timeout):
-                return await _post(client, body)
+                return await _post(client, path.replace("//", f"{_root(self._url)}/"), body)
         except openai.APIStatusError:
             raise
         except (TimeoutError, openai.APITimeoutError):
@@ -514,13 +391,13 @@ class OpenAIChat:
             if not isinstance(error, openai.OpenAIError) and not _is_of_transport(error):
                 raise
             cause = error.__cause__ or error
-            said = _shortened(str(cause)) or type(cause).__name__
+            said = shortened(str(cause)) or type(cause).__name__
             if "CERTIFICATE_VERIFY_FAILED" in said:
                 raise ConfigurationError(
                     f"the certificate of {self._host} is not trusted ({said}); set SSL_CERT_FILE to a file with the "
                     "certificate of who signed it"
                 ) from None
-            reason = f"no connection to {self._host}, or it broke ({said})"
+            reason = f"{_NO_CONNECTION} {self._host}, or it broke ({said})"
             raise AttemptError(reason, server_trouble=True) from None
 
     def _body(self, request: ChatRequest, limit: int, useless: int) -> dict[str, Any]:
@@ -530,9 +407,12 @@ class OpenAIChat:
         if self._has_no_system_role:
             turns = [{"role": "user", "content": "\n\n".join(turn["content"] for turn in turns)}]
         options = self.options
+        asked: dict[str, Any] = {"messages": turns}
+        if not self.is_chat:
+            asked = {"prompt": "\n\n".join(filter(None, (request.system, request.prompt))), "stop": [*request.closing]}
         body: dict[str, Any] = {
             "model": self.name,
-            "messages": turns,
+            **asked,
             self._limit: None if self._limit == "none" else limit,
             "temperature": options.temperature,
             "top_p": options.top_p,
@@ -599,14 +479,22 @@ def _refused_option(error: APIStatusError, body: Mapping[str, Any]) -> str | Non
     return next((name for name in names if re.search(rf"\b{name}\b", said)), None)
 
 
-async def _post(client: AsyncOpenAI, body: dict[str, Any]) -> bytes:
+def _root(url: str) -> str:
+    """The address of a server without the path of OpenAI's protocol."""
+    return url.rstrip("/").removesuffix("/v1")
+
+
+async def _post(client: AsyncOpenAI, path: str, body: Mapping[str, Any]) -> bytes:
     """Sends a request and reads the reply, up to a size that no honest one has."""
     received = bytearray()
-    async with client.chat.completions.with_streaming_response.create(**body) as response:
+    response: Any = await client.post(path, cast_to=object, body=body, options={"headers": _AS_IT_COMES})
+    try:
         async for chunk in response.iter_bytes():
             received += chunk
             if len(received) > _LARGEST_REPLY:
                 raise AttemptError(f"the reply does not end ({len(received)} bytes so far)", server_trouble=True)
+    finally:
+        await response.close()
     return bytes(received)
 
 

@@ -48,7 +48,7 @@ class ChatOptions(FrozenOptions):
 
     backend: BackendName = option(
         "local",
-        "which model writes: local (one on this machine) or openai (a chat server that speaks OpenAI's protocol: "
+        "which model writes: local (one on this machine) or openai (a server that speaks OpenAI's protocol: "
         "vLLM, Ollama, hosted ones; the key comes from OPENAI_API_KEY)",
     )
     base_url: str | None = option(None, "address of the chat server, such as http://localhost:8000/v1")
@@ -70,6 +70,11 @@ class SynCSEOptions(FrozenOptions):
 class ServerOptions(FrozenOptions):
     """How a chat server is asked."""
 
+    endpoint: Literal["chat", "completions"] = option(
+        "chat",
+        "what a server is asked by: chat (its model's chat template), or completions (raw text to continue, for base "
+        "models)",
+    )
     temperature: float | None = option(1.0, "temperature of sampling; none leaves it out of requests", ge=0, le=2)
     top_p: float | None = option(1.0, "share of the probability sampled from; none leaves it out", gt=0, le=1)
     seed: int | None = option(42, "sent with each request, mixed with its key; none leaves it out", ge=0)

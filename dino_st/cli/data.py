@@ -88,8 +88,8 @@ def generate(
 ) -> None:
     """Let a language model write pairs of texts, or texts, for a task of DINO.
 
-    A chat server gives no probabilities to debias with: --backend openai needs --decay-constant 0. For triplets see
-    `dino-st syncse`.
+    A server gives no probabilities to debias tokens with: --backend openai needs --decay-constant 0, or --debias
+    rerank. For triplets see `dino-st syncse`.
     """
     work: dict[str, Any] = {"column": column, "limit": limit, "num": num, "overwrite": overwrite, "dry_run": dry_run}
     _write(model, output, given, task=task, input=input, **work)

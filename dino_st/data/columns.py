@@ -37,7 +37,7 @@ ANCHOR, POSITIVE, NEGATIVE = TRIPLET_COLUMNS = ("anchor", "positive", "negative"
 LOG_PROBS = "log_probs"
 """A list of floats, one for each label of the task in the task's order: log p(x2, closing mark | I_y(x1)), in nats.
 
-Tokens that are never drawn, such as end-of-text, have no share of the probability."""
+Tokens that are never drawn, such as end-of-text, have no share of the probability, unless a server scored the text."""
 
 PLAIN_LOG_PROB = "plain_log_prob"
 """log p(x2) without an instruction, in nats; filters divide it by `num_tokens`."""

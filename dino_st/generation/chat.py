@@ -1,7 +1,8 @@
-"""Pairs for DINO's tasks from a chat server, without self-debiasing: the text up to the closing quotation mark.
+"""Pairs for DINO's tasks from a server, without self-debiasing: the text up to the closing quotation mark.
 
 The published code goes this way with GPT-3 (arXiv 2104.07540, section 4): a server gives texts and no probabilities of
-all tokens, so that λ is 0.
+all tokens, so that λ is 0. Where it says how likely a given text is, the best of several texts can be kept instead; see
+`dino_st.generation.rerank`.
 """
 
 from __future__ import annotations
@@ -11,21 +12,25 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from typing import Any
 from zlib import crc32
 
 from dino_st.backends.answers import parse_reply
-from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest
+from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, ScoringBackend
 from dino_st.backends.choice import backend_provenance
 from dino_st.backends.journal import Ask, journalled
+from dino_st.backends.servers.scoring import TextScore
 from dino_st.data.cards import raw_card
-from dino_st.data.columns import LABEL, SENTENCE1, raw_pair, raw_schema
+from dino_st.data.columns import LABEL, LOG_PROBS, SENTENCE1, raw_pair, raw_schema
 from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_rejected, write_waves
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
+from dino_st.generation.options import GenerationOptions
+from dino_st.generation.rerank import widest
 from dino_st.support.hashes import hash_texts, short_hash
 from dino_st.support.progress import logger, progress
-from dino_st.tasks.prompts import build_prompts
+from dino_st.tasks.prompts import build_prompts, quotable_in
 from dino_st.tasks.spec import OPENED_BY, TaskSpec
 
 WAVE = 64
@@ -50,16 +55,20 @@ class PairDraw:
     label: str
     sample: int
     phrasing: int
+    candidate: int = 0  # among those of which one is kept
     text: str | None = None
     tries: int = 0
     num_tokens: int = 0
     rejection: str | None = None
     failed: str | None = None
+    log_probs: tuple[float, ...] | None = None  # of the text under each label of the task, where it was scored
+    scored: int = 0  # candidates among which it was chosen
 
     @property
     def request_key(self) -> str:
         """Names the next try."""
-        return f"pair/{short_hash(self.x1)}/{self.label}/{self.sample}/{self.tries}"
+        number = f"/{self.candidate}" if self.candidate else ""
+        return f"pair/{short_hash(self.x1)}/{self.label}/{self.sample}/{self.tries}{number}"
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,7 @@ class ChatPairRun:
     backend: ChatBackend
     spec: TaskSpec  # a task that takes sentences
     decoding: DecodingOptions  # `max_new_tokens`, `max_tries` and `min_words` of it; λ must be 0
-    samples: int  # texts for each sentence and label
+    options: GenerationOptions  # `samples`, `debias` and `candidates` of it
     sentences: Sequence[str]  # distinct x1
 
     def into(self, directory: ShardDirectory, show_progress: bool) -> None:
@@ -78,6 +87,11 @@ class ChatPairRun:
         Draws that have no text are listed in `rejected.jsonl`.
         """
         check_debiasing(self.decoding.decay_constant)
+        if self._reranks and not isinstance(self.backend, ScoringBackend):
+            raise ConfigurationError(
+                f"model {self.backend.name!r} does not say how likely a text is, which --debias rerank needs; leave "
+                "--debias out"
+            )
         if not self.spec.needs_input:
             raise ConfigurationError(
                 f"task {self.spec.task_name!r} writes texts from scratch, which a chat server is asked for with --task "
@@ -88,12 +102,15 @@ class ChatPairRun:
                 f"task {self.spec.task_name!r} allows line breaks, or ends texts by marks of its own, and a server's "
                 "replies are read up to a closing quotation mark on one line; choose --backend local"
             )
+        if isinstance(self.backend, ScoringBackend) and self._reranks and not directory.is_begun:
+            way = self.backend.find_scoring()
+            logger.info("%s says how likely texts are (by %s)", self.backend.name, way)
         write_waves(
             directory,
             partial(self._waves, show_progress),
             configuration=self._configuration(),
             provenance=backend_provenance(self.backend),
-            schema=raw_schema(self.spec),
+            schema=raw_schema(self.spec, score_labels=self._reranks),
             card=partial(raw_card, self.spec),
             looks_again=True,
         )
@@ -112,9 +129,11 @@ class ChatPairRun:
                 start = number * WAVE
                 chunk = self.sentences[start : start + WAVE]
                 # A wave is looked through again as a whole: what was answered before is in the journal.
-                draws = self._written(start, chunk, asking(self.backend))
+                ask = asking(self.backend)
+                written = self._written(start, chunk, ask)
+                draws = self._kept(written, ask) if self._reranks else written
                 lost += [draw for draw in draws if draw.text is None]
-                texts = _texts(draws)
+                texts = _texts(written)
                 alike.update(
                     len(set(samples)) == 1
                     for by_label in texts.values()
@@ -158,11 +177,16 @@ class ChatPairRun:
     def draws(self, start: int, chunk: Sequence[str]) -> list[PairDraw]:
         """What is to be written for sentences, of which the first is the one with this number."""
         return [
-            PairDraw(start + i, x1, label, sample, (crc32(x1.encode()) + sample) % len(spec.instructions))
+            PairDraw(start + i, x1, label, sample, (crc32(x1.encode()) + sample) % len(spec.instructions), candidate)
             for i, x1 in enumerate(chunk)
             for label, spec in self.spec.labels.items()
-            for sample in range(self.samples)
+            for sample in range(self.options.samples)
+            for candidate in range(self.options.candidates_of(self.spec, label))
         ]
+
+    @property
+    def _reranks(self) -> bool:
+        return self.options.debias == "rerank"
 
     def _written(self, start: int, chunk: Sequence[str], ask: Ask) -> list[PairDraw]:
         """The draws of a wave, each tried until there is a text, a request fails, or tries run out."""
@@ -176,11 +200,46 @@ class ChatPairRun:
 
     def request(self, draw: PairDraw) -> ChatRequest:
         """The next request for a text."""
-        limit = self.decoding.max_new_tokens
-        return ChatRequest(draw.request_key, self._prompt(draw), SYSTEM, max_new_tokens=limit)
+        limit, system = self.decoding.max_new_tokens, SYSTEM if self.backend.is_chat else ""
+        closing = () if self.backend.is_chat else self.spec.closing_marks
+        prompt = self._prompt(draw, draw.label)
+        return ChatRequest(draw.request_key, prompt, system, max_new_tokens=limit, closing=closing or ('"',))
 
-    def _prompt(self, draw: PairDraw) -> str:
-        return build_prompts(self.spec, draw.label, draw.x1, phrasing=draw.phrasing).target
+    def _prompt(self, draw: PairDraw, label: str) -> str:
+        return build_prompts(self.spec, label, draw.x1, phrasing=draw.phrasing).target
+
+    def _kept(self, draws: Sequence[PairDraw], ask: Ask) -> list[PairDraw]:
+        """Of the candidates for each text the one with the widest margin, with what happened to all of them.
+
+        Log-probabilities are those of the bare instruction up to the text, without a chat template: DINO's own prompt.
+        """
+        requests = {draw: self._scorings(draw) for draw in draws if draw.text is not None}
+        distinct = {request.key: request for asked in requests.values() for request in asked}
+        replies = {reply.key: reply for reply in ask(list(distinct.values()))} if distinct else {}
+        scored = [self._scored(draw, [replies[one.key] for one in requests.get(draw, ())]) for draw in draws]
+        groups = groupby(scored, key=lambda draw: (draw.x1_index, draw.label, draw.sample))
+        return [_best(self.spec, list(group)) for _, group in groups]
+
+    def _scorings(self, draw: PairDraw) -> list[ChatRequest]:
+        """Asks how likely a draw's text and its closing mark are under the instruction of every label."""
+        answer = quotable_in(self.spec, draw.text or "") + self.spec.closing_marks[0]
+        prompts = [self._prompt(draw, label) for label in self.spec.labels]
+        return [
+            ChatRequest(f"score/{short_hash(prompt)}/{short_hash(answer)}", prompt, max_new_tokens=1, answer=answer)
+            for prompt in prompts
+        ]
+
+    def _scored(self, draw: PairDraw, replies: Sequence[ChatReply]) -> PairDraw:
+        if failure := next((reply.failure or "no reason given" for reply in replies if reply.text is None), None):
+            return replace(draw, text=None, failed=failure)
+        scores = [TextScore.of(reply.text or "") for reply in replies]
+        fault = next((score.fault for score in scores if score.fault), None)
+        if fault is None and len({score.split for score in scores}) > 1:
+            fault = "split into other tokens under another label"
+        if fault is not None:
+            return _rejected(replace(draw, text=None), f"no score ({fault})")
+        log_probs = tuple(score.log_prob for score in scores if score.log_prob is not None)
+        return replace(draw, log_probs=log_probs, num_tokens=scores[0].num_tokens) if scores else draw
 
     def _judged(self, draw: PairDraw, reply: ChatReply) -> PairDraw:
         if reply.text is None:
@@ -189,7 +248,7 @@ class ChatPairRun:
         parsed = parse_reply(
             reply.text,
             draw.x1,
-            prompt=f"{SYSTEM} {self._prompt(draw)}",
+            prompt=f"{SYSTEM} {self._prompt(draw, draw.label)}",
             labels=LINE_LABELS.findall(instruction),
             min_words=self.decoding.min_words,
             finished=reply.finished,
@@ -197,23 +256,23 @@ class ChatPairRun:
         )
         text, rejection = parsed.text, parsed.reason
         tokens = draw.num_tokens if text is None else reply.completion_tokens
-        seen = [draw.rejection, rejection] if rejection else [draw.rejection]
-        reasons = "; ".join(reason for reason in seen if reason)
-        return replace(draw, text=text, tries=draw.tries + 1, num_tokens=tokens, rejection=reasons or None)
+        return _rejected(replace(draw, text=text, tries=draw.tries + 1, num_tokens=tokens), rejection)
 
     def _row(self, draw: PairDraw) -> dict[str, Any]:
         provenance = (draw.x1_index, draw.sample, draw.tries, draw.num_tokens)
-        return raw_pair(self.spec, draw.label, draw.x1, draw.text, provenance, draw.phrasing)
+        row = raw_pair(self.spec, draw.label, draw.x1, draw.text, provenance, draw.phrasing)
+        return row if draw.log_probs is None else row | {LOG_PROBS: [round(value, 4) for value in draw.log_probs]}
 
     def _configuration(self) -> dict[str, Any]:
         names = ("max_new_tokens", "max_tries", "decay_constant", "min_words")
-        inputs = {"sentences": len(self.sentences), "sha256": hash_texts(self.sentences), "samples": self.samples}
+        inputs = {"sentences": len(self.sentences), "sha256": hash_texts(self.sentences)}
         return {
             "task": self.spec.model_dump(mode="json"),
-            "inputs": inputs,
+            "inputs": inputs | {"samples": self.options.samples},
             "backend": {name: value for name, value in self.backend.configuration().items() if name != "base_url"},
             "decoding": {name: getattr(self.decoding, name) for name in names},
             "wave": WAVE,
+            **self.options.reranking(),
         }
 
 
@@ -238,9 +297,27 @@ def check_debiasing(decay_constant: float) -> None:
     if decay_constant > 0:
         raise ConfigurationError(
             f"decay_constant = {decay_constant:g}: self-debiasing compares the probabilities of every next token under "
-            "several prompts, and a chat server gives texts alone; use --decay-constant 0 (plain sampling), or "
+            "several prompts, and a server does not give them; use --decay-constant 0 (plain sampling), --debias "
+            "rerank (which compares whole texts, and needs a server that returns log-probabilities of a prompt), or "
             "--backend local"
         )
+
+
+def _rejected(draw: PairDraw, reason: str | None) -> PairDraw:
+    """A draw with one more reason why a text of it was not taken, if there is one."""
+    return replace(draw, rejection="; ".join(filter(None, (draw.rejection, reason))) or None)
+
+
+def _best(spec: TaskSpec, group: Sequence[PairDraw]) -> PairDraw:
+    """The candidate that is kept; a request that failed leaves the choice to the next run."""
+    failed = next((draw for draw in group if draw.failed is not None), None)
+    written = [draw for draw in group if draw.log_probs is not None]
+    best = group[0]
+    if written:
+        best = written[widest(spec, best.label, [draw.log_probs or () for draw in written])]
+    best = best if failed is None else replace(failed, text=None, log_probs=None)
+    reasons = "; ".join(draw.rejection for draw in group if draw.rejection)
+    return replace(best, tries=sum(draw.tries for draw in group), rejection=reasons or None, scored=len(written))
 
 
 def _counts(draws: Sequence[PairDraw]) -> dict[str, int]:
@@ -255,6 +332,7 @@ def _counts(draws: Sequence[PairDraw]) -> dict[str, int]:
                 "given up": int(draw.text is None and draw.failed is None),
                 "tokens": draw.num_tokens,
                 "failed requests": int(draw.failed is not None),
+                **({"candidates": draw.scored} if draw.scored else {}),
             }
         )
         counts.update(f"rejected: {reason}" for reason in (draw.rejection or "").split("; ") if reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
@@ -28,6 +28,14 @@ class GenerationOptions(ModelOptions):
         "store how likely each text is under the instruction of every label (column log_probs), for filters and "
         "noise-aware targets",
     )
+    debias: Literal["tokens", "rerank"] = option(
+        "tokens",
+        "how texts are kept apart by label: tokens (self-debiasing of every token with strength decay_constant, the "
+        "published method) or rerank (not the published method: several texts without debiasing, of which the one is "
+        "kept that its label makes likelier than its counter-labels do, by the widest margin; of a server, too, that "
+        "returns log-probabilities of a prompt)",
+    )
+    candidates: int = option(4, "texts of which debias=rerank keeps one", ge=2, le=64)
     shard: str | None = option(
         None,
         "write only every n-th wave from the i-th on, for i/n with 1 ≤ i ≤ n such as 2/4; needs the batch_size as a "
@@ -49,6 +57,16 @@ class GenerationOptions(ModelOptions):
         if self.shard is not None and self.batch_size == "auto":
             raise ValueError("a batch_size in numbers along with shard, the same for every shard of a data set")
         return self
+
+    @model_validator(mode="after")
+    def _candidates_are_compared(self) -> Self:
+        if "candidates" in self.model_fields_set and self.debias != "rerank":
+            raise ValueError("debias='rerank' along with candidates, which nothing else compares")
+        return self
+
+    def candidates_of(self, spec: TaskSpec, label: str) -> int:
+        """Texts that are written for each one that is kept; labels without counter-labels have nothing to compare."""
+        return self.candidates if self.debias == "rerank" and spec.labels[label].counter_labels else 1
 
     @property
     def waves(self) -> tuple[int, int]:
@@ -74,7 +92,12 @@ class GenerationOptions(ModelOptions):
             **({} if self.batch_size == "auto" else {"batch_size": self.batch_size}),
             "shard": self.shard,
             "score_labels": self.score_labels or None,
+            **self.reranking(),
         }
+
+    def reranking(self) -> dict[str, Any]:
+        """What of a run's configuration says that texts are reranked; nothing where they are not."""
+        return {"debias": self.debias, "candidates": self.candidates} if self.debias == "rerank" else {}
 
 
 @dataclass(frozen=True)
@@ -94,10 +117,24 @@ class WritingOptions:
                 raise ConfigurationError(f"there is no option {name!r}: {suggest(name, known)}")
         drawing = {name: value for name, value in options.items() if name in DecodingOptions.names()}
         others = {name: value for name, value in options.items() if name not in drawing}
-        return cls(GenerationOptions.of(**others), DecodingOptions(**drawing), frozenset(drawing))
+        generation = GenerationOptions.of(**others)
+        if generation.debias == "rerank" and drawing.setdefault("decay_constant", 0.0):
+            raise ConfigurationError(
+                f"decay_constant = {drawing['decay_constant']:g} along with debias='rerank', which compares texts that "
+                "were written without debiasing; leave one of the two out"
+            )
+        return cls(generation, DecodingOptions(**drawing), frozenset(drawing))
 
     def decoding_for(self, spec: TaskSpec) -> DecodingOptions:
-        """The options of decoding for a task: texts from scratch are drawn from all tokens unless top_k was given."""
+        """The options of decoding for a task: texts from scratch are drawn from all tokens unless top_k was given.
+
+        Raises ConfigurationError where texts from scratch would have to be reranked.
+        """
+        has_counters = any(label.counter_labels for label in spec.labels.values())
+        if self.generation.debias == "rerank" and not spec.needs_input and has_counters:
+            raise ConfigurationError(
+                f"task {spec.task_name!r} writes texts from scratch, and debias='rerank' is for pairs; leave debias out"
+            )
         if spec.needs_input or "top_k" in self.given:
             return self.decoding
         return replace(self.decoding, top_k=0)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 from zlib import crc32
 
@@ -19,6 +20,7 @@ from dino_st.decoding.engine import DecodingEngine, Drawn
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
 from dino_st.generation.options import GenerationOptions
+from dino_st.generation.rerank import widest
 from dino_st.support.hashes import versions
 from dino_st.support.progress import logger, progress
 from dino_st.tasks.spec import TaskSpec
@@ -94,7 +96,7 @@ class GenerationRun:
                 for label in self.spec.labels
                 for sample in range(samples)
             ]
-            drawn = self._written(requests, engine, score_labels=self.options.score_labels)
+            drawn = self._kept(requests, engine) if self.options.debias == "rerank" else self._pairs(requests, engine)
             index = {x1: number * size + i for i, x1 in enumerate(chunk)}
             rows = [
                 self._pair_row(request, outcome, index[request.x1 or ""])
@@ -102,6 +104,32 @@ class GenerationRun:
                 if outcome.text is not None
             ]
             yield Wave(number, rows, {"inputs": len(chunk), "rows": len(rows), **count_outcomes(drawn)})
+
+    def _pairs(self, requests: Sequence[Request], engine: DecodingEngine) -> list[Drawn]:
+        return self._written(requests, engine, score_labels=self._stores_scores)
+
+    def _kept(self, requests: Sequence[Request], engine: DecodingEngine) -> list[Drawn]:
+        """Several texts for every request, of which the one with the widest margin is kept; what happened to all."""
+        samples = self.options.samples
+        counts = [self.options.candidates_of(self.spec, request.label) for request in requests]
+        every = [
+            replace(request, sample=request.sample + samples * number)
+            for request, count in zip(requests, counts, strict=True)
+            for number in range(count)
+        ]
+        outcomes = iter(self._pairs(every, engine))
+        kept = []
+        for request, count in zip(requests, counts, strict=True):
+            group = list(islice(outcomes, count))
+            scored = [one for one in group if one.text is not None and one.log_probs is not None]
+            best = scored[widest(self.spec, request.label, [one.log_probs or () for one in scored])] if scored else None
+            rejections = sum((one.rejections for one in group), Counter[str]())
+            kept.append(replace(best or group[0], tries=sum(one.tries for one in group), rejections=rejections))
+        return kept
+
+    @property
+    def _stores_scores(self) -> bool:
+        return self.options.score_labels or self.options.debias == "rerank"
 
     def _written(self, requests: Sequence[Request], engine: DecodingEngine, **options: Any) -> list[Drawn]:
         """Writes a text for every request; one that repeats its instruction, or the examples there, is rejected."""
@@ -165,7 +193,7 @@ class GenerationRun:
         return self.writer.choose_rows(batch_size, self.spec, inputs, self.decoding.max_new_tokens)
 
     def _schema(self) -> Any:
-        return raw_schema(self.spec, score_labels=self.options.score_labels)
+        return raw_schema(self.spec, score_labels=self._stores_scores)
 
     def _configuration(self, streams: int) -> dict[str, Any]:
         known = self.options.known_configuration(self.spec, self.decoding, self.sentences, self.num)
@@ -178,6 +206,7 @@ class GenerationRun:
             "batch_size": streams,
             "shard": known["shard"],
             **({"score_labels": True} if self.options.score_labels else {}),
+            **self.options.reranking(),
         }
 
     def _warn_if_short(self, counts: Counter[str]) -> None:

@@ -150,9 +150,9 @@ def _by_local_model(work: Generation, writing: WritingOptions, model: str, outpu
 
 
 def _by_server(work: Generation, given: dict[str, Any], model: str, output: Path) -> GenerationOutcome:
-    """Has a chat server write for a task of DINO, without debiasing."""
+    """Has a server write for a task of DINO, without debiasing of tokens."""
     base_url = given.pop("base_url", None)
-    own = ("samples", "max_new_tokens", "max_tries", "min_words", "decay_constant")
+    own = ("samples", "debias", "candidates", "max_new_tokens", "max_tries", "min_words", "decay_constant")
     _check_options(work.task, "openai", given, own)
     chosen = WritingOptions.of(**{name: given[name] for name in own if name in given})
     from dino_st.generation.chat import ChatPairRun, check_debiasing
@@ -164,7 +164,7 @@ def _by_server(work: Generation, given: dict[str, Any], model: str, output: Path
     writer = open_backend(model, "openai", base_url=base_url, options={n: v for n, v in given.items() if n not in own})
     sentences = work.sentences()
     texts = () if sentences is None else sentences.texts
-    run = ChatPairRun(writer, spec, chosen.decoding, chosen.generation.samples, texts)
+    run = ChatPairRun(writer, spec, chosen.decoding_for(spec), chosen.generation, texts)
     if work.dry_run:
         return _planned(_dry_run_of_pairs(run, model))
     directory = ShardDirectory(output, overwrite=work.overwrite)
@@ -221,9 +221,11 @@ def _dry_run_of_pairs(run: ChatPairRun, model: str) -> DryRun:
 
     draws = run.draws(0, run.sentences[:SAMPLE])
     asked = {f"label {label}": [run.request(one) for one in draws if one.label == label] for label in run.spec.labels}
-    texts = len(run.sentences) * len(run.spec.labels) * run.samples
-    task = f"{run.spec.task_name}: {len(run.sentences):,} sentences, {len(asked)} labels, {run.samples} texts for each"
-    return dry_requests(task, asked, f"{texts:,}, more where an answer cannot be used", model, None)
+    samples, labels = run.options.samples, run.spec.labels
+    texts = len(run.sentences) * samples * sum(run.options.candidates_of(run.spec, label) for label in labels)
+    scores = f", and up to {texts * len(labels):,} for log-probabilities" if run.options.debias == "rerank" else ""
+    task = f"{run.spec.task_name}: {len(run.sentences):,} sentences, {len(asked)} labels, {samples} texts for each"
+    return dry_requests(task, asked, f"{texts:,}{scores}, more where an answer cannot be used", model, None)
 
 
 def _dry_run_of_triplets(

@@ -23,16 +23,8 @@ from dino_st.backends import openai
 from dino_st.backends.chat import ChatReply, ChatRequest
 from dino_st.backends.journal import ReplyJournal
 from dino_st.backends.local_chat import LocalChat
-from dino_st.backends.openai import (
-    AttemptError,
-    OpenAIChat,
-    Pace,
-    RequestRun,
-    is_same_model,
-    pause_before,
-    read_answer,
-    retry_after_seconds,
-)
+from dino_st.backends.openai import OpenAIChat, Pace, RequestRun, pause_before
+from dino_st.backends.servers.replies import AttemptError, is_same_model, read_answer, retry_after_seconds
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, InputError, MissingExtraError, ModelError, OutputError
 from tests.hostile_server import FAULTS, MODEL, HostileServer, Script, answer_to, hostile_server, random_faults

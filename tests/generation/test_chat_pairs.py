@@ -12,6 +12,7 @@ from dino_st.backends.chat import ChatRequest
 from dino_st.data.shards import ShardDirectory
 from dino_st.decoding.options import DecodingOptions
 from dino_st.generation.chat import ChatPairRun
+from dino_st.generation.options import GenerationOptions
 from dino_st.tasks.spec import TaskSpec
 from tests.fake_chat import FakeChat
 
@@ -29,7 +30,13 @@ SENTENCES = ["A man plays a flute.", "Two dogs run.", "The cat sleeps.", "Stocks
 def test_one_text_for_all_labels_of_many_sentences_is_told(
     answer: Callable[[ChatRequest], str], is_told: bool, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    run = ChatPairRun(FakeChat(answer), TaskSpec.load("sts-x2"), DecodingOptions(decay_constant=0), 1, SENTENCES)
+    run = ChatPairRun(
+        FakeChat(answer),
+        TaskSpec.load("sts-x2"),
+        DecodingOptions(decay_constant=0),
+        GenerationOptions(samples=1),
+        SENTENCES,
+    )
     with caplog.at_level(logging.WARNING, logger="dino_st"):
         run.into(ShardDirectory(tmp_path / "raw"), False)
     told = [message for message in caplog.messages if "one and the same text under all labels" in message]
@@ -46,7 +53,13 @@ def test_a_server_that_does_not_sample_is_told(
     def answer(request: ChatRequest) -> str:
         return f"Text {len(request.prompt) if is_greedy else request.key}."
 
-    run = ChatPairRun(FakeChat(answer), TaskSpec.load("sts-x2"), DecodingOptions(decay_constant=0), 2, SENTENCES)
+    run = ChatPairRun(
+        FakeChat(answer),
+        TaskSpec.load("sts-x2"),
+        DecodingOptions(decay_constant=0),
+        GenerationOptions(samples=2),
+        SENTENCES,
+    )
     with caplog.at_level(logging.WARNING, logger="dino_st"):
         run.into(ShardDirectory(tmp_path / "raw"), False)
     told = [message for message in caplog.messages if "all samples of one prompt are the same text" in message]

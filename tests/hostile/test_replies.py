@@ -20,7 +20,8 @@ from dino_st.backends.answers import Parsed, fault_of, parse_list, parse_reply, 
 from dino_st.backends.chat import ChatRequest
 from dino_st.backends.journal import ReplyJournal
 from dino_st.backends.local import LocalWriter, Request
-from dino_st.backends.openai import AttemptError, OpenAIChat, read_answer
+from dino_st.backends.openai import OpenAIChat
+from dino_st.backends.servers.replies import AttemptError, read_answer
 from dino_st.builder import DinoDatasetBuilder
 from dino_st.data.columns import raw_schema
 from dino_st.data.shards import RowsInMemory, ShardDirectory
@@ -28,6 +29,7 @@ from dino_st.decoding.batch import Drawn
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, MissingExtraError, ModelError
 from dino_st.generation.chat import ChatPairRun
+from dino_st.generation.options import GenerationOptions
 from dino_st.syncse.run import generate_triplets
 from dino_st.tasks.spec import TaskSpec
 from dino_st.tasks.syncse import PartialSpec, load_syncse_spec
@@ -779,7 +781,7 @@ def test_a_pair_that_repeats_an_example_of_its_instruction_is_rejected_by_server
         FakeChat(lambda request: texts[re.findall('Sentence 1: "(.*)"', request.prompt)[0]] + '"'),
         TaskSpec.load(task),
         DecodingOptions(decay_constant=0.0, max_tries=1),
-        1,
+        GenerationOptions(samples=1),
         list(texts),
     )
     [wave] = run._waves(False, RowsInMemory(raw_schema(run.spec)))

@@ -12,6 +12,7 @@ import pytest
 from dino_st.data.shards import ShardDirectory
 from dino_st.decoding.options import DecodingOptions
 from dino_st.generation import chat
+from dino_st.generation.options import GenerationOptions
 from dino_st.support import progress
 from dino_st.syncse import run as syncse
 from dino_st.syncse.run import generate_triplets
@@ -64,7 +65,9 @@ def test_waves_that_a_server_has_written_are_done(
     failing = ["c"]
     server = FakeChat(lambda request: None if any(f'"{x}' in request.prompt for x in failing) else f'{request.key}."')
     sentences = [f"{letter} sentence." for letter in "abcde"]
-    run = chat.ChatPairRun(server, TaskSpec.load("sts-x2"), DecodingOptions(decay_constant=0), 1, sentences)
+    run = chat.ChatPairRun(
+        server, TaskSpec.load("sts-x2"), DecodingOptions(decay_constant=0), GenerationOptions(samples=1), sentences
+    )
     run.into(ShardDirectory(tmp_path / "raw"), False)
     failing.clear()
     run.into(ShardDirectory(tmp_path / "raw"), False)

@@ -1,0 +1,1 @@
+"""What servers of OpenAI's protocol say: replies, log-probabilities of texts, batches."""
