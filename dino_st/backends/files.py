@@ -52,6 +52,15 @@ def model_files(source: str | Path) -> Path:
     return path
 
 
+def is_cross_encoder(path: Path) -> bool:
+    """Whether a model's configuration is one of a classifier, as cross-encoders are."""
+    try:
+        kinds = json.loads((path / "config.json").read_text(encoding="utf-8")).get("architectures")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return bool(kinds) and str(kinds[0]).endswith("ForSequenceClassification")
+
+
 def locate_model(source: str | Path, *, weights: bool = True) -> Path:
     """Where a model's files lie; one of the hub is fetched into the local cache, unless it is there.
 

@@ -48,7 +48,11 @@ class Prompter:
     ) -> tuple[tuple[int, ...], ...]:
         """Token ids of the target prompt of a label for a sentence, and of its counter-prompts."""
         built = build_prompts(spec, label, self.defused(x1), phrasing=phrasing, curly_quotes=curly_quotes)
-        return tuple(encode_prompt(text, self.tokenizer, self._template) for text in (built.target, *built.counters))
+        return tuple(self.encode_opened(text) for text in (built.target, *built.counters))
+
+    def encode_opened(self, prompt: str) -> tuple[int, ...]:
+        """Token ids of a prompt whose last line is the beginning of the answer, up to an opening quotation mark."""
+        return encode_prompt(prompt, self.tokenizer, self._template)
 
     def defused(self, x1: str | None) -> str | None:
         """Takes special tokens out of a sentence: `<|im_end|>` in a text must not end the user's turn."""

@@ -15,7 +15,7 @@ from dino_st.cli.support import Overwrite, as_typed, print_pairs, say
 from dino_st.cli.upload import HUB_PANEL, publishes
 from dino_st.data.quality import quality_lines
 from dino_st.decoding.options import DecodingOptions
-from dino_st.generation.options import GenerationOptions
+from dino_st.generation.options import GenerationOptions, JudgeOptions
 from dino_st.models import LANGUAGE_MODEL
 from dino_st.pipeline.publish import PublishOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
@@ -222,6 +222,44 @@ def score(
     say(f"{counts.get('rows', 0):,} pairs with scores in {output}")
     for name, count in counts.items():
         if name.startswith("left out") and count:
+            say(f"  {name}: {count:,}")
+
+
+@takes(
+    JudgeOptions,
+    ChatOptions,
+    ServerOptions,
+    ModelOptions,
+    PublishOptions,
+    panels={"backend": _SERVERS, "batch_size": _LOCAL, **HUB_PANEL},
+    more=_OF_SERVERS,
+)
+@publishes("dataset")
+def judge(
+    raw: Annotated[
+        Path,
+        typer.Argument(help="Directory of `dino-st generate`, or a table of pairs (.jsonl, .csv, .parquet, saved)."),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Causal language model or cross-encoder: a directory or a name on the hub; for a server, its name "
+            "there."
+        ),
+    ],
+    output: Annotated[Path, typer.Option(help="Another directory; run again to continue.")],
+    given: dict[str, Any],
+    overwrite: Overwrite = False,
+) -> None:
+    """Let a language model or a cross-encoder rate pairs on the scale of STS, for targets and to choose checkpoints."""
+    from dino_st.pipeline.stages import judge_data
+
+    options = JudgeOptions.of(**{name: given.pop(name) for name in JudgeOptions.model_fields if name in given})
+    counts, sentence = judge_data(raw, model, output, options=options, given=given, overwrite=overwrite)
+    note(output=output, rows=counts.get("rows", 0), counts=counts)
+    say(f"{counts.get('rows', 0):,} pairs with ratings in {output}: {sentence}")
+    for name, count in counts.items():
+        if name.startswith(("left out", "rejected", "failed")) and count:
             say(f"  {name}: {count:,}")
 
 

@@ -9,7 +9,7 @@ import typer
 
 import dino_st
 from dino_st.cli.arguments import PlainCommand, PlainGroup, completes, takes
-from dino_st.cli.data import generate, merge, prepare, prepare_triplets, score, syncse
+from dino_st.cli.data import generate, judge, merge, prepare, prepare_triplets, score, syncse
 from dino_st.cli.inspect import audit, report
 from dino_st.cli.summary import note, summarised
 from dino_st.cli.support import EXIT_FAILURE, Overwrite, friendly, obey_sigterm, print_pairs, say, show_all_characters
@@ -40,9 +40,10 @@ def train(
     validation: Annotated[
         str | None,
         typer.Option(
-            metavar="audit:DIR",
-            help="Choose the checkpoint by the pairs that people judged with `dino-st audit DIR`, which are then not "
-            "trained on; without it, by the generated validation pairs.",
+            metavar="audit:DIR|judged:DIR|DIR",
+            help="Choose the checkpoint by the pairs that people judged with `dino-st audit DIR`, that a model rated "
+            "with `dino-st judge`, or by the validation split of another directory of `dino-st prepare`, as of another "
+            "writer; these are then not trained on. Without it, by the generated validation pairs.",
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -296,7 +297,7 @@ def mteb(context: typer.Context) -> None:
     mteb_main(context.args)
 
 
-for command in (quickstart, run, generate, merge, score, prepare, train, evaluate, audit, report):
+for command in (quickstart, run, generate, merge, score, judge, prepare, train, evaluate, audit, report):
     app.command(cls=PlainCommand)(friendly(summarised(command)))
 for command in (syncse, prepare_triplets, train_contrastive, tasks, version, doctor):
     app.command(cls=PlainCommand)(friendly(summarised(command)))

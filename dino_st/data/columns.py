@@ -45,6 +45,9 @@ PLAIN_LOG_PROB = "plain_log_prob"
 INSTRUCTION = "instruction"
 """Which of a label's instructions a text was written for: an integer, 0 for the first."""
 
+JUDGED = "judged"
+"""How similar a judge says the two sentences are, from 0 to 1."""
+
 NUM_TOKENS = "num_tokens"
 """Tokens of x2, the closing mark included."""
 

@@ -12,6 +12,7 @@ from dino_st.data.cards import read_origin
 from dino_st.data.columns import (
     ANCHOR,
     INSTRUCTION,
+    JUDGED,
     LABEL,
     LOG_PROBS,
     PLAIN_LOG_PROB,
@@ -50,7 +51,7 @@ PAIR_NAMES = {
 }
 """The columns of pairs, and under which other names files have them."""
 
-_MORE = (*PROVENANCE_COLUMNS, INSTRUCTION, LOG_PROBS, PLAIN_LOG_PROB)
+_MORE = (*PROVENANCE_COLUMNS, INSTRUCTION, LOG_PROBS, PLAIN_LOG_PROB, JUDGED)
 _EXPECTED = "expected sentence1, sentence2 and score (or label), or text and label"
 _REQUIRED_COLUMNS = ((SENTENCE1, SENTENCE2, SCORE), (SENTENCE1, SENTENCE2, LABEL), (TEXT, LABEL))
 
@@ -150,7 +151,7 @@ def _typed(columns: dict[str, list[Any]], *, are_scores: bool) -> pa.Table:
         columns[SCORE] = [as_number(label) for label in columns.pop(LABEL)]
     elif LABEL in columns:
         columns[LABEL] = [_label_text(label) for label in columns[LABEL]]
-    kinds = dict.fromkeys((SCORE, PLAIN_LOG_PROB), pa.float64()) | {LOG_PROBS: pa.list_(pa.float64())}
+    kinds = dict.fromkeys((SCORE, PLAIN_LOG_PROB, JUDGED), pa.float64()) | {LOG_PROBS: pa.list_(pa.float64())}
     kinds |= dict.fromkeys((SENTENCE1, SENTENCE2, TEXT, LABEL), pa.string())
     order = [name for name in (TEXT, SENTENCE1, SENTENCE2, SCORE, LABEL, *_MORE) if name in columns]
     return pa.table({name: pa.array(columns[name], kinds.get(name, pa.int64())) for name in order})
@@ -198,6 +199,7 @@ _VALUES: dict[str, Callable[[str, str, Any], Any]] = {
     LABEL: _label_value,
     LOG_PROBS: _log_prob_list,
     PLAIN_LOG_PROB: _log_prob,
+    JUDGED: number_value,
 }
 
 

@@ -12,7 +12,7 @@ from dino_st.backends.options import ModelOptions
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, suggest
 from dino_st.support.hashes import hash_texts
-from dino_st.support.options import option
+from dino_st.support.options import FrozenOptions, option
 
 if TYPE_CHECKING:
     from dino_st.tasks.spec import TaskSpec
@@ -98,6 +98,14 @@ class GenerationOptions(ModelOptions):
     def reranking(self) -> dict[str, Any]:
         """What of a run's configuration says that texts are reranked; nothing where they are not."""
         return {"debias": self.debias, "candidates": self.candidates} if self.debias == "rerank" else {}
+
+
+class JudgeOptions(FrozenOptions):
+    """How pairs are rated."""
+
+    both_orders: bool = option(True, "rate each pair in both orders of its sentences, and take the mean")
+    max_tries: int = option(3, "requests to a server for a rating, until its reply is a number alone", ge=1)
+    max_new_tokens: int = option(16, "tokens that a server's reply may take; more for a model that thinks first", ge=1)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.backends.choice import check_options, open_backend
-from dino_st.backends.files import look_at_model
+from dino_st.backends.files import is_cross_encoder, locate_model, look_at_model, model_files
 from dino_st.backends.options import (
     LOCAL_OPTIONS,
     SERVER_OPTIONS,
@@ -26,7 +26,7 @@ from dino_st.backends.options import (
     SynCSEOptions,
 )
 from dino_st.data.cards import read_origin, state_origin
-from dino_st.data.columns import LOG_PROBS
+from dino_st.data.columns import JUDGED, LOG_PROBS, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import check_not_prepared, read_raw
 from dino_st.data.quality import Summary
 from dino_st.data.sentences import Sentences, read_sentences
@@ -38,7 +38,7 @@ from dino_st.encoders.directory import check_named
 from dino_st.encoders.loading import encoder_files
 from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, OutputError, suggest
 from dino_st.evaluation.options import EvaluationOptions
-from dino_st.generation.options import GenerationOptions, WritingOptions
+from dino_st.generation.options import GenerationOptions, JudgeOptions, WritingOptions
 from dino_st.preparation.directory import check_replaces, read_record
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED, SCORES, check_can_become_directory, only_writer, similar_path
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from dino_st.evaluation.table import ScoreTable
     from dino_st.generation.chat import ChatPairRun
     from dino_st.generation.dry_run import DryRun
+    from dino_st.generation.judging import Judge
     from dino_st.preparation.splits import PreparedSplits
 
 STS_VARIABLE = "DINO_ST_STS_DIR"
@@ -394,6 +395,72 @@ def score_data(
     return counts
 
 
+def judge_data(
+    raw: Path,
+    model: str,
+    output: Path,
+    *,
+    options: JudgeOptions | None = None,
+    given: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> tuple[dict[str, int], str]:
+    """Writes pairs once more, with how similar a judge says they are; see `JudgingRun`.
+
+    The model is a directory or hub name of a language model or a cross-encoder, or for a chat server the name that it
+    knows a model by; `given` holds the options of the backend, `backend` and `base_url` among them. Returns the counts,
+    and a sentence about the ratings.
+    """
+    of_backend = dict(given or {})
+    chat = ChatOptions.of(**{name: of_backend.pop(name) for name in ChatOptions.model_fields if name in of_backend})
+    check_options(chat.backend, base_url=chat.base_url, options=of_backend)
+    chosen = JudgeOptions.of(options)
+    named_files(raw)
+    if output.resolve() == raw.resolve():
+        raise ConfigurationError(f"--output {output}: holds the pairs to be rated; give another directory")
+    directory = ShardDirectory(output, overwrite=overwrite)
+    check_can_become_directory(output)
+    table, provenance, _ = read_raw(raw)
+    spec = TaskSpec.load(provenance.get("task") or "sts-x2")
+    from dino_st.generation.judging import JudgingRun, tell_of_ratings
+
+    judge = _open_judge(model, chat, of_backend, chosen, table)
+    origin = {"model": provenance["model"]} if "model" in provenance else {}
+    counts = dict(JudgingRun(judge, chosen, table, spec, origin).into(directory, show_progress=True))
+    state_origin(output, **read_origin(raw))
+    if not counts.get("rows"):
+        raise ModelError(f"{model} rated none of {counts.get('pairs', 0):,} pairs: {_most_frequent(counts)}")
+    return counts, tell_of_ratings(directory.table())
+
+
+def _open_judge(
+    model: str, chat: ChatOptions, given: Mapping[str, Any], options: JudgeOptions, table: pa.Table
+) -> Judge:
+    """A server, or what a model on this machine is: a cross-encoder or a language model."""
+    from dino_st.generation.judging import CrossEncoderJudge, ModelJudge, ServerJudge, question
+
+    if chat.backend == "openai":
+        return ServerJudge(open_backend(model, "openai", base_url=chat.base_url, options=given), options)
+    local = ModelOptions.of(**{name: value for name, value in given.items() if name in ModelOptions.model_fields})
+    path = locate_model(model)
+    if is_cross_encoder(path):
+        return CrossEncoderJudge(path, model, device=local.device)
+    model_files(model)
+    from dino_st.backends.local import LocalWriter
+
+    writer = LocalWriter(model, local)
+    if local.batch_size != "auto":
+        return ModelJudge(writer, int(local.batch_size))
+    sample = table.select([SENTENCE1, SENTENCE2]).slice(0, 1000).to_pylist() if SENTENCE1 in table.column_names else []
+    lengths = [len(writer.encode_opened(f'{question((row[SENTENCE1], row[SENTENCE2]))}"')) for row in sample]
+    return ModelJudge(writer, writer.automatic_rows(lengths or [1], 2))
+
+
+def _most_frequent(counts: Mapping[str, int]) -> str:
+    """The reason that kept most pairs from a rating."""
+    reasons = {name: count for name, count in counts.items() if name.startswith(("rejected", "left out", "failed"))}
+    return max(reasons, key=reasons.__getitem__, default="unknown")
+
+
 def prepare_data(
     raw: Path, output: Path, options: PreparationOptions, *, explain: bool = False, overwrite: bool = False
 ) -> tuple[PreparedSplits, str]:
@@ -463,25 +530,50 @@ def train_model(
 ) -> str:
     """Trains an encoder on a prepared directory, or resumes; returns a sentence about how it went.
 
-    `validation` is `audit:DIR` for the pairs that people judged there; without it, the generated ones.
+    `validation` is `audit:DIR` for the pairs that people judged there, `judged:DIR` for those that `dino-st judge`
+    rated, or a directory of `dino-st prepare`, whose validation split it is, such as that of another language model's
+    pairs; without it, the generated ones.
     """
     _look_at(prepared)
     from dino_st.training.record import training_summary
     from dino_st.training.train import train_encoder
 
-    judged = None if validation is None else _judged_pairs(validation)
-    train_encoder(prepared, encoder, output, options=options, judged=judged, overwrite=overwrite)
+    judged, by = (None, "people") if validation is None else _validation_pairs(validation)
+    train_encoder(prepared, encoder, output, options=options, judged=judged, judged_by=by, overwrite=overwrite)
     _leave_process_group()
-    return training_summary(output, f"the {'generated' if judged is None else 'judged'} validation pairs")
+    return training_summary(output, f"the {'generated' if judged is None else 'given'} validation pairs")
 
 
-def _judged_pairs(validation: str) -> pa.Table:
-    """The pairs that people judged in `audit:DIR`, each with the mean of its judgements."""
-    kind, _, directory = validation.partition(":")
-    if kind != "audit" or not directory:
+def _validation_pairs(validation: str) -> tuple[pa.Table, str]:
+    """The pairs that are to choose the checkpoint, and whose scores they have."""
+    kind, _, name = validation.partition(":")
+    if kind == "audit" and name:
+        return _judged_pairs(name), "people"
+    if kind == "judged" and name:
+        table = read_raw(Path(name))[0]
+        if JUDGED not in table.column_names:
+            raise DatasetError(
+                f"{name}: has no ratings; `dino-st judge {name} --model MODEL --output OTHER` writes them"
+            )
+        shards = Path(name) / MANIFEST
+        judge = ShardDirectory.to_read(Path(name)).provenance.get("judged_by") if shards.is_file() else None
+        columns = [table[SENTENCE1], table[SENTENCE2], table[JUDGED]]
+        import pyarrow as pa
+
+        return pa.table(columns, names=[SENTENCE1, SENTENCE2, SCORE]), f"the judge {judge or 'of ' + name}"
+    if not Path(validation).is_dir():
         raise ConfigurationError(
-            f"--validation {validation}: expected audit:DIR, with the directory that `dino-st audit` was given"
+            f"--validation {validation}: expected audit:DIR, with the directory that `dino-st audit` was given, "
+            "judged:DIR, with one that `dino-st judge` wrote, or a directory of `dino-st prepare`"
         )
+    from dino_st.preparation.directory import read_tables
+
+    record, tables = read_tables(Path(validation))
+    return tables["validation"], f"the instructions of {record.provenance.get('model', 'another data set')}"
+
+
+def _judged_pairs(directory: str) -> pa.Table:
+    """The pairs that people judged, each with the mean of its judgements."""
     import pyarrow as pa
 
     from dino_st.inspection.agreement import judged_rows

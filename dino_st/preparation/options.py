@@ -77,10 +77,10 @@ class PreparationOptions(FrozenOptions):
         None, "drop pairs whose label has a lower probability given the pair (needs scoring)", ge=0, le=1
     )
 
-    target: Literal["smoothed", "posterior-mixed", "posterior-resampled"] = option(
+    target: Literal["smoothed", "posterior-mixed", "posterior-resampled", "judged"] = option(
         "smoothed",
         "scores to train on: smoothed labels (published); posterior-mixed with the expected label given the pair; "
-        "posterior-resampled, a label drawn given the pair and then smoothed",
+        "posterior-resampled, a label drawn given the pair and then smoothed; judged, the ratings of `dino-st judge`",
     )
     posterior_weight: float = option(
         0.5, "weight of the posterior against the assigned label in these scores", ge=0, le=1
@@ -139,7 +139,7 @@ class PreparationOptions(FrozenOptions):
     @property
     def needs_posterior(self) -> bool:
         """Whether an option cannot do without the log-probabilities of the pairs."""
-        return self.min_posterior is not None or self.target != "smoothed"
+        return self.min_posterior is not None or self.target.startswith("posterior")
 
     def smoothed(self, label: float) -> float:
         """The training score of a label: y·(1-s) + s·mean(labels), which is 0.8·y + 0.1 for 0, 0.5, 1 and s = 0.2.

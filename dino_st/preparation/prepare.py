@@ -133,7 +133,9 @@ def prepare_pairs(
     kept, targets = rows, None
     if pairs.is_numeric:
         values = [options.smoothed(value) for value in values]
-        if posterior is not None and options.target != "smoothed":
+        if pairs.judged is not None:
+            targets = pairs.judged[rows.origin]
+        elif posterior is not None and options.target != "smoothed":
             targets = target_scores(rows.label, posterior[rows.origin], options, random_bits(options.seed, TARGETS))
         if pairs.is_pair and options.random_negatives:
             rows = add_negatives(pairs, rows, known, options, counts)

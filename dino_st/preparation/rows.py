@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from dino_st.data.columns import (
+    JUDGED,
     LABEL,
     LOG_PROBS,
     NUM_TOKENS,
@@ -46,6 +47,7 @@ _HOW_TO_SCORE = (
     "add it with `dino-st score DIRECTORY --model MODEL --output OTHER` (log_probs also with `dino-st generate "
     "--score-labels`), or leave the option out"
 )
+_HOW_TO_JUDGE = "add it with `dino-st judge DIRECTORY --model MODEL --output OTHER`, or leave the option out"
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class RawPairs:
     log_probs: Floats | None
     num_tokens: Codes | None
     plain_log_prob: Floats | None
+    judged: Floats | None  # from 0 to 1, shape `(rows,)`
 
     @property
     def is_pair(self) -> bool:
@@ -170,6 +173,7 @@ def read_raw_pairs(raw: Dataset, options: PreparationOptions) -> RawPairs:
         _log_probs(table[LOG_PROBS], options.labels) if LOG_PROBS in more else None,
         None if num_tokens is None else num_tokens.astype(np.int64),
         _plain_log_prob(table[PLAIN_LOG_PROB]) if PLAIN_LOG_PROB in more else None,
+        _judged(table[JUDGED]) if JUDGED in more else None,
     )
 
 
@@ -215,11 +219,12 @@ def _more_columns(names: Sequence[str], options: PreparationOptions, *, is_numer
         wanted[PLAIN_LOG_PROB] = wanted[NUM_TOKENS] = "min_token_log_prob"
     if LOG_PROBS in wanted and options.posterior_length_normalised:
         wanted[NUM_TOKENS] = "posterior_length_normalised"
+    if options.target == "judged":
+        wanted[JUDGED] = "target"
     for name, option in wanted.items():
         if name not in names:
-            raise DatasetError(
-                f"option {option!r} needs the column {name!r}, which the raw pairs lack; {_HOW_TO_SCORE}"
-            )
+            how = _HOW_TO_JUDGE if name == JUDGED else _HOW_TO_SCORE
+            raise DatasetError(f"option {option!r} needs the column {name!r}, which the raw pairs lack; {how}")
     return list(wanted)
 
 
@@ -275,6 +280,21 @@ def _plain_log_prob(column: pa.ChunkedArray) -> Floats:
     if len(wrong):
         raise DatasetError(
             f"column {PLAIN_LOG_PROB!r} is {values[wrong[0]]} in row {wrong[0]}; expected a finite number or -inf"
+        )
+    return values
+
+
+def _judged(column: pa.ChunkedArray) -> Floats:
+    values = _numbers(column, JUDGED)
+    wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
+    if len(wrong):
+        raise DatasetError(
+            f"column {JUDGED!r} is {values[wrong[0]]:g} in row {wrong[0]}; expected a number from 0 to 1"
+        )
+    if len(values) > 1 and values.min() == values.max():
+        raise DatasetError(
+            f"column {JUDGED!r} is {values[0]:g} in all {len(values)} rows: the judge does not tell pairs apart; take "
+            "another, or another target"
         )
     return values
 

@@ -33,7 +33,7 @@ from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import PREPARATION_RECORD
 from dino_st.support.progress import logger
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
-from dino_st.training.record import JUDGED
+from dino_st.training.record import JUDGED, PEOPLE, RATED
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -52,6 +52,7 @@ def pair_splits(
     *,
     size_option: str = "batch_size",
     judged: Dataset | pa.Table | None = None,
+    judged_by: str = PEOPLE,
 ) -> tuple[Tables, dict[str, Any]]:
     """Reads pairs to train on: the columns of pairs of `train` and `validation`, and what is known of their origin.
 
@@ -72,7 +73,7 @@ def pair_splits(
         refuse_blank(splits[name], (SENTENCE1, SENTENCE2), f"the {name} split")
     if judged is not None:
         splits, facts = _validated_on(numeric_pairs(judged, name="the judged pairs"), splits["train"])
-        provenance = {**provenance, JUDGED: facts}
+        provenance = {**provenance, **({JUDGED: facts} if judged_by == PEOPLE else {RATED: {**facts, "by": judged_by}})}
     _check_enough(splits["train"].num_rows, "pairs", batch_size, size_option)
     lowest, highest = pc.min_max(splits["train"][SCORE]).as_py().values()
     if loss == "cosine" and not -1 <= lowest <= highest <= 1:

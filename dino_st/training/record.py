@@ -27,6 +27,11 @@ TRACKED = "runs"
 JUDGED = "validation pairs that people judged"
 """What the provenance calls them, where the checkpoint was chosen by them."""
 
+RATED = "validation pairs that others than people rated"
+"""What it calls pairs with the scores of a judge, or of another data set; `by` says whose they are."""
+
+PEOPLE = "people"
+
 _FORMAT = "dino-st training run, version 1"
 _MODEL_FILES = ("modules.json", "config.json", "model.safetensors", CARD)
 _FREE_OPTIONS = {"device", "keep_checkpoints", "gradient_checkpointing", "report_to"}
@@ -64,8 +69,8 @@ class TrainingRecord(BaseModel):
 
     @property
     def validation_kind(self) -> str:
-        """Whether the pairs that choose the checkpoint were `judged` by people, or `generated`."""
-        return "judged" if JUDGED in self.provenance else "generated"
+        """Whether the pairs that choose the checkpoint were `judged` by people, `rated` by others, or `generated`."""
+        return "judged" if JUDGED in self.provenance else "rated" if RATED in self.provenance else "generated"
 
 
 def read_record(directory: Path) -> TrainingRecord | None:
@@ -163,6 +168,10 @@ def add_to_card(card: Path, record: TrainingRecord) -> None:
     if JUDGED in record.provenance:
         labels = "No human label was used to train; the checkpoint was chosen by pairs that people judged."
         validation = "the judged validation pairs"
+    elif RATED in record.provenance:
+        by = record.provenance[RATED]["by"]
+        labels = f"No human label was used to train; the checkpoint was chosen by pairs that have the scores of {by}."
+        validation = f"validation pairs with the scores of {by}"
     if isinstance(record.options, ContrastiveOptions):
         how = (
             "Trained with a contrastive loss on triplets whose positives and hard negatives a language model wrote "

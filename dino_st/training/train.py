@@ -92,6 +92,7 @@ def train_encoder(
     *,
     options: TrainingOptions | None = None,
     judged: Dataset | pa.Table | None = None,
+    judged_by: str = "people",
     resume: bool = True,
     overwrite: bool = False,
     **changes: Any,
@@ -114,6 +115,7 @@ def train_encoder(
         options: How to train; the defaults are the published values.
         judged: Pairs that people scored (`sentence1`, `sentence2`, `score`), as in an audit, to choose the
             checkpoint by in place of the validation split; those that are in the training split leave it.
+        judged_by: Whose scores these are, for the record and the card, such as `people` or the name of a model.
         resume: Continue an interrupted run of the same call from its newest checkpoint, and return the outcome of a
             finished one. With False an earlier run in `output_dir` is discarded.
         overwrite: Discard another run (other options, data or encoder) in `output_dir`, which is refused otherwise.
@@ -143,7 +145,7 @@ def train_encoder(
     check_can_become_directory(Path(output_dir).expanduser().resolve())
     from dino_st.training.data import as_datasets, count_positives, data_facts, pair_splits
 
-    tables, provenance = pair_splits(data, options.batch_size, options.loss, judged=judged)
+    tables, provenance = pair_splits(data, options.batch_size, options.loss, judged=judged, judged_by=judged_by)
     facts = data_facts(tables, "pairs")
     if options.objective == "joint":
         facts["pairs to contrast"] = count_positives(tables["train"], options)

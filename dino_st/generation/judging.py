@@ -1,0 +1,375 @@
+"""Scores for pairs by a judge: a language model, a chat server or a cross-encoder says how similar two sentences are.
+
+The scale is that of the STS tasks (Agirre et al. 2012, https://aclanthology.org/S12-1051): 0, about different things,
+to 5, the same meaning; what is stored lies between 0 and 1. A language model on this machine is asked for the
+probability of each of the six digits, and its score is their expected value; a server's reply must be a number alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import pyarrow as pa
+
+from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest
+from dino_st.backends.choice import backend_provenance
+from dino_st.backends.journal import Ask, journalled
+from dino_st.backends.markup import plain_text
+from dino_st.data.cards import raw_card
+from dino_st.data.columns import JUDGED, SCORE, SENTENCE1, SENTENCE2
+from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_rejected, write_waves
+from dino_st.decoding.options import DecodingOptions
+from dino_st.encoders.directory import directory_revision
+from dino_st.errors import ModelError
+from dino_st.generation.options import JudgeOptions
+from dino_st.generation.scoring import known_configuration, scorable
+from dino_st.support.hashes import short_hash, versions
+from dino_st.support.progress import logger, progress
+from dino_st.support.text import first_line
+from dino_st.tasks.prompts import quotable
+from dino_st.tasks.spec import TaskSpec
+
+if TYPE_CHECKING:
+    from dino_st.backends.local import LocalWriter
+
+HIGHEST = 5
+"""The best score of the scale; the least is 0."""
+
+INSTRUCTION = """\
+Rate how similar in meaning two sentences are, from 0 to 5.
+0: they are about different things.
+1: they share the topic and nothing else.
+2: they share some details.
+3: they agree roughly; important details differ or are missing.
+4: they mean nearly the same; small details differ.
+5: they mean the same.
+
+Sentence 1: "The girl waters the plants in her garden."
+Sentence 2: "In her garden a girl is giving water to the plants."
+Rating: "5"
+
+Sentence 1: "Oil prices rose by two percent on Monday."
+Sentence 2: "A boy is learning to swim."
+Rating: "0"
+
+Sentence 1: "Two men are repairing a red car."
+Sentence 2: "Two men are working on a car in a garage."
+Rating: "3"
+
+"""
+"""What is asked of a language model, before the pair."""
+
+SYSTEM = "Answer with one number from 0 to 5 and with nothing else."
+
+CROSS_ENCODER = "cross-encoder"
+
+_WAVE = {"local": 2048, "openai": 64, CROSS_ENCODER: 2048}
+"""Pairs that are stored together; a run that was interrupted goes on behind the last such group."""
+
+_RATING = re.compile(r'(?:(?:rating|score|similarity)\s*[:=]\s*)?(["“*`]*)(-?\d+(?:\.\d+)?)["”*`]*\.?', re.IGNORECASE)
+_TOO_LONG = "left out: too long for the judge"
+_NO_RATING = "left out: no rating"
+_FAILED = "failed requests"
+_ALIKE = 0.95
+"""Share of pairs with one and the same score from which on it is told."""
+
+
+class Rating(NamedTuple):
+    """What a judge says of a pair: a score from 0 to 1, or why there is none, and why replies were rejected."""
+
+    score: float | None
+    reason: str | None = None
+    rejected: tuple[str, ...] = ()
+
+
+class Judge(Protocol):
+    """What rates pairs of sentences."""
+
+    kind: str
+    """`local`, `openai` or `cross-encoder`."""
+
+    name: str
+    """Of the model, for manifests."""
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the ratings, for manifests."""
+
+    def provenance(self) -> dict[str, Any]:
+        """What is worth knowing and decides nothing."""
+
+    def rate(self, pairs: Sequence[tuple[str, str]], asking: Callable[[ChatBackend], Ask]) -> list[Rating]:
+        """A rating for every pair, in the same order."""
+
+
+class ModelJudge:
+    """A causal language model on this machine: the expected value of the probabilities of the six digits."""
+
+    kind = "local"
+
+    def __init__(self, writer: LocalWriter, rows: int) -> None:
+        self.name = writer.name
+        self._writer = writer
+        self._engine = writer.engine(DecodingOptions(), seed=0, rows=rows)
+        tokenizer = writer.tokenizer
+        digits = (tokenizer(f'{digit}"', add_special_tokens=False)["input_ids"] for digit in range(HIGHEST + 1))
+        self._digits = tuple(map(tuple, digits))
+
+    def identity(self) -> dict[str, Any]:
+        """See `Judge`."""
+        return {"model": self.name, **self._writer.identity(), "batch_size": self._engine.rows}
+
+    def provenance(self) -> dict[str, Any]:
+        """See `Judge`."""
+        return {"versions": versions("dino-st", "torch", "transformers")}
+
+    def rate(self, pairs: Sequence[tuple[str, str]], _: Callable[[ChatBackend], Ask]) -> list[Rating]:
+        """See `Judge`."""
+        prompts = [self._writer.encode_opened(f'{question(pair, self._writer.defused)}Rating: "') for pair in pairs]
+        longest = self._engine.longest_prompt
+        ratings = [Rating(None, _TOO_LONG)] * len(pairs)
+        fitting = [i for i, prompt in enumerate(prompts) if len(prompt) <= longest]
+        asked = [(prompts[i],) * len(self._digits) for i in fitting]
+        for i, log_probs in zip(fitting, self._engine.score(asked, [self._digits] * len(asked)), strict=True):
+            ratings[i] = Rating(expected_rating(log_probs))
+        return ratings
+
+
+class ServerJudge:
+    """A chat server, whose reply must be a number from 0 to 5; another reply is asked for again."""
+
+    kind = "openai"
+
+    def __init__(self, backend: ChatBackend, options: JudgeOptions) -> None:
+        self.name = backend.name
+        self._backend, self._options = backend, options
+
+    def identity(self) -> dict[str, Any]:
+        """See `Judge`."""
+        asked = {name: value for name, value in self._backend.configuration().items() if name != "base_url"}
+        return asked | {"max_tries": self._options.max_tries, "max_new_tokens": self._options.max_new_tokens}
+
+    def provenance(self) -> dict[str, Any]:
+        """See `Judge`."""
+        return backend_provenance(self._backend)
+
+    def rate(self, pairs: Sequence[tuple[str, str]], asking: Callable[[ChatBackend], Ask]) -> list[Rating]:
+        """See `Judge`."""
+        ask, limit = asking(self._backend), self._options.max_new_tokens
+        ratings = [Rating(None, _NO_RATING)] * len(pairs)
+        for tried in range(self._options.max_tries):
+            places = [i for i, rating in enumerate(ratings) if rating.reason == _NO_RATING]
+            requests = [
+                ChatRequest(
+                    f"judge/{short_hash(chr(0).join(pairs[i]))}/{tried}",
+                    f"{question(pairs[i])}Rating:",
+                    SYSTEM,
+                    max_new_tokens=limit,
+                )
+                for i in places
+            ]
+            for i, reply in zip(places, ask(requests) if requests else [], strict=True):
+                ratings[i] = _read(reply, ratings[i])
+        return ratings
+
+
+class CrossEncoderJudge:
+    """A cross-encoder of sentence-transformers with one output between 0 and 1, such as one trained on STS."""
+
+    kind = CROSS_ENCODER
+
+    def __init__(self, directory: Path, name: str, *, device: str, batch_size: int = 64) -> None:
+        from sentence_transformers import CrossEncoder
+
+        self.name = name
+        self._directory, self._batch_size = directory, batch_size
+        try:
+            self._model = CrossEncoder(str(directory), device=None if device == "auto" else device)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"model {name!r} cannot be loaded as a cross-encoder ({first_line(error)})") from error
+        if self._model.num_labels != 1:
+            raise ModelError(
+                f"model {name!r}: this cross-encoder has {self._model.num_labels} outputs; expected one, the "
+                "similarity of two sentences (one for natural language inference has three)"
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """See `Judge`."""
+        return {"model": self.name, "weights_sha256": directory_revision(self._directory)}
+
+    def provenance(self) -> dict[str, Any]:
+        """See `Judge`."""
+        return {"versions": versions("dino-st", "sentence-transformers", "torch", "transformers")}
+
+    def rate(self, pairs: Sequence[tuple[str, str]], _: Callable[[ChatBackend], Ask]) -> list[Rating]:
+        """See `Judge`."""
+        scores = self._model.predict(list(pairs), batch_size=self._batch_size, show_progress_bar=False).tolist()
+        strange = next((score for score in scores if not 0 <= score <= 1), None)
+        if strange is not None:
+            raise ModelError(
+                f"model {self.name!r} gives {strange:g} for a pair; expected a similarity from 0 to 1. Take a "
+                "cross-encoder that was trained on STS, with a sigmoid at its end"
+            )
+        return [Rating(score) for score in scores]
+
+
+@dataclass(frozen=True)
+class JudgingRun:
+    """Everything that decides the ratings."""
+
+    judge: Judge
+    options: JudgeOptions
+    table: pa.Table  # `sentence1`, `sentence2`, and whatever else
+    spec: TaskSpec  # that the pairs were written for
+    provenance: Mapping[str, Any]  # where the pairs come from; kept, and not compared
+
+    def into(self, directory: ShardDirectory, show_progress: bool = False) -> Counter[str]:
+        """Writes the pairs with their ratings into a directory of shards, or continues there.
+
+        All columns stay, and `judged`, from 0 to 1, is new. A pair without a rating is left out, counted by reason
+        and, of a server, listed in `rejected.jsonl`; what failed is asked for again by the same run. The counts of all
+        runs are returned.
+        """
+        table = scorable(self.table)
+        fields = [field for field in table.schema if field.name != JUDGED]
+        known = known_configuration(self.spec, table.select([field.name for field in fields]))
+        del known["scored"]
+        prompt = hashlib.sha256(f"{INSTRUCTION}{SYSTEM}".encode()).hexdigest()
+        how = {"prompt_sha256": None if self.judge.kind == CROSS_ENCODER else prompt}
+        judge = {"kind": self.judge.kind, **self.judge.identity(), **how, "both_orders": self.options.both_orders}
+        facts = self.judge.provenance()
+        write_waves(
+            directory,
+            partial(self._waves, table, show_progress),
+            configuration={**known, "judge": judge},
+            provenance={"model": "unknown", **self.provenance, "judged_by": self.judge.name, **facts},
+            schema=pa.schema([*fields, pa.field(JUDGED, pa.float64())]),
+            card=partial(_card, self.spec, self.judge.name),
+            looks_again=self._asks,
+        )
+        return directory.counts
+
+    @property
+    def _asks(self) -> bool:
+        return self.judge.kind == "openai"
+
+    def _waves(self, table: pa.Table, show_progress: bool, store: WaveStore) -> Generator[Wave, None, None]:
+        size, lost = _WAVE[self.judge.kind], []
+        done = store.counts["pairs"]
+        shown = progress("judging", len(table), "pairs", done=done, shown=show_progress)
+        with journalled(store.path if self._asks else None) as asking, shown as advance:
+            for number in range(-(-len(table) // size)):
+                if number in store and not self._asks:
+                    continue
+                rows = table.slice(number * size, size).to_pylist()
+                ratings = self._ratings([(row[SENTENCE1], row[SENTENCE2]) for row in rows], asking)
+                kept = [
+                    row | {JUDGED: round(rating.score, 6)}
+                    for row, rating in zip(rows, ratings, strict=True)
+                    if rating.score is not None
+                ]
+                lost += [
+                    {SENTENCE1: row[SENTENCE1], SENTENCE2: row[SENTENCE2], "reason": rating.reason}
+                    for row, rating in zip(rows, ratings, strict=True)
+                    if rating.score is None
+                ]
+                counts = Counter({"pairs": len(rows), "rows": len(kept), _FAILED: 0})
+                for rating in ratings:
+                    reason = rating.reason or ""
+                    counts.update([reason if reason.startswith("left out") else _FAILED] if reason else [])
+                    counts.update(f"rejected: {one}" for one in rating.rejected)
+                if number not in store:
+                    advance(len(rows))
+                if number not in store or store.counts_of(number) != counts:
+                    yield Wave(number, kept, dict(counts))
+        if self._asks and store.path is not None:
+            write_rejected(store.path, lost)
+
+    def _ratings(self, pairs: Sequence[tuple[str, str]], asking: Callable[[ChatBackend], Ask]) -> list[Rating]:
+        """The ratings of pairs, those of both orders averaged."""
+        if not self.options.both_orders:
+            return self.judge.rate(pairs, asking)
+        both = self.judge.rate([*pairs, *((second, first) for first, second in pairs)], asking)
+        return list(map(_mean, both[: len(pairs)], both[len(pairs) :]))
+
+
+def question(pair: tuple[str, str], defused: Callable[[str], str | None] = str) -> str:
+    """What a language model is asked about a pair, up to the line of the answer."""
+    first, second = (quotable(defused(text) or "") for text in pair)
+    return f'{INSTRUCTION}Sentence 1: "{first}"\nSentence 2: "{second}"\n'
+
+
+def expected_rating(log_probs: Sequence[float]) -> float:
+    """The expected value, from 0 to 1, of ratings 0, 1, … with log-probabilities in nats, renormalised over these."""
+    best = max(log_probs)
+    weights = [math.exp(value - best) for value in log_probs]
+    total = math.fsum(weights)
+    return math.fsum(rating * weight for rating, weight in enumerate(weights)) / total / (len(weights) - 1)
+
+
+def parse_rating(text: str, *, finished: bool = True) -> tuple[float | None, str]:
+    """The rating in a reply, from 0 to 1, or why there is none: `cut off`, `no number alone` or `off the scale`.
+
+    Example:
+        >>> parse_rating("Rating: 4.5"), parse_rating("5/5"), parse_rating("7")
+        ((0.9, ''), (None, 'no number alone'), (None, 'off the scale'))
+    """
+    answer, is_whole = plain_text(text, finished=finished)
+    if answer is None or not is_whole:
+        return None, "cut off"
+    match = _RATING.fullmatch(answer.strip())
+    if match is None:
+        return None, "no number alone"
+    value = float(match[2])
+    return (value / HIGHEST, "") if 0 <= value <= HIGHEST else (None, "off the scale")
+
+
+def tell_of_ratings(table: pa.Table) -> str:
+    """How the ratings go with the scores that pairs have, as a sentence; warns of a judge that says nothing."""
+    from scipy.stats import spearmanr
+
+    judged = table[JUDGED].to_pylist()
+    value, most = Counter(judged).most_common(1)[0]
+    if len(judged) > 1 and most >= _ALIKE * len(judged):
+        logger.warning(
+            "%d of %d pairs have the rating %g: this judge does not tell pairs apart, so train and validate by another",
+            most,
+            len(judged),
+            value,
+        )
+    scores = table[SCORE].to_pylist() if SCORE in table.column_names else []
+    if len(set(scores)) < 2 or len(set(judged)) < 2:
+        return f"mean rating {math.fsum(judged) / len(judged):.3f}"
+    agreement = float(spearmanr(judged, scores).statistic)
+    return f"mean rating {math.fsum(judged) / len(judged):.3f}; Spearman with the assigned scores {agreement:.3f}"
+
+
+def _read(reply: ChatReply, before: Rating) -> Rating:
+    """What became of a pair after one more reply."""
+    if reply.text is None:
+        return Rating(None, f"request failed: {reply.failure or 'no reason given'}", before.rejected)
+    score, fault = parse_rating(reply.text, finished=reply.finished)
+    if score is not None:
+        return Rating(score, None, before.rejected)
+    return Rating(None, _NO_RATING, (*before.rejected, fault))
+
+
+def _mean(one: Rating, other: Rating) -> Rating:
+    rejected = (*one.rejected, *other.rejected)
+    if one.score is None or other.score is None:
+        return Rating(None, one.reason or other.reason, rejected)
+    return Rating((one.score + other.score) / 2, None, rejected)
+
+
+def _card(spec: TaskSpec, judge: str, directory: str, **facts: Any) -> str:
+    return raw_card(spec, directory, **facts) + (
+        f"\n## Ratings\n\nColumn `judged`: how similar `{judge}` says the two sentences are, from 0 to 1. No human "
+        "wrote or checked the ratings.\n"
+    )
