@@ -40,10 +40,11 @@ def train(
     validation: Annotated[
         str | None,
         typer.Option(
-            metavar="audit:DIR|judged:DIR|DIR",
-            help="Choose the checkpoint by the pairs that people judged with `dino-st audit DIR`, that a model rated "
-            "with `dino-st judge`, or by the validation split of another directory of `dino-st prepare`, as of another "
-            "writer; these are then not trained on. Without it, by the generated validation pairs.",
+            metavar="DIR",
+            help="What chooses the checkpoint, and is not trained on: audit:DIR for the pairs that people judged with "
+            "`dino-st audit DIR`, judged:DIR for those that a model rated with `dino-st judge`, or a directory of "
+            "`dino-st prepare` for its validation split, as of another writer. Without it, the generated validation "
+            "pairs.",
         ),
     ] = None,
     overwrite: Overwrite = False,

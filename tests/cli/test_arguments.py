@@ -81,7 +81,7 @@ def test_no_command_cuts_the_name_of_an_option_in_its_help(columns: int) -> None
         env=os.environ | {"COLUMNS": str(columns)},
     )
     parts = done.stdout.split("@@")[1:]
-    assert len(parts) == 16
+    assert len(parts) == 17
     for part in parts:
         names, _, shown = part.partition("\n")
         assert set(names.split()) <= set(re.findall(r"--?[a-z][a-z0-9-]*", shown))
