@@ -42,7 +42,7 @@ def complete(words: str) -> list[str]:
         ("dino-st generate --model d", ["dino-tiny"]),
         ("dino-st train --encoder d", ["dino-tiny-encoder"]),
         ("dino-st train --report-to t", ["tensorboard", "trackio"]),
-        ("dino-st run sts", ["sts-dino-x1x2", "sts-dino-x2"]),
+        ("dino-st run sts", ["sts-dino-joint", "sts-dino-x1x2", "sts-dino-x2"]),
         ("dino-st evaluate dino", ["dino-tiny-encoder"]),
     ],
 )
