@@ -10,6 +10,7 @@ soft-capped scores, sinks, and the mask of each layer, as the function of positi
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,11 +23,19 @@ from transformers.masking_utils import AttentionMaskInterface, causal_mask_funct
 
 from dino_st.decoding.cache import Indices, PromptStates, RowCache, RowLayer, StreamBuffers, on_device
 
+logger = logging.getLogger(__name__)
+
 NAME = "dino_st_shared_prompts"
 """Under which the attention function stands in transformers' registry."""
 
 MaskFunction = Callable[..., Any]
 """Of batch, head, and the positions of queries and keys (tensors): whether the one sees the other."""
+
+_KERNEL_DEVICES = ("cuda",)
+"""Where one kernel (`decoding.kernel`) does what takes several products elsewhere."""
+
+_LARGEST_HEAD = 256
+"""Numbers of a head that the kernel holds."""
 
 _DENSE = 0.25
 """Prompts that have rows are copied side by side where they are no more than this share of those between them."""
@@ -46,6 +55,8 @@ class SharedCache(RowCache):
             for number, (keys, values) in enumerate(states.layers)
         ]
         super().__init__(layers, states)
+        keys = states.layers[0][0]
+        self._kernel = _kernel() if self._device.type in _KERNEL_DEVICES and keys.dtype != torch.float64 else None
         self._prompts, self._of_row = np.arange(0), np.arange(0)
         self._prompt_columns = torch.arange(states.width, device=self._device) - states.width
 
@@ -61,12 +72,16 @@ class SharedCache(RowCache):
         self._own = on_device(own, self._device)
         self._foreign = self._own < 0 if (own < 0).any() else None
         self._hidden_of_row: dict[MaskFunction, torch.Tensor | None] = {}
-        if not np.array_equal(prompt_of_row, self._of_row):
-            self._lay_out(prompt_of_row)
+        if np.array_equal(prompt_of_row, self._of_row):
+            return
+        self._of_row = prompt_of_row.copy()
+        self._prompt_of_row = on_device(self._of_row, self._device)
+        if self._kernel is None:
+            self._lay_out()
 
-    def _lay_out(self, prompt_of_row: Indices) -> None:
+    def _lay_out(self) -> None:
         """Puts the rows' heads into a grid (prompts, key heads, most rows of a prompt); empty places repeat one."""
-        self._of_row, used = prompt_of_row.copy(), np.unique(prompt_of_row)
+        used = np.unique(self._of_row)
         if len(used) <= _DENSE * len(self._prompts) or not np.isin(used, self._prompts).all():
             among = np.arange(used[0], used[-1] + 1)
             is_dense = len(used) > _DENSE * len(among)
@@ -74,7 +89,7 @@ class SharedCache(RowCache):
             here: Any = slice(used[0], used[-1] + 1) if is_dense else on_device(used, self._device)
             self._hidden = self._prompt_columns < -self._states.lengths[here].unsqueeze(1)
             self._of_prompts = [(keys[here], values[here]) for keys, values in self._states.layers]
-        prompt = np.searchsorted(self._prompts, prompt_of_row)
+        prompt = np.searchsorted(self._prompts, self._of_row)
         counts = np.bincount(prompt, minlength=len(self._prompts))
         self._most, groups = int(counts.max()), self._of_prompts[0][0].shape[1]
         place = np.empty_like(prompt)
@@ -113,12 +128,35 @@ class SharedCache(RowCache):
         c·tanh(s/c) of a score s (Gemma 2, arXiv 2408.00118, section 2); `sinks`, shape (heads,), are scores of a key
         without a value (gpt-oss).
         """
-        prompt_keys, prompt_values = self._of_prompts[layer]
-        prompts, groups, width, size = prompt_keys.shape
-        rows, heads, _ = query.shape
-        repeats = heads // groups
+        rows, heads, size = query.shape
         own_keys, own_values = self._row_layers[layer].written(rows)
         hidden = None if mask is None or mask is causal_mask_function else self._hidden_by(mask)
+        if self._kernel is not None and size <= _LARGEST_HEAD:
+            try:
+                attended: torch.Tensor = self._kernel.attend(
+                    query,
+                    self._states.layers[layer],
+                    (own_keys, own_values),
+                    prompt_of_row=self._prompt_of_row,
+                    lengths=self._row_lengths,
+                    places=self._own,
+                    scaling=scaling,
+                    softcap=softcap,
+                    hidden=hidden,
+                    sinks=sinks,
+                )
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # noqa: BLE001  # of compilers and drivers of any kind
+                _say_without_kernel(error)
+            else:
+                return attended
+        if self._kernel is not None:
+            self._kernel = None
+            self._lay_out()
+        prompt_keys, prompt_values = self._of_prompts[layer]
+        prompts, groups, width, _ = prompt_keys.shape
+        repeats = heads // groups
         query = (query * scaling).view(rows * groups, repeats, size)
         grid = query.index_select(0, self._row_of_slot).view(prompts, groups, self._most * repeats, size)
         scores, own = grid @ prompt_keys.transpose(2, 3), query.view(rows, groups, repeats, size) @ own_keys.mT
@@ -141,6 +179,30 @@ class SharedCache(RowCache):
         from_prompt = (grid @ prompt_values).view(-1, repeats, size).index_select(0, self._slot_of_row)
         own = weights[..., width:behind].view(rows, groups, repeats, -1) @ own_values
         return (from_prompt + own.view(rows * groups, repeats, size)).view(rows, heads, size)
+
+
+_without_kernel: list[str] = []
+"""Why the kernel is not used any more."""
+
+
+def _kernel() -> Any | None:
+    """The attention kernel's module; None where Triton is missing, broken, or has failed before."""
+    if _without_kernel:
+        return None
+    try:
+        from dino_st.decoding import kernel
+    except Exception as error:  # noqa: BLE001  # a broken installation raises whatever
+        _say_without_kernel(error)
+        return None
+    return kernel
+
+
+def _say_without_kernel(error: Exception) -> None:
+    if not _without_kernel:
+        _without_kernel.append((str(error).strip().splitlines() or [type(error).__name__])[0])
+        logger.warning(
+            "attention takes several steps instead of one Triton kernel, which is slower: %s", _without_kernel[0]
+        )
 
 
 @contextmanager
