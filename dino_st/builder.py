@@ -87,7 +87,7 @@ class DinoDatasetBuilder:
             num: How many texts to write, for a task that takes no inputs.
             output_dir: Where to write shards as they are finished; the same call continues an interrupted one. Without
                 it everything stays in memory. See also `generate_shards`.
-            show_progress: Whether to show a progress bar (on a terminal) or log a line a minute.
+            show_progress: Whether to show a progress bar (on a terminal) or log lines.
 
         Returns:
             Pairs: `sentence1`, `sentence2`, `score` (or `label`, where labels are not numbers), then `x1_index`,

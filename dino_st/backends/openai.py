@@ -54,6 +54,8 @@ _AS_IT_COMES = {"X-Stainless-Raw-Response": "stream"}
 _NO_CONNECTION = "no connection to"
 _GIVE_UP_AFTER = 32
 """Requests that may finally fail one after the other for the server's sake, before the run stops."""
+_TRIES_OF_NOBODY = 3
+"""Attempts, some seconds in all, to reach a server that nothing was ever heard of, before the run stops."""
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _NO_SYSTEM_ROLE = re.compile(
     r"system[ _-]?(?:role|message|prompt|turn|instruction)s?\b.{0,40}\b(?:not|unsupported|n't|invalid|cannot)"
@@ -175,6 +177,7 @@ class OpenAIChat:
         self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
         self._pace = Pace(self.options.requests_per_minute)
         self._troubles = 0
+        self._was_reached = False
         self._has_said = self._has_answered = self._is_cost_unknown = self._has_no_system_role = False
         self.answered_as: list[str] = []
         self._refused: set[str] = set()
@@ -289,6 +292,11 @@ class OpenAIChat:
                     break
                 if error.kind == "limit":
                     limit *= 2
+                is_last = attempt >= min(_TRIES_OF_NOBODY, options.max_retries + 1)
+                if error.kind == "nobody" and not self._was_reached and is_last:
+                    advice = "Look whether the server runs, and whether base_url is right; then run again"
+                    run.stop(ModelError(f"{error.reason}, tried {attempt} times. {advice}"))
+                    return None
                 self._say_once(error)
             except DinoError as error:
                 run.stop(error)
@@ -381,8 +389,11 @@ class OpenAIChat:
 
         try:
             async with asyncio.timeout(self.options.timeout):
-                return await _post(client, path.replace("//", f"{_root(self._url)}/"), body)
+                received = await _post(client, path.replace("//", f"{_root(self._url)}/"), body)
+            self._was_reached = True
+            return received
         except openai.APIStatusError:
+            self._was_reached = True
             raise
         except (TimeoutError, openai.APITimeoutError):
             reason = f"{LATE} {self.options.timeout:g} s (--timeout)"
@@ -397,8 +408,9 @@ class OpenAIChat:
                     f"the certificate of {self._host} is not trusted ({said}); set SSL_CERT_FILE to a file with the "
                     "certificate of who signed it"
                 ) from None
-            reason = f"{_NO_CONNECTION} {self._host}, or it broke ({said})"
-            raise AttemptError(reason, server_trouble=True) from None
+            is_nobody = type(cause).__name__ == "ConnectError"  # of httpx or httpx2, whichever the client has
+            reason = f"{_NO_CONNECTION} {self._host}{'' if is_nobody else ', or it broke'} ({said})"
+            raise AttemptError(reason, server_trouble=True, kind="nobody" if is_nobody else None) from None
 
     def _body(self, request: ChatRequest, limit: int, useless: int) -> dict[str, Any]:
         """What is sent; after so many useless answers, with another seed, since the same one would bring the same."""

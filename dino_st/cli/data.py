@@ -20,9 +20,12 @@ from dino_st.models import LANGUAGE_MODEL
 from dino_st.pipeline.publish import PublishOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED
+from dino_st.support.options import FrozenOptions
+from dino_st.support.progress import logger
 from dino_st.support.text import printable
 from dino_st.tasks.spec import MOST_TEXTS, builtin_tasks
 from dino_st.tasks.syncse import syncse_tasks
+from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 if TYPE_CHECKING:
     from dino_st.generation.dry_run import DryRun
@@ -292,7 +295,7 @@ def prepare(
     from dino_st.pipeline.stages import prepare_data
 
     splits, outcome = prepare_data(raw, output, PreparationOptions.of(**given), explain=explain, overwrite=overwrite)
-    _tell_splits(splits, output)
+    _tell_splits(splits, output, TrainingOptions)
     say(as_typed(outcome))
     if explain:
         say(f"What was dropped, and why: {output / REJECTED}")
@@ -316,11 +319,20 @@ def prepare_triplets(
     from dino_st.pipeline.stages import prepare_triplet_data
 
     splits, outcome = prepare_triplet_data(raw, output, TripletOptions.of(**given), overwrite=overwrite)
-    _tell_splits(splits, output)
+    _tell_splits(splits, output, ContrastiveOptions)
     say(as_typed(outcome))
 
 
-def _tell_splits(splits: PreparedSplits, output: Path) -> None:
+def _tell_splits(splits: PreparedSplits, output: Path, training: type[FrozenOptions]) -> None:
+    """Notes what came out, and warns where it is less than training puts into a batch by default."""
     rows = {name: split.num_rows for name, split in splits.items()}
     dropped = {name.removeprefix("dropped_"): n for name, n in splits.counts.items() if name.startswith("dropped_")}
     note(output=output, rows=sum(rows.values()), splits=rows, counts=splits.counts, rejected=dropped)
+    batch = training.model_fields["batch_size"].default
+    if rows["train"] < batch:
+        logger.warning(
+            "%d rows to train on are fewer than a batch of %d, the default of training, which refuses that; generate "
+            "more, or train with a smaller --batch-size",
+            rows["train"],
+            batch,
+        )

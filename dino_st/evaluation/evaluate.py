@@ -82,7 +82,7 @@ def evaluate_encoder(
         options: How to score.
         whitening_sentences: Unlabelled sentences that whitened baselines are fitted on: a file, as for
             `read_sentences`, or the sentences.
-        show_progress: Whether to show progress: a bar on a terminal, else a line a minute in the log.
+        show_progress: Whether to show progress: a bar on a terminal, else lines in the log.
         **changes: Fields of `EvaluationOptions`, in place of `options` or of what it says: `batch_size`, `device`, and
             `protocol`, which number of a task with several sources is reported: `"all"` (over the pooled pairs, as in
             the DINO and SynCSE papers), `"mean"` (of the sources) or `"wmean"` (weighted by their sizes), and

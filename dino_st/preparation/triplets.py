@@ -25,9 +25,6 @@ from dino_st.support.text import is_blank
 
 Texts = tuple[str, str, str]
 
-_USUAL_BATCH = 512
-"""The batch of contrastive training, unless another is asked for."""
-
 _POSITIVE_SCORE = 1.0
 _NEGATIVE_SCORES = {"0.5": (0.5,), "0": (0.0,), "both": (0.5, 0.0)}
 _SCORES = (0.0, 0.5, 1.0)
@@ -111,13 +108,6 @@ def prepare_triplets(raw: Dataset, *, options: TripletOptions | None = None, **c
         raise DatasetError(f"no triplet is left after preparation:\n{format_counts(counts)}")
     splits = {name: _dataset(rows) for name, rows in _split(kept, options, counts).items()}
     logger.info("prepared triplets:\n%s", format_counts(counts))
-    if counts["train"] < _USUAL_BATCH:
-        logger.warning(
-            "%d training triplets are fewer than a batch of %d, the default of contrastive training; generate more, or "
-            "train with a smaller batch_size",
-            counts["train"],
-            _USUAL_BATCH,
-        )
     return PreparedSplits(splits, counts=counts, options=options)
 
 

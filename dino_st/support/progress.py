@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, one line a minute in a log."""
+"""Progress of long work: a bar on a terminal; lines in a log, soon and then one a minute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-_LOG_EVERY_SECONDS = 60.0
+_FIRST_LINE, _EVERY = 5.0, 60.0
+"""Seconds before the first line of a log, and between two of them in the end."""
 
 logger = logging.getLogger("dino_st")
 
@@ -58,6 +59,7 @@ def _bar(description: str, total: int, unit: str, done: int) -> Iterator[Callabl
 
 
 def _log_lines(description: str, total: int, unit: str, done: int) -> Callable[[int], None]:
+    """Lines after 5, 10, 15, 22, … seconds, as far as something was finished then; in the end one a minute."""
     start = last = time.monotonic()
     finished = 0
 
@@ -65,7 +67,7 @@ def _log_lines(description: str, total: int, unit: str, done: int) -> Callable[[
         nonlocal last, finished
         finished += amount
         now = time.monotonic()
-        if now - last < _LOG_EVERY_SECONDS:
+        if now - last < min(max(_FIRST_LINE, (last - start) / 2), _EVERY):
             return
         last = now
         rate = finished / (now - start)

@@ -256,7 +256,7 @@ def generate_triplets(
         base_url: Address of the server.
         output_dir: Where to write shards, replies and rejected sentences. The same call goes on behind an interruption
             without asking anything twice, and tries rejected sentences again. Without it all stays in memory.
-        show_progress: Whether to show a progress bar (on a terminal) or log a line a minute.
+        show_progress: Whether to show a progress bar (on a terminal) or log lines.
         options: How texts are asked for.
         **changes: Fields of `SynCSEOptions` (`seed`, `max_tries`, `max_new_tokens`), in place of `options` or of what
             it says; for a local model `device`, `dtype`, `prompt_format`, `batch_size`, `top_k`, `top_p`, …; for a

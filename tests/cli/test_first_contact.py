@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -16,6 +16,7 @@ from dino_st.backends.openai import OpenAIChat
 from dino_st.cli.main import app
 from dino_st.cli.support import console, print_pairs
 from dino_st.support.files import PREPARATION_RECORD
+from tests.hostile_server import hostile_server
 
 
 def run(*arguments: str | Path) -> Result:
@@ -78,6 +79,21 @@ def test_explain_says_where_the_dropped_pairs_are(pairs: Path, tmp_path: Path) -
     assert "rejected.jsonl" in "".join(result.output.split())
 
 
+def test_preparing_warns_where_training_would_refuse(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    few = [{"sentence1": f"One {i}.", "sentence2": f"Two {i} {s}.", "score": s} for i in range(4) for s in (0, 0.5, 1)]
+    (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, few)))
+    with caplog.at_level(logging.WARNING, logger="dino_st"):
+        prepared = run("prepare", tmp_path / "few.jsonl", "--output", tmp_path / "p")
+        triplets = run("prepare-triplets", tmp_path / "few.jsonl", "--output", tmp_path / "t")
+    trained = run("train", tmp_path / "p", "--encoder", "dino-tiny-encoder", "--output", tmp_path / "m")
+    assert (prepared.exit_code, triplets.exit_code, trained.exit_code) == (0, 0, 1)
+    rows = json.loads(run("prepare", tmp_path / "few.jsonl", "--output", tmp_path / "p", "--json").stdout)["splits"]
+    said = [record.getMessage() for record in caplog.records if "fewer than a batch" in record.getMessage()]
+    assert said[0].startswith(f"{rows['train']} rows to train on are fewer than a batch of 32, the default")
+    assert "fewer than a batch of 512" in said[1]
+    assert f"{rows['train']} training pairs are fewer than a batch of 32" in words_of(trained)
+
+
 def test_training_warns_of_a_validation_split_that_says_nothing(
     pairs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -92,25 +108,30 @@ def test_a_server_that_is_not_there_is_an_error_and_said_at_once(
     dead_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "none")
-    original = OpenAIChat.__init__
-
-    def hasty(self: OpenAIChat, model: str, **options: Any) -> None:
-        original(self, model, **(options | {"backoff_seconds": 0.001, "max_retries": 1}))
-
-    monkeypatch.setattr(OpenAIChat, "__init__", hasty)
     (tmp_path / "s.txt").write_text("A dog runs.\nTwo cats sleep.\n")
     task = ("--task", "syncse-partial", "--input", tmp_path / "s.txt", "--output", tmp_path / "t")
+    begin = time.monotonic()
     with caplog.at_level(logging.WARNING, logger="dino_st"):
         result = run("generate", *task, "--backend", "openai", "--model", "m", "--base-url", dead_address)
+    assert time.monotonic() - begin < 20  # with the default options; pauses of 3 seconds at most, and a slow machine
     assert result.exit_code == 1
-    assert "requests brought a text" in words_of(result)
     assert "no connection to 127.0.0.1" in words_of(result)
-    assert [record.message for record in caplog.records if "trying again, up to 1 times" in record.message]
+    assert "tried 3 times. Look whether the server runs, and whether --base-url is right" in words_of(result)
+    assert [record.message for record in caplog.records if "trying again, up to 6 times" in record.message]
 
 
-def test_trouble_of_a_server_is_said_once(dead_address: str, caplog: pytest.LogCaptureFixture) -> None:
-    chat = OpenAIChat("m", base_url=dead_address, backoff_seconds=0.001, max_retries=3)
-    with caplog.at_level(logging.WARNING, logger="dino_st"):
+def test_a_server_that_went_away_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    with hostile_server(lambda *_: "ok") as server:
+        chat = OpenAIChat("tiny-chat", base_url=server.url, backoff_seconds=0.001, max_retries=5)
+        assert chat.complete([ChatRequest("key", "hello")])[0].text is not None
+    later = chat.complete([ChatRequest(f"key-{i}", "hello") for i in range(3)])
+    assert [reply.attempts for reply in later] == [6] * 3
+    assert all("no connection to 127.0.0.1" in str(reply.failure) for reply in later)
+
+
+def test_trouble_of_a_server_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with hostile_server(lambda *_: "503") as server, caplog.at_level(logging.WARNING, logger="dino_st"):
+        chat = OpenAIChat("m", base_url=server.url, backoff_seconds=0.001, max_retries=3)
         replies = chat.complete([ChatRequest(f"key-{i}", "hello") for i in range(5)])
     assert [reply.text for reply in replies] == [None] * 5
     assert len([record for record in caplog.records if "trying again" in record.message]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
 from pathlib import Path
@@ -28,6 +29,19 @@ def test_what_was_done_before_counts_neither_for_the_rate_nor_for_the_time_left(
     with caplog.at_level(logging.INFO, logger="dino_st"):
         progress._log_lines("writing", total=1000, unit="texts", done=760)(60)
     assert caplog.messages == ["writing: 820 of 1000 texts, 0.5/s, about 360 s left"]
+
+
+def test_a_log_has_lines_soon_and_then_fewer(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    now = 0.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    advance = progress._log_lines("writing", total=10_000, unit="texts", done=0)
+    with caplog.at_level(logging.INFO, logger="dino_st"):
+        for second in range(1, 601):
+            now = float(second)
+            advance(1)
+    seconds = [int(message.split()[1]) for message in caplog.messages]
+    assert seconds[:6] == [5, 10, 15, 23, 35, 53]
+    assert [later - earlier for earlier, later in itertools.pairwise(seconds)][-5:] == [60] * 5
 
 
 @pytest.fixture

@@ -56,7 +56,8 @@ class AttemptError(Exception):
     `reason` is for people, without the key; `again` says whether another attempt may succeed, `server_trouble` whether
     the server or a setting, rather than what was answered, is at fault; `wait` holds the seconds that the server asked
     to wait, `answer` what the attempt cost, `status` the one that the server gave, if it was none of success. The kind
-    is `late` for a reply that did not come in time, `limit` for one without a text at the limit of tokens.
+    is `late` for a reply that did not come in time, `limit` for one without a text at the limit of tokens, `nobody`
+    where there is nobody to be connected to.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class AttemptError(Exception):
         wait: float | None = None,
         answer: Answer | None = None,
         status: int | None = None,
-        kind: Literal["late", "limit"] | None = None,
+        kind: Literal["late", "limit", "nobody"] | None = None,
     ) -> None:
         self.reason = scrubbed(reason)
         super().__init__(self.reason)
