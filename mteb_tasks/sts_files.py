@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,16 @@ DIR/STS/STS12-en-test/STS.input.MSRpar.txt and STS.gs.MSRpar.txt, and so on for 
 DIR/STS/STS13-en-test, STS14-en-test, STS15-en-test, STS16-en-test: likewise
 DIR/STS/STSBenchmark/sts-dev.csv and sts-test.csv
 DIR/SICK/SICK_train.txt, SICK_trial.txt and SICK_test_annotated.txt"""
+
+
+TRANSFER_LAYOUT = """\
+DIR/MR/rt-polarity.pos and rt-polarity.neg, DIR/CR/custrev.pos and .neg, DIR/MPQA/mpqa.pos and .neg
+DIR/SUBJ/subj.objective and subj.subjective
+DIR/SST/binary/sentiment-train, sentiment-dev and sentiment-test
+DIR/TREC/train_5500.label and TREC_10.label
+DIR/MRPC/msr_paraphrase_train.txt and msr_paraphrase_test.txt"""
+
+TRANSFER_FOLDERS = ("MR", "CR", "SUBJ", "MPQA", "SST", "TREC", "MRPC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,11 @@ class YearLayout:
         """Number of scored pairs over all sources."""
         return sum(self.sources.values())
 
+    def paths(self, root: Path) -> list[tuple[Path, Path]]:
+        """The files of each source, those of the sentences and of the scores."""
+        names = [[f"STS.{kind}.{source}.txt" for kind in ("input", "gs")] for source in self.sources]
+        return [(root / self.folder / inputs, root / self.folder / gold) for inputs, gold in names]
+
     def read(self, root: Path) -> list[ScoredPair]:
         """Reads the scored pairs of the year, source after source.
 
@@ -53,8 +69,7 @@ class YearLayout:
         has another number of scored pairs than was published.
         """
         pairs: list[ScoredPair] = []
-        for source, expected in self.sources.items():
-            inputs, gold = (root / self.folder / f"STS.{kind}.{source}.txt" for kind in ("input", "gs"))
+        for (source, expected), (inputs, gold) in zip(self.sources.items(), self.paths(root), strict=True):
             found = _read_source(inputs, gold, root, source)
             _check_count(found, expected, f"source '{source}'", gold)
             pairs.extend(found)
@@ -70,6 +85,10 @@ class TableFile:
     sentence_columns: tuple[int, int]  # zero-based, as is the score's
     score_column: int
     has_header: bool  # whether the first line names the columns
+
+    def paths(self, root: Path) -> list[tuple[Path]]:
+        """The file alone."""
+        return [(root / self.path,)]
 
     def read(self, root: Path) -> list[ScoredPair]:
         """Reads the pairs in the order of the file; raises as `YearLayout.read` does."""
@@ -121,6 +140,9 @@ SICK_TRAIN = _sick("train", 4500)
 SICK_TRIAL = _sick("trial", 500)
 SICK_TEST = _sick("test_annotated", 4927)
 
+OF_THE_PAPERS = (STS12, STS13, STS14, STS15, STS16, STS_BENCHMARK_TEST, STS_BENCHMARK_DEV, SICK_TEST)
+"""The files of the seven tasks that the papers report."""
+
 
 def find_root(
     directory: str | Path, folders: Sequence[str] = ("STS", "SICK"), kind: str = "STS", layout: str = EXPECTED_LAYOUT
@@ -139,6 +161,21 @@ def find_root(
         neither = "holds neither " if len(folders) > 1 else "does not hold "
         problem = neither + " nor ".join(map(repr, folders)) + "."
     raise InputError(f"The {kind} directory '{given}' {problem} Give a directory in SentEval layout:\n{layout}")
+
+
+def check_sts_directory(directory: str | Path) -> None:
+    """Raises as reading does where a directory lacks a file of the papers' tasks; quick, since nothing is read."""
+    root = find_root(directory)
+    for part in OF_THE_PAPERS:
+        for path in itertools.chain.from_iterable(part.paths(root)):
+            if not path.is_file():
+                raise _unreadable_file(path, root, FileNotFoundError(), EXPECTED_LAYOUT)
+
+
+def check_senteval_directory(directory: str | Path) -> None:
+    """Raises as reading does where a directory lacks the folder of a transfer task."""
+    for folder in TRANSFER_FOLDERS:
+        find_root(directory, [folder], "SentEval", TRANSFER_LAYOUT)
 
 
 def pairs_revision(splits: Mapping[str, Iterable[ScoredPair]]) -> str:

@@ -28,7 +28,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from dino_st.errors import DatasetError, InputError
 from mteb_tasks.abstask import STS_DIR_VARIABLE, EmbeddingRecorder, local_metadata, sts_metadata
-from mteb_tasks.sts_files import find_root, read_lines
+from mteb_tasks.sts_files import TRANSFER_LAYOUT, find_root, read_lines
 from mteb_tasks.tasks import bibtex
 
 if TYPE_CHECKING:
@@ -36,13 +36,6 @@ if TYPE_CHECKING:
 
 TRANSFER_BENCHMARK = "DinoTransfer(eng, v1)"
 SENTEVAL_DIR_VARIABLE = "DINO_ST_SENTEVAL_DIR"
-
-_LAYOUT = """\
-DIR/MR/rt-polarity.pos and rt-polarity.neg, DIR/CR/custrev.pos and .neg, DIR/MPQA/mpqa.pos and .neg
-DIR/SUBJ/subj.objective and subj.subjective
-DIR/SST/binary/sentiment-train, sentiment-dev and sentiment-test
-DIR/TREC/train_5500.label and TREC_10.label
-DIR/MRPC/msr_paraphrase_train.txt and msr_paraphrase_test.txt"""
 
 _FOLDS, _SEED = 10, 1111
 """Of SentEval."""
@@ -82,7 +75,7 @@ class Part:
         rows = []
         for label, name in zip((1, 0), self.files, strict=False):
             path = root / name
-            for number, line in enumerate(read_lines(path, root, _LAYOUT, otherwise="latin-1"), start=1):
+            for number, line in enumerate(read_lines(path, root, TRANSFER_LAYOUT, otherwise="latin-1"), start=1):
                 if self.form == "sentence":
                     rows.append({"text": _tokens(line), "label": label})
                 elif self.form != "mrpc" or number > 1:
@@ -197,10 +190,10 @@ class AbsTaskTransfer(AbsTask):
         if not given:
             raise InputError(
                 f"{self.metadata.name} reads local files. Give a directory in SentEval layout with `--senteval-dir "
-                f"DIR`, `senteval_dir=...` or the variable {SENTEVAL_DIR_VARIABLE}:\n{_LAYOUT}"
+                f"DIR`, `senteval_dir=...` or the variable {SENTEVAL_DIR_VARIABLE}:\n{TRANSFER_LAYOUT}"
             )
         folder = self.parts[0].files[0].partition("/")[0]
-        root = find_root(given, [folder], "SentEval", _LAYOUT)
+        root = find_root(given, [folder], "SentEval", TRANSFER_LAYOUT)
         return {part.split: part.read(root) for part in self.parts}
 
     def data_revision(self) -> str:

@@ -242,6 +242,8 @@ class OpenAIChat:
             fault = reply.failure if reply.text is None else TextScore.of(reply.text).fault
             found = way if fault is None else None
         except ModelError as error:  # there is no such path, or no such model
+            if not self._was_reached:
+                raise
             fault = str(error)
         finally:
             self._way, self._usage["failures"] = found, failures  # a probe that fails is none of the run's

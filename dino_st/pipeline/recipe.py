@@ -19,16 +19,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from dino_st.backends.choice import check_options
 from dino_st.backends.options import BackendName, SynCSEOptions
+from dino_st.data.columns import LOG_PROBS, raw_schema
 from dino_st.data.pairs import write_jsonl
 from dino_st.data.tables import named_files
-from dino_st.errors import ConfigurationError, InputError, ModelError, suggest
+from dino_st.encoders.loading import encoder_files
+from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, suggest
 from dino_st.evaluation.options import EvaluationOptions
-from dino_st.generation.options import WritingOptions
+from dino_st.generation.options import GenerationOptions, WritingOptions
 from dino_st.pipeline.stages import (
     Evaluation,
     Generation,
     GenerationOutcome,
     check_evaluation,
+    check_files,
+    earlier_scores,
     evaluate_models,
     generate_data,
     named_sts_dir,
@@ -41,7 +45,7 @@ from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.documents import read_document
 from dino_st.support.files import similar_path
 from dino_st.support.options import explain
-from dino_st.tasks.spec import MOST_TEXTS
+from dino_st.tasks.spec import MOST_TEXTS, TaskSpec
 from dino_st.tasks.syncse import ScratchSpec, is_syncse_task, load_syncse_spec
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.trackers import check_tracker
@@ -319,6 +323,10 @@ def _language_model(recipe: Recipe) -> str:
         raise ConfigurationError("the recipe leaves the number of sentences open; give --set num=N")
     if recipe.input is None and recipe.sentences is None and recipe.num is None:
         raise ConfigurationError("the recipe leaves the sentences open; give --set input=FILE (a sentence a line)")
+    if recipe.encoder is None and recipe.backend != "local":
+        raise ConfigurationError(
+            "the recipe leaves open what is trained, and the model behind a server cannot be; give --set encoder=NAME"
+        )
     return recipe.model
 
 
@@ -353,9 +361,11 @@ class _Steps:
         )
 
     def check(self) -> None:
-        """Looks for everything on this machine that the recipe names, and then for the data to evaluate on."""
+        """Refuses what a later step would, before the first one writes: options, paths, outputs, models, data."""
         recipe = self.recipe
         check_tracker(recipe.train)
+        given = replace(self.evaluation, pairs=tuple(map(Path, recipe.evaluate.pairs)))
+        check_files(given)
         for file in (*((recipe.input,) if recipe.input not in (None, "-") else ()), *recipe.evaluate.pairs):
             named_files(str(file))
         for name in (self.model if recipe.backend == "local" else "", self.encoder):
@@ -363,7 +373,47 @@ class _Steps:
             if is_path and not Path(name).expanduser().exists():
                 meant = similar_path(name) or "; expected a model, or a name on the hub"
                 raise ModelError(f"{name}: there is no such directory{meant}")
-        check_evaluation(replace(self.evaluation, pairs=tuple(map(Path, recipe.evaluate.pairs))))
+        self._check_outputs()
+        self._check_what_is_written()
+        if recipe.train.device not in ("auto", "cpu"):
+            from dino_st.training.trainer import use_cpu
+
+            use_cpu(recipe.train.device)
+        check_evaluation(given)
+        encoder_files(self.encoder)
+
+    def _check_what_is_written(self) -> None:
+        """Checks that the task and its options write what the other steps need."""
+        recipe = self.recipe
+        if recipe.is_syncse:
+            return
+        spec = TaskSpec.load(recipe.task)
+        if not spec.has_scores:
+            raise ConfigurationError(
+                f"task {recipe.task!r} writes no pairs with numbers as labels, which training needs; take another "
+                "task, or write its texts with `dino-st generate`"
+            )
+        generation = recipe.generate.generation if isinstance(recipe.generate, WritingOptions) else GenerationOptions()
+        names = raw_schema(spec, score_labels=generation.score_labels).names
+        for section, options in (("prepare", recipe.prepare), ("pairs", recipe.pairs)):
+            if isinstance(options, PreparationOptions):
+                from dino_st.preparation.rows import check_columns
+
+                try:
+                    check_columns(names, options)
+                except DatasetError as error:
+                    advice = "; in a recipe generate.score_labels=true" if repr(LOG_PROBS) in str(error) else ""
+                    raise ConfigurationError(f"{section}: {error}{advice}") from None
+
+    def _check_outputs(self) -> None:
+        """Checks that nothing else stands where the steps will write."""
+        from dino_st.preparation.directory import check_output
+        from dino_st.training.record import read_record
+
+        check_output(self.directory / "prepared")
+        check_output(self.directory / "prepared-pairs")
+        read_record(self.directory / "model")
+        earlier_scores(self.directory / "scores")
 
     def generate(self) -> GenerationOutcome:
         """Writes x1 from scratch where the recipe says so; then pairs, or triplets."""

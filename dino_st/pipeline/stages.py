@@ -105,6 +105,13 @@ class Evaluation:
     official: bool = False
     languages: Sequence[str] = ()
 
+    @property
+    def names(self) -> list[str]:
+        """Of the tasks beside those made from pairs: the papers' where none is named and no pairs are given."""
+        named = [name.strip() for name in (self.tasks or "").split(",") if name.strip()]
+        usual = ["sts"] if self.tasks is None and not self.pairs else []
+        return [*(named or usual), *(["official"] if self.official else [])]
+
 
 def generate_data(work: Generation, model: str, output: Path) -> GenerationOutcome:
     """Writes for a task of DINO, or triplets for one of SynCSE, into a directory, or continues there.
@@ -608,11 +615,12 @@ def train_contrastive_model(
         )
     for directory in (prepared, *([pairs] if pairs else [])):
         _look_at(directory)
-    from dino_st.training.record import training_summary
-    from dino_st.training.train import train_contrastive
     from mteb_tasks.sts_files import read_dev_pairs
 
     sts_dev = read_dev_pairs(sts_dir) if by_labels and sts_dir is not None else None
+    from dino_st.training.record import training_summary
+    from dino_st.training.train import train_contrastive
+
     train_contrastive(prepared, encoder, output, pairs=pairs, sts_dev=sts_dev, options=options, overwrite=overwrite)
     if by_labels:
         return training_summary(output, "STSb and SICK dev, averaged")
@@ -649,8 +657,8 @@ def evaluate_models(
 
             if model not in FLOORS:
                 encoder_files(model)
-    _check_files(work)
-    earlier = {} if output is None or overwrite else _earlier_scores(output)
+    check_files(work)
+    earlier = {} if output is None or overwrite else earlier_scores(output)
     _check_same_scores(output, "models", earlier, models)
     tasks = select_tasks(work)
     columns = [name for name in next(iter(earlier.values()), {}) if name != "average"]
@@ -666,7 +674,7 @@ def evaluate_models(
     )
 
 
-def _earlier_scores(output: Path) -> dict[str, dict[str, float]]:
+def earlier_scores(output: Path) -> dict[str, dict[str, float]]:
     """The table that an evaluation wrote into a directory; empty where there is none, or it is damaged."""
     check_can_become_directory(output)
     try:
@@ -692,8 +700,10 @@ def _check_same_scores(output: Path | None, what: str, before: Iterable[str], no
         )
 
 
-def _check_files(work: Evaluation) -> None:
-    """Looks for the files of an evaluation."""
+def check_files(work: Evaluation) -> None:
+    """Looks for the files of an evaluation, before mteb is imported, which takes its time."""
+    from mteb_tasks.sts_files import check_senteval_directory, check_sts_directory
+
     for kind, folder in (("STS", work.sts_dir), ("the transfer tasks'", work.senteval_dir)):
         if folder is not None and not folder.is_dir():
             meant = similar_path(folder, f"; expected {kind} data in SentEval layout")
@@ -701,19 +711,20 @@ def _check_files(work: Evaluation) -> None:
     for file in (*work.pairs, work.whitening_sentences):
         if file is not None:
             named_files(file)
+    if "sts" in work.names and work.sts_dir is not None:
+        check_sts_directory(work.sts_dir)
+    if "transfer" in work.names and work.senteval_dir is not None:
+        check_senteval_directory(work.senteval_dir)
 
 
 def select_tasks(work: Evaluation) -> Any:
     """The mteb task instances of an evaluation, once its files are found to be there."""
-    _check_files(work)
+    check_files(work)
     give_mteb_a_home()
     import mteb_tasks
 
-    names = None if work.tasks is None else [name.strip() for name in work.tasks.split(",") if name.strip()]
-    if work.official:
-        names = [*(names or ([] if work.pairs else ["sts"])), "official"]
     return mteb_tasks.select_tasks(
-        names,
+        work.names,
         sts_dir=work.sts_dir,
         senteval_dir=work.senteval_dir,
         pairs=list(work.pairs),

@@ -145,9 +145,12 @@ class Rejections:
 
 def read_raw_pairs(raw: Dataset, options: PreparationOptions) -> RawPairs:
     """Reads a data set as `prepare_pairs` takes it, and refuses one that the options cannot be applied to."""
-    text_columns, label_column = _columns(raw)
-    _check_fit(options, is_pair=len(text_columns) == 2, is_numeric=label_column == SCORE)
-    more = _more_columns(raw.column_names, options, is_numeric=label_column == SCORE)
+    if not isinstance(raw, Dataset):
+        hint = f"; it has the splits {list(raw)}, pass one of them" if isinstance(raw, dict) else ""
+        raise DatasetError(f"the raw pairs are a {type(raw).__name__}; expected a datasets.Dataset{hint}")
+    text_columns, label_column, more = check_columns(raw.column_names, options)
+    if not len(raw):
+        raise DatasetError("the raw data set is empty; generate pairs first")
     table: pa.Table = raw.select_columns([*text_columns, label_column, *more]).with_format("arrow")[:]
     for name in [*text_columns, *([label_column] if label_column == LABEL else [])]:
         hint = "; if it holds numbers, rename it to 'score'" if name == LABEL else ""
@@ -177,12 +180,8 @@ def read_raw_pairs(raw: Dataset, options: PreparationOptions) -> RawPairs:
     )
 
 
-def _columns(raw: Dataset) -> tuple[list[str], str]:
-    """Checks the kind of data set; returns the names of the texts and of the label."""
-    if not isinstance(raw, Dataset):
-        hint = f"; it has the splits {list(raw)}, pass one of them" if isinstance(raw, dict) else ""
-        raise DatasetError(f"the raw pairs are a {type(raw).__name__}; expected a datasets.Dataset{hint}")
-    names = raw.column_names
+def check_columns(names: Sequence[str], options: PreparationOptions) -> tuple[list[str], str, list[str]]:
+    """Which columns of raw data the options are applied to: texts, label, and more; refuses data that lack one."""
     texts = [TEXT] if TEXT in names and SENTENCE1 not in names else [SENTENCE1, SENTENCE2]
     label = SCORE if SCORE in names and TEXT not in texts else LABEL
     missing = [name for name in [*texts, label] if name not in names]
@@ -191,9 +190,8 @@ def _columns(raw: Dataset) -> tuple[list[str], str]:
             f"the raw pairs have the columns {names}; expected sentence1, sentence2 and either score or label, or text "
             "and label"
         )
-    if not len(raw):
-        raise DatasetError("the raw data set is empty; generate pairs first")
-    return texts, label
+    _check_fit(options, is_pair=len(texts) == 2, is_numeric=label == SCORE)
+    return texts, label, _more_columns(names, options, is_numeric=label == SCORE)
 
 
 def _check_fit(options: PreparationOptions, *, is_pair: bool, is_numeric: bool) -> None:

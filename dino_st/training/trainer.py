@@ -46,7 +46,7 @@ def training_arguments(
             f"batch_size is {options.batch_size}, which {processes} processes cannot share; expected a multiple of "
             f"{processes}"
         )
-    on_cpu = _use_cpu(options.device)
+    on_cpu = use_cpu(options.device)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=options.batch_size // processes,
@@ -83,14 +83,14 @@ def set_gradient_checkpointing(options: TrainingOptions, model: SentenceTransfor
     chosen = options.gradient_checkpointing == "on"
     if transformer is not None and options.gradient_checkpointing == "auto":
         besides = sum(map(torch.numel, model.parameters())) - transformer.get_input_embeddings().weight.numel()
-        chosen = _use_cpu(options.device) and besides > _LARGE
+        chosen = use_cpu(options.device) and besides > _LARGE
     # Not by the trainer's argument, whose name changes within transformers 5.
     enable = "activation_checkpointing_enable" if hasattr(transformer, "activation_checkpointing_enable") else ""
     if chosen and transformer is not None:
         getattr(transformer, enable or "gradient_checkpointing_enable")()
 
 
-def _use_cpu(device: str) -> bool:
+def use_cpu(device: str) -> bool:
     """Whether to train on the CPU; raises where the device asked for is missing."""
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if device == "auto":

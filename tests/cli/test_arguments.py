@@ -255,6 +255,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"sentence1": text, "sentence2": f"{text} {score}", "score": score} for text in texts for score in (0, 0.5, 1)
     ]
     (place / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (place / "half/STS").mkdir(parents=True)
     quick = ["--model", "dino-tiny", "--device", "cpu", "--dtype", "float32"]
     for arguments in (
         ["generate", *quick, "--input", "s.txt", "--output", "raw", "--samples", 1],
@@ -319,6 +320,10 @@ CONTRASTIVE = ["train-contrastive", "prepared-triplets", "--encoder", "dino-tiny
         (["evaluate", "mdel", "--pairs", "pairs.jsonl", "--output", "scores"], "did you mean 'model'?"),
         (["evaluate", "mean:mdel", "--pairs", "pairs.jsonl"], "did you mean"),
         (["evaluate", "model", "--pairs", "piars.jsonl"], "did you mean 'pairs.jsonl'?"),
+        (["evaluate", "model", "--sts-dir", "half"], "STS.input.MSRpar.txt' is missing, so 'half' is not a complete"),
+        (["evaluate", "model", "--tasks", "transfer", "--senteval-dir", "half"], "does not hold 'MR'"),
+        (["quickstart", "--sts-dir", "half", "--output", "new"], "'half' is not a complete directory"),
+        ([*CONTRASTIVE, "--checkpoint-choice", "sts-dev", "--sts-dir", "half"], "sts-dev.csv' is missing"),
     ],
 )
 def test_what_a_directory_or_a_manifest_tells_is_told_before_the_slow_part(

@@ -15,6 +15,7 @@ from dino_st.backends.chat import ChatRequest
 from dino_st.backends.openai import OpenAIChat
 from dino_st.cli.main import app
 from dino_st.cli.support import console, print_pairs
+from dino_st.pipeline import stages
 from dino_st.support.files import PREPARATION_RECORD
 from tests.hostile_server import hostile_server
 
@@ -77,6 +78,18 @@ def test_explain_says_where_the_dropped_pairs_are(pairs: Path, tmp_path: Path) -
     result = run("prepare", pairs, "--output", tmp_path / "p", "--explain", "--max-words", "3")
     assert result.exit_code == 0, result.output
     assert "rejected.jsonl" in "".join(result.output.split())
+
+
+def test_where_many_tries_fail_for_one_reason_a_remedy_is_named(tmp_path: Path) -> None:
+    (tmp_path / "s.txt").write_text("A dog runs.\nTwo cats sleep.\n")
+    command = ["generate", "--model", "dino-tiny", "--input", tmp_path / "s.txt", "--output", tmp_path / "raw"]
+    result = run(*command, "--max-new-tokens", "1", "--max-tries", "1")
+    assert result.exit_code == 1
+    assert "100% of the tries were rejected (no closing quote): raise --max-new-tokens, or take" in words_of(result)
+    assert stages._remedies({"tries": 100, "rejected: no closing quote": 20, "rejected: too few words": 10}) == []
+    assert stages._remedies({"tries": 100, "rejected: no closing quote": 10, "rejected: too few words": 21}) == [
+        "21% of the tries were rejected (too few words): lower min_words"
+    ]
 
 
 def test_preparing_warns_where_training_would_refuse(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,8 +9,9 @@ from sentence_transformers import SentenceTransformer
 from dino_st.backends.local import LocalWriter
 from dino_st.encoders.directory import local_directory
 from dino_st.encoders.loading import load_trainable_encoder
+from dino_st.errors import DinoWarning
 from dino_st.evaluation.evaluate import find_model
-from dino_st.models import ENCODER, LANGUAGE_MODEL, bundled_directory
+from dino_st.models import ENCODER, LANGUAGE_MODEL, bundled_directory, warn_of_unknown_characters
 from mteb_tasks.local_models import find_local_model
 
 
@@ -19,6 +20,14 @@ def test_only_the_two_bundled_names_are_bundled() -> None:
     assert bundled_directory("./dino-tiny") is None
     assert bundled_directory("gpt2") is None
     assert bundled_directory(Path("dino-tiny")) is None
+
+
+def test_texts_that_the_bundled_model_was_not_trained_on_are_warned_of() -> None:
+    russian, accents = ["Кошка спит.", "Дождь идёт.", "Он ушёл."], ["The café was closed all day.", "A dog runs."]
+    with pytest.warns(DinoWarning, match="3 of 5 sentences have many characters that 'dino-tiny' was not trained on"):
+        warn_of_unknown_characters("dino-tiny", [*russian, *accents])
+    warn_of_unknown_characters("dino-tiny", accents)  # a warning would be an error
+    warn_of_unknown_characters("./another-model", russian)
 
 
 def test_a_bundled_name_wins_over_a_directory_and_a_path_over_the_bundled_name(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from dino_st.cli import support
@@ -49,6 +52,51 @@ def test_help_and_tables_are_shown_where_only_ascii_is() -> None:
         assert (
             done.stdout.isascii() or "--help" in arguments
         )  # click itself writes UTF-8 where it thinks ASCII a mistake
+
+
+def test_the_help_of_every_command_can_be_read_in_cp1252() -> None:
+    program = (
+        "import sys\n"
+        "from typer.main import get_command\n"
+        "from dino_st.cli.main import app\n"
+        "from dino_st.cli.support import show_all_characters\n"
+        "show_all_characters()\n"
+        "for name in get_command(app).commands:\n"
+        "    if name != 'mteb':\n"  # whose help is mteb's
+        "        app([name, '--help'], standalone_mode=False)\n"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode("cp1252")
+    others = {"mteb"}
+    for name in get_command(app).commands.keys() - others:  # type: ignore[attr-defined]  # a group
+        assert f" {name} " in text
+    assert not re.search(r"\\u[0-9a-f]{4}|\\x[0-9a-f]{2}|\?{2}", text)  # nothing is shown as a number
+
+
+def test_every_step_runs_in_cp1252(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts, bars of tables and messages have characters that Windows' old encoding lacks."""
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        {"sentence1": f"日本 {i} → λ", "sentence2": f"Schläfer ≤ {i} ≠ {score}", "score": score}
+        for i in range(20)
+        for score in (0.0, 0.5, 1.0)
+    ]
+    Path("pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    for arguments in (
+        ["prepare", "pairs.jsonl", "--output", "prepared", "--explain"],
+        ["prepare-triplets", "pairs.jsonl", "--output", "triplets"],
+        ["train", "prepared", "--encoder", "dino-tiny-encoder", "--output", "model", "--batch-size", "16"],
+        ["evaluate", "model", "tf-idf", "--pairs", "prepared/data/validation.parquet", "--output", "scores"],
+        ["audit", "prepared", "-n", "1"],
+        ["audit", "prepared", "--summary"],
+        ["report", "prepared", "model", "scores", "--output", "report"],
+        ["tasks"],
+        ["version"],
+    ):
+        result = CliRunner(charset="cp1252").invoke(app, arguments, input="9\n5\n1\n0\n")
+        assert result.exit_code == 0, f"{arguments}\n{result.output}\n{result.exception!r}"
 
 
 @pytest.mark.parametrize("text", ["half \udcff of a surrogate", "[red]markup[/nonsense]", "a\x1b[31m"])

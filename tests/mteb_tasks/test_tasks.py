@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import mteb_tasks
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError, DatasetError, EvaluationError, InputError
 from dino_st.evaluation.evaluate import evaluate_encoder
+from mteb_tasks import sts_files
 from mteb_tasks.registry import SYNCSE_TASKS
 from mteb_tasks.tasks import ALL_TASKS, STS_TASKS
 from tests.mteb_tasks.fixtures import make_bag_of_words, write_sts_directory
@@ -108,6 +110,16 @@ def test_metadata_are_complete(task: type[Any]) -> None:
     assert task.metadata.main_score == "cosine_spearman"
     assert task.metadata.bibtex_citation.strip().startswith("@inproceedings{")
     assert task().hf_subsets == ["default"]
+
+
+def test_a_directory_is_looked_through_for_all_that_the_papers_tasks_read(sts_dir: Path, tmp_path: Path) -> None:
+    assert [file for task in STS_TASKS for file in (*task.files, *task.validation_files)] == [*sts_files.OF_THE_PAPERS]
+    sts_files.check_sts_directory(sts_dir)
+    for path in ("STS/STS15-en-test/STS.gs.belief.txt", "STS/STSBenchmark/sts-dev.csv", "SICK/SICK_test_annotated.txt"):
+        shutil.copytree(sts_dir, tmp_path / path, dirs_exist_ok=True)
+        (tmp_path / path / path).unlink()
+        with pytest.raises(InputError, match=f"{path}' is missing"):
+            sts_files.check_sts_directory(tmp_path / path)
 
 
 def test_the_seven_tasks_have_the_papers_order() -> None:

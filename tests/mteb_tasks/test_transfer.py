@@ -19,6 +19,7 @@ from sklearn.model_selection import StratifiedKFold
 import mteb_tasks
 from dino_st import evaluate_encoder
 from dino_st.errors import ConfigurationError, DatasetError, InputError
+from mteb_tasks import sts_files
 from mteb_tasks.transfer import (
     CROSS_VALIDATED_GRID,
     NESTED_GRID,
@@ -188,6 +189,16 @@ def _append(root: Path, file: str, line: str) -> None:
 def _replace_line(root: Path, file: str, line: str) -> None:
     _, *lines = (root / file).read_text(encoding="utf-8").splitlines()
     (root / file).write_text("\n".join([line, *lines]) + "\n", encoding="utf-8")
+
+
+def test_a_directory_is_looked_through_for_the_folder_of_each_task(senteval: Path, tmp_path: Path) -> None:
+    folders = [task.parts[0].files[0].partition("/")[0] for task in TRANSFER_TASKS]
+    assert folders == list(sts_files.TRANSFER_FOLDERS)
+    sts_files.check_senteval_directory(senteval)
+    shutil.copytree(senteval, tmp_path / "less")
+    shutil.rmtree(tmp_path / "less" / "SST")
+    with pytest.raises(InputError, match="does not hold 'SST'"):
+        sts_files.check_senteval_directory(tmp_path / "less")
 
 
 def test_without_a_directory_the_error_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sentence_transformers import SentenceTransformer
 
-from dino_st.errors import ConfigurationError, InputError, ModelError
+from dino_st.errors import ConfigurationError, DinoError, InputError, ModelError
 from dino_st.generation.options import WritingOptions
 from dino_st.pipeline.recipe import _Steps, load_recipe, recipe_names, run_recipe
 from dino_st.pipeline.stages import Evaluation
@@ -200,6 +200,47 @@ def test_a_mistake_in_the_last_stage_is_found_before_the_first(tmp_path: Path) -
     recipe = load_recipe("quickstart", ["model=nowhere", "evaluate.tasks=sts", f"evaluate.sts_dir={tmp_path / 'half'}"])
     with pytest.raises(InputError, match="STS12"):
         run_recipe(recipe, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "left", "message"),
+    [
+        (
+            ["prepare.target=posterior-mixed"],
+            "",
+            r"prepare: option 'target' needs .*'log_probs'.*generate.score_labels",
+        ),
+        (
+            ["prepare.min_token_log_prob=-3"],
+            "",
+            "prepare: option 'min_token_log_prob' needs the column 'plain_log_prob'",
+        ),
+        (["task=words.yaml"], "", "task 'words.yaml' writes no pairs with numbers as labels"),
+        (["encoder=no-such-encoder"], "", "model 'no-such-encoder': there is no such directory"),
+        (["train.device=mps"], "", "device is 'mps', which this machine lacks"),
+        (
+            ["method=contrastive", "task=syncse-partial", "generate={}", "backend=openai", "encoder=null"],
+            "",
+            "--set enc",
+        ),
+        ([], "prepared", "prepared: holds something else than prepared pairs"),
+        ([], "model", "model: holds something else than a training run"),
+        ([], "scores", "scores: holds something else than scores"),
+    ],
+)
+def test_what_a_later_step_would_refuse_is_refused_before_the_first_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: list[str], left: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("words.yaml").write_text(
+        'task_name: words\nlabels:\n  same: {instruction: "Say \\"<X1>\\" otherwise: \\"", counter_labels: []}\n'
+    )
+    if left:
+        (tmp_path / "out" / left).mkdir(parents=True)
+        (tmp_path / "out" / left / "thesis.txt").write_text("mine")
+    with pytest.raises(DinoError, match=message):
+        run_recipe(load_recipe("quickstart", ["limit=8", *changes]), tmp_path / "out")
+    assert not (tmp_path / "out" / "raw").exists()
 
 
 def test_what_a_recipe_leaves_open_is_asked_for(tmp_path: Path) -> None:
