@@ -44,7 +44,7 @@ class FitDataLoader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         from sentence_transformers import SentenceTransformer
 
-        reader = sys._getframe(1).f_locals  # those of `fit`, which hands its loader neither model nor options
+        reader = dict(sys._getframe(1).f_locals)  # those of `fit`, which hands its loader neither model nor options
         if isinstance(reader.get("self"), SentenceTransformer) and {"warmup_steps", "epochs"} <= reader.keys():
             steps = (reader.get("steps_per_epoch") or len(self)) * reader["epochs"]
             _warn_of_warmup(reader["warmup_steps"], steps)
