@@ -24,6 +24,7 @@ WORK = {
     "syncse": (f"{STAGES}.generate_triplet_data", ["--model", "m", "--output", "o"]),
     "merge": ("dino_st.generation.merging.merge_shards", ["a", "b", "--output", "o"]),
     "score": (f"{STAGES}.score_data", ["raw", "--model", "m", "--output", "o"]),
+    "judge": (f"{STAGES}.judge_data", ["raw", "--model", "m", "--output", "o"]),
     "prepare": (f"{STAGES}.prepare_data", ["raw", "--output", "o"]),
     "prepare-triplets": (f"{STAGES}.prepare_triplet_data", ["raw", "--output", "o"]),
     "train": (f"{STAGES}.train_model", ["p", "--encoder", "e", "--output", "o"]),
