@@ -95,7 +95,9 @@ def test_the_domain_example_has_300_sentences_and_judged_pairs() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["compare-encoders", "domain-adaptation", "german-task", "trainer-with-trackers"])
+@pytest.mark.parametrize(
+    "name", ["classification", "compare-encoders", "domain-adaptation", "german-task", "trainer-with-trackers"]
+)
 def test_an_example_runs_as_printed(name: str, examples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if name == "trainer-with-trackers":
         skip_without("tensorboard")
