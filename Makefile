@@ -1,5 +1,6 @@
 # make quickstart   the main job, offline, in two minutes
 # make test         the whole test suite
+# make ray-faults   workers of a Ray cluster that are killed, lost, doomed or strange; five minutes
 # make lint         ruff, mypy, what may import what, and the map of the packages
 # make mutants      how many small mistakes in the readers and parsers the tests notice; about an hour
 # make docs         the documentation site in site/, strictly: no broken link, no public name without docstring
@@ -10,13 +11,16 @@ OUTPUT ?= quickstart
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: quickstart test lint mutants docs clean
+.PHONY: quickstart test ray-faults lint mutants docs clean
 
 quickstart: $(INSTALLED)
 	$(BIN)/dino-st quickstart --output "$(OUTPUT)"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+ray-faults: $(INSTALLED)
+	RAY_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_workers.py tests/docs/test_clusters.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

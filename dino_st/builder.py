@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.data.sentences import clean_sentences
 from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ConfigurationError
-from dino_st.generation.options import WritingOptions
+from dino_st.generation.options import ClusterOptions, WritingOptions
 from dino_st.models import warn_of_unknown_characters
 from dino_st.tasks.spec import TaskSpec, check_number
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import InputExample
 
-    from dino_st.generation.run import GenerationRun
+    from dino_st.backends.local import LocalWriter
+    from dino_st.generation.run import GenerationPlan, GenerationRun
     from dino_st.preparation.splits import PreparedSplits
     from dino_st.training.fit import FitDataLoader
 
@@ -45,6 +47,7 @@ class DinoDatasetBuilder:
         task: str | Path | Mapping[str, Any] | TaskSpec = "sts-x2",
         *,
         writing: WritingOptions | None = None,
+        load: bool = True,
         **options: Any,
     ) -> None:
         """Loads the language model.
@@ -53,6 +56,8 @@ class DinoDatasetBuilder:
             model: Hub name, directory, or a pair (model, tokenizer) that is loaded already.
             task: Name of a built-in task, path of a task file, parsed mapping, or `TaskSpec`.
             writing: The options as an object, in place of keyword arguments.
+            load: Whether to load the model now; without it, only when it is needed, which it is not in this process
+                for `generate_shards(engine="ray")`.
             **options: Fields of `GenerationOptions` (`samples`, `seed`, `batch_size`, `device`, `dtype`,
                 `prompt_format`, `score_labels`, `trust_remote_code`) and of `DecodingOptions` (`max_new_tokens`,
                 `max_tries`, `decay_constant`, `decay_floor`, `top_k`, `top_p`, `min_words`, `curly_quotes`, …). `top_k`
@@ -68,9 +73,15 @@ class DinoDatasetBuilder:
         self.options = self._writing.generation
         self.decoding = self._writing.decoding_for(self.spec)
         self.counts: Counter[str] = Counter()
+        self._model = model
+        if load:
+            self._writer  # noqa: B018
+
+    @cached_property
+    def _writer(self) -> LocalWriter:
         from dino_st.backends.local import LocalWriter  # wrong options are told before torch is imported
 
-        self._writer = LocalWriter(model, self.options)
+        return LocalWriter(self._model, self.options)
 
     def generate(
         self,
@@ -104,8 +115,8 @@ class DinoDatasetBuilder:
             directory = ShardDirectory.of(output_dir)
             self.generate_shards(directory, sentences, num=num, show_progress=show_progress)
             return directory.to_dataset()
-        run, skipped = self._run(self.spec, sentences, num)
-        store = run.in_memory(show_progress)
+        plan, skipped = self._plan(self.spec, sentences, num)
+        store = self._run(plan).in_memory(show_progress)
         self.counts = store.counts
         self.counts.update(skipped)
         return store.to_dataset()
@@ -117,6 +128,7 @@ class DinoDatasetBuilder:
         *,
         num: int | None = None,
         show_progress: bool = False,
+        **cluster: Any,
     ) -> Counter[str]:
         """Writes the raw data set into a directory and leaves it there, so that memory need not hold it.
 
@@ -128,12 +140,22 @@ class DinoDatasetBuilder:
             sentences: As for `generate`.
             num: As for `generate`.
             show_progress: As for `generate`.
+            **cluster: Fields of `ClusterOptions`: `engine="ray"` lets workers on all GPUs of this machine, or of a Ray
+                cluster (`ray_address`), write the same rows; `workers`, `gpus_per_worker`, `cpus_per_worker`. The model
+                is loaded there: make the builder with `load=False`.
 
         Returns:
             What happened: draws, rows, and rejected tries by reason, of all calls that wrote the directory.
         """
-        run, skipped = self._run(self.spec, sentences, num)
-        self.counts = run.into(output_dir, show_progress).counts
+        chosen = ClusterOptions.of(**cluster)
+        plan, skipped = self._plan(self.spec, sentences, num)
+        if chosen.engine == "ray":
+            from dino_st.generation.workers import write_with_workers
+
+            written = write_with_workers(ShardDirectory.of(output_dir), self._model, plan, chosen, show_progress)
+        else:
+            written = self._run(plan).into(output_dir, show_progress)
+        self.counts = written.counts
         self.counts.update(skipped)
         return self.counts
 
@@ -157,7 +179,7 @@ class DinoDatasetBuilder:
             Distinct sentences; fewer than n only if ten draws for each did not yield enough, which is logged.
         """
         spec = TaskSpec.load(task)
-        run, _ = self._run(spec, None, n)
+        run = self._run(self._plan(spec, None, n)[0])
         store = run.in_memory(show_progress) if output_dir is None else run.into(output_dir, show_progress)
         self.counts = store.counts
         texts: list[str] = store.to_dataset()["text"][:]
@@ -206,14 +228,20 @@ class DinoDatasetBuilder:
         if num is not None:
             check_number(num)
 
-    def _run(
+    def _plan(
         self, spec: TaskSpec, sentences: Iterable[str] | None, num: int | None
-    ) -> tuple[GenerationRun, dict[str, int]]:
-        """A run of generation, and the counts of the sentences that were skipped."""
-        from dino_st.generation.run import GenerationRun
+    ) -> tuple[GenerationPlan, dict[str, int]]:
+        """What is to be written, and the counts of the sentences that were skipped."""
+        from dino_st.generation.run import GenerationPlan
 
         self._check_arguments(spec, sentences, num)
         cleaned = None if sentences is None else clean_sentences(sentences)
         texts, skipped = (None, {}) if cleaned is None else (cleaned.texts, cleaned.skipped)
-        warn_of_unknown_characters(self._writer.name, texts or ())
-        return GenerationRun(self._writer, spec, self._writing.decoding_for(spec), self.options, texts, num), skipped
+        warn_of_unknown_characters(self._model if isinstance(self._model, str) else "", texts or ())
+        return GenerationPlan(spec, self._writing.decoding_for(spec), self.options, texts, num), skipped
+
+    def _run(self, plan: GenerationPlan) -> GenerationRun:
+        """A plan for the model of this process."""
+        from dino_st.generation.run import GenerationRun
+
+        return GenerationRun(self._writer, plan)

@@ -11,6 +11,7 @@ DinoError
 ├── OutputError          (RuntimeError)  an output directory cannot be written or holds something else
 ├── TrainingError        (RuntimeError)  an encoder cannot be trained
 ├── EvaluationError      (RuntimeError)  an encoder cannot be scored
+├── ClusterError         (RuntimeError)  the workers of a cluster end again and again
 ├── HubError             (RuntimeError)  something cannot be uploaded to the hub
 └── MissingExtraError    (ImportError)   an optional dependency is not installed
 ```
@@ -62,6 +63,10 @@ class TrainingError(DinoError, RuntimeError):
 
 class EvaluationError(DinoError, RuntimeError):
     """An encoder cannot be scored."""
+
+
+class ClusterError(DinoError, RuntimeError):
+    """The workers of a cluster end again and again."""
 
 
 class HubError(DinoError, RuntimeError):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from dino_st.backends.files import model_files
 from dino_st.backends.loading import (
     check_causal_model,
@@ -114,6 +116,7 @@ class LocalWriter(Prompter):
             "prompt_format": self.prompt_format,
             "dtype": self.dtype,
             "device": self.device,
+            **({"gpu": torch.cuda.get_device_name(self.model.device)} if self.device == "cuda" else {}),
             **({"template_sha256": self._template.sha256} if self._template else {}),
             **({"template_date": f"{TEMPLATE_DATE:%Y-%m-%d}"} if self._template and self._template.tells_date else {}),
         }

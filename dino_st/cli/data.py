@@ -15,7 +15,7 @@ from dino_st.cli.support import Overwrite, as_typed, print_pairs, say
 from dino_st.cli.upload import HUB_PANEL, publishes
 from dino_st.data.quality import quality_lines
 from dino_st.decoding.options import DecodingOptions
-from dino_st.generation.options import GenerationOptions, JudgeOptions
+from dino_st.generation.options import ClusterOptions, GenerationOptions, JudgeOptions
 from dino_st.models import LANGUAGE_MODEL
 from dino_st.pipeline.publish import PublishOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
@@ -57,16 +57,25 @@ DryRunFlag = Annotated[
 Limit = Annotated[int | None, typer.Option(min=1, help="Use only the first so many distinct sentences.")]
 
 _LOCAL, _DRAWING, _SERVERS = "Local models", "Sampling and debiasing", "Chat servers"
+_CLUSTERS = "Several GPUs and machines"
 _OF_SERVERS = {"base_url": {"default": "OPENAI_BASE_URL"}}
 
 
 @takes(
     GenerationOptions,
     DecodingOptions,
+    ClusterOptions,
     ChatOptions,
     ServerOptions,
     PublishOptions,
-    panels={"batch_size": _LOCAL, "samples": None, "max_new_tokens": _DRAWING, "backend": _SERVERS, **HUB_PANEL},
+    panels={
+        "batch_size": _LOCAL,
+        "samples": None,
+        "max_new_tokens": _DRAWING,
+        "engine": _CLUSTERS,
+        "backend": _SERVERS,
+        **HUB_PANEL,
+    },
     more={"top_k": {"default": "5; 0 for tasks without inputs"}, "shard": {"metavar": "I/N"}, **_OF_SERVERS},
 )
 @publishes("dataset")

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -60,7 +61,7 @@ MANIFEST = "manifest.json"
 EXAMPLES = 4
 """Rows of each label that the summary of a run shows."""
 
-ADDED_LATER = frozenset({"template_sha256"})
+ADDED_LATER = frozenset({"template_sha256", "gpu"})
 """Parts of the configuration that older directories lack, and that are not compared with those."""
 
 _Example = tuple[bytes, tuple[int, int], list[str]]
@@ -83,6 +84,54 @@ class Wave:
     number: int  # place among all waves of the data set, from 0
     rows: Sequence[Mapping[str, Any]]
     counts: Mapping[str, int]  # draws, accepted texts, and rejections by reason
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What is kept of a wave's rows in memory."""
+
+    statistics: dict[str, LabelStatistics]  # by label
+    examples: dict[str, list[_Example]]  # by label, those with the smallest random bits
+
+    @classmethod
+    def at(cls, number: int, rows: Sequence[Mapping[str, Any]], configuration: Mapping[str, Any]) -> Glance:
+        """Looks at the rows of a wave; which ones become examples depends on the seed and their places alone."""
+        task = configuration.get("task")
+        statistics = measure(rows, list(task.get("labels", ())) if isinstance(task, Mapping) else ())
+        found: dict[str, list[_Example]] = {}
+        for i, row in enumerate(rows):
+            bits = keyed_bits(configuration.get("seed", 0), number, i)
+            for label, texts in texts_by_label(row).items():
+                found.setdefault(label, []).append((bits, (number, i), texts))
+        return cls(statistics, {label: nsmallest(EXAMPLES, kept) for label, kept in found.items()})
+
+
+@dataclass(frozen=True)
+class StoredWave:
+    """A wave whose shard is on disk, not yet entered in a manifest."""
+
+    number: int
+    shard: dict[str, Any]  # what the manifest is to say: `file`, `rows`, `sha256`, `counts`
+    seen: Glance
+
+
+def store_wave(
+    path: Path, wave: Wave, schema: pa.Schema | None, configuration: Mapping[str, Any], name: str | None = None
+) -> StoredWave:
+    """Writes the shard of a wave into a directory, whole or not at all; `name` is its file, if not the usual one."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    name = name or shard_name(wave.number)
+    make_directory(path / "data")
+    with replacing(path / name) as temporary:
+        table = pa.Table.from_pylist(list(wave.rows), schema)
+        with pyarrow.parquet.ParquetWriter(temporary, table.schema) as writer:
+            if wave.rows:  # `datasets` cannot read a group of no rows
+                writer.write_table(table)
+        digest = hash_file(temporary)
+    shard = {"file": name, "rows": len(wave.rows), "sha256": digest, "counts": dict(wave.counts)}
+    return StoredWave(wave.number, shard, Glance.at(wave.number, wave.rows, configuration))
 
 
 class RowsInMemory:
@@ -251,8 +300,8 @@ class ShardDirectory(os.PathLike[str]):
         Those of waves that this object wrote were kept on the way; the shards of earlier ones are read.
         """
         self._look_at_all()
-        of_label: dict[str, list[_Example]] = {}
-        for number in self.waves:
+        of_label: dict[str, list[_Example]] = {label: [] for number in self.waves for label in self._statistics[number]}
+        for number in sorted(self._examples):
             for label, kept in self._examples[number].items():
                 of_label.setdefault(label, []).extend(kept)
         chosen = {label: sorted(nsmallest(EXAMPLES, kept), key=itemgetter(1)) for label, kept in of_label.items()}
@@ -266,18 +315,22 @@ class ShardDirectory(os.PathLike[str]):
     def _look_at_all(self) -> None:
         for number in self.waves:
             if number not in self._statistics:
-                self._look_at(number, self.rows_of(number))
+                self._take_in(number, Glance.at(number, self.rows_of(number), self.configuration))
 
-    def _look_at(self, number: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Keeps the rows whose random bits are the smallest, whatever the order in which waves come, and how often."""
-        task = self.configuration.get("task")
-        self._statistics[number] = measure(rows, list(task.get("labels", ())) if isinstance(task, Mapping) else ())
-        found: dict[str, list[_Example]] = {}
-        for i, row in enumerate(rows):
-            bits = keyed_bits(self.configuration.get("seed", 0), number, i)
-            for label, texts in texts_by_label(row).items():
-                found.setdefault(label, []).append((bits, (number, i), texts))
-        self._examples[number] = {label: nsmallest(EXAMPLES, kept) for label, kept in found.items()}
+    def _take_in(self, number: int, seen: Glance) -> None:
+        """Keeps what was seen of a wave, in place of what was seen of it before."""
+        self._statistics[number], self._examples[number] = seen.statistics, seen.examples
+
+    def _drop_examples(self) -> None:
+        """Forgets the examples that others have taken the place of, where no wave will be written again."""
+        best: dict[str, list[_Example]] = {}
+        for kept in self._examples.values():
+            for label, found in kept.items():
+                best[label] = nsmallest(EXAMPLES, [*best.get(label, ()), *found])
+        self._examples = {}
+        for label, found in best.items():
+            for example in found:
+                self._examples.setdefault(example[1][0], {}).setdefault(label, []).append(example)
 
     # Writing
 
@@ -322,26 +375,34 @@ class ShardDirectory(os.PathLike[str]):
 
     def put(self, wave: Wave) -> None:
         """Writes a wave, or writes it again with more in it; killed in between, the latter counts as damaged."""
-        import pyarrow as pa
-        import pyarrow.parquet
-
         before = self.shards.get(wave.number)
-        name = shard_name(wave.number) if before is None else before["file"]
-        make_directory(self.path / "data")
-        with replacing(self.path / name) as temporary:
-            table = pa.Table.from_pylist(list(wave.rows), self._schema)
-            with pyarrow.parquet.ParquetWriter(temporary, table.schema) as writer:
-                if wave.rows:  # `datasets` cannot read a group of no rows
-                    writer.write_table(table)
-            digest = hash_file(temporary)
-        shard = {"file": name, "rows": len(wave.rows), "sha256": digest, "counts": dict(wave.counts)}
+        name = before["file"] if before else None
+        stored = store_wave(self.path, wave, self._schema, self.configuration, name)
         if before is None:
-            append_line(self.path / _JOURNAL, json.dumps({"shard": shard}, ensure_ascii=False))
-        self.shards[wave.number] = shard
-        self._look_at(wave.number, wave.rows)
-        if before is not None:
-            self._save()
-        self.new_rows += len(wave.rows) - (before["rows"] if before else 0)
+            self._enter([stored])
+            return
+        self.shards[wave.number] = stored.shard
+        self._take_in(wave.number, stored.seen)
+        self._save()
+        self.new_rows += len(wave.rows) - before["rows"]
+
+    def enter(self, waves: Sequence[StoredWave]) -> None:
+        """Enters new waves, whose shards are here already, flushing the manifest to disk once for all of them.
+
+        They are not to be written again by this object.
+        """
+        self._enter(waves)
+        self._drop_examples()
+
+    def _enter(self, waves: Sequence[StoredWave]) -> None:
+        lines = [json.dumps({"shard": wave.shard}, ensure_ascii=False) for wave in waves]
+        append_line(self.path / _JOURNAL, "\n".join(lines))
+        for wave in waves:
+            counts = {sys.intern(name): count for name, count in wave.shard["counts"].items()}  # the names once for all
+            shard = {sys.intern(name): value for name, value in wave.shard.items()}
+            self.shards[wave.number] = shard | {"counts": counts}
+            self.new_rows += wave.shard["rows"]
+            self._take_in(wave.number, wave.seen)
 
     def write_card(self, card: str) -> None:
         """Writes the dataset card; what the one before states of language and licence stays."""
@@ -582,10 +643,13 @@ WaveStore = RowsInMemory | ShardDirectory
 Waves = Callable[[WaveStore], Generator[Wave, None, None]]
 """Makes the waves that a store lacks, or has to have anew; each is put there before the next is asked for."""
 
+StoredWaves = Callable[[WaveStore], Generator[Sequence[StoredWave], None, None]]
+"""The same where others write the shards; what is finished at a time is entered together."""
+
 
 def write_waves(
     directory: ShardDirectory,
-    waves: Waves,
+    waves: Waves | StoredWaves,
     *,
     configuration: Mapping[str, Any],
     provenance: Mapping[str, Any],
@@ -613,7 +677,7 @@ def write_waves(
         if looks_again or not was_complete:
             with closing(waves(directory)) as coming:
                 for wave in coming:
-                    directory.put(wave)
+                    directory.put(wave) if isinstance(wave, Wave) else directory.enter(wave)
                     has_written = True
         if has_written or not was_complete:
             directory.finish(described())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -15,7 +15,16 @@ from dino_st.backends.answers import repeats
 from dino_st.backends.local import LocalWriter, Request
 from dino_st.data.cards import raw_card
 from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, PROVENANCE_COLUMNS, TEXT, raw_pair, raw_schema
-from dino_st.data.shards import RowsInMemory, ShardDirectory, Wave, WaveStore, collect_waves, write_waves
+from dino_st.data.shards import (
+    RowsInMemory,
+    ShardDirectory,
+    StoredWaves,
+    Wave,
+    Waves,
+    WaveStore,
+    collect_waves,
+    write_waves,
+)
 from dino_st.decoding.engine import DecodingEngine, Drawn
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
@@ -33,85 +42,176 @@ _PROMPT_SAMPLE = 1000
 
 
 @dataclass(frozen=True)
-class GenerationRun:
-    """Everything that decides what a local model writes."""
+class GenerationPlan:
+    """Everything that decides what a local model writes, but the model."""
 
-    writer: LocalWriter
     spec: TaskSpec
     decoding: DecodingOptions
     options: GenerationOptions
     sentences: Sequence[str] | None  # distinct x1; None for a task without inputs
     num: int | None  # texts to write, for a task without inputs
 
-    def in_memory(self, show_progress: bool) -> RowsInMemory:
-        """Generates without writing anything."""
-        streams = self._streams(self.options.batch_size)
-        return collect_waves(partial(self._waves, streams, show_progress), self._schema())
+    def into(
+        self,
+        path: str | os.PathLike[str],
+        model: str,
+        identity: Mapping[str, str],
+        installed: Mapping[str, str],
+        choose_streams: Callable[[int | str], int],
+        waves: Callable[[int], Waves | StoredWaves],
+    ) -> ShardDirectory:
+        """Fills a directory with waves, or continues there; see `write_waves`.
 
-    def into(self, path: str | os.PathLike[str], show_progress: bool) -> ShardDirectory:
-        """Generates into a directory, wave by wave, or continues there; see `write_waves`."""
+        The model is told by its name, its `identity` (see `LocalWriter.identity`) and the versions of what runs it.
+        `choose_streams` turns a batch size into how many streams a wave takes, and `waves` gets that number.
+        """
         directory = ShardDirectory.of(path)
-        streams = self._streams(directory.begun_batch_size(self.options.batch_size))
-        configuration = self._configuration(streams)
+        streams = choose_streams(directory.begun_batch_size(self.options.batch_size))
+        configuration = self._configuration(identity, streams)
         if directory.makes_way_for(configuration):
-            streams = configuration["batch_size"] = self._streams(self.options.batch_size)
+            streams = configuration["batch_size"] = choose_streams(self.options.batch_size)
         return write_waves(
             directory,
-            partial(self._waves, streams, show_progress),
+            waves(streams),
             configuration=configuration,
-            provenance={
-                "model": self.writer.name,
-                "versions": versions("python", "dino-st", "torch", "transformers", "datasets", "numpy"),
-            },
-            schema=self._schema(),
+            provenance={"model": model, "versions": dict(installed)},
+            schema=self.schema(),
             card=partial(raw_card, self.spec),
         )
 
+    def schema(self) -> Any:
+        """The columns of the rows."""
+        return raw_schema(self.spec, score_labels=self.stores_scores)
+
+    @property
+    def stores_scores(self) -> bool:
+        """Whether rows tell how likely a text is under every label."""
+        return self.options.score_labels or self.options.debias == "rerank"
+
+    def numbers(self, streams: int) -> range:
+        """The waves to write for the sentences; those of other shards are left out."""
+        first, step = self.options.waves
+        return range(first, -(-len(self.sentences or ()) // self.inputs_of_wave(streams)), step)
+
+    def inputs_of_wave(self, streams: int) -> int:
+        """How many sentences a wave takes."""
+        return max(1, streams // (self.spec.streams_per_sample * self.options.samples))
+
+    def sentences_of(self, number: int, streams: int) -> tuple[int, Sequence[str]]:
+        """The sentences of a wave, which is cut from the sentences alone, and the place of the first one."""
+        size = self.inputs_of_wave(streams)
+        return number * size, (self.sentences or ())[number * size : (number + 1) * size]
+
+    def sample_of_inputs(self) -> Sequence[str]:
+        """A few inputs, that show how long prompts are."""
+        return (self.sentences or [])[:_PROMPT_SAMPLE]
+
+    def _configuration(self, identity: Mapping[str, str], streams: int) -> dict[str, Any]:
+        known = self.options.known_configuration(self.spec, self.decoding, self.sentences, self.num)
+        return {
+            "task": known["task"],
+            "inputs": known["inputs"],
+            **identity,
+            "decoding": known["decoding"],
+            "seed": known["seed"],
+            "batch_size": streams,
+            "shard": known["shard"],
+            **({"score_labels": True} if self.options.score_labels else {}),
+            **self.options.reranking(),
+        }
+
+    def warn_if_short(self, counts: Counter[str]) -> None:
+        """Warns where less came out than was asked for."""
+        reasons = ", ".join(f"{n} {why}" for why, n in sorted(counts.items()) if why.startswith(("rejected", "dup")))
+        if self.num is not None and counts["rows"] < self.num:
+            logger.warning(
+                "%d of %d texts came out of ten draws for each (%s); ask for fewer, or change model or sampling",
+                counts["rows"],
+                self.num,
+                reasons,
+            )
+        elif counts["draws"] and not counts["rows"]:
+            logger.warning("not one draw gave a text (%s); try another model or instruction", reasons)
+
+
+@dataclass(frozen=True)
+class GenerationRun:
+    """A plan, and the model of this process that writes it."""
+
+    writer: LocalWriter
+    plan: GenerationPlan
+
+    def in_memory(self, show_progress: bool) -> RowsInMemory:
+        """Generates without writing anything."""
+        streams = self.streams(self.plan.options.batch_size)
+        return collect_waves(partial(self._waves, streams, show_progress), self.plan.schema())
+
+    def into(self, path: str | os.PathLike[str], show_progress: bool) -> ShardDirectory:
+        """Generates into a directory, wave by wave, or continues there; see `write_waves`."""
+        return self.plan.into(
+            path,
+            self.writer.name,
+            self.writer.identity(),
+            installed(),
+            self.streams,
+            lambda streams: partial(self._waves, streams, show_progress),
+        )
+
+    def streams(self, batch_size: int | str) -> int:
+        """Streams that a wave takes."""
+        plan = self.plan
+        return self.writer.choose_rows(batch_size, plan.spec, plan.sample_of_inputs(), plan.decoding.max_new_tokens)
+
+    def engine(self, streams: int) -> DecodingEngine:
+        """What decodes waves of at most so many streams."""
+        plan = self.plan
+        return self.writer.engine(plan.decoding, seed=plan.options.seed, rows=streams, spec=plan.spec)
+
     def _waves(self, streams: int, show_progress: bool, store: WaveStore) -> Generator[Wave, None, None]:
         """The waves that a store lacks, each of which takes at most so many streams and is decoded together."""
-        engine = self.writer.engine(self.decoding, seed=self.options.seed, rows=streams, spec=self.spec)
-        if self.sentences is not None:
-            total, unit, waves = len(self.sentences) // self.options.waves[1], "inputs", self._pair_waves
+        engine, plan = self.engine(streams), self.plan
+        if plan.sentences is not None:
+            total, unit, waves = len(plan.sentences) // plan.options.waves[1], "inputs", self._pair_waves
         else:
-            total, unit, waves = self.num or 0, "texts", self._text_waves
-        done = store.counts["inputs" if self.spec.needs_input else "rows"]
-        with progress(f"generating {self.spec.task_name}", total, unit, done=done, shown=show_progress) as advance:
+            total, unit, waves = plan.num or 0, "texts", self._text_waves
+        done = store.counts["inputs" if plan.spec.needs_input else "rows"]
+        with progress(f"generating {plan.spec.task_name}", total, unit, done=done, shown=show_progress) as advance:
             for wave in waves(engine, streams, store):
                 yield wave
                 advance(wave.counts.get("inputs", len(wave.rows)))
-        self._warn_if_short(store.counts)
+        plan.warn_if_short(store.counts)
 
     def _pair_waves(self, engine: DecodingEngine, streams: int, store: WaveStore) -> Iterator[Wave]:
-        """Writes x2 for every sentence and label; waves are cut from the sentences alone, rows by x1, label, sample."""
-        sentences, samples = self.sentences or (), self.options.samples
-        size = max(1, streams // (self.spec.streams_per_sample * samples))
-        first, step = self.options.waves
-        for number in range(first, -(-len(sentences) // size), step):
-            if number in store:
-                continue
-            chunk = sentences[number * size : (number + 1) * size]
-            requests = [
-                Request(x1, label, sample, self._phrasing(label, crc32(x1.encode()) + sample))
-                for x1 in chunk
-                for label in self.spec.labels
-                for sample in range(samples)
-            ]
-            drawn = self._kept(requests, engine) if self.options.debias == "rerank" else self._pairs(requests, engine)
-            index = {x1: number * size + i for i, x1 in enumerate(chunk)}
-            rows = [
-                self._pair_row(request, outcome, index[request.x1 or ""])
-                for request, outcome in zip(requests, drawn, strict=True)
-                if outcome.text is not None
-            ]
-            yield Wave(number, rows, {"inputs": len(chunk), "rows": len(rows), **count_outcomes(drawn)})
+        """Writes x2 for every sentence and label."""
+        for number in self.plan.numbers(streams):
+            if number not in store:
+                yield self.pair_wave(engine, number, *self.plan.sentences_of(number, streams))
+
+    def pair_wave(self, engine: DecodingEngine, number: int, first: int, sentences: Sequence[str]) -> Wave:
+        """Writes x2 for a wave's sentences, of which the first has a place among all; rows by x1, label, sample."""
+        spec, options = self.plan.spec, self.plan.options
+        requests = [
+            Request(x1, label, sample, self._phrasing(label, crc32(x1.encode()) + sample))
+            for x1 in sentences
+            for label in spec.labels
+            for sample in range(options.samples)
+        ]
+        drawn = self._kept(requests, engine) if options.debias == "rerank" else self._pairs(requests, engine)
+        index = {x1: first + i for i, x1 in enumerate(sentences)}
+        rows = [
+            self._pair_row(request, outcome, index[request.x1 or ""])
+            for request, outcome in zip(requests, drawn, strict=True)
+            if outcome.text is not None
+        ]
+        return Wave(number, rows, {"inputs": len(sentences), "rows": len(rows), **count_outcomes(drawn)})
 
     def _pairs(self, requests: Sequence[Request], engine: DecodingEngine) -> list[Drawn]:
-        return self._written(requests, engine, score_labels=self._stores_scores)
+        return self._written(requests, engine, score_labels=self.plan.stores_scores)
 
     def _kept(self, requests: Sequence[Request], engine: DecodingEngine) -> list[Drawn]:
         """Several texts for every request, of which the one with the widest margin is kept; what happened to all."""
-        samples = self.options.samples
-        counts = [self.options.candidates_of(self.spec, request.label) for request in requests]
+        samples = self.plan.options.samples
+        counts = [self.plan.options.candidates_of(self.plan.spec, request.label) for request in requests]
         every = [
             replace(request, sample=request.sample + samples * number)
             for request, count in zip(requests, counts, strict=True)
@@ -122,20 +222,20 @@ class GenerationRun:
         for request, count in zip(requests, counts, strict=True):
             group = list(islice(outcomes, count))
             scored = [one for one in group if one.text is not None and one.log_probs is not None]
-            best = scored[widest(self.spec, request.label, [one.log_probs or () for one in scored])] if scored else None
+            best = (
+                scored[widest(self.plan.spec, request.label, [one.log_probs or () for one in scored])]
+                if scored
+                else None
+            )
             rejections = sum((one.rejections for one in group), Counter[str]())
             kept.append(replace(best or group[0], tries=sum(one.tries for one in group), rejections=rejections))
         return kept
 
-    @property
-    def _stores_scores(self) -> bool:
-        return self.options.score_labels or self.options.debias == "rerank"
-
     def _written(self, requests: Sequence[Request], engine: DecodingEngine, **options: Any) -> list[Drawn]:
         """Writes a text for every request; one that repeats its instruction, or the examples there, is rejected."""
-        drawn = self.writer.write(self.spec, requests, engine, **options)
+        drawn = self.writer.write(self.plan.spec, requests, engine, **options)
         for i, (request, outcome) in enumerate(zip(requests, drawn, strict=True)):
-            instruction = self.spec.labels[request.label].phrasing(request.phrasing)
+            instruction = self.plan.spec.labels[request.label].phrasing(request.phrasing)
             if outcome.text is not None and repeats(outcome.text, [instruction], request.x1 or ""):
                 reasons = outcome.rejections + Counter({"echo of the prompt": 1})
                 drawn[i] = replace(outcome, text=None, log_probs=None, rejections=reasons)
@@ -143,14 +243,14 @@ class GenerationRun:
 
     def _pair_row(self, request: Request, outcome: Drawn, x1_index: int) -> dict[str, Any]:
         provenance = (x1_index, request.sample, outcome.tries, len(outcome.tokens))
-        row = raw_pair(self.spec, request.label, request.x1, outcome.text, provenance, request.phrasing)
+        row = raw_pair(self.plan.spec, request.label, request.x1, outcome.text, provenance, request.phrasing)
         # Log-probabilities go without the digits that depend on the size of the batch.
         log_probs = None if outcome.log_probs is None else [round(value, 4) for value in outcome.log_probs]
         return row | {LOG_PROBS: log_probs}
 
     def _phrasing(self, label: str, number: int) -> int:
         """Spreads draws evenly over the phrasings of a label."""
-        return number % len(self.spec.labels[label].instructions)
+        return number % len(self.plan.spec.labels[label].instructions)
 
     def _text_waves(self, engine: DecodingEngine, streams: int, store: WaveStore) -> Iterator[Wave]:
         """Writes distinct texts from instructions alone, spread evenly over the labels.
@@ -159,12 +259,12 @@ class GenerationRun:
         taken, so the size of a wave does not change which texts come out. A wave depends on the texts of those before
         it alone: one that is missing among others comes out as it was, and those behind it stay as they are.
         """
-        if self.options.waves[1] > 1:
+        if self.plan.options.waves[1] > 1:
             raise ConfigurationError(
-                f"task {self.spec.task_name!r} writes texts that must differ from one another, so it cannot be split "
-                "into shards; leave out shard"
+                f"task {self.plan.spec.task_name!r} writes texts that must differ from one another, so it cannot be "
+                "split into shards; leave out shard"
             )
-        labels, num = list(self.spec.labels), self.num or 0
+        labels, num = list(self.plan.spec.labels), self.plan.num or 0
         quota = {label: num // len(labels) + (i < num % len(labels)) for i, label in enumerate(labels)}
         missing, seen = Counter(quota), set[str]()
         largest = max(quota.values())
@@ -187,40 +287,10 @@ class GenerationRun:
             rows, counts = _distinct_texts(requests, drawn, missing, seen)
             yield Wave(number, rows, counts)
 
-    def _streams(self, batch_size: int | str) -> int:
-        """Streams that a wave takes."""
-        inputs = (self.sentences or [])[:_PROMPT_SAMPLE]
-        return self.writer.choose_rows(batch_size, self.spec, inputs, self.decoding.max_new_tokens)
 
-    def _schema(self) -> Any:
-        return raw_schema(self.spec, score_labels=self._stores_scores)
-
-    def _configuration(self, streams: int) -> dict[str, Any]:
-        known = self.options.known_configuration(self.spec, self.decoding, self.sentences, self.num)
-        return {
-            "task": known["task"],
-            "inputs": known["inputs"],
-            **self.writer.identity(),
-            "decoding": known["decoding"],
-            "seed": known["seed"],
-            "batch_size": streams,
-            "shard": known["shard"],
-            **({"score_labels": True} if self.options.score_labels else {}),
-            **self.options.reranking(),
-        }
-
-    def _warn_if_short(self, counts: Counter[str]) -> None:
-        """Warns where less came out than was asked for."""
-        reasons = ", ".join(f"{n} {why}" for why, n in sorted(counts.items()) if why.startswith(("rejected", "dup")))
-        if self.num is not None and counts["rows"] < self.num:
-            logger.warning(
-                "%d of %d texts came out of ten draws for each (%s); ask for fewer, or change model or sampling",
-                counts["rows"],
-                self.num,
-                reasons,
-            )
-        elif counts["draws"] and not counts["rows"]:
-            logger.warning("not one draw gave a text (%s); try another model or instruction", reasons)
+def installed() -> dict[str, str]:
+    """The versions that a manifest records."""
+    return versions("python", "dino-st", "torch", "transformers", "datasets", "numpy")
 
 
 def count_outcomes(drawn: Iterable[Drawn]) -> dict[str, int]:

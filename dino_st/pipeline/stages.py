@@ -38,7 +38,8 @@ from dino_st.encoders.directory import check_named
 from dino_st.encoders.loading import encoder_files
 from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, OutputError, suggest
 from dino_st.evaluation.options import EvaluationOptions
-from dino_st.generation.options import GenerationOptions, JudgeOptions, WritingOptions
+from dino_st.generation.options import ClusterOptions, GenerationOptions, JudgeOptions, WritingOptions
+from dino_st.models import bundled_directory
 from dino_st.preparation.directory import check_replaces, read_record
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED, SCORES, check_can_become_directory, only_writer, similar_path
@@ -125,6 +126,7 @@ def generate_data(work: Generation, model: str, output: Path) -> GenerationOutco
     given = dict(work.options)
     if ChatOptions.of(backend=given.pop("backend", "local")).backend == "openai":
         return _by_server(work, given, model, output)
+    cluster = ClusterOptions.of(**{name: given.pop(name) for name in ClusterOptions.model_fields if name in given})
     known = (*GenerationOptions.model_fields, *DecodingOptions.names())
     for_servers = [name for name in given if name in ("base_url", *SERVER_OPTIONS) and name not in known]
     if for_servers:
@@ -132,11 +134,13 @@ def generate_data(work: Generation, model: str, output: Path) -> GenerationOutco
             f"{', '.join(for_servers)}: for a chat server only, and the backend is 'local'; leave it out, or choose "
             "--backend openai"
         )
-    return _by_local_model(work, WritingOptions.of(**given), model, output)
+    return _by_local_model(work, WritingOptions.of(**given), model, output, cluster)
 
 
-def _by_local_model(work: Generation, writing: WritingOptions, model: str, output: Path) -> GenerationOutcome:
-    """Writes with a local model."""
+def _by_local_model(
+    work: Generation, writing: WritingOptions, model: str, output: Path, cluster: ClusterOptions | None = None
+) -> GenerationOutcome:
+    """Writes with a local model, in this process or in those of a cluster."""
     spec = TaskSpec.load(work.task)
     _check_input(spec, work)
     sentences = work.sentences()
@@ -148,12 +152,17 @@ def _by_local_model(work: Generation, writing: WritingOptions, model: str, outpu
     directory = ShardDirectory(output, overwrite=work.overwrite)
     check_can_become_directory(output)
     known = writing.generation.known_configuration(spec, writing.decoding_for(spec), texts, work.num)
-    look_at_model(model, directory, known)
+    has_workers = cluster is not None and cluster.engine == "ray"
+    if has_workers and not Path(model).expanduser().exists() and not bundled_directory(model):
+        directory.check_continues(known)  # a model of the hub is fetched where it is loaded
+    else:
+        look_at_model(model, directory, known)
     from dino_st.builder import DinoDatasetBuilder
 
-    builder = DinoDatasetBuilder(model, task=spec, writing=writing)
+    builder = DinoDatasetBuilder(model, task=spec, writing=writing, load=not has_workers)
     start = time.monotonic()
-    builder.generate_shards(directory, texts, num=work.num, show_progress=True)
+    chosen = cluster.model_dump(exclude_unset=True) if cluster else {}
+    builder.generate_shards(directory, texts, num=work.num, show_progress=True, **chosen)
     return _outcome(directory, "pairs" if spec.needs_input else "texts", start, sentences)
 
 
@@ -324,7 +333,8 @@ def _check_input(spec: TaskSpec, work: Generation) -> None:
 
 def _check_options(task: str, backend: Any, given: Mapping[str, Any], of_task: Iterable[str]) -> None:
     """Refuses what the task has no use for, and what belongs to the other backend."""
-    known = {*GenerationOptions.model_fields, *DecodingOptions.names(), *SERVER_OPTIONS, *SynCSEOptions.model_fields}
+    models = (GenerationOptions, ClusterOptions, SynCSEOptions)
+    known = {*(name for one in models for name in one.model_fields), *DecodingOptions.names(), *SERVER_OPTIONS}
     others = [name for name in given if name not in of_task]
     for name in others:
         if name not in known:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +68,9 @@ def replacing(path: Path) -> Iterator[Path]:
         >>> with replacing(Path("scores.json")) as temporary:
         ...     temporary.write_text("{}")
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(
+        f".{path.name}.{secrets.randbits(48)}.tmp"
+    )  # processes of other machines have our number
     try:
         with _worded(path):
             yield temporary
@@ -144,9 +148,14 @@ def make_directory(path: Path) -> None:
 def check_can_become_directory(path: Path) -> None:
     """Checks that a directory can exist at a place, without making it.
 
-    An OutputError says that it, or something above it, is a file, or that its name is not UTF-8, which libraries ask
-    for.
+    An OutputError says that it, or something above it, is a file, that it is an address (`s3://…`), or that its name is
+    not UTF-8, which libraries ask for.
     """
+    if found := re.match(r"([a-z][a-z0-9+.-]+):/", str(path)):
+        raise OutputError(
+            f"{path}: this is an address ({found[1]}), and a directory is expected; mount it, or write to a disk and "
+            "copy what was written"
+        )
     if str(path).encode(errors="replace") != str(path).encode(errors="surrogateescape"):
         raise OutputError(f"{path}: the name is not UTF-8; rename the directory, or choose another --output")
     place = next(place for place in (path, *path.parents) if place.exists())

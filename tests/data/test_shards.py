@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from dino_st.data.sentences import read_sentences
-from dino_st.data.shards import ShardDirectory, Wave, collect_waves, shard_name, write_waves
+from dino_st.data.shards import ShardDirectory, Wave, collect_waves, shard_name, store_wave, write_waves
 from dino_st.errors import OutputError
 from dino_st.support.files import replacing, write_text
 from dino_st.support.hashes import hash_texts
@@ -500,3 +500,42 @@ def test_an_empty_wave_leaves_an_empty_shard(tmp_path: Path) -> None:
         store.put(wave())
         assert isinstance(store, ShardDirectory)
         assert store.to_dataset().column_names == ["text", "label"]
+
+
+def test_waves_that_others_wrote_are_entered_together_and_leave_what_put_leaves(tmp_path: Path) -> None:
+    texts = {0: "a", 1: "b", 2: "c"}
+    with opened(tmp_path / "put") as store:
+        for number, text in texts.items():
+            store.put(wave(text, number=number))
+        examples = store.examples()
+        store.finish(CARD)
+    with opened(tmp_path / "entered") as store:
+        others = [
+            store_wave(store.path, wave(texts[number], number=number), SCHEMA, CONFIGURATION) for number in (2, 0)
+        ]
+        store.enter(others)
+        assert store.waves == [0, 2]
+        assert len((store.path / "manifest.jsonl").read_text().splitlines()) == 2
+    with opened(tmp_path / "entered") as store:
+        store.enter([store_wave(store.path, wave("b", number=1), SCHEMA, CONFIGURATION)])
+        assert store.new_rows == 1
+        assert store.examples() == examples
+        store.finish(CARD)
+    for file in ("manifest.json", *(f"data/train-0000{number}.parquet" for number in texts)):
+        assert (tmp_path / "entered" / file).read_bytes() == (tmp_path / "put" / file).read_bytes()
+
+
+def test_rows_of_one_run_come_from_gpus_of_one_kind(tmp_path: Path) -> None:
+    of = {"device": "cuda", "gpu": "NVIDIA H100 80GB HBM3"}
+    with opened(tmp_path, CONFIGURATION | of) as store:
+        store.put(wave("a"))
+    refused = pytest.raises(OutputError, match="gpu was 'NVIDIA H100 80GB HBM3', now 'NVIDIA A10G'")
+    with refused, opened(tmp_path, CONFIGURATION | of | {"gpu": "NVIDIA A10G"}):
+        pass
+
+
+def test_a_directory_from_before_gpus_were_recorded_goes_on(tmp_path: Path) -> None:
+    with opened(tmp_path, CONFIGURATION | {"device": "cuda"}) as store:
+        store.put(wave("a"))
+    with opened(tmp_path, CONFIGURATION | {"device": "cuda", "gpu": "NVIDIA A10G"}) as store:
+        assert store.waves == [0]

@@ -198,3 +198,13 @@ def test_one_command_reads_the_manifest_once_and_no_row_that_it_wrote_itself(
     assert reads.count("manifest.json") == 1
     assert again.examples == first.examples != {}
     assert (again.new_rows, again.counts) == (0, first.counts)
+
+
+def test_shards_of_several_kinds_of_gpu_fit_together_and_all_kinds_are_named(generate: Any, tmp_path: Path) -> None:
+    parts = [tmp_path / "part1", tmp_path / "part2"]
+    for number, (part, gpu) in enumerate(zip(parts, ("NVIDIA A10G", "NVIDIA H100"), strict=True), start=1):
+        generate(part, shard=f"{number}/2")
+        manifest = json.loads((part / "manifest.json").read_text())
+        manifest["configuration"]["gpu"] = gpu
+        (part / "manifest.json").write_text(json.dumps(manifest))
+    assert merge_shards(parts, tmp_path / "merged").configuration["gpu"] == "NVIDIA A10G, NVIDIA H100"

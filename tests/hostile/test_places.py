@@ -229,3 +229,9 @@ def test_ctrl_c_at_the_start_shows_no_traceback(seconds: float) -> None:
     # Python takes its handler away while it shuts down after the command; the signal itself ends it then:
     # 130 in a shell.
     assert process.returncode in (0, 130, -signal.SIGINT)
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/raw", "gs://bucket/raw", "hf://datasets/me/raw"])
+def test_an_address_is_no_directory(address: str) -> None:
+    with pytest.raises(OutputError, match=r"this is an address \((s3|gs|hf)\), and a directory is expected; mount it"):
+        check_can_become_directory(Path(address))

@@ -1,0 +1,579 @@
+"""Waves that several processes write: on the GPUs of this machine, or of a Ray cluster.
+
+This process, the driver, hands out the numbers of waves with their sentences, and alone writes the manifest. A worker
+loads the model once, and for each wave puts the shard where the driver would have put it. So what is on disk does not
+tell who wrote it, and a run begun with workers goes on without them, and the other way round.
+
+What ends a worker costs the wave in progress: that goes to another worker, and a new one takes the old one's place.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dino_st.data.shards import ShardDirectory, StoredWave, WaveStore, store_wave
+from dino_st.errors import ClusterError, ConfigurationError, DinoError, MissingExtraError, ModelError, OutputError
+from dino_st.generation.options import ClusterOptions
+from dino_st.models import bundled_directory
+from dino_st.support.files import check_can_become_directory, make_directory, write_text
+from dino_st.support.options import changes
+from dino_st.support.progress import logger, progress
+from dino_st.support.text import first_line
+
+if TYPE_CHECKING:
+    from dino_st.generation.run import GenerationPlan, GenerationRun
+
+DEATHS = 3
+"""Ends of workers, one behind another, after which a place, or a wave, is given up."""
+
+_AHEAD_SECONDS, _MOST_AHEAD = 0.3, 64
+"""Work that a worker has before it, at least the wave that it writes and the next, and at most so many waves."""
+
+_MARK = ".workers.tmp"
+"""The file by which workers know that they see the same directory as the driver."""
+
+_SIGHT_SECONDS = 10.0
+"""How long a worker looks for that file; file systems of networks show new ones late."""
+
+_ENTER_SECONDS = 0.1
+"""Waves that finish within this time are entered in the manifest together."""
+
+_LOOK_SECONDS = 10.0
+"""How often a cluster is asked for its size."""
+
+_OTHERS_SECONDS = 60.0
+"""How long a loaded worker of another kind than the run's waits for one of its kind."""
+
+_OBJECT_STORE_BYTES = 200_000_000
+_LOG_LINES = 8
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker must know before it writes."""
+
+    model: str  # where it is found on every machine
+    name: str  # what manifests call it
+    plan: GenerationPlan  # its sentences are only a sample
+    output: str
+    threads: int
+
+
+class WaveWorker:
+    """A process of a cluster that writes waves."""
+
+    _run: GenerationRun
+
+    def look(self, output: str, token: str) -> dict[str, str]:
+        """Who and where this is, and in `fault` why it cannot write into a directory; nothing slow is imported."""
+        ray = import_module("ray")
+        streams = Path("/proc/self/fd/2")
+        return {
+            "host": socket.gethostname(),
+            "node": ray.get_runtime_context().get_node_id(),
+            "pid": str(os.getpid()),
+            "log": str(streams.readlink()) if streams.is_symlink() else "",
+            "dino-st": version("dino-st"),
+            "fault": _fault(Path(output), token),
+        }
+
+    def load(self, job: Job) -> tuple[dict[str, str], dict[str, str]]:
+        """Loads the model; what of it decides the rows, and the versions of what runs it."""
+        import torch
+
+        from dino_st.backends.local import LocalWriter
+        from dino_st.generation.run import GenerationRun, installed
+
+        torch.set_num_threads(job.threads)
+        writer = LocalWriter(job.model, job.plan.options)
+        writer.name = job.name
+        self._run, self._output = GenerationRun(writer, job.plan), Path(job.output)
+        self._facts = {"task": job.plan.spec.model_dump(mode="json"), "seed": job.plan.options.seed}
+        self._streams = 0
+        return writer.identity(), installed()
+
+    def choose(self, batch_size: int | str) -> int:
+        """How many streams a wave takes; see `GenerationRun.streams`."""
+        return self._run.streams(batch_size)
+
+    def write(self, streams: int, number: int, first: int, sentences: Sequence[str]) -> bytes:
+        """Writes the shard of a wave; the `StoredWave`, pickled, so that the driver keeps nothing of Ray's memory."""
+        if streams != self._streams:
+            self._engine, self._streams = self._run.engine(streams), streams
+        wave = self._run.pair_wave(self._engine, number, first, sentences)
+        return pickle.dumps(store_wave(self._output, wave, self._run.plan.schema(), self._facts))
+
+
+def _fault(output: Path, token: str) -> str:
+    """Why a directory cannot be written here, if so: it is not there, is another one, or may not be written."""
+    until = time.monotonic() + _SIGHT_SECONDS
+    while True:
+        try:
+            seen = (output / _MARK).read_text(encoding="utf-8")
+        except OSError as error:
+            seen = error.strerror or str(error)
+        if seen == token or time.monotonic() > until:
+            break
+        time.sleep(0.2)
+    if seen != token:
+        return f"it does not see what the driver wrote there ({seen if len(seen) != len(token) else 'another file'})"
+    try:
+        make_directory(output)
+    except OutputError as error:
+        return str(error)
+    return ""
+
+
+def write_with_workers(
+    directory: ShardDirectory,
+    model: str | Path | tuple[Any, Any],
+    plan: GenerationPlan,
+    options: ClusterOptions,
+    show_progress: bool,
+) -> ShardDirectory:
+    """Fills a directory by the workers of a Ray cluster, or continues there.
+
+    Raises ConfigurationError where the task, the model or an option does not fit, a worker has another version of
+    dino-st, or no cluster answers; MissingExtraError where Ray is not installed; OutputError where the directory is in
+    use, or workers do not see it; ClusterError where workers end again and again; and what loading and writing raise.
+    """
+    _check(plan, model, options)
+    check_can_become_directory(directory.path)
+    ray = _ray()
+    output = directory.path = directory.path.expanduser().absolute()
+    place = bundled_directory(model) if isinstance(model, str) else None
+    exists = place is None and Path(str(model)).expanduser().exists()
+    where = str(Path(str(model)).expanduser().absolute()) if exists else str(model)
+    sample = replace(plan, sentences=tuple(plan.sample_of_inputs()))
+    job = Job(where, str(model), sample, str(output), max(1, int(options.cpus_per_worker)))
+    token = secrets.token_hex(16)
+    with directory.locked():  # another driver is told of before anything is started
+        write_text(output / _MARK, token)
+    try:
+        with _connected(ray, options):
+            crew = Crew(ray, job, plan, options, token)
+            try:
+                identity, installed = crew.open(directory.configuration)
+                return plan.into(
+                    directory,
+                    str(model),
+                    identity,
+                    installed,
+                    crew.choose,
+                    lambda streams: partial(crew.waves, streams, show_progress),
+                )
+            finally:
+                crew.close()
+    finally:
+        (output / _MARK).unlink(missing_ok=True)
+
+
+def _check(plan: GenerationPlan, model: str | Path | tuple[Any, Any], options: ClusterOptions) -> None:
+    """Refuses what workers cannot do, before anything is started."""
+    if plan.sentences is None:
+        raise ConfigurationError(
+            f"task {plan.spec.task_name!r} writes texts that must differ from one another, each wave from all before "
+            "it, which is the work of one process; leave out engine='ray'"
+        )
+    if isinstance(model, tuple):
+        raise ConfigurationError("engine='ray' loads the model in every worker; give its directory or name, not a pair")
+    if ":" in plan.options.device:
+        raise ConfigurationError(
+            f"device {plan.options.device!r}: with engine='ray' every worker has GPUs of its own, and Ray shows it no "
+            "others; give auto, cuda or cpu"
+        )
+    if str(options.ray_address or "").startswith("ray://"):
+        raise ConfigurationError(
+            f"ray_address {options.ray_address!r}: the driver writes the manifest, so it runs on a machine of the "
+            "cluster; start the command there with ray_address='auto'"
+        )
+
+
+def _ray() -> Any:
+    """The package, which is never to report how it is used."""
+    if find_spec("ray") is None:
+        raise MissingExtraError("engine 'ray' needs Ray; run: pip install \"dino-st[ray]\"")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    return import_module("ray")
+
+
+@contextmanager
+def _connected(ray: Any, options: ClusterOptions) -> Iterator[None]:
+    """A cluster: the one at an address, one that this process has joined already, or one of this machine alone."""
+    if ray.is_initialized():
+        yield
+        return
+    address = options.ray_address
+    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM) if is_main else None
+    try:
+        if address is None:
+            asked = 0 if options.workers == "auto" else math.ceil(int(options.workers) * options.cpus_per_worker)
+            room = {"num_cpus": max(os.cpu_count() or 1, asked), "object_store_memory": _OBJECT_STORE_BYTES}
+            ray.init(address="local", include_dashboard=False, **room, **quiet)
+        else:
+            _knock(address)
+            ray.init(address=address, **quiet)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        where = "on this machine" if address is None else f"at ray_address {address!r}"
+        raise ConfigurationError(
+            f"there is no Ray cluster {where} ({first_line(error)}); start one with `ray start --head` and on the "
+            "other machines `ray start --address HOST:6379`, or leave out ray_address to use this machine alone"
+        ) from error
+    try:
+        if handler is not None:
+            signal.signal(signal.SIGTERM, handler)  # in place of Ray's
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises OSError at once where nobody listens at HOST:PORT; Ray would try for long, and then end the process."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    elif address != "auto":
+        raise ValueError("expected auto or HOST:PORT")
+
+
+@dataclass
+class _Call:
+    """What a worker was asked."""
+
+    answer: Any  # Ray's reference
+    number: int | None = None  # of the wave, if it is one
+
+
+@dataclass
+class _Worker:
+    """A place among the workers, and the process that has it now."""
+
+    actor: Any
+    deaths: int = 0  # since it last finished a wave
+    calls: deque[_Call] = field(default_factory=deque)  # unanswered, in their order
+    sight: Mapping[str, str] = field(default_factory=dict)  # what it said of itself
+    loaded: tuple[dict[str, str], dict[str, str]] | None = None  # identity and versions
+    is_admitted: bool = False  # whether it is of the kind that writes this run
+
+    def __str__(self) -> str:
+        return f"worker {self.sight['pid']} on {self.sight['host']}" if self.sight else "a worker"
+
+
+class Crew:
+    """The workers of one run: started, watched, replaced, and given waves."""
+
+    def __init__(self, ray: Any, job: Job, plan: GenerationPlan, options: ClusterOptions, token: str) -> None:
+        self._ray, self._job, self._plan, self._options, self._token = ray, job, plan, options, token
+        self._gpus = self._gpus_per_worker()
+        self._workers: list[_Worker] = []
+        self._kind: dict[str, str] | None = None
+        self._fresh: Iterator[int] = iter(())
+        self._again: deque[int] = deque()
+        self._victims: Counter[int] = Counter()  # workers that ended on a wave
+        self._lost: dict[int, str] = {}  # waves given up, and what the last worker said
+        self._ahead = 2  # waves that a worker has been given
+        self._looked = self._told = time.monotonic()
+        possible = self._possible()
+        wanted = possible if options.workers == "auto" else int(options.workers)
+        if not wanted or (options.ray_address is None and wanted > possible):
+            has = ray.cluster_resources()
+            raise ConfigurationError(
+                f"{max(wanted, 1)} workers of {options.cpus_per_worker:g} CPUs and {self._gpus:g} GPUs do not fit: "
+                f"there are {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs; see workers, cpus_per_worker "
+                "and gpus_per_worker"
+            )
+        for _ in range(wanted):
+            self._workers.append(self._hire())
+
+    def _gpus_per_worker(self) -> float:
+        """GPUs of a worker: as asked for, or one where there is any and the device may be one."""
+        if self._options.gpus_per_worker is not None:
+            return self._options.gpus_per_worker
+        return float(self._plan.options.device in ("auto", "cuda") and self._ray.cluster_resources().get("GPU", 0) > 0)
+
+    def _possible(self) -> int:
+        """How many workers the machines of the cluster have room for."""
+        needs = {"CPU": self._options.cpus_per_worker, "GPU": self._gpus}
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return sum(min(int(node.get(kind, 0) / need + 1e-6) for kind, need in needs.items() if need) for node in nodes)
+
+    def _hire(self, deaths: int = 0) -> _Worker:
+        """Asks Ray for a process; it starts when there is room."""
+        options = {"num_cpus": self._options.cpus_per_worker, "num_gpus": self._gpus, "scheduling_strategy": "SPREAD"}
+        actor = self._ray.remote(**options, max_restarts=0, max_task_retries=0)(WaveWorker).remote()
+        worker = _Worker(actor, deaths)
+        worker.calls.append(_Call(actor.look.remote(self._job.output, self._token)))
+        return worker
+
+    def open(self, begun: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+        """Waits until a worker has the model; identity and versions that the run takes from it.
+
+        A worker of the kind that wrote the directory before (`begun`, its configuration) is waited for a while.
+        """
+
+        def fits(worker: _Worker) -> bool:
+            identity = worker.loaded[0] if worker.loaded else {}
+            return bool(identity) and all(begun.get(name) in (None, value) for name, value in identity.items())
+
+        since = None
+        while True:
+            loaded = [worker for worker in self._workers if worker.loaded]
+            since = since or (time.monotonic() if loaded else None)
+            chosen = next(filter(fits, loaded), None)
+            is_late = since is not None and time.monotonic() - since > _OTHERS_SECONDS
+            if chosen is None and loaded and (is_late or len(loaded) == len(self._workers)):
+                chosen = loaded[0]
+            if chosen is not None and chosen.loaded is not None:
+                break
+            self._step(1.0)
+        self._first = chosen
+        self._kind = _kind(*chosen.loaded)
+        for worker in loaded:
+            self._admit(worker)
+        return chosen.loaded
+
+    def choose(self, batch_size: int | str) -> int:
+        """How many streams a wave takes, by the memory of the first worker; the same for all."""
+        if batch_size != "auto":
+            return int(batch_size)
+        try:
+            return int(self._ray.get(self._first.actor.choose.remote(batch_size)))
+        except self._ray.exceptions.RayError as error:
+            self._raise_ours(error)
+            raise ClusterError(f"{self._first} ended ({first_line(error)}); run again") from error
+
+    def waves(self, streams: int, show_progress: bool, store: WaveStore) -> Generator[list[StoredWave], None, None]:
+        """The waves that a store lacks, those together that finish at about the same time."""
+        numbers, start = self._plan.numbers(streams), time.monotonic()
+        self._fresh = (number for number in numbers if number not in store)
+        finished: list[StoredWave] = []
+        entered, rows, waves = start, 0, 0
+        name = f"generating {self._plan.spec.task_name}"
+        with progress(name, len(numbers), "waves", done=len(store.waves), shown=show_progress) as advance:
+            while True:
+                is_writing = self._hand_out(streams)
+                if finished and (not is_writing or time.monotonic() - entered > _ENTER_SECONDS):
+                    yield finished
+                    rows += sum(wave.shard["rows"] for wave in finished)
+                    alive = sum(worker.is_admitted for worker in self._workers)
+                    seconds = time.monotonic() - start
+                    rate, waves = rows / seconds, waves + len(finished)
+                    self._ahead = min(max(2, int(_AHEAD_SECONDS * waves / seconds / max(alive, 1))), _MOST_AHEAD)
+                    advance(len(finished), f"{rate:,.1f} pairs a second, {alive} of {len(self._workers)} workers alive")
+                    finished, entered = [], time.monotonic()
+                elif not is_writing:
+                    break
+                else:
+                    finished += self._step(_ENTER_SECONDS if finished else 1.0)
+        if self._lost:
+            number, said = next(iter(self._lost.items()))
+            raise ClusterError(
+                f"{len(self._lost)} waves ended {DEATHS} workers each, such as wave {number}: {said}"
+                "\nThe others are finished. Run again to go on with these, on workers with more memory perhaps"
+            )
+        self._plan.warn_if_short(store.counts)
+
+    def close(self) -> None:
+        """Ends the workers."""
+        for worker in self._workers:
+            self._end(worker)
+        self._workers = []
+
+    # One step
+
+    def _hand_out(self, streams: int) -> bool:
+        """Gives waves to workers that have few; whether any wave is, or may come to be, in work."""
+        is_left = True
+        for has in range(self._ahead):
+            for worker in self._workers:
+                if not worker.is_admitted or len(worker.calls) > has:
+                    continue
+                number = next(self._fresh, None)
+                if number is None and self._again:
+                    number = self._again.popleft()
+                if number is None:
+                    is_left = False
+                    break
+                first, sentences = self._plan.sentences_of(number, streams)
+                answer = worker.actor.write.remote(streams, number, first, list(sentences))
+                worker.calls.append(_Call(answer, number))
+        return is_left or any(call.number is not None for worker in self._workers for call in worker.calls)
+
+    def _step(self, seconds: float) -> list[StoredWave]:
+        """Waits for an answer, up to so many seconds, and takes in all that have come; the finished waves."""
+        self._grow()
+        answers = {call.answer: worker for worker in self._workers for call in worker.calls}
+        ready, _ = self._ray.wait(list(answers), num_returns=1, timeout=seconds)
+        if ready and len(answers) > 1:
+            ready, _ = self._ray.wait(list(answers), num_returns=len(answers), timeout=0)
+        came, finished = set(ready), []
+        for worker in {id(answers[answer]): answers[answer] for answer in ready}.values():
+            while worker.calls and worker.calls[0].answer in came:
+                try:
+                    answer = self._ray.get(worker.calls[0].answer)
+                except self._ray.exceptions.RayError as error:
+                    self._ended(worker, error)
+                    break
+                call = worker.calls.popleft()
+                if call.number is not None:
+                    worker.deaths = 0
+                    finished.append(pickle.loads(answer))
+                elif not worker.sight:
+                    self._seen(worker, answer)
+                else:
+                    worker.loaded = answer
+                    self._admit(worker)
+        return finished
+
+    def _grow(self) -> None:
+        """Takes in machines that were added, and says now and then where no worker has room."""
+        now = time.monotonic()
+        if now - self._looked > _LOOK_SECONDS:
+            self._looked = now
+            if self._options.workers == "auto":
+                self._workers += [self._hire() for _ in range(self._possible() - len(self._workers))]
+        if any(worker.sight for worker in self._workers):
+            self._told = now
+        elif now - self._told > 60:
+            self._told = now
+            logger.warning(
+                "no worker is alive: %d wait for a machine of the cluster with %g CPUs and %g GPUs free",
+                len(self._workers),
+                self._options.cpus_per_worker,
+                self._gpus,
+            )
+
+    def _seen(self, worker: _Worker, sight: dict[str, str]) -> None:
+        """Takes in what a worker says of itself, and has it load the model if all is right."""
+        worker.sight, own = sight, version("dino-st")
+        if sight["dino-st"] != own:
+            self._unfit(
+                worker,
+                ConfigurationError(
+                    f"{worker} has dino-st {sight['dino-st']}, and the driver has {own}; install the same everywhere"
+                ),
+            )
+        elif sight["fault"]:
+            self._unfit(
+                worker,
+                OutputError(
+                    f"{self._job.output}: {worker} cannot write there: {sight['fault']}. Put the directory on a file "
+                    "system that all machines share, under the same path"
+                ),
+            )
+        else:
+            worker.calls.append(_Call(worker.actor.load.remote(self._job)))
+
+    def _admit(self, worker: _Worker) -> None:
+        """Lets a loaded worker write, or does without it where what it wrote would not be the same."""
+        if self._kind is None or worker.loaded is None:
+            return
+        found = changes(self._kind, _kind(*worker.loaded))
+        worker.is_admitted = not found
+        if found:
+            self._unfit(worker, ModelError(f"{worker} is of another kind: {'; '.join(found)}"))
+
+    def _unfit(self, worker: _Worker, error: DinoError) -> None:
+        """Raises what is wrong with a worker, or, once others can write, does without it."""
+        if self._kind is None:
+            raise error
+        logger.warning("%s; the others go on without it", error)
+        self._workers.remove(worker)
+        self._end(worker)
+        self._check_left(str(error))
+
+    def _ended(self, worker: _Worker, error: Exception) -> None:
+        """Puts another process in the place of one that ended, and gives its waves to others."""
+        is_loading = worker.calls[0].number is None
+        cause = getattr(error, "cause", None)
+        if is_loading and isinstance(cause, DinoError):
+            return self._unfit(worker, cause)
+        self._raise_ours(error)
+        numbers = [call.number for call in worker.calls if call.number is not None]
+        worker.deaths += 1
+        for number in numbers[:1]:
+            self._victims[number] += 1
+        is_last = worker.deaths >= DEATHS
+        is_lost = bool(numbers) and self._victims[numbers[0]] >= DEATHS
+        said = self._last_words(worker, error) if is_last or is_lost else first_line(error)
+        logger.warning("%s ended (%s)%s", worker, first_line(error), "; another writes its waves" if numbers else "")
+        if is_lost:
+            self._lost[numbers.pop(0)] = said
+        self._again += numbers
+        self._end(worker)
+        place = self._workers.index(worker)
+        if not is_last:
+            self._workers[place] = self._hire(worker.deaths)
+            return None
+        del self._workers[place]
+        logger.warning("%d workers ended one behind another; no more are started in their place: %s", DEATHS, said)
+        return self._check_left(said)
+
+    def _check_left(self, said: str) -> None:
+        """Raises where nobody is left to write."""
+        if not self._workers:
+            raise ClusterError(
+                f"no worker is left, since all ended, {DEATHS} one behind another in each place, or do not fit. What "
+                f"was finished is on disk; mend what is wrong and run again. The last one: {said}"
+            )
+
+    def _last_words(self, worker: _Worker, error: Exception) -> str:
+        """Why a worker ended, with the last lines of its log, or of what Python says."""
+        if hasattr(error, "traceback_str"):
+            return "\n".join(str(error.traceback_str).strip().splitlines()[-_LOG_LINES:])
+        lines, sight = "", worker.sight
+        if sight.get("host") == socket.gethostname():
+            lines = last_lines(sight["log"])
+        elif sight:
+            strategies = import_module("ray.util.scheduling_strategies")
+            there = strategies.NodeAffinitySchedulingStrategy(sight["node"], soft=False)
+            read = self._ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(last_lines)
+            with suppress(self._ray.exceptions.RayError):
+                lines = self._ray.get(read.remote(sight["log"]), timeout=30)
+        why = " ".join(str(error).split())
+        return f"{why[:600]}\nLast lines of {sight['log']} on {sight['host']}:\n{lines}" if lines else why[:600]
+
+    def _end(self, worker: _Worker) -> None:
+        with suppress(self._ray.exceptions.RayError):
+            self._ray.kill(worker.actor)
+
+    @staticmethod
+    def _raise_ours(error: Exception) -> None:
+        """Raises what dino-st raised on purpose in a worker: it would be the same in another."""
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, DinoError):
+            raise cause from None
+
+
+def last_lines(path: str) -> str:
+    """The end of a log; empty where there is none."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return "\n".join(lines[-_LOG_LINES:])
+
+
+def _kind(identity: Mapping[str, str], installed: Mapping[str, str]) -> dict[str, str]:
+    """What workers that write one data set must have in common."""
+    return {**identity, **{name: installed[name] for name in ("torch", "transformers")}}

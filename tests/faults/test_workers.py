@@ -1,0 +1,338 @@
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dino_st import DinoDatasetBuilder
+from dino_st.data.shards import ShardDirectory
+from dino_st.errors import ClusterError, ConfigurationError, MissingExtraError, OutputError
+from dino_st.generation import workers
+from dino_st.generation.workers import Crew
+
+ROOT = Path(__file__).parents[2]
+SENTENCES = [f"A man with {number} apples plays the flute in the park." for number in range(24)]
+SETTINGS: dict[str, Any] = {"batch_size": 48, "device": "cpu", "dtype": "float32", "max_new_tokens": 16, "seed": 7}
+
+thorough = pytest.mark.skipif(
+    "RAY_FAULTS" not in os.environ, reason="takes minutes; `make ray-faults` sets RAY_FAULTS and runs it"
+)
+
+
+def builder(**changes: Any) -> DinoDatasetBuilder:
+    return DinoDatasetBuilder("dino-tiny", **{"load": False, **SETTINGS, **changes})
+
+
+def by_workers(address: str, directory: Path, **changes: Any) -> None:
+    options = {"engine": "ray", "workers": 2, "cpus_per_worker": 1, "ray_address": address, **changes}
+    builder().generate_shards(directory, SENTENCES, **options)
+
+
+def assert_same(directory: Path, expected: Path) -> None:
+    files = {str(file.relative_to(expected)): file for file in (*expected.glob("data/*"), expected / "manifest.json")}
+    found = {str(file.relative_to(directory)) for file in directory.rglob("*") if file.is_file()}
+    assert found - set(files) == {".lock", "README.md"}
+    for name, file in files.items():
+        assert (directory / name).read_bytes() == file.read_bytes(), name
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one process writes without Ray."""
+    directory = tmp_path_factory.mktemp("undisturbed") / "raw"
+    builder().generate_shards(directory, SENTENCES)
+    assert len(ShardDirectory(directory).waves) == 6
+    return directory
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A real cluster: two nodes, each of them with room for one worker."""
+    pytest.importorskip("ray", reason="needs Ray: the extra `ray`")
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    small = {"num_cpus": 1, "object_store_memory": 80_000_000}
+    made = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+    made.other = made.add_node(**small)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def after_the_first_wave(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Crew], Any]], list[Any]]:
+    """Lets something happen once, when the first wave is finished and others are being written."""
+
+    def plan(action: Callable[[Crew], Any]) -> list[Any]:
+        happened: list[Any] = []
+        step = Crew._step
+
+        def watched(crew: Crew, seconds: float) -> Any:
+            finished = step(crew, seconds)
+            if finished and not happened:
+                happened.append(action(crew))
+            return finished
+
+        monkeypatch.setattr(Crew, "_step", watched)
+        return happened
+
+    return plan
+
+
+def kill_one(crew: Crew) -> int:
+    worker = next(worker for worker in crew._workers if worker.calls and worker.is_admitted)
+    os.kill(int(worker.sight["pid"]), signal.SIGKILL)
+    return int(worker.sight["pid"])
+
+
+# What one suite should always see
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_a_wave_changes_no_byte(
+    cluster: Any, undisturbed: Path, tmp_path: Path, after_the_first_wave: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    killed = after_the_first_wave(kill_one)
+    with caplog.at_level(logging.WARNING, "dino_st"):
+        by_workers(cluster.address, tmp_path / "raw")
+    assert f"worker {killed[0]} on" in caplog.text
+    assert "another writes its waves" in caplog.text
+    assert_same(tmp_path / "raw", undisturbed)
+
+
+def test_a_run_of_workers_goes_on_without_them_and_back(cluster: Any, undisturbed: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "raw"
+    half = builder(load=True)
+    calls = []
+
+    def stop(*_: Any) -> None:
+        calls.append(1)
+        if len(list(directory.glob("data/*.parquet"))) >= 2:
+            raise KeyboardInterrupt
+
+    handle = half._writer.model.register_forward_pre_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        half.generate_shards(directory, SENTENCES)
+    handle.remove()
+    assert ShardDirectory(directory).waves == [0, 1]
+    by_workers(cluster.address, directory, workers=1)
+    assert_same(directory, undisturbed)
+    (directory / "data/train-00003.parquet").write_bytes(b"damaged")
+    half.generate_shards(directory, SENTENCES)
+    assert_same(directory, undisturbed)
+
+
+def test_another_version_of_dino_st_on_a_worker_is_refused(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "version", lambda _: "0.0.1")
+    with pytest.raises(ConfigurationError, match=r"has dino-st .*, and the driver has 0\.0\.1; install the same"):
+        by_workers(cluster.address, tmp_path / "raw")
+    assert not ShardDirectory(tmp_path / "raw").is_begun
+
+
+def test_workers_that_do_not_see_the_directory_are_told_of_before_the_model_is_loaded(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.faults.doomed_workers import Blind
+
+    monkeypatch.setattr(workers, "WaveWorker", Blind)
+    with pytest.raises(OutputError, match=r"does not see what the driver wrote there .* that all machines share"):
+        by_workers(cluster.address, tmp_path / "raw")
+    assert not (tmp_path / "raw-elsewhere").exists()
+
+
+# What needs no cluster
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"workers": 2}, "engine='ray' along with workers"),
+        ({"engine": "ray", "workers": 0}, "'auto', or a number of processes, at least 1"),
+        ({"engine": "spark"}, "'local' or 'ray'"),
+        ({"engine": "ray", "ray_address": "ray://head:10001"}, "the driver writes the manifest"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        builder().generate_shards(tmp_path / "raw", SENTENCES, **options)
+    assert not (tmp_path / "raw").exists()
+
+
+def test_texts_that_must_differ_from_one_another_are_the_work_of_one_process(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r"task 'sts-x1' writes texts that must differ .* leave out engine='ray'"
+    ):
+        builder(task="sts-x1").generate_shards(tmp_path / "raw", num=10, engine="ray")
+
+
+def test_workers_load_a_model_by_its_name(tmp_path: Path, make_model: Any, tokenizer: Any) -> None:
+    pair = DinoDatasetBuilder((make_model("gpt2"), tokenizer), batch_size=24)
+    with pytest.raises(ConfigurationError, match="give its directory or name, not a pair"):
+        pair.generate_shards(tmp_path / "raw", SENTENCES, engine="ray")
+
+
+def test_a_device_with_a_number_is_left_to_ray(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="device 'cuda:1': with engine='ray' every worker has GPUs of its own"):
+        builder(device="cuda:1").generate_shards(tmp_path / "raw", SENTENCES, engine="ray")
+
+
+def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "find_spec", lambda _: None)
+    with pytest.raises(MissingExtraError, match=r'pip install "dino-st\[ray\]"'):
+        builder().generate_shards(tmp_path / "raw", SENTENCES, engine="ray")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "nowhere"])
+def test_a_head_that_cannot_be_reached_is_told_at_once(address: str, tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs Ray: the extra `ray`")
+    start = time.monotonic()
+    with pytest.raises(ConfigurationError, match=f"no Ray cluster at ray_address '{address}' .*; start one with"):
+        by_workers(address, tmp_path / "raw")
+    assert time.monotonic() - start < 15
+    assert [path.name for path in (tmp_path / "raw").iterdir()] == [".lock"]
+
+
+# What takes longer
+
+
+@thorough
+def test_a_second_driver_is_refused_and_the_first_goes_on(
+    cluster: Any, undisturbed: Path, tmp_path: Path, after_the_first_wave: Any
+) -> None:
+    def second(_: Crew) -> str:
+        with pytest.raises(OutputError, match="another process is writing there") as refused:
+            by_workers(cluster.address, tmp_path / "raw")
+        return str(refused.value)
+
+    assert after_the_first_wave(second) == []
+    by_workers(cluster.address, tmp_path / "raw")
+    assert_same(tmp_path / "raw", undisturbed)
+
+
+@thorough
+def test_a_node_that_goes_and_one_that_comes_change_no_byte(
+    cluster: Any, undisturbed: Path, tmp_path: Path, after_the_first_wave: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def replace_the_node(_: Crew) -> None:
+        cluster.remove_node(cluster.other, allow_graceful=False)
+        cluster.other = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+
+    after_the_first_wave(replace_the_node)
+    with caplog.at_level(logging.WARNING, "dino_st"):
+        by_workers(cluster.address, tmp_path / "raw")
+    assert "ended" in caplog.text
+    assert_same(tmp_path / "raw", undisturbed)
+
+
+@thorough
+def test_a_driver_that_is_killed_goes_on_where_it_was(cluster: Any, undisturbed: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "raw"
+    command = [sys.executable, "-m", "tests.faults.ray_driver", cluster.address, str(directory)]
+    driver = subprocess.Popen(command, cwd=ROOT)
+    while not (directory / "manifest.jsonl").exists():
+        assert driver.poll() is None, "the driver was meant to be killed before its end"
+        time.sleep(0.01)
+    driver.kill()
+    driver.wait()
+    finished = ShardDirectory(directory).waves
+    assert 0 < len(finished) < 6
+    by_workers(cluster.address, directory)
+    assert_same(directory, undisturbed)
+
+
+@pytest.fixture
+def doomed_node(cluster: Any) -> Iterator[None]:
+    """The second node, on which workers do badly."""
+    cluster.remove_node(cluster.other, allow_graceful=False)
+    cluster.other = cluster.add_node(num_cpus=1, object_store_memory=80_000_000, env_vars={"DOOMED": "1"})
+    yield
+    cluster.remove_node(cluster.other, allow_graceful=False)
+    cluster.other = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+
+
+@thorough
+def test_a_place_where_workers_die_at_each_start_is_given_up_and_the_rest_goes_on(
+    cluster: Any,
+    doomed_node: None,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from tests.faults.doomed_workers import DoomedAtStart
+
+    monkeypatch.setattr(workers, "WaveWorker", DoomedAtStart)
+    monkeypatch.setattr(Crew, "_hand_out", _patient(Crew._hand_out))
+    with caplog.at_level(logging.WARNING, "dino_st"):
+        by_workers(cluster.address, tmp_path / "raw")
+    assert "3 workers ended one behind another; no more are started in their place" in caplog.text
+    assert "these are my last words" in caplog.text
+    assert_same(tmp_path / "raw", undisturbed)
+
+
+def _patient(hand_out: Any) -> Any:
+    """Hands nothing out before one place is given up, so that the rest cannot be finished before."""
+
+    def waits(crew: Crew, streams: int) -> bool:
+        return True if len(crew._workers) > 1 else hand_out(crew, streams)
+
+    return waits
+
+
+@thorough
+def test_workers_of_another_kind_are_left_out(
+    cluster: Any,
+    doomed_node: None,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    from tests.faults.doomed_workers import Stranger
+
+    builder().generate_shards(tmp_path / "raw", SENTENCES)
+    (tmp_path / "raw/data/train-00001.parquet").unlink()
+    (tmp_path / "raw/data/train-00004.parquet").unlink()
+    monkeypatch.setattr(workers, "WaveWorker", Stranger)
+    monkeypatch.setattr(Crew, "_hand_out", _patient(Crew._hand_out))
+    with caplog.at_level(logging.WARNING, "dino_st"):
+        by_workers(cluster.address, tmp_path / "raw")
+    assert "is of another kind: dtype was 'float32', now 'float16'" in caplog.text
+    assert_same(tmp_path / "raw", undisturbed)
+
+
+@thorough
+def test_a_wave_that_ends_every_worker_is_given_up_when_the_others_are_finished(
+    cluster: Any, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.faults.doomed_workers import DoomedByAWave
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workers, "WaveWorker", DoomedByAWave)
+        with pytest.raises(ClusterError, match="1 waves ended 3 workers each, such as wave 2"):
+            by_workers(cluster.address, tmp_path / "raw")
+    assert ShardDirectory(tmp_path / "raw").waves == [0, 1, 3, 4, 5]
+    builder().generate_shards(tmp_path / "raw", SENTENCES)
+    assert_same(tmp_path / "raw", undisturbed)
+
+
+@thorough
+def test_on_this_machine_alone_a_run_whose_workers_die_at_each_start_ends_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.faults.doomed_workers import DoomedAtStart
+
+    monkeypatch.setattr(workers, "WaveWorker", DoomedAtStart)
+    monkeypatch.setenv("DOOMED", "1")
+    with pytest.raises(ClusterError, match=r"(?s)no worker is left.*these are my last words"):
+        builder().generate_shards(tmp_path / "raw", SENTENCES, engine="ray", workers=1, cpus_per_worker=1)
+    assert not ShardDirectory(tmp_path / "raw").is_begun
