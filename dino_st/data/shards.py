@@ -327,7 +327,7 @@ class ShardDirectory(os.PathLike[str]):
         for kept in self._examples.values():
             for label, found in kept.items():
                 best[label] = nsmallest(EXAMPLES, [*best.get(label, ()), *found])
-        self._examples = {}
+        self._examples.clear()
         for label, found in best.items():
             for example in found:
                 self._examples.setdefault(example[1][0], {}).setdefault(label, []).append(example)
