@@ -195,24 +195,24 @@ class DecodingEngine:
     def _next_tokens(self, logits: torch.Tensor, batch: StreamBatch, draws: Indices, steps: Indices) -> torch.Tensor:
         """Draws the next token of draws from the debiased distribution; shape (draws,)."""
         logits.index_fill_(1, self._unreachable, -torch.inf)
-        room = self._model.buffers.take("probabilities", logits.shape, logits)
-        uniform = batch.uniforms(draws, steps)
-        options, tokens, row, first = self.options, [], 0, 0
+        limit = _ENTRIES.get(logits.device.type, _ENTRIES_ELSEWHERE) // logits.shape[1]
+        uniform, options, tokens, row, first = batch.uniforms(draws, steps), self.options, [], 0, 0
         for streams, group in groupby(batch.streams[draws].tolist()):
-            size = len(list(group))
-            here, these = slice(row, row + size * streams), slice(first, first + size)
-            rows = logits[here].view(size, streams, -1)
-            probabilities = torch.softmax(rows, dim=-1, out=room[here].view_as(rows))
-            debiased = self_debias(
-                probabilities[:, 0],
-                probabilities[:, 1:],
-                decay_constant=options.decay_constant,
-                decay_floor=options.decay_floor,
-            )
-            kept, ids = top_k_top_p(debiased, top_k=options.top_k, top_p=options.top_p)
-            tokens.append(draw_tokens(kept, ids, uniform[these]))
-            batch.record(draws[these], steps[these], probabilities, tokens[-1])
-            row, first = here.stop, these.stop
+            size, at_once = len(list(group)), max(1, limit // streams)
+            for count in (min(at_once, size - begin) for begin in range(0, size, at_once)):
+                these, rows = slice(first, first + count), logits[row : row + count * streams].view(count, streams, -1)
+                room = self._model.buffers.take("probabilities", rows.shape, logits)
+                probabilities = torch.softmax(rows, dim=-1, out=room)
+                debiased = self_debias(
+                    probabilities[:, 0],
+                    probabilities[:, 1:],
+                    decay_constant=options.decay_constant,
+                    decay_floor=options.decay_floor,
+                )
+                kept, ids = top_k_top_p(debiased, top_k=options.top_k, top_p=options.top_p)
+                tokens.append(draw_tokens(kept, ids, uniform[these]))
+                batch.record(draws[these], steps[these], probabilities, tokens[-1])
+                row, first = row + count * streams, these.stop
         return torch.cat(tokens)
 
 
@@ -254,6 +254,10 @@ class _Tries:
                 self._waiting.appendleft(draw)
         return False
 
+
+_ENTRIES = {"cpu": 2**21}
+_ENTRIES_ELSEWHERE = 2**27
+"""Probabilities that are debiased and cut at once: what a cache holds, or little of a GPU's memory."""
 
 _TOKENS = {"cpu": 1024}
 _TOKENS_ELSEWHERE = 8192

@@ -156,7 +156,8 @@ from dino_st.decoding import kernel
 constants = dict(
     has_hidden=True, has_softcap=True, has_sinks=True, padded_heads=16, padded_size=128, block=kernel._KEYS
 )
-kinds = {"scaling": "fp32", "softcap": "fp32", "hidden": "*u8"} | dict.fromkeys(("prompt_of_row", "lengths", "own"), "*i64")
+kinds = {"scaling": "fp32", "softcap": "fp32", "hidden": "*u8"}
+kinds |= dict.fromkeys(("prompt_of_row", "lengths", "own"), "*i64")
 numbers = ("query", "prompt_keys", "prompt_values", "own_keys", "own_values", "sinks", "output")
 kinds |= dict.fromkeys(numbers, "*bf16") | dict.fromkeys(constants, "constexpr")
 signature = {name: kinds.get(name, "i32") for name in kernel._attend.arg_names}

@@ -71,6 +71,17 @@ def test_the_size_of_a_chunk_changes_no_score(
     assert np.allclose(whole, chunked, atol=1e-9)
 
 
+@pytest.mark.parametrize("entries", [1, 1000, 10**9])
+def test_the_size_of_a_slice_of_probabilities_changes_nothing(
+    entries: int, make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = DecodingEngine(make_model("gpt2", dtype=torch.float32), tokenizer, OPTIONS, seed=3, rows=1000)
+    draws = scored_draws(tokenizer)
+    expected = [(one.tokens, one.tries, one.log_probs) for one in engine.decode(draws)]
+    monkeypatch.setitem(engine_module._ENTRIES, "cpu", entries)
+    assert [(one.tokens, one.tries, one.log_probs) for one in engine.decode(draws)] == expected
+
+
 def test_log_probs_of_tokens_are_those_of_the_softmax() -> None:
     logits = torch.tensor([[0.0, 1.0, -torch.inf], [2.0, 2.0, 2.0]])
     found = engine_module.token_log_probs(logits, torch.tensor([1, 0]))
