@@ -113,12 +113,11 @@ class Study:
 
     def choose_rate(self, student: str, row: Row) -> float:
         """The learning rate whose encoder of seed 0 is best on the generated validation split."""
-        rates = RATES[student]
-        found = {rate: self.validation(self.train(student, row, 0, rate)) for rate in rates}
-        note = f"{student}, {row.name}: generated validation by learning rate " + ", ".join(
-            f"{rate:g}: {score:.2f}" for rate, score in found.items()
-        )
-        print(note, flush=True)
+        if self.options.learning_rate is not None:
+            return float(self.options.learning_rate)
+        found = {rate: self.validation(self.train(student, row, 0, rate)) for rate in RATES[student]}
+        listed = ", ".join(f"{rate:g}: {score:.2f}" for rate, score in found.items())
+        print(f"{student}, {row.name}: generated validation by learning rate {listed}", flush=True)
         return max(found, key=found.__getitem__)
 
     def scores(self, name: str, model: str | Path) -> dict[str, float]:
@@ -181,6 +180,7 @@ def main() -> None:
         "--rows", type=int, nargs="+", help="numbers of the recipes, from 0 (default: see the protocol)"
     )
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default: 3)")
+    parser.add_argument("--learning-rate", type=float, help="of every row, instead of choosing one")
     parser.add_argument("--all-seeds", action="store_true", help="train the transformer with all seeds, not one")
     parser.add_argument("--transformer-pairs", type=int, default=8000, help="pairs for the transformer (default: 8000)")
     options = parser.parse_args()
