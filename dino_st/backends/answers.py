@@ -188,6 +188,8 @@ _REFUSAL = _pattern(
     |es~tut~mir~leid,?~(?:aber~)?ich~kann|ich~kann~(?:diesen~satz|dir~(?:dabei|damit))~(?:leider~)?nicht
     |je~suis~désolée?,?~(?:mais~)?je|lo~siento,?~(?:pero~)?no~puedo|mi~dispiace,?~(?:ma~)?non~posso
     |(?:sinto~muito|desculpe),?~(?:mas~)?não~posso|(?:很?抱歉|对不起)[，,]?\s?(?:但)?我?(?:无法|不能)|申し訳(?:ありません|ございません)
+    |(?:извините|простите|к~сожалению),?~(?:но~)?я~не~могу|죄송(?:하지만|합니다)|(?:sorry,?~(?:maar~)?|het~spijt~me,?~(?:maar~)?)(?:daar~)?(?:kan~ik|ik~kan)
+    |(?:przepraszam|przykro~mi),?~(?:ale~)?nie~mogę
     |i~(?:do~not|don['’]t)~(?:understand|see|have)\b.{{0,30}}\b(?:request|question|sentence|prompt|context)\b
     |(?:this|the|your)~(?:request|content|prompt)~(?:violates|goes~against|is~against|may~violate)
     |(?:please|could~you(?:~please)?|can~you(?:~please)?)~(?:provide|give|share)\b.{{0,40}}\bsentence
@@ -239,7 +241,8 @@ _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
         "broken character",  # what is not shown, means nothing, or is of private use; joiners have a meaning
         re.compile(
             "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffd"
-            "\ud800-\udfff\ue000-\uf8ff\U000e0000-\U000e007f\U000f0000-\U0010ffff]|[ÃÂ][\x80-\xbf]|â€"
+            "\ud800-\udfff\ue000-\uf8ff\U000e0000-\U000e007f\U000f0000-\U0010ffff]|[ÃÂ][\x80-\xbf]|â€|"
+            r"(?<=\w)Â(?=\s)"
         ),
     ),
     (
@@ -248,7 +251,8 @@ _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
             r"""[`|{}▁]|(?<![\w*])\*|(?<!\d)\*(?![\w*])|__|~~|(?<!\w)_\w|\w_(?!\w)|\]\(|\A\[(?=["'{\[])|"\s*:\s*["{[\d]|&(?:[a-z]{2,8}|#x?[\da-f]+);"""
             r""""""
             rf"""|\[(?:[\w' ]{{0,20}}\b)?(?i:{_BLANK})s?\]"""
-            r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]|\A/\w+\s"""
+            r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]|\sĠ\w+.*\sĠ\w|[a-z]{3}\\n[a-z]{3}|\A/\w+\s"""
+            r"""|【|[.!?]\s*(?:\[\^?\d+\])+\s*\Z|\[\^\d+\]|citeturn\d"""
         ),
     ),
     (
@@ -295,7 +299,9 @@ _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
             |(?:your|insert|new|rewritten|paraphrased)\b[\w\s]{{0,20}}\b(?:sentence|answer|text)(?:~goes)?(?:~here)?)\W*\Z
             |\A\W*(?:error|exception|traceback)\b\s?[:(]|\b(?:please~)?try~again~(?:later|in~\w+~\w+)\b|\b(?:internal~server~error
             |service~(?:temporarily~)?unavailable|bad~gateway|rate~limit|too~many~requests|(?:daily|usage|message)~limit
-            |upgrade~to~(?:pro|plus|premium))\b"""
+            |upgrade~to~(?:pro|plus|premium)|cuda~out~of~memory|request~timed~out|model~is~(?:currently~)?loading
+            |exceeded~your~(?:current~)?quota|we~are~at~capacity)\b
+            |\A\W*(?:no~changes?~(?:is~|are~)?(?:needed|necessary|required)|the~sentence~(?:remains|is)~unchanged|see~above)\W*\Z"""
         ),
     ),
     (

@@ -50,6 +50,12 @@ _BOUNDARY = re.compile(r"(?:\A|[\n.!?…:;\"'“”’)$}])\s*\Z")
 _BARE_CHANNEL = re.compile(r"\A\s*(?:analysis|commentary)(?=[A-Z]).*?(?:assistantfinal|\Z)", re.DOTALL)
 
 
+_BARE_ROLE = re.compile(
+    r"\A\s*(?:assistant)?(?:final)(?=[A-Z])|\A\s*assistant(?=[A-Z])|(?<=[.!?…\"”])\s?(?:assistant|im_end|im_start|user)\s*\Z"
+)
+"""What is left of a turn's tokens where a server took off their brackets."""
+
+
 def plain_text(reply: str, source: str = "", *, finished: bool = True) -> tuple[str | None, bool]:
     r"""The answer in a reply, without thinking blocks, channels, answer tags, `\boxed{}`, and tokens of turns.
 
@@ -61,7 +67,7 @@ def plain_text(reply: str, source: str = "", *, finished: bool = True) -> tuple[
         >>> plain_text("<|channel|>analysis<|message|>So …", finished=False)
         (None, False)
     """
-    text, own = _BARE_CHANNEL.sub("", reply), set(CONTROL_TOKEN.findall(source))
+    text, own = _BARE_ROLE.sub("", _BARE_CHANNEL.sub("", reply)), set(CONTROL_TOKEN.findall(source))
     if not text.strip() and reply.strip():
         return None, False
     kept, state, has_wrapper, place, kind, channel = [""], "open", False, 0, "text", "final"

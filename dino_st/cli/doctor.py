@@ -28,6 +28,8 @@ EXTRAS = {
     "audit": "judging in the browser (`audit --web`)",
     "openai": "chat servers (`--backend openai`)",
     "peft": "language models with an adapter, such as LoRA",
+    "ray": "one data set by several GPUs or machines (generate --engine ray)",
+    "kernel": "attention by one Triton kernel on a GPU, where torch does not bring it",
     "gguf": "language models in llama.cpp's format",
 }
 """What each extra is for; those of people who work on dino-st itself are left out."""

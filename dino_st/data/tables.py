@@ -67,8 +67,17 @@ _NO_TEXT = {
     b"\x89HDF": "HDF5",
     b"\x80\x04": "pickle",
     b"\x80\x05": "pickle",
+    b"version https://git-lfs": "Git LFS pointer",
+    b"{\\rtf": "RTF",
+    b"<!DOCTYPE": "HTML or XML",
+    b"<!doctype": "HTML",
+    b"<html": "HTML",
+    b"<?xml": "XML",
+    b"WEBVTT": "WebVTT (subtitles)",
 }
 """How files begin that would be read as rubbish."""
+
+_SUBTITLE = re.compile(rb"\d+:\d\d:\d\d[,.]\d{3} -->")
 
 _PART = re.compile(
     r"(?P<name>.*?)(?:[a-z](?=\d{6}\.))?(?P<number>\d+)(?P<of>[-_]of[-_](?P<total>\d+))?(?:-[0-9a-f]{16})?"
@@ -85,7 +94,7 @@ _MOST_PARTS = 100_000
 _END_OF_ARROW = b"\xff\xff\xff\xff\0\0\0\0"
 """How a stream of Arrow ends; without it, what is cut off between two batches would not be missed."""
 
-_NO_VALUES = frozenset(("NaN", "nan", "NULL", "null", "#N/A", "N/A", "<NA>"))
+_NO_VALUES = frozenset(("NaN", "nan", "NULL", "null", "#N/A", "N/A", "<NA>", "\\N", "#NAME?", "#REF!", "#VALUE!"))
 """What other programs write where there is no value."""
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
@@ -148,11 +157,17 @@ def _chosen_once(choose: Choice) -> Choice:
 
 
 def pick_columns(names: Sequence[str], known: Mapping[str, Sequence[str]], where: str) -> dict[str, str]:
-    """Which column of a table holds what: its own name counts first, then others that are `known` (in lower case)."""
+    """Which column of a table holds what: by its own name, or by others that are `known` (in lower case).
+
+    Where every column that is there has its own name, other names mean nothing; else two that may be one are refused:
+    of `text_a`, `text_b` and `sentence2` the last may be a note on the other two.
+    """
+    own = {column: [name for name in names if _folded(name) == column] for column in known}
+    other = {column: [name for name in names if _folded(name) in others] for column, others in known.items()}
+    are_own = all(own[column] or not other[column] for column in known)
     found: dict[str, str] = {}
-    for column, others in known.items():
-        here = [name for name in names if name == column] or [name for name in names if _folded(name) == column]
-        here = here or [name for name in names if _folded(name) in others]
+    for column in known:
+        here = own[column] if are_own else [*own[column], *other[column]]
         if len(here) > 1:
             two = "there are two columns" if here[0] == here[1] else f"{here[0]!r} and"
             raise InputError(f"{where}: {two} {here[1]!r}, and either may be {column!r}; rename or remove one")
@@ -411,6 +426,8 @@ def _decoded(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
         kind = next((kind for magic, kind in _NO_TEXT.items() if number == 1 and line.startswith(magic)), None)
         if number == 1 and line[257:262] == b"ustar":
             kind = "tar"
+        if number == 2 and _SUBTITLE.match(line):
+            kind = "SubRip (subtitles)"
         if kind is not None:
             raise InputError(f"this is a {kind} file, not text; take the sentences out of it first, one a line")
         if len(line) > longest:

@@ -7,7 +7,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -37,6 +37,12 @@ POOLINGS: dict[PoolingName, str] = {
 
 _PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 _LFS = b"version https://git-lfs"
+
+_SHARE_OF_EMBEDDING = 0.5
+"""A tokenizer with fewer tokens than this share of the rows of the embedding is told of; models pad it a little."""
+
+_SAMPLE, _MOST_UNKNOWN, _MOST_CUT = 500, 0.3, 0.5
+"""Texts that are looked at, and the shares of unknown tokens and of cut texts from which on it is told."""
 
 
 def load_trainable_encoder(
@@ -270,6 +276,11 @@ def _load(name: str, directory: Path, device: str, shape: _Shape) -> SentenceTra
             if base is not None:
                 model[0].model = _merged(directory, base).to(model.device)
             return model
+        if (directory / "1_Pooling").is_dir():
+            raise ModelError(
+                f"{name}: modules.json is missing beside 1_Pooling, so it is not known how this encoder pools; copy or "
+                "download it completely"
+            )
         transformer = Transformer(
             str(base or directory),
             model_kwargs=weights | no_code,
@@ -421,6 +432,60 @@ def _check_vocabulary(model: SentenceTransformer, name: str) -> None:
             f"{name}: the tokenizer has tokens up to number {last}, but the embedding has {rows} rows; copy the "
             "tokenizer that belongs to the weights, or enlarge the embedding with resize_token_embeddings"
         )
+
+    if isinstance(rows, int) and last + 1 < rows * _SHARE_OF_EMBEDDING:
+        logger.warning(
+            "%s: the tokenizer has %d tokens and the embedding %d rows, as if it were another model's; take the "
+            "tokenizer that belongs to the weights",
+            name,
+            last + 1,
+            rows,
+        )
+
+
+def warn_of_tokens(model: SentenceTransformer, texts: Sequence[str], name: str) -> None:
+    """Warns where an encoder reads little of texts, of which it looks at a sample: unknown words, or what is cut."""
+    from tokenizers import Tokenizer
+
+    first: Any = model[0]
+    tokenizer: Any = getattr(first, "tokenizer", None)
+    sample = [text for text in texts[:: max(1, len(texts) // _SAMPLE)] if isinstance(text, str)]
+    if isinstance(tokenizer, Tokenizer):  # of static embeddings
+        limit, unknown = (tokenizer.truncation or {}).get("max_length"), _unknown_token(tokenizer)
+        whole = Tokenizer.from_str(tokenizer.to_str())
+        whole.no_truncation()
+        rows = [encoding.ids for encoding in whole.encode_batch(sample, add_special_tokens=False)]
+    elif hasattr(tokenizer, "num_special_tokens_to_add"):
+        limit, unknown = model.max_seq_length, tokenizer.unk_token_id
+        limit = None if limit is None else limit - tokenizer.num_special_tokens_to_add()
+        rows = (
+            tokenizer(sample, add_special_tokens=False, truncation=False, verbose=False)["input_ids"] if sample else []
+        )
+    else:
+        return
+    total = sum(map(len, rows))
+    strange = sum(row.count(unknown) for row in rows) / max(total, 1) if unknown is not None else 0
+    cut = sum(limit is not None and len(row) > limit for row in rows) / max(len(rows), 1)
+    if strange > _MOST_UNKNOWN:
+        logger.warning(
+            "%s: %.0f %% of the texts' tokens are unknown to its tokenizer, so that it cannot tell many texts apart; "
+            "is it for this language and spelling?",
+            name,
+            100 * strange,
+        )
+    if cut > _MOST_CUT:
+        logger.warning(
+            "%s: %.0f %% of the texts are longer than the %d tokens that it reads, and are cut; raise its maximum "
+            "length (max_seq_length, or truncation in tokenizer.json)",
+            name,
+            100 * cut,
+            limit,
+        )
+
+
+def _unknown_token(tokenizer: Any) -> int | None:
+    token = getattr(tokenizer.model, "unk_token", None)
+    return None if token is None else tokenizer.token_to_id(token)
 
 
 def _limit_length(model: SentenceTransformer, length: int | None, name: str) -> None:

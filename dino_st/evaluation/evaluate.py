@@ -33,7 +33,7 @@ from dino_st.encoders.directory import (
     local_directory,
     state_revision,
 )
-from dino_st.encoders.loading import load_trainable_encoder, pad_with_end_of_text
+from dino_st.encoders.loading import load_trainable_encoder, pad_with_end_of_text, warn_of_tokens
 from dino_st.errors import ConfigurationError, EvaluationError, ModelError, OutputError
 from dino_st.evaluation.cards import add_scores
 from dino_st.evaluation.floors import FLOORS, floor_score
@@ -307,6 +307,7 @@ class EncodeOnce:
     ) -> tuple[dict[str, int], Matrix]:
         """Each distinct text's row, and the rows; sentence-transformers itself sorts a call's texts by length."""
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        warn_of_tokens(self.model, list(rows), str(self.mteb_model_meta.name))
         methods = {"query": self.model.encode_query, "document": self.model.encode_document}
         encode: Callable[..., Any] = methods[prompt_type.value] if prompt_type else self.model.encode
         with progress(f"encoding with {self.mteb_model_meta.name}", len(rows), "texts", shown=self._shown) as advance:

@@ -29,6 +29,9 @@ METRIC = "eval_sequential_score"
 _MOST_STRATA = 10
 
 
+_FIRST_ROWS = 500
+
+
 @dataclass(frozen=True)
 class Objective:
     """What an encoder is trained on, by which loss, and what chooses the checkpoint.
@@ -44,6 +47,12 @@ class Objective:
     evaluation_batch_size: int  # sentences encoded at once for the validation
     batch_sampler: Callable[..., Any] | None = None  # as the trainer's argument; None for its default
     data_name: str = "pairs written by a language model"  # what the model's card calls the data
+
+    def some_texts(self) -> list[str]:
+        """Texts of the first training rows, to see what an encoder makes of them."""
+        parts = self.train.values() if isinstance(self.train, dict) else [self.train]
+        columns = [column for part in parts for column in part[:_FIRST_ROWS].values()]
+        return [value for column in columns for value in column if isinstance(value, str)]
 
     def evaluator(self) -> SequentialEvaluator:
         """Scores an encoder by the mean of Spearman's correlations, under the name `METRIC`."""

@@ -65,7 +65,7 @@ def test_ctrl_c_ends_a_command_with_130(command: str, monkeypatch: pytest.Monkey
         ["generate", "--model", "dino-tiny", "--input", "s.txt", "--output", "raw"],
         ["score", "pairs.jsonl", "--model", "dino-tiny", "--output", "scored"],
         ["run", "quickstart", "--set", "limit=40", "--output", "out"],
-        ["evaluate", "dino-tiny-encoder", "--pairs", "pairs.jsonl"],
+        ["evaluate", "mean:dino-tiny", "--pairs", "pairs.jsonl"],
     ],
     ids=lambda arguments: arguments[0],
 )

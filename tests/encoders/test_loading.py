@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from sentence_transformers.sentence_transformer.modules import Dense
 from transformers import BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
 
 from dino_st.encoders.directory import directory_revision, local_directory
-from dino_st.encoders.loading import load_trainable_encoder
+from dino_st.encoders.loading import load_trainable_encoder, warn_of_tokens
 from dino_st.errors import ConfigurationError, MissingExtraError, ModelError
 from tests.training_fixtures import make_tokenizer, save_model, sentences, tiny_encoder
 
@@ -202,3 +203,51 @@ def test_weights_are_needed_of_a_directory(tmp_path: Path) -> None:
     (directory / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="holds no weights"):
         load_trainable_encoder(directory)
+
+
+def bundled_copy(directory: Path) -> tuple[Path, Path]:
+    """A copy of the bundled static encoder, and the file of its tokenizer."""
+    found = local_directory("dino-tiny-encoder")
+    assert found is not None
+    shutil.copytree(found, directory)
+    return directory, next(directory.rglob("tokenizer.json"))
+
+
+def test_the_tokenizer_of_another_model_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    encoder, file = bundled_copy(tmp_path / "encoder")
+    load_trainable_encoder(encoder)
+    assert not caplog.records
+    make_tokenizer(pad=True).backend_tokenizer.save(str(file))
+    load_trainable_encoder(encoder)
+    assert "as if it were another model's; take the tokenizer that belongs to the weights" in caplog.text
+
+
+def test_texts_that_are_cut_or_unknown_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    texts = ["A man plays a flute in the park.", "Two dogs run over the snow."]
+    encoder, file = bundled_copy(tmp_path / "encoder")
+    model = load_trainable_encoder(encoder)
+    warn_of_tokens(model, texts, "it")
+    assert not caplog.records
+    warn_of_tokens(model, ["猫坐在垫子上", "一只狗在跑"], "it")
+    assert "100 % of the texts' tokens are unknown to its tokenizer" in caplog.text
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["truncation"] = {"max_length": 1, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    warn_of_tokens(load_trainable_encoder(encoder), texts, "it")
+    assert "100 % of the texts are longer than the 1 tokens that it reads, and are cut" in caplog.text
+
+
+def test_a_transformer_that_cuts_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny_encoder(tmp_path / "encoder")
+    warn_of_tokens(model, sentences(20), "it")
+    assert not caplog.records
+    model.max_seq_length = 3
+    warn_of_tokens(model, sentences(20), "it")
+    assert "100 % of the texts are longer than" in caplog.text
+
+
+def test_an_encoder_that_lost_its_modules_is_refused(tmp_path: Path) -> None:
+    tiny_encoder(tmp_path / "encoder").save_pretrained(str(tmp_path / "saved"))
+    (tmp_path / "saved" / "modules.json").unlink()
+    with pytest.raises(ModelError, match=r"modules\.json is missing beside 1_Pooling"):
+        load_trainable_encoder(tmp_path / "saved")

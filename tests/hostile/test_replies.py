@@ -1174,3 +1174,45 @@ def test_of_sixty_kinds_of_replies_every_good_one_is_stored_once_and_no_other(nu
         for role in ("positive", "negative"):
             assert good.get((row["anchor"], role), []) == ([row[role]] if row[role] else [])
     assert len(triplets) > 0.8 * number
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        f"assistantfinal{TEXT}",
+        f"final{TEXT}",
+        f"{TEXT}assistant",
+        f"{TEXT} assistant",
+        f"{TEXT}im_end",
+    ],
+)
+def test_what_is_left_of_a_turn_s_tokens_is_no_part_of_the_text(reply: str) -> None:
+    assert parse_reply(reply, SOURCE).text == TEXT
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("Someone Ġis Ġplaying the flute.", "markup"),
+        ("SomeoneÂ is playing the flute.", "broken character"),
+        ("Someone is playing\\nthe flute.", "markup"),
+        ("Someone is playing the flute.【4†source】", "markup"),
+        ("Someone is playing the flute.[1][2]", "markup"),
+        ("CUDA out of memory.", "no answer"),
+        ("Request timed out.", "no answer"),
+        ("You exceeded your current quota.", "no answer"),
+        ("No changes necessary.", "no answer"),
+        ("The sentence remains unchanged.", "no answer"),
+        ("Извините, я не могу помочь с этим запросом.", "refusal"),
+        ("죄송하지만 도와드릴 수 없습니다.", "refusal"),
+        ("Sorry, maar ik kan daar niet bij helpen.", "refusal"),
+        ("Przepraszam, ale nie mogę w tym pomóc.", "refusal"),
+    ],
+)
+def test_left_over_signs_and_messages_are_no_text(reply: str, reason: str) -> None:
+    assert parse_reply(reply, SOURCE) == Parsed(None, reason)
+
+
+def test_words_of_other_languages_that_look_like_signs_are_kept() -> None:
+    assert parse_reply("Ġorġ plays a flute.", SOURCE).text == "Ġorġ plays a flute."
+    assert parse_reply("The final whistle sounded.", "The match ended.").text == "The final whistle sounded."

@@ -882,3 +882,58 @@ def test_halves_of_surrogate_pairs_are_read_or_refused(rows: list[str], tmp_path
     text = {"sentence1": rows[0].replace("\0", "") + "\ud83d", "sentence2": "b", "score": 1}
     with pytest.raises(InputError, match="half of a surrogate pair"):
         read_pairs(written(tmp_path / "b.jsonl", json.dumps(text)))
+
+
+@pytest.mark.parametrize(
+    ("header", "named"),
+    [
+        ("text_a,text_b,label,sentence2", "'sentence2' and 'text_b'"),
+        ("text1,text2,label,sentence1", "'sentence1' and 'text1'"),
+        ("sentence1,text_b,score,sentence_b", "'text_b' and 'sentence_b'"),
+    ],
+)
+def test_columns_of_two_families_are_no_pair(tmp_path: Path, header: str, named: str) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text(f"{header}\nA cat sits.,A cat is sitting.,1,note\n", encoding="utf-8")
+    with pytest.raises(InputError, match=f"{named}, and either may be"):
+        read_pairs(file)
+
+
+def test_own_names_throughout_leave_others_alone(tmp_path: Path) -> None:
+    file = tmp_path / "pairs.csv"
+    file.write_text("sentence1,sentence2,score,text1,text_b\nOne.,Two.,1,a,b\n", encoding="utf-8")
+    assert read_pairs(file).to_list() == [{"sentence1": "One.", "sentence2": "Two.", "score": 1.0}]
+
+
+def test_triplets_of_two_families_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "triplets.csv"
+    file.write_text("sent0,sent1,hard_neg,positive\nA.,B.,C.,note\n", encoding="utf-8")
+    with pytest.raises(InputError, match="'positive' and 'sent1', and either may be"):
+        read_triplets(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "Git LFS pointer"),
+        ("{\\rtf1\\ansi\nA man plays.\n}\n", "RTF"),
+        ("<!DOCTYPE html>\n<p>A man plays.</p>\n", "HTML or XML"),
+        ('<?xml version="1.0"?>\n<s>A man plays.</s>\n', "XML"),
+        ("WEBVTT\n\n00:01.000 --> 00:02.000\nA man plays.\n", "WebVTT"),
+        ("1\n00:00:01,000 --> 00:00:02,000\nA man plays.\n", "SubRip"),
+    ],
+)
+def test_files_of_other_kinds_are_no_sentences(tmp_path: Path, content: str, kind: str) -> None:
+    file = tmp_path / "sentences.txt"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=f"this is a {kind}"):
+        read_sentences(file)
+
+
+def test_what_databases_and_spreadsheets_write_for_no_value_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "sentences.tsv"
+    file.write_text("text\n\\N\n#NAME?\nA man plays.\n", encoding="utf-8")
+    list(read_sentences(file).texts)
+    assert "may mean that there is no value: '\\\\N' (1), '#NAME?' (1)" in caplog.text

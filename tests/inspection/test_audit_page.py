@@ -472,7 +472,7 @@ def test_judged_pairs_choose_the_checkpoint_and_are_not_trained_on(tmp_path: Pat
         judge_all(client, "ann", lambda question: 0.9 if question["number"] % 2 else 0.1)
         judge_all(client, "ben", lambda question: None if question["number"] else 0.5)
     command = ["train", str(prepared), "--encoder", str(bert), "--output", str(encoder), "--batch-size", "8"]
-    wrong = run(command_line, [*command, "--validation", str(prepared)])
+    wrong = run(command_line, [*command, "--validation", "nowhere"])
     assert wrong.exit_code == 2
     assert "expected audit:DIR" in wrong.output
     done = run(command_line, [*command, "--validation", f"audit:{prepared}"])
