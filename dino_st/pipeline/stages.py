@@ -558,7 +558,9 @@ def train_model(
     judged, by = (None, "people") if validation is None else _validation_pairs(validation)
     train_encoder(prepared, encoder, output, options=options, judged=judged, judged_by=by, overwrite=overwrite)
     _leave_process_group()
-    return training_summary(output, f"the {'generated' if judged is None else 'given'} validation pairs")
+    return training_summary(
+        output, f"the {'generated' if judged is None else 'judged' if by == 'people' else 'given'} validation pairs"
+    )
 
 
 def _validation_pairs(validation: str) -> tuple[pa.Table, str]:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from dino_st.cli.main import app
 from dino_st.cli.support import EXIT_INTERRUPTED, INTERRUPTED
+from dino_st.models import LANGUAGE_MODEL, bundled_directory
 
 STAGES = "dino_st.pipeline.stages"
 WORK = {
@@ -65,7 +66,7 @@ def test_ctrl_c_ends_a_command_with_130(command: str, monkeypatch: pytest.Monkey
         ["generate", "--model", "dino-tiny", "--input", "s.txt", "--output", "raw"],
         ["score", "pairs.jsonl", "--model", "dino-tiny", "--output", "scored"],
         ["run", "quickstart", "--set", "limit=40", "--output", "out"],
-        ["evaluate", "mean:dino-tiny", "--pairs", "pairs.jsonl"],
+        ["evaluate", f"mean:{bundled_directory(LANGUAGE_MODEL)}", "--pairs", "pairs.jsonl"],
     ],
     ids=lambda arguments: arguments[0],
 )
