@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet
 
 from dino_st.data.columns import TRIPLET_COLUMNS
 from dino_st.data.shards import ShardDirectory, Wave
@@ -19,3 +21,9 @@ def write_triplet_shards(directory: Path, triplets: Sequence[tuple[str, str, str
     with shards.open(configuration={"kind": "triplets"}, provenance={"model": None}, schema=schema):
         shards.put(Wave(0, rows, {"rows": len(rows)}))
         shards.finish("# triplets")
+
+
+def rows_of(directory: Path) -> list[dict[str, Any]]:
+    """The rows of all shards, in the order of their files."""
+    files = sorted((directory / "data").glob("*.parquet"))
+    return [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]

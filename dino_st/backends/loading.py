@@ -17,7 +17,7 @@ import torch
 from dino_st.backends.files import GGUF, base_of, check_gguf, hash_weight_files, locate_model, model_files
 from dino_st.decoding.runner import probe
 from dino_st.decoding.stopping import end_of_text_ids
-from dino_st.encoders.directory import ADAPTER, merge_adapter, surplus_layers
+from dino_st.encoders.directory import ADAPTER, SHARE_OF_EMBEDDING, merge_adapter, surplus_layers
 from dino_st.errors import (
     ConfigurationError,
     DinoError,
@@ -28,9 +28,6 @@ from dino_st.errors import (
     suggest,
 )
 from dino_st.support.text import first_line
-
-_SHARE_OF_EMBEDDING = 0.5
-"""Embeddings are rounded up, but a tokenizer with fewer tokens than this share of them is likely another model's."""
 
 _PLAIN_TEXT = re.compile(r"[^\W\d_]+|[.,!?;:'-]")
 """A word, or a mark as sentences have it, which is no special token."""
@@ -242,7 +239,7 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
             DinoWarning,
             stacklevel=2,
         )
-    if max(ids.values(), default=0) + 1 < size * _SHARE_OF_EMBEDDING:
+    if max(ids.values(), default=0) + 1 < size * SHARE_OF_EMBEDDING:
         warn(
             f"the tokenizer has {len(ids)} tokens and {type(model).__name__} {size} embeddings, as if it were another "
             "model's; look at what is written",

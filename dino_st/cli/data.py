@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from dino_st.preparation.splits import PreparedSplits
 
 Output = Annotated[Path, typer.Option(help="Directory for the shards; run again to continue.")]
+OtherOutput = Annotated[Path, typer.Option(help="Another directory; run again to continue.")]
+Pairs = Annotated[
+    Path,
+    typer.Argument(help="Directory of `dino-st generate`, or a table of pairs (.jsonl, .csv, .parquet, saved)."),
+]
 Model = Annotated[
     str,
     typer.Option(
@@ -203,10 +208,7 @@ def merge(
 @takes(ModelOptions, PublishOptions, panels=HUB_PANEL)
 @publishes("dataset")
 def score(
-    raw: Annotated[
-        Path,
-        typer.Argument(help="Directory of `dino-st generate`, or a table of pairs (.jsonl, .csv, .parquet, saved)."),
-    ],
+    raw: Pairs,
     model: Annotated[
         str,
         typer.Option(
@@ -214,7 +216,7 @@ def score(
             autocompletion=completes(lambda: [LANGUAGE_MODEL]),
         ),
     ],
-    output: Annotated[Path, typer.Option(help="Another directory; run again to continue.")],
+    output: OtherOutput,
     given: dict[str, Any],
     task: Annotated[
         str | None,
@@ -248,10 +250,7 @@ def score(
 )
 @publishes("dataset")
 def judge(
-    raw: Annotated[
-        Path,
-        typer.Argument(help="Directory of `dino-st generate`, or a table of pairs (.jsonl, .csv, .parquet, saved)."),
-    ],
+    raw: Pairs,
     model: Annotated[
         str,
         typer.Option(
@@ -259,7 +258,7 @@ def judge(
             "there."
         ),
     ],
-    output: Annotated[Path, typer.Option(help="Another directory; run again to continue.")],
+    output: OtherOutput,
     given: dict[str, Any],
     overwrite: Overwrite = False,
 ) -> None:
@@ -286,10 +285,7 @@ def judge(
 )
 @publishes("dataset")
 def prepare(
-    raw: Annotated[
-        Path,
-        typer.Argument(help="Directory of `dino-st generate`, or a table of pairs (.jsonl, .csv, .parquet, saved)."),
-    ],
+    raw: Pairs,
     output: Annotated[Path, typer.Option(help="Directory for the training and validation pairs.")],
     given: dict[str, Any],
     explain: Annotated[

@@ -44,6 +44,10 @@ _IRRELEVANT_FOLDERS = {"eval", "runs", "logs", "checkpoints", "results", "__pyca
 _IRRELEVANT_SUFFIXES = {".md", ".log", ".lock", ".tmp"}
 
 
+SHARE_OF_EMBEDDING = 0.5
+"""Embeddings are rounded up, but a tokenizer with fewer tokens than this share of them is likely another model's."""
+
+
 @dataclass(frozen=True)
 class FoundEncoder:
     """An encoder that was found by its name, and is loaded only where something must be computed."""

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dino_st.encoders.directory import adapter_base, local_directory, merge_adapter, surplus_layers
+from dino_st.encoders.directory import SHARE_OF_EMBEDDING, adapter_base, local_directory, merge_adapter, surplus_layers
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
 from dino_st.support.hub import fetch_model
 from dino_st.support.text import first_line
@@ -37,9 +37,6 @@ POOLINGS: dict[PoolingName, str] = {
 
 _PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 _LFS = b"version https://git-lfs"
-
-_SHARE_OF_EMBEDDING = 0.5
-"""A tokenizer with fewer tokens than this share of the rows of the embedding is told of; models pad it a little."""
 
 _SAMPLE, _MOST_UNKNOWN, _MOST_CUT = 500, 0.3, 0.5
 """Texts that are looked at, and the shares of unknown tokens and of cut texts from which on it is told."""
@@ -433,7 +430,7 @@ def _check_vocabulary(model: SentenceTransformer, name: str) -> None:
             "tokenizer that belongs to the weights, or enlarge the embedding with resize_token_embeddings"
         )
 
-    if isinstance(rows, int) and last + 1 < rows * _SHARE_OF_EMBEDDING:
+    if isinstance(rows, int) and last + 1 < rows * SHARE_OF_EMBEDDING:
         logger.warning(
             "%s: the tokenizer has %d tokens and the embedding %d rows, as if it were another model's; take the "
             "tokenizer that belongs to the weights",

@@ -30,7 +30,7 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.encoders.directory import directory_revision
 from dino_st.errors import ModelError
 from dino_st.generation.options import JudgeOptions
-from dino_st.generation.scoring import known_configuration, scorable
+from dino_st.generation.scoring import known_pairs, scorable
 from dino_st.support.hashes import short_hash, versions
 from dino_st.support.progress import logger, progress
 from dino_st.support.text import first_line
@@ -239,8 +239,7 @@ class JudgingRun:
         """
         table = scorable(self.table)
         fields = [field for field in table.schema if field.name != JUDGED]
-        known = known_configuration(self.spec, table.select([field.name for field in fields]))
-        del known["scored"]
+        known = known_pairs(self.spec, table.select([field.name for field in fields]))
         prompt = hashlib.sha256(f"{INSTRUCTION}{SYSTEM}".encode()).hexdigest()
         how = {"prompt_sha256": None if self.judge.kind == CROSS_ENCODER else prompt}
         judge = {"kind": self.judge.kind, **self.judge.identity(), **how, "both_orders": self.options.both_orders}

@@ -96,11 +96,16 @@ class ScoringRun:
 
 def known_configuration(spec: TaskSpec, table: pa.Table) -> dict[str, Any]:
     """What decides a run, in the form of manifests, as far as it is known before the model is loaded."""
+    return {**known_pairs(spec, table), "scored": True}
+
+
+def known_pairs(spec: TaskSpec, table: pa.Table) -> dict[str, Any]:
+    """The task and the pairs of a run that writes given pairs once more, in the form of manifests."""
     texts = (text for name in (SENTENCE1, SENTENCE2) for text in table[name].to_pylist())
     others = sorted(set(table.column_names) - {SENTENCE1, SENTENCE2, LOG_PROBS, PLAIN_LOG_PROB, NUM_TOKENS})
     kept = (repr(value) for name in others for value in (name, *table[name].to_pylist()))
     inputs = {"pairs": len(table), "sha256": hash_texts(chain(texts, kept))}
-    return {"task": spec.model_dump(mode="json"), "inputs": inputs, "scored": True}
+    return {"task": spec.model_dump(mode="json"), "inputs": inputs}
 
 
 def scorable(dataset: Dataset | pa.Table) -> pa.Table:

@@ -386,14 +386,7 @@ def score_data(
     Without a task, it is the one that the shards were written for, or `sts-x2` for a file.
     """
     chosen = ModelOptions.of(options)
-    named_files(raw)
-    if output.resolve() == raw.resolve():
-        raise ConfigurationError(
-            f"--output {output}: holds the pairs to be scored; give another directory for the scored ones"
-        )
-    directory = ShardDirectory(output, overwrite=overwrite)
-    check_can_become_directory(output)
-    table, provenance, _ = read_raw(raw)
+    directory, table, provenance = _written_anew(raw, output, "scored", overwrite=overwrite)
     spec = TaskSpec.load(task or provenance.get("task") or "sts-x2")
     if not spec.needs_input:
         raise ConfigurationError(f"task {spec.task_name!r} has no pairs; give the task they were written for: --task")
@@ -410,6 +403,21 @@ def score_data(
     counts = dict(ScoringRun(writer, spec, chosen, table, origin, known).into(directory, show_progress=True))
     state_origin(output, **read_origin(raw))
     return counts
+
+
+def _written_anew(
+    raw: Path, output: Path, how: str, *, overwrite: bool
+) -> tuple[ShardDirectory, pa.Table, dict[str, Any]]:
+    """Where pairs are to be written once more, `scored` or `rated`; the pairs, and where they come from."""
+    named_files(raw)
+    if output.resolve() == raw.resolve():
+        raise ConfigurationError(
+            f"--output {output}: holds the pairs to be {how}; give another directory for the {how} ones"
+        )
+    directory = ShardDirectory(output, overwrite=overwrite)
+    check_can_become_directory(output)
+    table, provenance, _ = read_raw(raw)
+    return directory, table, provenance
 
 
 def judge_data(
@@ -431,12 +439,7 @@ def judge_data(
     chat = ChatOptions.of(**{name: of_backend.pop(name) for name in ChatOptions.model_fields if name in of_backend})
     check_options(chat.backend, base_url=chat.base_url, options=of_backend)
     chosen = JudgeOptions.of(options)
-    named_files(raw)
-    if output.resolve() == raw.resolve():
-        raise ConfigurationError(f"--output {output}: holds the pairs to be rated; give another directory")
-    directory = ShardDirectory(output, overwrite=overwrite)
-    check_can_become_directory(output)
-    table, provenance, _ = read_raw(raw)
+    directory, table, provenance = _written_anew(raw, output, "rated", overwrite=overwrite)
     spec = TaskSpec.load(provenance.get("task") or "sts-x2")
     from dino_st.generation.judging import JudgingRun, tell_of_ratings
 
@@ -569,13 +572,12 @@ def _validation_pairs(validation: str) -> tuple[pa.Table, str]:
     if kind == "audit" and name:
         return _judged_pairs(name), "people"
     if kind == "judged" and name:
-        table = read_raw(Path(name))[0]
+        table, origin, _ = read_raw(Path(name))
         if JUDGED not in table.column_names:
             raise DatasetError(
                 f"{name}: has no ratings; `dino-st judge {name} --model MODEL --output OTHER` writes them"
             )
-        shards = Path(name) / MANIFEST
-        judge = ShardDirectory.to_read(Path(name)).provenance.get("judged_by") if shards.is_file() else None
+        judge = origin.get("judge", {}).get("model")
         columns = [table[SENTENCE1], table[SENTENCE2], table[JUDGED]]
         import pyarrow as pa
 

@@ -40,6 +40,7 @@ from dino_st.tasks.spec import TaskSpec
 from dino_st.training.options import TrainingOptions
 from dino_st.training.record import RATED, read_record
 from tests.fake_chat import FakeChat
+from tests.shards_fixtures import rows_of
 from tests.training_fixtures import QUICK, raw_pairs, save_model
 
 PAIRS = [
@@ -52,11 +53,6 @@ ONE_ORDER = JudgeOptions(both_orders=False)
 
 def run(judge: Any, options: JudgeOptions = ONE_ORDER, pairs: list[dict[str, Any]] = PAIRS) -> JudgingRun:
     return JudgingRun(judge, options, pa.Table.from_pylist(pairs), TaskSpec.load("sts-x2"), {})
-
-
-def rows_of(directory: Path) -> list[dict[str, Any]]:
-    files = sorted((directory / "data").glob("*.parquet"))
-    return [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
 
 
 def write_table(path: Path, pairs: list[dict[str, Any]] = PAIRS) -> Path:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from dino_st.builder import DinoDatasetBuilder
@@ -21,6 +20,7 @@ from dino_st.support.hashes import short_hash
 from dino_st.tasks.spec import TaskSpec
 from tests.hostile_server import MODEL, Script, hostile_server
 from tests.scoring_server import ScoringServer
+from tests.shards_fixtures import rows_of
 
 SPEC = TaskSpec.load("sts-x2")
 SENTENCES = ["A man plays a flute.", "Two dogs run in a park.", "Stocks fell on Monday."]
@@ -107,11 +107,6 @@ def write(model: ScoringServer, sentences: Path, tmp_path: Path) -> Write:
 
 def prompt(label: str, x1: str) -> str:
     return SPEC.labels[label].instructions[0].replace("<X1>", x1)
-
-
-def rows_of(directory: Path) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = pq.read_table(directory / "data").to_pylist()
-    return rows
 
 
 @pytest.mark.parametrize("endpoint", ["chat", "completions"])

@@ -20,13 +20,9 @@ from dino_st.data.columns import LOG_PROBS, PLAIN_LOG_PROB
 from dino_st.errors import ConfigurationError, DatasetError, OutputError
 from dino_st.generation import scoring
 from dino_st.pipeline.stages import score_data
+from tests.shards_fixtures import rows_of
 
 SENTENCES = ["A man is playing a guitar.", "Two dogs run in the snow.", "Where is the bank?", "The sun is a star."]
-
-
-def rows_of(directory: Path) -> list[dict[str, Any]]:
-    files = sorted((directory / "data").glob("*.parquet"))
-    return [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
 
 
 @pytest.fixture(scope="module")
