@@ -252,6 +252,7 @@ _FAULTS: tuple[tuple[Reason, re.Pattern[str]], ...] = (
             rf"""|\[(?:[\w' ]{{0,20}}\b)?(?i:{_BLANK})s?\]"""
             r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]|\sĠ\w+.*\sĠ\w|[a-z]{3}\\n[a-z]{3}|\A/\w+\s"""
             r"""|【|[.!?]\s*(?:\[\^?\d+\]){2,}\s*\Z|\[\^\d+\]|citeturn\d"""
+            r"""|\A\W*(?:assistant|final)+(?=[A-Z])|[.!?…"”]\s?(?:assistant|im_end|im_start|user)\W*\Z"""
         ),
     ),
     (

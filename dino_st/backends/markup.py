@@ -51,7 +51,7 @@ _BARE_CHANNEL = re.compile(r"\A\s*(?:analysis|commentary)(?=[A-Z]).*?(?:assistan
 
 
 _BARE_ROLE = re.compile(
-    r"\A\s*(?:assistant)?(?:final)(?=[A-Z])|\A\s*assistant(?=[A-Z])|(?<=[.!?…\"”])\s?(?:assistant|im_end|im_start|user)\s*\Z"
+    r"\A\s*(?:assistant|final)+(?=[A-Z])|(?<=[.!?…\"”])(?:\s?(?:assistant|im_end|im_start|user))+\s*\Z"
 )
 """What is left of a turn's tokens where a server took off their brackets."""
 
@@ -67,7 +67,7 @@ def plain_text(reply: str, source: str = "", *, finished: bool = True) -> tuple[
         >>> plain_text("<|channel|>analysis<|message|>So …", finished=False)
         (None, False)
     """
-    text, own = _BARE_ROLE.sub("", _BARE_CHANNEL.sub("", reply)), set(CONTROL_TOKEN.findall(source))
+    text, own = _BARE_CHANNEL.sub("", reply), set(CONTROL_TOKEN.findall(source))
     if not text.strip() and reply.strip():
         return None, False
     kept, state, has_wrapper, place, kind, channel = [""], "open", False, 0, "text", "final"
@@ -108,7 +108,7 @@ def plain_text(reply: str, source: str = "", *, finished: bool = True) -> tuple[
         elif state == "open":
             kept.append(token)
     boxed, is_closed = _boxed("".join(kept))
-    return (None, False) if state == "hidden" or not is_closed else (boxed.strip(), finished)
+    return (None, False) if state == "hidden" or not is_closed else (_BARE_ROLE.sub("", boxed).strip(), finished)
 
 
 def out_of_json(text: str) -> list[str | None] | None:

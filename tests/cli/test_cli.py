@@ -274,7 +274,9 @@ def test_a_signal_ends_the_run_and_keeps_what_was_finished(
 
 
 @pytest.mark.parametrize("kind", ["pairs", "triplets"])
-def test_preparing_what_a_killed_run_left_says_that_it_is_not_complete(kind: str, run: Run, tmp_path: Path) -> None:
+def test_preparing_what_a_killed_run_left_says_that_it_is_not_complete(
+    kind: str, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     names = ("anchor", "positive", "negative") if kind == "triplets" else ("sentence1", "sentence2")
     row: dict[str, Any] = {name: name for name in names}
     labels = {"0": {"instruction": 'a: "<X1>" b: "'}, "1": {"instruction": 'c: "<X1>" d: "'}}
@@ -288,9 +290,10 @@ def test_preparing_what_a_killed_run_left_says_that_it_is_not_complete(kind: str
     command = "prepare" if kind == "pairs" else "prepare-triplets"
     result = run(command, tmp_path / "raw", "--output", tmp_path / "prepared")
     assert result.exit_code == 0, result.output
-    words = " ".join(result.stderr.split())
+    words = " ".join((result.stderr + caplog.text).split())
+    caplog.clear()
     assert f"{tmp_path}/raw is not complete; what is there is taken (the command that wrote it goes on)" in words
     with directory.locked():
         directory.finish("# raw\n")
     result = run(command, tmp_path / "raw", "--output", tmp_path / "prepared")
-    assert "not complete" not in result.stderr
+    assert "not complete" not in result.stderr + caplog.text
