@@ -17,7 +17,7 @@ import random
 import shutil
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -108,18 +108,12 @@ class Study:
             record = read_record(self.train(row, 0, rate))
             if record is None or record.best is None:
                 raise RuntimeError(f"no score for learning rate {rate}")
-            found[rate] = record.best.spearman
-        print(f"{kind}: generated validation Spearman by learning rate {found}", flush=True)
-        return max(found, key=found.__getitem__)
+            found[rate] = 100 * record.best.spearman
+        return best_rate(kind, found)
 
     def scores(self, name: str, model: str | Path) -> dict[str, float]:
         """Seven scores and their average, from the work directory where they are there."""
-        file = self.work / "scores" / f"{name}.json"
-        if not file.exists():
-            table = evaluate_encoder({name: str(model)}, tasks=self.tasks)
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(json.dumps(table.to_dict()[name]), encoding="utf-8")
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        return stored_scores(self.work, name, model, self.tasks)
 
     def run(self) -> None:
         """Computes what is missing, and prints the table whenever a row is complete."""
@@ -160,6 +154,23 @@ def table(fixed: dict[str, dict[str, float]], found: dict[str, list[dict[str, fl
         shown = "" if name == base_name or "transformer" in name else interval(differences)
         lines.append(f"| {name} | {' | '.join(f'{mean:.2f}' for mean in means)} | {shown} |")
     return "\n".join(lines) + "\n"
+
+
+def stored_scores(work: Path, name: str, model: str | Path, tasks: Any) -> dict[str, float]:
+    """An encoder's scores on STS, from the work directory where they are there."""
+    file = work / "scores" / f"{name}.json"
+    if not file.exists():
+        table = evaluate_encoder({name: str(model)}, tasks=tasks)
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps(table.to_dict()[name]), encoding="utf-8")
+    return dict(json.loads(file.read_text(encoding="utf-8")))
+
+
+def best_rate(what: str, found: Mapping[float, float]) -> float:
+    """The learning rate with the best Spearman × 100 on the generated validation pairs; prints them all."""
+    listed = ", ".join(f"{rate:g}: {score:.2f}" for rate, score in found.items())
+    print(f"{what}: generated validation by learning rate {listed}", flush=True)
+    return max(found, key=found.__getitem__)
 
 
 def interval(values: Sequence[float]) -> str:

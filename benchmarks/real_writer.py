@@ -13,7 +13,6 @@ transformers directory. Students whose directory is not given are left out.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import shutil
 import statistics
@@ -25,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-from ablations import interval
+from ablations import best_rate, interval, stored_scores
 from datasets import Dataset
 
 import mteb_tasks
-from dino_st import evaluate_encoder, train_encoder
+from dino_st import train_encoder
 from dino_st.data.columns import SENTENCE1
 from dino_st.data.pairs import read_raw
 from dino_st.encoders.loading import load_trainable_encoder
@@ -116,18 +115,11 @@ class Study:
         if self.options.learning_rate is not None:
             return float(self.options.learning_rate)
         found = {rate: self.validation(self.train(student, row, 0, rate)) for rate in RATES[student]}
-        listed = ", ".join(f"{rate:g}: {score:.2f}" for rate, score in found.items())
-        print(f"{student}, {row.name}: generated validation by learning rate {listed}", flush=True)
-        return max(found, key=found.__getitem__)
+        return best_rate(f"{student}, {row.name}", found)
 
     def scores(self, name: str, model: str | Path) -> dict[str, float]:
         """Seven scores and their average, from the work directory where they are there."""
-        file = self.work / "scores" / f"{name}.json"
-        if not file.exists():
-            table = evaluate_encoder({name: str(model)}, tasks=self.tasks)
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(json.dumps(table.to_dict()[name]), encoding="utf-8")
-        return dict(json.loads(file.read_text(encoding="utf-8")))
+        return stored_scores(self.work, name, model, self.tasks)
 
     def run(self) -> None:
         """Computes what is missing, and writes the table after every row."""

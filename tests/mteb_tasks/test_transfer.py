@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import mteb_tasks
 from dino_st import evaluate_encoder
@@ -199,6 +200,22 @@ def test_a_directory_is_looked_through_for_the_folder_of_each_task(senteval: Pat
     shutil.rmtree(tmp_path / "less" / "SST")
     with pytest.raises(InputError, match="does not hold 'SST'"):
         sts_files.check_senteval_directory(tmp_path / "less")
+
+
+def test_classifiers_are_fitted_in_one_thread_so_that_the_score_is_that_of_any_machine(
+    monkeypatch: pytest.MonkeyPatch, senteval: Path
+) -> None:
+    threads: list[int] = []
+
+    def fit(*_: Any) -> tuple[float, Matrix]:
+        threads.extend(pool["num_threads"] for pool in threadpool_info())
+        return 0.5, np.zeros(500)
+
+    monkeypatch.setattr("mteb_tasks.transfer.choose_and_predict", fit)
+    with threadpool_limits(2):
+        evaluate_encoder(make_bag_of_words(), tasks=[mteb_tasks.DinoTREC(senteval_dir=senteval)])
+    assert threads
+    assert set(threads) == {1}
 
 
 def test_without_a_directory_the_error_says_how_to_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
