@@ -14,10 +14,13 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TRITON_INTERPRET", "1")  # must be there before anything imports Triton, as torch 2.6 does
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from dino_st.encoders.directory import cap_attention
 
 torch.set_num_threads(1)
 
@@ -109,6 +112,7 @@ def make_model(tokenizer: Any) -> Callable[..., Any]:
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(_configuration(family)).to(dtype).eval()
         model.generation_config.pad_token_id = 0
+        cap_attention(model)
         with torch.no_grad():
             model.get_output_embeddings().weight[halves] = 0
         return model

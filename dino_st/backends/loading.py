@@ -17,7 +17,7 @@ import torch
 from dino_st.backends.files import GGUF, base_of, check_gguf, hash_weight_files, locate_model, model_files
 from dino_st.decoding.runner import probe
 from dino_st.decoding.stopping import end_of_text_ids
-from dino_st.encoders.directory import ADAPTER, SHARE_OF_EMBEDDING, merge_adapter, surplus_layers
+from dino_st.encoders.directory import ADAPTER, SHARE_OF_EMBEDDING, cap_attention, merge_adapter, surplus_layers
 from dino_st.errors import (
     ConfigurationError,
     DinoError,
@@ -139,6 +139,7 @@ def _load_whole(path: Path, name: str, dtype: torch.dtype, trust_remote_code: bo
         )
     if surplus := surplus_layers(model, report):
         raise ModelError(f"model {name!r} {surplus}")
+    cap_attention(model)
     return model, tokenizer
 
 

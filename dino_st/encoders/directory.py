@@ -195,6 +195,16 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
     return joined.merge_and_unload()
 
 
+def cap_attention(model: Any) -> None:
+    """Has attention scores capped where the configuration says so (Gemma 2, arXiv 2408.00118, section 2).
+
+    transformers computes attention by `sdpa`, which leaves the cap out without a word before 5.21.
+    """
+    config = model.config.get_text_config()
+    if getattr(config, "attn_logit_softcapping", None) and config._attn_implementation == "sdpa":
+        model.set_attn_implementation("eager")
+
+
 def surplus_layers(model: Any, report: Mapping[str, Any]) -> str:
     """Says, if so, that the weights have layers which the configuration of a model does not know.
 

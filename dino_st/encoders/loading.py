@@ -15,7 +15,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dino_st.encoders.directory import SHARE_OF_EMBEDDING, adapter_base, local_directory, merge_adapter, surplus_layers
+from dino_st.encoders.directory import (
+    SHARE_OF_EMBEDDING,
+    adapter_base,
+    cap_attention,
+    local_directory,
+    merge_adapter,
+    surplus_layers,
+)
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
 from dino_st.support.hub import fetch_model
 from dino_st.support.text import first_line
@@ -82,6 +89,8 @@ def load_trainable_encoder(
         ModelError: There is no such model, it needs code of its own, its weights are missing, damaged or pickled, or
             its tokenizer has no token to pad with.
     """
+    from sentence_transformers.sentence_transformer.modules import Transformer
+
     if isinstance(encoder, str | os.PathLike):
         local, name = local_directory(encoder), os.fspath(encoder)
         directory = encoder_files(encoder)
@@ -89,6 +98,8 @@ def load_trainable_encoder(
             _refuse_rebuilding(repr(name), layers, bidirectional)
         shape = _Shape(pooling, layers, bidirectional)
         model = _load(name if local is None else str(local), directory, device, shape).float()
+        if isinstance(model[0], Transformer):
+            cap_attention(model[0].model)
         if local is None:
             model.model_card_data.base_model, model.model_card_data.base_model_revision = name, directory.name
         name = repr(name)

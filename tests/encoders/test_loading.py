@@ -16,8 +16,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense
-from transformers import BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+from transformers import (
+    BertModel,
+    Gemma2Model,
+    Gemma2PreTrainedModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
 
+from dino_st.backends.local import LocalWriter
 from dino_st.encoders.directory import directory_revision, local_directory
 from dino_st.encoders.loading import load_trainable_encoder, warn_of_tokens
 from dino_st.errors import ConfigurationError, MissingExtraError, ModelError
@@ -254,3 +262,21 @@ def test_an_encoder_that_lost_its_modules_is_refused(tmp_path: Path) -> None:
     (tmp_path / "saved" / "modules.json").unlink()
     with pytest.raises(ModelError, match=r"modules\.json is missing beside 1_Pooling"):
         load_trainable_encoder(tmp_path / "saved")
+
+
+def test_scores_of_attention_are_capped_where_transformers_would_not(
+    make_model: Callable[..., Any], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_model("gemma2", dtype=torch.float32).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    ids = tokenizer("A man is playing a flute.", return_tensors="pt")["input_ids"]
+    loaded = Gemma2Model.from_pretrained(tmp_path, attn_implementation="eager")
+    expected = loaded(input_ids=ids).last_hidden_state
+    for layer in loaded.layers:
+        layer.self_attn.attn_logit_softcapping = None
+    assert not torch.allclose(loaded(input_ids=ids).last_hidden_state, expected, atol=1e-3)
+    monkeypatch.setattr(Gemma2PreTrainedModel, "_supports_sdpa", True)  # as up to transformers 5.20
+    encoder = load_trainable_encoder(tmp_path, device="cpu")
+    torch.testing.assert_close(encoder[0].model(input_ids=ids).last_hidden_state, expected)
+    writer = LocalWriter(tmp_path, device="cpu", dtype="float32")
+    torch.testing.assert_close(writer.model.model(input_ids=ids).last_hidden_state, expected)
