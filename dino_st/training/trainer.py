@@ -140,7 +140,7 @@ def make_trainer(
             train_dataset=objective.train,
             loss=objective.loss(model),
             evaluator=objective.evaluator(),
-            callbacks=[EvaluateAtEpochEnd(), report],
+            callbacks=[TellEpoch(), EvaluateAtEpochEnd(), report],
         )
     finally:
         del vars(card)["set_widget_examples"]
@@ -185,6 +185,32 @@ def start_score(trainer: SentenceTransformerTrainer) -> float | None:
     score = evaluator(trainer.model)[METRIC.removeprefix("eval_")]
     logger.info("untrained start: Spearman %.4f on the validation split", score)
     return float(score) if math.isfinite(score) else None
+
+
+class TellEpoch(TrainerCallback):
+    """Tells the batch sampler which epoch begins, since it shuffles by that.
+
+    Where a run continues in the middle of an epoch, accelerate wraps the sampler and tells the wrapper alone; what
+    follows would be batches of the first epoch. Older transformers leave it at that.
+    """
+
+    def on_train_begin(
+        self,
+        args: TrainingArguments,  # noqa: ARG002
+        state: TrainerState,
+        control: TrainerControl,  # noqa: ARG002
+        **_: Any,
+    ) -> None:
+        """Takes note of the epoch in which a run continues."""
+        self._epoch = int(state.epoch or 0)
+
+    def on_epoch_begin(self, *_: Any, train_dataloader: Any = None, **__: Any) -> None:
+        """Tells the sampler itself, also where each of several processes has a wrapper around it."""
+        sampler = train_dataloader.batch_sampler
+        sampler = getattr(sampler, "batch_sampler", sampler)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(self._epoch)
+        self._epoch += 1
 
 
 class EvaluateAtEpochEnd(TrainerCallback):

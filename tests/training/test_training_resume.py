@@ -8,13 +8,17 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.data_loader import BatchSamplerShard
 from datasets import DatasetDict
 from sentence_transformers import SentenceTransformer
-from transformers import TrainerCallback
+from sentence_transformers.base.sampler import DefaultBatchSampler
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback, TrainerState
 
 from dino_st.errors import InputError, OutputError
 from dino_st.support.files import LOCK, only_writer
 from dino_st.training.train import train_encoder
+from dino_st.training.trainer import TellEpoch
 from tests.training_fixtures import QUICK, prepared_splits, record, save_model, validation_spearman, weights
 
 
@@ -38,20 +42,34 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(dino_st.training.trainer, "make_trainer", interrupted)
 
 
+@pytest.mark.parametrize("balanced", [False, True])
 def test_an_interrupted_run_continues_to_the_same_weights(
-    bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    balanced: bool, bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    straight = weights(train_encoder(splits, bert, tmp_path / "straight", **QUICK, epochs=2))
+    options = QUICK | {"epochs": 2, "balanced_batches": balanced}
+    straight = weights(train_encoder(splits, bert, tmp_path / "straight", **options))
     with monkeypatch.context() as patch:
         stop_after(patch, 14)
         with pytest.raises(KeyboardInterrupt):
-            train_encoder(splits, bert, tmp_path / "out", **QUICK, epochs=2)
+            train_encoder(splits, bert, tmp_path / "out", **options)
     assert record(tmp_path / "out")["status"] == "running"
     assert (tmp_path / "out" / "checkpoints" / "checkpoint-12").is_dir()
-    resumed = weights(train_encoder(splits, bert, tmp_path / "out", **QUICK, epochs=2))
+    resumed = weights(train_encoder(splits, bert, tmp_path / "out", **options))
     assert all(torch.equal(weight, resumed[name]) for name, weight in straight.items())
     assert record(tmp_path / "out")["curve"] == record(tmp_path / "straight")["curve"]
     assert record(tmp_path / "out")["start"] == record(tmp_path / "straight")["start"]
+
+
+def test_each_of_several_processes_shuffles_by_the_epoch_in_which_it_continues() -> None:
+    sampler = DefaultBatchSampler(range(8), batch_size=2, drop_last=False)  # type: ignore[arg-type]
+    batches = BatchSamplerShard(sampler, num_processes=2, process_index=0)
+    callback, loader = TellEpoch(), DataLoader(range(8), batch_sampler=batches)  # type: ignore[arg-type]
+    callback.on_train_begin(None, TrainerState(epoch=1.5), None)  # type: ignore[arg-type]
+    told = []
+    for _ in range(2):
+        callback.on_epoch_begin(train_dataloader=loader)
+        told.append(sampler.epoch)
+    assert told == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt"])
