@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "mamba": ({"state_size": 4}, "keeps a recurrent state"),
     "jamba": ({}, "keeps a recurrent state"),
     "falcon_h1": ({}, "keeps a recurrent state"),
-    "recurrent_gemma": ({}, "keeps a recurrent state"),
+    "recurrent_gemma": ({}, "recurrent"),  # which transformers 5.5 does not call stateful
     "qwen3_next": ({}, "keeps a recurrent state"),
     "nemotron_h": ({}, "keeps a recurrent state"),
     "minimax": ({"num_local_experts": 2}, "recurrent or convolutional layers"),
@@ -372,8 +372,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"The sizes in config\.json are not those of the weights",
     ),
     "no tokenizer": (
-        lambda d: [file.unlink() for file in d.glob("tokenizer*")],
-        r"tokenizer .*is missing or damaged; copy all files",
+        lambda d: [file.unlink() for file in d.glob("tokenizer*")],  # of which older transformers make an empty one
+        r"tokenizer .*is missing or damaged; copy all files|has no tokenizer beside it; copy its files",
     ),
     "half a tokenizer": (
         lambda d: (d / "tokenizer.json").write_text((d / "tokenizer.json").read_text()[:999]),
