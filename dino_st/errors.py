@@ -9,6 +9,7 @@ DinoError
 ├── ModelError           (RuntimeError)  a model cannot be loaded or is of the wrong kind
 ├── OutOfMemoryError     (RuntimeError)  not even the smallest batch fits
 ├── OutputError          (RuntimeError)  an output directory cannot be written or holds something else
+├── PendingError         (RuntimeError)  batches of requests are submitted and not answered yet
 ├── TrainingError        (RuntimeError)  an encoder cannot be trained
 ├── EvaluationError      (RuntimeError)  an encoder cannot be scored
 ├── ClusterError         (RuntimeError)  the workers of a cluster end again and again
@@ -55,6 +56,10 @@ class OutOfMemoryError(DinoError, RuntimeError):
 
 class OutputError(DinoError, RuntimeError):
     """An output directory cannot be written or holds something else."""
+
+
+class PendingError(DinoError, RuntimeError):
+    """Batches of requests are submitted and not answered yet; nothing is wrong."""
 
 
 class TrainingError(DinoError, RuntimeError):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 USAGE_FIELDS = ("requests", "retries", "failures", "prompt_tokens", "completion_tokens")
 """What every backend counts, in the order of summaries. `retries` are attempts beyond a request's first."""
@@ -116,3 +117,24 @@ class ScoringBackend(ChatBackend, Protocol):
 
     def find_scoring(self) -> str:
         """Sees that it can, and says by what way; a ConfigurationError where it cannot."""
+
+
+@runtime_checkable
+class BatchingBackend(ChatBackend, Protocol):
+    """A backend that may be asked in batches, which are answered hours later (see `servers.batches`)."""
+
+    in_batches: bool
+    """Whether it is to be asked so; then everything that can be asked should be asked at once."""
+
+    def complete_in_batches(
+        self, requests: Mapping[str, ChatRequest], directory: Path, on_reply: Callable[[ChatReply], None]
+    ) -> None:
+        """Answers requests, each under a name of its own, or goes on with batches that are noted in a directory.
+
+        Raises PendingError where batches are not waited for; what came until then was handed to `on_reply`.
+        """
+
+
+def is_batching(backend: ChatBackend) -> TypeGuard[BatchingBackend]:
+    """Whether a backend is to be asked in batches."""
+    return isinstance(backend, BatchingBackend) and backend.in_batches

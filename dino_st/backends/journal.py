@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest
+from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, is_batching
+from dino_st.backends.servers.batches import BATCHES, BatchNote, read_notes
 from dino_st.data.shards import ADDED_LATER
 from dino_st.errors import InputError, OutputError
+from dino_st.support.hashes import short_hash
+from dino_st.support.progress import logger
 
 JOURNAL = "replies.sqlite"
 """The file of replies in a directory of shards."""
@@ -58,24 +61,59 @@ class ReplyJournal:
                 self._database.close()
                 raise
 
-    def complete(self, backend: ChatBackend, requests: Sequence[ChatRequest]) -> list[ChatReply]:
+    def complete(self, backend: ChatBackend, requests: Sequence[ChatRequest], *, again: bool = True) -> list[ChatReply]:
         """Answers requests, in their order, asking a backend only for what was not answered before, and once a key.
 
-        Two different requests with the same key are an InputError.
+        Unless `again` is set, what failed before has failed. Two different requests with the same key are an
+        InputError. Requests that are in a batch are an OutputError where the backend is not asked in batches.
         """
         context = _context(backend)
         hashes: dict[str, str] = {}
         for request in requests:
             if hashes.setdefault(request.key, _hash(request, context)) != _hash(request, context):
                 raise InputError(f"two different requests have the key {request.key!r}; expected a key for each")
-        known = {key: reply for key in hashes if (reply := self._stored(key, hashes[key])) is not None}
+        known = {key: reply for key in hashes if (reply := self._stored(key, hashes[key], again)) is not None}
         missing = {request.key: request for request in requests if request.key not in known}
         if missing:
-            replies = backend.complete(
-                list(missing.values()), on_reply=lambda reply: self._store(reply, hashes[reply.key])
-            )
-            known |= {reply.key: reply for reply in replies}
+
+            def keep(reply: ChatReply) -> None:
+                self._store(reply, hashes[reply.key])
+                known[reply.key] = reply
+
+            named = {_name_in_batches(key, hashes[key]): request for key, request in missing.items()}
+            if is_batching(backend):
+                backend.complete_in_batches(named, self.path.parent / BATCHES, keep)
+            else:
+                self._refuse_batches(named)
+                known |= {reply.key: reply for reply in backend.complete(list(missing.values()), on_reply=keep)}
         return [known[request.key] for request in requests]
+
+    def _refuse_batches(self, names: Mapping[str, ChatRequest]) -> None:
+        """Refuses to ask once more what is in a batch already."""
+        for note in read_notes(self.path.parent / BATCHES):
+            if mine := names.keys() & note.requests.keys():
+                raise OutputError(
+                    f"{self.path.parent}: {len(mine):,} of the requests are in {_described(note)}; go on with "
+                    f"batch_api=True to collect it, or, to give it up and ask again, remove "
+                    f"{note.path(self.path.parent / BATCHES)}"
+                )
+
+    def settle_batches(self) -> None:
+        """Removes the notes of batches whose replies are all here, and warns of batches that nobody asks for."""
+        if notes := read_notes(self.path.parent / BATCHES):
+            with self._explained():
+                rows = self._database.execute("SELECT key, request FROM replies")
+                known = {_name_in_batches(key, request) for key, request in rows}
+            for note in notes:
+                path = note.path(self.path.parent / BATCHES)
+                if note.requests.keys() <= known:
+                    path.unlink(missing_ok=True)
+                    continue
+                logger.warning(
+                    "%s has requests that this run does not make, as of other settings, and is not collected; to give "
+                    "it up, remove %s",
+                    *(_described(note), path),
+                )
 
     def failures(self) -> dict[str, str]:
         """The reason for each request whose last outcome is a failure, by its key, in the order of keys."""
@@ -113,9 +151,10 @@ class ReplyJournal:
     def _pragma(self, name: str) -> Any:
         return self._database.execute(f"PRAGMA {name}").fetchone()[0]
 
-    def _stored(self, key: str, request: str) -> ChatReply | None:
-        """The reply to a request, if it was answered."""
-        query = f"SELECT {', '.join(_FIELDS)} FROM replies WHERE key = ? AND request = ? AND text IS NOT NULL"
+    def _stored(self, key: str, request: str, again: bool) -> ChatReply | None:
+        """The reply to a request, if it was answered, or, unless it is to be asked again, failed."""
+        query = f"SELECT {', '.join(_FIELDS)} FROM replies WHERE key = ? AND request = ?"
+        query += " AND text IS NOT NULL" if again else ""
         with self._explained():
             row = self._database.execute(query, (key, request)).fetchone()
         if row is None:
@@ -145,14 +184,47 @@ class ReplyJournal:
             ) from None
 
 
+class Asking:
+    """Makes backends keep their replies in a journal and ask nothing twice; without one they are as they were."""
+
+    def __init__(self, journal: ReplyJournal | None) -> None:
+        self._journal = journal
+        self._asks_again = True
+
+    def __call__(self, backend: ChatBackend) -> Ask:
+        """What asks a backend."""
+        if self._journal is None:
+            return backend.complete
+        return partial(self._journal.complete, backend, again=self._asks_again)
+
+    def ahead(self, backend: ChatBackend, work: Callable[[Ask], object]) -> None:
+        """Where a backend is asked in batches, has the work for all waves done once, so that its rounds are few.
+
+        The waves then find every reply in the journal. What failed is not asked again between the two.
+        """
+        if is_batching(backend):
+            work(self(backend))
+            self._asks_again = False
+
+
 @contextmanager
-def journalled(directory: Path | None) -> Iterator[Callable[[ChatBackend], Ask]]:
-    """Makes backends keep their replies in a directory and ask nothing twice; without one they are as they were."""
+def journalled(directory: Path | None) -> Iterator[Asking]:
+    """Lets backends be asked with a journal in a directory, if there is one."""
     if directory is None:
-        yield lambda backend: backend.complete
+        yield Asking(None)
     else:
         with ReplyJournal(directory / JOURNAL) as journal:
-            yield lambda backend: partial(journal.complete, backend)
+            yield Asking(journal)
+            journal.settle_batches()
+
+
+def _name_in_batches(key: str, request: str) -> str:
+    """What a request, of which the hash is given, is called in a batch."""
+    return short_hash(f"{key}\0{request}")
+
+
+def _described(note: BatchNote) -> str:
+    return f"batch {note.batch or 'unknown'} of {len(note.requests):,} requests at {note.base_url}"
 
 
 def _context(backend: ChatBackend) -> str:

@@ -19,15 +19,18 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dino_st.backends.chat import LATE, USAGE_FIELDS, ChatReply, ChatRequest, usage_of
 from dino_st.backends.options import ServerOptions
+from dino_st.backends.servers.batches import BatchRun, Form
 from dino_st.backends.servers.replies import (
     KEY_VARIABLE,
     Answer,
     AttemptError,
+    Attempts,
     error_message,
     is_same_model,
     read_answer,
@@ -40,7 +43,7 @@ from dino_st.errors import ConfigurationError, DinoError, MissingExtraError, Mod
 from dino_st.support.hashes import keyed_bits
 
 if TYPE_CHECKING:
-    from openai import APIStatusError, AsyncOpenAI
+    from openai import AsyncOpenAI
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ _HOSTED = "https://api.openai.com/v1"
 _NO_KEY = "none"
 _RETRIED_STATUS = (408, 409, 425, 429)
 _LARGEST_REPLY = 4 * 2**20
+_SECONDS_FOR_A_FILE = 600.0
 _AS_IT_COMES = {"X-Stainless-Raw-Response": "stream"}
 """Has the client hand out a reply while it comes, on whatever path, as its `with_streaming_response` does."""
 _NO_CONNECTION = "no connection to"
@@ -171,6 +175,7 @@ class OpenAIChat:
         self.name = model
         self.options = ServerOptions.of(**options)
         self.is_chat = self.options.endpoint == "chat"
+        self.in_batches = self.options.batch_api
         self._way: str | None = None
         self._url = server_url(base_url)
         self._host = urlsplit(self._url).netloc
@@ -178,20 +183,24 @@ class OpenAIChat:
         self._pace = Pace(self.options.requests_per_minute)
         self._troubles = 0
         self._was_reached = False
-        self._has_said = self._has_answered = self._is_cost_unknown = self._has_no_system_role = False
+        self._has_said = self._has_answered = self._is_cost_unknown = False
         self.answered_as: list[str] = []
         self._refused: set[str] = set()
         limit = self.options.token_limit
         # OpenAI's newer models refuse the older name; other servers may know that one alone.
-        self._limit: str = _LIMITS["openai" in self._host] if limit == "auto" else limit
+        self._form = Form(_LIMITS["openai" in self._host] if limit == "auto" else limit)
         server_key(self._url)
 
     def configuration(self) -> dict[str, Any]:
         """What decides the answers; see `ChatBackend`."""
         decisive = self.options.model_dump(include={"temperature", "top_p", "seed"})
-        public = urlsplit(self._url)._replace(query="", fragment="").geturl().rstrip("/")
         endpoint = {} if self.is_chat else {"endpoint": self.options.endpoint}
-        return {"backend": "openai", "model": self.name, "base_url": scrubbed(public), **decisive, **endpoint}
+        return {"backend": "openai", "model": self.name, "base_url": self._public_url, **decisive, **endpoint}
+
+    @property
+    def _public_url(self) -> str:
+        """The address for files and messages."""
+        return scrubbed(urlsplit(self._url)._replace(query="", fragment="").geturl().rstrip("/"))
 
     @property
     def usage(self) -> Counter[str]:
@@ -212,6 +221,11 @@ class OpenAIChat:
         that the environment's variables say, and ModelError where it does not know the model, or does not answer at
         all.
         """
+        if self.in_batches:
+            raise ConfigurationError(
+                "option 'batch_api': the ids of batches are kept in an output directory, and there is none; give "
+                "output_dir, or leave batch_api out"
+            )
         if self._way is None and any(request.answer is not None for request in requests):
             self.find_scoring()
         run = RequestRun(requests, on_reply)
@@ -219,6 +233,30 @@ class OpenAIChat:
         if run.fatal is not None:
             raise run.fatal
         return [reply for reply in run.replies if reply is not None]
+
+    def complete_in_batches(
+        self, requests: Mapping[str, ChatRequest], directory: Path, on_reply: Callable[[ChatReply], None]
+    ) -> None:
+        """Answers requests by the provider's batch interface; see `BatchingBackend`.
+
+        Raises what `complete` raises, ConfigurationError where the server has no such interface, ModelError where it
+        refuses a batch or does not answer, and PendingError where batches are not waited for.
+        """
+        if any(request.answer is not None for request in requests.values()):
+            raise ConfigurationError(
+                "option 'batch_api': no batch interface says how likely a given text is, which --debias rerank needs; "
+                "leave one of the two out"
+            )
+
+        def keep(reply: ChatReply) -> None:
+            self._usage.update(usage_of(reply))
+            on_reply(reply)
+
+        async def answer() -> None:
+            async with _open_client(self._url, self.options.timeout) as client:
+                await BatchRun(_Batching(self, client), directory, requests, keep).to_end()
+
+        _run_to_end(answer())
 
     def find_scoring(self) -> str:
         """The way in which the server says how likely a text is; see `dino_st.backends.servers.scoring`.
@@ -274,26 +312,19 @@ class OpenAIChat:
 
     async def _answer(self, client: AsyncOpenAI, request: ChatRequest, run: RequestRun) -> ChatReply | None:
         """Asks until there is a reply; None if the run stops before."""
-        options, read, written, useless, limit = self.options, 0, 0, 0, request.max_new_tokens
-        failed = AttemptError("not asked")
+        options, attempts, failed = self.options, Attempts.of(request), AttemptError("not asked")
         for attempt in range(1, options.max_retries + 2):
             if attempt > 1:
-                backoff, longest = options.backoff_seconds, options.longest_wait_seconds
-                await run.sleep(pause_before(attempt, backoff=backoff, longest=longest, asked=failed.wait))
+                await run.sleep(self._pause_before(attempt, failed.wait))
             await run.sleep(self._pace.seconds_to_slot())
             if run.stopped.is_set():
                 return None
             try:
-                answer = await self._ask(client, request, limit, useless)
+                answer = await self._ask(client, attempts)
             except AttemptError as error:
                 failed = error
-                useless += not error.server_trouble
-                read, written = read + error.answer.prompt_tokens, written + error.answer.completion_tokens
-                is_hopeless = error.kind == "limit" and limit > request.max_new_tokens
-                if not error.again or is_hopeless or (error.kind == "late" and request.is_divisible):
+                if not attempts.goes_on(error):
                     break
-                if error.kind == "limit":
-                    limit *= 2
                 is_last = attempt >= min(_TRIES_OF_NOBODY, options.max_retries + 1)
                 if error.kind == "nobody" and not self._was_reached and is_last:
                     advice = "Look whether the server runs, and whether base_url is right; then run again"
@@ -304,19 +335,29 @@ class OpenAIChat:
                 run.stop(error)
                 return None
             else:
-                self._troubles, self._has_answered = 0, True
-                self._note_name(answer.model)
-                self._note_cost(answer)
-                read, written = read + answer.prompt_tokens, written + answer.completion_tokens
-                text = scrubbed(answer.text, shortest=8)
-                return ChatReply(request.key, text, None, read, written, attempt, answer.finished)
+                return self._taken(attempts, answer)
         is_divided = failed.kind == "late" and request.is_divisible
         self._troubles = self._troubles + 1 if (failed.server_trouble or failed.again) and not is_divided else 0
         if self._troubles >= max(_GIVE_UP_AFTER, options.concurrency):
             tries = f"{self._troubles} requests in a row failed {attempt} times each"
             advice = f"Look whether {self._host} works, and run again"
             run.stop(ModelError(f"{tries}, the last one with: {failed.reason}. {advice}"))
-        return ChatReply(request.key, None, failed.reason, read, written, attempt)
+        cost = attempts.counts
+        return ChatReply(request.key, None, failed.reason, cost.read, cost.written, attempt)
+
+    def _taken(self, attempts: Attempts, answer: Answer) -> ChatReply:
+        """The reply to a request that was answered; tells of what is odd about the answer."""
+        self._troubles, self._has_answered = 0, True
+        self._note_name(answer.model)
+        self._note_cost(answer)
+        cost, text = attempts.counts, scrubbed(answer.text, shortest=8)
+        read, written = cost.read + answer.prompt_tokens, cost.written + answer.completion_tokens
+        return ChatReply(attempts.request.key, text, None, read, written, cost.number, answer.finished)
+
+    def _pause_before(self, attempt: int, asked: float | None) -> float:
+        options = self.options
+        longest = options.longest_wait_seconds
+        return pause_before(attempt, backoff=options.backoff_seconds, longest=longest, asked=asked)
 
     def _say_once(self, error: AttemptError) -> None:
         """Tells that the server is in trouble, so that nobody waits for one that is not there."""
@@ -332,8 +373,8 @@ class OpenAIChat:
 
     def _note_no_system_role(self) -> None:
         """Puts the system's text before the user's from now on, and tells so once."""
-        if not self._has_no_system_role:
-            self._has_no_system_role = True
+        if self._form.has_system_role:
+            self._form = self._form._replace(has_system_role=False)
             logger.warning("%s takes no system role; its text is put before the user's in one message", self._host)
 
     def _note_cost(self, answer: Answer) -> None:
@@ -344,61 +385,90 @@ class OpenAIChat:
             self._is_cost_unknown = True
             logger.warning("%s does not say how many tokens it read and wrote; the cost is unknown", self._host)
 
-    async def _ask(self, client: AsyncOpenAI, request: ChatRequest, limit: int, useless: int) -> Answer:
+    async def _ask(self, client: AsyncOpenAI, attempts: Attempts) -> Answer:
         """Makes one attempt; again at once without what the server cannot have: a name of the limit, a system turn.
 
         Raises AttemptError where it failed, and another DinoError where every other one will fail as well.
         """
         import openai
 
-        path = "/chat/completions" if self.is_chat else "/completions"
+        request = attempts.request
 
         async def send(path: str, body: Mapping[str, Any]) -> bytes:
-            return await self._received(client, path, body)
+            return await self._received(client, "POST", path, body)
 
         while True:
-            body = self._body(request, limit, useless)
+            form = self._form
+            body = self._body(attempts, form) if request.answer is None else {}
             try:
                 if request.answer is not None:
                     return await ask_score(self._way or WAYS[0], send, self.name, request.prompt, request.answer)
-                return read_answer(await send(path, body), body.get(self._limit))
+                return read_answer(await send(self._path, body), body.get(form.limit))
             except openai.APIStatusError as error:
-                said = error_message(error.body)
-                refused = _refused_option(error, body) if request.answer is None else None
-                is_with_system = request.answer is None and body.get("messages", [{}])[0].get("role") == "system"
-                if is_with_system and _NO_SYSTEM_ROLE.search(said):
-                    self._note_no_system_role()
-                    continue
-                if refused in _LIMITS and self.options.token_limit == "auto":
-                    self._refused.add(refused)
-                    self._limit = next((name for name in _LIMITS if name not in self._refused), self._limit)
-                    if self._limit not in self._refused:
-                        continue
-                if refused is not None and not self._has_answered:
-                    option = "token_limit" if refused in _LIMITS else refused
-                    raise ConfigurationError(
-                        f"{self._host} does not take {refused!r} as it is sent ({error.status_code}: {scrubbed(said)})"
-                        f"; change the option {option}, or leave it out: --{option.replace('_', '-')} none"
-                    ) from None
                 wait = retry_after_seconds(error.response.headers)
-                raise self._judged(error.status_code, said, wait, error.code) from None
+                refusal = self._refusal(error.status_code, error.body, body, wait)
+                if refusal is not None:
+                    raise refusal from None
             except AttemptError as error:
                 raise (error if error.status is None else self._judged(error.status, error.reason)) from None
 
-    async def _received(self, client: AsyncOpenAI, path: str, body: Mapping[str, Any]) -> bytes:
+    @property
+    def _path(self) -> str:
+        return "/chat/completions" if self.is_chat else "/completions"
+
+    def _refusal(
+        self, status: int, content: object, body: Mapping[str, Any], wait: float | None = None
+    ) -> AttemptError | DinoError | None:
+        """What an error means for a request, or for all of them; None where it is to be sent in another form.
+
+        `content` is what the server says of it, `body` what was sent to be answered; empty for anything else.
+        """
+        said = error_message(content)
+        refused = _refused_option(status, content, body)
+        is_with_system = body.get("messages", [{}])[0].get("role") == "system"
+        if is_with_system and _NO_SYSTEM_ROLE.search(said):
+            self._note_no_system_role()
+            return None
+        if refused in _LIMITS and self.options.token_limit == "auto":
+            self._refused.add(refused)
+            limit = next((name for name in _LIMITS if name not in self._refused), self._form.limit)
+            self._form = self._form._replace(limit=limit)
+            if limit not in self._refused:
+                return None
+        if refused is not None and not self._has_answered:
+            option = "token_limit" if refused in _LIMITS else refused
+            return ConfigurationError(
+                f"{self._host} does not take {refused!r} as it is sent ({status}: {scrubbed(said)})"
+                f"; change the option {option}, or leave it out: --{option.replace('_', '-')} none"
+            )
+        return self._judged(status, said, wait, content.get("code") if isinstance(content, dict) else None)
+
+    async def _received(
+        self,
+        client: AsyncOpenAI,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        seconds: float | None = None,
+        largest: int = _LARGEST_REPLY,
+        upload: bytes | None = None,
+    ) -> bytes:
         """What the server sends back, or an AttemptError; a certificate that is not trusted is a ConfigurationError."""
         import openai
 
+        seconds = seconds or self.options.timeout
         try:
-            async with asyncio.timeout(self.options.timeout):
-                received = await _post(client, path.replace("//", f"{_root(self._url)}/"), body)
+            async with asyncio.timeout(seconds):
+                address = path.replace("//", f"{_root(self._url)}/")
+                received = await _requested(client, method, address, body, seconds, largest, upload)
             self._was_reached = True
             return received
         except openai.APIStatusError:
             self._was_reached = True
             raise
         except (TimeoutError, openai.APITimeoutError):
-            reason = f"{LATE} {self.options.timeout:g} s (--timeout)"
+            reason = f"{LATE} {seconds:g} s (--timeout)"
             raise AttemptError(reason, server_trouble=True, kind="late") from None
         except Exception as error:
             if not isinstance(error, openai.OpenAIError) and not _is_of_transport(error):
@@ -414,11 +484,12 @@ class OpenAIChat:
             reason = f"{_NO_CONNECTION} {self._host}{'' if is_nobody else ', or it broke'} ({said})"
             raise AttemptError(reason, server_trouble=True, kind="nobody" if is_nobody else None) from None
 
-    def _body(self, request: ChatRequest, limit: int, useless: int) -> dict[str, Any]:
-        """What is sent; after so many useless answers, with another seed, since the same one would bring the same."""
+    def _body(self, attempts: Attempts, form: Form) -> dict[str, Any]:
+        """What is sent; after useless answers with another seed, since the same one would bring the same."""
+        request, counts = attempts.request, attempts.counts
         turns = [{"role": "system", "content": request.system}] if request.system else []
         turns.append({"role": "user", "content": request.prompt})
-        if self._has_no_system_role:
+        if not form.has_system_role:
             turns = [{"role": "user", "content": "\n\n".join(turn["content"] for turn in turns)}]
         options = self.options
         asked: dict[str, Any] = {"messages": turns}
@@ -427,12 +498,12 @@ class OpenAIChat:
         body: dict[str, Any] = {
             "model": self.name,
             **asked,
-            self._limit: None if self._limit == "none" else limit,
+            form.limit: None if form.limit == "none" else counts.limit,
             "temperature": options.temperature,
             "top_p": options.top_p,
         }
         if options.seed is not None:
-            body["seed"] = int.from_bytes(keyed_bits(options.seed, request.key, useless)[:4], "big") >> 1
+            body["seed"] = int.from_bytes(keyed_bits(options.seed, request.key, counts.useless)[:4], "big") >> 1
         return {name: value for name, value in body.items() if value is not None}
 
     def _judged(
@@ -453,6 +524,71 @@ class OpenAIChat:
             return ModelError(f"the account at {self._host} has no credit left ({said}); add some and run again")
         again = status in _RETRIED_STATUS or status >= 500
         return AttemptError(f"status {status}: {said}", again=again, server_trouble=again, wait=wait)
+
+
+class _Batching:
+    """A chat server as batches know it; a `BatchServer`."""
+
+    def __init__(self, chat: OpenAIChat, client: AsyncOpenAI) -> None:
+        self._chat, self._client = chat, client
+        options = chat.options
+        self.host, self.base_url, self.endpoint = chat._host, chat._public_url, f"/v1{chat._path}"
+        self.waits, self.poll_seconds = options.batch_wait, options.batch_poll_seconds
+        self.max_retries = options.max_retries
+
+    @property
+    def form(self) -> Form:
+        """See `BatchServer`, as all that follows."""
+        return self._chat._form
+
+    def learn(self, form: Form) -> None:
+        if not form.has_system_role:
+            self._chat._note_no_system_role()
+        if self._chat.options.token_limit == "auto":
+            self._chat._form = self._chat._form._replace(limit=form.limit)
+
+    def body(self, attempts: Attempts, form: Form) -> dict[str, Any]:
+        return self._chat._body(attempts, form)
+
+    def read(self, attempts: Attempts, form: Form, status: int, content: object) -> Answer | None:
+        body = self._chat._body(attempts, form)
+        if status == 200:
+            try:
+                return read_answer(json.dumps(content).encode(), body.get(form.limit))
+            except AttemptError as error:
+                if error.status is None:
+                    raise
+                raise self._chat._judged(error.status, error.reason) from None
+        said = content.get("error", content) if isinstance(content, dict) else content
+        if (refusal := self._chat._refusal(status, said, body)) is not None:
+            raise refusal
+        return None
+
+    def taken(self, attempts: Attempts, answer: Answer) -> ChatReply:
+        return self._chat._taken(attempts, answer)
+
+    async def call(
+        self, method: str, path: str, body: Any = None, *, upload: bytes | None = None, largest: int | None = None
+    ) -> bytes:
+        import openai
+
+        is_file = upload is not None or largest is not None
+        seconds = max(self._chat.options.timeout, _SECONDS_FOR_A_FILE if is_file else 0.0)
+        body = {"purpose": "batch"} if upload is not None else body
+        try:
+            return await self._chat._received(
+                self._client, method, path, body, seconds=seconds, largest=largest or _LARGEST_REPLY, upload=upload
+            )
+        except openai.APIStatusError as error:
+            said, wait = error_message(error.body), retry_after_seconds(error.response.headers)
+            judged = self._chat._judged(error.status_code, said, wait, error.code)
+            if error.status_code in (404, 405, 501):  # of a path here, not of a model
+                reason = f"status {error.status_code}: {scrubbed(said)}"
+                judged = AttemptError(reason, again=False, status=error.status_code)
+            raise judged from None
+
+    async def pause(self, attempt: int, asked: float | None) -> None:
+        await asyncio.sleep(self._chat._pause_before(attempt, asked))
 
 
 def _open_client(url: str, timeout: float) -> AsyncOpenAI:
@@ -480,14 +616,14 @@ def _open_client(url: str, timeout: float) -> AsyncOpenAI:
         raise ConfigurationError(f"the client cannot use {' and '.join(names)}; set to {what}, or unset it") from None
 
 
-def _refused_option(error: APIStatusError, body: Mapping[str, Any]) -> str | None:
+def _refused_option(status: int, content: object, body: Mapping[str, Any]) -> str | None:
     """The option of a request that a server will not have, by the parameter that it names or by its words."""
-    said = json.dumps(error.body, default=str).lower()
-    if error.status_code not in (400, 422) or re.search(r"context|too l(?:arge|ong)|exceed", said):
+    said = json.dumps(content, default=str).lower()
+    if status not in (400, 422) or re.search(r"context|too l(?:arge|ong)|exceed", said):
         return None
     names = [name for name in (*_LIMITS, "temperature", "top_p", "seed") if name in body]
-    if isinstance(error.body, dict) and error.body.get("param") in names:
-        return str(error.body["param"])
+    if isinstance(content, dict) and content.get("param") in names:
+        return str(content["param"])
     if not re.search(_REFUSING, said):
         return None
     return next((name for name in names if re.search(rf"\b{name}\b", said)), None)
@@ -498,14 +634,25 @@ def _root(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1")
 
 
-async def _post(client: AsyncOpenAI, path: str, body: Mapping[str, Any]) -> bytes:
-    """Sends a request and reads the reply, up to a size that no honest one has."""
+async def _requested(
+    client: AsyncOpenAI, method: str, path: str, body: Any, seconds: float, largest: int, upload: bytes | None
+) -> bytes:
+    """Sends a request, perhaps with a file, and reads the reply, up to a size that no honest one has."""
     received = bytearray()
-    response: Any = await client.post(path, cast_to=object, body=body, options={"headers": _AS_IT_COMES})
+    options: Any = {"headers": dict(_AS_IT_COMES), "timeout": seconds}
+    response: Any
+    if upload is not None:
+        options["headers"]["Content-Type"] = "multipart/form-data"
+        file = ("requests.jsonl", upload, "application/jsonl")
+        response = await client.post(path, cast_to=object, body=body, files={"file": file}, options=options)
+    elif method == "POST":
+        response = await client.post(path, cast_to=object, body=body, options=options)
+    else:
+        response = await client.get(path, cast_to=object, options=options)
     try:
         async for chunk in response.iter_bytes():
             received += chunk
-            if len(received) > _LARGEST_REPLY:
+            if len(received) > largest:
                 raise AttemptError(f"the reply does not end ({len(received)} bytes so far)", server_trouble=True)
     finally:
         await response.close()

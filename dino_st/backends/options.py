@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from dino_st.support.options import FrozenOptions, option
 
@@ -89,6 +89,22 @@ class ServerOptions(FrozenOptions):
     longest_wait_seconds: float = option(120.0, "longest pause, also where the server asks for more", ge=0)
     price_per_million_prompt_tokens: float | None = option(None, "to count the cost", ge=0)
     price_per_million_completion_tokens: float | None = option(None, "to count the cost", ge=0)
+    batch_api: bool = option(
+        False,
+        "ask by the provider's batch interface (OpenAI's Batch API), which answers within a day and costs less: all "
+        "that is to be asked goes out in files, and the same command collects the replies",
+    )
+    batch_poll_seconds: float = option(60.0, "seconds between two looks at pending batches", gt=0)
+    batch_wait: bool = option(
+        True, "wait for pending batches; otherwise end at once with exit code 4, and collect them in a later run"
+    )
+
+    @model_validator(mode="after")
+    def _is_of_batches(self) -> Self:
+        others = sorted(name for name in ("batch_poll_seconds", "batch_wait") if name in self.model_fields_set)
+        if others and not self.batch_api:
+            raise ValueError(f"batch_api=True along with {', '.join(others)}")
+        return self
 
 
 DRAWING_OPTIONS = ("top_k", "top_p", "min_words", "curly_quotes", "max_total_tokens")

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dino_st.cli.arguments import Spelling
-from dino_st.errors import ConfigurationError, DinoError, DinoWarning, HubError
+from dino_st.errors import ConfigurationError, DinoError, DinoWarning, HubError, PendingError
 from dino_st.support.text import printable
 
 
@@ -42,6 +42,7 @@ errors = _Console(stderr=True)
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_HUB = 3
+EXIT_PENDING = 4
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 INTERRUPTED = "Interrupted. What was finished is on disk; run the same command to continue."
@@ -125,7 +126,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
             _tell(INTERRUPTED)
             raise
         except DinoError as error:
-            _tell(str(error), "error: ")
+            _tell(str(error), *(("pending: ", "bold") if isinstance(error, PendingError) else ("error: ",)))
             code = exit_code(error)
         except Exception as error:
             if type(error).__module__.startswith(("click", "typer")):
@@ -139,7 +140,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
 
 def exit_code(error: BaseException) -> int:
     """The exit code of a command that an error ends."""
-    codes = {ConfigurationError: EXIT_USAGE, HubError: EXIT_HUB}
+    codes = {ConfigurationError: EXIT_USAGE, HubError: EXIT_HUB, PendingError: EXIT_PENDING}
     return next((code for kind, code in codes.items() if isinstance(error, kind)), EXIT_FAILURE)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from zlib import crc32
 
 from dino_st.backends.answers import parse_reply
-from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, ScoringBackend
+from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, ScoringBackend, is_batching
 from dino_st.backends.choice import backend_provenance
 from dino_st.backends.journal import Ask, journalled
 from dino_st.backends.servers.scoring import TextScore
@@ -102,6 +102,11 @@ class ChatPairRun:
                 f"task {self.spec.task_name!r} allows line breaks, or ends texts by marks of its own, and a server's "
                 "replies are read up to a closing quotation mark on one line; choose --backend local"
             )
+        if self._reranks and is_batching(self.backend):
+            raise ConfigurationError(
+                "option 'batch_api' along with debias='rerank': no batch interface says how likely a given text is; "
+                "leave one of the two out"
+            )
         if isinstance(self.backend, ScoringBackend) and self._reranks and not directory.is_begun:
             way = self.backend.find_scoring()
             logger.info("%s says how likely texts are (by %s)", self.backend.name, way)
@@ -125,6 +130,7 @@ class ChatPairRun:
         title, total = f"generating {self.spec.task_name}", len(self.sentences)
         shown = progress(title, total, "inputs", done=done, shown=show_progress)
         with journalled(store.path) as asking, shown as advance:
+            asking.ahead(self.backend, partial(self._written, 0, self.sentences))
             for number in range(-(-len(self.sentences) // WAVE)):
                 start = number * WAVE
                 chunk = self.sentences[start : start + WAVE]

@@ -149,20 +149,20 @@ class ServerJudge:
 
     def __init__(self, backend: ChatBackend, options: JudgeOptions) -> None:
         self.name = backend.name
-        self._backend, self._options = backend, options
+        self.backend, self._options = backend, options
 
     def identity(self) -> dict[str, Any]:
         """See `Judge`."""
-        asked = {name: value for name, value in self._backend.configuration().items() if name != "base_url"}
+        asked = {name: value for name, value in self.backend.configuration().items() if name != "base_url"}
         return asked | {"max_tries": self._options.max_tries, "max_new_tokens": self._options.max_new_tokens}
 
     def provenance(self) -> dict[str, Any]:
         """See `Judge`."""
-        return backend_provenance(self._backend)
+        return backend_provenance(self.backend)
 
     def rate(self, pairs: Sequence[tuple[str, str]], asking: Callable[[ChatBackend], Ask]) -> list[Rating]:
         """See `Judge`."""
-        ask, limit = asking(self._backend), self._options.max_new_tokens
+        ask, limit = asking(self.backend), self._options.max_new_tokens
         ratings = [Rating(None, _NO_RATING)] * len(pairs)
         for tried in range(self._options.max_tries):
             places = [i for i, rating in enumerate(ratings) if rating.reason == _NO_RATING]
@@ -264,6 +264,9 @@ class JudgingRun:
         done = store.counts["pairs"]
         shown = progress("judging", len(table), "pairs", done=done, shown=show_progress)
         with journalled(store.path if self._asks else None) as asking, shown as advance:
+            if isinstance(self.judge, ServerJudge):
+                pairs = list(zip(*(table[name].to_pylist() for name in (SENTENCE1, SENTENCE2)), strict=True))
+                asking.ahead(self.judge.backend, lambda ask: self._ratings(pairs, lambda _: ask))
             for number in range(-(-len(table) // size)):
                 if number in store and not self._asks:
                     continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dino_st.backends.chat import ChatBackend
+from dino_st.backends.chat import ChatBackend, is_batching
 from dino_st.backends.choice import backend_provenance, from_all_tokens, is_local, open_backend
 from dino_st.backends.journal import Ask, journalled
 from dino_st.backends.options import BackendName, SynCSEOptions
@@ -98,21 +98,23 @@ class TripletRun:
                 nothing = Counter({**happened_before, "inputs": 0, "rows": 0, "given up": 0})
                 if 0 not in store or store.counts_of(0) != nothing:
                     yield Wave(0, [], nothing)
-            writer = TripletWriter(spec, asking(backend), backend.is_chat, is_local(backend), self.options)
+
+            def writer(ask: Ask) -> TripletWriter:
+                return TripletWriter(spec, ask, backend.is_chat, is_local(backend), self.options)
+
+            coming = partial(_wanted, store, sentences, rejected)
+            asking.ahead(backend, lambda ask: writer(ask).write([one for *_, wanted in coming() for one in wanted]))
             title, done = "writing triplets", store.counts["rows"]
             with progress(title, len(sentences), "sentences", done=done, shown=show_progress) as advance:
-                for number in range(-(-len(sentences) // WAVE)):
-                    anchors = dict(enumerate(sentences[number * WAVE : (number + 1) * WAVE], number * WAVE))
-                    rows = _stored_rows(store, number, anchors)
-                    wanted = [rejected.get(i, Triplet(i, text)) for i, text in anchors.items() if i not in rows]
+                for number, inputs, rows, wanted in coming():
                     if wanted:
-                        triplets, counts = writer.write(wanted)
+                        triplets, counts = writer(asking(backend)).write(wanted)
                         if number in store:
                             counts.update(store.counts_of(number))
                         elif number == 0:
                             counts.update(happened_before)
                         rows |= {triplet.x1_index: triplet.as_row() for triplet in triplets if triplet.is_whole}
-                        now = {"inputs": len(anchors), "rows": len(rows), "given up": len(anchors) - len(rows)}
+                        now = {"inputs": inputs, "rows": len(rows), "given up": inputs - len(rows)}
                         yield Wave(number, [rows[i] for i in sorted(rows)], {**counts, **now})
                         _note(triplets, rejected, store.path)
                     advance(len(wanted))
@@ -138,7 +140,8 @@ class TripletRun:
         if not isinstance(spec, ScratchSpec):
             raise TypeError(f"{spec.task_name} writes no sentences")
         backend = self.sentence_backend
-        writer = SentenceWriter(spec, ask, backend.is_chat, is_local(backend), self.options)
+        at_once = is_batching(backend)
+        writer = SentenceWriter(spec, ask, backend.is_chat, is_local(backend), self.options, at_once)
         with progress("writing sentences", num, "sentences", shown=show_progress) as advance:
             written, counts = writer.write(num, advance)
         self._warn_of_few(len(written), counts)
@@ -182,6 +185,17 @@ def known_configuration(
         inputs = {"sentences": len(sentences), "sha256": hash_texts(sentences)}
     decided = options.model_dump(exclude={"max_tries"})
     return {"task": spec.model_dump(mode="json"), "inputs": inputs, **decided, "wave": WAVE}
+
+
+def _wanted(
+    store: WaveStore, sentences: Sequence[str], rejected: Mapping[int, Triplet]
+) -> Iterator[tuple[int, int, dict[int, dict[str, Any]], list[Triplet]]]:
+    """Of each wave its number, how many sentences it has, its rows by place, and the triplets that are missing."""
+    for number in range(-(-len(sentences) // WAVE)):
+        anchors = dict(enumerate(sentences[number * WAVE : (number + 1) * WAVE], number * WAVE))
+        rows = _stored_rows(store, number, anchors)
+        missing = [rejected.get(i, Triplet(i, text)) for i, text in anchors.items() if i not in rows]
+        yield number, len(anchors), rows, missing
 
 
 def _stored_rows(store: WaveStore, number: int, anchors: Mapping[int, str]) -> dict[int, dict[str, Any]]:
@@ -260,7 +274,8 @@ def generate_triplets(
         options: How texts are asked for.
         **changes: Fields of `SynCSEOptions` (`seed`, `max_tries`, `max_new_tokens`), in place of `options` or of what
             it says; for a local model `device`, `dtype`, `prompt_format`, `batch_size`, `top_k`, `top_p`, …; for a
-            server the fields of `ServerOptions` (`temperature`, `concurrency`, `requests_per_minute`, `timeout`, …).
+            server the fields of `ServerOptions` (`temperature`, `concurrency`, `requests_per_minute`, `timeout`,
+            `batch_api`, …).
 
     Returns:
         `anchor`, `positive`, `negative`, then the ids of the instructions (`positive_instruction`,
@@ -274,6 +289,7 @@ def generate_triplets(
         TaskSpecError: If there is no such task, or it is malformed.
         ModelError: If the model cannot be loaded, or the server does not answer.
         OutputError: If the output directory cannot be used.
+        PendingError: If batches are not waited for (`batch_wait=False`) and not answered yet; call again later.
     """
     spec = load_syncse_spec(task)
     own = {name: value for name, value in changes.items() if name in SynCSEOptions.model_fields}

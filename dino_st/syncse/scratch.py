@@ -90,6 +90,7 @@ class SentenceWriter:
     is_chat: bool  # whether the model takes instructions, or goes on with raw text
     is_local: bool  # whether its answer ends at the first quotation mark, so that it holds one sentence
     options: SynCSEOptions
+    at_once: bool = False  # whether rounds are long in coming, so that as much is asked for as may be wanted
 
     def write(
         self, num: int, advance: Callable[[int], None] = lambda _: None
@@ -116,6 +117,7 @@ class SentenceWriter:
             wanted = math.ceil(_RESERVE * (num - len(taken)) / (share * several))
             # A few requests show first whether an answer of this size comes in time.
             largest = _MOST_IN_A_ROUND if has_answered or several == 1 else _LEAST_IN_A_ROUND
+            largest = limit if self.at_once else largest
             size = min(max(wanted, least), largest, limit - number)
             asked = [next(combinations) for _ in range(size)]
             requests = [self._request(number + i, several, *combination) for i, combination in enumerate(asked)]

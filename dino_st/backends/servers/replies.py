@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from dino_st.backends.chat import whole_characters
+from dino_st.backends.chat import ChatRequest, whole_characters
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 
@@ -75,6 +75,43 @@ class AttemptError(Exception):
         super().__init__(self.reason)
         self.again, self.server_trouble, self.wait = again, server_trouble, wait
         self.answer, self.status, self.kind = answer or Answer(""), status, kind
+
+
+class Counts(NamedTuple):
+    """How far a request has come: attempts, useless answers, its limit of tokens, tokens read and written."""
+
+    number: int
+    useless: int
+    limit: int
+    read: int
+    written: int
+
+
+@dataclass
+class Attempts:
+    """A request on its way through attempts, and what they have cost."""
+
+    request: ChatRequest
+    counts: Counts
+
+    @classmethod
+    def of(cls, request: ChatRequest) -> Attempts:
+        """At the first attempt."""
+        return cls(request, Counts(1, 0, request.max_new_tokens, 0, 0))
+
+    def goes_on(self, error: AttemptError) -> bool:
+        """Counts a failed attempt in, and says whether another one may succeed."""
+        before, cost, limit = self.counts, error.answer, self.counts.limit
+        is_hopeless = error.kind == "limit" and limit > self.request.max_new_tokens
+        goes_on = error.again and not is_hopeless and not (error.kind == "late" and self.request.is_divisible)
+        self.counts = before._replace(
+            number=before.number + goes_on,
+            useless=before.useless + (not error.server_trouble),
+            limit=2 * limit if goes_on and error.kind == "limit" else limit,
+            read=before.read + cost.prompt_tokens,
+            written=before.written + cost.completion_tokens,
+        )
+        return goes_on
 
 
 def read_answer(body: bytes, limit: int | None = None) -> Answer:
