@@ -22,7 +22,7 @@ from typing import Any
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from dino_st import DinoDatasetBuilder
-from dino_st.backends.answers import normal_form
+from dino_st.backends.answers.comparison import normal_form
 from dino_st.data.shards import ShardDirectory
 
 ARMS: dict[str, dict[str, Any]] = {

@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Any
 from zlib import crc32
 
-from dino_st.backends.answers import parse_reply
+from dino_st.backends.answers.parsing import parse_reply
 from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, ScoringBackend, is_batching
 from dino_st.backends.choice import backend_provenance
 from dino_st.backends.journal import Ask, journalled

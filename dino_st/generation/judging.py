@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
+from dino_st.backends.answers.markup import plain_text
 from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest
 from dino_st.backends.choice import backend_provenance
 from dino_st.backends.journal import Ask, journalled
-from dino_st.backends.markup import plain_text
 from dino_st.data.cards import raw_card
 from dino_st.data.columns import JUDGED, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_rejected, write_waves

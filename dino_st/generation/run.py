@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 from zlib import crc32
 
-from dino_st.backends.answers import repeats
+from dino_st.backends.answers.comparison import repeats
 from dino_st.backends.local import LocalWriter, Request
 from dino_st.data.cards import raw_card
 from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, PROVENANCE_COLUMNS, TEXT, raw_pair, raw_schema

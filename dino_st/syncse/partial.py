@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
-from dino_st.backends.answers import normal_form, parse_reply
+from dino_st.backends.answers.comparison import normal_form
+from dino_st.backends.answers.parsing import parse_reply
 from dino_st.backends.chat import ChatReply, ChatRequest
 from dino_st.backends.journal import Ask
 from dino_st.backends.options import SynCSEOptions

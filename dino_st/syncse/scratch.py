@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from itertools import islice, product
 from pathlib import Path
 
-from dino_st.backends.answers import parse_list, words_of
+from dino_st.backends.answers.comparison import words_of
+from dino_st.backends.answers.parsing import parse_list
 from dino_st.backends.chat import LATE, ChatReply, ChatRequest
 from dino_st.backends.journal import Ask
 from dino_st.backends.options import SynCSEOptions
@@ -165,7 +166,7 @@ class SentenceWriter:
         if reply.text is None:
             counts["left out sentences: no finished text" if self.is_local else "failed sentence requests"] += 1
             return ()
-        instruction = request.prompt if self.is_chat else ""
+        instruction = f"{request.system} {request.prompt}" if self.is_chat else ""
         parsed = parse_list(reply.text, prompt=instruction, finished=reply.finished)
         counts.update({f"left out sentences: {why}": count for why, count in parsed.left_out.items()})
         return parsed.texts

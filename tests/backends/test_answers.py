@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from dino_st.backends.answers import fault_of, is_refusal, normal_form, parse_list, parse_reply, repeats
-from dino_st.backends.markup import out_of_json, plain_text
+from dino_st.backends.answers.comparison import normal_form, repeats
+from dino_st.backends.answers.faults import fault_of, is_refusal
+from dino_st.backends.answers.markup import out_of_json, plain_text
+from dino_st.backends.answers.parsing import parse_list, parse_reply
 from dino_st.generation.chat import LINE_LABELS
 from dino_st.tasks.spec import TaskSpec
 
@@ -406,8 +408,9 @@ def test_a_text_whose_prompt_opens_a_quotation_ends_at_the_closing_mark(reply: s
 )
 def test_a_reply_ends_at_the_closing_mark_of_its_language(language: str, reply: str, text: str) -> None:
     spec = TaskSpec.load(f"sts-x2.{language}")
-    labels = LINE_LABELS.findall(str(spec.labels["1"].instruction))
+    prompt = str(spec.labels["1"].instruction)
+    labels = LINE_LABELS.findall(prompt)
     assert len(labels) == 3, "of the instruction and of both sentences"
-    for marks in (spec.closing_marks, reversed(spec.closing_marks)):
-        parsed = parse_reply(reply, "X", finished=False, labels=labels, closing_marks=tuple(marks), min_words=2)
+    for marks in map(tuple, (spec.closing_marks, reversed(spec.closing_marks))):
+        parsed = parse_reply(reply, "X", prompt=prompt, finished=False, labels=labels, closing_marks=marks, min_words=2)
         assert parsed.text == text

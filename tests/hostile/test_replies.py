@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from dino_st.backends.answers import Parsed, fault_of, parse_list, parse_reply, repeats
+from dino_st.backends.answers.comparison import repeats
+from dino_st.backends.answers.faults import fault_of
+from dino_st.backends.answers.parsing import Parsed, parse_list, parse_reply
 from dino_st.backends.chat import ChatRequest
 from dino_st.backends.journal import ReplyJournal
 from dino_st.backends.local import LocalWriter, Request
@@ -393,6 +396,105 @@ SHAPES: dict[str, dict[str, str]] = {
         "... plays the flute.": "cut off",
         "Someone plays the flute,": "cut off",
     },
+    "speech around a sentence": {
+        'You could say "TEXT"': "",
+        "One could put it this way: TEXT": "",
+        "It can be rephrased as: TEXT": "",
+        "Maybe: TEXT": "",
+        'Something like "TEXT"': "",
+        'One way to say it is "TEXT"': "",
+        "One way to say this is that someone is playing the flute.": "talk",
+        "You could say that someone is playing the flute.": "talk",
+        "I would write it as Someone is playing the flute.": "talk",
+        "In other words, someone is playing the flute.": "talk",
+        "To put it another way, someone is playing the flute.": "talk",
+        'How about "TEXT"?': "talk",
+        "Rewritten, it reads: someone is playing the flute.": "talk",
+        "Hmm, let me think: someone is playing the flute.": "talk",
+        "Thus the sentence becomes Someone is playing the flute.": "talk",
+        "(Paraphrased) TEXT": "talk",
+        "Sorry about that, someone is playing the flute.": "talk",
+        "Changed slightly, someone is playing the flute.": "talk",
+        '"Someone is playing the flute," the AI replied.': "talk",
+        "TEXT - ChatGPT": "talk",
+    },
+    "remarks inside a sentence": {
+        "Someone is playing the flute, where 'man' is replaced by 'someone'.": "talk",
+        "Someone is playing the flute; 'plays' became 'is playing'.": "talk",
+        "Someone is playing the flute, replacing 'man' with 'someone'.": "talk",
+        "Someone is playing the flute, which means the same thing.": "talk",
+        '"Someone is playing the flute" conveys the same idea.': "talk",
+        "Someone is playing the flute (more formal)": "talk",
+        "Someone is playing the flute - more formal.": "talk",
+        "Someone is playing the flute, in other words.": "talk",
+        "Someone is playing the flute - this keeps the tone.": "talk",
+        "Someone is playing the flute [formal].": "talk",
+        "The word 'man' is general.": "talk",
+        "I wrote about trains instead.": "talk",
+    },
+    "two variants": {
+        "TEXT OR a flute is heard.": "several answers",
+        "The boy/man is playing the flute.": "several answers",
+        "The boy / man is playing the flute.": "several answers",
+        "The boy (or man) is playing the flute.": "several answers",
+        "The boy, or man, is playing the flute.": "several answers",
+        "The [boy/man] is playing the flute.": "several answers",
+        "Someone is playing the flute, or alternatively a flute is heard.": "several answers",
+        "Someone is playing the flute; someone is playing the flute today.": "several answers",
+        "Someone is playing the flute someone is playing the flute": "several answers",
+        "1) Someone is playing the flute 2) A flute is heard.": "several answers",
+        '"Someone is playing the flute" or "A flute is heard"': "several answers",
+        "boy, man, person, player, flute": "several answers",
+    },
+    "statements about the sentence": {
+        "The sentence means that someone plays.": "talk",
+        "This statement describes someone who plays.": "talk",
+        "The original is fine as it is.": "talk",
+        "It is already concise.": "talk",
+        "No need to change anything.": "talk",
+        "A sentence about someone who plays.": "talk",
+        "A similar sentence with different words.": "talk",
+        "Here's one about trains: the express was late.": "talk",
+        "Same idea as before.": "no answer",
+    },
+    "openers": {
+        "That is a great question!": "no answer",
+        "What an interesting sentence!": "no answer",
+        "I don't know.": "no answer",
+        "Well, I'm not sure what to say.": "no answer",
+        "Let me think about it.": "no answer",
+        "Let's see.": "no answer",
+        "Thank you for the question!": "no answer",
+        "Hi there!": "no answer",
+        "One moment, please.": "no answer",
+        "Is there anything else you need?": "no answer",
+        "https://example.org/flute": "no answer",
+    },
+    "left-over form": {
+        "=> TEXT": "",
+        ": TEXT": "",
+        "1\tTEXT": "",
+        "TEXT\t0.5": "markup",
+        "0.87\tTEXT": "markup",
+        "0\tTEXT": "numbering",
+        "TEXT 0.5": "numbering",
+        "#1 TEXT": "numbering",
+        "12 - TEXT": "numbering",
+        "00:01 TEXT": "numbering",
+        "[00:01] TEXT": "numbering",
+        "TEXT¹": "markup",
+        "TEXT ###": "markup",
+        "S o m e o n e   p l a y s .": "markup",
+        "Someone%20is%20playing.": "markup",
+        "Someone+is+playing.": "markup",
+        "Someone_is_playing_it.": "markup",
+        "Someoneisplayingtheflute.": "markup",
+        "Someone &amp plays.": "markup",
+        "Caf\\u00e9 flutes are played.": "markup",
+        "Caf\\xe9 flutes are played.": "markup",
+        "print('TEXT')": "talk",
+        "Someone plays the...": "cut off",
+    },
     "tokens": {
         "TEXT [/INST]": "",
         "[INST] Go on. [/INST] TEXT": "",
@@ -524,8 +626,27 @@ KEPT: dict[str, dict[str, str]] = {
         "Parliament votes to rewrite the constitution": "Constitution to be changed, parliament decides",
         "I can't make sense of this sentence.": "This sentence makes no sense to me.",
     },
+    "talk about talk": {
+        "You could say that he was tired.": "One might call him tired.",
+        "One option is that we leave.": "Leaving is among our options.",
+        "I would say that it is late.": "It is rather late by now.",
+        "Perhaps John will come.": "It may be that John comes.",
+        "I don't know.": "I have no idea.",
+        "Let me see.": "Let me have a look.",
+        "That is a good question.": "You raise an interesting question.",
+        "The statement describes the attack.": "A statement of the army told of the attack.",
+        "It is already clear.": "That has been clear for long.",
+        "It means the same.": "There is no difference, the two are the same.",
+        "The larger (or smaller) one is mine.": "Mine is the larger one (perhaps the smaller one).",
+        "The hot/cold tap drips.": "The hot or cold tap is dripping.",
+        "He calls it 'fun' and not 'work'.": "For him it is 'fun', not 'work'.",
+        "At 10:30 AM she left.": "She left in the morning.",
+        "The room has 20 m²": "The room is of twenty square metres.",
+        "Nina Simone and/or her band played.": "Nina Simone played, or her band did.",
+        "The meeting is on Sept. 24": "They meet in September.",
+    },
     "signs": {
-        "The single / double room was dirty.": "The room was dirty.",
+        "The single / double room was dirty.": "The single or double room was dirty.",
         "The film got 3* from me.": "I gave the film three stars.",
         "The f**k he did.": "He did the thing.",
         "It was very, very, very, very cold.": "It was extremely cold.",
@@ -545,7 +666,6 @@ NOT_KEPT: dict[str, dict[str, str]] = {
         "I reversed it! A man sells a flute.": FLUTE,
         "Klar! Eine Flöte wird gespielt.": "Ein Mann spielt Flöte.",
         "Un hombre toca una flauta. Nota: he cambiado el verbo.": "Un hombre está tocando la flauta.",
-        'We need to turn it around: "A man plays." Then: "A flute is played."': FLUTE,
         "a man has a flute. he is playing it.": FLUTE,
         "He called it great. She did not! They left.": "He liked it. She did not.",
         "一个男人有长笛。他在吹。": "一个男人在吹笛子。",
@@ -564,6 +684,7 @@ NOT_KEPT: dict[str, dict[str, str]] = {
         "The word flute has several synonyms.": FLUTE,
         "I'm sorry to hear that.": FEE,
         "Thank you for reaching out.": FEE,
+        'We need to turn it around: "A man plays." Then: "A flute is played."': FLUTE,
     },
     "refusal": {
         "This sentence contains violent content that I cannot reproduce.": "A man hits a woman.",
@@ -1211,6 +1332,65 @@ def test_what_is_left_of_a_turn_s_tokens_is_no_part_of_the_text(reply: str) -> N
 )
 def test_left_over_signs_and_messages_are_no_text(reply: str, reason: str) -> None:
     assert parse_reply(reply, SOURCE) == Parsed(None, reason)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "Кто-то играет на флейте.",
+        "誰かがフルートを吹いている。",
+        "有人在吹笛子。",
+        "누군가 플루트를 연주한다.",
+        "شخص يعزف على الناي.",
+        "Κάποιος παίζει φλάουτο.",
+        "ვიღაც უკრავს ფლეიტაზე.",
+    ],
+)
+def test_a_whole_reply_in_another_script_is_none_unless_the_prompt_has_it_or_names_a_language(reply: str) -> None:
+    prompt = "Say the sentence in other words."
+    assert parse_reply(reply, SOURCE, prompt=prompt) == Parsed(None, "another script")
+    assert parse_list(reply, prompt="Write one sentence.").left_out == {"another script": 1}
+    assert parse_reply(reply, SOURCE, prompt=f"Like this: {reply[1:5]} {prompt}").text is not None
+    assert parse_reply(reply, SOURCE, prompt="Translate the sentence into any language.").text == reply
+    assert parse_reply(reply, reply[3:], prompt=prompt).text == reply
+
+
+def test_a_latin_reply_is_none_where_instruction_and_sentence_are_in_another_script() -> None:
+    source = "有人在吹笛子。"
+    assert parse_reply(TEXT, source, prompt=f"写一个意思相同的句子。{source}") == Parsed(None, "another script")
+    assert parse_reply(TEXT, source, prompt=f"把这个句子翻译成英文。{source}").text == TEXT
+    assert parse_reply(TEXT, source, prompt=f"Say it in English: {source}").text == TEXT
+
+
+UNITS = [
+    *"{[(<\"“”«'.…,;:-*_`|\\#~+/=1aAéж中。「😊",
+    *("ab", "!?", ".user", "assistant", "final", "the", "</s>", "<think>", "</think>", "<|im_end|>", "<|", "|>", "[|"),
+    *("[INST]", "\\text{", "\\boxed{", "\\n", "%20", "&amp;", "1.", "(a)", "(or)", '"a"', '."a"', '{"a":', '[{"a":['),
+    *("<b>", "</b>", ".[1]", "->", "same", "I", "no", "not"),
+]
+UNITS += [f"{unit} " for unit in UNITS]
+UNITS += ["{\n", "a\n", "1. a\n", "\n", "\t", "1\t", "\t1", "a\t", "Sure\n", '{"text": "a"}\n', "A. "]
+
+
+@pytest.mark.parametrize(
+    ("units", "length"), [(UNITS[::15], 40_000), pytest.param(UNITS, 200_000, marks=pytest.mark.slow)]
+)
+def test_no_reply_however_long_and_monotonous_takes_half_a_second(units: list[str], length: int) -> None:
+    late = {}
+    for unit in units:
+        for reply in (unit * (length // len(unit)), f"A man {unit * (length // len(unit))} x", f"{unit * 9_000} x"):
+            for number, read in enumerate((parse_list, lambda reply: parse_reply(reply, SOURCE, closing_marks='"'))):
+                start = time.process_time()
+                read(reply)
+                if (taken := time.process_time() - start) >= 0.5:
+                    late[unit, number, len(reply)] = taken
+    assert late == {}
+
+
+def test_what_is_longer_than_any_sentence_or_list_is_not_looked_at() -> None:
+    assert parse_reply("A man plays and sings, " * 2_000, SOURCE).reason == "too long"
+    parsed = parse_list("\n".join(f"{i}. Story {i} is about a cat." for i in range(1, 1_001)))
+    assert (len(parsed.texts), parsed.left_out) == (300, {"talk": 700})
 
 
 def test_words_of_other_languages_that_look_like_signs_are_kept() -> None:

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from dino_st.backends.answers import normal_form
+from dino_st.backends.answers.comparison import normal_form
 from dino_st.backends.chat import LATE, ChatRequest
 from dino_st.backends.openai import OpenAIChat
 from dino_st.backends.options import ServerOptions, SynCSEOptions

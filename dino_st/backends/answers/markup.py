@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 CONTROL_TOKEN = re.compile(
@@ -24,6 +26,9 @@ CONTROL_TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
+_MOST_TOKENS = 2000
+"""Tokens of a reply that are looked at; one that has more holds them still, and is rejected for them."""
+
 _BEGINNING = re.compile(r"(?:begin|start)_(?:of_)?(.+)|(.+)_(?:start|begin|prefix)")
 _ENDING = re.compile(r"end_(?:of_)?(.+)|(.+)_(?:end|suffix)")
 _PROMPTS = re.compile("inst|sys|available_tools|system_prompt")
@@ -71,9 +76,9 @@ def plain_text(reply: str, source: str = "", *, finished: bool = True) -> tuple[
     if not text.strip() and reply.strip():
         return None, False
     kept, state, has_wrapper, place, kind, channel = [""], "open", False, 0, "text", "final"
-    for match in [*CONTROL_TOKEN.finditer(text), None]:
+    for match in [*islice(CONTROL_TOKEN.finditer(text), _MOST_TOKENS), None]:
         piece, token = text[place : match.start() if match else None], match[0] if match else ""
-        if state == "open":
+        if state == "open" and (len(kept) > 1 or piece.strip()):  # blanks in front are no text
             kept.append(_ROLE.sub("", piece, count=1) if kind == "turn" and _ROLE.match(piece) else piece)
         if match is None:
             break
@@ -90,7 +95,8 @@ def plain_text(reply: str, source: str = "", *, finished: bool = True) -> tuple[
         elif kind == "channel":
             state, channel = "hidden", ""
         elif kind in ("thought", "prompt"):
-            kept, state = [*kept, "\n"], "hidden"
+            state = "hidden"
+            kept.append("\n")
         elif kind in ("end of thought", "end of prompt") and state == "hidden":
             state = "open"
         elif state == "hidden":
@@ -100,7 +106,8 @@ def plain_text(reply: str, source: str = "", *, finished: bool = True) -> tuple[
         elif kind == "wrapper":
             kept, state, has_wrapper = (kept if has_wrapper else [""]), "open", True
         elif kind == "end of wrapper":
-            kept, state = [*kept, "\n"], "closed"
+            state = "closed"
+            kept.append("\n")
         elif kind in ("turn", "end", "end of prompt"):
             if "".join(kept).strip():
                 finished = True
@@ -148,6 +155,7 @@ def _answer_in(content: Any) -> Any:
     return content
 
 
+@lru_cache(maxsize=1024)
 def _kind_of(token: str) -> str:
     """What a control token does: `thought`, `prompt`, `wrapper` and their ends, `turn`, `end`, `channel`, `message`."""
     inner = (token.partition(" ")[0] if "=" in token else token).lower().rpartition(":")[2]
@@ -177,5 +185,5 @@ def _boxed(text: str) -> tuple[str, bool]:
     for place, mark in enumerate(inside):
         depth += (mark == "{") - (mark == "}")
         if depth == 0:
-            return re.sub(r"\\text\w*\{(.*?)\}", r"\1", inside[:place]), True
+            return re.sub(r"\\text\w{0,9}\{([^{}]*)\}", r"\1", inside[:place]), True
     return before, False

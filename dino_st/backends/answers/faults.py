@@ -1,0 +1,238 @@
+"""Why a text is none to be stored: by the tables of rules, and by what only its source, or its prompt, can tell."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from itertools import pairwise
+
+from dino_st.backends.answers.comparison import normal_form, repeats
+from dino_st.backends.answers.rules import (
+    FAULTS,
+    LABELLED,
+    LABELLED_SMALL,
+    MAY_BE_ORDINAL,
+    REFUSAL,
+    REFUSAL_INSIDE,
+    Reason,
+    Rule,
+)
+from dino_st.backends.answers.talk import TALK
+from dino_st.support.text import count_words
+
+_LIKE_AN_EXAMPLE = 5
+"""Words in a row that a reply may not have in common with an example, unless its sentence has them, too."""
+_SHORT, _STEM, _FEW, _ALIKE = 3, 4, 4, 0.7
+_BRACKETS = ("«»", "‹›", "「」", "『』", "《》", "【】")
+_INCHES = re.compile(r"""(?<=\d)"(?=\s[a-z])""")
+_BREAK = re.compile(
+    r"(?<!\.)(\.|(?<![!?؟।])[!?؟।]+)([)\]”’»\"'“‘]{0,9})\s{1,9}\W{0,9}(\w)|(?<![。！？])[。！？]+(?=\w)"
+)
+_ABBREVIATED = re.compile(
+    r"(?<!\w)(?:mrs?|ms|dr|prof|st|jr|sr|vs|inc|ltd|co|corp|gen|col|sgt|lt|capt|rev|gov|sen|rep|hon|mt|ft|jan|feb|mar|apr"
+    r"|jun|jul|aug|sept?|oct|nov|dec|approx|dept|est|figs?|al|etc|ca|bzw|str|fla|minn|calif|mass|conn|ill|wash|penn|tenn|ariz|colo|mich|wis|va|bros|cmdr|maj|insp|adm|mme|mlle|sra|dra|ph|op|vol|pp|[^\W\d_]|\d\d?)\Z",
+    re.IGNORECASE,
+)
+"""What a full stop behind it does not end a sentence: abbreviations, initials, ordinals as in `7. Oktober`."""
+_BEFORE_NUMBER = re.compile(rf"{_ABBREVIATED.pattern}|(?<!\w)(?:nos?|nr)\Z", re.IGNORECASE)
+_OF_A_SENTENCE = re.compile("sentence|satz|sätze|phrase|frase|oración|句|文", re.IGNORECASE)
+_OF_A_TEXT = re.compile(
+    r"paragraph|passage|stor(?:y|ies)\b|essay|several sentences|absatz|absätze|párrafo|段", re.IGNORECASE
+)
+_SCRIPTS = frozenset({"CJK", "HANGUL", "CYRILLIC", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL", "THAI"})
+_NAMES_A_LANGUAGE = re.compile(
+    "translat|traduc|tradui|übersetz|перев[её]д|перевод|翻译|译成|翻訳|번역|chinese|mandarin|japanese|korean|russian|ukrainian|bulgarian"
+    "|serbian|greek|hebrew|arabic|persian|urdu|hindi|bengali|tamil|thai|multilingual|any language",
+    re.IGNORECASE,
+)
+"""Where a prompt says in which language the answer is to be."""
+
+_JOINT = re.compile(r"[;/]\s+|\bor\b", re.IGNORECASE)
+_END = re.compile(r"[.!?…][\"”)]{0,9}\s+")
+_MARGIN, LONGEST = 100, 20_000
+_OF_SIGNS = frozenset({"LATIN", "MODIFIER", "FULLWIDTH", "MATHEMATICAL", "IDEOGRAPHIC"})
+_OF_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
+
+
+def fault_of(
+    text: str,
+    source: str = "",
+    *,
+    prompt: str = "",
+    examples: Collection[str] = (),
+    labels: Collection[str] = (),
+    min_words: int = 1,
+) -> Reason | None:
+    """Why a text is none to be stored; what the source sentence has as well is no fault.
+
+    Example:
+        >>> fault_of("A man plays.<unused7>"), fault_of("The <b> tag is old.", "What is the <b> tag?")
+        ('control token', None)
+    """
+    if len(text) > LONGEST:
+        return "too long"
+    words, given = normal_form(text), normal_form(source)
+    if _is_labelled(text, source):
+        return "label"
+    if is_refusal(text) and not is_refusal(source):
+        return "refusal"
+    if _is_in_another_script(text, source, prompt):
+        return "another script"
+    if reason := _fault_by(FAULTS, text, source):
+        return reason
+    if not words:
+        return "empty"
+    if any(label.casefold() in text.casefold() and label not in source for label in filter(is_label, labels)):
+        return "label"
+    if not has_paired_marks(text) and has_paired_marks(source):
+        return "unmatched quotation mark"
+    is_within = given and f" {given} " in f" {words} "
+    if words == given or (is_within and given in map(normal_form, _ends_of(text, 2 * len(source) + _MARGIN))):
+        return "echo"
+    if repeats(text, [prompt], source):
+        return "echo of the prompt"
+    if repeats(text, examples, source, longest=_LIKE_AN_EXAMPLE):
+        return "copy of an example"
+    if reason := _fault_by(TALK, text, source):
+        return reason
+    if has_variants(text) and not has_variants(source):
+        return "several answers"
+    if count_sentences(text) > max(1, count_sentences(source)) and _is_for_a_sentence(prompt, source):
+        return "several sentences"
+    if words in ("yes", "no") and count_words(given) > _SHORT:
+        return "no answer"
+    return "too few words" if count_words(words) < min_words else None
+
+
+def count_sentences(text: str) -> int:
+    """How many sentences a text has; where that is not clear, as behind an abbreviation or a quotation, the fewer.
+
+    Example:
+        >>> count_sentences("Mr. J. Smith paid 3.5 million."), count_sentences("He came. She left.")
+        (1, 2)
+    """
+    is_small = text[:1].islower()  # whoever writes without capitals begins no sentence with one
+    count = 1
+    for found in _BREAK.finditer(text):
+        end, closing, first = found.groups()
+        if end is None:
+            count += 1
+        elif first.islower() <= is_small and not (closing and end != "."):
+            abbreviated = _BEFORE_NUMBER if first.isdigit() else _ABBREVIATED
+            count += not (end == "." and abbreviated.search(text, max(0, found.start() - 9), found.start()))
+    return count
+
+
+def is_refusal(text: str) -> bool:
+    """Whether a text reads as a model's refusal and not as a sentence."""
+    bare = text.lstrip(" \"'“‘*")
+    return (REFUSAL.match(bare) or REFUSAL_INSIDE.search(bare)) is not None
+
+
+def is_label(label: str) -> bool:
+    """Whether what stands before a sentence in a prompt can be told from the sentence's first word."""
+    return not label[-1:].isalnum() and normal_form(label) != ""
+
+
+def _is_for_a_sentence(prompt: str, source: str) -> bool:
+    """Whether one sentence is asked for, and not a longer text; so it is taken to be where there is no prompt."""
+    prompt = prompt.replace(source, " ") if source else prompt
+    return not prompt or (bool(_OF_A_SENTENCE.search(prompt)) and not _OF_A_TEXT.search(prompt))
+
+
+def _is_labelled(text: str, source: str) -> bool:
+    """Whether a text begins with a label in whatever language; a topic of the source, as headlines have it, is none."""
+    found = LABELLED.match(text) or LABELLED_SMALL.match(text)
+    if found is None or set(":：") & set(source):
+        return False
+    head, stems = normal_form(found[0]).split(), {word[:_STEM] for word in normal_form(source).split()}
+    return len(head) > 2 or not any(len(word) >= _STEM and word[:_STEM] in stems for word in head)
+
+
+def _is_own_number(text: str, source: str) -> bool:
+    """Whether what looks like the number of a list is the source's: the number itself, its month, an initial's name."""
+    first, second = [*text.split(), "", ""][:2]
+    name = second.strip(".,")
+    is_named = name[:1].isupper() and name in {word.strip(".,") for word in source.split()[1:]}
+    return first in source.split() or (is_named and bool(re.match(rf"[A-Z]\.|{MAY_BE_ORDINAL}", text)))
+
+
+def _is_in_another_script(text: str, source: str, prompt: str) -> bool:
+    """Whether a text has a script that neither its source nor the prompt has, or none of a source in its own script.
+
+    Languages of one script are not told apart; a prompt that names a language may ask for any.
+    """
+    asked = prompt.replace(source, " ") if source else prompt
+    if not (source or prompt) or _NAMES_A_LANGUAGE.search(asked):
+        return False
+    own, found, of_prompt = _scripts(source, every=True), _scripts(text), _scripts(asked, every=True)
+    return bool(found - own - of_prompt) or bool(own & of_prompt and not found and re.search("[a-z]", text))
+
+
+def _scripts(text: str, *, every: bool = False) -> set[str]:
+    """The scripts of a text's letters but Latin; others than these, such as Greek, where most letters are theirs."""
+    letters = [
+        unicodedata.name(letter, "").partition(" ")[0] for letter in text if letter > "\u024f" and letter.isalpha()
+    ]
+    most = 0 if every or not letters else sum(map(str.isalpha, text)) / 2
+    found = Counter("CJK" if name in _OF_JAPANESE else name for name in letters)
+    return {name for name, number in found.items() if name in _SCRIPTS or (number > most and name not in _OF_SIGNS)}
+
+
+def _fault_by(rules: Iterable[Rule], text: str, source: str) -> Reason | None:
+    """The reason of the first rule that a text breaks, while its source does not and is about something else."""
+    for rule in rules:
+        if (
+            (found := _marks(rule.pattern, text))
+            and not (rule.unless and rule.unless.search(source))
+            and not (rule.reason == "numbering" and _is_own_number(text, source))
+            and found - _marks(rule.pattern, source)
+        ):
+            return rule.reason
+    return None
+
+
+def has_variants(text: str) -> bool:
+    """Whether a text says the same twice: two of its parts have most of their words in common, or its halves all.
+
+    Example:
+        >>> has_variants("The hound dozes under the table; the hound dozes under it."), has_variants("Cold; she left.")
+        (True, False)
+    """
+    parts = [normal_form(part).split() for part in _JOINT.split(text)]
+    words = normal_form(text).split()
+    half = len(words) // 2
+    return (half >= _FEW and words[:half] == words[half:]) or any(
+        min(len(one), len(other)) >= _FEW and len({*one} & {*other}) >= _ALIKE * max(len({*one}), len({*other}))
+        for one, other in pairwise(parts)
+    )
+
+
+def _marks(pattern: re.Pattern[str], text: str) -> set[str]:
+    """What a pattern finds in a text, whatever the case and the numbers."""
+    return {re.sub(r"\d+", "0", found[0].casefold()) for found in pattern.finditer(text)}
+
+
+def has_paired_marks(text: str) -> bool:
+    """Whether every double quotation mark that opens is closed, and no other stands inside; inches have no pair."""
+    text = _INCHES.sub("", text)
+    places = [found.start() for found in re.finditer('"', text)]
+    opens = all(not _ends_a_word(text[place - 1 : place]) for place in places[::2] if place)
+    closes = all(not text[place + 1 : place + 2].isalnum() for place in places[1::2])
+    is_even = all(text.count(pair[0]) == text.count(pair[1]) for pair in _BRACKETS)
+    is_curly = "„" in text or text.count("“") == text.count("”")
+    return len(places) % 2 == 0 and opens and closes and is_even and is_curly
+
+
+def _ends_a_word(character: str) -> bool:
+    return character.isalnum() or character in ".,;!?"
+
+
+def _ends_of(text: str, longest: int) -> Iterator[str]:
+    """What stands before, and what stands behind, ends of sentences inside a text, where that is not too long."""
+    for found in _END.finditer(text, 0, longest):
+        yield text[: found.end()]
+    for found in _END.finditer(text, max(0, len(text) - longest)):
+        yield text[found.end() :]

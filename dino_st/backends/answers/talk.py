@@ -1,0 +1,234 @@
+"""Speech around a sentence, remarks, statements about it, second variants, openers, left-over signs: as tables.
+
+A rule's `unless` says which source sentences may be answered like that: those that are about the same things.
+"""
+
+from __future__ import annotations
+
+import re
+
+from dino_st.backends.answers.rules import ABOUT_THE_TASK, OF_COURTS, SURE, Reason, Rule, pattern
+
+_SAYING = "(?:say|put|write|phrase|express|rephrase|reword|paraphrase|rewrite|state|word|restate)"
+_SAID = "(?:(?:re|para)?phrased|(?:re)?worded|(?:re)?written|(?:re)?stated|said|put|expressed)"
+_IT = r"(?:it|this|that|the~(?:\w+~)?sentence)"
+_AS = "(?:as~follows|as|like~this|this~way|instead|differently)"
+_YOU = rf"""(?:you|one|we|i)~?(?:could|can|might|would|may|['’]d)~
+    (?:\w+ly~|also~|just~|perhaps~|maybe~|instead~|rather~)?{_SAYING}(?:~{_IT})?(?:~{_AS})?|i(?:['’]d|~would)~(?:suggest|propose|choose|go~with)"""
+_WAY = rf"""(?:an?|one|another|the|my)~(?:\w+~){{0,2}}(?:way|option|possibility|alternative|version|variant|rendering
+        |rewording|wording|formulation|suggestion|restatement|paraphrase|contradiction|thought|statement|example|sentence)
+      (?:~(?:of~{_SAYING}ing|to~{_SAYING}|for~{_IT})(?:~(?:it|this|that|the~(?:\w+~)?sentence|the~same))?)?
+      ~(?:is|would~be|could~be|might~be|reads)(?:~(?:as~follows|to~say))?
+    |{_IT}~(?:can|could|may|might|would)~(?:\w+ly~|also~|then~)?(?:be~{_SAID}|read|become)(?:~{_AS})?
+    |(?:(?:thus|so|hence|then|therefore|now),?~)?the~(?:\w+~)?sentence~(?:becomes|reads|is~now|would~(?:be|become|read))"""
+_HINT = r"""maybe|perhaps|possibly|try(?:~this)?|for~(?:example|instance)|something~like(?:~(?:this|that))?|like~this
+    |here(?:['’]s|~is)~(?:one|another|mine)"""
+FRAMES = (
+    pattern(rf"""(?:{_YOU}|{_WAY}|{_HINT})\s*[:,]?\s*(?=["“][^"“”]+["”]\Z)"""),
+    pattern(rf"""(?:{_YOU}|{_WAY}|{_HINT})\s*:\s*(?=[^\W\d_])"""),
+)
+"""Speech around a sentence that is taken off: the sentence stands behind a colon, or between marks up to the end."""
+
+SPEECH = pattern(
+    r"""["“«:]|\b(?:sa(?:y|ys|id|ying)|t[eo]ll|told|ask(?:s|ed)?|calls?|called|put|writes?|wrote|written|phras\w*|express\w*|speaks?
+    |spoke|claim\w*|argue\w*|suggest\w*|propos\w*|describ\w*|states?|stated|quot\w*|mention\w*|names?|named|options?|variants?|words?)\b"""
+)
+"""What a source sentence has that is itself about speech."""
+
+_MENTION = r"""["'“‘][^"'“”‘’]{1,30}["'”’]"""
+_MARKED = re.compile("[\"“”‘«]|(?<!\\w)'|'(?!\\w)")
+_BRACKETED = re.compile(r"[(\[（]")
+_OR = re.compile(r"/|\bor\b", re.IGNORECASE)
+_COLON = re.compile(":")
+_DETERMINED = r"(?:the|an?|is|are|was|were)~"
+_QUALITY = "(?:concise|simple|clear|short|correct|good|fine|perfect|plain|grammatical|formal|natural|accurate|optimal)"
+_OF_WORDS = """(?:sentences?|statements?|phrases?|paraphrases?|premise|texts?|inputs?|wording|originals?|hypothesis
+    |rewrite|version)"""
+_NO_COURT = rf"\A(?!.*\b(?:{OF_COURTS}))\W*"
+_ABOUT_WORDS = pattern(
+    r"""\b(?:sentence|statement|phras|text|words?\b|premise|original|input|sa(?:y|id)\b|hypothes|report|letter|message|document
+    |version)"""
+)
+_GREAT = "(?:great|good|interesting|excellent|nice|wonderful|tricky|tough|difficult|lovely|hard|fine|valid)"
+_HM = rf"(?:(?:{SURE}|yes|no|well|oh|h+mm*|ah|hi|hello|hey|thanks?|thank~you|so)[\s,.!…:]+)*"
+_ASSISTANT = r"""(?:ai|(?:ai~)?assistant|(?:language~)?model|chat-?bot|bot|chatgpt|gpt[\w.-]*|claude|gemini|llama[\w.-]*
+    |copilot|qwen[\w.-]*)"""
+
+
+def _rules(reason: Reason, rows: dict[str, re.Pattern[str] | None]) -> tuple[Rule, ...]:
+    """One rule a row: a pattern, and the source sentences that excuse it."""
+    return tuple(Rule(reason, pattern(text), unless) for text, unless in rows.items())
+
+
+_AROUND = {
+    rf"""\A\W*(?:{_YOU}|{_WAY})(?:\s*:|,?~?["“]|~(?-i:(?=[A-Z])(?!I\b)))""": SPEECH,
+    rf"\A\W*(?:(?!i\b)(?:{_YOU})|{_WAY})~that\b": SPEECH,
+    rf"""\A\W*(?:(?:how|what)~about\b\s?[:,"“]|(?:{_HINT})\b[:,]?\s["“])""": SPEECH,
+    rf"\A\W*to~{_SAYING}~(?:it|this|that)\b[^,.:]{{0,30}}[,:]": SPEECH,
+    r"\A\W*in~(?:other|simpler?|plain|different|fewer)~(?:words|terms|english)\b": pattern("words|terms|english"),
+    r"""\A[(\[][^()\[\]]{1,40}[)\]]:?\s["“]?(?-i:(?=[A-Z]))""": _BRACKETED,
+    r"""\A\W*(?:altered|changed|modified|simplified|restated|condensed|shortened|expanded|translated|reversed|negated|rewritten
+      |summari[sz]ed|said|put)(?:~\w+){0,3},\s""": pattern(
+        r"\b(?:alter|chang|modif|simpl|short|expan|translat|revers|said\b|put\b)"
+    ),
+    r"\A\W*(?:sorry~(?:about|for)~(?:that|this)|my~(?:apologies|mistake|bad)|apologies|oops|whoops)\b[,.!:]": pattern(
+        r"\b(?:sorry|apolog\w+|mistakes?|oops|fault|regrets?|excuse)\b"
+    ),
+    r"""\A\W*(?:h+mm*|ok(?:ay)?|alright|let(?:['’]s|~me|~us)|i(?:['’]ll|~will|~need~to|~should|~must|~have~to)
+      |we~(?:need~to|should|must|have~to)|(?:re)?write|(?:\w+~){0,4}(?:it|sentence|version)~(?:now~)?(?:reads?|becomes?))\b
+      [^:.!?]{0,60}:\s""": _COLON,
+    r"\A(?:dear|hi|hello|hey)~[^,.!?]{1,30},\s": pattern(r"\A\Z|\b(?:dear|hi|hello|hey)\b"),
+    rf"""[,.!?]["”]\s(?:(?:the|an|this|your)~{_ASSISTANT}~\w+|\w+~(?:the|an|this|your)~{_ASSISTANT}\b)""": pattern(
+        rf"\b{_ASSISTANT}\b"
+    ),
+    rf"\s[-–—]\s?(?:(?:the|an|your)~)?{_ASSISTANT}\W*\Z": None,
+}
+"""Speech around a sentence that cannot be taken off it without doubt."""
+
+_REMARKS = {
+    rf"""{_MENTION}~(?:(?:is|was|are|were|has~been|ha[ds]|can~be|could~be)~)?(?:replac\w+|becom\w+|became|chang\w+
+      |swapp\w+|substitut\w+|turn\w*|instead|for|with|to|by|means?)~(?:(?:by|with|to|into|of|for|as|the
+      |word)~)*{_MENTION}""": _MARKED,
+    rf"\b(?:replac|chang|swapp|substitut|turn)ing~(?:the~)?(?:\w+~)?{_MENTION}": _MARKED,
+    rf"\A(?:the~)?(?:word|term|verb|noun|adjective|adverb|subject|object)s?~{_MENTION}": _MARKED,
+    r"""\b(?:mean|say|convey|express|ha(?:ve|s)|keep|retain|preserv|maintain|shar|carr(?:y|ies))\w*~(?:\w+ly~)?(?:the|its|their|an?)
+      ~(?:very~|exact~)?(?:same|similar|original|identical|opposite|equivalent|intended)
+      (?:~(?:thing|meaning|idea|message|sense|information|content|point|sentiment|facts?)\b|\W*\Z)""": pattern(
+        r"\b(?:same|similar|identical|agree|equal|alike|opposite|differ|also\b|too\b|echo|repeat)"
+    ),
+    r"""[,;–—-]\s(?:but~|and~|though~)?(?:(?:just|only|now|slightly|much|also|still|a~(?:bit|little))~)*
+      (?:(?:in~)?an?~)?(?:(?:more|less)~(?:formal|concise|casual|simple|natural|direct|polite|literal|detailed|descriptive)(?:ly)?
+      |(?:with~)?(?:the~)?(?:same|similar|different)~(?:meaning|idea|thing|sense|message|words|wording|structure)
+      |(?:in~)?(?:the~)?(?:passive|active)(?:~voice|~form)?|(?:formal|informal|casual|literal|simplified|alternative)
+      ~(?:version|wording|style|tone|language)|(?:in|using|with)~(?:other|different|simpler|fewer|plain|new)~
+      (?:words|terms))\W*\Z""": pattern(r"\b(?:more|less|formal|casual|style|version|passive|active|words)\b"),
+    r"""(?:\s[-–—]\s|[,;]\s(?:and~)?)(?:this|it)~(?:keep|preserv|retain|maintain|convey|revers|contradict|negat|express)\w*\b.{0,30}
+      \b(?:sense|idea|message|tone|intent|original|first|facts?|information|premise)\b""": None,
+    r"""\A\W*i(?:~have|['’]ve)?~(?:wrote|made|used|changed|swapped|replaced|switched|kept|added|removed|altered|turned|put)\b.{0,80}
+      \b(?:instead|words?|synonyms?|sentence|subject|verb|noun|structure|phrasing|tense)\W*\Z""": pattern(
+        r"\b(?:instead|words?|sentence|subject|structure|phras\w*)\b"
+    ),
+    r"(?<=\w)\s\[[a-z][^][]{0,40}\]\W?\Z|\s/[a-z~]{1,20}/\W?\Z": re.compile(r"[(\[/]"),
+}
+"""Remarks behind a sentence, or inside."""
+
+_STATEMENTS = {
+    rf"""{_NO_COURT}(?:(?:yes|no|well|so|ok(?:ay)?|thus|hence|then|therefore|now|actually|here|both)[,:]?~)*
+      (?:the|this|that|your|both|these|those|my|each)~(?:(?:given|above|following|original|new|first|second|other|rewritten|provided
+      |input|two|whole|resulting|final|same|current)~)*{_OF_WORDS}~
+      (?:(?:already|simply|also|basically|essentially|only|just|both|does~not|do~not|doesn['’]t|don['’]t)~)*
+      (?:means?|describes?|conveys?|express(?:es)?|impl(?:y|ies)|indicates?|suggests?|refers?|mentions?|contains?|uses?|tells?
+      |talks?|says?|reads|becomes?|remains?|stays?|needs?|lacks?|focus\w*|can(?:not|['’]t)?~(?:not~)?(?:be|only|mean)
+      |could~be|(?:is|are)~(?:about|already|too|not|saying|talking|describing|asking|stating|different|similar|unchanged|now
+      |(?:an?~)?(?:\w+~){{0,2}}sentences?|(?:ok(?:ay)?|{_QUALITY}|the~same)(?:~(?:as~(?:is|it~is)|already|enough))?
+      (?=\W*\Z)))\b""": _ABOUT_WORDS,
+    rf"""\A\W*(?:it|this|that|everything|nothing)(?:['’]s|~is|~was|~looks|~seems|~sounds)~(?:already|perfectly|as)~
+      (?:\w+~(?:and|enough)~)?(?:{_QUALITY}|it~is)(?:~(?:as~(?:is|it~is)|already|enough))?\W*\Z""": pattern(
+        rf"\b{_QUALITY}\b"
+    ),
+    r"\A\W*(?:there~is~|there['’]s~)?no~(?:need|reason)~to~(?:chang|rephras|rewrit|alter|modif|improv)": pattern(
+        "need|reason"
+    ),
+    rf"""{_NO_COURT}(?:(?:this|that|here|it)(?:['’]s|~is)~)?(?:an?~|the~|another~|one~|my~|your~)?
+      (?:(?:completely|slightly|very|totally|entirely|somewhat)~)?(?:similar|different|opposite|unrelated|new|rewritten|given
+      |following|contradictory|identical|related|second|original|simple|short|random|possible)~
+      (?:\w+~)?sentence\b""": _ABOUT_WORDS,
+    rf"""{_NO_COURT}(?:(?:this|that|here|it)(?:['’]s|~is)~)?(?:(?:an?|one|another|the|my|your)~)?
+      sentence~(?:with|about|in|on|that|of|for|from)\b""": _ABOUT_WORDS,
+    rf"""{_NO_COURT}(?:this|that|here|it)(?:['’]s|~is)~(?:an?|the|my|your|another|one)~(?:\w+~){{0,2}}
+      (?:sentence|rewording|restatement|rewrite)\b""": _ABOUT_WORDS,
+    r"\bthe~(?:given|original|above|following)~sentences?\b": _ABOUT_WORDS,
+    r"""\A\W*here(?:['’]s|~is|~are)~(?:one|two|three|another|some|an?~\w+)~(?:about|for|with|in|on|that)\b
+      [^:]{0,60}:""": _COLON,
+}
+"""Statements about the sentence in place of one."""
+
+_VARIANTS = {
+    r"""\s\(?(?:2|b)\)\s(?-i:(?=[A-Z"“]))|[a-z.]\s//\s""": re.compile(r"\b[2b]\)|//"),
+    r"[\[{(](?-i:[a-z]+)/(?-i:[a-z]+)[\])}]": _OR,
+    r"""["”]\s(?:and/)?or\s["“]""": _MARKED,
+    r"(?-i:(?<=[a-z.!?,;\"”])\s(?:OR|VS)\s)": re.compile(r"/|\bOR\b|\bVS\b"),
+    rf"\b{_DETERMINED}(?-i:[a-z]{{3,}}~?/~?[a-z]{{3,}}(?![\w/.]))": _OR,
+    r"""\((?:or|also|aka|i\.e\.|e\.g\.|alternatively|that~is|meaning|originally|instead~of|in~other~words),?
+      ~(?:(?:an?|the)~)?[a-z]+(?:~[a-z]+)?\)""": _BRACKETED,
+    r",~or~(?:an?~|the~|rather~|simply~)?\w+,~": _OR,
+    r"\bor,?~alternatively\b|\A\W*(?:alternatively|or)\b\s?[,:]|[,;]~or~(?:rather|simply|just|else):": pattern(
+        "alternativ"
+    ),
+    r"\A\w+(?:,\s\w+){3,}\W*\Z": pattern(",.*,"),
+    r"\A\w+(?:,~and~\w+)?\s[=≈]\s\w+": re.compile("[=≈]"),
+}
+"""Two variants in one text."""
+
+_OPENERS = {
+    rf"""\A\W*{_HM}(?:(?:that|this|it|what)(?:['’]s|~is|~was)?~)?(?:an?~)?(?:(?:really|very|such|quite|truly)~)?(?:an?~)?{_GREAT}
+      ~(?:question|one|sentence|example|point|request|task|choice|idea|prompt|job|work)(?:~to~\w+)?\W*\Z""": pattern(
+        r"\b(?:question|example|point|idea|job|work|choice|task)"
+    ),
+    rf"""\A\W*{_HM}(?:(?:but|and)~)?(?:i~(?:do~not|don['’]t|did~not|didn['’]t|can(?:not|['’]t)|am~not)~(?:really~)?
+      (?:know|sure|understand|remember|tell)(?:~(?:what~to~(?:say|write|do|answer)|how(?:~to~\w+)?|that|this|it|why
+      |the~(?:answer|question)))*
+      |(?:i(?:['’]m|~am)~)?not~sure(?:~(?:what|how)~to~(?:say|write|do|answer|respond))?
+      |(?:i~have~)?no~(?:idea|problem|comment|clue))\W*\Z""": pattern(
+        r"\b(?:know|sure|idea|underst|tell|remember|clue|certain|unsure|wonder|think|forg[eo]t|doubt|problem|comment)"
+    ),
+    rf"""\A\W*{_HM}(?:(?:let(?:['’]s|~me|~us)|i(?:~need~to|['’]ll|~will|~have~to))~(?:think|see|try|start|begin|check|do)
+      (?:~(?:about|it|this|that|again|first|with|now|step|by|for|a|moment|second|my|best|one))*
+      |(?:i~)?(?:see|understand|agree|think~so|hope~(?:this|that|it)~helps)|(?:just~)?(?:a|one)~(?:moment|second)(?:,?~please)?
+      |please~wait|working~on~it|here~goes|next|continue)\W*\Z""": pattern(
+        r"""\b(?:let|think|thought|see|try|tries|tried|start\w*|begin|wait|moment|second|consider|agree|underst\w+|help|next|continue)\b"""
+    ),
+    rf"""\A\W*(?:{SURE}[\s,.!…]+)*(?:(?:you(?:['’]re|~are)~)?(?:very~|most~)?welcome
+      |thanks?(?:~you)?(?:~(?:so|very)~much|~a~lot)?(?:~for~(?:your|the)~(?:question|input|clarification|request))?
+      |(?:hi|hello|hey|greetings)(?:~(?:there|everyone|all|again))?|how~are~you(?:~today)?|great|good|nice|perfect
+      |excellent|wonderful|awesome|interesting|cool|wow|fine|bye|goodbye|h+mm+|uh+|um+|oh|ah|well
+      |(?:good~)?luck)\W*\Z""": pattern(
+        r"""\b(?:hello|hi|hey|thank|welcome|bye|greet|good|great|nice|fine|how|wow|luck|well|awesome|amaz|perfect|excellent|wonder
+        |cool|interesting)"""
+    ),
+    r"\banything~else~(?:you|i~can)\b|\b(?:how|what)~(?:else~)?(?:can|may)~i~(?:help|assist|do~for)~you\b": pattern(
+        r"\b(?:help|assist|service|serve|do~for|else)"
+    ),
+    r"""\bmy~(?:last|latest|knowledge|training)\b.{0,12}\b(?:update|cut-?off|data)\b|\blorem~ipsum\b
+      |\Ahttps?://\S+\Z""": None,
+    r"""\A\W*(?:(?:the|with|has|have|of|an?)~)*(?:same|similar|different|opposite|identical)~(?:meaning|sense|idea|sentence|wording
+      |words|topic|as~(?:above|before|given|the~original))\b.{0,20}\Z""": pattern(
+        "meaning|sense|idea|sentence|word|topic|same|similar|differ"
+    ),
+    r"\bwe(?:['’]re|~are)~at~capacity\b": pattern("capacity"),
+}
+"""What is said before the work, or instead of it; the whole text."""
+
+_NUMBERS = {
+    r"\A\#\d+\s": re.compile("#"),
+    r"\A\d{1,3}\s[-–—]\s": re.compile(r"\A\d"),
+    r"""\A[\[(]?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?[\])]?(?!~(?:[ap]\.?m|gmt|utc|[ce]s?t|uhr|h)\b)
+      \s+[-–>]*\s*(?-i:(?=[A-Z"“]))""": re.compile(r"\d:\d"),
+    r"""(?-i:(?:[!?]|(?<!Sept)(?<!\bvol)(?<!\best)(?<!\bfig)(?<=[a-z]{3})\.)["”)]?\s[-+]?\d[\d.,]*%?\W*\Z)
+      |["”]\s?[,;]\s?\d[\d.]*\Z""": None,
+}
+"""Counters, times of subtitles and scores beside a sentence."""
+
+_SIGNS = {
+    r"""[.!?]["”)]?[⁰¹²³⁴-⁹*†‡]+\Z|\s\#{2,}\W*\Z""": None,
+    r"(?:(?<!\w)[^\W\d_\u2e80-\uffff]~){6}": None,
+    r"(?<=[^\W\d_])%(?:[2-7][\da-f](?=\w)|[c-e][\da-f]%)": None,
+    r"\A[^\W\d_]+(?:[+_][^\W\d_]+){2,}\W*\Z|\b[^\W_]{1,30}(?:[+_][^\W\d_]{1,30}){4}": None,
+    r"&(?:amp|quot|apos|lt|gt|nbsp)\b|\\x[\da-f]{2}|\A\w+\(['\"]": None,
+    r"\A[a-z]{12,}\W*\Z": re.compile(r"\A\S+(?:\s\S+){0,2}\Z"),
+    r"\A\[.*\]\W*\Z": _BRACKETED,
+    r"(?-i:(?<!Bowl )\bX{3,}\b)": None,
+}
+"""What is left of other forms: footnotes, spaced or joined letters, escapes."""
+
+TALK = (
+    Rule("talk", ABOUT_THE_TASK),
+    *_rules("numbering", _NUMBERS),
+    *_rules("talk", _AROUND),
+    *_rules("talk", _REMARKS),
+    *_rules("talk", _STATEMENTS),
+    *_rules("several answers", _VARIANTS),
+    *_rules("no answer", _OPENERS),
+    *_rules("markup", _SIGNS),
+)
+"""All of these; looked at behind what is known to be an echo or a copy."""
