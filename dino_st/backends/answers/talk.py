@@ -6,6 +6,7 @@ A rule's `unless` says which source sentences may be answered like that: those t
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from dino_st.backends.answers.rules import ABOUT_THE_TASK, OF_COURTS, SURE, Reason, Rule, pattern
 
@@ -55,7 +56,7 @@ _ASSISTANT = r"""(?:ai|(?:ai~)?assistant|(?:language~)?model|chat-?bot|bot|chatg
     |copilot|qwen[\w.-]*)"""
 
 
-def _rules(reason: Reason, rows: dict[str, re.Pattern[str] | None]) -> tuple[Rule, ...]:
+def _rules(reason: Reason, rows: Mapping[str, re.Pattern[str] | None]) -> tuple[Rule, ...]:
     """One rule a row: a pattern, and the source sentences that excuse it."""
     return tuple(Rule(reason, pattern(text), unless) for text, unless in rows.items())
 
