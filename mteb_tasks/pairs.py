@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from dino_st.data.columns import LABEL, SCORE, SENTENCE1, SENTENCE2
-from dino_st.data.pairs import pair_columns
+from dino_st.data.pairs import check_scores, pair_columns
 from dino_st.data.tables import name_unused, number_value, table_rows, text_value
 from dino_st.errors import InputError
 from dino_st.support.hashes import hash_texts
+from dino_st.support.progress import logger
 from dino_st.support.text import is_blank
 from mteb_tasks.abstask import AbsTaskScoredPairs, sts_metadata
 from mteb_tasks.sts_files import ScoredPair, pairs_revision
@@ -20,20 +21,38 @@ from mteb_tasks.sts_files import ScoredPair, pairs_revision
 def read_pair_file(path: str | Path) -> list[ScoredPair]:
     """Reads scored pairs in the order of the file, under our names (`sentence1`, `sentence2`, `score`) or others.
 
-    An InputError, which names the row, says that the file is missing, empty, of another kind, lacks a column, or holds
-    a score that is not a finite number or a text that is blank.
+    A pair that stands there twice counts twice, as in the STS tasks, and where its scores differ, a warning says so. An
+    InputError, which names the row, says that the file is missing, empty, of another kind, lacks a column, or holds a
+    score that is not a finite number, or seems to stand for none, or a text that is blank.
     """
     file = Path(path).expanduser()
-    pairs = []
+    pairs: list[ScoredPair] = []
+    first_of_score: dict[float, str] = {}
+    seen: dict[tuple[str, ...], tuple[str, float]] = {}
+    disagreeing: list[str] = []
     for where, row in table_rows(file, name_unused(file, _scored_pair)):
         first, second = (text_value(where, name, row[name]) for name in (SENTENCE1, SENTENCE2))
         if is_blank(first) or is_blank(second):
             raise InputError(f"{where}: one of the two sentences is blank; mend or remove the row.")
-        pairs.append(ScoredPair(first, second, number_value(where, SCORE, row[SCORE])))
+        score = number_value(where, SCORE, row[SCORE])
+        first_of_score.setdefault(score, where)
+        before, other = seen.setdefault(tuple(sorted((first, second))), (where, score))
+        if other != score:
+            disagreeing.append(f"{before} says {other:g} and {where} {score:g}")
+        pairs.append(ScoredPair(first, second, score))
     if len({pair.score for pair in pairs}) < 2:
         raise InputError(
             f"'{file}' holds {len(pairs)} pairs with fewer than two different scores, so no correlation can be "
             "computed. Give pairs of varying similarity."
+        )
+    check_scores([pair.score for pair in pairs], first_of_score, str(file))
+    if disagreeing:
+        logger.warning(
+            "%s: %d pairs stand there before with another score, in this or the other order: %s; each counts as it "
+            "stands, as in the STS tasks",
+            file,
+            len(disagreeing),
+            disagreeing[0],
         )
     return pairs
 

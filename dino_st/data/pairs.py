@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,11 @@ PAIR_NAMES = {
     TEXT: (),
 }
 """The columns of pairs, and under which other names files have them."""
+
+_NO_SCORES = frozenset((-1, -9, -99, -999, -9999, 99, 999, 9999, 99999))
+"""Numbers that stand for a missing score in many data sets."""
+
+_UNLIKELY = 1e-6
 
 _MORE = (*PROVENANCE_COLUMNS, INSTRUCTION, LOG_PROBS, PLAIN_LOG_PROB, JUDGED)
 _EXPECTED = "expected sentence1, sentence2 and score (or label), or text and label"
@@ -104,11 +110,14 @@ def read_pair_table(path: str | os.PathLike[str]) -> pa.Table:
 def pair_table(rows: Iterable[Row], source_names: Mapping[str, str], path: str) -> pa.Table:
     """The table of pairs, or single texts, of rows as `PairColumns` chose them, which knows their names in the file."""
     columns: dict[str, list[Any]] = {}
+    first_of_score: dict[float, str] = {}
     first_places: dict[bool | None, str] = {}  # of a label that is, or spells, a number (if oddly: None), and of a word
     for where, row in rows:
         columns = columns or {name: [] for name in row}
         if LABEL in row:
             first_places.setdefault(_is_number(row[LABEL]), where)
+        if (score := as_number(row.get(SCORE, row.get(LABEL)))) is not None:
+            first_of_score.setdefault(score, where)
         for name, value in row.items():
             source = source_names[name]
             if source != "text_b" or value is not None:
@@ -132,7 +141,64 @@ def pair_table(rows: Iterable[Row], source_names: Mapping[str, str], path: str) 
             f"{word}: field 'label' is no number, and that of {first_places[True]} is one; expected "
             "numbers throughout or words throughout"
         )
-    return _typed(columns, are_scores=True in first_places and TEXT not in columns)
+    table = _typed(columns, are_scores=True in first_places and TEXT not in columns)
+    if SCORE in table.column_names:
+        check_scores(table[SCORE].to_pylist(), first_of_score, path)
+    return table
+
+
+def check_scores(scores: Sequence[float], places: Mapping[float, str], source: str) -> None:
+    """Refuses scores of which one seems to stand for none, and warns where they seem to be of two scales.
+
+    Any scale will do; `places` says where each score stands first. Raises InputError.
+    """
+    distinct = sorted(set(scores))
+    for value in set(distinct) & _NO_SCORES:
+        others = [score for score in distinct if score != value]
+        if others and (others[0] >= 0 if value < 0 else 9 * others[-1] <= value):
+            raise InputError(
+                f"{places[value]}: the score is {value:g}, and the others are {others[0]:g} to {others[-1]:g}, so that "
+                "it seems to say that there is none; leave such pairs out (or, if it is a score, add the same number "
+                "to all, which changes no rank correlation)"
+            )
+    if distinct and distinct[0] < 0 and distinct[-1] > max(1, -2 * distinct[0]):
+        logger.warning(
+            "%s: scores from %g (%s) to %g; are those below 0 scores, too?",
+            source,
+            distinct[0],
+            places[distinct[0]],
+            distinct[-1],
+        )
+    if (above := _second_scale(scores, distinct)) is not None:
+        logger.warning(
+            "%s: scores seem to be of two scales, as where two files were joined: some are 0 to %g, others up to %g "
+            "(%s); bring all to one",
+            source,
+            above,
+            distinct[-1],
+            places[distinct[-1]],
+        )
+
+
+def _second_scale(scores: Sequence[float], distinct: Sequence[float]) -> float | None:
+    """The upper end of a smaller scale on which a part of the scores seems to be, if any.
+
+    Either the others are far above it, or they stand before or behind these, of which by chance hardly so many in a row
+    would be so low.
+    """
+    for below, above in pairwise(distinct[1:]):
+        are_fractions = below <= 1 and sum(0 < score < 1 for score in distinct) > 1
+        if above >= (2 if are_fractions else 8) * max(below, 1) and sum(score >= above for score in scores) > 1:
+            return max(below, 1)
+    for top in (1, 5):
+        for order in (scores, scores[::-1]):
+            low = list(takewhile(lambda score: 0 <= score <= top, order))  # noqa: B023
+            rest = order[len(low) :]
+            if len(set(low)) > 2 and rest and max(low) > min(rest) and any(score % top for score in low):
+                share = sum(score <= top for score in rest) / len(rest)
+                if share ** len(low) < _UNLIKELY:
+                    return top
+    return None
 
 
 def _is_number(label: Any) -> bool | None:

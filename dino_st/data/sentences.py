@@ -9,21 +9,23 @@ import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import overload
 
 from dino_st.data.columns import SENTENCE2
+from dino_st.data.lines import Oddities, sentence_lines, text_lines
 from dino_st.data.tables import (
     TABLE_FORMATS,
     as_number,
     name_unused,
     pick_columns,
     table_rows,
-    text_lines,
     text_value,
 )
 from dino_st.errors import InputError, OutputError, suggest
 from dino_st.support.files import similar_path
+from dino_st.support.progress import logger
 from dino_st.support.text import is_blank
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
@@ -178,7 +180,7 @@ def _read_lines(source: str, column: str | None) -> Iterator[str]:
     if source == "-":
         if column is not None:
             raise InputError(f"a column ({column!r}) was named, but standard input is read as plain lines")
-        yield from _plain_lines(text_lines(sys.stdin.buffer))
+        yield from _plain_lines(sentence_lines(sys.stdin.buffer), "standard input")
         return
     path = Path(source)
     is_table = path.suffix.lower() in TABLE_FORMATS
@@ -194,14 +196,14 @@ def _read_lines(source: str, column: str | None) -> Iterator[str]:
             raise InputError(f"a column ({column!r}) was named, but {path.suffix or 'this'} is a file of plain lines")
         else:
             with path.open("rb") as stream:
-                yield from _plain_lines(text_lines(stream))
+                yield from _plain_lines(sentence_lines(stream), source)
     except FileNotFoundError:
         raise InputError(f"there is no such file{similar_path(path)}") from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})") from None
 
 
-def _plain_lines(lines: Iterator[str]) -> Iterator[str]:
+def _plain_lines(lines: Iterator[str], source: str) -> Iterator[str]:
     """The lines of a text, whose first one must not be that of a table: an object of JSON, or names of columns."""
     first = next(lines, None)
     if first is None:
@@ -215,8 +217,15 @@ def _plain_lines(lines: Iterator[str]) -> Iterator[str]:
         raise InputError(
             f"line 1 names columns ({first:.60}), and is no sentence; give it as a file whose name ends in .csv or .tsv"
         )
-    yield first
-    yield from lines
+    if cells <= {*TEXT_COLUMNS}:
+        logger.warning("%s: line 1 is %r, which is taken for a sentence, though it may name a column", source, first)
+    odd = Oddities()
+    try:
+        for line in chain([first], lines):
+            odd.look(line)
+            yield line
+    finally:
+        odd.tell(source)
 
 
 def _table_texts(path: Path, column: str | None) -> Iterator[str]:

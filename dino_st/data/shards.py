@@ -751,7 +751,7 @@ def _part_of(whole: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any
     """Of nested facts those that have a counterpart; all of those below the first two levels."""
     return {
         name: {inner: whole[name].get(inner) for inner in part}
-        if name == "backend" and isinstance(part, Mapping) and isinstance(whole.get(name), Mapping)
+        if name in ("backend", "judge") and isinstance(part, Mapping) and isinstance(whole.get(name), Mapping)
         else whole.get(name)
         for name, part in like.items()
     }

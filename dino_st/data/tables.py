@@ -19,11 +19,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from fnmatch import fnmatch
-from io import BytesIO
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
+from dino_st.data.lines import A_TEXT, MAX_TEXT, Oddities, decoded_lines, is_conflict_mark
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import DatasetError, InputError
 from dino_st.support.files import replacing, similar_path
@@ -38,10 +39,6 @@ if TYPE_CHECKING:
 TABLE_FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 """Endings of the files that `table_rows` reads."""
 
-MAX_TEXT = 1_000_000
-"""Characters of the longest text that is taken for one; a tokenizer would need minutes for a file that forgot its
-line ends."""
-
 Row = tuple[str, dict[str, Any]]
 """A place for messages (file and line), and values by column."""
 
@@ -49,36 +46,7 @@ Choice = Callable[[Sequence[str], str], Mapping[str, str]]
 """Says of the names of a table's columns, and the place where they stand, which to read: the name it has in the rows,
 and the one in the file."""
 
-_A_TEXT = f"a sentence, of {MAX_TEXT:,} at most"
-_MAX_LINE = 16 * MAX_TEXT
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_NO_TEXT = {
-    b"\x1f\x8b": "gzip",
-    b"PK\x03\x04": "zip (perhaps .docx or .xlsx)",
-    b"\xfd7zXZ": "xz",
-    b"\x28\xb5\x2f\xfd": "zstandard",
-    b"%PDF-": "PDF",
-    b"PAR1": "parquet",
-    b"BZh": "bzip2",
-    b"ARROW1": "Arrow (or Feather)",
-    b"FEA1": "Feather",
-    b"SQLite format 3\0": "SQLite",
-    b"\x93NUMPY": "NumPy",
-    b"\x89HDF": "HDF5",
-    b"\x80\x04": "pickle",
-    b"\x80\x05": "pickle",
-    b"version https://git-lfs": "Git LFS pointer",
-    b"{\\rtf": "RTF",
-    b"<!DOCTYPE": "HTML or XML",
-    b"<!doctype": "HTML",
-    b"<html": "HTML",
-    b"<?xml": "XML",
-    b"WEBVTT": "WebVTT (subtitles)",
-}
-"""How files begin that would be read as rubbish."""
-
-_SUBTITLE = re.compile(rb"\d+:\d\d:\d\d[,.]\d{3} -->")
-
 _PART = re.compile(
     r"(?P<name>.*?)(?:[a-z](?=\d{6}\.))?(?P<number>\d+)(?P<of>[-_]of[-_](?P<total>\d+))?(?:-[0-9a-f]{16})?"
     r"(?P<ending>\.\w+)"
@@ -94,8 +62,10 @@ _MOST_PARTS = 100_000
 _END_OF_ARROW = b"\xff\xff\xff\xff\0\0\0\0"
 """How a stream of Arrow ends; without it, what is cut off between two batches would not be missed."""
 
-_NO_VALUES = frozenset(("NaN", "nan", "NULL", "null", "#N/A", "N/A", "<NA>", "\\N", "#NAME?", "#REF!", "#VALUE!"))
-"""What other programs write where there is no value."""
+_VISIBLE = re.compile(r"\S")
+
+_SEPARATOR = re.compile('"?sep=([,;|\t])"?[,;]*\\s*', re.IGNORECASE)
+"""A first line in which Excel says what separates the columns of those below."""
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
@@ -117,7 +87,7 @@ def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
     InputError, with file and line, where there is no such file, it is no table, or cannot be read in one way only.
     """
     choose = _chosen_once(choose)
-    missing: Counter[str] = Counter()
+    odd = Oddities()
     try:
         for file in _files(Path(path)):
             if file.is_dir():
@@ -129,13 +99,14 @@ def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
             else:
                 rows = _json_rows(file, choose)
             for where, row in rows:
-                missing.update(value for value in row.values() if isinstance(value, str) and value in _NO_VALUES)
+                for value in row.values():
+                    if isinstance(value, str) and (len(row) == 1 or as_number(value) is None):
+                        odd.look(value)
                 yield where, row
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({str(error.strerror or error).splitlines()[0]})") from None
-    if missing:
-        told = ", ".join(f"{text!r} ({count})" for text, count in missing.items())
-        logger.warning("%s: taken as texts, though they may mean that there is no value: %s", path, told)
+    finally:
+        odd.tell(os.fspath(path))
 
 
 def _chosen_once(choose: Choice) -> Choice:
@@ -201,7 +172,7 @@ def text_value(where: str, name: str, value: Any, *, is_whole: bool = True) -> s
     if not isinstance(value, str):
         raise InputError(f"{where}: field {name!r} is {_shown(value)}; expected a text")
     if len(value) > MAX_TEXT:
-        raise InputError(f"{where}: field {name!r} holds {len(value):,} characters; expected {_A_TEXT}")
+        raise InputError(f"{where}: field {name!r} holds {len(value):,} characters; expected {A_TEXT}")
     if is_whole and "\0" in value:
         raise InputError(f"{where}: field {name!r} holds a NUL character; remove it")
     if is_whole and _SURROGATE.search(value):
@@ -406,67 +377,21 @@ def splits_of(file: Path) -> list[str]:
     return list(dict.fromkeys(_SPLITS[word] for word in words if word in _SPLITS))
 
 
-# Lines of text
-
-
-def text_lines(stream: BinaryIO) -> Iterator[str]:
-    """Decodes lines that end in LF, CR LF or CR alone; `str.splitlines` also cuts at characters inside sentences."""
-    for number, line in enumerate(_decoded(stream), start=1):
-        for text in line.removesuffix("\n").rstrip("\r").split("\r"):
-            if len(text) > MAX_TEXT:
-                raise InputError(f"line {number} holds {len(text):,} characters; expected {_A_TEXT}")
-            yield text
-
-
-def _decoded(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
-    """The lines of UTF-8 text with their ends; an error says which line is to blame."""
-    offset = number = 0
-    while line := stream.readline(longest + 1):
-        number += 1
-        kind = next((kind for magic, kind in _NO_TEXT.items() if number == 1 and line.startswith(magic)), None)
-        if number == 1 and line[257:262] == b"ustar":
-            kind = "tar"
-        if number == 2 and _SUBTITLE.match(line):
-            kind = "SubRip (subtitles)"
-        if kind is not None:
-            raise InputError(f"this is a {kind} file, not text; take the sentences out of it first, one a line")
-        if len(line) > longest:
-            raise InputError(f"line {number} is longer than {longest:,} bytes; expected a sentence or a row a line")
-        try:
-            if number == 1 and len(line) > 3 and 2 * line.count(0) >= len(line) - 1:
-                raise UnicodeDecodeError("utf-8", line, line.index(0), line.index(0) + 1, "every second byte is NUL")
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"line {number} is not UTF-8 (byte {line[error.start : error.start + 1]!r} at offset "
-                f"{offset + error.start}); convert the file first, for example: iconv -f {_encoding(line, offset)} -t "
-                "utf-8 FILE > FILE.utf8"
-            ) from None
-        offset += len(line)
-        yield text.lstrip("\ufeff")  # in any line, as where files were joined
-
-
-def _encoding(line: bytes, offset: int) -> str:
-    """The encoding in which a line is probably written that is not UTF-8."""
-    if line.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")) and not offset:
-        return "utf-32" if b"\x00\x00" in line[:4] else "utf-16"
-    if b"\x00" not in line:
-        return "latin1"
-    return "utf-16le" if (offset + line.index(b"\x00")) % 2 else "utf-16be"
-
-
 # CSV and TSV
 
 
 def _separated_rows(file: Path, choose: Choice) -> Iterator[Row]:
     """Rows of CSV or TSV; what separates is seen in the first line."""
     with file.open("rb") as stream:
-        lines = _named(file, _decoded(stream))
+        lines = _named(file, decoded_lines(stream))
         first = next(lines, "")
+        said = _SEPARATOR.fullmatch(first)
+        first = next(lines, "") if said else first
         plain = re.sub('"[^"]*"', "", first)
         semicolons = ";" in plain and "," not in plain
         tabs = file.suffix.lower() == ".tsv" or "\t" in plain
-        rows = _strict_rows(file, chain([first], lines), "\t" if tabs else ";" if semicolons else ",")
+        separator = said[1] if said else "\t" if tabs else ";" if semicolons else ","
+        rows = _strict_rows(file, chain([first], lines), separator, lines_before=int(said is not None))
         line, header = next(rows, (1, []))
         if not header:
             return
@@ -480,6 +405,8 @@ def _separated_rows(file: Path, choose: Choice) -> Iterator[Row]:
         names = sorted(map(_folded, header))
         for line, row in rows:
             where = f"{file}, line {line}"
+            if is_conflict_mark(row[0]):
+                raise InputError(f"{where}: {row[0]:.40} begins or ends what git could not merge; settle it first")
             if len(row) != len(header):
                 raise InputError(
                     f"{where}: has {len(row)} columns, expected {len(header)} as in the first row; a text that holds "
@@ -490,7 +417,9 @@ def _separated_rows(file: Path, choose: Choice) -> Iterator[Row]:
             yield where, {column: row[place] for column, place in places.items()}
 
 
-def _strict_rows(file: Path, lines: Iterable[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+def _strict_rows(
+    file: Path, lines: Iterable[str], separator: str, *, lines_before: int = 0
+) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank with the line that each begins at; refuses quotation marks that can be read otherwise."""
     csv.field_size_limit(MAX_TEXT)
     taken: list[str] = []
@@ -504,7 +433,7 @@ def _strict_rows(file: Path, lines: Iterable[str], separator: str) -> Iterator[t
 
     rows = csv.reader(noted(), delimiter=separator, strict=True)
     while True:
-        line = rows.line_num + 1
+        is_first, line = rows.line_num == 0, rows.line_num + 1 + lines_before
         where = f"{file}, line {line}"
         taken.clear()
         try:
@@ -520,7 +449,7 @@ def _strict_rows(file: Path, lines: Iterable[str], separator: str) -> Iterator[t
                 others = next(csv.reader(taken, delimiter=separator, strict=True, skipinitialspace=True))
                 if [cell.lstrip(" ") for cell in others] != [cell.lstrip(" ") for cell in row]:
                     raise csv.Error("a space stands before one")
-            if line == 1 and taken[0].count('"') < 2 * len(row):
+            if is_first and taken[0].count('"') < 2 * len(row):
                 width = len(row)
             if len(taken) > 1 < width and all(one.count(separator) == width - 1 for one in taken):
                 raise csv.Error(
@@ -552,7 +481,7 @@ def _named(file: Path, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _json_rows(file: Path, choose: Choice) -> Iterator[Row]:
-    """Objects of JSON lines; in `.json`, of an array that the file may hold instead."""
+    """Objects of JSON lines, or of what else a file of JSON may hold."""
     chosen: dict[tuple[str, ...], Mapping[str, str]] = {}
     for where, row in _json_values(file):
         if isinstance(row, str):
@@ -566,24 +495,59 @@ def _json_rows(file: Path, choose: Choice) -> Iterator[Row]:
 
 
 def _json_values(file: Path) -> Iterator[tuple[str, Any]]:
+    """Values of JSON: one a line, or those of an array, or one behind another, over several lines each."""
+    longest = {"longest": sys.maxsize - 1} if file.suffix.lower() == ".json" else {}
     with file.open("rb") as stream:
-        content: BinaryIO = stream
-        if file.suffix.lower() == ".json":
-            content = BytesIO(stream.read())
-            if content.getvalue()[:1000].removeprefix(b"\xef\xbb\xbf").lstrip()[:1] == b"[":
-                whole = "".join(_named(file, _decoded(content, sys.maxsize - 1)))
-                yield from ((f"{file}, entry {i}", row) for i, row in enumerate(parse_json(str(file), whole), start=1))
+        lines = enumerate(_named(file, decoded_lines(stream, **longest)), start=1)
+        is_first = True
+        for number, line in lines:
+            if not line.strip():
+                continue
+            where = f"{file}, line {number}"
+            try:
+                if is_first and line.lstrip()[0] == "[":
+                    raise InputError(f"{where}: an array may begin here")
+                value = parse_json(where, line.rstrip())
+            except InputError as error:
+                if not is_first:
+                    raise
+                whole = "\n" * (number - 1) + line + "".join(line for _, line in lines)
+                try:
+                    values = _parse_values(file, whole)
+                except InputError:
+                    if line.strip()[-1:] not in ("{", "[", ",") and line.lstrip()[0] != "[":
+                        raise error from None
+                    raise
+                yield from values
                 return
-        for number, line in enumerate(_named(file, _decoded(content)), start=1):
-            if line.strip():
-                where = f"{file}, line {number}"
-                yield where, parse_json(where, line.rstrip())
+            is_first = False
+            yield where, value
+
+
+def _parse_values(file: Path, text: str) -> list[tuple[str, Any]]:
+    """All values of JSON in a text, with where they stand; the entries, where a single array is all there is."""
+    values = []
+    place = line = 0
+    while begin := _VISIBLE.search(text, place):
+        start = begin.start()
+        line += text.count("\n", place, start)
+        where = f"{file}, line {line + 1}"
+        value, place = _decode(where, partial(_DECODER.raw_decode, text, start))
+        values.append((where, value))
+        line += text.count("\n", start, place)
+    if len(values) == 1 and isinstance(values[0][1], list):
+        return [(f"{file}, entry {i}", row) for i, row in enumerate(values[0][1], start=1)]
+    return values
 
 
 def parse_json(where: str, text: str) -> Any:
     """The value that JSON stands for; an error says where it stands."""
+    return _decode(where, partial(_DECODER.decode, text))
+
+
+def _decode(where: str, decode: Callable[[], Any]) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_without_doubles)
+        return decode()
     except (ValueError, RecursionError) as error:
         why = "numbers or nesting beyond measure"
         if isinstance(error, json.JSONDecodeError):
@@ -603,6 +567,9 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         raise _DoubleKeyError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands there twice")
     return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_doubles)
 
 
 def write_json_objects(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:

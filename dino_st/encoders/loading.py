@@ -45,6 +45,14 @@ POOLINGS: dict[PoolingName, str] = {
 _PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 _LFS = b"version https://git-lfs"
 
+_HEADS = {
+    "ForSequenceClassification": "to classify texts or pairs of them, as a cross-encoder does",
+    "ForTokenClassification": "to label words",
+    "ForQuestionAnswering": "to find answers in texts",
+    "ForMultipleChoice": "to choose among answers",
+}
+"""Ends of the names of architectures whose head is not for vectors of sentences, and what it is for."""
+
 _SAMPLE, _MOST_UNKNOWN, _MOST_CUT = 500, 0.3, 0.5
 """Texts that are looked at, and the shares of unknown tokens and of cut texts from which on it is told."""
 
@@ -179,20 +187,32 @@ def _check_object(model: Any) -> None:
 
 
 def _check_files(directory: Path) -> None:
-    """Raises unless the weights of every module are there, as safetensors, and no file is a mere pointer to one."""
+    """Raises unless every module's files are there, the weights as safetensors, and none is a mere pointer to one."""
     homes = homes_of(directory)
+    for kind, home in _modules_of(directory):
+        if kind in ("Pooling", "Dense") and not (home / "config.json").is_file():
+            raise ModelError(
+                f"{directory}: modules.json names a module {kind} in {home.name}, but {home.name}/config.json is "
+                "missing; copy or download the encoder completely"
+            )
     for home in homes:
         _check_home(directory, home, needs_weights=home == homes[0])
 
 
 def homes_of(directory: Path) -> list[Path]:
     """The folder of each module of an encoder, in their order; one of plain transformers has one."""
+    return [home for _, home in _modules_of(directory)]
+
+
+def _modules_of(directory: Path) -> list[tuple[str, Path]]:
+    """The kind and the folder of each module of an encoder, in their order."""
     file = directory / "modules.json"
     if not file.is_file():
-        return [directory]
+        return [("Transformer", directory)]
     try:
-        return [directory / str(module["path"]) for module in json.loads(file.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        modules = json.loads(file.read_text(encoding="utf-8"))
+        return [(str(one.get("type")).rpartition(".")[2], directory / str(one["path"])) for one in modules]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{file}: cannot be read as a list of modules ({error})") from error
 
 
@@ -331,6 +351,16 @@ def _load(name: str, directory: Path, device: str, shape: _Shape) -> SentenceTra
                 "sentence; choose pooling='mean'"
             )
         logger.info("%s is a causal language model; pooling of its token vectors: %s", name, shape.pooling)
+    for architecture in architectures:
+        if purpose := next((purpose for end, purpose in _HEADS.items() if architecture.endswith(end)), None):
+            logger.warning(
+                "%s was made %s (%s), not to give vectors of sentences: its head is left out, and the vectors of its "
+                "tokens are pooled (%s)",
+                name,
+                purpose,
+                architecture,
+                shape.pooling,
+            )
     return model
 
 
@@ -488,6 +518,24 @@ def warn_of_tokens(model: SentenceTransformer, texts: Sequence[str], name: str) 
             name,
             100 * cut,
             limit,
+        )
+
+
+def warn_of_similarity(model: SentenceTransformer, name: str) -> None:
+    """Says that cosines are compared where an encoder was made for another similarity that may order pairs otherwise.
+
+    Dot products and distances of vectors of length 1 order pairs as cosines do.
+    """
+    from sentence_transformers.sentence_transformer.modules import Normalize
+
+    own = model.similarity_fn_name
+    same = ("cosine", "dot", "euclidean") if isinstance(model[-1], Normalize) else ("cosine",)
+    if own not in same:
+        logger.warning(
+            "%s was made for another similarity (similarity_fn_name: %s); what is compared here is the cosine, as in "
+            "the papers on STS",
+            name,
+            own,
         )
 
 

@@ -33,7 +33,12 @@ from dino_st.encoders.directory import (
     local_directory,
     state_revision,
 )
-from dino_st.encoders.loading import load_trainable_encoder, pad_with_end_of_text, warn_of_tokens
+from dino_st.encoders.loading import (
+    load_trainable_encoder,
+    pad_with_end_of_text,
+    warn_of_similarity,
+    warn_of_tokens,
+)
 from dino_st.errors import ConfigurationError, EvaluationError, ModelError, OutputError
 from dino_st.evaluation.cards import add_scores
 from dino_st.evaluation.floors import FLOORS, floor_score
@@ -172,6 +177,8 @@ class _Work:
             return []
         logger.info("scoring %s on %d tasks", found.name, len(pending))
         encoder, place = found.load(), found.directory
+        if any(isinstance(task, AbsTaskSTS) for task in pending):
+            warn_of_similarity(encoder, found.name)
         meta = directory_meta(place, found.revision) if place else loaded_meta(found.name, found.revision, encoder)
         outcome = mteb.evaluate(
             EncodeOnce(encoder, meta, pending, show_progress=self.show_progress),
@@ -267,6 +274,7 @@ class EncodeOnce:
         self._shown = show_progress
         self._tasks = [task for task in tasks if isinstance(task, AbsTaskSTS) and task.data_loaded]
         self._known: dict[str | None, tuple[dict[str, int], Matrix]] = {}
+        self._has_warned = False
 
     def encode(
         self,
@@ -307,7 +315,9 @@ class EncodeOnce:
     ) -> tuple[dict[str, int], Matrix]:
         """Each distinct text's row, and the rows; sentence-transformers itself sorts a call's texts by length."""
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
-        warn_of_tokens(self.model, list(rows), str(self.mteb_model_meta.name))
+        if not self._has_warned:  # a sample of the first texts tells enough
+            self._has_warned = True
+            warn_of_tokens(self.model, list(rows), str(self.mteb_model_meta.name))
         methods = {"query": self.model.encode_query, "document": self.model.encode_document}
         encode: Callable[..., Any] = methods[prompt_type.value] if prompt_type else self.model.encode
         with progress(f"encoding with {self.mteb_model_meta.name}", len(rows), "texts", shown=self._shown) as advance:

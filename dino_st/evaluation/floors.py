@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 
 _WORD = r"\w+"
+_NOTHING_SHARED = "no two sentences of a pair share a word or part of one, and a floor sees nothing else. Leave it out"
+_ALL_ALIKE = "the sentences of every pair share the same part of their words. Leave it out, or give more varied pairs"
 
 
 def token_jaccard(first: Sequence[str], second: Sequence[str]) -> Vector:
@@ -81,9 +83,10 @@ def floor_score(name: str, task: AbsTask, protocol: str = "all") -> float:
 def _score_split(name: str, split: Any, task: AbsTask, protocol: str) -> float:
     similarities = FLOORS[name](list(split["sentence1"]), list(split["sentence2"]))
     gold = np.asarray(split["score"], dtype=np.float64)
+    words = {"measured": f"floor {name!r}", "cause": _NOTHING_SHARED if not similarities.any() else _ALL_ALIKE}
     if protocol == "all" or "source" not in split.column_names:
-        return correlate(similarities, gold, task.metadata.name)[1]
-    return float(score_sources(similarities, gold, split["source"], task.metadata.name)[protocol])
+        return correlate(similarities, gold, task.metadata.name, **words)[1]
+    return float(score_sources(similarities, gold, split["source"], task.metadata.name, **words)[protocol])
 
 
 def _vectors(vectorizer: Any, first: Sequence[str], second: Sequence[str]) -> tuple[Any, Any]:

@@ -38,10 +38,25 @@ def pairwise_cosine(embeddings1: NDArray[Any], embeddings2: NDArray[Any]) -> Vec
     return np.round(cosines, COSINE_DIGITS)
 
 
-def correlate(similarities: Vector, gold: Vector, subject: str) -> tuple[float, float]:
+_SAME_EMBEDDING = (
+    "the model gives all sentences the same embedding. Check its training (a collapsed model, or a learning rate that "
+    "is far too high), its weights, its tokenizer (which may know none of these words, as those of another language), "
+    "and whether the texts differ only behind what it reads of them"
+)
+
+
+def correlate(
+    similarities: Vector,
+    gold: Vector,
+    subject: str,
+    *,
+    measured: str = "cosine similarity",
+    cause: str = _SAME_EMBEDDING,
+) -> tuple[float, float]:
     """Pearson and Spearman correlation of similarities with gold scores on any scale, both `(pairs,)`.
 
-    An EvaluationError, which names the subject, says that either side is constant, so that they are undefined.
+    An EvaluationError, which names the subject, says that either side is constant, so that they are undefined, and the
+    cause, if it is what was measured.
     """
     if len(gold) < 2 or np.ptp(gold) == 0:
         raise EvaluationError(
@@ -50,23 +65,23 @@ def correlate(similarities: Vector, gold: Vector, subject: str) -> tuple[float, 
         )
     if np.ptp(similarities) <= CONSTANT_SPREAD:
         raise EvaluationError(
-            f"{subject}: the cosine similarity of every pair is {similarities[0]:.6f}, so the Spearman correlation is "
-            "undefined: the model gives all sentences the same embedding. Check its training (a collapsed model, or a "
-            "learning rate that is far too high) and its weights."
+            f"{subject}: the {measured} of every pair is {similarities[0]:.6f}, so the Spearman correlation is "
+            f"undefined: {cause}."
         )
     return float(pearsonr(gold, similarities)[0]), float(spearmanr(gold, similarities)[0])
 
 
-def score_sources(cosines: Vector, gold: Vector, sources: Sequence[str], subject: str) -> dict[str, Any]:
+def score_sources(cosines: Vector, gold: Vector, sources: Sequence[str], subject: str, **words: str) -> dict[str, Any]:
     """Each source's Spearman correlation (`sources`), its number of pairs (`source_pairs`), their `mean` and `wmean`.
 
-    The latter weights each source by its number of pairs. Raises EvaluationError where one is constant.
+    The latter weights each source by its number of pairs. Raises EvaluationError, in the `words` of `correlate`, where
+    one is constant.
     """
     names = np.asarray(sources)
     spearman, pairs = {}, {}
     for source in dict.fromkeys(sources):
         chosen = names == source
-        spearman[source] = correlate(cosines[chosen], gold[chosen], f"{subject}, source '{source}'")[1]
+        spearman[source] = correlate(cosines[chosen], gold[chosen], f"{subject}, source '{source}'", **words)[1]
         pairs[source] = int(chosen.sum())
     values, weights = list(spearman.values()), list(pairs.values())
     return {

@@ -239,10 +239,8 @@ class JudgingRun:
         """
         table = scorable(self.table)
         fields = [field for field in table.schema if field.name != JUDGED]
-        known = known_pairs(self.spec, table.select([field.name for field in fields]))
-        prompt = hashlib.sha256(f"{INSTRUCTION}{SYSTEM}".encode()).hexdigest()
-        how = {"prompt_sha256": None if self.judge.kind == CROSS_ENCODER else prompt}
-        judge = {"kind": self.judge.kind, **self.judge.identity(), **how, "both_orders": self.options.both_orders}
+        known = known_configuration(self.judge.kind, self.options, table, self.spec)
+        judge = {"kind": self.judge.kind, **self.judge.identity(), **known["judge"]}
         facts = self.judge.provenance()
         write_waves(
             directory,
@@ -300,6 +298,14 @@ class JudgingRun:
             return self.judge.rate(pairs, asking)
         both = self.judge.rate([*pairs, *((second, first) for first, second in pairs)], asking)
         return list(map(_mean, both[: len(pairs)], both[len(pairs) :]))
+
+
+def known_configuration(kind: str, options: JudgeOptions, table: pa.Table, spec: TaskSpec) -> dict[str, Any]:
+    """What decides a run, in the form of manifests, as far as it is known before the judge is loaded."""
+    prompt = hashlib.sha256(f"{INSTRUCTION}{SYSTEM}".encode()).hexdigest()
+    how = {"prompt_sha256": None if kind == CROSS_ENCODER else prompt, "both_orders": options.both_orders}
+    others = [name for name in table.column_names if name != JUDGED]
+    return {**known_pairs(spec, table.select(others)), "judge": {"kind": kind, **how}}
 
 
 def question(pair: tuple[str, str], defused: Callable[[str], str | None] = str) -> str:

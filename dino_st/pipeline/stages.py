@@ -441,9 +441,13 @@ def judge_data(
     chosen = JudgeOptions.of(options)
     directory, table, provenance = _written_anew(raw, output, "rated", overwrite=overwrite)
     spec = TaskSpec.load(provenance.get("task") or "sts-x2")
-    from dino_st.generation.judging import JudgingRun, tell_of_ratings
+    from dino_st.generation.judging import JudgingRun, known_configuration, tell_of_ratings
+    from dino_st.generation.scoring import scorable
 
-    judge = _open_judge(model, chat, of_backend, chosen, table)
+    kind = _kind_of_judge(model, chat)
+    known = known_configuration(kind, chosen, scorable(table), spec)
+    directory.check_continues({**known, "judge": {**known["judge"], "model": model}})
+    judge = _open_judge(kind, model, chat, of_backend, chosen, table)
     origin = {"model": provenance["model"]} if "model" in provenance else {}
     counts = dict(JudgingRun(judge, chosen, table, spec, origin).into(directory, show_progress=True))
     state_origin(output, **read_origin(raw))
@@ -452,18 +456,26 @@ def judge_data(
     return counts, tell_of_ratings(directory.table())
 
 
-def _open_judge(
-    model: str, chat: ChatOptions, given: Mapping[str, Any], options: JudgeOptions, table: pa.Table
-) -> Judge:
-    """A server, or what a model on this machine is: a cross-encoder or a language model."""
-    from dino_st.generation.judging import CrossEncoderJudge, ModelJudge, ServerJudge, question
+def _kind_of_judge(model: str, chat: ChatOptions) -> str:
+    """What a judge is: a chat server, or what a model on this machine is: a cross-encoder or a language model."""
+    from dino_st.generation.judging import CrossEncoderJudge, ModelJudge, ServerJudge
 
     if chat.backend == "openai":
+        return ServerJudge.kind
+    return CrossEncoderJudge.kind if is_cross_encoder(locate_model(model)) else ModelJudge.kind
+
+
+def _open_judge(
+    kind: str, model: str, chat: ChatOptions, given: Mapping[str, Any], options: JudgeOptions, table: pa.Table
+) -> Judge:
+    """Loads a judge of a kind, or makes a client of its server."""
+    from dino_st.generation.judging import CrossEncoderJudge, ModelJudge, ServerJudge, question
+
+    if kind == ServerJudge.kind:
         return ServerJudge(open_backend(model, "openai", base_url=chat.base_url, options=given), options)
     local = ModelOptions.of(**{name: value for name, value in given.items() if name in ModelOptions.model_fields})
-    path = locate_model(model)
-    if is_cross_encoder(path):
-        return CrossEncoderJudge(path, model, device=local.device)
+    if kind == CrossEncoderJudge.kind:
+        return CrossEncoderJudge(locate_model(model), model, device=local.device)
     model_files(model)
     from dino_st.backends.local import LocalWriter
 

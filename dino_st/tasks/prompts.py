@@ -159,8 +159,19 @@ class ChatTemplate:
         try:
             text: str = self._tokenizer.apply_chat_template(chat, tokenize=False, **{how: True}, **self._told)
         except Exception as error:  # a template is a program
-            raise self._unusable(_reason(error)) from error
+            raise self._refusal(chat, error) from error
         return text
+
+    def _refusal(self, chat: list[dict[str, Any]], error: Exception) -> ModelError:
+        """Why a chat cannot be rendered: transformers speaks of its own option, whatever the template did."""
+        if "continue_final_message" not in str(error):
+            return self._unusable(_reason(error))
+        try:
+            self._tokenizer.apply_chat_template(chat, tokenize=False, **self._told)
+        except Exception as own:
+            roles = " and ".join(turn["role"] for turn in chat)
+            raise self._unusable(f"it refuses a chat of {roles} ({_reason(own)})") from own
+        return self._unusable("it leaves out or changes the answer's turn, which is to be continued")
 
     def _unusable(self, reason: str) -> ModelError:
         return ModelError(

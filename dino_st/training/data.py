@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from dino_st.data.columns import (
     ANCHOR,
+    NEGATIVE,
     POSITIVE,
     SCORE,
     SENTENCE1,
@@ -76,6 +77,27 @@ def pair_splits(
         provenance = {**provenance, **({JUDGED: facts} if judged_by == PEOPLE else {RATED: {**facts, "by": judged_by}})}
     _check_enough(splits["train"].num_rows, "pairs", batch_size, size_option)
     lowest, highest = pc.min_max(splits["train"][SCORE]).as_py().values()
+    if lowest == highest:
+        raise DatasetError(
+            f"all {splits['train'].num_rows} training pairs have the score {lowest:g}, so nothing can be learned about "
+            "which are more alike; add pairs of other scores, such as random pairs with 0"
+        )
+    for name, split in splits.items():
+        if not pc.any(pc.not_equal(split[SENTENCE1], split[SENTENCE2])).as_py():
+            raise DatasetError(
+                f"the two sentences of each of the {split.num_rows} pairs of the {name} split are the same, so that "
+                "any encoder finds them equally alike; look at the columns that they come from"
+            )
+    least, most = pc.min_max(splits["validation"][SCORE]).as_py().values()
+    if (most > 1) != (highest > 1) or (least < 0) != (lowest < 0):
+        logger.warning(
+            "scores are %g to %g in the train split and %g to %g in the validation split, as if on two scales; the "
+            "validation looks at their order alone",
+            lowest,
+            highest,
+            least,
+            most,
+        )
     if loss == "cosine" and not -1 <= lowest <= highest <= 1:
         raise DatasetError(
             f"scores range from {lowest:g} to {highest:g}, and the loss 'cosine' fits cosines, which lie between -1 "
@@ -250,6 +272,17 @@ def _check_batches(train: pa.Table, options: ContrastiveOptions) -> None:
         raise DatasetError(
             f"the {rows} training triplets have {anchors} distinct anchor; the contrastive loss compares the triplets "
             "of a batch with one another, so it needs at least 2. Generate from more sentences"
+        )
+    same = [
+        role
+        for role, other in ((POSITIVE, NEGATIVE), (POSITIVE, ANCHOR), (NEGATIVE, ANCHOR))
+        if pc.all(pc.equal(train[role], train[other])).as_py()
+    ]
+    if same:
+        raise DatasetError(
+            f"the {same[0]} of each of the {rows} training triplets is the same text as its "
+            f"{'negative' if pc.all(pc.equal(train[POSITIVE], train[NEGATIVE])).as_py() else 'anchor'}; look at the "
+            "columns that they come from"
         )
     used = Counter(text for row in train.to_pylist() for text in set(row.values()))
     text, most = max(used.items(), key=lambda item: (item[1], item[0]))

@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dino_st.encoders.directory import directory_revision, local_directory
-from dino_st.encoders.loading import encoder_files, load_trainable_encoder, warn_of_tokens
+from dino_st.encoders.loading import encoder_files, load_trainable_encoder, warn_of_similarity, warn_of_tokens
 from dino_st.errors import (
     ConfigurationError,
     DinoError,
@@ -328,9 +328,9 @@ def _train(
     # On the CPU at first: the trainer knows which device is this process's own.
     shape = {name: getattr(record.options, name) for name in ("max_seq_length", "layers", "pooling", "bidirectional")}
     model = load_trainable_encoder(encoder, device="cpu", **shape)
-    warn_of_tokens(
-        model, objective.some_texts(), str(encoder) if isinstance(encoder, str | os.PathLike) else "the encoder"
-    )
+    name = str(encoder) if isinstance(encoder, str | os.PathLike) else "the encoder"
+    warn_of_tokens(model, objective.some_texts(), name)
+    warn_of_similarity(model, name)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise TrainingError(
             "no weight of the encoder can be trained, since all are frozen (requires_grad); thaw them, and merge an "
@@ -380,7 +380,13 @@ def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, second
     if not curve or state.best_model_checkpoint is None:
         raise TrainingError(
             "no evaluation gave a Spearman correlation: the encoder gives all sentences the same embedding, or its "
-            "weights are not finite. Choose a lower learning_rate"
+            "weights are not finite. "
+            + (
+                "Choose a lower learning_rate"
+                if record.start is not None
+                else "It did so before training: take an encoder whose weights are whole and whose tokenizer knows "
+                "the words of these texts"
+            )
         )
     best = max(curve, key=lambda score: score.spearman)
     loaded = trainer.evaluate()[METRIC]

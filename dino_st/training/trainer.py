@@ -183,8 +183,14 @@ def start_score(trainer: SentenceTransformerTrainer) -> float | None:
     """
     evaluator: Any = trainer.evaluator
     score = evaluator(trainer.model)[METRIC.removeprefix("eval_")]
+    if not math.isfinite(score):
+        logger.warning(
+            "untrained start: no Spearman correlation on the validation split, since the encoder gives all sentences "
+            "the same embedding: its weights are empty, or its tokenizer knows none of the words"
+        )
+        return None
     logger.info("untrained start: Spearman %.4f on the validation split", score)
-    return float(score) if math.isfinite(score) else None
+    return float(score)
 
 
 class TellEpoch(TrainerCallback):

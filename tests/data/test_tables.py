@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict
 
+from dino_st.data.lines import MAX_TEXT, text_lines
 from dino_st.data.pairs import read_pairs
-from dino_st.data.tables import MAX_TEXT, pick_columns, table_rows, text_lines, write_json_objects
+from dino_st.data.tables import pick_columns, table_rows, write_json_objects
 from dino_st.errors import InputError
 
 
@@ -98,7 +99,7 @@ def test_what_separates_and_quotes_is_seen_in_the_first_line(
     [
         ("a.csv", b"a,b\nc\rd,e\n", r"line 2: .* out of place \(new-line character seen in unquoted field\)"),
         ("a.jsonl", b'{"a": 1}\n  {"a":}\n', r"line 2: is not JSON \(Expecting value at column 8\); expected one"),
-        ("a.json", b'[{"a": 1},\n{"a":}]', r"a\.json: is not JSON \(Expecting value at line 2, column 6\)"),
+        ("a.json", b'[{"a": 1},\n{"a":}]', r"a\.json, line 1: is not JSON \(Expecting value at line 2, column 6\)"),
         ("a.json", b'[{"a": "\xff"}]', r"a\.json: line 1 is not UTF-8"),
         ("a.jsonl", b'{"a": 1, "b": 1, "b": 2}', r"line 1: is not JSON \(the key 'b' stands there twice\)"),
     ],

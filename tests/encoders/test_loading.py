@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -15,8 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize
 from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
     BertModel,
     Gemma2Model,
     Gemma2PreTrainedModel,
@@ -27,7 +33,7 @@ from transformers import (
 
 from dino_st.backends.local import LocalWriter
 from dino_st.encoders.directory import directory_revision, local_directory
-from dino_st.encoders.loading import load_trainable_encoder, warn_of_tokens
+from dino_st.encoders.loading import load_trainable_encoder, warn_of_similarity, warn_of_tokens
 from dino_st.errors import ConfigurationError, MissingExtraError, ModelError
 from tests.training_fixtures import make_tokenizer, save_model, sentences, tiny_encoder
 
@@ -280,3 +286,54 @@ def test_scores_of_attention_are_capped_where_transformers_would_not(
     torch.testing.assert_close(encoder[0].model(input_ids=ids).last_hidden_state, expected)
     writer = LocalWriter(tmp_path, device="cpu", dtype="float32")
     torch.testing.assert_close(writer.model.model(input_ids=ids).last_hidden_state, expected)
+
+
+@pytest.mark.parametrize("folder", ["1_Pooling", "2_Dense"])
+def test_a_module_whose_folder_is_missing_is_named(with_dense: Path, folder: str) -> None:
+    shutil.rmtree(with_dense / folder)
+    with pytest.raises(
+        ModelError, match=rf"names a module {folder[2:]} in {folder}, but {folder}/config\.json is missing"
+    ):
+        load_trainable_encoder(with_dense)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (BertForSequenceClassification, r"to classify texts .* \(BertForSequenceClassification\), not to give vectors"),
+        (BertForTokenClassification, r"to label words \(BertForTokenClassification\)"),
+        (BertForQuestionAnswering, "to find answers"),
+        (BertForMaskedLM, ""),
+        (BertModel, ""),
+    ],
+)
+def test_a_model_with_another_purpose_is_told_of(
+    kind: Any, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = save_model(tmp_path / "model")
+    kind(BertConfig.from_pretrained(directory)).save_pretrained(directory)
+    load_trainable_encoder(directory, device="cpu")
+    assert bool(told) == (" was made " in caplog.text)
+    assert re.search(told, caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("own", "is_normal", "is_told"),
+    [
+        ("cosine", False, False),
+        ("dot", False, True),
+        ("dot", True, False),
+        ("euclidean", False, True),
+        ("euclidean", True, False),
+        ("manhattan", True, True),
+    ],
+)
+def test_an_encoder_made_for_another_similarity_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, own: str, is_normal: bool, is_told: bool
+) -> None:
+    model = tiny_encoder(tmp_path / "encoder")
+    if is_normal:
+        model.append(Normalize())
+    model.similarity_fn_name = own
+    warn_of_similarity(model, "it")
+    assert (f"similarity_fn_name: {own}); what is compared here is the cosine" in caplog.text) == is_told

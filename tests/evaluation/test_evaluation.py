@@ -19,9 +19,12 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 import mteb_tasks
 from dino_st.errors import ConfigurationError, EvaluationError, InputError, ModelError, OutputError
+from dino_st.evaluation import evaluate
 from dino_st.evaluation.evaluate import evaluate_encoder
+from dino_st.evaluation.model_meta import loaded_meta
 from dino_st.evaluation.table import MTEBS_OWN
 from dino_st.pipeline.stages import Evaluation, evaluate_models
+from mteb_tasks.pairs import DinoPairs
 from tests.mteb_tasks.fixtures import make_bag_of_words, make_transformer, write_sts_directory
 
 SMALL = ["DinoSTS13", "DinoSTS16"]
@@ -382,3 +385,32 @@ def test_progress_counts_the_sentences_of_an_encoder(
     evaluate_encoder(model, tasks=tasks(sts_dir)[1:])
     assert counted["done"] == counted["total"] == len(encoded)
     assert counted["shown"]
+
+
+@pytest.mark.parametrize(("own", "is_told"), [("cosine", False), ("euclidean", True)])
+def test_the_similarity_that_is_scored_is_told_where_it_is_not_the_encoders_own(
+    own: str, is_told: bool, sts_dir: Path, encoder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = SentenceTransformer(str(encoder), device="cpu")
+    model.similarity_fn_name = own
+    evaluate_encoder(model, tasks=tasks(sts_dir))
+    assert caplog.text.count("what is compared here is the cosine") == is_told
+
+
+def test_a_floor_for_which_nothing_is_shared_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("sentence1,sentence2,score\na b,c d,1\ne f,g h,0\n", encoding="utf-8")
+    with pytest.raises(
+        EvaluationError, match=r"the floor 'token-jaccard' of every pair is 0\.0.*share a word"
+    ) as caught:
+        evaluate_encoder("token-jaccard", tasks=[DinoPairs(tmp_path / "a.csv")])
+    assert "embedding" not in str(caught.value)
+
+
+def test_tokens_are_looked_at_once_for_a_model(sts_dir: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(evaluate, "warn_of_tokens", lambda _, texts, __: asked.append(len(texts)))
+    model = SentenceTransformer(str(encoder), device="cpu")
+    once = evaluate.EncodeOnce(model, loaded_meta("a/b", "c", model))
+    for texts in (["One."], ["Two."]):
+        once.encode([{"text": texts}], task_metadata=tasks(sts_dir)[0].metadata, hf_split="test", hf_subset="default")
+    assert asked == [1]

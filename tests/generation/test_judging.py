@@ -21,7 +21,7 @@ from dino_st.backends.chat import ChatRequest
 from dino_st.backends.local import LocalWriter
 from dino_st.cli.main import app
 from dino_st.data.shards import ShardDirectory
-from dino_st.errors import ConfigurationError, DatasetError, ModelError
+from dino_st.errors import ConfigurationError, DatasetError, ModelError, OutputError
 from dino_st.generation import judging
 from dino_st.generation.judging import (
     CrossEncoderJudge,
@@ -222,6 +222,18 @@ def test_a_cross_encoder_rates_as_it_predicts(tmp_path: Path) -> None:
     assert counts["rows"] == 3
     assert "Spearman with the assigned scores" in sentence
     assert "column `judged`" in (tmp_path / "judged" / "README.md").read_text(encoding="utf-8").lower()
+
+
+def test_another_run_is_refused_before_the_judge_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tmp_path / "cross"
+    model.mkdir()
+    (model / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
+    table = write_table(tmp_path / "pairs.jsonl")
+    for options, change in ((JudgeOptions(), "both_orders"), (ONE_ORDER, "weights")):
+        output = tmp_path / change
+        run(ServerJudge(FakeChat(lambda _: "4"), ONE_ORDER)).into(ShardDirectory(output))
+        with pytest.raises(OutputError, match=r"(?s)begun with another configuration.*kind (was|is) .*openai"):
+            judge_data(table, str(model), output, options=options, given={"device": "cpu"})
 
 
 def test_cross_encoders_that_give_no_similarity_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -915,19 +915,279 @@ def test_triplets_of_two_families_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
-        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "Git LFS pointer"),
-        ("{\\rtf1\\ansi\nA man plays.\n}\n", "RTF"),
-        ("<!DOCTYPE html>\n<p>A man plays.</p>\n", "HTML or XML"),
-        ('<?xml version="1.0"?>\n<s>A man plays.</s>\n', "XML"),
-        ("WEBVTT\n\n00:01.000 --> 00:02.000\nA man plays.\n", "WebVTT"),
-        ("1\n00:00:01,000 --> 00:00:02,000\nA man plays.\n", "SubRip"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "is a Git LFS pointer"),
+        ("{\\rtf1\\ansi\nA man plays.\n}\n", "is a RTF"),
+        ("<!DOCTYPE html>\n<p>A man plays.</p>\n", "is a HTML or XML"),
+        ('<?xml version="1.0"?>\n<s>A man plays.</s>\n', "is a XML"),
+        ("\ufeffWEBVTT\n\n00:01.000 --> 00:02.000\nA man plays.\n", "is a WebVTT"),
+        ("\n1\n00:00:01,000 --> 00:00:02,000\nA man plays.\n", "looks like SubRip"),
+        ("[00:12.00]A man plays.\n[00:15.10]It rains.\n", "looks like subtitles"),
+        ("\n<html>\n<body>A man plays.</body></html>\n", "looks like HTML"),
+        ("<tmx><body><tu><seg>A man plays.</seg></tu></body></tmx>\n", "looks like HTML or XML"),
+        ("<corpus>\n <s>A man plays.</s>\n</corpus>\n", "looks like HTML or XML"),
+        ('{\n "cells": [\n  {"source": ["A man plays."]}\n ]\n}\n', "looks like a Jupyter notebook"),
+        ('{\n  "text": "A man plays."\n}\n', "JSON over several lines, .*json"),
+        ('[\n  "A man plays.",\n  "It rains."\n]\n', "JSON over several lines"),
+        ('["A man plays.", "It rains."]\n', "an array of JSON"),
+        ('[{"text": "A man plays."}]\n', "an array of JSON"),
+        ("# text = A man plays.\n1\tA\ta\tDET\n2\tman\tman\tNOUN\n\n", "CoNLL-U"),
+        ("1\tA\ta\tDET\n2\tman\tman\tNOUN\n\n1\tIt\tit\tPRON\n", "columns between tabs"),
+        ("A man plays.\tSomeone plays.\t4.2\nIt rains.\tIt pours.\t4.8\n", "columns between tabs.*csv or .tsv"),
+        ("1\tA man plays.\n2\tIt rains.\n", "columns between tabs"),
+        ("A man plays. ||| Someone plays.\nIt rains. ||| It pours.\n", r"columns between \|\|\|"),
+        ('"A man plays.","Someone plays.",4.2\n"It rains.","It pours.",4.8\n', "columns between commas"),
+        (" id |    text\n----+--------------\n  1 | A man plays.\n(1 row)\n", "a table drawn with"),
+        ("     text\n --------------\n A man plays.\n(1 row)\n".replace(" ---", "----"), "a table drawn with"),
+        ("+----+------+\n| id | text |\n+----+------+\n|  1 | A man. |\n+----+------+\n", "a table drawn with"),
+        ("# Data\n\n| a | b |\n|---|:--|\n| A man plays. | It rains. |\n", "a table drawn with"),
+        ("a | b\n--|--\nA man plays. | It rains.\n", "a table drawn with"),
+        ("<<<<<<< HEAD\nA man plays.\n=======\nA dog plays.\n>>>>>>> other\n", "lines 1 to 5 are a conflict that git"),
+        ("A.\n" * 999 + "<<<<<<< HEAD\nB.\n=======\n>>>>>>> c0ffee\n", "lines 1000 to 1003 are a conflict"),
+        ("--- a.txt\n+++ b.txt\n@@ -1,2 +1 @@\n-A man plays.\n It rains.\n", "the difference of two files"),
+        ("diff --git a/a.txt b/a.txt\nindex 0..1 100644\n", "the difference of two files"),
+        ("INSERT INTO s VALUES (1,'A man plays.');\nINSERT INTO s VALUES (2,'It rains.');\n", "SQL"),
+        ("-- dump\n\nCREATE TABLE `s` (\n  `text` text\n);\n", "SQL"),
+        ("2026-01-01 10:00:00,123 INFO A man plays.\n2026-01-01 10:00:01,200 INFO It rains.\n", "a log"),
+        ("Jan  1 10:00:00 host app: A man plays.\nJan  1 10:00:01 host app: It rains.\n", "a log"),
+        ("[10:01] <ann> A man plays.\n[10:02] <bob> It rains.\n", "a log"),
+        ("1/2/26, 10:00 - Ann: A man plays.\n1/2/26, 10:01 - Bob: It rains.\n", "a log"),
+        ("INFO:app.main:A man plays.\nWARNING:app.main:It rains.\n", "a log"),
+        ("@article{key2026,\n  title = {A man plays},\n}\n", "BibTeX"),
+        ("% A paper\n\\documentclass{article}\n\\begin{document}\nA man plays.\n", "LaTeX"),
+        ("\\section{Men}\nA man plays.\n", "LaTeX"),
+        ("From ann@example.org Thu Jan  1 10:00:00 2026\nSubject: Men\n\nA man plays.\n", "a mail or mailbox"),
+        ("From: Ann <ann@example.org>\nTo: Bob\nSubject: Men\n\nA man plays.\n", "a mail or mailbox"),
+        ("TY  - JOUR\nTI  - A man plays\n", "references"),
+        ("BEGIN:VCARD\nFN:Ann\n", "a calendar or address book"),
+        ("-----BEGIN PRIVATE KEY-----\nMIIE\n", "a key"),
+        ('msgid "A man plays."\nmsgstr "Ein Mann spielt."\n', "translations"),
+        ("#!/bin/sh\necho A man plays.\n", "a program"),
+        ("import os\n\ndef main():\n    pass\n", "a program"),
+        ("---\ntitle: Men\n---\nA man plays.\n", "YAML"),
+        ("---\n- A man plays.\n- It rains.\n", "YAML"),
+        ("[section]\nkey = A man plays.\n", "settings"),
+        ("==> a.txt <==\nA man plays.\n\n==> b.txt <==\nIt rains.\n", "several files behind one another"),
+        ("a.txt:12:A man plays.\na.txt:15:It rains.\n", "what `grep` found"),
+        ("the 0.1 -0.2 0.3 0.4 0.5 0.6 0.7 0.8\nof 0.1 -0.2 0.3 0.4 0.5 0.6 0.7 0.8\n", "word vectors"),
+        ("(ROOT (S (NP (DT A) (NN man)) (VP (VBZ plays))))\n", "trees of a parser"),
+        ("__label__a A man plays.\n__label__b It rains.\n", "text with labels"),
     ],
 )
 def test_files_of_other_kinds_are_no_sentences(tmp_path: Path, content: str, kind: str) -> None:
     file = tmp_path / "sentences.txt"
     file.write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match=f"this is a {kind}"):
+    with pytest.raises(InputError, match=f"sentences.txt: .*{kind}"):
         read_sentences(file)
+
+
+ORDINARY = [
+    "A man plays.\nIt rains.\n",
+    "- Bonjour, dit-il.\n- Bonsoir.\nIl pleut.\nElle dort.\n",
+    "From Monday on it rains.\nTo: nobody.\n",
+    "--- and then ---\nA | B\n=======\n<3 you\n",
+    "[Laughs] A man plays.\n[Laughs] It rains.\n",
+    '"Yes," he said.\n"No," she said, "it rains."\n',
+    "At 10:30 it rains.\n2026 was dry.\n",
+    "<unk> plays <unk> .\nit rains .\n",
+    "Ingredients:\nAn egg.\n# of eggs: 3\n",
+    "(He laughs.)\n(S)he sleeps.\n",
+    "\tA man plays.\n\tIt rains.\n",
+    "select a man from the list.\nInsert into the slot.\n",
+    "<<<<<<< one mark alone is no conflict\nIt rains.\n",
+]
+
+
+@pytest.mark.parametrize("content", ORDINARY)
+def test_an_ordinary_text_is_read_whatever_signs_its_sentences_hold(tmp_path: Path, content: str) -> None:
+    file = written(tmp_path / "sentences.txt", content)
+    assert [text for (text,) in sentences(file)] == [line.strip() for line in content.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Tom &amp; Jerry don&#39;t fight.", "characters as HTML writes them, such as 'Tom &amp;"),
+        ("A%20man%20plays.", "characters as web addresses write them"),
+        ("A <b>man</b> plays.", "tags of HTML or XML"),
+        ("A man plays.\tSomeone plays.", "tabs, as between columns"),
+        ("A man plays. ||| Someone plays.", r"\|\|\|, as between columns"),
+        (r"A man plays.\nIt pours.", "characters behind a backslash"),
+        (r"The man\u2019s flute.", "characters behind a backslash"),
+        ("A man_x000D_ plays.", "characters as Excel writes them"),
+        ("CafÃ© noir.", "characters that were read in a wrong encoding"),
+        ("Itâ€™s raining.", "characters that were read in a wrong encoding"),
+        ("A \x1b[31mman\x1b[0m plays.", "control characters"),
+        ("A man\u2028plays.", "control characters or further line ends"),
+        ("A man plays -LRB- well -RRB- .", "marks of a tokenizer"),
+        ("A well @-@ known man .", "marks of a tokenizer"),
+        ("▁A▁man▁plays.", "marks of a tokenizer"),
+        ("A/DT man/NN plays/VBZ ./.", "words with tags"),
+        ("A [[man]] plays.", "Markdown or wiki markup"),
+        ("# A heading", "Markdown or wiki markup"),
+        ('"A man plays.",', "a comma behind quotation marks"),
+        ("----------", "lines of a table"),
+        ("__label__a A man plays.", "labels of fastText"),
+    ],
+)
+def test_what_sentences_seldom_hold_is_told_wherever_they_come_from(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    texts = ["A first one.", text, "A last one."]
+    lines = "".join(f"{one}\n" for one in texts)
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    rows = "".join(json.dumps({"sentence1": one, "sentence2": one, "score": 0}) + "\n" for one in texts)
+    for read, source in (
+        (sentences, written(tmp_path / "a.txt", lines)),
+        (sentences, Path("-")),
+        (sentences, written(tmp_path / "a.jsonl", "".join(json.dumps({"text": one}) + "\n" for one in texts))),
+        (sentences, tmp_path / "a.parquet"),
+        (pairs, written(tmp_path / "pairs.jsonl", rows)),
+    ):
+        caplog.clear()
+        assert text in [value for row in read(source) for value in row]
+        assert re.search(f"{told}.*; they are taken as they stand", caplog.text), source
+
+
+@pytest.mark.parametrize("line", ["- A man plays.", "12. A man plays.", "3.5"])
+def test_bullets_and_numbers_are_told_where_most_texts_have_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str
+) -> None:
+    sentences(written(tmp_path / "a.txt", f"{line}\nIt rains.\nIt pours.\n"))
+    assert not caplog.text
+    sentences(written(tmp_path / "a.txt", f"{line}\n{line}1\nIt pours.\n"))
+    assert "2 of 3 texts hold" in caplog.text
+
+
+def test_a_first_line_that_may_name_the_column_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert sentences(written(tmp_path / "a.csv.bak", "text\nA man plays.\n")) == [("text",), ("A man plays.",)]
+    assert "line 1 is 'text', which is taken for a sentence, though it may name a column" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", '{\n  "text": "A."\n}\n{\n  "text": "B."\n}\n'),
+        ("a.jsonl", '[\n  {\n    "text": "A."\n  },\n  {"text": "B."}\n]\n'),
+        ("a.ndjson", '\n[{"text": "A."}, {"text": "B."}]\n'),
+        ("a.jsonl", '{"text": "A.",\n "x": 1}\n\n{"text": "B."}'),
+        ("a.json", '{\n  "text": "A."\n}{"text": "B."}\n'),
+        ("a.json", '{"text": "A."}\n{"text": "B."}\n'),
+    ],
+)
+def test_json_is_read_however_its_lines_are_broken(name: str, content: str, tmp_path: Path) -> None:
+    assert sentences(written(tmp_path / name, content)) == [("A.",), ("B.",)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{\n  "text": "A."\n}\n{\n  "text":\n}\n', r"a\.jsonl, line 4: is not JSON \(Expecting value at line 6"),
+        ('{"text" "A."}\n{"text": "B."}\n', r"a\.jsonl, line 1: is not JSON \(Expecting ':' delimiter at column 9"),
+        ('{"text": "A."}\n{"text": "B."\n', r"a\.jsonl, line 2: is not JSON"),
+        ('{\n  "text": "A."\n}\n{"text": 3}\n', r"a\.jsonl, line 4: field 'text' is 3"),
+        ('["A.", "B."]\n["C."]\n', r"a\.jsonl, line 1: is a list"),
+    ],
+)
+def test_broken_json_is_told_with_its_line(content: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=message):
+        sentences(written(tmp_path / "a.jsonl", content))
+
+
+@pytest.mark.parametrize(
+    ("mark", "separator"), [("sep=;\r\n", ";"), ('"sep=,"\n', ","), ("sep=|\n", "|"), ("SEP=\t\n", "\t")]
+)
+def test_the_line_in_which_excel_names_the_separator_is_no_row(mark: str, separator: str, tmp_path: Path) -> None:
+    head = separator.join(("sentence1", "sentence2", "score"))
+    file = written(tmp_path / "a.csv", f"{mark}{head}\na{separator}b{separator}1\nc{separator}d{separator}0\n")
+    assert pairs(file) == [("a", "b", 1.0), ("c", "d", 0.0)]
+    written(file, f"{mark}{head}\na{separator}b{separator}1\nc{separator}d\n")
+    with pytest.raises(InputError, match=r"a\.csv, line 4: has 2 columns, expected 3"):
+        pairs(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("a.csv", "text\nA.\n<<<<<<< HEAD\nB.\n=======\n"), ("a.tsv", "text\tid\nA.\t1\n>>>>>>> main\n")]
+)
+def test_a_conflict_of_git_in_a_table_is_no_row(name: str, rows: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"line 3: .{7} \w+ begins or ends what git could not merge; settle it first"):
+        sentences(written(tmp_path / name, rows))
+
+
+def test_the_encoding_that_is_named_has_the_bytes_that_are_there(tmp_path: Path) -> None:
+    for text, encoding in (("Die Tür ist “zu”.", "CP1252"), ("Die Tür.", "latin1")):
+        with pytest.raises(InputError, match=f"iconv -f {encoding} -t utf-8"):
+            sentences(written(tmp_path / "a.txt", text.encode("cp1252")))
+
+
+def scored_rows(*scores: float) -> str:
+    return HEAD + "".join(f"One {i}.,Another {i}.,{score}\n" for i, score in enumerate(scores))
+
+
+@pytest.mark.parametrize("read", [pairs, scored])
+@pytest.mark.parametrize(
+    "scores", [(1, -1, 0), (0, 1, -1, -1), (4.2, 0, -1), (0.2, 0, 1, 99), (5, 3, 999), (0.5, 1, -99)]
+)
+def test_a_score_that_stands_for_none_is_refused(read: Reader, scores: tuple[float, ...], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a\.csv, line \d: the score is -?[19]+, and the others are .*there is none"):
+        read(written(tmp_path / "a.csv", scored_rows(*scores)))
+
+
+@pytest.mark.parametrize("read", [pairs, scored])
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ((-0.5, 3, 5, 2), r"scores from -0\.5 .*line 2\) to 5; are those below 0 scores, too"),
+        ((0.1, 0.9, 0.5, 4, 5, 3), r"two scales.* some are 0 to 1, others up to 5 .*line 6"),
+        ((0, 1, 0.5, 0.7, 40, 80, 100), r"two scales.* 0 to 1, others up to 100"),
+        (
+            (*(0.1 * (i % 11) for i in range(40)), *(0.5 * (i % 11) for i in range(40))),
+            r"two scales.* 0 to 1, others up",
+        ),
+        (
+            (*(5.0 * (i % 21) for i in range(40)), *(0.5 * (i % 11) for i in range(40))),
+            r"two scales.* 0 to 5, others up",
+        ),
+    ],
+)
+def test_scores_of_two_scales_are_told(
+    read: Reader, scores: tuple[float, ...], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(read(written(tmp_path / "a.csv", scored_rows(*scores)))) == len(scores)
+    assert re.search(told, caplog.text)
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        (0, 0.5, 1),
+        (-1, -0.5, 0, 1),
+        (-2, -1, 0, 1, 2),
+        (0, 1, 2, 3, 4, 5),
+        (1, 5, 3.2, 4),
+        (0, 25, 50, 75, 100),
+        (0, 99, 50),
+        tuple(i / 20 for i in range(101)),
+        tuple(5 - i / 20 for i in range(101)),
+        (*(0,) * 30, *(5,) * 30, *(0,) * 30),
+        (-0.2, 0.4, 0.9),
+    ],
+)
+def test_scores_of_one_scale_are_read_without_a_word(
+    scores: tuple[float, ...], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(scored(written(tmp_path / "a.csv", scored_rows(*scores)))) == len(scores)
+    assert not caplog.text
+
+
+def test_pairs_that_stand_there_with_two_scores_are_told_and_count_as_they_stand(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = written(tmp_path / "a.csv", HEAD + "a,b,1\nb,a,0\na,b,1\nc,d,0.5\na,b,0.2\n")
+    assert [score for _, _, score in scored(file)] == [1, 0, 1, 0.5, 0.2]
+    assert re.search(
+        r"2 pairs stand there before with another score, .*line 2 says 1 and .*line 3 0; each", caplog.text
+    )
 
 
 def test_what_databases_and_spreadsheets_write_for_no_value_is_told(

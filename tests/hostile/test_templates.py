@@ -105,7 +105,10 @@ def test_a_template_is_rendered_as_it_takes_its_turns(kind: str, tokenizer: Any)
 
 
 UNUSABLE = {
-    "drops the answer": ("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}", "final message"),
+    "drops the answer": (
+        "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
+        "leaves out or changes the answer",
+    ),
     "drops the user": ("{% for m in messages if m.role != 'user' %}{{ m.content }}{% endfor %}", "leaves out the user"),
     "raises": ("{{ raise_exception('Only for tools!') }}" + TURNS, "Only for tools!"),
     "ends in a user's turn": (
@@ -118,8 +121,12 @@ UNUSABLE = {
     "reaches out": ("{{ messages.__class__.__mro__[1].__subclasses__() }}" + TURNS, "SecurityError"),
     "several without a default": ({"tools": TURNS, "rag": TURNS}, "ValueError"),
     "chance": ("{{ range(10**5)|random }}" + TURNS, "makes another chat of the same turns each time"),
-    "empty turns": (" ", "ValueError"),
-    "shouts": ("{% for m in messages %}<{{ m.role }}>{{ m.content|upper }}{% endfor %}", "final message|leaves out"),
+    "empty turns": (" ", "leaves out or changes the answer"),
+    "shouts": ("{% for m in messages %}<{{ m.role }}>{{ m.content|upper }}{% endfor %}", "leaves out or changes"),
+    "raises at once": (
+        "{{ raise_exception('Only for tools!') }}",
+        r"refuses a chat of user and assis.*for tools!",
+    ),
 }
 
 

@@ -32,6 +32,7 @@ from dino_st.errors import (
 )
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import load_prepared, save_prepared
+from dino_st.training.data import pair_splits
 from dino_st.training.train import train_encoder
 from tests.hub_stand_in import problems
 from tests.training_fixtures import (
@@ -440,6 +441,38 @@ def test_scores_that_no_cosine_reaches_are_refused(tmp_path: Path) -> None:
     split = Dataset.from_dict({"sentence1": ["a"] * 40, "sentence2": ["b"] * 40, "score": [0.0, 4.5] * 20})
     with pytest.raises(DatasetError, match=r"scores range from 0 to 4.5.*choose the loss 'cosent'"):
         train_encoder(DatasetDict(train=split, validation=split), "no-encoder", tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": {"score": [1.0] * 40}}, "all 40 training pairs have the score 1, so nothing can be learned"),
+        ({"validation": {"score": [1.0] * 40}}, "validation split has 40 pairs with fewer than two different scores"),
+        (
+            {"train": {"sentence2": [f"a {i}" for i in range(40)]}},
+            "the 40 pairs of the train split are the same",
+        ),
+        ({"validation": {"sentence2": [f"a {i}" for i in range(40)]}}, "each of the 40 pairs of the validation split"),
+    ],
+)
+def test_data_that_say_the_same_of_every_pair_are_refused(
+    changes: dict[str, dict[str, Any]], message: str, tmp_path: Path
+) -> None:
+    columns = {
+        "sentence1": [f"a {i}" for i in range(40)],
+        "sentence2": [f"b {i}" for i in range(40)],
+        "score": [0.0, 1.0] * 20,
+    }
+    splits = DatasetDict({name: Dataset.from_dict(columns | changes.get(name, {})) for name in ("train", "validation")})
+    with pytest.raises(DatasetError, match=message):
+        train_encoder(splits, "no-encoder", tmp_path / "model")
+
+
+def test_splits_with_scores_of_two_scales_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    columns = {"sentence1": ["a"] * 4, "sentence2": ["b"] * 4}
+    train, validation = (Dataset.from_dict({**columns, "score": scores}) for scores in ([0, 1, 0.5, 1], [0, 5, 3, 4]))
+    pair_splits(DatasetDict(train=train, validation=validation), 2, "cosine")
+    assert "0 to 1 in the train split and 0 to 5 in the validation split, as if on two scales" in caplog.text
 
 
 def test_an_output_below_a_file_is_refused_before_anything_is_loaded(splits: DatasetDict, tmp_path: Path) -> None:

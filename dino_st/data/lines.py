@@ -1,0 +1,295 @@
+"""Lines of text in files: decoding them, and telling files of other kinds and what is no part of a sentence.
+
+A file of another kind is refused, by how it begins or by what stands in its first lines; there is one table for each
+(`_BEGINNINGS`, `_KINDS`), with signs that no ordinary text has. What may stand in a sentence, but rarely does, such as
+a tag or a tab, is counted while it is read and told in the log (`Oddities`); the text is taken as it stands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import BinaryIO, NamedTuple
+
+from dino_st.errors import InputError
+from dino_st.support.progress import logger
+from dino_st.support.text import printable
+
+MAX_TEXT = 1_000_000
+"""Characters of the longest text that is taken for one; a tokenizer would need minutes for a file that forgot its
+line ends."""
+
+A_TEXT = f"a sentence, of {MAX_TEXT:,} at most"
+"""What a longer text is told to be."""
+
+_MAX_LINE = 16 * MAX_TEXT
+
+_BEGINNINGS = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip (perhaps .docx or .xlsx)",
+    b"\xd0\xcf\x11\xe0": "Office (.doc or .xls)",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstandard",
+    b"7z\xbc\xaf": "7-Zip",
+    b"Rar!": "RAR",
+    b"%PDF-": "PDF",
+    b"%!PS": "PostScript",
+    b"PAR1": "parquet",
+    b"BZh": "bzip2",
+    b"ARROW1": "Arrow (or Feather)",
+    b"FEA1": "Feather",
+    b"Obj\x01": "Avro",
+    b"SQLite format 3\0": "SQLite",
+    b"\x93NUMPY": "NumPy",
+    b"\x89HDF": "HDF5",
+    b"\x80\x02": "pickle",
+    b"\x80\x03": "pickle",
+    b"\x80\x04": "pickle",
+    b"\x80\x05": "pickle",
+    b"GGUF": "GGUF (a model's weights)",
+    b"\x7fELF": "program",
+    b"\x89PNG": "PNG (a picture)",
+    b"\xff\xd8\xff": "JPEG (a picture)",
+    b"GIF8": "GIF (a picture)",
+    b"RIFF": "WAV or WebP",
+    b"OggS": "Ogg (sound)",
+    b"ID3": "MP3 (sound)",
+    b"version https://git-lfs": "Git LFS pointer",
+    b"{\\rtf": "RTF",
+    b"WEBVTT": "WebVTT (subtitles)",
+    b"<!DOCTYPE": "HTML or XML",
+    b"<!doctype": "HTML",
+    b"<html": "HTML",
+    b"<HTML": "HTML",
+    b"<?xml": "XML",
+}
+"""How files begin that would be read as rubbish, whatever the ending of their name."""
+
+_HEAD_LINES, _HEAD_CHARACTERS, _LOOKED_AT = 200, 1 << 16, 10_000
+"""So much of a file, and of a line, is looked at to see what it is."""
+
+_ONE_A_LINE = "take the sentences out of it first, one a line"
+_AS_TABLE = "give it as a file whose name ends in .csv or .tsv, with the names of its columns in the first line"
+_AS_JSON = "give it as a file whose name ends in .json or .jsonl"
+
+_DASHES = r"[ \t]*(?=[^\n]*[|+])(?=[^\n]*--)[-|+:= \t]+"
+_TIMES = (
+    r"\[?\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d",
+    r"\d{1,2}[/.]\d{1,2}[/.]\d{2,4},? \d{1,2}:\d\d",
+    r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d \d\d:\d\d:\d\d ",
+    r"\[\d\d:\d\d(?::\d\d)?\] ",
+    r"\S+ \S+ \S+ \[\d\d/\w{3}/\d{4}:",
+    r"(?:DEBUG|INFO|WARNING|ERROR|CRITICAL):[\w.]+:",
+)
+_TEXT = r'"(?:[^"\\\n]|\\.)*"'
+_CELL = r'(?:"[^"\n]*"|[-+.\d]*)'
+_HEADERS = r"(?:From|To|Cc|Subject|Date|Sender|Reply-To|Received|Message-I[dD]|MIME-Version|Content-[\w-]+|X-[\w-]+)"
+
+
+class _Kind(NamedTuple):
+    """A kind of file, the signs of it in the first lines, and what to do about it."""
+
+    name: str
+    signs: str  # a regular expression
+    advice: str = _ONE_A_LINE
+
+
+_KINDS = (
+    _Kind("a Jupyter notebook", r'\A\s*\{(?s:.*?)"cells"\s*:\s*\[(?s:.*?)"(?:source|cell_type)"\s*:'),
+    _Kind("JSON over several lines", rf'\A\s*[\[{{][ \t]*\n\s*(?:{_TEXT}[ \t]*[:,\n]|[\[{{"\]}}])', _AS_JSON),
+    _Kind("an array of JSON", rf'\A\s*\[\s*(?:\{{\s*"|{_TEXT}\s*(?:,\s*{_TEXT}\s*)*\]\s*(?:\n|\Z))', _AS_JSON),
+    _Kind(
+        "HTML or XML",
+        r"\A\s*<(?i:!--|!doctype|\?xml|(?:html|head|body|div|table|title|meta|script|h1|p)\b[^<>\n]*>)|"
+        r"\A\s*<[A-Za-z][^<>]*>\n?[ \t]*<[A-Za-z](?s:.*?)</[A-Za-z]",
+    ),
+    _Kind("SubRip (subtitles)", r"^\d+[ \t]*\n\d+:\d\d:\d\d[,.]\d{1,3} *-->"),
+    _Kind("subtitles", r"\A\[Script Info\]|\A(?:\[\d\d:\d\d[.:]\d\d\][^\n]*(?:\n|\Z)){2}"),
+    _Kind("CoNLL-U", r"^# (?:text|sent_id|newdoc|newpar|global\.columns)\b[^\n]*\n(?:#[^\n]*\n)*\d+(?:-\d+)?\t"),
+    _Kind(
+        "a table drawn with | and -",
+        rf"^(?=[^\n]*\|)[^\n]*\n{_DASHES}\n(?=[^\n]*\|)|^{_DASHES}\n(?=[^\n]*\|)[^\n]*\n{_DASHES}$|"
+        r"\A [^\n|]+\n-{3,}\n(?s:.*)^\(\d+ rows?\)$",
+        _AS_TABLE,
+    ),
+    _Kind("the difference of two files", r"^@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@|\Adiff --git a/"),
+    _Kind("a log", rf"(?:^(?:{'|'.join(_TIMES)})[^\n]*\n?){{2}}"),
+    _Kind("BibTeX", r"^@[A-Za-z]+\{[^\n,{}]*,[ \t]*\n\s*[\w-]+\s*="),
+    _Kind("LaTeX", r"^[ \t]*\\(?:documentclass|usepackage|begin|section|chapter|input)\b[ \t]*[\[{*]"),
+    _Kind(
+        "a mail or mailbox",
+        rf"\AFrom \S+ [^\n]*\d\d:\d\d:\d\d[^\n]*\d{{4}}[ \t]*$|\A(?:{_HEADERS}: [^\n]*\n(?:[ \t][^\n]*\n)*){{3}}|"
+        r"^(?:Message-I[dD]|MIME-Version): \S",
+    ),
+    _Kind("SQL", r"^[ \t]*(?:INSERT INTO \S[^\n]*\(|CREATE TABLE [^\n]*\(|COPY \S+ \([^\n]*\) FROM stdin)"),
+    _Kind("references (RIS or PubMed)", r"\A\s*(?:TY  - |PMID- )"),
+    _Kind("a calendar or address book", r"\ABEGIN:V"),
+    _Kind("a key or certificate", r"\A-----BEGIN "),
+    _Kind("translations (PO)", r'^msgid "[^\n]*"\n(?:"[^\n]*\n)*msgstr "'),
+    _Kind("a program", r"\A#!\s*/|^(?:def|class) \w+(?:\([^\n]*\))?:[ \t]*\n[ \t]+\S"),
+    _Kind("YAML", r"\A---[ \t]*\n(?:\s*- |(?:[\w-]+:[^\n]*\n)+)"),
+    _Kind("settings (INI or TOML)", r"\A\s*\[[\w. -]+\][ \t]*\n\s*[\w.-]+\s*="),
+    _Kind("several files behind one another (by `head` or `tail`)", r"\A==> [^\n]+ <==$"),
+    _Kind("what `grep` found", r"\A(?:[\w./-]+\.\w+:\d+:[^\n]*\n?){2}"),
+    _Kind("word vectors", r"\A(?:\d+ \d+[ \t]*\n)?(?:\S+(?:[ \t]+-?\d+\.\d+(?:e-?\d+)?){8,}[ \t]*\n?){2}"),
+    _Kind("trees of a parser", r"\A\s*\((?:ROOT|TOP|S1)?\s*\((?:S|NP|SBARQ|SQ|FRAG|X|SINV)\b"),
+    _Kind("text with labels (fastText)", r"\A(?:__label__\S+ [^\n]*\n?){2}", _AS_TABLE),
+    _Kind("columns between |||", r"\A(?:(?=[^\n]*\S *\|\|\| *\S)[^\n]*(?:\n|\Z)){2}", _AS_TABLE),
+    _Kind("columns between tabs", r"\A(?:^(?=[^\n]*\S\t+\S)[^\n]*(?:\n|\Z)|^[ \t]*\n){2,}\Z", _AS_TABLE),
+    _Kind("columns between commas", rf'\A(?:"[^"\n]*"(?:[,;]{_CELL})+[ \t]*(?:\n|\Z)){{2}}', _AS_TABLE),
+)
+"""Kinds of text files of which each line would be taken for a sentence."""
+
+_SIGNS = tuple((kind, re.compile(kind.signs, re.MULTILINE)) for kind in _KINDS)
+
+_ODDITIES = {
+    "tabs, as between columns": (r"\S\t+\S", 0),
+    "|||, as between columns": (r"\|\|\|", 0),
+    "tags of HTML or XML": (r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>", 0),
+    "characters as HTML writes them": (r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});", 0),
+    "characters as web addresses write them": (r"%20|%[0-9A-F]{2}[^%\s]*%[0-9A-F]{2}", 0),
+    "characters behind a backslash, as programs write them": (r"\\(?:[ntr\"]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})", 0),
+    "characters as Excel writes them": (r"_x[0-9A-F]{4}_", 0),
+    "characters that were read in a wrong encoding": (
+        "\ufffd|Ã[\x80-\xbf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]",
+        0,
+    ),
+    "control characters or further line ends": ("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029]", 0),
+    "marks of a tokenizer": (r"-[LR][RSC]B-|(?:^| )@[-.,]@(?: |$)|@@ |[▁Ġ]|(?:^| )##\w", 0),
+    "words with tags": (r"(?:\S{1,40}[/_](?:[A-Z]{2,4}\$?|[.,:])(?:\s+|$)){3}", 0),
+    "Markdown or wiki markup": (
+        r"\[\[[^\]]{1,99}\]\]|\{\{[^}]{1,99}\}\}|\]\(https?://|^\s*(?:#{1,6} |```)|'{3}|\*\*\w",
+        0,
+    ),
+    "lines of a table": (r"^\s*[-=+|:][-=+|: ]{2,}$|^\(\d+ rows?\)$", 0),
+    "a comma behind quotation marks, as in a list": (r"^[\"'].*[\"'],$", 0),
+    "labels of fastText": (r"^__label__", 0),
+    "bullets or numbers, as in a list": (r"^\s*(?:[-*•+]|\d+[.)])\s+\S", 0.5),
+    "a number and nothing else": (r"^\s*[-+]?[\d.,]+\s*%?\s*$", 0.5),
+}
+"""What sentences seldom hold: a regular expression, and the share of texts from which on it is told."""
+
+_MAY_BE_ODD = re.compile(
+    "[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029▁Ġ@_/#\\[{|*•]|-[LR]|'{3}|^[\"'\\s\\d(=+:.,-]"
+)
+_ODD = re.compile("|".join(f"({signs})" for signs, _ in _ODDITIES.values()))
+
+_NO_VALUES = frozenset(("NaN", "nan", "NULL", "null", "#N/A", "N/A", "<NA>", "\\N", "#NAME?", "#REF!", "#VALUE!"))
+"""What other programs write where there is no value."""
+
+
+class Oddities:
+    """Counts texts that hold what sentences seldom hold, and tells of them."""
+
+    def __init__(self) -> None:
+        self._texts = 0
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+        self._missing: Counter[str] = Counter()
+
+    def look(self, text: str) -> None:
+        """Takes one more text into account."""
+        self._texts += 1
+        text = text[:_LOOKED_AT]
+        if text in _NO_VALUES:
+            self._missing[text] += 1
+        elif _MAY_BE_ODD.search(text) and (found := _ODD.search(text)) is not None:
+            name = list(_ODDITIES)[(found.lastindex or 1) - 1]
+            self._counts[name] += 1
+            start = max(0, found.start() - 20)
+            self._first.setdefault(name, text[start : start + 60])
+
+    def tell(self, source: str) -> None:
+        """Says in the log what was found, if anything."""
+        if self._missing:
+            told = ", ".join(f"{text!r} ({count})" for text, count in self._missing.items())
+            logger.warning("%s: taken as texts, though they may mean that there is no value: %s", source, told)
+        for name, count in self._counts.items():
+            if count > _ODDITIES[name][1] * self._texts:
+                logger.warning(
+                    "%s: %d of %d texts hold %s, such as %r; they are taken as they stand",
+                    source,
+                    count,
+                    self._texts,
+                    name,
+                    printable(self._first[name]),
+                )
+
+
+def text_lines(stream: BinaryIO) -> Iterator[str]:
+    """Decodes lines that end in LF, CR LF or CR alone; `str.splitlines` also cuts at characters inside sentences."""
+    for number, line in enumerate(decoded_lines(stream), start=1):
+        for text in line.removesuffix("\n").rstrip("\r").split("\r"):
+            if len(text) > MAX_TEXT:
+                raise InputError(f"line {number} holds {len(text):,} characters; expected {A_TEXT}")
+            yield text
+
+
+def sentence_lines(stream: BinaryIO) -> Iterator[str]:
+    """The lines of a text with a sentence a line; an InputError says that they are those of a file of another kind."""
+    lines = text_lines(stream)
+    head, size = [], 0
+    for line in lines:
+        head.append(line)
+        size += len(line)
+        if len(head) == _HEAD_LINES or size > _HEAD_CHARACTERS:
+            break
+    text = "\n".join(line[:_LOOKED_AT] for line in head)
+    for kind, signs in _SIGNS:
+        if signs.search(text):
+            raise InputError(f"this looks like {kind.name}, whose lines are no sentences; {kind.advice}")
+    yield from _without_conflicts(chain(head, lines))
+
+
+def is_conflict_mark(line: str) -> bool:
+    """Whether a line is one of those that git puts around what it could not merge."""
+    return re.match(r"<{7}( |$)|>{7}( |$)", line) is not None
+
+
+def _without_conflicts(lines: Iterable[str]) -> Iterator[str]:
+    """The lines; an InputError where two of them are the marks of a conflict of git."""
+    begun = 0
+    for number, line in enumerate(lines, start=1):
+        if line[:7] in ("<<<<<<<", ">>>>>>>") and is_conflict_mark(line):
+            if begun and line[0] == ">":
+                raise InputError(f"lines {begun} to {number} are a conflict that git could not merge; settle it first")
+            begun = number if line[0] == "<" else 0
+        yield line
+
+
+def decoded_lines(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
+    """The lines of UTF-8 text with their ends; an InputError says which line is to blame."""
+    offset = number = 0
+    while line := stream.readline(longest + 1):
+        number += 1
+        if number == 1:
+            begin = line.removeprefix(b"\xef\xbb\xbf")
+            kind = next((kind for magic, kind in _BEGINNINGS.items() if begin.startswith(magic)), None)
+            kind = "tar" if line[257:262] == b"ustar" else kind
+            if kind is not None:
+                raise InputError(f"this is a {kind} file, not text; {_ONE_A_LINE}")
+        if len(line) > longest:
+            raise InputError(f"line {number} is longer than {longest:,} bytes; expected a sentence or a row a line")
+        try:
+            if number == 1 and len(line) > 3 and 2 * line.count(0) >= len(line) - 1:
+                raise UnicodeDecodeError("utf-8", line, line.index(0), line.index(0) + 1, "every second byte is NUL")
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"line {number} is not UTF-8 (byte {line[error.start : error.start + 1]!r} at offset "
+                f"{offset + error.start}); convert the file first, for example: iconv -f {_encoding(line, offset)} -t "
+                "utf-8 FILE > FILE.utf8"
+            ) from None
+        offset += len(line)
+        yield text.lstrip("\ufeff")  # in any line, as where files were joined
+
+
+def _encoding(line: bytes, offset: int) -> str:
+    """The encoding in which a line is probably written that is not UTF-8."""
+    if line.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")) and not offset:
+        return "utf-32" if b"\x00\x00" in line[:4] else "utf-16"
+    if b"\x00" not in line:
+        return "CP1252" if re.search(rb"[\x80-\x9f]", line) else "latin1"  # what lies there is no text in Latin-1
+    return "utf-16le" if (offset + line.index(b"\x00")) % 2 else "utf-16be"
