@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from dino_st.data.columns import LABEL, SCORE, SENTENCE1, SENTENCE2
@@ -53,6 +54,18 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
             file,
             len(disagreeing),
             disagreeing[0],
+        )
+    same, others = (
+        [pair.score for pair in pairs if (pair.sentence1 == pair.sentence2) == is_same] for is_same in (True, False)
+    )
+    if same and others and fmean(same) < fmean(others):
+        logger.warning(
+            "%s: %d pairs of one and the same sentence have a lower score on average (%.3g) than the others (%.3g); "
+            "are these distances? Similar pairs must have the higher scores",
+            file,
+            len(same),
+            fmean(same),
+            fmean(others),
         )
     return pairs
 

@@ -128,9 +128,20 @@ _KINDS = (
     _Kind("a calendar or address book", r"\ABEGIN:V"),
     _Kind("a key or certificate", r"\A-----BEGIN "),
     _Kind("translations (PO)", r'^msgid "[^\n]*"\n(?:"[^\n]*\n)*msgstr "'),
-    _Kind("a program", r"\A#!\s*/|^(?:def|class) \w+(?:\([^\n]*\))?:[ \t]*\n[ \t]+\S"),
+    _Kind(
+        "a program",
+        r"\A#!\s*/|^(?:def|class) \w+(?:\([^\n]*\))?:[ \t]*\n[ \t]+\S|\A\s*<\?php|^from [\w.]+ import [\w(*]|"
+        r"^import [\w.]+(?: as \w+)?;?$|^#include\s*[<\"]|^(?:const|let|var) \w+ = |^function \w+\([^\n]*\{|^print\(",
+    ),
+    _Kind("what Python prints", r"\A\s*[\[{(]\s*'(?:[^'\\\n]|\\.)*'\s*[:,\]]|^Traceback \(most recent call last\)"),
+    _Kind("an error of a web server", r"\A\s*(?:401 Unauth|403 Forb|404 Not F|500 Internal S|502 Bad G|503 Service)"),
+    _Kind("words with labels", r"(?:^\S+(?: \S+)* (?:[BIES]-[A-Z]+|O)[ \t]*\n){2}"),
     _Kind("YAML", r"\A---[ \t]*\n(?:\s*- |(?:[\w-]+:[^\n]*\n)+)"),
-    _Kind("settings (INI or TOML)", r"\A\s*\[[\w. -]+\][ \t]*\n\s*[\w.-]+\s*="),
+    _Kind(
+        "settings, or names with values",
+        r"\A\s*\[[\w. -]+\][ \t]*\n\s*[\w.-]+\s*=|\A(?:[\w.-]+ ?= ?\S[^\n]*(?:\n|\Z)){2}|"
+        r'\A(?:"[^"\n]*"\s*[:=]\s*"[^\n]*(?:\n|\Z)){2}',
+    ),
     _Kind("several files behind one another (by `head` or `tail`)", r"\A==> [^\n]+ <==$"),
     _Kind("what `grep` found", r"\A(?:[\w./-]+\.\w+:\d+:[^\n]*\n?){2}"),
     _Kind("word vectors", r"\A(?:\d+ \d+[ \t]*\n)?(?:\S+(?:[ \t]+-?\d+\.\d+(?:e-?\d+)?){8,}[ \t]*\n?){2}"),
@@ -147,10 +158,15 @@ _SIGNS = tuple((kind, re.compile(kind.signs, re.MULTILINE)) for kind in _KINDS)
 _ODDITIES = {
     "tabs, as between columns": (r"\S\t+\S", 0),
     "|||, as between columns": (r"\|\|\|", 0),
+    "| as between columns": (r"\S \| \S", 0.5),
+    "special tokens of language models": (r"<\|[^|>\s]{1,40}\|>|\[/?(?:SEP|CLS|MASK|PAD|UNK|INST)\]|</?s>", 0),
     "tags of HTML or XML": (r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>", 0),
     "characters as HTML writes them": (r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});", 0),
     "characters as web addresses write them": (r"%20|%[0-9A-F]{2}[^%\s]*%[0-9A-F]{2}", 0),
-    "characters behind a backslash, as programs write them": (r"\\(?:[ntr\"]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})", 0),
+    "characters behind a backslash, as programs write them": (r"\\(?:[ntr\"]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})|\\$", 0),
+    "commands of LaTeX": (r"\\[a-zA-Z]{3,}", 0),
+    "characters as mails write them": (r"=\?[\w-]+\?[qQbB]\?|=[0-9A-F]{2}.*=[0-9A-F]{2}|\w=$", 0),
+    "formulas of a spreadsheet": (r"^=[A-Z(+-]|^[+@][A-Z]+\d", 0),
     "characters as Excel writes them": (r"_x[0-9A-F]{4}_", 0),
     "characters that were read in a wrong encoding": (
         "\ufffd|Ã[\x80-\xbf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]",
@@ -160,24 +176,35 @@ _ODDITIES = {
     "marks of a tokenizer": (r"-[LR][RSC]B-|(?:^| )@[-.,]@(?: |$)|@@ |[▁Ġ]|(?:^| )##\w", 0),
     "words with tags": (r"(?:\S{1,40}[/_](?:[A-Z]{2,4}\$?|[.,:])(?:\s+|$)){3}", 0),
     "Markdown or wiki markup": (
-        r"\[\[[^\]]{1,99}\]\]|\{\{[^}]{1,99}\}\}|\]\(https?://|^\s*(?:#{1,6} |```)|'{3}|\*\*\w",
+        r"\[\[[^\]]{1,99}\]\]|\{\{[^}]{1,99}\}\}|\]\(https?://|^\s*(?:#{1,6} |```)|'{3}|\*\*\w|^\.\. \w+::|^#\+\w",
         0,
     ),
     "lines of a table": (r"^\s*[-=+|:][-=+|: ]{2,}$|^\(\d+ rows?\)$", 0),
     "a comma behind quotation marks, as in a list": (r"^[\"'].*[\"'],$", 0),
     "labels of fastText": (r"^__label__", 0),
-    "bullets or numbers, as in a list": (r"^\s*(?:[-*•+]|\d+[.)])\s+\S", 0.5),
-    "a number and nothing else": (r"^\s*[-+]?[\d.,]+\s*%?\s*$", 0.5),
+    "spaces between letters": (r"(?:(?<!\S)[^\W\d_] +){6}", 0.1),
+    "nothing but numbers": (r"^\s*[-+\d][\d\s.,:/+-]*%?$", 0.1),
+    "a bullet, a number or a label before them": (
+        r"^\s*(?:[-*•+>]+\s+\S|[#\d][\d.:,;)-]*\s*[,;:\s]\s*\S|[A-Z]+_\d+\s|[A-Z]\w{0,15}: )",
+        0.5,
+    ),
+    "a number behind them": (r"[,;|]\s*-?\d+(?:\.\d+)?\s*$|\(\w*\d\)\s*$", 0.5),
+    "no space": (r"^[!-~]{16,}$", 0.5),
 }
 """What sentences seldom hold: a regular expression, and the share of texts from which on it is told."""
 
-_MAY_BE_ODD = re.compile(
-    "[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029▁Ġ@_/#\\[{|*•]|-[LR]|'{3}|^[\"'\\s\\d(=+:.,-]"
+_MAY_BE_RARE = re.compile("[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029▁Ġ@_/#\\[{|*=]|-[LR]|'{3}|^[\"'\\s(:.-]")
+_RARE, _USUAL = (
+    {name: sign for name, (sign, share) in _ODDITIES.items() if bool(share) == is_usual} for is_usual in (False, True)
 )
-_ODD = re.compile("|".join(f"({signs})" for signs, _ in _ODDITIES.values()))
+_ALL_RARE, _ALL_USUAL = (re.compile("|".join(f"({sign})" for sign in signs.values())) for signs in (_RARE, _USUAL))
 
 _NO_VALUES = frozenset(("NaN", "nan", "NULL", "null", "#N/A", "N/A", "<NA>", "\\N", "#NAME?", "#REF!", "#VALUE!"))
 """What other programs write where there is no value."""
+
+
+_SAMPLE = 1000
+"""Of so many texts the first ones are looked at for what is told only where it is frequent."""
 
 
 class Oddities:
@@ -195,8 +222,12 @@ class Oddities:
         text = text[:_LOOKED_AT]
         if text in _NO_VALUES:
             self._missing[text] += 1
-        elif _MAY_BE_ODD.search(text) and (found := _ODD.search(text)) is not None:
-            name = list(_ODDITIES)[(found.lastindex or 1) - 1]
+            return
+        names, found = list(_RARE), _ALL_RARE.search(text) if _MAY_BE_RARE.search(text) else None
+        if found is None and self._texts <= _SAMPLE:
+            names, found = list(_USUAL), _ALL_USUAL.search(text)
+        if found is not None:
+            name = names[(found.lastindex or 1) - 1]
             self._counts[name] += 1
             start = max(0, found.start() - 20)
             self._first.setdefault(name, text[start : start + 60])
@@ -207,12 +238,15 @@ class Oddities:
             told = ", ".join(f"{text!r} ({count})" for text, count in self._missing.items())
             logger.warning("%s: taken as texts, though they may mean that there is no value: %s", source, told)
         for name, count in self._counts.items():
-            if count > _ODDITIES[name][1] * self._texts:
+            share, texts = _ODDITIES[name][1], self._texts
+            if share:
+                texts = min(texts, _SAMPLE)
+            if count > share * texts:
                 logger.warning(
                     "%s: %d of %d texts hold %s, such as %r; they are taken as they stand",
                     source,
                     count,
-                    self._texts,
+                    texts,
                     name,
                     printable(self._first[name]),
                 )

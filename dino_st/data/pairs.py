@@ -52,7 +52,7 @@ PAIR_NAMES = {
 }
 """The columns of pairs, and under which other names files have them."""
 
-_NO_SCORES = frozenset((-1, -9, -99, -999, -9999, 99, 999, 9999, 99999))
+_NO_SCORES = frozenset((-1, -2, -9, -10, -99, -100, -999, -1000, -9999, 99, 999, 9999, 99999))
 """Numbers that stand for a missing score in many data sets."""
 
 _UNLIKELY = 1e-6
@@ -153,9 +153,10 @@ def check_scores(scores: Sequence[float], places: Mapping[float, str], source: s
     Any scale will do; `places` says where each score stands first. Raises InputError.
     """
     distinct = sorted(set(scores))
-    for value in set(distinct) & _NO_SCORES:
+    for value in {*distinct[:1], *distinct[-1:]}:
         others = [score for score in distinct if score != value]
-        if others and (others[0] >= 0 if value < 0 else 9 * others[-1] <= value):
+        is_far = bool(others) and (others[0] >= 0 and -value > others[-1] if value < 0 else 9 * others[-1] <= value)
+        if others and ((value == -1 and others[0] >= 0) or (is_far and value in _NO_SCORES)):
             raise InputError(
                 f"{places[value]}: the score is {value:g}, and the others are {others[0]:g} to {others[-1]:g}, so that "
                 "it seems to say that there is none; leave such pairs out (or, if it is a score, add the same number "
@@ -188,7 +189,7 @@ def _second_scale(scores: Sequence[float], distinct: Sequence[float]) -> float |
     """
     for below, above in pairwise(distinct[1:]):
         are_fractions = below <= 1 and sum(0 < score < 1 for score in distinct) > 1
-        if above >= (2 if are_fractions else 8) * max(below, 1) and sum(score >= above for score in scores) > 1:
+        if above >= (2 if are_fractions else 8) * max(below, 1):
             return max(below, 1)
     for top in (1, 5):
         for order in (scores, scores[::-1]):

@@ -384,8 +384,8 @@ def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, second
             + (
                 "Choose a lower learning_rate"
                 if record.start is not None
-                else "It did so before training: take an encoder whose weights are whole and whose tokenizer knows "
-                "the words of these texts"
+                else "It did so before training, too: take an encoder whose weights are whole and whose tokenizer "
+                "knows the words of these texts"
             )
         )
     best = max(curve, key=lambda score: score.spearman)

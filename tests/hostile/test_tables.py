@@ -971,6 +971,17 @@ def test_triplets_of_two_families_are_refused(tmp_path: Path) -> None:
         ("the 0.1 -0.2 0.3 0.4 0.5 0.6 0.7 0.8\nof 0.1 -0.2 0.3 0.4 0.5 0.6 0.7 0.8\n", "word vectors"),
         ("(ROOT (S (NP (DT A) (NN man)) (VP (VBZ plays))))\n", "trees of a parser"),
         ("__label__a A man plays.\n__label__b It rains.\n", "text with labels"),
+        ("['A man plays.', 'It rains.']\n", "what Python prints"),
+        ("{'text': 'A man plays.'}\n{'text': 'It rains.'}\n", "what Python prints"),
+        ("Traceback (most recent call last):\n  File 'x.py'\n", "what Python prints"),
+        ("<?php echo 'A man plays.'; ?>\n", "a program"),
+        ("#include <stdio.h>\nint main() {}\n", "a program"),
+        ('const x = "A man plays.";\nconsole.log(x);\n', "a program"),
+        ("502 Bad Gateway\nnginx\n", "an error of a web server"),
+        ("A DT B-NP\nman NN I-NP\nplays VBZ O\n\n", "words with labels"),
+        ("KEY=A man plays.\nOTHER=It rains.\n", "names with values"),
+        ('"a" = "A man plays.";\n"b" = "It rains.";\n', "names with values"),
+        ('"text": "A man plays.",\n"text": "It rains.",\n', "names with values"),
     ],
 )
 def test_files_of_other_kinds_are_no_sentences(tmp_path: Path, content: str, kind: str) -> None:
@@ -1021,6 +1032,16 @@ def test_an_ordinary_text_is_read_whatever_signs_its_sentences_hold(tmp_path: Pa
         ("A man plays -LRB- well -RRB- .", "marks of a tokenizer"),
         ("A well @-@ known man .", "marks of a tokenizer"),
         ("▁A▁man▁plays.", "marks of a tokenizer"),
+        ("A man plays.</s>", "special tokens of language models"),
+        ("A man [SEP] plays.", "special tokens of language models"),
+        ("<|im_start|>A man plays.", "special tokens of language models"),
+        ("A man plays.\\", "characters behind a backslash"),
+        (r"A \emph{man} plays.", "commands of LaTeX"),
+        ("=?utf-8?q?A_man_plays?=", "characters as mails write them"),
+        ("A man=E2=80=99s flute.", "characters as mails write them"),
+        ("=CONCAT(A2;B2)", "formulas of a spreadsheet"),
+        ("A m a n p l a y s .", "spaces between letters"),
+        ("12 34 567", "nothing but numbers"),
         ("A/DT man/NN plays/VBZ ./.", "words with tags"),
         ("A [[man]] plays.", "Markdown or wiki markup"),
         ("# A heading", "Markdown or wiki markup"),
@@ -1049,13 +1070,29 @@ def test_what_sentences_seldom_hold_is_told_wherever_they_come_from(
         assert re.search(f"{told}.*; they are taken as they stand", caplog.text), source
 
 
-@pytest.mark.parametrize("line", ["- A man plays.", "12. A man plays.", "3.5"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "- A man plays.",
+        "> A man plays.",
+        "12. A man plays.",
+        "0012 A man plays.",
+        "12;A man plays.",
+        "1089-134686-0000 A MAN PLAYS",
+        "A man plays.;1",
+        "A man plays. (utt_001)",
+        "User: A man plays.",
+        "LABEL_1 A man plays.",
+        "QSBtYW4gcGxheXMu",
+        "A man plays. | It rains.",
+    ],
+)
 def test_bullets_and_numbers_are_told_where_most_texts_have_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str
 ) -> None:
     sentences(written(tmp_path / "a.txt", f"{line}\nIt rains.\nIt pours.\n"))
     assert not caplog.text
-    sentences(written(tmp_path / "a.txt", f"{line}\n{line}1\nIt pours.\n"))
+    sentences(written(tmp_path / "a.txt", f"{line}\n{line}\nIt pours.\n"))
     assert "2 of 3 texts hold" in caplog.text
 
 
@@ -1126,10 +1163,10 @@ def scored_rows(*scores: float) -> str:
 
 @pytest.mark.parametrize("read", [pairs, scored])
 @pytest.mark.parametrize(
-    "scores", [(1, -1, 0), (0, 1, -1, -1), (4.2, 0, -1), (0.2, 0, 1, 99), (5, 3, 999), (0.5, 1, -99)]
+    "scores", [(1, -1, 0), (0, 1, -1, -1), (4.2, 0, -1), (0.2, 0, 1, 99), (5, 3, 999), (0.5, 1, -99), (0, 1, -100)]
 )
 def test_a_score_that_stands_for_none_is_refused(read: Reader, scores: tuple[float, ...], tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a\.csv, line \d: the score is -?[19]+, and the others are .*there is none"):
+    with pytest.raises(InputError, match=r"a\.csv, line \d: the score is -?[190]+, and the others are .*there is none"):
         read(written(tmp_path / "a.csv", scored_rows(*scores)))
 
 
@@ -1139,6 +1176,7 @@ def test_a_score_that_stands_for_none_is_refused(read: Reader, scores: tuple[flo
     [
         ((-0.5, 3, 5, 2), r"scores from -0\.5 .*line 2\) to 5; are those below 0 scores, too"),
         ((0.1, 0.9, 0.5, 4, 5, 3), r"two scales.* some are 0 to 1, others up to 5 .*line 6"),
+        ((0, 0.5, 1, 100), r"two scales.* 0 to 1, others up to 100"),
         ((0, 1, 0.5, 0.7, 40, 80, 100), r"two scales.* 0 to 1, others up to 100"),
         (
             (*(0.1 * (i % 11) for i in range(40)), *(0.5 * (i % 11) for i in range(40))),
@@ -1187,6 +1225,17 @@ def test_pairs_that_stand_there_with_two_scores_are_told_and_count_as_they_stand
     assert [score for _, _, score in scored(file)] == [1, 0, 1, 0.5, 0.2]
     assert re.search(
         r"2 pairs stand there before with another score, .*line 2 says 1 and .*line 3 0; each", caplog.text
+    )
+
+
+def test_scores_by_which_the_same_sentences_differ_most_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scored(written(tmp_path / "a.csv", HEAD + "a,a,1\nb,c,0\nd,e,0.5\n"))
+    assert not caplog.text
+    scored(written(tmp_path / "a.csv", HEAD + "a,a,0\nb,c,1\nd,e,0.5\n"))
+    assert (
+        "1 pairs of one and the same sentence have a lower score on average (0) than the others (0.75)" in caplog.text
     )
 
 

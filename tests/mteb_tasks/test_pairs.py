@@ -143,7 +143,7 @@ def test_pairs_stand_alone_or_beside_named_tasks(tmp_path: Path) -> None:
         ("pairs.csv", "", r"holds 0 pairs"),
         ("pairs.csv", "sentence1,sentence2,score\na,b,1\nc,d,1\n", r"holds 2 pairs with fewer than two different"),
         ("pairs.jsonl", '{"sentence1": "a"\n', r"line 1: is not JSON"),
-        ("pairs.jsonl", "[1, 2]\n", r"line 1: is a list; expected a JSON object"),
+        ("pairs.jsonl", "[1, 2]\n", r"entry 1: is 1; expected a JSON object"),
         ("pairs.jsonl", '{"sentence1": "a", "sentence2": null, "score": 1}\n', r"line 1: field 'sentence2' is None"),
         ("pairs.parquet", "not parquet", r"cannot be read as parquet"),
     ],

@@ -352,10 +352,19 @@ def test_an_encoder_that_collapses_is_an_error_that_says_so(
 ) -> None:
     from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
-    undefined = {"validation_spearman_cosine": float("nan")}
-    monkeypatch.setattr(EmbeddingSimilarityEvaluator, "__call__", lambda *_, **__: dict(undefined))
-    with pytest.raises(TrainingError, match=r"no evaluation gave a Spearman correlation.*lower learning_rate"):
+    scores: list[float] = []
+    monkeypatch.setattr(
+        EmbeddingSimilarityEvaluator,
+        "__call__",
+        lambda *_, **__: {"validation_spearman_cosine": scores.pop() if scores else float("nan")},
+    )
+    with pytest.raises(
+        TrainingError, match=r"no evaluation gave a Spearman correlation.*before training, too: .*tokenizer"
+    ):
         train_encoder(splits, bert, tmp_path / "out", **QUICK)
+    scores.append(0.5)
+    with pytest.raises(TrainingError, match=r"no evaluation gave a Spearman correlation.*lower learning_rate"):
+        train_encoder(splits, bert, tmp_path / "other", **QUICK)
 
 
 def test_training_that_only_makes_it_worse_warns(
