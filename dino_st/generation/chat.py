@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -129,8 +130,9 @@ class ChatPairRun:
         done = sum(store.counts_of(number)["inputs"] for number in finished)
         title, total = f"generating {self.spec.task_name}", len(self.sentences)
         shown = progress(title, total, "inputs", done=done, shown=show_progress)
-        with journalled(store.path) as asking, shown as advance:
+        with journalled(store.path) as asking, ExitStack() as bar:
             asking.ahead(self.backend, partial(self._written, 0, self.sentences))
+            advance = bar.enter_context(shown)
             for number in range(-(-len(self.sentences) // WAVE)):
                 start = number * WAVE
                 chunk = self.sentences[start : start + WAVE]

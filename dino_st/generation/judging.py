@@ -12,6 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -261,10 +262,11 @@ class JudgingRun:
         size, lost = _WAVE[self.judge.kind], []
         done = store.counts["pairs"]
         shown = progress("judging", len(table), "pairs", done=done, shown=show_progress)
-        with journalled(store.path if self._asks else None) as asking, shown as advance:
+        with journalled(store.path if self._asks else None) as asking, ExitStack() as bar:
             if isinstance(self.judge, ServerJudge):
                 pairs = list(zip(*(table[name].to_pylist() for name in (SENTENCE1, SENTENCE2)), strict=True))
                 asking.ahead(self.judge.backend, lambda ask: self._ratings(pairs, lambda _: ask))
+            advance = bar.enter_context(shown)
             for number in range(-(-len(table) // size)):
                 if number in store and not self._asks:
                     continue

@@ -171,25 +171,25 @@ def halves(asked: list[Line]) -> tuple[list[Line], list[Line]]:
         pytest.param(
             lambda asked: ("expired", halves(asked)[0], [unanswered(one) for one in halves(asked)[1]]),
             [6, 3],
-            "batch batch_1: expired, 3 of 6 requests are answered; the last one that was not: batch_expired: This",
+            "batch batch_1: expired, 3 of 6 requests are done; the rest is submitted again (batch_expired: This",
             id="expired half",
         ),
         pytest.param(
             lambda asked: ("expired", halves(asked)[0], []),
             [6, 3],
-            "batch batch_1: expired, 3 of 6 requests are answered; the last one that was not: batch batch_1 expired",
+            "batch batch_1: expired, 3 of 6 requests are done; the rest is submitted again (batch batch_1 expired",
             id="expired without a word",
         ),
         pytest.param(
             lambda asked: ("completed", halves(asked)[0], [refused(one, 429, "slow down") for one in asked[3:]]),
             [6, 3],
-            "batch batch_1: completed, 3 of 6 requests are answered; the last one that was not: status 429: slow down",
+            "batch batch_1: completed, 3 of 6 requests are done; the rest is submitted again (status 429: slow down",
             id="too many requests in a batch",
         ),
         pytest.param(
             lambda asked: ("completed", [answered(one) for one in asked[1:]], []),
             [6, 1],
-            "batch batch_1: completed, 5 of 6 requests are answered; the last one that was not: batch batch_1 has no",
+            "batch batch_1: completed, 5 of 6 requests are done; the rest is submitted again (batch batch_1 has no",
             id="missing",
         ),
         pytest.param(
@@ -213,7 +213,7 @@ def halves(asked: list[Line]) -> tuple[list[Line], list[Line]]:
         pytest.param(
             lambda asked: ("completed", [answered(asked[0], " "), *map(answered, asked[1:])], []),
             [6, 1],
-            "batch batch_1: completed, 5 of 6 requests are answered; the last one that was not: the reply is empty",
+            "batch batch_1: completed, 5 of 6 requests are done; the rest is submitted again (the reply is empty",
             id="empty",
         ),
         pytest.param(
@@ -458,7 +458,7 @@ def test_a_run_that_does_not_wait_is_collected_by_a_later_one(
 ) -> None:
     provider.is_stuck = True
     with pytest.raises(
-        PendingError, match=r"1 batches with 6 requests are pending at .* \(batch_1: in_progress\); run"
+        PendingError, match=r"^6 requests are in batches that are pending at .* \(batch_1: in_progress\); run"
     ):
         ask(batch_wait=False)
     assert json.loads(notes(tmp_path)[0].read_text())["batch"] == "batch_1"
@@ -555,6 +555,27 @@ def test_a_server_in_trouble_is_asked_again(fault: str, provider: BatchProvider,
     with hostile_server(script, respond=provider.respond) as server, ReplyJournal(tmp_path / "replies") as journal:
         replies = journal.complete(OpenAIChat(MODEL, base_url=server.url, **SOON), requests())
     assert all(reply.text for reply in replies)
+    assert submitted(provider) == [6]
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_run_that_waits_outlives_an_outage(
+    waits: bool, provider: BatchProvider, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def script(prompt: str, attempt: int) -> str:
+        return "503" if prompt.startswith("GET") and attempt <= 4 else "ok"
+
+    with hostile_server(script, respond=provider.respond) as server, ReplyJournal(tmp_path / "replies") as journal:
+        backend = OpenAIChat(MODEL, base_url=server.url, **SOON, max_retries=1, batch_wait=waits)
+        if waits:
+            assert all(reply.text for reply in journal.complete(backend, requests()))
+            told = f"127.0.0.1:{server.port}: status 503: no: Bearer ***; looking again every 0.01 s"
+            assert caplog.messages == [told, told]  # the batch, and its replies
+        else:
+            with pytest.raises(
+                ModelError, match=r"fails at /batches/batch_1 \(status 503.*\); run the same again; what"
+            ):
+                journal.complete(backend, requests())
     assert submitted(provider) == [6]
 
 

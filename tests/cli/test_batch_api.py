@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from typer.testing import CliRunner
 
 from dino_st.cli.main import app
 from dino_st.cli.support import EXIT_PENDING, EXIT_USAGE
+from dino_st.errors import PendingError
+from dino_st.syncse.run import generate_triplets
 from tests.batch_provider import BatchProvider, Line, answered, refused
 from tests.hostile_server import MODEL, HostileServer, hostile_server
 
@@ -109,11 +112,29 @@ def test_a_command_that_does_not_wait_ends_with_a_code_of_its_own_until_all_is_t
         assert result.exit_code in (0, EXIT_PENDING), result.output
         codes.append(result.exit_code)
         if result.exit_code:
-            assert "pending: 1 batches with" in result.output
+            assert re.search("pending: .* requests are in batches that are pending at", result.output)
             assert f"batch_{len(provider.batches)}: " in result.output
     assert EXIT_PENDING in codes
     assert what_was_written(tmp_path / "batches") == what_was_written(tmp_path / "singly")
     assert len(set(provider.looked)) == len(provider.batches)
+
+
+def test_python_and_recipes_take_the_same_option(
+    commands: dict[str, list[str]], server: HostileServer, provider: BatchProvider, tmp_path: Path
+) -> None:
+    own = {"backoff_seconds": 0.001, "batch_api": True, "batch_poll_seconds": 0.01, "batch_wait": False}
+    provider.is_stuck = True
+    with pytest.raises(PendingError, match="24 requests are in batches that are pending"):
+        generate_triplets(
+            *(MODEL, SENTENCES[:12]), backend="openai", base_url=server.url, output_dir=tmp_path / "raw", **own
+        )
+    fields = [f"model={MODEL}", f"input={tmp_path / 'sentences.txt'}", "backend=openai", f"base_url={server.url}"]
+    fields += ["limit=12", *(f"generate.{name}={json.dumps(value)}" for name, value in own.items())]
+    fields += ["encoder=dino-tiny-encoder"]
+    settings = [part for field in fields for part in ("--set", field)]
+    result = CliRunner().invoke(app, ["run", "syncse-partial", *settings, "--output", str(tmp_path / "run")])
+    assert result.exit_code == EXIT_PENDING, result.output
+    assert "24 requests are in batches that are pending" in result.output
 
 
 def test_what_fails_is_listed_and_asked_again_by_the_next_run_alone(

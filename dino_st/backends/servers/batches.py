@@ -46,6 +46,9 @@ _MANY = 32
 
 _DOWNLOADS = 3
 _PAGES = 1000
+_MOST_MISSED = 60
+"""Looks in a row that may fail, each tried several times, while a run waits for hours."""
+
 _FINAL = ("completed", "failed", "expired", "cancelled")
 _NO_INTERFACE = (404, 405, 501)
 _FULL = "token_limit_exceeded"
@@ -146,6 +149,7 @@ class BatchRun:
         self._notes: dict[str, BatchNote] = {}
         self._told: dict[str, str] = {}  # what was last said of a batch, by its mark
         self._is_full = False
+        self._missed = 0  # looks in a row that failed
 
     async def to_end(self) -> None:
         """Asks until every request has a reply, which may be a failure.
@@ -159,15 +163,14 @@ class BatchRun:
             await self._submit()
             looks = [(note, await self._look(note)) for note in list(self._notes.values())]
             final = [(note, batch) for note, batch in looks if batch["status"] in _FINAL]
-            for note, batch in final:
-                await self._collect(note, batch)
+            collected = [await self._collect(note, batch) for note, batch in final]
             if not final and not self.server.waits:
                 told = "; ".join(self._told.values())
                 raise PendingError(
-                    f"{len(self._notes)} batches with {len(self.open):,} requests are pending at {self.server.host} "
-                    f"({told}); run the same later to collect them"
+                    f"{len(self.open):,} requests are in batches that are pending at {self.server.host} ({told}); run "
+                    "the same later to collect them"
                 )
-            if not final:
+            if not any(collected):
                 await asyncio.sleep(self.server.poll_seconds)
 
     # Submitting
@@ -233,7 +236,10 @@ class BatchRun:
 
     async def _uploaded(self, data: bytes) -> str:
         """Uploads a file of requests, of which nothing is done yet; its id."""
-        content = await self._json("POST", "/files", upload=data)
+        try:
+            content = await self._json("POST", "/files", upload=data)
+        except AttemptError as error:
+            raise self._worded(error, "/files") from None
         if not isinstance(name := content.get("id"), str):
             raise self._without_interface("/files", "the reply names no file")
         return name
@@ -274,9 +280,10 @@ class BatchRun:
         for _ in range(_PAGES):
             try:
                 page = await self._json("GET", f"/batches?limit=100{after}")
-            except DinoError as error:
+            except AttemptError as error:
                 raise ModelError(
-                    f"whether the batch was begun that {note.path(self.directory)} tells of is not known ({error}); "
+                    f"whether the batch was begun that {note.path(self.directory)} tells of is not known "
+                    f"({error.reason} at /batches); "
                     f"look on the provider's page for one with the metadata {MARK}: {note.mark}, and remove the file "
                     "if there is none"
                 ) from None
@@ -301,14 +308,19 @@ class BatchRun:
         """The batch as the provider tells it now, its status in lower case; tells what has changed."""
         path = f"/batches/{quote(note.batch or '', safe='')}"
         try:
-            batch = await self._json("GET", path, is_known=True)
+            batch = await self._json("GET", path)
         except AttemptError as error:
+            if self._passes(error):
+                return {"status": "unknown"}
+            if error.status != 404:
+                raise self._worded(error, path) from None
             raise ModelError(
                 f"{self.server.host} knows no batch {note.batch} ({error.reason}); set the key of the account that "
                 f"submitted it, or, to give its {len(note.requests):,} requests up and ask them again, remove "
                 f"{note.path(self.directory)}"
             ) from None
         status = batch["status"] = str(batch.get("status", "unknown")).lower()
+        self._missed = self._missed if status in _FINAL else 0
         counts = part_of(batch, "request_counts")
         done = f", {counts.get('completed')} of {len(note.requests)} done" if counts.get("completed") else ""
         if (told := f"{note.batch}: {shortened(status)}{done}") != self._told.get(note.mark):
@@ -316,15 +328,35 @@ class BatchRun:
             logger.info("batch %s", told)
         return batch
 
+    def _passes(self, error: AttemptError) -> bool:
+        """Whether to look again after a look that failed, which is told once."""
+        self._missed += 1
+        passes = error.again and self.server.waits and self._missed <= _MOST_MISSED
+        if passes and self._missed == 1:
+            said = f"{self.server.host}: {error.reason}"
+            logger.warning("%s; looking again every %g s", said, self.server.poll_seconds)
+        return passes
+
     # Collecting
 
-    async def _collect(self, note: BatchNote, batch: Mapping[str, Any]) -> None:
+    async def _collect(self, note: BatchNote, batch: Mapping[str, Any]) -> bool:
         """Hands over what a batch brought, and removes its note; what was not answered stays open.
 
+        Says whether it did, since the provider may be out for the moment.
         Raises DinoError where that is no use: the provider refused the batch, somebody cancelled it, or every request
         will fail for the same reason.
         """
-        status, lines = batch["status"], await self._lines(note, batch)
+        status = batch["status"]
+        try:
+            lines = await self._lines(note, batch)
+        except AttemptError as error:
+            if self._passes(error):
+                return False
+            raise ModelError(
+                f"the replies of batch {note.batch} cannot be had ({error.reason}); run the same again, or, if they "
+                f"are gone, and to ask, and pay for, all of it again, remove {note.path(self.directory)}"
+            ) from None
+        self._missed = 0
         replies = self._by_request(note, lines)
         if status == "completed" and not replies:
             raise ModelError(
@@ -340,12 +372,15 @@ class BatchRun:
         del self._notes[note.mark], self._told[note.mark]
         rest = sum(name in self.open for name in note.requests)
         if rest or status != "completed":
+            is_repeated = rest and taken.fatal is None and status in ("completed", "expired")
+            why = taken.failed.reason if taken.failed else "in another form"
+            then = f"; the rest is submitted again ({why})" if is_repeated else ""
+            done = len(note.requests) - rest
             logger.warning(
-                "batch %s: %s, %d of %d requests are answered%s",
-                *(note.batch, status, len(note.requests) - rest, len(note.requests)),
-                f"; the last one that was not: {taken.failed.reason}" if taken.failed else "",
+                "batch %s: %s, %d of %d requests are done%s", note.batch, status, done, len(note.requests), then
             )
         self._judge(note, batch, taken)
+        return True
 
     def _judge(self, note: BatchNote, batch: Mapping[str, Any], taken: _Taken) -> None:
         """Ends the run where it is no use to submit what is left of a batch at once."""
@@ -436,14 +471,7 @@ class BatchRun:
             path = f"/files/{quote(name, safe='')}/content"
             lines, broken = list[Mapping[str, Any]](), 0
             for _ in range(_DOWNLOADS):
-                try:
-                    data = await self._called("GET", path, largest=2**22 + _LARGEST_LINE * len(note.requests))
-                except AttemptError as error:
-                    raise ModelError(
-                        f"the replies of batch {note.batch} cannot be had ({error.reason} at {path}); run the same "
-                        "again, or, if they are gone, and to ask, and pay for, all of it again, remove "
-                        f"{note.path(self.directory)}"
-                    ) from None
+                data = await self._called("GET", path, largest=2**22 + _LARGEST_LINE * len(note.requests))
                 lines, broken = _read_lines(data)
                 if not broken:
                     break
@@ -458,18 +486,13 @@ class BatchRun:
         """Makes a request that may be repeated; AttemptError where it fails to the end."""
         return await self._persisting(lambda: self.server.call(method, path, **more))
 
-    async def _json(self, method: str, path: str, *, is_known: bool = False, **more: Any) -> dict[str, Any]:
-        """The object that a request brings; a DinoError in words, but for what is not known, if that is asked."""
+    async def _json(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+        """The object that a request brings, which may be repeated; AttemptError where it fails to the end."""
 
         async def ask() -> dict[str, Any]:
             return json_object(await self.server.call(method, path, **more))
 
-        try:
-            return await self._persisting(ask)
-        except AttemptError as error:
-            if is_known and error.status == 404:
-                raise
-            raise self._worded(error, path.partition("?")[0]) from None
+        return await self._persisting(ask)
 
     async def _persisting(self, ask: Callable[[], Awaitable[T]]) -> T:
         failed = AttemptError("not asked")
