@@ -155,7 +155,7 @@ class DecodingEngine:
         first, so that only the very last leave rows empty.
         """
         states = self._model.read_prompts([prompt for draw in draws for prompt in (*draw.prompts, *draw.scored)])
-        most = max(streams_at_once(self.rows, self._model.device), *(draw.streams for draw in draws))
+        most = max(streams_at_once(self.rows, self._model.model), *(draw.streams for draw in draws))
         batch = StreamBatch(draws, self._model, states, steps=self.options.max_new_tokens, most_rows=most)
         tries = _Tries(draws, self._stop, self.options, self._seed)
         going, logits = np.zeros(0, dtype=np.int64), None

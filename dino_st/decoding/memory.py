@@ -25,6 +25,10 @@ _AT_ONCE = {"cpu": (4, 192)}
 _AT_ONCE_ELSEWHERE = (2, 2048)
 """One in so many streams of a set is decoded while the others wait, unless that is less than so many."""
 
+_CPU_AT_ONCE = 1.5e10
+"""On a CPU: the streams of a small model that are decoded together, times its parameters; rows that begin beside others
+attend to as many columns as the longest text; of a small model's work that is a larger part than empty rows."""
+
 _SMALLEST = 12
 """The streams of one x1 under the STS task with two samples a label."""
 
@@ -66,9 +70,12 @@ def automatic_rows(
     return size
 
 
-def streams_at_once(rows: int, device: torch.device) -> int:
+def streams_at_once(rows: int, model: Any, device: torch.device | None = None) -> int:
     """How many of the streams whose prompts are read together are decoded at a time."""
-    share, least = _AT_ONCE.get(device.type, _AT_ONCE_ELSEWHERE)
+    kind = (device or model.device).type
+    share, least = _AT_ONCE.get(kind, _AT_ONCE_ELSEWHERE)
+    if kind == "cpu":
+        least = max(least, int(_CPU_AT_ONCE / model.num_parameters()))
     return max(rows // share, min(rows, least))
 
 
@@ -91,7 +98,7 @@ def decoding_bytes(
     of_a_token: int = probe(model).token_bytes if token_bytes is None else token_bytes
     kept = (of_a_token * prompt_tokens + vector) / _STREAMS_OF_A_PROMPT
     own = new_tokens if shares_prompts else prompt_tokens + 2 * new_tokens
-    return rows * kept + streams_at_once(rows, device or model.device) * (of_a_token * own + 8 * vector)
+    return rows * kept + streams_at_once(rows, model, device) * (of_a_token * own + 8 * vector)
 
 
 def free_memory(device: torch.device) -> int:

@@ -46,6 +46,12 @@ def outcomes(drawn: list[Drawn]) -> list[tuple[str | None, int, tuple[int, ...]]
     return [(one.text, one.tries, one.tokens) for one in drawn]
 
 
+def decode_at_once(monkeypatch: pytest.MonkeyPatch, streams: tuple[int, int]) -> None:
+    """Lets one in so many streams, but at least so many, be decoded at a time, however small the model."""
+    monkeypatch.setitem(memory._AT_ONCE, "cpu", streams)
+    monkeypatch.setattr(memory, "_CPU_AT_ONCE", 0)
+
+
 def count_shared_attention(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows with every use of the attention over shared prompts."""
     attended: list[int] = []
@@ -79,7 +85,7 @@ def test_batched_decoding_draws_the_tokens_of_the_slow_reference(
     attended = count_shared_attention(monkeypatch)
     if path == "copied prompts":
         monkeypatch.setattr(runner, "can_share", lambda *_: False)
-    monkeypatch.setitem(memory._AT_ONCE, "cpu", (4, 9))  # draws wait for the rows of others
+    decode_at_once(monkeypatch, (4, 9))  # draws wait for the rows of others
     options = dataclasses.replace(OPTIONS, decay_constant=decay_constant)
     draws = sts_draws(tokenizer)
     drawn = DecodingEngine(model, tokenizer, options, seed=7, rows=30).decode(draws)
@@ -181,7 +187,7 @@ def test_in_float64_neither_batch_size_nor_order_changes_the_outcome(
         monkeypatch.setattr(runner, "can_share", lambda *_: False)
     draws = sts_draws(tokenizer)
     expected = outcomes(DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=24).decode(draws))
-    monkeypatch.setitem(memory._AT_ONCE, "cpu", (10**6, at_once))
+    decode_at_once(monkeypatch, (10**6, at_once))
     shuffled = list(range(len(draws)))
     random.Random(5).shuffle(shuffled)
     engine = DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=rows)

@@ -16,11 +16,11 @@ pytest.importorskip("triton", reason='needs Triton: pip install "dino-st[kernel]
 if os.environ["TRITON_INTERPRET"] != "1":
     pytest.skip("needs TRITON_INTERPRET=1", allow_module_level=True)
 
-from dino_st.decoding import attention, kernel, memory
+from dino_st.decoding import attention, kernel
 from dino_st.decoding.engine import DecodingEngine
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.runner import probe
-from tests.decoding.test_engine import outcomes, sts_draws
+from tests.decoding.test_engine import decode_at_once, outcomes, sts_draws
 
 
 def written_out(
@@ -114,7 +114,7 @@ def test_texts_written_by_the_kernel_are_those_written_without(
 ) -> None:
     model, used, attend = make_model(family, dtype=torch.float32), [], kernel.attend
     assert probe(model).shares
-    monkeypatch.setitem(memory._AT_ONCE, "cpu", (4, 5))
+    decode_at_once(monkeypatch, (4, 5))
     options = DecodingOptions(max_new_tokens=6, max_tries=2)
     draws = sts_draws(tokenizer, ["A man is playing a flute."], 1)
     expected = outcomes(DecodingEngine(model, tokenizer, options, seed=1, rows=30).decode(draws))
