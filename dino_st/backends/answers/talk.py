@@ -14,7 +14,7 @@ _SAYING = "(?:say|put|write|phrase|express|rephrase|reword|paraphrase|rewrite|st
 _SAID = "(?:(?:re|para)?phrased|(?:re)?worded|(?:re)?written|(?:re)?stated|said|put|expressed)"
 _IT = r"(?:it|this|that|the~(?:\w+~)?sentence)"
 _AS = "(?:as~follows|as|like~this|this~way|instead|differently)"
-_YOU = rf"""(?:you|one|we|i)~?(?:could|can|might|would|may|['’]d)~
+_YOU = rf"""(?:you|one|we|i|some(?:one|body)|people)~?(?:could|can|might|would|may|['’]d)~
     (?:\w+ly~|also~|just~|perhaps~|maybe~|instead~|rather~)?{_SAYING}(?:~{_IT})?(?:~{_AS})?|i(?:['’]d|~would)~(?:suggest|propose|choose|go~with)"""
 _WAY = rf"""(?:an?|one|another|the|my)~(?:\w+~){{0,2}}(?:way|option|possibility|alternative|version|variant|rendering
         |rewording|wording|formulation|suggestion|restatement|paraphrase|contradiction|thought|statement|example|sentence)
@@ -23,19 +23,21 @@ _WAY = rf"""(?:an?|one|another|the|my)~(?:\w+~){{0,2}}(?:way|option|possibility|
     |{_IT}~(?:can|could|may|might|would)~(?:\w+ly~|also~|then~)?(?:be~{_SAID}|read|become)(?:~{_AS})?
     |(?:(?:thus|so|hence|then|therefore|now),?~)?the~(?:\w+~)?sentence~(?:becomes|reads|is~now|would~(?:be|become|read))"""
 _HINT = r"""maybe|perhaps|possibly|try(?:~this)?|for~(?:example|instance)|something~like(?:~(?:this|that))?|like~this
-    |here(?:['’]s|~is)~(?:one|another|mine)"""
+    |here(?:['’]s|~is)~(?:one|another|mine)|(?:it|this|that)~(?:becomes|reads)"""
 FRAMES = (
     pattern(rf"""(?:{_YOU}|{_WAY}|{_HINT})\s*[:,]?\s*(?=["“][^"“”]+["”]\Z)"""),
     pattern(rf"""(?:{_YOU}|{_WAY}|{_HINT})\s*:\s*(?=[^\W\d_])"""),
 )
 """Speech around a sentence that is taken off: the sentence stands behind a colon, or between marks up to the end."""
 
-SPEECH = pattern(
-    r"""["“«:]|\b(?:sa(?:y|ys|id|ying)|t[eo]ll|told|ask(?:s|ed)?|calls?|called|put|writes?|wrote|written|phras\w*|express\w*|speaks?
-    |spoke|claim\w*|argue\w*|suggest\w*|propos\w*|describ\w*|states?|stated|quot\w*|mention\w*|names?|named|options?|variants?|words?)\b"""
-)
-"""What a source sentence has that is itself about speech."""
+_QUOTING = r"""["“«:]"""
+_MODAL = r"""\b(?:could|can|might|would|may|['’]d)\b.{0,30}
+    \b(?:say|said|call\w*|put|tell|argue\w*|ask\w*|write|describe\w*)\b"""
+_OPTIONS = r"\b(?:ways?|options?|possibilit\w+|alternatives?|versions?|variants?|suggest\w*|propos\w*)\b"
+SPEECH = pattern(rf"{_QUOTING}|{_MODAL}|{_OPTIONS}")
+"""What a source sentence has that itself says how something may be said, or has options."""
 
+_BRIEF = re.compile(r"\A\S+(?:\s\S+){0,2}\Z")
 _MENTION = r"""["'“‘][^"'“”‘’]{1,30}["'”’]"""
 _MARKED = re.compile("[\"“”‘«]|(?<!\\w)'|'(?!\\w)")
 _BRACKETED = re.compile(r"[(\[（]")
@@ -62,9 +64,25 @@ def _rules(reason: Reason, rows: Mapping[str, re.Pattern[str] | None]) -> tuple[
 
 
 _AROUND = {
-    rf"""\A\W*(?:{_YOU}|{_WAY})(?:\s*:|,?~?["“]|~(?-i:(?=[A-Z])(?!I\b)))""": SPEECH,
-    rf"\A\W*(?:(?!i\b)(?:{_YOU})|{_WAY})~that\b": SPEECH,
-    rf"""\A\W*(?:(?:how|what)~about\b\s?[:,"“]|(?:{_HINT})\b[:,]?\s["“])""": SPEECH,
+    rf"""\A\W*(?:{_YOU})(?:\s*:|,?~?["“]|(?<=\bas)~(?-i:(?=[A-Z])))|\A\W*(?!i\b)(?:{_YOU})~that\b""": pattern(
+        f"{_QUOTING}|{_MODAL}"
+    ),
+    rf"""\A\W*(?:{_WAY})(?:\s*:|,?~?["“]|~that\b|~(?-i:(?=[A-Z])(?!I\b)))""": pattern(f"{_QUOTING}|{_OPTIONS}"),
+    rf"""\A\W*(?:(?:how|what)~about\b\s?[:,"“]|(?:{_HINT})\b[:,]?\s["“])""": re.compile(_QUOTING),
+    r"""\A["“][^"“”]{12,}["”]\s(?:is|was|would|could|can|works?|also|fits?|sounds?|should|might|may|means?|has
+      |reads)\b""": _MARKED,
+    r"""\A\W*(?:in~(?:essence|short|brief|summary)|to~(?:sum~up|summari[sz]e)|(?:put~)?simply(?:~put)?|basically|essentially
+      |that~is(?:~to~say)?|i\.e\.?),?~?[,:]|\A\W*i\.e\.""": pattern(
+        r"\b(?:essen|short|brief|sum|simpl|basic|that~is|i\.e)"
+    ),
+    r"""\A\W*(?:(?:it|this|which)~means(?!~the~same)|the~(?:meaning|gist|idea|point|message)~is~that|(?:please~)?note~that|p\.?\s?s\.)
+      (?!\w)""": pattern(r"\b(?:mean|gist|idea|point|messag|note|notic|please|p\.?s\.)"),
+    r"\A\W*(?:correct|exactly|true|that['’]s~right),\s": pattern(r"\b(?:correct|right|exact|true)"),
+    r"\A(?:hi|hello|hey|user|greetings)[,!]\s": pattern(r"\A\Z|\b(?:hi|hello|hey|user|greet\w*)\b"),
+    rf"""\A(?:(?:my|the|your|final|new)~)?(?:answer|title|caption|result|output|reply|response|attempt|version|sentence|paraphrase
+      |rewrite|translation|correction|note|example|option|{SURE}|here~(?:it~is|we~go|you~go))(?:~\d{{1,2}})?
+      \s(?:[-–—=]|->)\s""": None,
+    r"\A(?:ok|okay|sure|done)\s(?-i:(?=[A-Z]))": None,
     rf"\A\W*to~{_SAYING}~(?:it|this|that)\b[^,.:]{{0,30}}[,:]": SPEECH,
     r"\A\W*in~(?:other|simpler?|plain|different|fewer)~(?:words|terms|english)\b": pattern("words|terms|english"),
     r"""\A[(\[][^()\[\]]{1,40}[)\]]:?\s["“]?(?-i:(?=[A-Z]))""": _BRACKETED,
@@ -145,6 +163,7 @@ _STATEMENTS = {
 """Statements about the sentence in place of one."""
 
 _VARIANTS = {
+    r"[a-z],?~(?:\(|[-–—]~)?i\.e\.,?~\w|[a-z]~[-–—]~or~(?:\w+~){1,3}[-–—]~[a-z]": pattern(r"i\.e|\bor\b"),
     r"""\s\(?(?:2|b)\)\s(?-i:(?=[A-Z"“]))|[a-z.]\s//\s""": re.compile(r"\b[2b]\)|//"),
     r"[\[{(](?-i:[a-z]+)/(?-i:[a-z]+)[\])}]": _OR,
     r"""["”]\s(?:and/)?or\s["“]""": _MARKED,
@@ -162,6 +181,16 @@ _VARIANTS = {
 """Two variants in one text."""
 
 _OPENERS = {
+    r"""\A\W*(?:(?:it|this|that|they|these|those|both)~(?:is|are)~)?(?:not~)?(?:(?:completely|very|totally|quite|almost|exactly|somewhat)~)?
+      (?:the~)?(?:same|similar|different|identical|opposite|unrelated|alike)\W*\Z""": pattern(
+        r"\b(?:same|similar|differ|identical|opposite|relat|alike|equal)"
+    ),
+    r"""\A\W*(?:(?:an?|the|one|two|ten|new|next|your|my|given|this|that|first|second|another|single|write|rework|rewrite|rephrase
+      |continue|go~on~with|see|english)~)*(?:sentences?|paraphrases?|text|answer|reply|output|prompt
+      |instructions?)\W*\Z""": pattern(r"\b(?:sentence|paraphrase|text|answer|reply|output|prompt|instruct)"),
+    r"\A\W*(?:given|new|ditto|idem|as~above|error(?:~\d+)?|\d{3}~not~found|n\.a|x+)\W*\Z": None,
+    r"""\A\W*(?:likewise|similarly|stop|end|i~give~up|next|continue|no~comment|i~have~(?:no~answer|nothing~to~(?:say|add)))
+      \W*\Z""": _BRIEF,
     rf"""\A\W*{_HM}(?:(?:that|this|it|what)(?:['’]s|~is|~was)?~)?(?:an?~)?(?:(?:really|very|such|quite|truly)~)?(?:an?~)?{_GREAT}
       ~(?:question|one|sentence|example|point|request|task|choice|idea|prompt|job|work)(?:~to~\w+)?\W*\Z""": pattern(
         r"\b(?:question|example|point|idea|job|work|choice|task)"
@@ -192,7 +221,7 @@ _OPENERS = {
     ),
     r"""\bmy~(?:last|latest|knowledge|training)\b.{0,12}\b(?:update|cut-?off|data)\b|\blorem~ipsum\b
       |\Ahttps?://\S+\Z""": None,
-    r"""\A\W*(?:(?:the|with|has|have|of|an?)~)*(?:same|similar|different|opposite|identical)~(?:meaning|sense|idea|sentence|wording
+    r"""\A\W*(?:(?:the|with|has|have|of|an?|on|about|in|clearly|completely)~)*(?:same|similar|different|opposite|identical)~(?:meaning|sense|idea|sentence|wording
       |words|topic|as~(?:above|before|given|the~original))\b.{0,20}\Z""": pattern(
         "meaning|sense|idea|sentence|word|topic|same|similar|differ"
     ),
@@ -201,6 +230,12 @@ _OPENERS = {
 """What is said before the work, or instead of it; the whole text."""
 
 _NUMBERS = {
+    r"""\A\(?\d{1,3}[.)](?-i:(?=[A-Z"“]))|\A[①-⓿❶-➓\uff10-\uff19]|\A\d\ufe0f|[.!?]["”)]?[①-⓿❶-➓]+\Z""": re.compile(
+        r"\A\(?\d|[①-⓿❶-➓\uff10-\uff19\ufe0f]"
+    ),
+    r"\A(?:(?:figure|fig\.?|table|example|no\.)~?|№~?)\d+(?:\s?[.:]\s|~(?-i:(?=[A-Z][a-z]+~[a-z])))": pattern(
+        r"\b(?:figure|fig|table|example|no\.)|№"
+    ),
     r"\A\#\d+\s": re.compile("#"),
     r"\A\d{1,3}\s[-–—]\s": re.compile(r"\A\d"),
     r"""\A[\[(]?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?[\])]?(?!~(?:[ap]\.?m|gmt|utc|[ce]s?t|uhr|h)\b)
@@ -211,6 +246,15 @@ _NUMBERS = {
 """Counters, times of subtitles and scores beside a sentence."""
 
 _SIGNS = {
+    r"""\A(?![^\W_]|["“”„«»‹›「」『』《‘’‚'(\[¿¡…]|[-−+<>≥≤±\x7e.$€£¥#@°]\.?\w)\S""": re.compile(
+        r"\A[^\w\s\"“„«‹'‘(\[]"
+    ),
+    r"""\A[.?!;,=\\%\x7e>]{1,3}(?-i:(?=[A-Z]))|\A(?:-{1,3}|[–—]{1,2})(?-i:(?=[A-Z]))""": re.compile(
+        r"\A[^\w\s\"“„«‹'‘(\[]"
+    ),
+    r"""[.!?…]["”’)]?\s?(?![.!?…"”“’'»«)\]])[^\w\s]\S{0,9}\Z""": re.compile(r"[^\w\s.!?…\"”“’'»«)\]]\S{0,9}\Z"),
+    r"(?-i:[a-z]~\[(?!sic)[a-z]+(?:~[a-z]+)+\]|~<[a-z]+(?:~[a-z]+)+>|[a-z]{3}\\[a-z]{3})": re.compile(r"[\[<\\]"),
+    r"\A(?:\#\w+\s?)+\Z|\A\w+\s?=\s": re.compile("[#=]"),
     r"""[.!?]["”)]?[⁰¹²³⁴-⁹*†‡]+\Z|\s\#{2,}\W*\Z""": None,
     r"(?:(?<!\w)[^\W\d_\u2e80-\uffff]~){6}": None,
     r"(?<=[^\W\d_])%(?:[2-7][\da-f](?=\w)|[c-e][\da-f]%)": None,
@@ -222,6 +266,9 @@ _SIGNS = {
 }
 """What is left of other forms: footnotes, spaced or joined letters, escapes."""
 
+_RUN_TOGETHER = re.compile(r"[a-z]{2}[.!?][A-Z][a-z]+(?:\s|\W{0,3}\Z)")
+"""Sentences without a space between them."""
+
 TALK = (
     Rule("talk", ABOUT_THE_TASK),
     *_rules("numbering", _NUMBERS),
@@ -231,5 +278,6 @@ TALK = (
     *_rules("several answers", _VARIANTS),
     *_rules("no answer", _OPENERS),
     *_rules("markup", _SIGNS),
+    Rule("several sentences", _RUN_TOGETHER, _RUN_TOGETHER),
 )
 """All of these; looked at behind what is known to be an echo or a copy."""
