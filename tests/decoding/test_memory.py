@@ -46,11 +46,21 @@ def test_streams_fit_into_the_share_of_free_memory_that_may_be_planned_with(
 def test_streams_that_wait_take_memory_for_their_prompts_alone(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     token, vector = 2 * model.config.n_layer * model.config.n_embd * 4, model.config.vocab_size * 4
     kept, own = (token * 60 + vector) / 2, token * 40 + 8 * vector
-    needed = 768 * kept + 192 * own  # one in four is decoded at a time on a CPU
+    needed = 768 * kept + 192 * own  # one in four is decoded at a time on a CPU, unless the model is small
+    monkeypatch.setattr(memory, "_CPU_AT_ONCE", 0)
     monkeypatch.setattr(memory, "free_memory", lambda _: int(needed / 0.6) + 100)
     assert rows(model, shares_prompts=True) == 768
     monkeypatch.setattr(memory, "free_memory", lambda _: int(needed / 0.6) - 100)
     assert rows(model, shares_prompts=True) == 384
+
+
+def test_the_smaller_a_model_the_more_streams_are_decoded_together(model: Any) -> None:
+    parameters = model.num_parameters()
+    assert memory.streams_at_once(4000, model, torch.device("cpu")) == min(4000, int(memory._CPU_AT_ONCE / parameters))
+    model.num_parameters = lambda: 135_000_000
+    assert memory.streams_at_once(4000, model, torch.device("cpu")) == 1000
+    assert memory.streams_at_once(600, model, torch.device("cpu")) == 192
+    assert memory.streams_at_once(100, model, torch.device("cpu")) == 100
 
 
 def test_sharing_prompts_makes_room_for_more_streams(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
