@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from dino_st.backends.chat import ChatReply, ChatRequest
 from dino_st.backends.journal import ReplyJournal
 from dino_st.backends.openai import OpenAIChat
 from dino_st.backends.servers import batches
-from dino_st.errors import ConfigurationError, DinoError, ModelError, OutputError, PendingError
+from dino_st.errors import ConfigurationError, ModelError, OutputError, PendingError
 from tests.batch_provider import (
     Answered,
     BatchProvider,
@@ -29,7 +28,6 @@ from tests.batch_provider import (
     Outcome,
     all_answered,
     answered,
-    as_lines,
     refused,
     text_for,
     unanswered,
@@ -610,38 +608,34 @@ def test_a_damaged_note_is_told_of(content: str, ask: Ask, tmp_path: Path) -> No
         ask()
 
 
-def test_a_kill_at_any_moment_buys_nothing_twice(provider: BatchProvider, tmp_path: Path) -> None:
-    program = textwrap.dedent(
-        """
-        import sys
-        from dino_st.backends.chat import ChatRequest
-        from dino_st.backends.journal import ReplyJournal
-        from dino_st.backends.openai import OpenAIChat
-        url, path = sys.argv[1:]
-        asked = [ChatRequest(f"key-{i}", f"Count from {i}.", "Be brief.") for i in range(6)]
-        with ReplyJournal(path) as journal:
-            backend = OpenAIChat("tiny-chat", base_url=url, batch_api=True, batch_poll_seconds=0.01)
-            journal.complete(backend, asked)
-        """
+@pytest.mark.parametrize("moment", ["POST /v1/files", "POST /v1/batches", "GET /v1/batches/", "GET /v1/files/"])
+def test_a_kill_at_any_moment_buys_nothing_twice(moment: str, provider: BatchProvider, tmp_path: Path) -> None:
+    program = (
+        "import sys; from tests.backends.test_batches import *\n"
+        "with ReplyJournal(sys.argv[2]) as journal:\n"
+        "    journal.complete(OpenAIChat(MODEL, base_url=sys.argv[1], **SOON), requests())\n"
     )
-    path = tmp_path / "replies.sqlite"
-    respond, kill_at, running = provider.respond, "POST /batches", list[subprocess.Popen[bytes]]()
+    path, running, killed = tmp_path / "replies.sqlite", list[subprocess.Popen[bytes]](), list[int]()
 
     def respond_and_kill(method: str, place: str, raw: bytes) -> tuple[int, object]:
-        reply = respond(method, place, raw)
-        if running and f"{method} {place}".startswith(f"{kill_at[:-8]}/v1/batches"):
-            running.pop().kill()
+        reply = provider.respond(method, place, raw)
+        if f"{method} {place}".startswith(moment) and not killed:
+            while not running:
+                time.sleep(0.01)
+            running[0].kill()
+            killed.append(running[0].wait())
         return reply
 
     with hostile_server(lambda *_: "ok", respond=respond_and_kill) as server:
-        process = subprocess.Popen([sys.executable, "-c", program, server.url, str(path)], env=dict(os.environ))
-        running.append(process)
-        assert process.wait(60) == -signal.SIGKILL
-        assert submitted(provider) == [6]
+        running.append(subprocess.Popen([sys.executable, "-c", program, server.url, str(path)], env=dict(os.environ)))
+        running[0].wait(60)
+        assert killed == [-signal.SIGKILL]
         with ReplyJournal(path) as journal:
             replies = journal.complete(OpenAIChat(MODEL, base_url=server.url, **SOON), requests())
+            journal.settle_batches()
     assert all(reply.text for reply in replies)
     assert submitted(provider) == [6]
+    assert notes(tmp_path) == []
 
 
 def test_ctrl_c_keeps_the_ids(provider: BatchProvider, server: HostileServer, ask: Ask, tmp_path: Path) -> None:
@@ -683,6 +677,14 @@ def test_scores_are_not_asked_for_in_batches(ask: Ask) -> None:
         ask([ChatRequest("a", "b", answer="c")])
 
 
-def test_an_error_is_one_of_ours() -> None:
-    assert issubclass(PendingError, DinoError)
-    assert as_lines([{"a": 1}]) == '{"a": 1}\n'
+def test_replies_that_are_all_kept_need_no_note(ask: Ask, provider: BatchProvider, tmp_path: Path) -> None:
+    provider.is_stuck = True
+    with pytest.raises(PendingError):
+        ask(batch_wait=False)
+    [path] = notes(tmp_path)
+    content, provider.is_stuck = path.read_text(encoding="utf-8"), False
+    ask()
+    path.write_text(content, encoding="utf-8")  # as if the process had ended between the two
+    ask()
+    assert notes(tmp_path) == []
+    assert submitted(provider) == [6]
