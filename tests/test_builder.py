@@ -284,6 +284,10 @@ def test_prepared_pairs_become_examples_and_a_loader(make_builder: Any) -> None:
 def test_wrong_calls_say_what_is_expected(make_builder: Any, make_model: Any, tokenizer: Any) -> None:
     with pytest.raises(ConfigurationError, match="there is no option 'topk': did you mean 'top_k'"):
         make_builder(topk=3)
+    with pytest.raises(
+        ConfigurationError, match="option 'batch_api' is for a chat server, and a local model writes here"
+    ):
+        make_builder(batch_api=True)
     with pytest.raises(ConfigurationError, match="top_p = 2: expected above 0 and at most 1"):
         make_builder(top_p=2)
     with pytest.raises(ConfigurationError, match="option 'samples' is 0"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from dino_st.backends.options import ModelOptions
+from dino_st.backends.options import SERVER_OPTIONS, ModelOptions
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, suggest
 from dino_st.support.hashes import hash_texts
@@ -153,6 +153,11 @@ class WritingOptions:
         """Builds both kinds of options from names and values; a ConfigurationError where one is unknown or bad."""
         known = (*GenerationOptions.model_fields, *DecodingOptions.names())
         for name in options:
+            if name not in known and name in SERVER_OPTIONS:
+                raise ConfigurationError(
+                    f"option {name!r} is for a chat server, and a local model writes here; leave it out, or have a "
+                    "server write: `dino-st generate --backend openai`, or `generate_triplets(backend='openai')`"
+                )
             if name not in known:
                 raise ConfigurationError(f"there is no option {name!r}: {suggest(name, known)}")
         drawing = {name: value for name, value in options.items() if name in DecodingOptions.names()}
