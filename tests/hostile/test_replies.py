@@ -438,6 +438,8 @@ SHAPES: dict[str, dict[str, str]] = {
         "Someone is playing the flute - this keeps the tone.": "talk",
         "Someone is playing the flute [formal].": "talk",
         "The word 'man' is general.": "talk",
+        "TEXT - formal": "talk",
+        "Someone plays, literally.": "talk",
         "I wrote about trains instead.": "talk",
     },
     "two variants": {
@@ -456,6 +458,8 @@ SHAPES: dict[str, dict[str, str]] = {
         "Someone plays, i.e. makes music.": "several answers",
         "Someone plays - or blows - it.": "several answers",
         "Someone plays.Someone else sings.": "several sentences",
+        "Someone plays.2. Someone else sings.": "several answers",
+        "Someone plays.; Someone sings.": "several answers",
     },
     "statements about the sentence": {
         "The sentence means that someone plays.": "talk",

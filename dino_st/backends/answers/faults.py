@@ -97,7 +97,7 @@ def fault_of(
         return "copy of an example"
     if reason := _fault_by(TALK, text, source):
         return reason
-    if has_variants(text) and not has_variants(source):
+    if _has_variants(text) and not _has_variants(source):
         return "several answers"
     if count_sentences(text) > max(1, count_sentences(source)) and _is_for_a_sentence(prompt, source):
         return "several sentences"
@@ -194,11 +194,11 @@ def _fault_by(rules: Iterable[Rule], text: str, source: str) -> Reason | None:
     return None
 
 
-def has_variants(text: str) -> bool:
+def _has_variants(text: str) -> bool:
     """Whether a text says the same twice: two of its parts have most of their words in common, or its halves all.
 
     Example:
-        >>> has_variants("The hound dozes under the table; the hound dozes under it."), has_variants("Cold; she left.")
+        >>> _has_variants("A hound dozes under the table; a hound dozes under it."), _has_variants("Cold; she left.")
         (True, False)
     """
     parts = [normal_form(part).split() for part in _JOINT.split(text)]

@@ -105,6 +105,7 @@ _AROUND = {
 """Speech around a sentence that cannot be taken off it without doubt."""
 
 _REMARKS = {
+    r"(?<=[a-z]{2}[.!?])\s-{1,2}\s": pattern(r"\s-{1,2}\s"),
     rf"""{_MENTION}~(?:(?:is|was|are|were|has~been|ha[ds]|can~be|could~be)~)?(?:replac\w+|becom\w+|became|chang\w+
       |swapp\w+|substitut\w+|turn\w*|instead|for|with|to|by|means?)~(?:(?:by|with|to|into|of|for|as|the
       |word)~)*{_MENTION}""": _MARKED,
@@ -116,7 +117,8 @@ _REMARKS = {
         r"\b(?:same|similar|identical|agree|equal|alike|opposite|differ|also\b|too\b|echo|repeat)"
     ),
     r"""[,;–—-]\s(?:but~|and~|though~)?(?:(?:just|only|now|slightly|much|also|still|a~(?:bit|little))~)*
-      (?:(?:in~)?an?~)?(?:(?:more|less)~(?:formal|concise|casual|simple|natural|direct|polite|literal|detailed|descriptive)(?:ly)?
+      (?:(?:in~)?an?~)?(?:(?:in)?formal(?:ly)?|casual(?:ly)?|neutral(?:ly)?|literal(?:ly)?|colloquial(?:ly)?|concise|simplified
+      |(?:more|less)~(?:formal|concise|casual|simple|natural|direct|polite|literal|detailed|descriptive)(?:ly)?
       |(?:with~)?(?:the~)?(?:same|similar|different)~(?:meaning|idea|thing|sense|message|words|wording|structure)
       |(?:in~)?(?:the~)?(?:passive|active)(?:~voice|~form)?|(?:formal|informal|casual|literal|simplified|alternative)
       ~(?:version|wording|style|tone|language)|(?:in|using|with)~(?:other|different|simpler|fewer|plain|new)~
@@ -163,6 +165,7 @@ _STATEMENTS = {
 """Statements about the sentence in place of one."""
 
 _VARIANTS = {
+    r"[a-z]{2}[.!?][\"”)]?\(?[2-9][.)]\s|[a-z]{2}[.!?];\s": None,
     r"[a-z],?~(?:\(|[-–—]~)?i\.e\.,?~\w|[a-z]~[-–—]~or~(?:\w+~){1,3}[-–—]~[a-z]": pattern(r"i\.e|\bor\b"),
     r"""\s\(?(?:2|b)\)\s(?-i:(?=[A-Z"“]))|[a-z.]\s//\s""": re.compile(r"\b[2b]\)|//"),
     r"[\[{(](?-i:[a-z]+)/(?-i:[a-z]+)[\])}]": _OR,
