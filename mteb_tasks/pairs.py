@@ -49,10 +49,11 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
     check_scores([pair.score for pair in pairs], first_of_score, str(file))
     if disagreeing:
         logger.warning(
-            "%s: %d pairs stand there before with another score, in this or the other order: %s; each counts as it "
-            "stands, as in the STS tasks",
+            "%s: %d of %d pairs stand there before with another score, in this or the other order: %s; each counts as "
+            "it stands, as in the STS tasks",
             file,
             len(disagreeing),
+            len(pairs),
             disagreeing[0],
         )
     same, others = (
@@ -60,10 +61,11 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
     )
     if same and others and fmean(same) < fmean(others):
         logger.warning(
-            "%s: %d pairs of one and the same sentence have a lower score on average (%.3g) than the others (%.3g); "
-            "are these distances? Similar pairs must have the higher scores",
+            "%s: %d of %d pairs are of one and the same sentence, and have a lower score on average (%.3g) than the "
+            "others (%.3g); are these distances? Similar pairs must have the higher scores",
             file,
             len(same),
+            len(pairs),
             fmean(same),
             fmean(others),
         )

@@ -300,6 +300,11 @@ def _load(name: str, directory: Path, device: str, shape: _Shape) -> SentenceTra
         if (directory / "modules.json").is_file():
             options: dict[str, Any] = {"local_files_only": True, "model_kwargs": weights} | no_code
             model = SentenceTransformer(str(directory), device=place, **options)
+            if len(model) == 1 and isinstance(model[0], Transformer) and not _gives_vectors(model):
+                raise ModelError(
+                    f"{name}: modules.json names no module behind the transformer that makes one vector of its tokens' "
+                    "(such as 1_Pooling); copy or download the encoder completely"
+                )
             _check_weights(model[0], base or homes_of(directory)[0], name)
             if base is not None:
                 model[0].model = _merged(directory, base).to(model.device)
@@ -362,6 +367,15 @@ def _load(name: str, directory: Path, device: str, shape: _Shape) -> SentenceTra
                 shape.pooling,
             )
     return model
+
+
+def _gives_vectors(model: SentenceTransformer) -> bool:
+    """Whether an encoder makes a vector of a text; a transformer without pooling has token vectors alone."""
+    try:
+        model.encode("a", show_progress_bar=False)
+    except KeyError:
+        return False
+    return True
 
 
 def _keep_layers(model: Any, number: int, name: str) -> None:
@@ -524,7 +538,7 @@ def warn_of_tokens(model: SentenceTransformer, texts: Sequence[str], name: str) 
 def warn_of_similarity(model: SentenceTransformer, name: str) -> None:
     """Says that cosines are compared where an encoder was made for another similarity that may order pairs otherwise.
 
-    Dot products and distances of vectors of length 1 order pairs as cosines do.
+    Dot products and distances of vectors of length 1 order pairs as cosines do. A single dimension is told, too.
     """
     from sentence_transformers.sentence_transformer.modules import Normalize
 
@@ -537,6 +551,8 @@ def warn_of_similarity(model: SentenceTransformer, name: str) -> None:
             name,
             own,
         )
+    if model.get_embedding_dimension() == 1:
+        logger.warning("%s gives vectors of a single dimension, whose cosines are 1 or -1 (see truncate_dim)", name)
 
 
 def _unknown_token(tokenizer: Any) -> int | None:
@@ -546,6 +562,11 @@ def _unknown_token(tokenizer: Any) -> int | None:
 
 def _limit_length(model: SentenceTransformer, length: int | None, name: str) -> None:
     """Sets the length, unless the encoder has fewer positions or, having no order of words, needs none."""
+    if length is None and (model.max_seq_length or 0) < 0:
+        raise ModelError(
+            f"{name}: its maximum length is {model.max_seq_length} tokens (max_seq_length); mend its configuration, or "
+            "give a length"
+        )
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
     if isinstance(model[0], StaticEmbedding):

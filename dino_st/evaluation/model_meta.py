@@ -85,7 +85,14 @@ def make_meta(**known: Any) -> ModelMeta:
     similarity = known.pop("similarity_fn_name")
     empty = ModelMeta.create_empty().model_dump() | {"framework": FRAMEWORK}
     facts = {field: value for field, value in known.items() if field in ModelMeta.model_fields}
-    return ModelMeta(**empty | facts | {"similarity_fn_name": ScoringFunction.from_str(similarity)})
+    try:
+        function = ScoringFunction.from_str(similarity)
+    except ValueError:
+        raise ModelError(
+            f"{known.get('name')}: the encoder's similarity_fn_name is {similarity!r}; expected cosine, dot, euclidean "
+            "or manhattan (in its config_sentence_transformers.json)"
+        ) from None
+    return ModelMeta(**empty | facts | {"similarity_fn_name": function})
 
 
 def _read_json(file: Path) -> dict[str, Any]:

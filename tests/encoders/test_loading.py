@@ -337,3 +337,27 @@ def test_an_encoder_made_for_another_similarity_is_told_of(
     model.similarity_fn_name = own
     warn_of_similarity(model, "it")
     assert (f"similarity_fn_name: {own}); what is compared here is the cosine" in caplog.text) == is_told
+
+
+def test_an_encoder_that_makes_no_vector_of_a_text_is_refused(with_dense: Path) -> None:
+    file = with_dense / "modules.json"
+    file.write_text(json.dumps(json.loads(file.read_text())[:1]))
+    with pytest.raises(ModelError, match=r"names no module behind the transformer .*such as 1_Pooling"):
+        load_trainable_encoder(with_dense)
+
+
+def test_a_length_below_zero_is_refused(tmp_path: Path) -> None:
+    model = tiny_encoder(tmp_path / "encoder")
+    model.max_seq_length = -1
+    with pytest.raises(ModelError, match=r"its maximum length is -1 tokens"):
+        load_trainable_encoder(model)
+    assert load_trainable_encoder(model, max_seq_length=8).max_seq_length == 8
+
+
+def test_vectors_of_a_single_dimension_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = tiny_encoder(tmp_path / "encoder")
+    warn_of_similarity(model, "it")
+    assert not caplog.text
+    model.truncate_dim = 1
+    warn_of_similarity(model, "it")
+    assert "it gives vectors of a single dimension" in caplog.text

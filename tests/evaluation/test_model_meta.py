@@ -17,6 +17,7 @@ import mteb_tasks
 from dino_st.data.cards import with_header
 from dino_st.encoders.directory import directory_revision
 from dino_st.encoders.loading import load_trainable_encoder
+from dino_st.errors import ModelError
 from dino_st.evaluation.evaluate import evaluate_encoder
 from dino_st.evaluation.model_meta import directory_meta, loaded_meta
 from tests.hub_stand_in import problems
@@ -127,3 +128,10 @@ def test_without_the_option_no_card_changes(encoder: Path, tmp_path: Path) -> No
     before = (encoder / "README.md").read_bytes()
     evaluate_encoder(str(encoder), tasks=mteb_tasks.select_tasks(["DinoSTS13"], sts_dir=write_sts_directory(tmp_path)))
     assert (encoder / "README.md").read_bytes() == before
+
+
+def test_a_similarity_that_does_not_exist_is_named(encoder: Path) -> None:
+    file = encoder / "config_sentence_transformers.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"similarity_fn_name": "foo"}), encoding="utf-8")
+    with pytest.raises(ModelError, match="similarity_fn_name is 'foo'; expected cosine, dot, euclidean or manhattan"):
+        meta(encoder)
