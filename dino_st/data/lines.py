@@ -105,8 +105,10 @@ _KINDS = (
         r"\A\s*<(?i:!--|!doctype|\?xml|(?:html|head|body|div|table|title|meta|script|h1|p)\b[^<>\n]*>)|"
         r"\A\s*<[A-Za-z][^<>]*>\n?[ \t]*<[A-Za-z](?s:.*?)</[A-Za-z]",
     ),
-    _Kind("SubRip (subtitles)", r"^\d+[ \t]*\n\d+:\d\d:\d\d[,.]\d{1,3} *-->"),
-    _Kind("subtitles", r"\A\[Script Info\]|\A(?:\[\d\d:\d\d[.:]\d\d\][^\n]*(?:\n|\Z)){2}"),
+    _Kind(
+        "subtitles",
+        r"^(?:\d+:)?\d+:\d\d[,.]\d{1,3} *--> *\d|\A\[Script Info\]|\A(?:\[\d\d:\d\d[.:]\d\d\][^\n]*(?:\n|\Z)){2}",
+    ),
     _Kind("CoNLL-U", r"^# (?:text|sent_id|newdoc|newpar|global\.columns)\b[^\n]*\n(?:#[^\n]*\n)*\d+(?:-\d+)?\t"),
     _Kind(
         "a table drawn with | and -",
@@ -123,7 +125,7 @@ _KINDS = (
         rf"\AFrom \S+ [^\n]*\d\d:\d\d:\d\d[^\n]*\d{{4}}[ \t]*$|\A(?:{_HEADERS}: [^\n]*\n(?:[ \t][^\n]*\n)*){{3}}|"
         r"^(?:Message-I[dD]|MIME-Version): \S",
     ),
-    _Kind("SQL", r"^[ \t]*(?:INSERT INTO \S[^\n]*\(|CREATE TABLE [^\n]*\(|COPY \S+ \([^\n]*\) FROM stdin)"),
+    _Kind("SQL", r"^[ \t]*(?:INSERT INTO \S[^\n]*\(|CREATE TABLE [^\n]*\(|COPY \S+ \([^\n]*\) FROM stdin|VALUES \()"),
     _Kind("references (RIS or PubMed)", r"\A\s*(?:TY  - |PMID- )"),
     _Kind("a calendar or address book", r"\ABEGIN:V"),
     _Kind("a key or certificate", r"\A-----BEGIN "),
@@ -133,10 +135,16 @@ _KINDS = (
         r"\A#!\s*/|^(?:def|class) \w+(?:\([^\n]*\))?:[ \t]*\n[ \t]+\S|\A\s*<\?php|^from [\w.]+ import [\w(*]|"
         r"^import [\w.]+(?: as \w+)?;?$|^#include\s*[<\"]|^(?:const|let|var) \w+ = |^function \w+\([^\n]*\{|^print\(",
     ),
-    _Kind("what Python prints", r"\A\s*[\[{(]\s*'(?:[^'\\\n]|\\.)*'\s*[:,\]]|^Traceback \(most recent call last\)"),
+    _Kind(
+        "what Python or R prints",
+        r"\A\s*[\[{(]\s*'(?:[^'\\\n]|\\.)*'\s*[:,\]']|^Traceback \(most recent call last\)|^Name: \S+, dtype: |"
+        r'^\[\d+\] "',
+    ),
+    _Kind("a history of git", r"^commit [0-9a-f]{7,40}\b[^\n]*\n(?:Merge: [^\n]*\n)?Author: "),
+    _Kind("what a shell prints", r"^[-dl][-rwxst]{9}[.+ ] *\d+ |\A\s*PID +TTY"),
     _Kind("an error of a web server", r"\A\s*(?:401 Unauth|403 Forb|404 Not F|500 Internal S|502 Bad G|503 Service)"),
     _Kind("words with labels", r"(?:^\S+(?: \S+)* (?:[BIES]-[A-Z]+|O)[ \t]*\n){2}"),
-    _Kind("YAML", r"\A---[ \t]*\n(?:\s*- |(?:[\w-]+:[^\n]*\n)+)"),
+    _Kind("YAML", r"\A%YAML |\A---[ \t]*\n(?:\s*- |(?:[\w-]+:[^\n]*\n)+)"),
     _Kind(
         "settings, or names with values",
         r"\A\s*\[[\w. -]+\][ \t]*\n\s*[\w.-]+\s*=|\A(?:[\w.-]+ ?= ?\S[^\n]*(?:\n|\Z)){2}|"
@@ -147,6 +155,7 @@ _KINDS = (
     _Kind("word vectors", r"\A(?:\d+ \d+[ \t]*\n)?(?:\S+(?:[ \t]+-?\d+\.\d+(?:e-?\d+)?){8,}[ \t]*\n?){2}"),
     _Kind("trees of a parser", r"\A\s*\((?:ROOT|TOP|S1)?\s*\((?:S|NP|SBARQ|SQ|FRAG|X|SINV)\b"),
     _Kind("text with labels (fastText)", r"\A(?:__label__\S+ [^\n]*\n?){2}", _AS_TABLE),
+    _Kind("columns between |", r"\A\w+(?:\|\w+)+\n(?=[^\n]*\|)", _AS_TABLE),
     _Kind("columns between |||", r"\A(?:(?=[^\n]*\S *\|\|\| *\S)[^\n]*(?:\n|\Z)){2}", _AS_TABLE),
     _Kind("columns between tabs", r"\A(?:^(?=[^\n]*\S\t+\S)[^\n]*(?:\n|\Z)|^[ \t]*\n){2,}\Z", _AS_TABLE),
     _Kind("columns between commas", rf'\A(?:"[^"\n]*"(?:[,;]{_CELL})+[ \t]*(?:\n|\Z)){{2}}', _AS_TABLE),
@@ -158,7 +167,7 @@ _SIGNS = tuple((kind, re.compile(kind.signs, re.MULTILINE)) for kind in _KINDS)
 _ODDITIES = {
     "tabs, as between columns": (r"\S\t+\S", 0),
     "|||, as between columns": (r"\|\|\|", 0),
-    "| as between columns": (r"\S \| \S", 0.5),
+    "| or arrows, as between columns": (r"\S (?:\||->|=>|→|###) \S", 0.5),
     "special tokens of language models": (r"<\|[^|>\s]{1,40}\|>|\[/?(?:SEP|CLS|MASK|PAD|UNK|INST)\]|</?s>", 0),
     "tags of HTML or XML": (r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>", 0),
     "characters as HTML writes them": (r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});", 0),
@@ -172,7 +181,7 @@ _ODDITIES = {
         "\ufffd|Ã[\x80-\xbf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]",
         0,
     ),
-    "control characters or further line ends": ("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029]", 0),
+    "control characters or further line ends": ("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029]|\\^M$", 0),
     "marks of a tokenizer": (r"-[LR][RSC]B-|(?:^| )@[-.,]@(?: |$)|@@ |[▁Ġ]|(?:^| )##\w", 0),
     "words with tags": (r"(?:\S{1,40}[/_](?:[A-Z]{2,4}\$?|[.,:])(?:\s+|$)){3}", 0),
     "Markdown or wiki markup": (
@@ -185,15 +194,19 @@ _ODDITIES = {
     "spaces between letters": (r"(?:(?<!\S)[^\W\d_] +){6}", 0.1),
     "nothing but numbers": (r"^\s*[-+\d][\d\s.,:/+-]*%?$", 0.1),
     "a bullet, a number or a label before them": (
-        r"^\s*(?:[-*•+>]+\s+\S|[#\d][\d.:,;)-]*\s*[,;:\s]\s*\S|[A-Z]+_\d+\s|[A-Z]\w{0,15}: )",
+        r"^\s*(?:[-*•+>]+\s+\S|[#\d][\d.:,;)-]*\s*[,;:\s]\s*\S|[A-Z]+_\d+\s|[A-Z][\w ]{0,20}: )",
         0.5,
     ),
-    "a number behind them": (r"[,;|]\s*-?\d+(?:\.\d+)?\s*$|\(\w*\d\)\s*$", 0.5),
+    "a number behind them": (r"(?:[,;|]|\s\s|>)\s*-?\d+(?:\.\d+)?\s*$|\(\w*\d\)\s*$", 0.5),
+    "quotation marks around the whole": (r"^[\"“„«'][^\"”“»]*[\"”“»']$", 0.5),
+    "a hyphen at the end, as where lines were broken": (r"[a-z]-$", 0.1),
+    "an address and nothing else": (r"^\w+://\S+$", 0.1),
+    "over 2,000 characters, as whole documents do": (r"^(?s:.{2000})", 0.1),
     "no space": (r"^[!-~]{16,}$", 0.5),
 }
 """What sentences seldom hold: a regular expression, and the share of texts from which on it is told."""
 
-_MAY_BE_RARE = re.compile("[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029▁Ġ@_/#\\[{|*=]|-[LR]|'{3}|^[\"'\\s(:.-]")
+_MAY_BE_RARE = re.compile("[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}|^[\"'\\s(:.-]")
 _RARE, _USUAL = (
     {name: sign for name, (sign, share) in _ODDITIES.items() if bool(share) == is_usual} for is_usual in (False, True)
 )

@@ -920,7 +920,7 @@ def test_triplets_of_two_families_are_refused(tmp_path: Path) -> None:
         ("<!DOCTYPE html>\n<p>A man plays.</p>\n", "is a HTML or XML"),
         ('<?xml version="1.0"?>\n<s>A man plays.</s>\n', "is a XML"),
         ("\ufeffWEBVTT\n\n00:01.000 --> 00:02.000\nA man plays.\n", "is a WebVTT"),
-        ("\n1\n00:00:01,000 --> 00:00:02,000\nA man plays.\n", "looks like SubRip"),
+        ("\n1\n00:00:01,000 --> 00:00:02,000\nA man plays.\n", "looks like subtitles"),
         ("[00:12.00]A man plays.\n[00:15.10]It rains.\n", "looks like subtitles"),
         ("\n<html>\n<body>A man plays.</body></html>\n", "looks like HTML"),
         ("<tmx><body><tu><seg>A man plays.</seg></tu></body></tmx>\n", "looks like HTML or XML"),
@@ -971,9 +971,18 @@ def test_triplets_of_two_families_are_refused(tmp_path: Path) -> None:
         ("the 0.1 -0.2 0.3 0.4 0.5 0.6 0.7 0.8\nof 0.1 -0.2 0.3 0.4 0.5 0.6 0.7 0.8\n", "word vectors"),
         ("(ROOT (S (NP (DT A) (NN man)) (VP (VBZ plays))))\n", "trees of a parser"),
         ("__label__a A man plays.\n__label__b It rains.\n", "text with labels"),
-        ("['A man plays.', 'It rains.']\n", "what Python prints"),
-        ("{'text': 'A man plays.'}\n{'text': 'It rains.'}\n", "what Python prints"),
-        ("Traceback (most recent call last):\n  File 'x.py'\n", "what Python prints"),
+        ("['A man plays.', 'It rains.']\n", "what Python or R prints"),
+        ("['A man plays.' 'It rains.']\n", "what Python or R prints"),
+        ("{'text': 'A man plays.'}\n{'text': 'It rains.'}\n", "what Python or R prints"),
+        ("Traceback (most recent call last):\n  File 'x.py'\n", "what Python or R prints"),
+        ("0   A man plays.\n1   It rains.\nName: text, dtype: object\n", "what Python or R prints"),
+        ('[1] "A man plays."\n[2] "It rains."\n', "what Python or R prints"),
+        ("commit c0ffee1\nAuthor: Ann <ann@example.org>\n\n    A man plays.\n", "a history of git"),
+        ("total 8\n-rw-r--r-- 1 root root 12 Jan  1 10:00 a.txt\n", "what a shell prints"),
+        ("00:01.000 --> 00:02.000\nA man plays.\n", "looks like subtitles"),
+        ("id|satz\n1|A man plays.\n2|It rains.\n", r"columns between \|"),
+        ("VALUES ('A man plays.'),\n('It rains.');\n", "SQL"),
+        ("%YAML 1.2\n---\n- A man plays.\n", "YAML"),
         ("<?php echo 'A man plays.'; ?>\n", "a program"),
         ("#include <stdio.h>\nint main() {}\n", "a program"),
         ('const x = "A man plays.";\nconsole.log(x);\n', "a program"),
@@ -1028,6 +1037,7 @@ def test_an_ordinary_text_is_read_whatever_signs_its_sentences_hold(tmp_path: Pa
         ("CafÃ© noir.", "characters that were read in a wrong encoding"),
         ("Itâ€™s raining.", "characters that were read in a wrong encoding"),
         ("A \x1b[31mman\x1b[0m plays.", "control characters"),
+        ("A man plays.^M", "control characters or further line ends"),
         ("A man\u2028plays.", "control characters or further line ends"),
         ("A man plays -LRB- well -RRB- .", "marks of a tokenizer"),
         ("A well @-@ known man .", "marks of a tokenizer"),
@@ -1085,15 +1095,25 @@ def test_what_sentences_seldom_hold_is_told_wherever_they_come_from(
         "LABEL_1 A man plays.",
         "QSBtYW4gcGxheXMu",
         "A man plays. | It rains.",
+        "A man plays. -> It rains.",
+        "A man plays. => 0.8",
+        "A man plays.   0.8",
+        "Sentence 1: A man plays.",
+        '"A man plays."',
+        "“A man plays.”",
+        "A man plays and con-",
+        "https://example.org/a",
+        f"A man plays {'and plays ' * 200}.",
     ],
 )
 def test_bullets_and_numbers_are_told_where_most_texts_have_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str
 ) -> None:
-    sentences(written(tmp_path / "a.txt", f"{line}\nIt rains.\nIt pours.\n"))
+    others = "".join(f"It rains {word}.\n" for word in range(11))
+    sentences(written(tmp_path / "a.txt", f"{line}\n{others}"))
     assert not caplog.text
-    sentences(written(tmp_path / "a.txt", f"{line}\n{line}\nIt pours.\n"))
-    assert "2 of 3 texts hold" in caplog.text
+    sentences(written(tmp_path / "a.txt", f"{line}\n" * 20 + others))
+    assert "20 of 31 texts hold" in caplog.text
 
 
 def test_a_first_line_that_may_name_the_column_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
