@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from dino_st.backends.answers.rules import ABOUT_THE_TASK, OF_COURTS, SURE, Reason, Rule, pattern
+from dino_st.backends.answers.rules import ABOUT_THE_TASK, OF_COURTS, SAYS, SURE, Reason, Rule, pattern
 
 _SAYING = "(?:say|put|write|phrase|express|rephrase|reword|paraphrase|rewrite|state|word|restate)"
 _SAID = "(?:(?:re|para)?phrased|(?:re)?worded|(?:re)?written|(?:re)?stated|said|put|expressed)"
@@ -64,6 +64,16 @@ def _rules(reason: Reason, rows: Mapping[str, re.Pattern[str] | None]) -> tuple[
 
 
 _AROUND = {
+    rf"""\A(?!.*\b{SAYS}\b)(?:[\w'’]+[,:]?\s){{1,7}}["“](?-i:[A-Z])[^"“”]{{14,}}["”]\W?\Z""": _MARKED,
+    r"""\A\W*(?:h+mm*|uh+|um+|alright|understood|noted|got~it|perfect|absolutely|certainly|in~a~nutshell|to~clarify
+      |to~be~(?:precise|clear|specific)|(?:more~)?(?:in)?formally),\s""": pattern(
+        r"\b(?:hm+|alright|underst|noted|perfect|absolut|certain|clear|precise|specific|formal)"
+    ),
+    r"\A\W*(?:replac|swapp|substitut)ing~[^,]{2,40}~(?:with|by|for)\b[^,]{0,30},\s": pattern(
+        "replac|swap|substitut|chang"
+    ),
+    r"""\A\W*the~(?:\w+~)?(?:answer|result|output|paraphrase|rewrite|rewritten~\w+)~(?:is|would~be|becomes)~
+      (?-i:(?=[A-Z]\w*~\w+~\w+))""": pattern("answer|result|output"),
     rf"""\A\W*(?:{_YOU})(?:\s*:|,?~?["“]|(?<=\bas)~(?-i:(?=[A-Z])))|\A\W*(?!i\b)(?:{_YOU})~that\b""": pattern(
         f"{_QUOTING}|{_MODAL}"
     ),
@@ -105,6 +115,10 @@ _AROUND = {
 """Speech around a sentence that cannot be taken off it without doubt."""
 
 _REMARKS = {
+    r"""[,–—-]\s(?:just~)?(?:as~(?:you~)?(?:requested|asked|instructed|wanted|above)|per~your~request|in~short|to~be~(?:precise|clear)
+      |to~put~it~(?:\w+~)?\w+|for~instance|if~you~(?:like|prefer|will)|(?:i~)?hope~this~helps|done|end
+      |let~me~know)\W*\Z""": pattern(r"\b(?:request|ask|instruct|short|precise|clear|example|instance|if~you|e\.g)"),
+    r"(?<=\w)[;,]?\s(?:[-–—]\s)?in~other~words\b": pattern("words|terms"),
     r"(?<=[a-z]{2}[.!?])\s-{1,2}\s": pattern(r"\s-{1,2}\s"),
     rf"""{_MENTION}~(?:(?:is|was|are|were|has~been|ha[ds]|can~be|could~be)~)?(?:replac\w+|becom\w+|became|chang\w+
       |swapp\w+|substitut\w+|turn\w*|instead|for|with|to|by|means?)~(?:(?:by|with|to|into|of|for|as|the
@@ -165,6 +179,11 @@ _STATEMENTS = {
 """Statements about the sentence in place of one."""
 
 _VARIANTS = {
+    r"""["“][^"“”]{8,}["”]\s(?:to|becomes?|became|and|or|means|into|is)\s["“][^"“”]{8,}["”]\W*\Z""": _MARKED,
+    r",~(?:er+|uh+|um+|sorry|or~rather),?~(?=\w)|\ba\.?k\.?a\.?~(?-i:(?=[a-z]))": pattern(
+        r"\b(?:sorry|rather|a\.?k\.?a)\b"
+    ),
+    r"(?-i:\([a-z]{3,}\)[^()]*\([a-z]{3,}\))": _BRACKETED,
     r"[a-z]{2}[.!?][\"”)]?\(?[2-9][.)]\s|[a-z]{2}[.!?];\s": None,
     r"[a-z],?~(?:\(|[-–—]~)?i\.e\.,?~\w|[a-z]~[-–—]~or~(?:\w+~){1,3}[-–—]~[a-z]": pattern(r"i\.e|\bor\b"),
     r"""\s\(?(?:2|b)\)\s(?-i:(?=[A-Z"“]))|[a-z.]\s//\s""": re.compile(r"\b[2b]\)|//"),
@@ -249,6 +268,7 @@ _NUMBERS = {
 """Counters, times of subtitles and scores beside a sentence."""
 
 _SIGNS = {
+    r"\s(?:[=!]?=|≈|≠|\x7e|\|\||<=>|<->)\s|\w(?:→|⇒|->|=>)\w|\w\^(?:\d|\[)|\s\^\d": None,
     r"""\A(?![^\W_]|["“”„«»‹›「」『』《‘’‚'(\[¿¡…]|[-−+<>≥≤±\x7e.$€£¥#@°]\.?\w)\S""": re.compile(
         r"\A[^\w\s\"“„«‹'‘(\[]"
     ),
