@@ -363,6 +363,16 @@ def test_an_option_that_is_refused_ends_the_run(ask: Ask, provider: BatchProvide
     assert submitted(provider) == [6]
 
 
+def test_an_option_that_was_taken_before_is_no_reason_to_end(ask: Ask, provider: BatchProvider) -> None:
+    said = "Unsupported value: 'temperature'"
+    provider.outcome = lambda _, __, asked: (
+        "completed",
+        [answered(asked[0])],
+        [refused(one, 400, said, param="temperature") for one in asked[1:]],
+    )
+    assert [reply.failure for reply in ask()] == [None, *[f"status 400: {said}"] * 5]
+
+
 def test_a_model_that_is_not_there_ends_the_run_after_the_answers_are_kept(
     ask: Ask, provider: BatchProvider, server: HostileServer
 ) -> None:
