@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from dino_st.backends.answers.comparison import normal_form
-from dino_st.backends.chat import LATE, ChatRequest
+from dino_st.backends.chat import LATE, ChatReply, ChatRequest
 from dino_st.backends.openai import OpenAIChat
 from dino_st.backends.options import ServerOptions, SynCSEOptions
 from dino_st.cli.main import app
@@ -369,6 +369,25 @@ def test_near_duplicates_are_those_that_comparing_all_pairs_finds() -> None:
     distinct = DistinctSentences()
     assert [distinct.add(sentence) for sentence in sentences] == expected
     assert 100 < len(distinct) == len(kept) < 1400
+
+
+def test_batches_ask_for_all_sentences_at_once_and_get_the_same() -> None:
+    def written_by(at_once: bool) -> tuple[list[int], Any]:
+        rounds: list[int] = []
+
+        def ask(requests: Sequence[ChatRequest]) -> list[ChatReply]:
+            rounds.append(len(requests))
+            return FakeChat(ten_sentences).complete(requests)
+
+        writer = SentenceWriter(scratch(), ask, True, False, SynCSEOptions(), at_once)
+        return rounds, writer.write(150)[0]
+
+    rounds, sentences = written_by(False)
+    fewer, same = written_by(True)
+    assert rounds[0] == 8
+    assert fewer[0] == 17  # 1.1 times 150 sentences, ten in each
+    assert same == sentences
+    assert len(same) == 150
 
 
 def ten_sentences(request: ChatRequest) -> str:
