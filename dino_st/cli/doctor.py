@@ -18,6 +18,7 @@ from pathlib import Path
 from dino_st.cli.support import OWN_SETTINGS
 from dino_st.models import ENCODER, LANGUAGE_MODEL, bundled_directory
 from dino_st.support.hashes import versions
+from dino_st.training.distributed import LAUNCHER
 
 PACKAGE = "dino-st"
 IMPORTED = ("torch", "transformers", "sentence_transformers", "datasets", "mteb")
@@ -43,7 +44,6 @@ _VARIABLES = re.compile(
     re.IGNORECASE,
 )
 _SECRET = re.compile("KEY|TOKEN(?!IZERS)|SECRET|PASS|CREDENTIAL|AUTH", re.IGNORECASE)
-_LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _POINTER_BYTES = 1024
 
 
@@ -240,8 +240,8 @@ def _mteb_hook() -> str:
 def _environment(found: Checkup) -> dict[str, str]:
     """The variables that matter, without what is nobody's business."""
     given = {name: value for name, value in sorted(os.environ.items()) if _VARIABLES.fullmatch(name)}
-    left = [name for name in _LAUNCHER if given.get(name)]
-    if left and len(left) < len(_LAUNCHER):
+    left = [name for name in LAUNCHER if given.get(name)]
+    if left and len(left) < len(LAUNCHER):
         found.slow.append(f"{', '.join(left)}: left over from a launcher; training takes no notice of them")
     shown = {name: value for name, value in given.items() if OWN_SETTINGS.get(name) != value}
     return {name: _shown(name, value) for name, value in shown.items()}

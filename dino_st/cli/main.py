@@ -53,8 +53,7 @@ def train(
     from dino_st.pipeline.stages import train_model
 
     options = TrainingOptions.of(**given)
-    say(train_model(prepared, encoder, output, options, validation=validation, overwrite=overwrite))
-    _tell_training(output)
+    _tell_training(output, train_model(prepared, encoder, output, options, validation=validation, overwrite=overwrite))
 
 
 @takes(
@@ -86,13 +85,16 @@ def train_contrastive(
 
     options = ContrastiveOptions.of(**given)
     more: dict[str, Any] = {"pairs": pairs, "sts_dir": sts_dir, "overwrite": overwrite}
-    say(train_contrastive_model(prepared, encoder, output, options, **more))
-    _tell_training(output)
+    _tell_training(output, train_contrastive_model(prepared, encoder, output, options, **more))
 
 
-def _tell_training(output: Path) -> None:
+def _tell_training(output: Path, summary: str) -> None:
+    from dino_st.training.distributed import is_first
     from dino_st.training.record import read_record
 
+    if not is_first():
+        return
+    say(summary)
     record = read_record(output)
     if record is not None:
         scores = record.model_dump(include={"start", "best", "curve"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from dino_st.cli.support import say
 from dino_st.data.cards import state_origin
 from dino_st.errors import ConfigurationError
 from dino_st.pipeline.publish import PublishOptions, check_upload, push_to_hub
+from dino_st.training.distributed import is_first
 
 HUB_PANEL = {"push_to_hub": "The hub"}
 """The group of the options in `--help`."""
@@ -30,7 +30,7 @@ def publishes(kind: str, part: str = "") -> Callable[[Callable[..., None]], Call
         def wrapper(*, output: Path, given: dict[str, Any], **values: Any) -> None:
             own = {name: given.pop(name) for name in PublishOptions.model_fields if name in given}
             options = PublishOptions.of(**own)
-            is_main = int(os.environ.get("RANK") or 0) == 0  # of several processes that train together
+            is_main = is_first()  # of several processes that train together
             if options.push_to_hub and given.get("shard"):
                 raise ConfigurationError("--push-to-hub: a shard alone is no data set; give it to `dino-st merge`")
             if options.push_to_hub and is_main:

@@ -221,7 +221,7 @@ def _check_weights(module: Any, home: Path, name: str) -> None:
     transformer: Any = getattr(module, "model", None)
     kind: Any = type(transformer)
     if hasattr(kind, "from_pretrained"):
-        with _quiet_transformers():  # it has told all of this when it loaded the weights
+        with quiet_transformers():  # it has told all of this when it loaded the weights
             _, report = kind.from_pretrained(
                 str(home), device_map="meta", output_loading_info=True, use_safetensors=True, trust_remote_code=False
             )
@@ -245,7 +245,8 @@ def _is_finite(weights: Any) -> bool:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
+    """Keeps transformers from telling anything but errors."""
     from transformers.utils import logging as verbosity
 
     before = verbosity.get_verbosity()

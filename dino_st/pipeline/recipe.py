@@ -47,6 +47,7 @@ from dino_st.support.files import similar_path
 from dino_st.support.options import explain
 from dino_st.tasks.spec import MOST_TEXTS, TaskSpec
 from dino_st.tasks.syncse import ScratchSpec, is_syncse_task, load_syncse_spec
+from dino_st.training.distributed import count_processes
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.trackers import check_tracker
 
@@ -363,6 +364,11 @@ class _Steps:
     def check(self) -> None:
         """Refuses what a later step would, before the first one writes: options, paths, outputs, models, data."""
         recipe = self.recipe
+        if (processes := count_processes()) > 1:
+            raise ConfigurationError(
+                f"{processes} processes were started, and a recipe is run by one; run it without torchrun, or share "
+                "its training alone: torchrun --nproc-per-node N -m dino_st train-contrastive (or train)"
+            )
         check_tracker(recipe.train)
         given = replace(self.evaluation, pairs=tuple(map(Path, recipe.evaluate.pairs)))
         check_files(given)
@@ -381,6 +387,10 @@ class _Steps:
             use_cpu(recipe.train.device)
         check_evaluation(given)
         encoder_files(self.encoder)
+        if isinstance(recipe.train, ContrastiveOptions) and recipe.train.mlm_weight:
+            from dino_st.training.heads import masked_language_model
+
+            masked_language_model(self.encoder, "meta")
 
     def _check_what_is_written(self) -> None:
         """Checks that the task and its options write what the other steps need."""

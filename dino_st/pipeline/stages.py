@@ -648,6 +648,7 @@ def train_contrastive_model(
     from dino_st.training.train import train_contrastive
 
     train_contrastive(prepared, encoder, output, pairs=pairs, sts_dev=sts_dev, options=options, overwrite=overwrite)
+    _leave_process_group()
     if by_labels:
         return training_summary(output, "STSb and SICK dev, averaged")
     more = "" if pairs is None else " and the validation pairs, averaged"

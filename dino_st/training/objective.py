@@ -16,12 +16,15 @@ from sentence_transformers.base.sampler import DefaultBatchSampler, NoDuplicates
 from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator, SequentialEvaluator
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from sentence_transformers.util.distributed import get_world_size
 from torch.utils.data import RandomSampler
 
 from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
 from dino_st.preparation.triplets import to_pairs
 from dino_st.support.hashes import random_bits, random_order
-from dino_st.training.options import LOSSES, ContrastiveOptions, TrainingOptions
+from dino_st.training.distributed import compare_all
+from dino_st.training.heads import WithMaskedTokens
+from dino_st.training.options import LOSSES, ContrastiveOptions, Loss, TrainingOptions
 
 METRIC = "eval_sequential_score"
 """The trainer's name of the score by which the best checkpoint is chosen."""
@@ -77,7 +80,7 @@ def pair_objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
     The joint objective adds `MultipleNegativesRankingLoss` on the pairs of `positives`, each loss on batches of its own
     as in Piccolo2 (arXiv 2405.06932): a step takes a batch of all pairs or of those, in proportion to their numbers.
     """
-    train, loss = splits["train"], getattr(losses, LOSSES[options.loss])
+    train, loss = splits["train"], functools.partial(graded_loss, name=options.loss)
     batch_sampler: Callable[..., Any] | None = BalancedBatches if options.balanced_batches else None
     if options.objective == "joint":
         train = DatasetDict(graded=train, positives=positives(train, options.positive_score))
@@ -100,9 +103,19 @@ def positives(pairs: Dataset, least: float) -> Dataset:
     return pairs.select(np.flatnonzero(scores >= least)).select_columns([SENTENCE1, SENTENCE2])
 
 
+def graded_loss(model: SentenceTransformer, *, name: Loss) -> Any:
+    """The loss of pairs with scores that goes by a name, over the whole batch of all processes."""
+    loss = getattr(losses, LOSSES[name])(model)
+    return loss if name == "cosine" else compare_all(loss)  # the mean over pairs is that of the processes' means
+
+
 def joint_loss(model: SentenceTransformer, *, graded: Callable[[SentenceTransformer], Any]) -> dict[str, Any]:
     """The losses of the joint objective, by the name of their data."""
-    return {"graded": graded(model), "positives": losses.MultipleNegativesRankingLoss(model)}
+    gather = get_world_size() > 1
+    return {
+        "graded": graded(model),
+        "positives": losses.MultipleNegativesRankingLoss(model, gather_across_devices=gather),
+    }
 
 
 def triplet_objective(
@@ -125,14 +138,15 @@ def triplet_objective(
 
 def contrastive_loss(model: SentenceTransformer, *, options: ContrastiveOptions, with_pairs: bool) -> Any:
     """The contrastive loss; with pairs, the losses by the name of their data."""
-    size = options.mini_batch_size
-    if not size or size >= options.batch_size or isinstance(model[0], StaticEmbedding):
-        contrastive: Any = losses.MultipleNegativesRankingLoss(model, scale=options.scale)
+    size, processes = options.mini_batch_size, get_world_size()
+    shared: dict[str, Any] = {"scale": options.scale, "gather_across_devices": processes > 1}
+    if not size or size >= options.batch_size // processes or isinstance(model[0], StaticEmbedding):
+        contrastive: Any = losses.MultipleNegativesRankingLoss(model, **shared)
     else:
-        contrastive = losses.CachedMultipleNegativesRankingLoss(model, scale=options.scale, mini_batch_size=size)
-    if not with_pairs:
-        return contrastive
-    return {"triplets": contrastive, "pairs": getattr(losses, LOSSES[options.loss])(model)}
+        contrastive = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=size, **shared)
+    if options.mlm_weight:
+        contrastive = WithMaskedTokens(model, contrastive, options)
+    return {"triplets": contrastive, "pairs": graded_loss(model, name=options.loss)} if with_pairs else contrastive
 
 
 def batches_by_kind(

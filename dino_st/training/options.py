@@ -73,7 +73,7 @@ class ContrastiveOptions(TrainingOptions):
 
     loss: Loss = option("cosine", "loss of the pairs of --pairs; cosine is the published one")
     objective: Literal["graded"] = option("graded", "of pairs alone; triplets are contrasted whatever it says")
-    batch_size: int = option(512, "triplets in one step", ge=2)
+    batch_size: int = option(512, "triplets in one step, over all processes together", ge=2)
     learning_rate: float = option(5e-5, "peak learning rate of AdamW; static embeddings need more, such as 5e-4", gt=0)
     weight_decay: float = option(0.0, "weight decay of AdamW, not of biases and norms", ge=0)
     warmup_share: float = option(
@@ -83,6 +83,18 @@ class ContrastiveOptions(TrainingOptions):
     evaluation_steps: int = option(25, "steps between two evaluations", ge=1)
     seed: int = option(42, "seed of dropout and of the order of the triplets", ge=0, lt=2**32)
     max_seq_length: int | None = option(32, "tokens kept of a sentence", ge=1)
+    mlm_weight: float = option(
+        0.0,
+        "weight of a masked-language-model loss beside the contrastive one (published: 0.1), for encoders that come "
+        "with a head for it; 0 leaves it out",
+        ge=0,
+    )
+    mlm_probability: float = option(0.15, "share of the tokens that are masked for it", gt=0, lt=1)
+    mlp_head: Literal["none", "train", "keep"] = option(
+        "none",
+        "a linear layer with tanh behind the pooling: keep saves it with the encoder (published), train has it in "
+        "training alone and drops it then (as SimCSE without labels)",
+    )
     scale: float = option(20.0, "factor of the cosines in the loss, 1 / temperature", gt=0)
     mini_batch_size: int = option(
         64,

@@ -16,12 +16,15 @@ which gives the same gradients. What differs from the published script:
   The share of triplets whose positive is nearer than their negative soon reaches 100 % and tells no checkpoint from
   another, and so do ranks within a batch; this compares the similarities of different anchors, too, as the STS tasks
   do. It cannot exceed √3/2 ≈ 0.87, since there are two scores only.
-- Its masked-language-model loss (weight 0.1) is left out.
-- Its MLP head with tanh behind the CLS token is left out: the encoder is trained as it is used.
-- One process trains; the published script spreads a batch over four GPUs.
+- Its masked-language-model loss (`mlm_weight=0.1`) and its linear layer with tanh behind the CLS token
+  (`mlp_head="keep"`) are off unless they are asked for, as in the recipes `syncse-partial` and `syncse-scratch`, since
+  not every encoder can have them: see `dino_st.training.heads`.
 
 With pairs beside the triplets both losses are trained together, each on its own data: a step takes a batch of the one
 or of the other, in proportion to how many there are.
+
+**Several processes**, as `torchrun` starts them, share each batch, and the weights are those of one process but for
+rounding and dropout: see `dino_st.training.distributed`.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ from dino_st.errors import (
 )
 from dino_st.support.files import CARD, check_can_become_directory, only_writer
 from dino_st.support.hashes import versions
+from dino_st.training.distributed import check_agreement, count_processes, hush_others, lost_another
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.record import (
     CHECKPOINTS,
@@ -69,7 +73,11 @@ from dino_st.training.trackers import check_tracker, make_tracker
 if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset, DatasetDict
-    from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
 
     from dino_st.training.objective import Objective
 
@@ -77,9 +85,6 @@ if TYPE_CHECKING:
     Encoder: TypeAlias = str | os.PathLike[str] | SentenceTransformer
 
 logger = logging.getLogger(__name__)
-
-_LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""What `torchrun` and `accelerate launch` set for each process that they start."""
 
 _TELLING = 30
 """Validation rows below which a rank correlation is mostly chance."""
@@ -104,7 +109,8 @@ def train_encoder(
         >>> encoder = train_encoder(splits, "roberta-base", "my-encoder")
 
     The untrained start is scored first. Evaluation is by Spearman on the validation split, every
-    `evaluation_steps` steps and at the end of each epoch. Under `torchrun` the processes share each batch.
+    `evaluation_steps` steps and at the end of each epoch. Under `torchrun` the processes share each batch, and the
+    result is that of one process but for rounding and dropout.
 
     Args:
         data: What `prepare_pairs` returned, a directory of `save_prepared`, or any `DatasetDict` with `train` and
@@ -120,8 +126,7 @@ def train_encoder(
             finished one. With False an earlier run in `output_dir` is discarded.
         overwrite: Discard another run (other options, data or encoder) in `output_dir`, which is refused otherwise.
         **changes: Fields of `TrainingOptions`, in place of `options` or of what it says: `loss` (`cosine`, `cosent` or
-            `angle`; the latter two compare the pairs of a batch with one another, so they depend on how many processes
-            share it), `objective` (`graded` or `joint`, for which a `batch_size` of 128 is a good start), `batch_size`,
+            `angle`), `objective` (`graded` or `joint`, for which a `batch_size` of 128 is a good start), `batch_size`,
             `learning_rate` (2e-5; static embeddings such as `dino-tiny-encoder` need more,
             5e-4), `warmup_share`, `epochs`, `evaluation_steps`, `max_seq_length`, `layers`, `pooling` and
             `bidirectional` (of a plain transformers model: see `load_trainable_encoder`), `dtype`, `device`, `seed`,
@@ -141,6 +146,7 @@ def train_encoder(
         TrainingError: No evaluation gave a score, or the best checkpoint could not be read back.
     """
     options = TrainingOptions.of(options, **changes)
+    hush_others()
     check_tracker(options)
     check_can_become_directory(Path(output_dir).expanduser().resolve())
     from dino_st.training.data import as_datasets, count_positives, data_facts, pair_splits
@@ -187,18 +193,20 @@ def train_contrastive(
         overwrite: As for `train_encoder`.
         **changes: Fields of `ContrastiveOptions`, in place of `options` or of what it says: `batch_size` (triplets in
             one step), `mini_batch_size` (those encoded at once, through gradient caching; static embeddings are always
-            encoded whole), `scale`, `learning_rate`, `epochs`, `pooling`, `checkpoint_choice`, and for `pairs` `loss`
-            and `pairs_batch_size`, ….
+            encoded whole), `mlm_weight` and `mlp_head` (off; 0.1 and `keep` as published), `scale`, `learning_rate`,
+            `epochs`, `pooling`, `checkpoint_choice`, and for `pairs` `loss` and `pairs_batch_size`, ….
 
     Returns:
         The best checkpoint; it is saved in `output_dir`.
 
     Raises:
-        ConfigurationError: An option is unknown or out of range, or `sts_dev` does not fit `checkpoint_choice`.
+        ConfigurationError: An option is unknown or out of range, `sts_dev` does not fit `checkpoint_choice`, or the
+            encoder has no head for `mlm_weight`.
         DatasetError: The data cannot be trained on: it has labels, holds pairs, or repeats too much.
         DinoError: Whatever else `train_encoder` raises.
     """
     options = ContrastiveOptions.of(options, **changes)
+    hush_others()
     check_tracker(options)
     check_can_become_directory(Path(output_dir).expanduser().resolve())
     _check_choice(options, sts_dev)
@@ -221,12 +229,7 @@ def train_contrastive(
 
 
 def _check_choice(options: ContrastiveOptions, sts_dev: Mapping[str, Dataset] | None) -> None:
-    """Raises where several processes would train, or what chooses the checkpoint is not what was given."""
-    if _processes() > 1:
-        raise ConfigurationError(
-            "contrastive training runs in one process, since the triplets of a batch are compared with one another; "
-            "start it without torchrun (gradient caching makes any batch fit: see mini_batch_size)"
-        )
+    """Raises where what chooses the checkpoint is not what was given."""
     if options.checkpoint_choice == "sts-dev" and not sts_dev:
         raise ConfigurationError(
             "checkpoint_choice is 'sts-dev', but there are no scored pairs to choose by; give sts_dev={name: pairs}, "
@@ -234,23 +237,6 @@ def _check_choice(options: ContrastiveOptions, sts_dev: Mapping[str, Dataset] | 
         )
     if options.checkpoint_choice == "validation" and sts_dev:
         raise ConfigurationError("sts_dev is given, but checkpoint_choice is 'validation'; choose 'sts-dev' to use it")
-
-
-def _processes() -> int:
-    """How many processes a launcher such as `torchrun` has started to train together.
-
-    Some of its variables alone are left over from something else: they are taken out of the environment of this
-    process, in which torch would wait for others forever.
-    """
-    if all(os.environ.get(name) for name in _LAUNCHER):
-        return int(os.environ["WORLD_SIZE"])
-    left = {name: os.environ.pop(name) for name in _LAUNCHER[:3] if name in os.environ}
-    if int(left.get("WORLD_SIZE") or 1) > 1:
-        logger.warning(
-            "WORLD_SIZE is set, but %s is not: one process trains",
-            " and ".join(name for name in _LAUNCHER if name not in (*left, *os.environ)),
-        )
-    return 1
 
 
 def _new_record(
@@ -269,7 +255,7 @@ def _new_record(
         encoder_revision=revision,
         data=data,
         provenance=provenance,
-        processes=_processes(),
+        processes=count_processes(),
         versions=versions("dino-st", "sentence-transformers", "transformers", "torch"),
     )
 
@@ -304,29 +290,45 @@ def _train_or_resume(
             "checkpoint; generate from more sentences",
             min(few),
         )
-    if place.earlier is not None:
-        if place.earlier.status == "complete":
-            logger.info("%s: training is done already", place.directory)
-            return load_trainable_encoder(place.directory, device=record.options.device)
-        record = record.model_copy(update={"start": place.earlier.start})
-    return _train(encoder, objective, place.directory, record, fresh=place.earlier is None)
-
-
-def _train(
-    encoder: Encoder, objective: Objective, directory: Path, record: TrainingRecord, *, fresh: bool
-) -> SentenceTransformer:
-    """Trains, and writes the outcome; the record that says that the run is complete comes last."""
-    from accelerate import PartialState
-
     from dino_st.training import trainer as setup
-    from dino_st.training.objective import METRIC
 
-    started = time.monotonic()
-    checkpoints = directory / CHECKPOINTS
-    arguments = setup.training_arguments(record.options, checkpoints, record.processes)
-    is_main = arguments.process_index == 0
-    # On the CPU at first: the trainer knows which device is this process's own.
-    shape = {name: getattr(record.options, name) for name in ("max_seq_length", "layers", "pooling", "bidirectional")}
+    arguments = setup.training_arguments(record.options, place.directory / CHECKPOINTS, record.processes)
+    with _worded(record.options, place.directory):
+        if record.processes > 1:
+            check_agreement(_common(record, place.earlier))
+        if place.earlier is not None:
+            if place.earlier.status == "complete":
+                logger.info("%s: training is done already", place.directory)
+                return load_trainable_encoder(place.directory, device=record.options.device)
+            if place.earlier.processes != record.processes:
+                logger.warning(
+                    "%s: begun by %d processes and continued by %d, whose dropout is not that of one undisturbed run",
+                    place.directory,
+                    place.earlier.processes,
+                    record.processes,
+                )
+            record = record.model_copy(update={"start": place.earlier.start})
+        model = _load(encoder, objective, record.options)
+        _train(model, encoder, objective, arguments, place.directory, record, fresh=place.earlier is None)
+    return model
+
+
+def _common(record: TrainingRecord, earlier: TrainingRecord | None) -> dict[str, str]:
+    """What must be the same for all processes that train together, by what people call it."""
+    return {
+        "data": ", ".join(f"{name} {value}" for name, value in record.data.items() if "sha256" in name),
+        "options": str(record.options.model_dump(exclude={"device"})),
+        "encoder": record.encoder_revision or record.encoder,
+        "output directory": "a new one" if earlier is None else f"a run that is {earlier.status}",
+    }
+
+
+def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> SentenceTransformer:
+    """Loads what is to be trained, on the CPU at first: the trainer knows which device is this process's own."""
+    from transformers import set_seed
+
+    set_seed(options.seed)  # which draws the weights that no file holds, such as those of BERT's unused pooler
+    shape = {name: getattr(options, name) for name in ("max_seq_length", "layers", "pooling", "bidirectional")}
     model = load_trainable_encoder(encoder, device="cpu", **shape)
     name = str(encoder) if isinstance(encoder, str | os.PathLike) else "the encoder"
     warn_of_tokens(model, objective.some_texts(), name)
@@ -336,18 +338,43 @@ def _train(
             "no weight of the encoder can be trained, since all are frozen (requires_grad); thaw them, and merge an "
             "adapter of PEFT into its base model first"
         )
-    PartialState().wait_for_everyone()  # all have read the record of an earlier run by now
-    writer = only_writer(directory, leave=False) if is_main else contextlib.nullcontext()
-    with writer, _worded(record.options, directory):
-        if is_main:
-            if fresh:
-                clear_run(directory)
-            write_record(directory, record)
-            setup.mend_checkpoints(checkpoints)
-        PartialState().wait_for_everyone()
-        report = setup.ReportProgress()
-        setup.set_gradient_checkpointing(record.options, model)
-        with setup.quiet_bars(), contextlib.closing(report):
+    return model
+
+
+def _train(
+    model: SentenceTransformer,
+    encoder: Encoder,
+    objective: Objective,
+    arguments: SentenceTransformerTrainingArguments,
+    directory: Path,
+    record: TrainingRecord,
+    *,
+    fresh: bool,
+) -> None:
+    """Trains a model that was loaded from `encoder`, and writes the outcome.
+
+    The record that says that the run is complete comes last.
+    """
+    from accelerate import PartialState
+
+    from dino_st.training import trainer as setup
+    from dino_st.training.heads import training_heads
+    from dino_st.training.objective import METRIC
+
+    started, checkpoints = time.monotonic(), directory / CHECKPOINTS
+    is_main = arguments.process_index == 0
+    with contextlib.ExitStack() as written:
+        with training_heads(model, encoder, record.options), setup.quiet_bars():
+            PartialState().wait_for_everyone()  # all have read the record of an earlier run by now
+            if is_main:
+                written.enter_context(only_writer(directory, leave=False))
+                if fresh:
+                    clear_run(directory)
+                write_record(directory, record)
+                setup.mend_checkpoints(checkpoints)
+            PartialState().wait_for_everyone()
+            report = written.enter_context(contextlib.closing(setup.ReportProgress()))
+            setup.set_gradient_checkpointing(record.options, model)
             trainer = setup.make_trainer(model, objective, arguments, report)
             if record.start is None:
                 record = record.model_copy(update={"start": setup.start_score(trainer)})
@@ -358,15 +385,14 @@ def _train(
             trainer.train(resume_from_checkpoint=setup.newest_checkpoint(checkpoints))
             record = _outcome(trainer, record, time.monotonic() - started)
             trainer.accelerator.wait_for_everyone()  # the others are done with reading the best checkpoint
-            if is_main:
-                fill_card(model.model_card_data, record)
-                model.save_pretrained(str(directory))
-                add_to_card(directory / CARD, record)
-                write_record(directory, record)
-                if not record.options.keep_checkpoints:
-                    remove_checkpoints(directory)
-            trainer.accelerator.wait_for_everyone()
-    return model
+        if is_main:
+            fill_card(model.model_card_data, record)
+            model.save_pretrained(str(directory))
+            add_to_card(directory / CARD, record)
+            write_record(directory, record)
+            if not record.options.keep_checkpoints:
+                remove_checkpoints(directory)
+        trainer.accelerator.wait_for_everyone()
 
 
 def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, seconds: float) -> TrainingRecord:
@@ -416,6 +442,8 @@ def _worded(options: TrainingOptions, directory: Path) -> Iterator[None]:
 
     try:
         yield
+    except DinoError:
+        raise
     except torch.OutOfMemoryError as error:
         cached = isinstance(options, ContrastiveOptions)
         raise OutOfMemoryError(
@@ -423,13 +451,18 @@ def _worded(options: TrainingOptions, directory: Path) -> Iterator[None]:
             f"smaller {'mini_batch_size' if cached else 'batch_size'} or max_seq_length, or gradient_checkpointing='on'"
         ) from error
     except (OSError, SafetensorError, RuntimeError) as error:
+        if lost_another(error):
+            raise TrainingError(
+                f"another of the processes that train together has ended ({str(error).splitlines()[0]}); look for what "
+                f"it says. What was finished is in {directory}: the same command continues it"
+            ) from error
         if "deserializing" in str(error) or "PytorchStreamReader" in str(error):
             raise InputError(
                 f"{directory / CHECKPOINTS}: the newest checkpoint is damaged ({str(error).splitlines()[0]}); remove "
                 "it, and the run continues from the one before"
             ) from error
         # torch's and safetensors' writers have errors of their own for a disk that is full
-        if isinstance(error, DinoError) or (isinstance(error, RuntimeError) and "inline_container" not in str(error)):
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
         reason = "the disk seems to be full" if isinstance(error, RuntimeError) else reason

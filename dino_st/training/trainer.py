@@ -7,17 +7,21 @@ import json
 import logging
 import math
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import broadcast_object_list
 from datasets import DatasetDict
 from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
@@ -25,8 +29,9 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from dino_st.errors import ConfigurationError
 from dino_st.support.files import write_text
 from dino_st.support.progress import progress
+from dino_st.training.distributed import ShareOfBatches, check_devices, check_shares
 from dino_st.training.objective import METRIC, Objective
-from dino_st.training.options import TrainingOptions
+from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 logger = logging.getLogger(__name__)
 
@@ -39,14 +44,14 @@ def training_arguments(
 ) -> SentenceTransformerTrainingArguments:
     """The recipe in the words of the trainer; with several processes, as under `torchrun`, this joins their group.
 
-    Raises ConfigurationError where the device is missing, or the batch cannot be shared by the processes.
+    Raises ConfigurationError where the device is missing, there are fewer GPUs than processes, or these cannot share a
+    batch.
     """
-    if options.batch_size % processes:
-        raise ConfigurationError(
-            f"batch_size is {options.batch_size}, which {processes} processes cannot share; expected a multiple of "
-            f"{processes}"
-        )
+    sizes = ("batch_size", "pairs_batch_size") if isinstance(options, ContrastiveOptions) else ("batch_size",)
+    check_shares(processes, {name: getattr(options, name) for name in sizes})
     on_cpu = use_cpu(options.device)
+    if not on_cpu:
+        check_devices(processes)
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
         per_device_train_batch_size=options.batch_size // processes,
@@ -60,6 +65,7 @@ def training_arguments(
         use_cpu=on_cpu,
         ddp_backend="gloo" if on_cpu and processes > 1 else None,
         dataloader_pin_memory=not on_cpu,
+        dataloader_drop_last=processes > 1,  # or else it warns, and sets it
         eval_strategy="steps",
         eval_steps=options.evaluation_steps,
         save_strategy="steps",
@@ -72,6 +78,7 @@ def training_arguments(
         report_to="none",
         disable_tqdm=True,
     )
+    arguments.dataloader_drop_last = False  # a batch that is not whole is shared like any other
     # Without torchrun the trainer would spread each batch over all GPUs with DataParallel, and multiply it.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
@@ -134,7 +141,8 @@ def make_trainer(
         arguments.batch_sampler = objective.batch_sampler
     vars(card)["set_widget_examples"] = lambda _: None  # shows a progress bar even where no examples are wanted
     try:
-        trainer = SentenceTransformerTrainer(
+        kind = SharingTrainer if arguments.world_size > 1 else SentenceTransformerTrainer
+        trainer: SentenceTransformerTrainer = kind(
             model=model,
             args=arguments,
             train_dataset=objective.train,
@@ -146,6 +154,48 @@ def make_trainer(
         del vars(card)["set_widget_examples"]
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+class SharingTrainer(SentenceTransformerTrainer):
+    """The trainer where several processes share the batches of one, and know the same of how it goes."""
+
+    def train(self, *arguments: Any, **named: Any) -> Any:
+        """Trains without what torch has to say, in every step, on how libraries call it."""
+        with warnings.catch_warnings():
+            for told in (r"torch\.distributed\.nn\.functional\.all_gather", "`broadcast_buffers` is deprecated"):
+                warnings.filterwarnings("ignore", told, FutureWarning)
+            return super().train(*arguments, **named)
+
+    def get_train_dataloader(self) -> Any:
+        """Loads this process's part of the batches that one process would have, in the order that it would have."""
+        size = self.args.train_batch_size * self.args.world_size
+        whole = self._build_dataloader(self.train_dataset, size, dataset_kind="train")
+        part = ShareOfBatches(whole.batch_sampler, self.args.world_size, self.args.process_index)
+        loader = DataLoader(
+            whole.dataset,
+            batch_sampler=part,
+            collate_fn=whole.collate_fn,
+            pin_memory=whole.pin_memory,
+        )
+        self._train_dataloader = prepare_data_loader(
+            loader,
+            device=self.accelerator.device,
+            num_processes=1,  # the parts are dealt already
+            process_index=0,
+            put_on_device=True,
+            use_seedable_sampler=self.accelerator.use_seedable_sampler,
+        )
+        return self._train_dataloader
+
+    def evaluation_loop(self, *arguments: Any, **named: Any) -> Any:
+        """Takes the scores of the first process for those of all, which choose the checkpoint by them."""
+        output = super().evaluation_loop(*arguments, **named)
+        return output._replace(metrics=broadcast_object_list([output.metrics])[0])
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Saves the random state of each process before the first one writes that the checkpoint is whole."""
+        super()._save_rng_state(output_dir)
+        self.accelerator.wait_for_everyone()
 
 
 def newest_checkpoint(folder: Path) -> str | None:

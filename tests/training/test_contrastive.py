@@ -22,7 +22,7 @@ from dino_st.training.objective import batches_by_kind, contrastive_loss
 from dino_st.training.options import ContrastiveOptions
 from dino_st.training.train import train_contrastive, train_encoder
 from tests.mteb_tasks.fixtures import write_sts_directory
-from tests.training_fixtures import LAUNCHED, raw_pairs, record
+from tests.training_fixtures import raw_pairs, record
 
 SMALL: dict[str, Any] = {
     "batch_size": 32,
@@ -226,7 +226,7 @@ def test_each_kind_of_data_is_sent_to_its_own_training(
 
 
 def test_options_that_do_not_fit_are_refused(
-    bert: Path, triplets: PreparedSplits, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bert: Path, triplets: PreparedSplits, splits: DatasetDict, tmp_path: Path
 ) -> None:
     with pytest.raises(
         ConfigurationError, match="'pooling' is 'max'; expected 'mean', 'cls', 'last' or 'weighted-mean'"
@@ -236,10 +236,6 @@ def test_options_that_do_not_fit_are_refused(
         train_contrastive(triplets, bert, tmp_path / "out", checkpoint_choice="sts-dev")
     with pytest.raises(ConfigurationError, match="choose 'sts-dev' to use it"):
         train_contrastive(triplets, bert, tmp_path / "out", sts_dev={"dev": splits["validation"]})
-    for name, value in LAUNCHED.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError, match="contrastive training runs in one process"):
-        train_contrastive(triplets, bert, tmp_path / "out")
 
 
 def test_the_commands_prepare_and_train_and_human_scores_choose_only_by_name(
