@@ -6,6 +6,7 @@ reason that applies, in the order of `apply_filters`.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import pyarrow.compute as pc
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.rows import Codes, Floats, Mask, PairRows, RawPairs, Rejections
 from dino_st.preparation.targets import posterior_of_rows
-from dino_st.support.similarity import edit_similarity, with_spaces, word_overlap, words
+from dino_st.support.similarity import edit_similarity, in_slices, with_spaces, word_overlap, words
 
 _SLICE = 50_000
 _SPACE = r"\s\x0b\x1c-\x1f\x{85}\pZ"  # RE2's \s alone is that of ASCII
@@ -41,8 +42,8 @@ def apply_filters(
     return filter_doubtful_labels(raw, rows, posterior, options, rejections), posterior, facts
 
 
-def measure(texts: pa.LargeStringArray, name: str) -> Floats:
-    """Takes a measure of texts, shape `(texts,)`.
+def measure(texts: pa.LargeStringArray, *names: str) -> dict[str, Floats]:
+    """Takes measures of texts, each of shape `(texts,)`.
 
     - `words`: pieces between white space; in scripts without spaces every two letters in a row.
     - `non_letters`: share of the characters other than white space that are no letters; 1 for a text without letters.
@@ -54,48 +55,76 @@ def measure(texts: pa.LargeStringArray, name: str) -> Floats:
       double quotation marks; or it ends in a comma, semicolon, colon, dash, opening bracket, or a word such as "and",
       "because" or "the".
     """
-    slices = [texts.slice(start, _SLICE) for start in range(0, len(texts), _SLICE)]
-    return np.concatenate([np.empty(0), *(np.asarray(_MEASURES[name](piece), np.float64) for piece in slices)])
+    found = {name: np.empty(len(texts)) for name in names}
+
+    def take(part: slice) -> None:
+        some = _Texts(texts[part])
+        for name in names:
+            found[name][part] = _MEASURES[name](some)
+
+    in_slices(take, len(texts), _SLICE)
+    return found
 
 
-def _words(texts: pa.LargeStringArray) -> pa.Array:
-    return pc.count_substring_regex(with_spaces(texts), f"[^{_SPACE}]+")
+class _Texts:
+    """Some texts, and what several measures ask of them."""
+
+    def __init__(self, texts: pa.LargeStringArray) -> None:
+        self.all = texts
+        start, end = np.frombuffer(texts.buffers()[1], np.int64)[[texts.offset, texts.offset + len(texts)]]
+        self._bytes = memoryview(texts.buffers()[2] or b"")[start:end].tobytes()
+
+    def number(self, character: str) -> Any:
+        """How often a character stands in each."""
+        if character.encode() not in self._bytes:
+            return np.zeros(len(self.all), np.int64)
+        return pc.count_substring(self.all, character).to_numpy()
+
+    @cached_property
+    def letters(self) -> pa.LargeStringArray:
+        """Their letters alone."""
+        return _without(self.all, r"\PL+")
 
 
-def _non_letters(texts: pa.LargeStringArray) -> Floats:
-    return 1 - _share(pc.utf8_length(_letters(texts)), pc.utf8_length(_without(texts, f"[{_SPACE}]+")), 0.0)
+def _words(texts: _Texts) -> pa.Array:
+    return pc.count_substring_regex(with_spaces(texts.all), f"[^{_SPACE}]+")
 
 
-def _latin(texts: pa.LargeStringArray) -> Floats:
-    letters = _letters(texts)
-    return _share(pc.utf8_length(_without(letters, r"\P{Latin}+")), pc.utf8_length(letters), np.nan)
+def _non_letters(texts: _Texts) -> Floats:
+    return 1 - _share(pc.utf8_length(texts.letters), pc.utf8_length(_without(texts.all, f"[{_SPACE}]+")), 0.0)
 
 
-def _repeated_trigrams(texts: pa.LargeStringArray) -> Floats:
-    codes, text = words(texts)
-    trigrams = np.stack([text[:-2], codes[:-2], codes[1:-1], codes[2:]])[:, text[:-2] == text[2:]]
+def _latin(texts: _Texts) -> Floats:
+    return _share(pc.utf8_length(_without(texts.letters, r"\P{Latin}+")), pc.utf8_length(texts.letters), np.nan)
+
+
+def _repeated_trigrams(texts: _Texts) -> Floats:
+    codes, text = words(texts.all)
+    is_within = text[:-2] == text[2:]
+    total = np.bincount(text[:-2][is_within], minlength=len(texts.all))
+    # Only texts that repeat two words can repeat three, and those are found by one number a place.
+    vocabulary = int(codes.max(initial=0)) + 1
+    if len(texts.all) * vocabulary**2 < 2**63:
+        pairs = np.sort((text[:-1] * vocabulary + codes[:-1]) * vocabulary + codes[1:])
+        suspects = np.zeros(len(texts.all), np.bool_)
+        suspects[pairs[1:][pairs[1:] == pairs[:-1]] // vocabulary**2] = True
+        is_within &= suspects[text[:-2]]
+    trigrams = np.stack([text[:-2], codes[:-2], codes[1:-1], codes[2:]])[:, is_within]
     trigrams = trigrams[:, np.lexsort(trigrams)]
     stood_before = (trigrams[:, 1:] == trigrams[:, :-1]).all(axis=0)
-    total, repeated = (np.bincount(part, minlength=len(texts)) for part in (trigrams[0], trigrams[0, 1:][stood_before]))
-    return _share(repeated, total, 0.0)
+    return _share(np.bincount(trigrams[0, 1:][stood_before], minlength=len(texts.all)), total, 0.0)
 
 
-def _broken(texts: pa.LargeStringArray) -> Mask:
-    def number(character: str) -> Any:
-        return pc.count_substring(texts, character).to_numpy()
-
-    broken: Mask = np.asarray(pc.utf8_length(_letters(texts))) == 0
+def _broken(texts: _Texts) -> Mask:
+    number = texts.number
+    broken: Mask = np.asarray(pc.utf8_length(texts.letters)) == 0
     broken |= number('"') % 2 == 1
     # “ closes what „ opens, and opens what ” closes.
     broken |= np.where(number("„") > 0, number("„") - number("“"), number("“")) != number("”")
     for opening, closing in _BRACKETS:
         broken |= number(opening) != number(closing)
-    broken |= np.asarray(pc.match_substring_regex(texts, _UNFINISHED))
+    broken |= np.asarray(pc.match_substring_regex(texts.all, _UNFINISHED))
     return broken
-
-
-def _letters(texts: pa.LargeStringArray) -> pa.LargeStringArray:
-    return _without(texts, r"\PL+")
 
 
 def _without(texts: pa.LargeStringArray, pattern: str) -> pa.LargeStringArray:
@@ -125,11 +154,16 @@ def filter_texts(raw: RawPairs, rows: PairRows, options: PreparationOptions, rej
     `punctuation`, `script` and `improbable` (the column `plain_log_prob` by `num_tokens`, which counts the closing mark
     as well).
     """
-    taken: dict[str, Floats] = {}
+    wanted = {
+        "words": bool(options.min_words) or options.max_words is not None or options.max_length_ratio is not None,
+        "non_letters": options.max_non_letters is not None,
+        "repeated_trigrams": options.max_repeated_trigrams is not None,
+        "broken": options.drop_broken_punctuation,
+        "latin": options.max_script_difference is not None,
+    }
+    taken = measure(raw.texts, *(name for name, is_wanted in wanted.items() if is_wanted))
 
     def measured(name: str, ranks: Codes) -> Floats:
-        if name not in taken:
-            taken[name] = measure(raw.texts, name)
         return taken[name][ranks]
 
     if options.min_words:

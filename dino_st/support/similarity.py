@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -20,6 +23,14 @@ COMPARED_CHARACTERS = 512
 
 _BETWEEN_WORDS = r"[^\pL\pM\pN]+"
 _SLICE = 1 << 16
+
+
+def in_slices(take: Callable[[slice], None], length: int, size: int) -> None:
+    """Has every slice of so many elements taken, on as many threads as Arrow may use; slices must not touch others'."""
+    slices = [slice(start, min(start + size, length)) for start in range(0, length, size)]
+    with ThreadPoolExecutor(pa.cpu_count()) as threads:
+        for _ in threads.map(take, slices):
+            pass
 
 
 def with_spaces(texts: pa.LargeStringArray) -> pa.LargeStringArray:
@@ -51,8 +62,8 @@ def word_overlap(first: Codes, second: Codes, texts: pa.LargeStringArray) -> Flo
     `first` and `second`, of the same shape, are positions of the texts to compare.
     """
     overlap = np.zeros(len(first))
-    for start in range(0, len(first), _SLICE):
-        part = slice(start, start + _SLICE)
+
+    def compare(part: slice) -> None:
         numbers, places = np.unique(np.concatenate([first[part], second[part]]), return_inverse=True)
         codes, text = words(texts.take(pa.array(numbers)))
         sets = csr_array((np.ones(len(codes)), (text, codes)), (len(numbers), int(codes.max(initial=0)) + 1))
@@ -61,6 +72,8 @@ def word_overlap(first: Codes, second: Codes, texts: pa.LargeStringArray) -> Flo
         sizes, shared = np.diff(sets.indptr), sets[a].multiply(sets[b]).sum(axis=1)
         union = sizes[a] + sizes[b] - shared
         np.divide(shared, union, out=overlap[part], where=union > 0)
+
+    in_slices(compare, len(first), _SLICE)
     return overlap
 
 
@@ -71,12 +84,14 @@ def edit_similarity(first: Codes, second: Codes, texts: pa.LargeStringArray) -> 
     lower case and cut to 512 characters. Arguments and result as those of `word_overlap`.
     """
     similarity = np.zeros(len(first))
-    for start in range(0, len(first), _SLICE):
-        part = slice(start, start + _SLICE)
+
+    def compare(part: slice) -> None:
         sides = [pc.utf8_lower(texts.take(pa.array(side[part]))) for side in (first, second)]
         sides = [pc.utf8_slice_codeunits(side, 0, COMPARED_CHARACTERS) for side in sides]
         longest = np.maximum(*(pc.utf8_length(side).to_numpy() for side in sides))
         # Not normalized_similarity with a cutoff, which takes pairs that are just as similar as the cutoff for less.
         edits = cpdist(*(side.to_pylist() for side in sides), scorer=Levenshtein.distance, dtype=np.int64)
         similarity[part] = 1 - edits / np.maximum(longest, 1)
+
+    in_slices(compare, len(first), _SLICE)
     return similarity

@@ -41,7 +41,7 @@ def texts(*values: str) -> pa.LargeStringArray:
 
 
 def one(name: str, *values: str) -> list[float]:
-    return [round(value, 6) for value in measure(texts(*values), name).tolist()]
+    return [round(value, 6) for value in measure(texts(*values), name)[name].tolist()]
 
 
 def raw(*rows: tuple[str, str, float], **columns: list[Any]) -> Dataset:
@@ -168,10 +168,23 @@ def test_a_text_is_measured_alike_wherever_it_stands() -> None:
     several = texts("a b c a b c", "(", "", "hello, world", "go go go go go")
     sliced = pa.concat_arrays([texts("zz zz (("), several])[1:]
     for name in ("words", "non_letters", "repeated_trigrams", "broken", "latin"):
-        alone = np.array([measure(several.slice(i, 1), name)[0] for i in range(5)])
-        np.testing.assert_array_equal(measure(several, name), alone)
-        np.testing.assert_array_equal(measure(sliced, name), alone)
-        assert measure(texts(), name).tolist() == []
+        alone = np.array([measure(several.slice(i, 1), name)[name][0] for i in range(5)])
+        np.testing.assert_array_equal(measure(several, name)[name], alone)
+        np.testing.assert_array_equal(measure(sliced, name)[name], alone)
+        assert measure(texts(), name)[name].tolist() == []
+
+
+def test_repeated_trigrams_are_those_of_a_slow_count() -> None:
+    rng = random.Random(0)
+    some = [
+        " ".join(rng.choice("abcd" if i % 2 else "abcdefghijkl") for _ in range(rng.randint(0, 14))) for i in range(400)
+    ]
+    expected = []
+    for text in some:
+        words = text.split()
+        counts = Counter(zip(words, words[1:], words[2:], strict=False))
+        expected.append((counts.total() - len(counts)) / max(counts.total(), 1))
+    assert measure(texts(*some), "repeated_trigrams")["repeated_trigrams"].tolist() == expected
 
 
 NOISY = raw(
