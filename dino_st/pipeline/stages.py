@@ -507,14 +507,15 @@ def prepare_data(
     in_another_order = LOG_PROBS in table.column_names and set(options.labels) == set(labels or ())
     options = options.with_labels(labels if in_another_order or "labels" not in options.model_fields_set else None)
     check_replaces(output, options, provenance, overwrite=overwrite)
-    from datasets import Dataset
-
-    from dino_st.preparation.prepare import NothingLeftError, prepare_pairs
+    from dino_st.preparation.prepare import NothingLeftError, prepare_rows
+    from dino_st.preparation.rows import read_raw_pairs
     from dino_st.preparation.splits import save_rejected, write_prepared
 
+    options, tables = options.with_labels(), [table]
+    del table  # whoever reads it takes it, so that every text is held once from then on
     with only_writer(output):
         try:
-            splits = prepare_pairs(Dataset(table), options=options, explain=explain)
+            splits = prepare_rows(lambda: read_raw_pairs(tables.pop(), options), options, explain=explain)
         except NothingLeftError as error:
             if error.rejected is None or not save_rejected(error.rejected, output):
                 raise

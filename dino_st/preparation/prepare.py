@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -105,13 +106,19 @@ def prepare_pairs(
             log-probability is no number, or no pair is left.
     """
     options = PreparationOptions.of(options, **changes).with_labels()
-    pairs = read_raw_pairs(raw, options)
-    rejections = Rejections(keep=explain)
+    return prepare_rows(lambda: read_raw_pairs(raw, options), options, explain=explain)
+
+
+def prepare_rows(read: Callable[[], RawPairs], options: PreparationOptions, *, explain: bool = False) -> PreparedSplits:
+    """Does the work of `prepare_pairs` on pairs that are read here, so that they can be let go of piece by piece."""
+    pairs, rejections = read(), Rejections(keep=explain)
     counts = rejections.counts
     counts["input"] = len(pairs.rows)
 
+    written = _Written.of(pairs)
     known = drop_worthless(pairs, options, rejections)
     rows, posterior, facts = apply_filters(pairs, known, options, rejections)
+    pairs = pairs.without_numbers()
     if pairs.is_pair and options.max_per_input_and_label:
         rows = cap(rows, options, rejections)
     counts["kept"] = len(rows)
@@ -126,24 +133,25 @@ def prepare_pairs(
             f"all pairs have the label {pairs.labels[rows.label[0]]}; an encoder cannot learn from them how the labels "
             "differ",
             DinoWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
+    quality = _quality(pairs, written, rows, posterior)
 
     values: list[Any] = list(pairs.labels)
-    kept, targets = rows, None
+    targets = None
     if pairs.is_numeric:
         values = [options.smoothed(value) for value in values]
         if pairs.judged is not None:
             targets = pairs.judged[rows.origin]
         elif posterior is not None and options.target != "smoothed":
             targets = target_scores(rows.label, posterior[rows.origin], options, random_bits(options.seed, TARGETS))
+        posterior = None
         if pairs.is_pair and options.random_negatives:
             rows = add_negatives(pairs, rows, known, options, counts)
             values.append(options.random_negative_score)
             if targets is not None:
                 targets = np.pad(targets, (0, len(rows) - len(targets)), constant_values=options.random_negative_score)
     splits = split(pairs, rows, values, targets, options, counts)
-    quality = _quality(pairs, kept, posterior)
     logger.info("prepared pairs:\n%s", "\n".join([format_counts(counts), *quality_lines(quality)]))
     warn_of_doubts(quality)
     provenance = {"label_posterior": facts} if facts else None
@@ -157,24 +165,39 @@ def prepare_pairs(
     )
 
 
-def _quality(raw: RawPairs, rows: PairRows, posterior: Floats | None) -> Summary:
+@dataclass(frozen=True)
+class _Written:
+    """How many pairs of each label were written, and how many of these have x1 = x2."""
+
+    pairs: Codes
+    identical: Codes
+
+    @classmethod
+    def of(cls, raw: RawPairs) -> _Written:
+        """The counts of raw pairs."""
+        rows = raw.rows
+        copies = rows.label[rows.first == rows.second]
+        return cls(*(np.bincount(labels, minlength=len(raw.labels)) for labels in (rows.label, copies)))
+
+
+def _quality(raw: RawPairs, written: _Written, rows: PairRows, posterior: Floats | None) -> Summary:
     """What can be seen of the labels of the pairs that are kept, and how many of each were dropped."""
     if not raw.is_pair:
         return {}
     found = {}
     for label, value in enumerate(raw.labels):
-        own, written = rows.take(rows.label == label), raw.rows.take(raw.rows.label == label)
-        if len(written):
+        if written.pairs[label]:
+            own = rows.take(rows.label == label)
             believed = np.zeros(0) if posterior is None else posterior[own.origin, label]
             sample = own.take(np.arange(len(own)) % max(1, len(own) // _COMPARED) == 0)
             overlaps = word_overlap(sample.first, sample.second, raw.texts)
-            copies, all_copies = (int((part.first == part.second).sum()) for part in (own, written))
+            copies = int((own.first == own.second).sum())
             name = value if isinstance(value, str) else format(value, "g")
             found[name] = summarise([{name: LabelStatistics(0, overlaps, believed)}])[name] | {
                 "pairs": len(own),
                 "identical": round(copies / max(len(own), 1), 4),
-                "dropped": len(written) - len(own),
-                "dropped_identical": all_copies - copies,
+                "dropped": int(written.pairs[label]) - len(own),
+                "dropped_identical": int(written.identical[label]) - copies,
             }
     return found
 
@@ -250,7 +273,7 @@ def add_negatives(
             f"too few different x2{guarded} (there are {inputs:,} x1). Generate from more sentences, or pass a smaller "
             "random_negatives" + (" or a larger negative_guard_overlap" if guard else ""),
             DinoWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     label, origin = np.full(len(first), len(raw.labels)), np.full(len(first), -1)
     return PairRows(
@@ -306,7 +329,7 @@ def split(
             warnings.warn(
                 f"{without} {label_column}(s) have a single pair and so no row in the validation split; generate more",
                 DinoWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
     return splits
 

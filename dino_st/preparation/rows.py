@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,13 @@ class RawPairs:
         """Whether the labels are scores."""
         return self.columns[1] == SCORE
 
+    def without_numbers(self) -> RawPairs:
+        """The same without the rows and what filters ask of them, which all take memory."""
+        none = np.empty(0, np.int64)
+        return replace(
+            self, rows=PairRows(none, none, none, none), log_probs=None, num_tokens=None, plain_log_prob=None
+        )
+
     def texts_of(self, rows: PairRows) -> list[pa.ChunkedArray]:
         """The columns of text of rows, in chunks that stay below the 2 GiB that a string array can hold."""
         columns = []
@@ -143,15 +150,16 @@ class Rejections:
         return pa.concat_tables(tables)
 
 
-def read_raw_pairs(raw: Dataset, options: PreparationOptions) -> RawPairs:
+def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions) -> RawPairs:
     """Reads a data set as `prepare_pairs` takes it, and refuses one that the options cannot be applied to."""
-    if not isinstance(raw, Dataset):
+    if not isinstance(raw, Dataset | pa.Table):
         hint = f"; it has the splits {list(raw)}, pass one of them" if isinstance(raw, dict) else ""
         raise DatasetError(f"the raw pairs are a {type(raw).__name__}; expected a datasets.Dataset{hint}")
     text_columns, label_column, more = check_columns(raw.column_names, options)
     if not len(raw):
         raise DatasetError("the raw data set is empty; generate pairs first")
-    table: pa.Table = raw.select_columns([*text_columns, label_column, *more]).with_format("arrow")[:]
+    names = [*text_columns, label_column, *more]
+    table = raw.select(names) if isinstance(raw, pa.Table) else raw.select_columns(names).with_format("arrow")[:]
     for name in [*text_columns, *([label_column] if label_column == LABEL else [])]:
         hint = "; if it holds numbers, rename it to 'score'" if name == LABEL else ""
         texts = text_column(table[name], name, "the raw pairs", hint)

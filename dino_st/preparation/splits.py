@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict
 
 from dino_st.data.cards import CLASSIFICATION, SIMILARITY, dataset_card
-from dino_st.data.columns import LABEL, TRIPLET_COLUMNS
+from dino_st.data.columns import LABEL, TRIPLET_COLUMNS, as_table
 from dino_st.data.quality import Summary, quality_section
 from dino_st.errors import ConfigurationError, InputError, OutputError
 from dino_st.preparation.directory import (
@@ -146,7 +146,7 @@ def write_prepared(
         for split, name in FILES.items():
             if splits[split].num_rows:  # `datasets` cannot read a split without rows
                 temporary = files.enter_context(replacing(directory / name))
-                pq.write_table(splits[split].with_format("arrow")[:], temporary)
+                pq.write_table(as_table(splits[split]), temporary)
                 written[split] = hash_file(temporary)
         if splits.rejected is not None:
             _write_rejected(splits.rejected, files.enter_context(replacing(directory / REJECTED)))
@@ -168,7 +168,7 @@ def _changes(earlier: PreparedSplits, now: PreparedSplits, provenance: Mapping[s
     """What a preparation has otherwise than an earlier one: options, or else rows."""
     if found := changes(earlier.options.model_dump(), now.options.model_dump()):
         return found
-    if earlier.counts == now.counts and all(earlier[split].to_dict() == now[split].to_dict() for split in FILES):
+    if earlier.counts == now.counts and all(as_table(earlier[split]) == as_table(now[split]) for split in FILES):
         return []
     return origin_changes(earlier.provenance, provenance) or [_OTHER_PAIRS]
 

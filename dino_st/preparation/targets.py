@@ -42,7 +42,7 @@ def posterior_of_rows(
         except DatasetError as error:
             temperature, facts["fitted"] = 1.0, False
             warnings.warn(
-                f"{error}. The posterior's temperature is 1; give posterior_temperature", DinoWarning, stacklevel=4
+                f"{error}. The posterior's temperature is 1; give posterior_temperature", DinoWarning, stacklevel=5
             )
         else:
             temperature, facts["fitted"] = fit.value, True
@@ -56,7 +56,7 @@ def posterior_of_rows(
             f"the label posterior agrees with the label of {agreement:.0%} of the pairs only, less than chance; are "
             f"the numbers in log_probs in the order of the labels {raw.labels}?",
             DinoWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     whole = np.full(log_probs.shape, np.nan)
     whole[rows.origin] = posterior

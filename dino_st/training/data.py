@@ -6,11 +6,11 @@ import hashlib
 import json
 import os
 import warnings
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,6 +31,7 @@ from dino_st.data.triplets import read_pairs_or_triplets, triplet_table
 from dino_st.errors import DatasetError, DinoWarning, InputError
 from dino_st.preparation.directory import read_tables
 from dino_st.preparation.options import PreparationOptions, TripletOptions
+from dino_st.preparation.rows import text_codes
 from dino_st.support.files import PREPARATION_RECORD
 from dino_st.support.progress import logger
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
@@ -41,6 +42,12 @@ if TYPE_CHECKING:
 
 Tables = dict[str, pa.Table]
 """The rows of `train` and `validation`."""
+
+_BATCH = 10_000
+"""Rows that are looked at together where they must be Python's."""
+
+_PLAIN_JSON = r"^[ !#-\[\]-~]*$"
+"""Texts that JSON only puts between quotation marks."""
 
 _LABELS = ("label", "labels", "score", "scores")
 """Columns that sentence-transformers takes for labels, and the contrastive loss ignores."""
@@ -127,10 +134,13 @@ def count_positives(train: pa.Table, options: TrainingOptions) -> int:
 
 def _validated_on(judged: pa.Table, train: pa.Table) -> tuple[Tables, dict[str, int]]:
     """Judged pairs as the validation split beside what is left to train on, and how many they are."""
-    pairs = set(zip(*(judged[name].to_pylist() for name in (SENTENCE1, SENTENCE2)), strict=True))
-    texts = zip(*(train[name].to_pylist() for name in (SENTENCE1, SENTENCE2)), strict=True)
-    kept = pa.array([pair not in pairs for pair in texts], pa.bool_())
-    left = train.filter(kept)
+
+    def texts_of(table: pa.Table) -> Iterator[tuple[str, str]]:
+        for batch in table.select([SENTENCE1, SENTENCE2]).to_batches(max_chunksize=_BATCH):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+    pairs = set(texts_of(judged))
+    left = train.filter(pa.array((pair not in pairs for pair in texts_of(train)), pa.bool_()))
     facts = {"pairs": judged.num_rows, "left out of training": train.num_rows - left.num_rows}
     return {"train": left, "validation": judged}, facts
 
@@ -166,17 +176,17 @@ def _check_enough(rows: int, what: str, batch_size: int, size_option: str = "bat
         )
 
 
-def as_datasets(tables: Tables) -> DatasetDict:
-    """The splits as data sets, whose fingerprints are those of their content."""
+def as_datasets(tables: Tables, facts: Mapping[str, int | str]) -> DatasetDict:
+    """The splits as data sets, whose fingerprints are the hashes that `data_facts` made of them."""
     from datasets import Dataset, DatasetDict
 
-    return DatasetDict({name: Dataset(table, fingerprint=_rows_hash(table)) for name, table in tables.items()})
+    return DatasetDict({name: Dataset(table, fingerprint=facts[f"{name} sha256"]) for name, table in tables.items()})
 
 
 def data_facts(splits: Mapping[str, Dataset | pa.Table], kind: str) -> dict[str, int | str]:
     """What a training record says of its data: rows of each split, of the kind `pairs`, say, and a hash of them."""
     rows: dict[str, int | str] = {f"{name} {kind}": len(split) for name, split in splits.items()}
-    return rows | {f"{name} sha256": _rows_hash(as_table(split)) for name, split in splits.items()}
+    return rows | {f"{name} sha256": rows_hash(as_table(split)) for name, split in splits.items()}
 
 
 def _given_splits(data: str | os.PathLike[str] | DatasetDict) -> tuple[Mapping[str, Any], dict[str, Any]]:
@@ -223,8 +233,10 @@ def _split_tables(directory: Path) -> Tables | None:
     if others:
         logger.info("%s: not trained on: %s", directory, ", ".join(others))
     read = {name: read_pairs_or_triplets(file) for name, (file,) in found.items()}
-    train, validation = (set(map(str, table.to_pylist())) for table in read.values())
-    twice = len(validation & train)
+    train, validation = (table.group_by(table.column_names).aggregate([]) for table in read.values())
+    twice = 0
+    if set(train.column_names) == set(validation.column_names):
+        twice = validation.join(train, validation.column_names, join_type="left semi").num_rows
     if twice:
         warnings.warn(
             f"{directory}: {twice} of {len(validation)} rows of validation stand in train, too, so that it says "
@@ -235,13 +247,30 @@ def _split_tables(directory: Path) -> Tables | None:
     return read
 
 
-def _rows_hash(table: pa.Table) -> str:
-    """Sixteen hexadecimal digits of a SHA-256 of all values, however the table is cut into chunks."""
+def rows_hash(table: pa.Table) -> str:
+    """Sixteen hexadecimal digits of a SHA-256 of all rows as JSON, however the table is cut into chunks."""
     digest = hashlib.sha256()
-    for batch in table.to_batches():
-        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            digest.update(json.dumps(row).encode())
+    opens, comma, closes, nothing = (pa.scalar(sign, pa.large_string()) for sign in ("[", ", ", "]", ""))
+    for batch in table.to_batches(max_chunksize=_BATCH):
+        cells = [part for column in batch.columns for part in (comma, _json_values(column))][1:]
+        rows = pc.binary_join_element_wise(opens, *cells, closes, nothing)
+        _, ends, letters = rows.buffers()  # one row directly behind the other
+        digest.update(memoryview(letters)[: np.frombuffer(ends, np.int64)[len(rows)]] if len(rows) else b"")
     return digest.hexdigest()[:16]
+
+
+def _json_values(column: pa.Array) -> pa.LargeStringArray:
+    """The values as `json.dumps` writes them."""
+    kind = pa.large_string()
+    if pa.types.is_floating(column.type) and len(column):
+        return pa.array(json.dumps(column.to_pylist())[1:-1].split(", "), kind)
+    if column.null_count or not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return pa.array([json.dumps(value) for value in column.to_pylist()], kind)
+    texts, quote = column.cast(kind), pa.scalar('"', kind)
+    is_plain = pc.match_substring_regex(texts, _PLAIN_JSON)
+    written = pc.binary_join_element_wise(quote, texts, quote, pa.scalar("", kind))
+    others = [json.dumps(text) for text in texts.filter(pc.invert(is_plain)).to_pylist()]
+    return pc.replace_with_mask(written, pc.invert(is_plain), pa.array(others, kind))
 
 
 def _triplets(split: Dataset | pa.Table, name: str, *, may_be_empty: bool) -> pa.Table:
@@ -284,8 +313,12 @@ def _check_batches(train: pa.Table, options: ContrastiveOptions) -> None:
             f"{'negative' if pc.all(pc.equal(train[POSITIVE], train[NEGATIVE])).as_py() else 'anchor'}; look at the "
             "columns that they come from"
         )
-    used = Counter(text for row in train.to_pylist() for text in set(row.values()))
-    text, most = max(used.items(), key=lambda item: (item[1], item[0]))
+    codes, texts = text_codes([train[name] for name in TRIPLET_COLUMNS])
+    in_row = np.sort(np.stack(codes), axis=0)
+    is_first = np.diff(in_row, axis=0, prepend=-1) != 0
+    used = np.bincount(in_row[is_first], minlength=len(texts))
+    most = int(used.max())
+    text = texts[int(np.flatnonzero(used == most)[-1])].as_py()
     if rows < 2 * most:
         raise DatasetError(
             f"{most} of {rows} training triplets hold the text {text!r:.60}, and a batch holds no text twice, so that "

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from datasets import Dataset, DatasetDict
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.sampler import DefaultBatchSampler, NoDuplicatesBatchSampler
@@ -99,7 +100,7 @@ def pair_objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
 
 def positives(pairs: Dataset, least: float) -> Dataset:
     """The pairs that have at least a score, without their scores: the anchors and positives of a contrastive loss."""
-    scores = np.asarray(pairs[SCORE][:], np.float64)
+    scores = _scores(pairs)
     return pairs.select(np.flatnonzero(scores >= least)).select_columns([SENTENCE1, SENTENCE2])
 
 
@@ -107,6 +108,12 @@ def graded_loss(model: SentenceTransformer, *, name: Loss) -> Any:
     """The loss of pairs with scores that goes by a name, over the whole batch of all processes."""
     loss = getattr(losses, LOSSES[name])(model)
     return loss if name == "cosine" else compare_all(loss)  # the mean over pairs is that of the processes' means
+
+
+def _scores(pairs: Dataset) -> npt.NDArray[np.float64]:
+    """The scores of pairs, shape `(pairs,)`, without a Python object for each."""
+    column: pa.ChunkedArray = pairs.with_format("arrow", columns=[SCORE])[:][SCORE]
+    return column.to_numpy().astype(np.float64)
 
 
 def joint_loss(model: SentenceTransformer, *, graded: Callable[[SentenceTransformer], Any]) -> dict[str, Any]:
@@ -173,7 +180,7 @@ class BalancedBatches(DefaultBatchSampler):
     def __iter__(self) -> Iterator[list[int]]:
         """Yields the positions of the pairs of each batch."""
         pairs: Any = self.sampler  # what the base class calls the data set
-        scores = np.asarray(pairs[SCORE][:], np.float64)
+        scores = _scores(pairs)
         order = balanced_order(scores, random_bits(self.seed, self.epoch)).tolist()
         for start in range(0, len(order), self.batch_size):
             batch = order[start : start + self.batch_size]

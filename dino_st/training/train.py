@@ -159,7 +159,7 @@ def train_encoder(
     place = _find_place(output_dir, record, resume=resume, overwrite=overwrite)
     from dino_st.training.objective import pair_objective
 
-    return _train_or_resume(encoder, pair_objective(as_datasets(tables), options), place, record)
+    return _train_or_resume(encoder, pair_objective(as_datasets(tables, facts), options), place, record)
 
 
 def train_contrastive(
@@ -213,10 +213,13 @@ def train_contrastive(
     from dino_st.training.data import as_datasets, data_facts, pair_splits, triplet_splits
 
     tables, provenance = triplet_splits(data, options)
-    facts, pair_parts = data_facts(tables, "triplets"), None
+    triplet_facts, more = data_facts(tables, "triplets"), None
+    facts = dict(triplet_facts)
     if pairs is not None:
         pair_parts, origin = pair_splits(pairs, options.pairs_batch_size, options.loss, size_option="pairs_batch_size")
-        facts |= {f"pairs {name}": value for name, value in data_facts(pair_parts, "rows").items()}
+        pair_facts = data_facts(pair_parts, "rows")
+        facts |= {f"pairs {name}": value for name, value in pair_facts.items()}
+        more = as_datasets(pair_parts, pair_facts)
         provenance = {**provenance, "pairs": origin}
     if sts_dev is not None:
         facts |= {f"sts-dev {name}": value for name, value in data_facts(sts_dev, "pairs").items()}
@@ -224,8 +227,8 @@ def train_contrastive(
     place = _find_place(output_dir, record, resume=resume, overwrite=overwrite)
     from dino_st.training.objective import triplet_objective
 
-    more = None if pair_parts is None else as_datasets(pair_parts)
-    return _train_or_resume(encoder, triplet_objective(as_datasets(tables), more, sts_dev, options), place, record)
+    splits = as_datasets(tables, triplet_facts)
+    return _train_or_resume(encoder, triplet_objective(splits, more, sts_dev, options), place, record)
 
 
 def _check_choice(options: ContrastiveOptions, sts_dev: Mapping[str, Dataset] | None) -> None:

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,9 @@ from typer.testing import CliRunner
 from dino_st.cli.main import app
 from dino_st.data.shards import ShardDirectory, Wave
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputError, OutputError
+from dino_st.pipeline import stages
 from dino_st.pipeline.stages import prepare_data
+from dino_st.preparation import prepare
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.rows import draw_negatives, rank_among_equals, validation_rows
@@ -473,6 +476,25 @@ def test_the_columns_of_scored_shards_reach_the_preparation_in_the_order_of_the_
         # 3 nats: the own label has weight 1, the others e^-3 each; the expected scores of 1, 0.5 and 0 follow.
         other = math.exp(-3) / (1 + 2 * math.exp(-3))
         assert sorted(set(splits["train"]["score"])) == pytest.approx([1.5 * other, 0.5, 1 - 1.5 * other])
+
+
+def test_the_table_is_let_go_of_once_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables, held = [], []
+    read, drop = stages.read_raw, prepare.drop_worthless
+
+    def watched_read(raw: Path) -> Any:
+        found = read(raw)
+        tables.append(weakref.ref(found[0]))
+        return found
+
+    def watched_drop(*given: Any) -> Any:
+        held.append(tables[0]())
+        return drop(*given)
+
+    monkeypatch.setattr(stages, "read_raw", watched_read)
+    monkeypatch.setattr(prepare, "drop_worthless", watched_drop)
+    prepare_data(scored_directory(tmp_path / "raw"), tmp_path / "set", PreparationOptions())
+    assert held == [None]
 
 
 def test_the_command_filters_and_explains(tmp_path: Path) -> None:

@@ -1,0 +1,57 @@
+"""What a training run says of its data, without Python objects for all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+
+import pyarrow as pa
+import pytest
+
+from dino_st.errors import DatasetError
+from dino_st.training.data import as_datasets, data_facts, rows_hash, triplet_splits
+from dino_st.training.options import ContrastiveOptions
+from tests.training.test_contrastive import triplet_dict
+
+
+def by_row(table: pa.Table) -> str:
+    """The hash as records of older versions hold it: each row as JSON."""
+    rows = zip(*(column.to_pylist() for column in table.columns), strict=True)
+    return hashlib.sha256("".join(map(json.dumps, rows)).encode()).hexdigest()[:16]
+
+
+def test_the_hash_of_rows_is_that_of_their_json_however_they_are_cut() -> None:
+    rng = random.Random(0)
+    signs, scores = 'ab "\\/\n\t\x00\x7f~é漢😀', (0.1, -0.0, 1 / 3, 1e300, 5e-324, float("inf"), float("nan"))
+    texts = ["".join(rng.choices(signs, k=rng.randint(0, 9))) for _ in range(12_000)]
+    table = pa.table(
+        {
+            "sentence1": texts,
+            "sentence2": pa.array(texts[::-1], pa.large_string()),
+            "score": rng.choices(scores, k=len(texts)),
+            "number": range(len(texts)),
+            "note": rng.choices(("a", None), k=len(texts)),
+        }
+    )
+    assert rows_hash(table) == by_row(table)
+    pieces = pa.concat_tables([table[:3], table[3:3], table[3:11_000], table[11_000:]])
+    assert rows_hash(pieces) == by_row(table)
+    assert rows_hash(table[:0]) == by_row(table[:0])
+    assert rows_hash(table[1:2]) == by_row(table[1:2]) != by_row(table[2:3])
+
+
+def test_data_sets_have_the_hashes_of_the_record_as_fingerprints() -> None:
+    tables = {
+        name: pa.table({"sentence1": [name], "sentence2": ["b"], "score": [1.0]}) for name in ("train", "validation")
+    }
+    facts = data_facts(tables, "pairs")
+    assert facts["train pairs"] == 1
+    for name, split in as_datasets(tables, facts).items():
+        assert split._fingerprint == facts[f"{name} sha256"] == by_row(tables[name])
+
+
+def test_a_text_that_most_triplets_hold_is_named_whatever_its_place() -> None:
+    triplets = triplet_dict(("a", "z", "n"), ("n", "e", "z"), ("f", "n", "z"), ("g", "z", "h"))
+    with pytest.raises(DatasetError, match="4 of 4 training triplets hold the text 'z'"):
+        triplet_splits(triplets, ContrastiveOptions(batch_size=2))
