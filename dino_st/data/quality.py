@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dino_st.data.columns import LABEL, LOG_PROBS, SCORE, SENTENCE1, SENTENCE2
@@ -21,18 +23,51 @@ one), and after a preparation `dropped` (pairs that are not among them) and `dro
 
 Rows = Sequence[Sequence[str]]
 
+_UNIT = 2.0**-40
+
 _ENOUGH, _FEW_COPIES = 20, 5
 _MARGIN = 0.05
 _MANY_COPIES = 0.25
 
 
-@dataclass(frozen=True)
+@dataclass
 class LabelStatistics:
-    """What is remembered of some pairs of a label."""
+    """What is remembered of some pairs of a label: counts alone, so that those of a billion pairs take no more room."""
 
-    identical: int  # how many have x1 = x2
-    overlaps: NDArray[np.float64]  # share of shared words of each, shape `(pairs,)`
-    posteriors: NDArray[np.float64]  # of the label, by those that the language model was asked about
+    identical: int = 0  # how many have x1 = x2
+    overlaps: Counter[float] = field(default_factory=Counter)  # pairs by their share of shared words
+    posteriors: int = 0  # of how many the language model was asked about the label
+    believed: int = 0  # sum of what it said, in units of `_UNIT`, so that the order of the pairs does not matter
+
+    @classmethod
+    def of(cls, identical: int, overlaps: NDArray[np.float64], posteriors: NDArray[np.float64]) -> LabelStatistics:
+        """Those of pairs of which each has a share of shared words, and some a posterior; NaN is none."""
+        import numpy as np
+
+        known = posteriors[np.isfinite(posteriors)]
+        high, low = np.divmod(np.rint(known / _UNIT).astype(np.int64), 2**20)
+        believed = int(high.sum()) * 2**20 + int(low.sum())
+        values, pairs = np.unique(overlaps, return_counts=True)
+        return cls(identical, Counter(dict(zip(values.tolist(), pairs.tolist(), strict=True))), len(known), believed)
+
+    def add(self, other: LabelStatistics, times: int = 1) -> None:
+        """Takes in those of other pairs, or with -1 takes them away."""
+        self.identical += times * other.identical
+        self.posteriors += times * other.posteriors
+        self.believed += times * other.believed
+        for overlap, pairs in other.overlaps.items():
+            self.overlaps[overlap] += times * pairs
+
+    def median_overlap(self) -> float:
+        """The median share of shared words; 0 where there is no pair."""
+        half, passed, middle = (self.overlaps.total() - 1) / 2, 0, []
+        for overlap, pairs in sorted(self.overlaps.items()):
+            passed += pairs
+            if passed > math.floor(half) and not middle:
+                middle.append(overlap)
+            if passed > math.ceil(half):
+                return (middle[0] + overlap) / 2
+        return 0.0
 
 
 def measure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str] = ()) -> dict[str, LabelStatistics]:
@@ -58,9 +93,9 @@ def measure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str] = ()) -> di
         own = next((place for place, name in enumerate(labels) if _same(name, label)), None)
         believed = [np.asarray(rows[place].get(LOG_PROBS) or (), np.float64) for place in chosen]
         known = [values for values in believed if own is not None and len(values) == len(labels)]
-        posteriors = [float(np.exp(values[own] - np.logaddexp.reduce(values))) for values in known]
+        posteriors = np.array([float(np.exp(values[own] - np.logaddexp.reduce(values))) for values in known])
         identical = sum(texts[place] == texts[place + len(rows)] for place in chosen)
-        found[label] = LabelStatistics(identical, overlaps[chosen], np.array(posteriors, np.float64))
+        found[label] = LabelStatistics.of(identical, overlaps[chosen], posteriors)
     return found
 
 
@@ -78,21 +113,18 @@ def _same(name: str, label: str) -> bool:
 
 def summarise(parts: Iterable[Mapping[str, LabelStatistics]]) -> dict[str, dict[str, float]]:
     """Joins what was seen of several parts of a data set."""
-    import numpy as np
-
-    by_label: dict[str, list[LabelStatistics]] = {}
+    whole: dict[str, LabelStatistics] = {}
     for part in parts:
         for label, statistics in part.items():
-            by_label.setdefault(label, []).append(statistics)
+            whole.setdefault(label, LabelStatistics()).add(statistics)
     summary = {}
-    for label, several in by_label.items():
-        overlaps = np.concatenate([one.overlaps for one in several])
-        posteriors = np.concatenate([one.posteriors for one in several])
+    for label, one in whole.items():
+        pairs = one.overlaps.total()
         summary[label] = {
-            "pairs": len(overlaps),
-            "identical": round(sum(one.identical for one in several) / max(len(overlaps), 1), 4),
-            "overlap": round(float(np.median(overlaps)), 4) if len(overlaps) else 0.0,
-            **({"posterior": round(float(np.nanmean(posteriors)), 4)} if np.isfinite(posteriors).any() else {}),
+            "pairs": pairs,
+            "identical": round(one.identical / max(pairs, 1), 4),
+            "overlap": round(one.median_overlap(), 4),
+            **({"posterior": round(one.believed * _UNIT / one.posteriors, 4)} if one.posteriors else {}),
         }
     return summary
 

@@ -12,9 +12,8 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from heapq import nsmallest
@@ -174,6 +173,34 @@ class RowsInMemory:
         return Dataset(pa.Table.from_pylist(self._rows, self._schema))
 
 
+class _Entries(MutableMapping[int, dict[str, Any]]):
+    """What a manifest says of each wave, held as JSON, which takes a third of the memory of dictionaries."""
+
+    def __init__(self, entries: Iterable[tuple[int, Mapping[str, Any]]] = ()) -> None:
+        self._lines: dict[int, bytes] = {}
+        self.update(entries)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """A copy; what is changed must be entered again."""
+        entry: dict[str, Any] = json.loads(self._lines[number])
+        return entry
+
+    def __setitem__(self, number: int, entry: Mapping[str, Any]) -> None:
+        self._lines[number] = json.dumps(entry, ensure_ascii=False).encode(errors="surrogatepass")
+
+    def __delitem__(self, number: int) -> None:
+        del self._lines[number]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._lines
+
+
 class ShardDirectory(os.PathLike[str]):
     """A directory of shards: what its manifest says, the rows, and writing more of them.
 
@@ -187,7 +214,7 @@ class ShardDirectory(os.PathLike[str]):
     is_complete: bool  # whether a run came to its end
     configuration: dict[str, Any]  # what decides the rows
     provenance: dict[str, Any]  # what is worth knowing but decides nothing: model name, versions
-    shards: dict[int, dict[str, Any]]  # `file`, `rows`, `sha256` and `counts` of each finished wave
+    shards: MutableMapping[int, dict[str, Any]]  # `file`, `rows`, `sha256` and `counts` of each finished wave
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         self.path = Path(path)
@@ -300,7 +327,7 @@ class ShardDirectory(os.PathLike[str]):
         Those of waves that this object wrote were kept on the way; the shards of earlier ones are read.
         """
         self._look_at_all()
-        of_label: dict[str, list[_Example]] = {label: [] for number in self.waves for label in self._statistics[number]}
+        of_label: dict[str, list[_Example]] = {label: [] for label in self._labels()}
         for number in sorted(self._examples):
             for label, kept in self._examples[number].items():
                 of_label.setdefault(label, []).extend(kept)
@@ -310,16 +337,41 @@ class ShardDirectory(os.PathLike[str]):
     def quality(self) -> Summary:
         """What can be seen of the labels; see `dino_st.data.quality`. What is read, and when, is as for `examples`."""
         self._look_at_all()
-        return summarise(self._statistics[number] for number in self.waves)
+        return summarise([{label: self._statistics[label] for label in self._labels()}])
+
+    def _labels(self) -> list[str]:
+        """The labels that were seen, by the first wave that has them and their order there, whoever looked first."""
+        return sorted(self._first_places, key=self._first_places.__getitem__)
 
     def _look_at_all(self) -> None:
         for number in self.waves:
-            if number not in self._statistics:
+            if number not in self._seen:
                 self._take_in(number, Glance.at(number, self.rows_of(number), self.configuration))
 
-    def _take_in(self, number: int, seen: Glance) -> None:
-        """Keeps what was seen of a wave, in place of what was seen of it before."""
-        self._statistics[number], self._examples[number] = seen.statistics, seen.examples
+    def _take_in(self, number: int, glance: Glance) -> None:
+        """Keeps what was seen of a wave, beside what was seen of others."""
+        self._seen.add(number)
+        self._examples[number] = glance.examples
+        for place, (label, statistics) in enumerate(glance.statistics.items()):
+            self._statistics.setdefault(label, LabelStatistics()).add(statistics)
+            self._first_places[label] = min(self._first_places.get(label, (number, place)), (number, place))
+
+    def _forget_seen(self, number: int) -> None:
+        """Takes away what was seen of a wave, whose shard will be written again with more in it."""
+        if number in self._seen and not self.is_intact(number):
+            self._forget_all_seen()  # and look again at what there is
+        elif number in self._seen:
+            self._seen.remove(number)
+            for label, statistics in Glance.at(number, self.rows_of(number), self.configuration).statistics.items():
+                self._statistics[label].add(statistics, -1)
+                if self._first_places[label][0] == number:
+                    del self._first_places[label]
+
+    def _forget_all_seen(self) -> None:
+        self._seen: set[int] = set()
+        self._statistics: dict[str, LabelStatistics] = {}
+        self._first_places: dict[str, tuple[int, int]] = {}
+        self._examples: dict[int, dict[str, list[_Example]]] = {}
 
     def _drop_examples(self) -> None:
         """Forgets the examples that others have taken the place of, where no wave will be written again."""
@@ -377,6 +429,7 @@ class ShardDirectory(os.PathLike[str]):
         """Writes a wave, or writes it again with more in it; killed in between, the latter counts as damaged."""
         before = self.shards.get(wave.number)
         name = before["file"] if before else None
+        self._forget_seen(wave.number)
         stored = store_wave(self.path, wave, self._schema, self.configuration, name)
         if before is None:
             self._enter([stored])
@@ -398,9 +451,7 @@ class ShardDirectory(os.PathLike[str]):
         lines = [json.dumps({"shard": wave.shard}, ensure_ascii=False) for wave in waves]
         append_line(self.path / _JOURNAL, "\n".join(lines))
         for wave in waves:
-            counts = {sys.intern(name): count for name, count in wave.shard["counts"].items()}  # the names once for all
-            shard = {sys.intern(name): value for name, value in wave.shard.items()}
-            self.shards[wave.number] = shard | {"counts": counts}
+            self.shards[wave.number] = wave.shard
             self.new_rows += wave.shard["rows"]
             self._take_in(wave.number, wave.seen)
 
@@ -443,7 +494,7 @@ class ShardDirectory(os.PathLike[str]):
             copied[number] = source.shards[number] | {"file": shard_name(number)}
             with replacing(self.path / copied[number]["file"]) as temporary:
                 shutil.copyfile(source.file_of(number), temporary)
-        self.shards = copied
+        self.shards = _Entries(copied.items())
 
     def _forget_damaged(self) -> bool:
         """Forgets shards that are missing or changed, so that they are written again; says whether any is another now.
@@ -458,8 +509,11 @@ class ShardDirectory(os.PathLike[str]):
                 self.file_of(number).unlink(missing_ok=True)
             else:
                 self.file_of(number).replace(self.path / shard_name(number))
-                self.shards[number]["file"] = shard_name(number)
-        self.shards = {number: shard for number, shard in self.shards.items() if number not in damaged}
+                self.shards[number] |= {"file": shard_name(number)}
+        for number in damaged:
+            del self.shards[number]
+        if not damaged.isdisjoint(self._seen):
+            self._forget_all_seen()
         self.is_complete &= not damaged
         return bool(damaged or old)
 
@@ -471,13 +525,22 @@ class ShardDirectory(os.PathLike[str]):
             "complete": self.is_complete,
             "configuration": self.configuration,
             "provenance": self.provenance,
-            "shards": [self.shards[number] for number in self.waves],
+            "shards": [None] * bool(self.shards),  # in whose place all are written one by one
         }
         if self.is_complete:
             manifest["counts"] = dict(self.counts)
             if quality := self.quality():
                 manifest["quality"] = quality
-        write_text(self.path / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+        head, null, tail = json.dumps(manifest, indent=1, ensure_ascii=False).partition("\n  null\n")
+        with (
+            replacing(self.path / MANIFEST) as temporary,
+            temporary.open("w", encoding="utf-8", errors="backslashreplace") as file,
+        ):
+            file.write(head)
+            for place, number in enumerate(self.waves):
+                entry = "\n" + json.dumps(self.shards[number], indent=1, ensure_ascii=False)
+                file.write("," * bool(place) + entry.replace("\n", "\n  "))
+            file.write("\n" * bool(null) + tail + "\n")
         (self.path / _JOURNAL).unlink(missing_ok=True)
 
     # The manifest
@@ -495,8 +558,7 @@ class ShardDirectory(os.PathLike[str]):
 
     def _read(self) -> None:
         self._read_from = self._signature()
-        self._statistics: dict[int, dict[str, LabelStatistics]] = {}
-        self._examples: dict[int, dict[str, list[_Example]]] = {}
+        self._forget_all_seen()
         added = self._added_lines()  # before the manifest: what leaves the one stands in the other by then
         content = self._manifest()
         self.is_begun = content is not None
@@ -507,8 +569,8 @@ class ShardDirectory(os.PathLike[str]):
         self.configuration = content["configuration"]
         self.provenance = content["provenance"]
         shards = {_wave_of(shard): shard for shard in (*added, *content["shards"])}
-        self.shards = dict(sorted(shards.items()))
-        edited = [shard["file"] for shard in self.shards.values() if _has_edited_counts(shard)]
+        edited = [shard["file"] for _, shard in sorted(shards.items()) if _has_edited_counts(shard)]
+        self.shards = _Entries(sorted(shards.items()))
         whole = content.get("counts", self.counts)
         if not added and not (isinstance(whole, dict) and Counter(whole) == self.counts):
             edited.append("the whole")
@@ -605,8 +667,8 @@ class ShardDirectory(os.PathLike[str]):
             self.file_of(number).unlink(missing_ok=True)
         for name in (_JOURNAL, REJECTED, CARD):
             (self.path / name).unlink(missing_ok=True)
-        self.shards, self.is_begun, self.is_complete = {}, False, False
-        self._statistics, self._examples = {}, {}
+        self.shards, self.is_begun, self.is_complete = _Entries(), False, False
+        self._forget_all_seen()
 
     def _changes(self, configuration: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> list[str]:
         """What another configuration has otherwise than the one that the directory was begun with."""

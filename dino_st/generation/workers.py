@@ -25,6 +25,7 @@ from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 DEATHS = 3
 """Ends of workers, one behind another, after which a place, or a wave, is given up."""
 
-_AHEAD_SECONDS, _MOST_AHEAD = 0.3, 64
-"""Work that a worker has before it, at least the wave that it writes and the next, and at most so many waves."""
+_CALL_SECONDS, _MOST_AT_ONCE = 0.15, 128
+"""Work that a worker gets in one call, at least a wave and at most so many; it has two calls before it."""
 
 _MARK = ".workers.tmp"
 """The file by which workers know that they see the same directory as the driver."""
@@ -113,12 +114,19 @@ class WaveWorker:
         """How many streams a wave takes; see `GenerationRun.streams`."""
         return self._run.streams(batch_size)
 
-    def write(self, streams: int, number: int, first: int, sentences: Sequence[str]) -> bytes:
-        """Writes the shard of a wave; the `StoredWave`, pickled, so that the driver keeps nothing of Ray's memory."""
+    def write_all(self, streams: int, waves: Sequence[tuple[int, int, Sequence[str]]]) -> bytes:
+        """Writes the shards of waves; what `write` returns, pickled, so that the driver keeps nothing of Ray's memory.
+
+        A wave is its number, the place of its first sentence, and its sentences.
+        """
+        return pickle.dumps([self.write(streams, *wave) for wave in waves])
+
+    def write(self, streams: int, number: int, first: int, sentences: Sequence[str]) -> StoredWave:
+        """Writes the shard of a wave."""
         if streams != self._streams:
             self._engine, self._streams = self._run.engine(streams), streams
         wave = self._run.pair_wave(self._engine, number, first, sentences)
-        return pickle.dumps(store_wave(self._output, wave, self._run.plan.schema(), self._facts))
+        return store_wave(self._output, wave, self._run.plan.schema(), self._facts)
 
 
 def _fault(output: Path, token: str) -> str:
@@ -261,7 +269,7 @@ class _Call:
     """What a worker was asked."""
 
     answer: Any  # Ray's reference
-    number: int | None = None  # of the wave, if it is one
+    numbers: Sequence[int] = ()  # of the waves to write, if that is what was asked
 
 
 @dataclass
@@ -291,7 +299,7 @@ class Crew:
         self._again: deque[int] = deque()
         self._victims: Counter[int] = Counter()  # workers that ended on a wave
         self._lost: dict[int, str] = {}  # waves given up, and what the last worker said
-        self._ahead = 2  # waves that a worker has been given
+        self._at_once = 1  # waves that a worker gets in one call
         self._looked = self._told = time.monotonic()
         possible = self._possible()
         wanted = possible if options.workers == "auto" else int(options.workers)
@@ -378,7 +386,7 @@ class Crew:
                     alive = sum(worker.is_admitted for worker in self._workers)
                     seconds = time.monotonic() - start
                     rate, waves = rows / seconds, waves + len(finished)
-                    self._ahead = min(max(2, int(_AHEAD_SECONDS * waves / seconds / max(alive, 1))), _MOST_AHEAD)
+                    self._at_once = min(max(1, int(_CALL_SECONDS * waves / seconds / max(alive, 1))), _MOST_AT_ONCE)
                     advance(len(finished), f"{rate:,.1f} pairs a second, {alive} of {len(self._workers)} workers alive")
                     finished, entered = [], time.monotonic()
                 elif not is_writing:
@@ -404,20 +412,22 @@ class Crew:
     def _hand_out(self, streams: int) -> bool:
         """Gives waves to workers that have few; whether any wave is, or may come to be, in work."""
         is_left = True
-        for has in range(self._ahead):
+        for has in range(2):
             for worker in self._workers:
                 if not worker.is_admitted or len(worker.calls) > has:
                     continue
-                number = next(self._fresh, None)
-                if number is None and self._again:
-                    number = self._again.popleft()
-                if number is None:
+                numbers = list(islice(self._fresh, self._at_once)) or self._one_again()
+                if not numbers:
                     is_left = False
                     break
-                first, sentences = self._plan.sentences_of(number, streams)
-                answer = worker.actor.write.remote(streams, number, first, list(sentences))
-                worker.calls.append(_Call(answer, number))
-        return is_left or any(call.number is not None for worker in self._workers for call in worker.calls)
+                places = [self._plan.sentences_of(number, streams) for number in numbers]
+                waves = [(number, first, list(texts)) for number, (first, texts) in zip(numbers, places, strict=True)]
+                worker.calls.append(_Call(worker.actor.write_all.remote(streams, waves), numbers))
+        return is_left or any(call.numbers for worker in self._workers for call in worker.calls)
+
+    def _one_again(self) -> list[int]:
+        """A wave whose worker ended, alone, so that one that ends workers is told from its neighbours."""
+        return [self._again.popleft()] if self._again else []
 
     def _step(self, seconds: float) -> list[StoredWave]:
         """Waits for an answer, up to so many seconds, and takes in all that have come; the finished waves."""
@@ -435,9 +445,9 @@ class Crew:
                     self._ended(worker, error)
                     break
                 call = worker.calls.popleft()
-                if call.number is not None:
+                if call.numbers:
                     worker.deaths = 0
-                    finished.append(pickle.loads(answer))
+                    finished += pickle.loads(answer)
                 elif not worker.sight:
                     self._seen(worker, answer)
                 else:
@@ -504,17 +514,17 @@ class Crew:
 
     def _ended(self, worker: _Worker, error: Exception) -> None:
         """Puts another process in the place of one that ended, and gives its waves to others."""
-        is_loading = worker.calls[0].number is None
+        asked = worker.calls[0].numbers
         cause = getattr(error, "cause", None)
-        if is_loading and isinstance(cause, DinoError):
+        if not asked and isinstance(cause, DinoError):
             return self._unfit(worker, cause)
         self._raise_ours(error)
-        numbers = [call.number for call in worker.calls if call.number is not None]
+        numbers = [number for call in worker.calls for number in call.numbers]
         worker.deaths += 1
-        for number in numbers[:1]:
-            self._victims[number] += 1
+        if len(asked) == 1:
+            self._victims[asked[0]] += 1
         is_last = worker.deaths >= DEATHS
-        is_lost = bool(numbers) and self._victims[numbers[0]] >= DEATHS
+        is_lost = len(asked) == 1 and self._victims[asked[0]] >= DEATHS
         said = self._last_words(worker, error) if is_last or is_lost else first_line(error)
         logger.warning("%s ended (%s)%s", worker, first_line(error), "; another writes its waves" if numbers else "")
         if is_lost:

@@ -193,7 +193,7 @@ def _quality(raw: RawPairs, written: _Written, rows: PairRows, posterior: Floats
             overlaps = word_overlap(sample.first, sample.second, raw.texts)
             copies = int((own.first == own.second).sum())
             name = value if isinstance(value, str) else format(value, "g")
-            found[name] = summarise([{name: LabelStatistics(0, overlaps, believed)}])[name] | {
+            found[name] = summarise([{name: LabelStatistics.of(0, overlaps, believed)}])[name] | {
                 "pairs": len(own),
                 "identical": round(copies / max(len(own), 1), 4),
                 "dropped": int(written.pairs[label]) - len(own),

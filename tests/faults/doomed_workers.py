@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from dino_st.data.shards import StoredWave
 from dino_st.generation import workers
 from dino_st.generation.workers import Job, WaveWorker
 
@@ -44,7 +45,7 @@ class Stranger(WaveWorker):
 class DoomedByAWave(WaveWorker):
     """Dies of wave 2."""
 
-    def write(self, streams: int, number: int, first: int, sentences: Sequence[str]) -> bytes:
+    def write(self, streams: int, number: int, first: int, sentences: Sequence[str]) -> StoredWave:
         if number == 2:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().write(streams, number, first, sentences)

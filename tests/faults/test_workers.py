@@ -96,8 +96,25 @@ def kill_one(crew: Crew) -> int:
 # What one suite should always see
 
 
+@pytest.fixture(params=[1, 3])
+def waves_at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers get so many waves in one call, as they do where waves are short."""
+    hand_out = Crew._hand_out
+
+    def several(crew: Crew, streams: int) -> bool:
+        crew._at_once = request.param
+        return hand_out(crew, streams)
+
+    monkeypatch.setattr(Crew, "_hand_out", several)
+
+
 def test_a_worker_that_is_killed_in_the_middle_of_a_wave_changes_no_byte(
-    cluster: Any, undisturbed: Path, tmp_path: Path, after_the_first_wave: Any, caplog: pytest.LogCaptureFixture
+    cluster: Any,
+    undisturbed: Path,
+    tmp_path: Path,
+    waves_at_once: None,
+    after_the_first_wave: Any,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     killed = after_the_first_wave(kill_one)
     with caplog.at_level(logging.WARNING, "dino_st"):
@@ -312,7 +329,7 @@ def test_workers_of_another_kind_are_left_out(
 
 @thorough
 def test_a_wave_that_ends_every_worker_is_given_up_when_the_others_are_finished(
-    cluster: Any, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: Any, undisturbed: Path, tmp_path: Path, waves_at_once: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.faults.doomed_workers import DoomedByAWave
 
