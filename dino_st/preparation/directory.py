@@ -5,7 +5,7 @@ Nothing here imports `datasets`, so that a mistake in what is given can be told 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,10 +72,13 @@ def read_record(directory: Path) -> PreparationRecord:
     return record
 
 
-def read_tables(directory: Path) -> tuple[PreparationRecord, dict[str, pa.Table]]:
+def read_tables(
+    directory: Path, *, read: Callable[[Path], pa.Table] | None = None
+) -> tuple[PreparationRecord, dict[str, pa.Table]]:
     """Reads the record of a directory and the rows of both splits, or raises InputError where they are not whole.
 
-    Counts and hashes in the record are those of the files as they are.
+    Counts and hashes in the record are those of the files as they are. The rows of a file are held in memory, unless
+    `read` gives them otherwise; it raises OSError where it cannot.
     """
     import pyarrow as pa
     import pyarrow.parquet
@@ -91,7 +94,7 @@ def read_tables(directory: Path) -> tuple[PreparationRecord, dict[str, pa.Table]
             tables[split] = tables["train"].slice(0, 0)
             continue
         try:
-            table = pyarrow.parquet.ParquetFile(file).read()
+            table = read(file) if read else pyarrow.parquet.ParquetFile(file).read()
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{file}: cannot be read ({error}); run the preparation again") from error
         if table.column_names not in _COLUMNS:

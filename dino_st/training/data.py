@@ -34,6 +34,7 @@ from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.preparation.rows import text_codes
 from dino_st.support.files import PREPARATION_RECORD
 from dino_st.support.progress import logger
+from dino_st.support.text import first_line
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.record import JUDGED, PEOPLE, RATED
 
@@ -45,6 +46,9 @@ Tables = dict[str, pa.Table]
 
 _BATCH = 10_000
 """Rows that are looked at together where they must be Python's."""
+
+_MAPPED_BYTES = 200_000_000
+"""Size of a file from which on its rows are mapped into memory."""
 
 _PLAIN_JSON = r"^[ !#-\[\]-~]*$"
 """Texts that JSON only puts between quotation marks."""
@@ -194,7 +198,7 @@ def _given_splits(data: str | os.PathLike[str] | DatasetDict) -> tuple[Mapping[s
     if isinstance(data, str | os.PathLike):
         if (tables := _split_tables(Path(data))) is not None:
             return tables, {}
-        record, tables = read_tables(Path(data))
+        record, tables = read_tables(Path(data), read=_rows_of)
         return tables, _origin(record.provenance, record.options, record.counts)
     if not isinstance(data, Mapping) or not {"train", "validation"} <= set(data):
         given = f"the splits {list(data)}" if isinstance(data, Mapping) else f"a {type(data).__name__}"
@@ -202,6 +206,24 @@ def _given_splits(data: str | os.PathLike[str] | DatasetDict) -> tuple[Mapping[s
     prepared: Any = data  # by `prepare_pairs`, if it has options
     has_options = hasattr(prepared, "options")
     return data, _origin(prepared.provenance, prepared.options, prepared.counts) if has_options else {}
+
+
+def _rows_of(file: Path) -> pa.Table:
+    """The rows of a file; those of a large one from a copy that `datasets` keeps in its cache, mapped into memory.
+
+    So they take memory only while they are used, and once for all processes of a machine.
+    """
+    import pyarrow.parquet
+
+    if file.stat().st_size < _MAPPED_BYTES:
+        return pyarrow.parquet.ParquetFile(file).read()
+    from datasets import Dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    try:
+        return Dataset.from_parquet(str(file)).data.table
+    except DatasetGenerationError as error:
+        raise OSError(first_line(error.__cause__ or error)) from error
 
 
 def _origin(

@@ -7,11 +7,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from datasets import Dataset
 
 from dino_st import DinoDatasetBuilder, prepare_pairs
-from dino_st.data.quality import doubts, measure, quality_lines, summarise
+from dino_st.data.quality import LabelStatistics, doubts, measure, quality_lines, summarise
 from dino_st.data.shards import MANIFEST, ShardDirectory
 
 
@@ -35,6 +36,26 @@ def test_copies_shared_words_and_posteriors_are_told_by_label() -> None:
     assert caption.startswith("Of the pairs of each label: ")
     assert first.split() == ["1", "3", "33.3%", "1.00", "0.75"]
     assert measure([{"anchor": "a", "positive": "b", "negative": "c"}]) == measure([{"text": "a", "label": "x"}]) == {}
+
+
+def test_joined_counts_have_the_median_and_the_mean_of_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    for pairs in (1, 2, 7, 400):
+        overlaps, posteriors = rng.integers(0, 9, pairs) / rng.integers(9, 12, pairs), rng.random(pairs)
+        posteriors[::5] = np.nan
+        parts = [slice(start, start + 3) for start in range(0, pairs, 3)]
+        whole = summarise({"1": LabelStatistics.of(0, overlaps[part], posteriors[part])} for part in parts)["1"]
+        assert whole["overlap"] == round(float(np.median(overlaps)), 4)
+        assert whole.get("posterior") == (round(float(np.nanmean(posteriors)), 4) if pairs > 1 else None)
+
+
+def test_the_posteriors_of_many_millions_of_pairs_are_summed() -> None:
+    # Ten million pairs at 2^40 units each are more than 2^63.
+    sure = LabelStatistics.of(0, np.zeros(1), np.ones(10_000_000))
+    assert (
+        summarise([{"1": sure}, {"1": LabelStatistics.of(0, np.zeros(1), np.zeros(10_000_000))}])["1"]["posterior"]
+        == 0.5
+    )
 
 
 def by_label(**labels: tuple[float, float]) -> dict[str, dict[str, float]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -217,6 +218,43 @@ def test_examples_of_a_wave_that_is_written_again_are_those_of_its_last_rows(tmp
         directory.finish("# raw")
         directory.put(rows("d", "e", "f"))  # as where failed requests of a complete run are made again
         assert directory.examples() == ShardDirectory(tmp_path).examples() == {"0": [[n, "x"] for n in "def"]}
+
+
+def test_what_is_seen_of_labels_depends_neither_on_who_looked_nor_on_the_order_of_the_waves(tmp_path: Path) -> None:
+    schema = pa.schema([("sentence1", pa.string()), ("sentence2", pa.string()), ("score", pa.float64())])
+    texts = {
+        0: [("a b", "a c", 0.5)],
+        1: [("a b", "a b", 1.0), ("a b", "a", 0.5)],
+        2: [("a", "b", 0.0), ("a", "a", 0.5)],
+    }
+    # Shared words of label 0.5: 1/3, 1/2 and 1; label 0.5 comes first in wave 0, 1 in wave 1, and 0 in wave 2.
+    expected = [("0.5", 3, 0.3333, 0.5), ("1", 1, 1.0, 1.0), ("0", 1, 0.0, 0.0)]
+
+    def rows(number: int, count: int | None = None) -> Wave:
+        return Wave(number, [dict(zip(schema.names, pair, strict=True)) for pair in texts[number][:count]], {})
+
+    def seen(directory: ShardDirectory) -> list[tuple[Any, ...]]:
+        return [
+            (label, *(one[key] for key in ("pairs", "identical", "overlap")))
+            for label, one in directory.quality().items()
+        ]
+
+    for place, order in enumerate(itertools.permutations(texts)):
+        directory = ShardDirectory(tmp_path / str(place))
+        with directory.open(configuration={}, provenance={}, schema=schema):
+            for number in order:
+                directory.put(rows(number, 1))
+                directory.put(rows(number))  # again, with more in it
+            assert seen(directory) == expected
+            directory.file_of(1).unlink()
+            directory.put(rows(1))
+            assert seen(directory) == expected
+        assert seen(ShardDirectory(directory.path)) == expected
+        directory.file_of(2).unlink()
+        with directory.open(configuration={}, provenance={}, schema=schema):
+            assert 2 not in directory
+            directory.put(rows(2))
+            assert seen(directory) == expected
 
 
 class Interrupted(Exception):  # noqa: N818

@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pytest
 
-from dino_st.errors import DatasetError
-from dino_st.training.data import as_datasets, data_facts, rows_hash, triplet_splits
+from dino_st.errors import DatasetError, InputError
+from dino_st.preparation.prepare import prepare_pairs
+from dino_st.preparation.splits import save_prepared
+from dino_st.training import data
+from dino_st.training.data import as_datasets, data_facts, pair_splits, rows_hash, triplet_splits
 from dino_st.training.options import ContrastiveOptions
 from tests.training.test_contrastive import triplet_dict
+from tests.training_fixtures import raw_pairs
 
 
 def by_row(table: pa.Table) -> str:
@@ -49,6 +55,25 @@ def test_data_sets_have_the_hashes_of_the_record_as_fingerprints() -> None:
     assert facts["train pairs"] == 1
     for name, split in as_datasets(tables, facts).items():
         assert split._fingerprint == facts[f"{name} sha256"] == by_row(tables[name])
+
+
+def test_large_files_are_mapped_into_memory_and_hold_the_same_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_prepared(prepare_pairs(raw_pairs(200)), tmp_path / "set")
+    before = pa.total_allocated_bytes()
+    held, _ = pair_splits(tmp_path / "set", 2, "cosine")
+    size = pa.total_allocated_bytes() - before
+    assert size > 50_000
+    monkeypatch.setattr(data, "_MAPPED_BYTES", 1000)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    mapped, _ = pair_splits(tmp_path / "set", 2, "cosine")
+    assert pa.total_allocated_bytes() - before - size < size / 10
+    assert mapped == held
+    assert data_facts(mapped, "pairs") == data_facts(held, "pairs")
+    (tmp_path / "set" / "data" / "train.parquet").write_bytes(b"PAR1" * 1000)
+    with pytest.raises(InputError, match=r"train\.parquet: cannot be read"):
+        pair_splits(tmp_path / "set", 2, "cosine")
 
 
 def test_a_text_that_most_triplets_hold_is_named_whatever_its_place() -> None:
