@@ -9,6 +9,9 @@
 The first writes a directory as `dino-st score` does: six x2 for each x1, two for each label, made of random words, so
 that there is no model in it. One in twenty is a near-copy, repeats itself, is cut off, is in another script, or stands
 there with another label, too; the log-probabilities mostly favour the assigned label. The second is what is measured.
+
+Random words take a while to make: with `--copies 10` each pair is written ten times, with ten different words at the
+end of its texts.
 """
 
 from __future__ import annotations
@@ -21,9 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from dino_st.data.columns import LOG_PROBS, PLAIN_LOG_PROB
-from dino_st.data.shards import ShardDirectory, Wave
+from dino_st.data.shards import Glance, ShardDirectory, StoredWave, shard_name
+from dino_st.support.files import make_directory
+from dino_st.support.hashes import hash_file
 from dino_st.tasks.spec import TaskSpec
 
 WAVE = 30_000
@@ -43,19 +50,42 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", required=True, type=Path, help="directory to write")
     parser.add_argument("--pairs", type=int, default=1_000_000, help="how many pairs (default: 1000000)")
+    parser.add_argument("--copies", type=int, default=1, help="pairs made of each pair of random words (default: 1)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the texts (default: 0)")
     options = parser.parse_args()
     spec = TaskSpec.load("sts-x2")
-    configuration = {"task": spec.model_dump(mode="json"), "inputs": {"pairs": options.pairs}, "seed": options.seed}
+    inputs = {"pairs": options.pairs, "copies": options.copies}
+    configuration = {"task": spec.model_dump(mode="json"), "inputs": inputs, "seed": options.seed}
     provenance = {"model": "random words", "versions": {}}
-    rows = synthetic_rows(options.pairs, [float(label) for label in spec.labels], random.Random(options.seed))
+    made = options.pairs // options.copies
+    rows = synthetic_rows(made, [float(label) for label in spec.labels], random.Random(options.seed))
     with ShardDirectory(options.output).open(
         configuration=configuration, provenance=provenance, schema=SCHEMA
     ) as store:
-        for number in range(-(-options.pairs // WAVE)):
-            wave = list(islice(rows, min(WAVE, options.pairs - number * WAVE)))
-            store.put(Wave(number, wave, {"rows": len(wave)}))
+        make_directory(options.output / "data")
+        for number in range(-(-made // WAVE)):
+            table = pa.Table.from_pylist(list(islice(rows, WAVE)), SCHEMA)
+            for copy in range(options.copies):
+                place = number * options.copies + copy
+                store.enter([stored(options.output, place, copied(table, copy))])
         store.finish("# Random words\n")
+
+
+def copied(table: pa.Table, copy: int) -> pa.Table:
+    """The pairs as they are, or with another word at the end of both texts."""
+    for column in range(2 if copy else 0):
+        name = table.column_names[column]
+        texts = pc.binary_join_element_wise(table[name].combine_chunks(), f"copy{copy}", " ")
+        table = table.set_column(column, name, texts)
+    return table
+
+
+def stored(directory: Path, number: int, table: pa.Table) -> StoredWave:
+    """Writes a wave without a look at its rows, which would take longer than to write them."""
+    file = directory / shard_name(number)
+    pq.write_table(table, file)
+    entry = {"file": shard_name(number), "rows": len(table), "sha256": hash_file(file), "counts": {"rows": len(table)}}
+    return StoredWave(number, entry, Glance({}, {}))
 
 
 def synthetic_rows(pairs: int, labels: list[float], rng: random.Random) -> Iterator[dict[str, Any]]:
