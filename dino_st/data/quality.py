@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,14 +60,11 @@ class LabelStatistics:
 
     def median_overlap(self) -> float:
         """The median share of shared words; 0 where there is no pair."""
-        half, passed, middle = (self.overlaps.total() - 1) / 2, 0, []
-        for overlap, pairs in sorted(self.overlaps.items()):
-            passed += pairs
-            if passed > math.floor(half) and not middle:
-                middle.append(overlap)
-            if passed > math.ceil(half):
-                return (middle[0] + overlap) / 2
-        return 0.0
+        last = self.overlaps.total() - 1
+        values = sorted(self.overlaps)
+        passed = list(itertools.accumulate(self.overlaps[value] for value in values))
+        middle = [values[bisect_right(passed, place)] for place in (last // 2, (last + 1) // 2) if last >= 0]
+        return sum(middle) / 2
 
 
 def measure(rows: Sequence[Mapping[str, Any]], labels: Sequence[str] = ()) -> dict[str, LabelStatistics]:

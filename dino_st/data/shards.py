@@ -176,7 +176,7 @@ class RowsInMemory:
 class _Entries(MutableMapping[int, dict[str, Any]]):
     """What a manifest says of each wave, held as JSON, which takes a third of the memory of dictionaries."""
 
-    def __init__(self, entries: Iterable[tuple[int, Mapping[str, Any]]] = ()) -> None:
+    def __init__(self, entries: Iterable[tuple[int, dict[str, Any]]] = ()) -> None:
         self._lines: dict[int, bytes] = {}
         self.update(entries)
 

@@ -162,8 +162,8 @@ def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions) -> RawP
     table = raw.select(names) if isinstance(raw, pa.Table) else raw.select_columns(names).with_format("arrow")[:]
     for name in [*text_columns, *([label_column] if label_column == LABEL else [])]:
         hint = "; if it holds numbers, rename it to 'score'" if name == LABEL else ""
-        texts = text_column(table[name], name, "the raw pairs", hint)
-        table = table.set_column(table.column_names.index(name), name, texts)
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, text_column(table[name], name, "the raw pairs", hint))
     for name in table.column_names:
         row = pc.index(pc.is_null(table[name]), True).as_py()
         if row >= 0:
@@ -171,20 +171,25 @@ def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions) -> RawP
                 "; score with a model whose tokenizer has a token that begins a text" if name == PLAIN_LOG_PROB else ""
             )
             raise DatasetError(f"column {name!r} of the raw pairs has no value in row {row}{hint}")
-    codes, texts = text_codes([table[name] for name in text_columns])
     label, labels = _label_codes(table[label_column], options.labels, is_numeric=label_column == SCORE)
     num_tokens = _numbers(table[NUM_TOKENS], NUM_TOKENS) if NUM_TOKENS in more else None
     if num_tokens is not None:
         check_num_tokens(num_tokens)
+    log_probs = _log_probs(table[LOG_PROBS], options.labels) if LOG_PROBS in more else None
+    plain_log_prob = _plain_log_prob(table[PLAIN_LOG_PROB]) if PLAIN_LOG_PROB in more else None
+    judged = _judged(table[JUDGED]) if JUDGED in more else None
+    columns = [table[name] for name in text_columns]
+    del raw, table  # so that the texts are let go of, too, once they are numbered
+    codes, texts = text_codes(columns)
     return RawPairs(
         PairRows(codes[0], codes[-1], label, np.arange(len(label))),
         texts,
         (text_columns, label_column),
         labels,
-        _log_probs(table[LOG_PROBS], options.labels) if LOG_PROBS in more else None,
+        log_probs,
         None if num_tokens is None else num_tokens.astype(np.int64),
-        _plain_log_prob(table[PLAIN_LOG_PROB]) if PLAIN_LOG_PROB in more else None,
-        _judged(table[JUDGED]) if JUDGED in more else None,
+        plain_log_prob,
+        judged,
     )
 
 
@@ -305,20 +310,25 @@ def _judged(column: pa.ChunkedArray) -> Floats:
     return values
 
 
-def text_codes(columns: Sequence[pa.ChunkedArray]) -> tuple[list[Codes], pa.LargeStringArray]:
+def text_codes(columns: list[pa.ChunkedArray]) -> tuple[list[Codes], pa.LargeStringArray]:
     """Numbers texts over all columns together, equal texts alike, in the byte order of the texts.
 
-    Returns the codes of each column, none of which has nulls, shape `(rows,)`; and the distinct texts by code.
+    Returns the codes of each column, none of which has nulls, shape `(rows,)`; and the distinct texts by code. The list
+    of columns is emptied, so that those which nothing else holds make room for the distinct texts.
     """
+    ends = np.cumsum([len(column) for column in columns])[:-1]
     chunks = [chunk.cast(pa.large_string()) for column in columns for chunk in column.chunks]
+    columns.clear()
     encoded = pa.chunked_array(chunks, pa.large_string()).dictionary_encode().combine_chunks()
+    del chunks
+    pa.default_memory_pool().release_unused()
     if isinstance(encoded, pa.ChunkedArray):  # an empty column has no chunk to combine
         encoded = pa.array([], pa.large_string()).dictionary_encode()
     order = pc.sort_indices(encoded.dictionary).to_numpy()
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
     codes = ranks[encoded.indices.to_numpy()]
-    return np.split(codes, np.cumsum([len(column) for column in columns])[:-1]), encoded.dictionary.take(order)
+    return np.split(codes, ends), encoded.dictionary.take(order)
 
 
 def rank_among_equals(groups: Codes) -> Codes:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from datasets import Dataset, DatasetDict
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.sampler import DefaultBatchSampler, NoDuplicatesBatchSampler
@@ -112,8 +111,8 @@ def graded_loss(model: SentenceTransformer, *, name: Loss) -> Any:
 
 def _scores(pairs: Dataset) -> npt.NDArray[np.float64]:
     """The scores of pairs, shape `(pairs,)`, without a Python object for each."""
-    column: pa.ChunkedArray = pairs.with_format("arrow", columns=[SCORE])[:][SCORE]
-    return column.to_numpy().astype(np.float64)
+    scores: npt.NDArray[np.float64] = pairs.with_format("arrow", columns=[SCORE])[:][SCORE].to_numpy()
+    return scores.astype(np.float64)
 
 
 def joint_loss(model: SentenceTransformer, *, graded: Callable[[SentenceTransformer], Any]) -> dict[str, Any]:
