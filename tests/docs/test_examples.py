@@ -121,7 +121,7 @@ def test_triplets_are_asked_of_a_server_as_printed(examples: Path, monkeypatch: 
     numbers = itertools.count()
 
     def script(prompt: str, attempt: int) -> dict[str, object]:
-        reply = {"role": "assistant", "content": f"Answer {next(numbers)} speaks of a library in other words."}
+        reply = {"role": "assistant", "content": f"Reader {next(numbers)} finds a seat in the library."}
         return {
             "id": "1",
             "object": "chat.completion",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections.abc import Callable
@@ -116,8 +117,8 @@ def test_each_text_kept_has_the_widest_margin_of_its_candidates(
     out = write(endpoint=endpoint, candidates=5)
     rows = rows_of(out)
     assert len(rows) == len(SENTENCES) * 3 * 2
-    journal = sqlite3.connect(out / "replies.sqlite")
-    texts = dict(journal.execute("SELECT key, text FROM replies WHERE key LIKE 'pair/%' AND text IS NOT NULL"))
+    with contextlib.closing(sqlite3.connect(out / "replies.sqlite")) as journal:
+        texts = dict(journal.execute("SELECT key, text FROM replies WHERE key LIKE 'pair/%' AND text IS NOT NULL"))
     assert len(texts) == len(SENTENCES) * 2 * (1 + 5 + 5)
     assert len(set(texts.values())) > len(TEXTS) / 2
     for row in rows:
