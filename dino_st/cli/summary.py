@@ -22,6 +22,7 @@ import dino_st
 from dino_st.cli.arguments import sign
 from dino_st.cli.support import EXIT_INTERRUPTED, exit_code, say
 from dino_st.errors import DinoWarning
+from dino_st.training.distributed import is_first
 
 AsJson = Annotated[
     bool,
@@ -58,7 +59,8 @@ def summarised(command: Callable[..., None]) -> Callable[..., None]:
             raise
         finally:
             _facts.reset(token)
-            say(json.dumps(_plain(facts | {"seconds": round(time.monotonic() - start, 3), "warnings": told})))
+            if is_first():  # of several processes that train together
+                say(json.dumps(_plain(facts | {"seconds": round(time.monotonic() - start, 3), "warnings": told})))
 
     asked = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
     sign(wrapper, [*inspect.signature(command, eval_str=True).parameters.values(), asked])

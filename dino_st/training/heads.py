@@ -99,9 +99,13 @@ class WithMaskedTokens(nn.Module):
 
     def forward(self, sentence_features: Sequence[dict[str, Tensor]], labels: Tensor | None) -> Tensor:
         """The sum of both losses, of which the contrastive one has a gradient left to compute."""
-        columns = [dict(column) for column in sentence_features]  # encoding adds to them
+        if not torch.is_grad_enabled():
+            without: Tensor = self.loss(sentence_features, labels)
+            return without
+        # First: what shares gradients among processes counts them from the encoding of the other loss on.
+        masked = self._train_on_masked([dict(column) for column in sentence_features])
         loss: Tensor = self.loss(sentence_features, labels)
-        return loss + self._train_on_masked(columns) if torch.is_grad_enabled() else loss
+        return loss + masked
 
     def get_config_dict(self) -> dict[str, Any]:
         """What the model's card says of the loss."""

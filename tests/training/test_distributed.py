@@ -17,7 +17,9 @@ import torch
 from safetensors.torch import load_file
 from sentence_transformers.base.sampler import ProportionalBatchSampler
 from torch.utils.data import ConcatDataset
+from typer.testing import CliRunner
 
+from dino_st.cli.main import app
 from dino_st.errors import ConfigurationError, DinoWarning
 from dino_st.pipeline.recipe import load_recipe, run_recipe
 from dino_st.training import distributed
@@ -121,6 +123,15 @@ def test_the_first_process_alone_tells_how_it_goes(
     assert len(warned) == told
 
 
+@pytest.mark.parametrize(("rank", "told"), [("0", True), ("1", False)])
+def test_the_first_process_alone_prints_the_summary(monkeypatch: pytest.MonkeyPatch, rank: str, told: bool) -> None:
+    for name, value in (LAUNCHED | {"RANK": rank}).items():
+        monkeypatch.setenv(name, value)
+    done = CliRunner().invoke(app, ["tasks", "--json"])
+    assert done.exit_code == 0
+    assert ('"command": "tasks"' in done.stdout) == told
+
+
 @pytest.mark.slow
 def test_the_gradients_of_two_processes_are_those_of_one(bert: Path, tmp_path: Path) -> None:
     (tmp_path / "bert").symlink_to(bert)
@@ -157,7 +168,7 @@ def test_two_processes_train_to_the_weights_of_one(tmp_path: Path) -> None:
     done = launch("trainings", tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "FutureWarning" not in done.stderr
-    for name, steps in (("triplets", 6), ("everything", 12), ("cosine", 6), ("joint", 24)):
+    for name, steps in (("triplets", 6), ("whole", 6), ("everything", 12), ("cosine", 6), ("joint", 24)):
         one, two = (tmp_path / f"{name}-{processes}" for processes in (1, 2))
         assert [record(place)["processes"] for place in (one, two)] == [1, 2]
         last = f"checkpoints/checkpoint-{steps}"

@@ -102,6 +102,8 @@ def trainings(directory: Path) -> None:
     encoder, pairs = directory / "masked-bert", scored_pairs()
     kept = {**SHORT, "keep_checkpoints": True, "batch_size": 32}
     train_contrastive(triplet_splits(), encoder, place(directory, "triplets"), **TRIPLETS, keep_checkpoints=True)
+    whole = {**TRIPLETS, "keep_checkpoints": True, "mini_batch_size": 0, "mlm_weight": 0.1, "mlp_head": "train"}
+    train_contrastive(triplet_splits(), encoder, place(directory, "whole"), **whole)
     everything = {**TRIPLETS, **HEADS, "keep_checkpoints": True, "loss": "cosent", "pairs_batch_size": 32}
     train_contrastive(triplet_splits(), encoder, place(directory, "everything"), pairs=pairs, **everything)
     train_encoder(pairs, encoder, place(directory, "cosine"), **kept, balanced_batches=True)
