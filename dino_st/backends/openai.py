@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from dino_st.backends.chat import LATE, USAGE_FIELDS, ChatReply, ChatRequest, usage_of
 from dino_st.backends.options import ServerOptions
@@ -595,8 +595,13 @@ def _open_client(url: str, timeout: float) -> AsyncOpenAI:
     """The client, which goes by the environment's proxies and certificates, or a ConfigurationError that names them."""
     from openai import AsyncOpenAI
 
+    parts = urlsplit(url)
+    address = parts._replace(query="", fragment="").geturl()
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
     try:
-        return AsyncOpenAI(api_key=server_key(url), base_url=url, max_retries=0, timeout=timeout)
+        return AsyncOpenAI(
+            api_key=server_key(url), base_url=address, default_query=query, max_retries=0, timeout=timeout
+        )
     except Exception as error:
         of_files, is_socks = isinstance(error, OSError), isinstance(error, ImportError)
         names = [

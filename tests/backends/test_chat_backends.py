@@ -358,6 +358,21 @@ def test_a_server_of_ones_own_needs_no_key_and_the_hosted_one_does(monkeypatch: 
         OpenAIChat(MODEL)
 
 
+def test_a_query_of_the_address_goes_with_every_request_and_into_no_file() -> None:
+    paths: list[str] = []
+
+    def answer(_method: str, path: str, _body: bytes) -> tuple[int, dict[str, Any]]:
+        paths.append(path)
+        message = {"role": "assistant", "content": "An answer."}
+        return 200, {"choices": [{"index": 0, "finish_reason": "stop", "message": message}]}
+
+    with hostile_server(always("ok"), respond=answer) as server:
+        chat = OpenAIChat(MODEL, base_url=f"{server.url}?version=2026-01-01&empty=", **FAST)
+        assert texts(chat.complete(requests(1))) == ["An answer."]
+    assert paths == ["/v1/chat/completions?version=2026-01-01&empty="]
+    assert "version" not in str(chat.configuration())
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
