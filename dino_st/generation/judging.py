@@ -75,7 +75,14 @@ CROSS_ENCODER = "cross-encoder"
 _WAVE = {"local": 2048, "openai": 64, CROSS_ENCODER: 2048}
 """Pairs that are stored together; a run that was interrupted goes on behind the last such group."""
 
-_RATING = re.compile(r'(?:(?:rating|score|similarity)\s*[:=]\s*)?(["“*`]*)(-?\d+(?:\.\d+)?)["”*`]*\.?', re.IGNORECASE)
+_RATING = re.compile(
+    r"""(?:```\w*\s+)? \{? \s* ["“*_]* (?:(?:(?:the|my|final|overall|similarity)\s)*
+    (?:rating|score|similarity|answer|result) ["”*_]* \s*(?:[:=]|\bis:?(?=\s))["”*_]* \s*)?
+    (?:<(?P<tag>\w+)>\s*)? ["“*`(\[]* (?P<number>-?\d+(?:\.\d+)?) ["”*`)\]]* (?(tag)\s*</(?P=tag)>)
+    \s* \}? (?:\s+```)? \.?""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""A number, with nothing but a label, marks, a tag, or JSON around it."""
 _TOO_LONG = "left out: too long for the judge"
 _NO_RATING = "left out: no rating"
 _FAILED = "failed requests"
@@ -337,7 +344,7 @@ def parse_rating(text: str, *, finished: bool = True) -> tuple[float | None, str
     match = _RATING.fullmatch(answer.strip())
     if match is None:
         return None, "no number alone"
-    value = float(match[2])
+    value = float(match["number"])
     return (value / HIGHEST, "") if 0 <= value <= HIGHEST else (None, "off the scale")
 
 

@@ -159,6 +159,7 @@ class TripletWriter:
                 examples=self._shown(triplet),
                 labels=self.spec.prompt_labels,
                 finished=reply.finished,
+                is_rewrite=True,
             )
             if parsed.text is not None:
                 return Search(parsed.text, name, search.tries + 1)

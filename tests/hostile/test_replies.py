@@ -261,6 +261,7 @@ SHAPES: dict[str, dict[str, str]] = {
     "quotation marks": {
         '"TEXT"': "",
         "«TEXT»": "",
+        '"TEXT",': "",
         'TEXT"': "",
         '"TEXT': "",
         'He said "no.': "unmatched quotation mark",
@@ -280,7 +281,9 @@ SHAPES: dict[str, dict[str, str]] = {
         "Output: 5 tons": "label",
         "The result: a goal.": "label",
         "Answer: forty-two.": "label",
-        "The answer is: TEXT": "label",
+        "The answer is: TEXT": "",
+        "Result: TEXT": "",
+        "### Response:\nTEXT": "",
         "TEXT Note: I kept it.": "label",
         "model: TEXT": "label",
         "assistant: TEXT": "label",
@@ -298,8 +301,11 @@ SHAPES: dict[str, dict[str, str]] = {
         "TEXT\nNote: I kept it.": "",
         "TEXT\n\n**Explanation:**\n- I changed a word.": "",
         "TEXT\nI hope this helps!": "",
+        "Sure! TEXT": "",
+        "Got it. TEXT": "",
+        "Of course. TEXT": "",
+        "TEXT\n\n*(Word count: 5)*": "",
         "OK! Go home.": "talk",
-        "Sure! TEXT": "talk",
         "Here is the paraphrase. TEXT": "talk",
         "I'd be happy to help! Which one?": "talk",
         "TEXT I hope this helps!": "talk",
@@ -851,12 +857,110 @@ def test_several_sentences_are_no_fault_where_a_longer_text_is_asked_for() -> No
         assert parse_reply(text, FLUTE, prompt=prompt).reason == "several sentences"
 
 
+STORM = "The hotel refused to refund the deposit after the storm."
+KEEPS = "The hotel kept the deposit."
+ASIDE: dict[str, tuple[str, ...]] = {
+    "talk": (
+        *("I've made the requested changes.", "Let me know if this works for you.", "This version is more concise."),
+        *("I changed the subject from the hotel to the deposit.", "Task completed successfully.", "I disagree."),
+        *("I need more context to answer.", "Yes, that's correct.", "That is incorrect.", "This is false."),
+        *("The statement is false.", "Both statements contradict each other.", "That's what the sentence says."),
+        *("You should contact the hotel manager or your bank.", "That must have been frustrating for you."),
+        *(
+            f"{frame} the hotel kept the deposit."
+            for frame in ("It says", "I would say", "The user says", "My answer is")
+        ),
+        *("According to the sentence, the hotel kept the deposit.", "It states that the hotel kept the deposit."),
+        *("The passive form is the deposit was kept.", "The meaning stays the same.", "I apologize for the confusion."),
+        *("Could you clarify what you mean by deposit?", "There's nothing to change here."),
+        *("Weather - The hotel kept the deposit.", "New; The hotel kept the deposit.", f"assistant {KEEPS}"),
+    ),
+    "refusal": ("I won't be able to complete this.", "I must decline this request."),
+    "no answer": (
+        *(
+            "Content blocked by safety filter.",
+            "The model is currently overloaded.",
+            "Entailment.",
+            "Hotel.",
+            "Deposit",
+        ),
+        "The response was filtered due to the prompt triggering Azure's content management policy.",
+        "upstream connect error or disconnect/reset before headers.",
+    ),
+    "cut off": tuple(f"The hotel kept the deposit {word}" for word in ("after", "after a", "which", "that", "of")),
+    "several answers": (
+        *(
+            "The hotel kept/retained the deposit.",
+            "The hotel kept (retained) the deposit.",
+            "The hotel(s) kept it all.",
+        ),
+    ),
+    "markup": (
+        *("The hotel [kept] the deposit.", "The hotel ==kept== the deposit.", "The hotel kept the deposit⁇"),
+        *("The hotel didn''t return it.", "The hotel didn?t return it.", "The hotel kept the deposit ✅"),
+        *("The hotel kept the deposit..", "The hotel kept the deposit (below."),
+    ),
+    "repetition": ("The hotel kept our our deposit.",),
+    "numbering": (f"1- {KEEPS}", f"1 {KEEPS}"),
+    "unmatched quotation mark": (f"\"{KEEPS}'",),
+}
+"""What was answered to `STORM` in place of another sentence, or with something in it, by the reason."""
+
+
+@pytest.mark.parametrize("reason", ASIDE)
+def test_what_is_about_the_job_or_addresses_someone_is_no_rewrite(reason: str) -> None:
+    found = {text: parse_reply(text, STORM, is_rewrite=True).reason for text in ASIDE[reason]}
+    assert found == dict.fromkeys(ASIDE[reason], reason)
+    stored = {text: parse_reply(text, STORM, closing_marks='"', is_rewrite=True).text for text in ASIDE[reason]}
+    assert stored == dict.fromkeys(ASIDE[reason])
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("I got nothing back.", "My deposit was not refunded."),
+        ("We got no money back from the hotel.", STORM),
+        ("They kept all of the money.", STORM),
+        ("That makes no sense.", "It is utter nonsense."),
+        ("Il me voit.", "Elle le voit."),
+        ("You never let me finish.", "He is not allowed to end what i began."),
+        ("The hotel that they looked at", "the hotel they saw"),
+        ("They had had enough.", "They were fed up by then."),
+        ("2 Palestinians killed", "Two people die in Gaza"),
+        ("He/she kept it and/or sold it.", "It was kept by him."),
+    ],
+)
+def test_what_only_reminds_of_an_aside_is_kept(text: str, source: str) -> None:
+    assert parse_reply(text, source, is_rewrite=True) == Parsed(text)
+
+
+def test_texts_that_need_not_have_the_topic_may_address_someone() -> None:
+    assert parse_reply("You must be tired of me.", STORM) == Parsed("You must be tired of me.")
+    assert parse_reply("You must be tired of me.", STORM, is_rewrite=True) == Parsed(None, "talk")
+
+
+@pytest.mark.parametrize("marks", ['""', "''", "“”", "«»"])
+def test_marks_around_all_but_the_full_stop_are_taken_off(marks: str) -> None:
+    assert parse_reply(f"{marks[0]}{KEEPS[:-1]}{marks[1]}.", STORM) == Parsed(KEEPS)
+    assert parse_reply(f"{marks[0]}{KEEPS}{marks[1]}.", STORM) == Parsed(KEEPS)
+
+
+@pytest.mark.parametrize("rest", ['"}', '",', '"]', '")', '"}]'])
+def test_what_closes_a_list_behind_the_closing_mark_of_a_pair_is_no_part_of_it(rest: str) -> None:
+    assert parse_reply(f"{KEEPS}{rest}", STORM, closing_marks='"') == Parsed(KEEPS)
+    assert parse_reply(f"The hotel (in town {rest}", STORM, closing_marks='"').text is None
+
+
 TEAM, BENCH = "The team did not score once.", "Nobody on the bench was smiling."
 
 
 @pytest.mark.parametrize(
     ("reply", "texts", "left_out"),
     [
+        (f"['{TEAM}', '{BENCH}']", [TEAM, BENCH], {}),
+        (f'"{TEAM}",\n"{BENCH}",', [TEAM, BENCH], {}),
+        (f'["{TEAM}", "{BENCH}", "We never', [TEAM, BENCH], {"markup": 1}),
+        (f'{{"sentences": ["{TEAM}",\n"{BENCH}",', [TEAM, BENCH], {"markup": 1}),
         (f"{TEAM} {BENCH} We never lost at home.", [], {"several sentences": 1}),
         (f"1. {TEAM} It was a sad day.\n2. {BENCH}", [BENCH], {"several sentences": 1}),
         (f"Diary entry 1\n{TEAM}\nDiary entry 2\n{BENCH}", [TEAM, BENCH], {"label": 2}),

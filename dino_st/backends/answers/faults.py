@@ -52,6 +52,19 @@ _NAMES_A_LANGUAGE = re.compile(
 _JOINT = re.compile(r"[;/]\s+|\bor\b", re.IGNORECASE)
 _END = re.compile(r"[.!?…][\"”)]{0,9}\s+")
 _MARGIN, LONGEST = 100, 20_000
+_ASIDE, _VERDICT = 12, 6
+_ENGLISH = re.compile(r"\b(?:the|is|are|was|were|has|of|and|an?)\b", re.IGNORECASE)
+_CONTENT = re.compile(
+    r"\b(?!(?:the|and|are|was|you|has|had|his|her|its|for|not|but|can|our|who|how|all|out|any|she|him|now|let|that|this|with)"
+    r"\b)[^\W\d_]{3,}|\d+"
+)
+_PERSON = re.compile(r"\b(?:I|[Yy]ou(?:rs?)?|[Mm][ey]|[Ww]e|us|[Oo]ur|[Pp]lease)\b")
+_SMALL_I = re.compile(r"\b(?:i|US)\b")
+_POINTS = re.compile(r"\W*(?:yes|no|that|this|it|both|these)\b", re.IGNORECASE)
+_POINTED = re.compile(r"\b(?:yes|no|that|this|it|both|these)\b", re.IGNORECASE)
+_GOES_ON = re.compile(
+    r"\s(?:an?|which|of|from|into|onto|after|before|who|whose|at|with|than|is|are|if|while|(?<!like )that)\Z"
+)
 _OF_SIGNS = frozenset({"LATIN", "MODIFIER", "FULLWIDTH", "MATHEMATICAL", "IDEOGRAPHIC"})
 _OF_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
 
@@ -64,8 +77,11 @@ def fault_of(
     examples: Collection[str] = (),
     labels: Collection[str] = (),
     min_words: int = 1,
+    is_rewrite: bool = False,
 ) -> Reason | None:
     """Why a text is none to be stored; what the source sentence has as well is no fault.
+
+    What is a rewrite of its source has its topic; see `is_aside`.
 
     Example:
         >>> fault_of("A man plays.<unused7>"), fault_of("The <b> tag is old.", "What is the <b> tag?")
@@ -97,13 +113,33 @@ def fault_of(
         return "copy of an example"
     if reason := _fault_by(TALK, text, source):
         return reason
+    if is_rewrite and is_aside(text, source) and not _NAMES_A_LANGUAGE.search(prompt.replace(source, " ")):
+        return "talk"
+    if _stops(text, source):
+        return "cut off"
     if _has_variants(text) and not _has_variants(source):
         return "several answers"
     if count_sentences(text) > max(1, count_sentences(source)) and _is_for_a_sentence(prompt, source):
         return "several sentences"
-    if words in ("yes", "no") and count_words(given) > _SHORT:
+    if count_words(words) == 1 and count_words(given) > _SHORT:
         return "no answer"
     return "too few words" if count_words(words) < min_words else None
+
+
+def is_aside(text: str, source: str) -> bool:
+    """Whether a short text has no word of its source and addresses someone, or judges, as the source does not.
+
+    Example:
+        >>> is_aside("You must be tired.", "The bus was late."), is_aside("I missed the bus.", "The bus was late.")
+        (True, False)
+        >>> is_aside("My train was late.", "Our train was late."), is_aside("They had to wait.", "The bus was late.")
+        (False, False)
+    """
+    number = count_words(text)
+    if not _ENGLISH.search(source) or number > _ASIDE or _content(text) & _content(source):
+        return False
+    speaks = _PERSON.search(text) and not _PERSON.search(source) and not _SMALL_I.search(source)
+    return bool(speaks or (number <= _VERDICT and _POINTS.match(text) and not _POINTED.search(source)))
 
 
 def count_sentences(text: str) -> int:
@@ -134,6 +170,16 @@ def is_refusal(text: str) -> bool:
 def is_label(label: str) -> bool:
     """Whether what stands before a sentence in a prompt can be told from the sentence's first word."""
     return not label[-1:].isalnum() and normal_form(label) != ""
+
+
+def _content(text: str) -> set[str]:
+    """The stems of a text's words but the smallest, and its numbers."""
+    return {word[:_STEM] for word in _CONTENT.findall(text.casefold())}
+
+
+def _stops(text: str, source: str) -> bool:
+    """Whether a text stops at a word that goes on, without a mark, where its source is a sentence with one."""
+    return bool(_GOES_ON.search(text[-_MARGIN:]) and source[:1].isupper() and re.search(r"[.!?][\"”’)]*\Z", source))
 
 
 def _is_for_a_sentence(prompt: str, source: str) -> bool:

@@ -6,6 +6,7 @@ or another token, or before the end of a line. One between words, or that the so
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from functools import lru_cache
@@ -26,6 +27,7 @@ CONTROL_TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
+_LIST_BEGINS, _COMMA, _LONGEST_LIST = re.compile(r'(?:\{\s*"\w+"\s*:\s*)?\[\s*(?=["{])'), re.compile(r"\s*,\s*"), 20_000
 _MOST_TOKENS = 2000
 """Tokens of a reply that are looked at; one that has more holds them still, and is rejected for them."""
 
@@ -121,7 +123,7 @@ def plain_text(reply: str, source: str = "", *, finished: bool = True) -> tuple[
 def out_of_json(text: str) -> list[str | None] | None:
     """The answers in a text that is a JSON object or list, None for an entry that has not one; no list for other texts.
 
-    A text may also be several objects, a line each.
+    A text may also be several objects, a line each. Of a list that stops in the middle the last entry is None.
 
     Example:
         >>> out_of_json('{"sentences": ["It rains.", {"id": 2, "text": "It snows."}, 3]}'), out_of_json("It rains.")
@@ -136,11 +138,36 @@ def out_of_json(text: str) -> list[str | None] | None:
         try:
             content = [json.loads(line.rstrip(" ,")) for line in lines if len(lines) > 1 and line.startswith("{")]
         except (ValueError, RecursionError):
-            return None
+            content = []
         if len(content) < len(lines):
+            content = _entries_of_a_part(text)
+        if not content:
             return None
     entries = map(_answer_in, content) if isinstance(content, list) else [content]
     return [entry if isinstance(entry, str) else None for entry in entries]
+
+
+def _entries_of_a_part(text: str) -> list[Any]:
+    """The entries of a list in Python's form, or of one in JSON that stops, None for its last; or none."""
+    if text.startswith("['") and len(text) <= _LONGEST_LIST:
+        try:
+            content = ast.literal_eval(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            return []
+        return content if isinstance(content, list) else []
+    entries: list[Any] = []
+    place = found.end() if (found := _LIST_BEGINS.match(text)) else len(text)
+    while place < len(text):
+        try:
+            entry, place = json.JSONDecoder().raw_decode(text, place)
+        except (ValueError, RecursionError):
+            return [*entries, None] if entries else []
+        comma = _COMMA.match(text, place)
+        if comma is None:
+            return [] if text[place:].strip() else [*entries, entry, None]
+        entries.append(entry)
+        place = comma.end()
+    return [*entries, None] if entries else []
 
 
 def _answer_in(content: Any) -> Any:

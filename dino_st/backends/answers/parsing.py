@@ -20,6 +20,7 @@ from dino_st.backends.answers.comparison import normal_form
 from dino_st.backends.answers.faults import LONGEST, fault_of, has_paired_marks, is_label, is_refusal
 from dino_st.backends.answers.markup import out_of_json, plain_text
 from dino_st.backends.answers.rules import (
+    FRAMED,
     LABELS,
     LEADING_LINE,
     MAY_BE_ORDINAL,
@@ -49,6 +50,8 @@ _SENTENCE_END = re.compile(r"[.!?…。！？][)”'’]*\Z")
 _ENDED = re.compile(r"[.!?…:;؟।。！？：；][^\w\s]*\Z")
 _SPEAKER = re.compile(rf"[\"'”’]?\s*(?:\w+ ){{1,3}}?{SAYS}\b")
 _NEW_SENTENCE = re.compile(r"[(\[]|\d|(?![a-zß-öø-ÿа-яα-ω])[^\W_]")
+_CLOSES_A_LIST = re.compile(r"[\])},;]{1,3}")
+_LISTED = re.compile('["“][^"“”]+["”],')
 _APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
 _LANGUAGE = r"(?:text|txt|plaintext|plain|json|markdown|md|html|xml|yaml|csv|python)?[ \t]*"
 _FENCE = re.compile(rf"```(?:{_LANGUAGE}\n)?(.*?)```", re.DOTALL)
@@ -101,11 +104,13 @@ def parse_reply(
     min_words: int = 1,
     finished: bool = True,
     closing_marks: Collection[str] = (),
+    is_rewrite: bool = False,
 ) -> Parsed:
     r"""Takes the one text that was asked for out of a reply; where the prompt opens a quotation, up to its end.
 
     A reply may not repeat the `prompt`, nor the `examples` in it, and may begin with its `labels`, such as `New:`. What
-    `closing_marks` end may be the source itself, which preparation drops from pairs.
+    `closing_marks` end may be the source itself, which preparation drops from pairs. What `is_rewrite` says the same as
+    the source, or contradicts it: what then addresses someone and shares no word with the source is talk.
 
     Example:
         >>> parse_reply('Sure! Here is a paraphrase:\n1. "A flute is being played."', "A man plays a flute.").text
@@ -136,7 +141,15 @@ def parse_reply(
         return Parsed(None, "empty" if is_whole else "cut off")
     if len(texts) > 1 and not is_refusal(texts[0]):
         return Parsed(None, "several lines")
-    reason = fault_of(texts[0], source, prompt=prompt, examples=examples, labels=labels, min_words=min_words)
+    reason = fault_of(
+        texts[0],
+        source,
+        prompt=prompt,
+        examples=examples,
+        labels=labels,
+        min_words=min_words,
+        is_rewrite=is_rewrite,
+    )
     is_kept = reason is None or (bool(closing_marks) and normal_form(texts[0]) == given and reason == "echo")
     return Parsed(texts[0]) if is_kept else Parsed(None, reason)
 
@@ -222,6 +235,8 @@ def _bare(line: str, source: str = "", labels: Collection[str] = (), number: re.
             text = text[found.end() :]
             number = number if _BULLET.fullmatch(found[0]) or not number else _BULLET
         text = _without_labels(text, source, labels)
+        if _LISTED.fullmatch(text):
+            text = text[:-1]
         for opening, closing in (*_PAIRS, *_QUOTES):
             if opening[0] != "<" or opening not in source:
                 text = _unwrapped(text, opening, closing)
@@ -246,7 +261,7 @@ def _without_labels(text: str, source: str, labels: Collection[str]) -> str:
         own = _label_pattern(label)
         if not own.match(source) and (found := own.match(text)):
             text = text[found.end() :]
-    for pattern in (*LABELS, *FRAMES):
+    for pattern in (*LABELS, *FRAMES, *((FRAMED,) if source else ())):
         if found := pattern.match(text):
             first = text[found.end() : found.end() + _LOOK].lstrip("\"'“‘„«*_` ")[:1]
             is_own = (
@@ -284,13 +299,17 @@ def _label_pattern(label: str) -> re.Pattern[str]:
 
 
 def _unwrapped(text: str, opening: str, closing: str) -> str:
-    """Takes off marks that enclose a whole text, and not its first and its last words apart."""
-    if not (text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing)):
+    """Takes off marks that enclose a whole text, or all but its full stop, and not two ends apart."""
+    end = text[-1:] if text.endswith((f"{closing}.", f"{closing}!", f"{closing}?")) else ""
+    whole = text[: len(text) - len(end)]
+    if not (whole.startswith(opening) and whole.endswith(closing) and len(whole) > len(opening) + len(closing)):
         return text
-    inner = text[len(opening) : -len(closing)]
+    inner = whole[len(opening) : -len(closing)]
     marks = _APOSTROPHE.sub("", inner)
     is_nested = opening == '"' and has_paired_marks(inner) and not has_paired_marks(text)
-    return inner.strip() if (is_nested or (opening not in marks and closing not in marks)) else text
+    if not is_nested and (opening in marks or closing in marks):
+        return text
+    return inner.strip() + ("" if _ENDED.search(inner[-_LOOK:]) else end)
 
 
 def _up_to_closing_mark(
@@ -314,7 +333,8 @@ def _up_to_closing_mark(
         ends = (
             _SENTENCE_END.search(before[-9:]) and _NEW_SENTENCE.match(rest) and not opens and not _SPEAKER.match(rest)
         )
-        if rest.strip(".") and not ends:
+        is_rest_of_list = _CLOSES_A_LIST.fullmatch(rest) and _ENDED.search(before[-9:]) and not set("([{") & set(before)
+        if rest.strip(".") and not ends and not is_rest_of_list:
             continue
         for start in (1, 0) if text[:1] in opening | {'"'} else (0,):
             inner = before[start:]

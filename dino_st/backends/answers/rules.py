@@ -88,21 +88,27 @@ LABELS = (
     ),
     pattern(rf"(?:{_ANY_LABEL}|{SURE}[!.,:])\s*{_QUOTED}"),
 )
+FRAMED = pattern(
+    rf"""(?:{SURE}[!.]\s|(?:the~|my~|your~|final~)*(?:answer|output|result|response|reply)(?:~is)?\s?:\s)
+    (?=(?:[^\s.!?]+\s){{2,200}}[^\s.!?]+[.!?]\Z)"""
+)
+"""Consent or a label before one whole sentence of three words or more."""
 SMALL_WORDS = frozenset({"a", "an", "the", "one", "your", "my", "is", "are", "here", "i", "this", "of", "in", "new"})
 LEADING_LINE = pattern(
     rf"""[*_#~]*(?:{SURE}[!.,:]*|(?:here~you~(?:go|are)|assistant|model)[:!.]?
     |(?:{SURE}[!.,]*~*)?(?:{_HERE}(?:{_TEXTS}.{{0,60}}[:.!]|(?:alternativ|option|list\b|example|answer|way\b).{{0,60}}:)
       |{_HELP}.{{0,60}}(?:{_TEXTS}|help).{{0,60}}[:.!])
-    |(?:(?:the|my|your|{KINDS}|final|answer|output|result|sentences?|paraphrase|version|text)~*)+:?)[*_~]*"""
+    |(?:(?:the|my|your|{KINDS}|final|answer|output|result|response|reply|sentences?|paraphrase|version|text)~*)+:?)[*_~]*"""
 )
 _AFTERWORD = r"""
-    [(\[*_]*(?:note\b(?!~of)|explanation\b|(?:please~)?let~me~know\b|(?:i~)?hope~(?:this|that|these)\b|feel~free\b
+    [(\[*_]*(?:note\b(?!~of)|explanation\b|word~count:|(?:please~)?let~me~know\b|(?:i~)?hope~(?:this|that|these)\b|feel~free\b
     |(?:(?:could|can|would)~you~)?please~(?:provide|share|give)\b|could~you~(?:provide|share|give)\b|would~you~like\b
     |is~there~anything\b|do~you~want~me\b|in~this~(?:version|rewrite)|changes?(?:~made)?:
     |(?:this|the~(?:new|rewritten|above))~(?:sentence|version|paraphrase|rewrite)\b
     |i(?:['’]ve|~have)?~(?:changed|kept|replaced|rephrased|reworded|rewrote|paraphrased|reversed|maintained)\b)"""
 TRAILING_LINE = pattern(_AFTERWORD)
-_ABILITY = r"""(?:i~(?:cannot|can['’]t|can~not|couldn['’]t|will~not|won['’]t|must|have~to|do~not~feel|don['’]t~feel)
+_ABILITY = r"""(?:i~(?:cannot|can['’]t|can~not|couldn['’]t|will~not|won['’]t|must|have~to|do~not~feel|don['’]t~feel
+    |(?:will~not|won['’]t)~be~able~to)
     |(?:i['’]?m|i~am)~(?:unable~to|not~(?:able~to|comfortable|going~to|allowed~to|permitted~to)))"""
 _ABOUT_IT = r"""(?:\b.{0,40}\b(?:sentences?|requests?|content|prompt|harmful|explicit|violent|offensive)\b
     |(?:~\w+){0,2}~(?:this|that|such)(?:~(?:one|here|for~you|kind~of~\w+))?(?:[.!…\s,"”*]*\Z|[.!,;]~))"""
@@ -113,7 +119,7 @@ REFUSAL = pattern(
     |(?:i['’]?m|i~am)~(?:just~|only~)?an?~(?:ai|(?:large~)?language~model)\b
     |(?:i['’]?m|i~am)~(?:unable|not~able)\s*[.!…]*$
     |{_ABILITY}(?:\s*[.!…]*$|~(?:paraphras|rephras|rewrit|reword)
-      |~(?:help|decline|refuse|comply|assist)(?:~you)?\s*[.!…]*$|~(?:decline|refuse)~to~(?:\w+~)?(?:this|that|paraphras|writ|rewrit)
+      |~(?:help|decline|refuse|comply|assist)(?:~you)?\s*[.!…]*$|~(?:decline|refuse)~(?:this~request|to~(?:\w+~)?(?:this|that|paraphras|writ|rewrit))
       |~(?:help(?:~you)?~(?:with~)?(?:this|that|your~(?:request|question))|fulfil\w*~(?:this|that|your|the)~request)\b
       |~(?:assist(?:~you)?|comply)~with~(?:this|that|your|any|the~request|such)\b|~comfortable~with~(?:this|that|it)\s*[.!…,]
       |~(?:comfortable~)?(?:to~)?(?:provid|generat|creat|writ|complet|do|answer|process|produc|continu|engag|discuss|respond|accommodat)
@@ -234,7 +240,9 @@ FAULTS = (
             |(?:your|insert|new|rewritten|paraphrased)\b[\w\s]{{0,20}}\b(?:sentence|answer|text)(?:~goes)?(?:~here)?)\W*\Z
             |\A\W*(?:error|exception|traceback)\b\s?[:(]|\b(?:please~)?try~again~(?:later|in~\w+~\w+)\b|\b(?:internal~server~error
             |service~(?:temporarily~)?unavailable|bad~gateway|rate~limit|too~many~requests|(?:daily|usage|message)~limit
-            |upgrade~to~(?:pro|plus|premium)|cuda~out~of~memory|request~timed~out|model~is~(?:currently~)?loading
+            |upgrade~to~(?:pro|plus|premium)|cuda~out~of~memory|request~timed~out|model~is~(?:currently~)?(?:loading|overloaded)
+            |upstream~connect~error|content~management~polic(?:y|ies)
+            |(?:content|response|request|prompt|output)~(?:was~|is~|has~been~)?(?:blocked|filtered|flagged)~(?:by|due~to)
             |exceeded~your~(?:current~)?quota|we~are~at~capacity)\b
             |\A\W*(?:no~changes?~(?:is~|are~)?(?:needed|necessary|required)|the~sentence~(?:remains|is)~unchanged|see~above)\W*\Z"""
         ),

@@ -111,6 +111,20 @@ _AROUND = {
         rf"\b{_ASSISTANT}\b"
     ),
     rf"\s[-–—]\s?(?:(?:the|an|your)~)?{_ASSISTANT}\W*\Z": None,
+    r"\A(?-i:[A-Z]\w+(?:~[-–—]|;)~(?=[A-Z]\w*~\w+~\w+))": re.compile(r"\s[-–—]\s|[;:]"),
+    r"\A(?-i:(?:assistant|user|model|system)~(?=[A-Z]))": None,
+    r"""\A\W*the~(?:passive|active|negative|negated|affirmative|opposite|simplified|shorter|formal)~
+      (?:form|voice|version)~(?:is|would~be)\b""": pattern(r"\b(?:form|voice|version|passive|active|negative)"),
+    rf"""\A\W*(?:it|this)~(?:says|states|reads|claims|implies|mentions)\b
+      |\A\W*according~to~(?:the|this|your)~{_OF_WORDS}\b""": pattern(
+        rf"{_ABOUT_WORDS.pattern}|\b(?:state|read|tell|told|announc|claim|writ|wrote|impl|mention|according|warn|book|sign)"
+    ),
+    r"\A\W*i(?:~would|['’]d)~say~(?!that\b)": pattern(r"\b(?:i|my|me|say|said|think|seem\w*|perhaps|probably)\b|[\"“]"),
+    r"""\A\W*the~(?:user|speaker|author|writer)~
+      (?:says?|states?|asks?|wants?|means?|claims?|is~(?:saying|asking))\b""": pattern(
+        r"\b(?:user|speaker|author|writ|wrote|novel|book)"
+    ),
+    r"\A\W*my~(?:final~)?answer~(?:is|would~be)\b": pattern("answer|reply|replied|respon"),
 }
 """Speech around a sentence that cannot be taken off it without doubt."""
 
@@ -139,8 +153,9 @@ _REMARKS = {
       (?:words|terms))\W*\Z""": pattern(r"\b(?:more|less|formal|casual|style|version|passive|active|words)\b"),
     r"""(?:\s[-–—]\s|[,;]\s(?:and~)?)(?:this|it)~(?:keep|preserv|retain|maintain|convey|revers|contradict|negat|express)\w*\b.{0,30}
       \b(?:sense|idea|message|tone|intent|original|first|facts?|information|premise)\b""": None,
-    r"""\A\W*i(?:~have|['’]ve)?~(?:wrote|made|used|changed|swapped|replaced|switched|kept|added|removed|altered|turned|put)\b.{0,80}
-      \b(?:instead|words?|synonyms?|sentence|subject|verb|noun|structure|phrasing|tense)\W*\Z""": pattern(
+    r"""\A\W*i(?:~have|['’]ve)?~(?:wrote|made|used|changed|swapped|replaced|switched|kept|added|removed|altered|turned|put)\b
+      (?:.{0,80}\b(?:instead|words?|synonyms?|sentence|subject|verb|noun|structure|phrasing|tense)\W*\Z
+      |~(?:the|an?)~(?:\w+~)?(?:subject|verb|noun|adjective|tense|structure|word|phrase|sentence)\b)""": pattern(
         r"\b(?:instead|words?|sentence|subject|structure|phras\w*)\b"
     ),
     r"(?<=\w)\s\[[a-z][^][]{0,40}\]\W?\Z|\s/[a-z~]{1,20}/\W?\Z": re.compile(r"[(\[/]"),
@@ -173,6 +188,26 @@ _STATEMENTS = {
     rf"""{_NO_COURT}(?:this|that|here|it)(?:['’]s|~is)~(?:an?|the|my|your|another|one)~(?:\w+~){{0,2}}
       (?:sentence|rewording|restatement|rewrite)\b""": _ABOUT_WORDS,
     r"\bthe~(?:given|original|above|following)~sentences?\b": _ABOUT_WORDS,
+    rf"""{_NO_COURT}(?:(?:yes|no)[,.]?~)?(?:(?:the|this|that|your|both|these|two)~)+{_OF_WORDS}~
+      (?:(?:is|are)~(?:not~)?(?:true|false|correct|incorrect|wrong|right|contradictory|consistent|equivalent)\W*\Z
+      |(?:contradicts?|agrees?|disagrees?|oppos\w+|entails?)\b)""": _ABOUT_WORDS,
+    r"\A\W*the~(?:\w+~)?meaning~(?:stays|remains|is|has|does|was)\b": pattern("mean"),
+    r"""\A\W*(?:i~apologi[sz]e|(?:my~)?apologies|(?:i(?:['’]m|~am)~)?sorry)~for~(?:the|any|this|my)~
+      (?:confusion|inconvenience|misunderstanding|error|mistake)\b""": pattern(
+        r"\b(?:sorry|apolog\w+|mistakes?|fault|regrets?|excuse|pardon|forgive)\b"
+    ),
+    r"\A\W*there(?:['’]s|~is)~nothing~(?:else~)?to~(?:change|rewrite|rephrase|add|improve|correct|fix)\b": pattern(
+        r"\bnothing|\bno\b|\bnot\b|n['’]t\b"
+    ),
+    r"""\A\W*(?:task|request|job|rewrite|changes?)~(?:was~|is~|were~|has~been~)?
+      (?:completed?|done|finished|applied|made)\b""": pattern(r"\b(?:task|request|job|work|chang)"),
+    r"""\A\W*you~(?:should|could|can|may~want~to|might~want~to|need~to)~
+      (?:contact|ask|check|call|consult|talk|speak|try|report|file)\b""": pattern(
+        r"\b(?:you|your|one|should|must|please|contact|ask|call|consult)\b|\A\W*(?:try|check|talk|speak|report|file)\b"
+    ),
+    r"\A\W*(?:could|can|would)~you~(?:please~)?(?:clarify|explain|rephrase|specify|elaborate|provide)\b": pattern(
+        r"\b(?:you|clarif|expla|specif|elaborat|provid)"
+    ),
     r"""\A\W*here(?:['’]s|~is|~are)~(?:one|two|three|another|some|an?~\w+)~(?:about|for|with|in|on|that)\b
       [^:]{0,60}:""": _COLON,
 }
@@ -191,6 +226,8 @@ _VARIANTS = {
     r"""["”]\s(?:and/)?or\s["“]""": _MARKED,
     r"(?-i:(?<=[a-z.!?,;\"”])\s(?:OR|VS)\s)": re.compile(r"/|\bOR\b|\bVS\b"),
     rf"\b{_DETERMINED}(?-i:[a-z]{{3,}}~?/~?[a-z]{{3,}}(?![\w/.]))": _OR,
+    r"(?-i:(?<![\w/.:])(?!and/or|his/her|her/his|him/her)[a-z]{3,}/[a-z]{3,}(?![\w/.]))": _OR,
+    r"(?-i:[a-z]~\([a-z]{4,}\)~[a-z]|[a-z]{2}\(e?s\))": _BRACKETED,
     r"""\((?:or|also|aka|i\.e\.|e\.g\.|alternatively|that~is|meaning|originally|instead~of|in~other~words),?
       ~(?:(?:an?|the)~)?[a-z]+(?:~[a-z]+)?\)""": _BRACKETED,
     r",~or~(?:an?~|the~|rather~|simply~)?\w+,~": _OR,
@@ -259,7 +296,7 @@ _NUMBERS = {
         r"\b(?:figure|fig|table|example|no\.)|№"
     ),
     r"\A\#\d+\s": re.compile("#"),
-    r"\A\d{1,3}\s[-–—]\s": re.compile(r"\A\d"),
+    r"\A\d{1,3}\s?[-–—]\s|\A\d{1,2}~(?-i:(?=(?:The|An?|It|He|She|They|There|This|We|You|I)~))": re.compile(r"\A\d"),
     r"""\A[\[(]?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?[\])]?(?!~(?:[ap]\.?m|gmt|utc|[ce]s?t|uhr|h)\b)
       \s+[-–>]*\s*(?-i:(?=[A-Z"“]))""": re.compile(r"\d:\d"),
     r"""(?-i:(?:[!?]|(?<!Sept)(?<!\bvol)(?<!\best)(?<!\bfig)(?<=[a-z]{3})\.)["”)]?\s[-+]?\d[\d.,]*%?\W*\Z)
@@ -276,7 +313,7 @@ _SIGNS = {
         r"\A[^\w\s\"“„«‹'‘(\[]"
     ),
     r"""[.!?…]["”’)]?\s?(?![.!?…"”“’'»«)\]])[^\w\s]\S{0,9}\Z""": re.compile(r"[^\w\s.!?…\"”“’'»«)\]]\S{0,9}\Z"),
-    r"(?-i:[a-z]~\[(?!sic)[a-z]+(?:~[a-z]+)+\]|~<[a-z]+(?:~[a-z]+)+>|[a-z]{3}\\[a-z]{3})": re.compile(r"[\[<\\]"),
+    r"(?-i:[a-z]~\[(?!sic\b)[a-z]+(?:~[a-z]+)*\]|~<[a-z]+(?:~[a-z]+)+>|[a-z]{3}\\[a-z]{3})": re.compile(r"[\[<\\]"),
     r"\A(?:\#\w+\s?)+\Z|\A\w+\s?=\s": re.compile("[#=]"),
     r"""[.!?]["”)]?[⁰¹²³⁴-⁹*†‡]+\Z|\s\#{2,}\W*\Z""": None,
     r"(?:(?<!\w)[^\W\d_\u2e80-\uffff]~){6}": None,
@@ -286,11 +323,22 @@ _SIGNS = {
     r"\A[a-z]{12,}\W*\Z": re.compile(r"\A\S+(?:\s\S+){0,2}\Z"),
     r"\A\[.*\]\W*\Z": _BRACKETED,
     r"(?-i:(?<!Bowl )\bX{3,}\b)": None,
+    r"==\w|\w==|⁇|\w''\w|\w\s?[✅✔☑✓❌✗✘]\ufe0f?\Z": None,
+    r"(?-i:[a-z]\?(?:t|s|d|m|ll|re|ve)\b)": re.compile(r"\w[?’]\w"),
+    r"(?-i:(?<=[a-z]{3})\.\.\Z)": re.compile(r"\.\."),
+    r"(?<![:;=8-])\((?=[^()]{2,}\Z)": re.compile(r"\([^()]*\Z"),
 }
 """What is left of other forms: footnotes, spaced or joined letters, escapes."""
 
 _RUN_TOGETHER = re.compile(r"[a-z]{2}[.!?][A-Z][a-z]+(?:\s|\W{0,3}\Z)")
 """Sentences without a space between them."""
+
+_TWICE = pattern(
+    r"""\b(the|an?|of|to|and|my|our|your|his|her|their|its|for|with|by|from|we|they|he|she|it|are|was|were|which
+    |after)~\1\b"""
+)
+_HALF_QUOTED = re.compile(r"\A(?!.*(?:(?<!\w)['‘](?!\Z)|['’](?!\w).)).*[.!?…]['’]\Z")
+"""One single mark behind the end, which no mark opens and no apostrophe excuses."""
 
 TALK = (
     Rule("talk", ABOUT_THE_TASK),
@@ -302,5 +350,7 @@ TALK = (
     *_rules("no answer", _OPENERS),
     *_rules("markup", _SIGNS),
     Rule("several sentences", _RUN_TOGETHER, _RUN_TOGETHER),
+    Rule("repetition", _TWICE, _TWICE),
+    Rule("unmatched quotation mark", _HALF_QUOTED, re.compile("['’]\\Z")),
 )
 """All of these; looked at behind what is known to be an echo or a copy."""
