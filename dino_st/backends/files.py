@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
-from dino_st.encoders.directory import ADAPTER, adapter_base, check_spelling
+from dino_st.encoders.directory import ADAPTER, adapter_base, check_spelling, check_weight_file, read_settings
 from dino_st.errors import DinoWarning, MissingExtraError, ModelError
 from dino_st.models import bundled_directory
 from dino_st.support.files import similar_path
@@ -106,7 +106,7 @@ def _check_directory(path: Path) -> None:
     weights = sorted(name for name in names if name.endswith(".safetensors"))
     _check_beside(path, weights, has_adapter=ADAPTER in names)
     for name in weights:
-        _check_weights(path, name)
+        check_weight_file(path, name)
     if not weights:
         pickles = [
             name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")) and "training_args" not in name
@@ -134,40 +134,10 @@ def _check_beside(path: Path, weights: Sequence[str], *, has_adapter: bool) -> N
         warn(f"model {path}: {read} is read, and {unread[0]} is not; {advice}", DinoWarning, stacklevel=2)
     elif parts and not (path / "model.safetensors.index.json").is_file():
         raise ModelError(f"model {path}: {parts[0]} is a part, and model.safetensors.index.json is missing; copy it")
-    if _settings(path, "generation_config.json") is None:
+    if read_settings(path, "generation_config.json") is None:
         raise ModelError(
             f"model {path}: generation_config.json is damaged, and may say what ends a text; copy it again"
         )
-
-
-def _check_weights(path: Path, name: str) -> None:
-    """Refuses a file that is damaged, or whose weights are whole numbers that nothing says how to unpack."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path / name, framework="np") as file:
-            kinds = {key: file.get_slice(key).get_dtype() for key in file.keys() if key.endswith(".weight")}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            f"model {path}: {name} cannot be read ({first_line(error)}); it is cut off or damaged: download it again"
-        ) from error
-    packed = next((key for key, kind in kinds.items() if kind[:1] in "IU"), None)
-    if packed is not None and "quantization_config" not in (_settings(path, "config.json") or {}):
-        raise ModelError(
-            f"model {path}: {packed!r} holds whole numbers ({kinds[packed]}), and config.json has no "
-            "quantization_config that says how they are unpacked; copy the one that belongs to the weights"
-        )
-
-
-def _settings(path: Path, name: str) -> dict[str, Any] | None:
-    """What a file of settings holds, nothing where there is none; None where it is damaged."""
-    try:
-        found = json.loads((path / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def check_gguf(path: Path) -> None:

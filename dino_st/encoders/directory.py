@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from dino_st.errors import ModelError
 from dino_st.models import bundled_directory, similar_model
 from dino_st.support.files import similar_path
+from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -203,6 +204,38 @@ def cap_attention(model: Any) -> None:
     config = model.config.get_text_config()
     if getattr(config, "attn_logit_softcapping", None) and config._attn_implementation == "sdpa":
         model.set_attn_implementation("eager")
+
+
+def check_weight_file(path: Path, name: str) -> None:
+    """Refuses a file that is damaged, or whose weights are whole numbers that nothing says how to unpack."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path / name, framework="np") as file:
+            kinds = {key: file.get_slice(key).get_dtype() for key in file.keys() if key.endswith(".weight")}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        with (path / name).open("rb") as content:
+            why = first_line(error) if any(content.read(4096)) else "it begins with nothing but zeros"
+        raise ModelError(
+            f"model {path}: {name} cannot be read ({why}); it is truncated or damaged: download it again"
+        ) from error
+    packed = next((key for key, kind in kinds.items() if kind[:1] in "IU"), None)
+    if packed is not None and "quantization_config" not in (read_settings(path, "config.json") or {}):
+        raise ModelError(
+            f"model {path}: {packed!r} holds whole numbers ({kinds[packed]}), and config.json has no "
+            "quantization_config that says how they are unpacked; copy the one that belongs to the weights"
+        )
+
+
+def read_settings(path: Path, name: str) -> dict[str, Any] | None:
+    """What a file of settings holds, nothing where there is none; None where it is damaged."""
+    try:
+        found = json.loads((path / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def surplus_layers(model: Any, report: Mapping[str, Any]) -> str:

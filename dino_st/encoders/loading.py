@@ -19,8 +19,10 @@ from dino_st.encoders.directory import (
     SHARE_OF_EMBEDDING,
     adapter_base,
     cap_attention,
+    check_weight_file,
     local_directory,
     merge_adapter,
+    read_settings,
     surplus_layers,
 )
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
@@ -28,7 +30,7 @@ from dino_st.support.hub import fetch_model
 from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import CrossEncoder, SentenceTransformer
 
 logger = logging.getLogger(__name__)
 
@@ -123,6 +125,21 @@ def load_trainable_encoder(
         )
     _check_vocabulary(model, name)
     _limit_length(model, max_seq_length, name)
+    return model
+
+
+def load_cross_encoder(directory: Path, name: str, *, device: str = "auto") -> CrossEncoder:
+    """Loads a cross-encoder with the checks that an encoder gets; a ModelError says what is missing or damaged."""
+    from sentence_transformers import CrossEncoder
+
+    _check_files(directory)
+    place = None if device == "auto" else device
+    options: dict[str, Any] = {"local_files_only": True, "model_kwargs": {"use_safetensors": True}}
+    with _worded(name, "a cross-encoder"):
+        model = CrossEncoder(str(directory), device=place, trust_remote_code=False, **options)
+        _check_weights(model[0], homes_of(directory)[0], name)
+    _check_vocabulary(model, name)
+    _limit_length(model, None, name)
     return model
 
 
@@ -265,6 +282,8 @@ def _check_home(directory: Path, home: Path, *, needs_weights: bool) -> None:
                 raise ModelError(
                     f"{file}: a pointer of Git LFS stands here instead of the file; run `git lfs pull` in {directory}"
                 )
+    for file in sorted(home.glob("*.safetensors")):
+        check_weight_file(home, file.name)
     if next(home.glob("*.safetensors" if needs_weights else "model.safetensors"), None) is not None:
         return
     pickle = next((file for pattern in _PICKLES for file in sorted(home.glob(pattern))), None)
@@ -288,7 +307,6 @@ def _check_home(directory: Path, home: Path, *, needs_weights: bool) -> None:
 def _load(name: str, directory: Path, device: str, shape: _Shape) -> SentenceTransformer:
     """Loads a model from a directory, and words what can go wrong."""
     import torch
-    from safetensors import SafetensorError
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
@@ -296,10 +314,13 @@ def _load(name: str, directory: Path, device: str, shape: _Shape) -> SentenceTra
     # Without a dtype transformers takes that of the file, and bfloat16 weights swallow small updates.
     weights = {"dtype": torch.float32, "use_safetensors": True}
     place = None if device == "auto" else device
-    try:
+    with _worded(name, "an encoder"):
         base = _adapter_home(directory)
         if (directory / "modules.json").is_file():
             options: dict[str, Any] = {"local_files_only": True, "model_kwargs": weights} | no_code
+            made_as = (read_settings(directory, "config_sentence_transformers.json") or {}).get("model_type")
+            if made_as not in (None, "SentenceTransformer"):
+                logger.warning("%s was made as a %s, not to give dense vectors of sentences", name, made_as)
             model = SentenceTransformer(str(directory), device=place, **options)
             if len(model) == 1 and isinstance(model[0], Transformer) and not _gives_vectors(model):
                 raise ModelError(
@@ -332,23 +353,6 @@ def _load(name: str, directory: Path, device: str, shape: _Shape) -> SentenceTra
             _lift_mask(transformer.model, name)
         pool = Pooling(transformer.get_embedding_dimension(), POOLINGS[shape.pooling])
         model = SentenceTransformer(modules=[transformer, pool], device=place)
-    except SafetensorError as error:
-        raise ModelError(
-            f"{name}: the weights are truncated or damaged ({error}); copy or download them again"
-        ) from error
-    except DinoError:
-        raise
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        ImportError,
-        UserWarning,
-    ) as error:
-        raise ModelError(f"{name}: cannot be loaded as an encoder: {_reason(error)}") from error
     architectures = getattr(transformer.model.config, "architectures", None) or ()
     if any(architecture.endswith(("ForCausalLM", "LMHeadModel")) for architecture in architectures):
         if shape.pooling == "cls" and not shape.bidirectional:
@@ -368,6 +372,32 @@ def _load(name: str, directory: Path, device: str, shape: _Shape) -> SentenceTra
                 shape.pooling,
             )
     return model
+
+
+@contextmanager
+def _worded(name: str, kind: str) -> Iterator[None]:
+    """Words what can go wrong while a model of a kind is loaded."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise ModelError(
+            f"{name}: the weights are truncated or damaged ({error}); copy or download them again"
+        ) from error
+    except DinoError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        ImportError,
+        UserWarning,
+    ) as error:
+        raise ModelError(f"{name}: cannot be loaded as {kind}: {_reason(error)}") from error
 
 
 def _gives_vectors(model: SentenceTransformer) -> bool:
@@ -472,12 +502,16 @@ def _reason(error: Exception) -> str:
     return f"{first_line(error)}. Check that configuration, tokenizer and weights belong together and are complete"
 
 
-def _check_vocabulary(model: SentenceTransformer, name: str) -> None:
+def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> None:
     """Raises where the tokenizer knows tokens that the embedding has no row for."""
     first: Any = model[0]
     tokenizer: Any = getattr(first, "tokenizer", None)
     if not hasattr(tokenizer, "get_vocab"):
         return
+    if set(tokenizer.get_vocab()) <= set(getattr(tokenizer, "all_special_tokens", ())):
+        raise ModelError(
+            f"{name}: its tokenizer knows no words, as where tokenizer.json is missing; copy or download it completely"
+        )
     embedding = first.model.get_input_embeddings() if hasattr(first, "model") else first
     rows, last = getattr(embedding, "num_embeddings", None), max(tokenizer.get_vocab().values(), default=0)
     if isinstance(rows, int) and last >= rows:
@@ -496,7 +530,7 @@ def _check_vocabulary(model: SentenceTransformer, name: str) -> None:
         )
 
 
-def warn_of_tokens(model: SentenceTransformer, texts: Sequence[str], name: str) -> None:
+def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[str], name: str) -> None:
     """Warns where an encoder reads little of texts, of which it looks at a sample: unknown words, or what is cut."""
     from tokenizers import Tokenizer
 
@@ -561,7 +595,7 @@ def _unknown_token(tokenizer: Any) -> int | None:
     return None if token is None else tokenizer.token_to_id(token)
 
 
-def _limit_length(model: SentenceTransformer, length: int | None, name: str) -> None:
+def _limit_length(model: SentenceTransformer | CrossEncoder, length: int | None, name: str) -> None:
     """Sets the length, unless the encoder has fewer positions or, having no order of words, needs none."""
     if length is None and (model.max_seq_length or 0) < 0:
         raise ModelError(

@@ -29,12 +29,12 @@ from dino_st.data.columns import JUDGED, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_rejected, write_waves
 from dino_st.decoding.options import DecodingOptions
 from dino_st.encoders.directory import directory_revision
+from dino_st.encoders.loading import load_cross_encoder, warn_of_tokens
 from dino_st.errors import ModelError
 from dino_st.generation.options import JudgeOptions
 from dino_st.generation.scoring import known_pairs, scorable
 from dino_st.support.hashes import short_hash, versions
 from dino_st.support.progress import logger, progress
-from dino_st.support.text import first_line
 from dino_st.tasks.prompts import quotable
 from dino_st.tasks.spec import TaskSpec
 
@@ -86,8 +86,9 @@ _RATING = re.compile(
 _TOO_LONG = "left out: too long for the judge"
 _NO_RATING = "left out: no rating"
 _FAILED = "failed requests"
-_ALIKE = 0.95
-"""Share of pairs with one and the same score from which on it is told."""
+_ALIKE, _SPREAD, _FEW = 0.95, 1e-3, 5
+"""Share of pairs with one and the same score from which on it is told, the least distance of the highest score from the
+lowest, and how many scores say on what scale they are."""
 
 
 class Rating(NamedTuple):
@@ -194,14 +195,9 @@ class CrossEncoderJudge:
     kind = CROSS_ENCODER
 
     def __init__(self, directory: Path, name: str, *, device: str, batch_size: int = 64) -> None:
-        from sentence_transformers import CrossEncoder
-
         self.name = name
-        self._directory, self._batch_size = directory, batch_size
-        try:
-            self._model = CrossEncoder(str(directory), device=None if device == "auto" else device)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(f"model {name!r} cannot be loaded as a cross-encoder ({first_line(error)})") from error
+        self._directory, self._batch_size, self._has_looked = directory, batch_size, False
+        self._model = load_cross_encoder(directory, repr(name), device=device)
         if self._model.num_labels != 1:
             raise ModelError(
                 f"model {name!r}: this cross-encoder has {self._model.num_labels} outputs; expected one, the "
@@ -218,6 +214,9 @@ class CrossEncoderJudge:
 
     def rate(self, pairs: Sequence[tuple[str, str]], _: Callable[[ChatBackend], Ask]) -> list[Rating]:
         """See `Judge`."""
+        if not self._has_looked:
+            warn_of_tokens(self._model, list(map(" ".join, pairs)), self.name)
+            self._has_looked = True
         scores = self._model.predict(list(pairs), batch_size=self._batch_size, show_progress_bar=False).tolist()
         strange = next((score for score in scores if not 0 <= score <= 1), None)
         if strange is not None:
@@ -348,7 +347,7 @@ def parse_rating(text: str, *, finished: bool = True) -> tuple[float | None, str
     return (value / HIGHEST, "") if 0 <= value <= HIGHEST else (None, "off the scale")
 
 
-def tell_of_ratings(table: pa.Table) -> str:
+def tell_of_ratings(table: pa.Table, kind: str = "local") -> str:
     """How the ratings go with the scores that pairs have, as a sentence; warns of a judge that says nothing."""
     from scipy.stats import spearmanr
 
@@ -360,6 +359,21 @@ def tell_of_ratings(table: pa.Table) -> str:
             most,
             len(judged),
             value,
+        )
+    elif len(judged) > 1 and max(judged) - min(judged) < _SPREAD:
+        logger.warning(
+            "the ratings lie between %.6g and %.6g: this judge hardly tells pairs apart; take another",
+            min(judged),
+            max(judged),
+        )
+    given = [HIGHEST * rating for rating in judged]
+    decimal = next((rating for rating in given if not math.isclose(2 * rating, round(2 * rating), abs_tol=1e-3)), None)
+    if kind == ServerJudge.kind and len(given) >= _FEW and max(given) <= 1 and decimal is not None:
+        logger.warning(
+            "no rating is above 1 of %d, and some have decimals, such as %.3g, as if the judge rated from 0 to 1: what "
+            "was asked for, and is taken, are ratings from 0 to 5",
+            HIGHEST,
+            decimal,
         )
     scores = table[SCORE].to_pylist() if SCORE in table.column_names else []
     if len(set(scores)) < 2 or len(set(judged)) < 2:

@@ -453,7 +453,7 @@ def judge_data(
     state_origin(output, **read_origin(raw))
     if not counts.get("rows"):
         raise ModelError(f"{model} rated none of {counts.get('pairs', 0):,} pairs: {_most_frequent(counts)}")
-    return counts, tell_of_ratings(directory.table())
+    return counts, tell_of_ratings(directory.table(), kind)
 
 
 def _kind_of_judge(model: str, chat: ChatOptions) -> str:

@@ -103,7 +103,7 @@ def test_a_pickled_checkpoint_is_refused_with_a_conversion_that_works(copy_of_mo
 def test_truncated_weights_are_named(copy_of_model: Path) -> None:
     weights = copy_of_model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ModelError, match=r"model.safetensors cannot be read .*it is cut off or damaged: download it"):
+    with pytest.raises(ModelError, match=r"model.safetensors cannot be read .*it is truncated or damaged: download it"):
         LocalWriter(copy_of_model)
 
 

@@ -83,6 +83,10 @@ def _broken(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return tensors | {"embeddings.word_embeddings.weight": tensors["embeddings.word_embeddings.weight"] * torch.nan}
 
 
+def _packed(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return tensors | {name: tensor.char() for name, tensor in tensors.items() if name.endswith("dense.weight")}
+
+
 @pytest.mark.parametrize("kind", ["transformers", "sentence-transformers"])
 @pytest.mark.parametrize(
     ("change", "layers", "message"),
@@ -92,6 +96,7 @@ def _broken(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         (dict, 2, r"lacks \d+ of the weights of a BertModel, such as 'encoder\.layer\.1"),
         (_with_second_layer, 1, r"has weights that its configuration does not know, such as 'encoder\.layer\.1"),
         (_broken, 1, r"the weights .*word_embeddings.* hold NaN"),
+        (_packed, 1, r"dense\.weight' holds whole numbers \(I8\), and config\.json has no quantization_config"),
     ],
 )
 def test_weights_that_transformers_would_make_up_or_leave_out_are_refused(
@@ -337,6 +342,19 @@ def test_an_encoder_made_for_another_similarity_is_told_of(
     model.similarity_fn_name = own
     warn_of_similarity(model, "it")
     assert (f"similarity_fn_name: {own}); what is compared here is the cosine" in caplog.text) == is_told
+
+
+@pytest.mark.parametrize("kind", ["SparseEncoder", "CrossEncoder"])
+def test_a_model_of_another_kind_of_sentence_transformers_is_told_of(
+    with_dense: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = with_dense / "config_sentence_transformers.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    load_trainable_encoder(with_dense, device="cpu")
+    assert "was made as" not in caplog.text
+    file.write_text(json.dumps(config | {"model_type": kind}), encoding="utf-8")
+    load_trainable_encoder(with_dense, device="cpu")
+    assert f"was made as a {kind}, not to give dense vectors of sentences" in caplog.text
 
 
 def test_an_encoder_that_makes_no_vector_of_a_text_is_refused(with_dense: Path) -> None:

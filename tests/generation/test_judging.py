@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 from typer.testing import CliRunner
 
@@ -255,6 +259,101 @@ def test_cross_encoders_that_give_no_similarity_are_refused(tmp_path: Path, monk
     monkeypatch.setattr(judge._model, "predict", lambda pairs, **_: np.array([7.5] * len(pairs)))
     with pytest.raises(ModelError, match=r"gives 7\.5 for a pair; expected a similarity from 0 to 1"):
         judge.rate([("a", "b")], lambda backend: backend.complete)
+
+
+def _changed(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """Changes a cross-encoder's weights, or a file of JSON."""
+
+    def apply(model: Path) -> None:
+        file = model / name
+        if file.suffix == ".json":
+            file.write_text(json.dumps(change(json.loads(file.read_text()))))
+        else:
+            save_file(change(load_file(file)), file, {"format": "pt"})
+
+    return apply
+
+
+def _pickled(model: Path) -> None:
+    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+
+
+def with_second_layer(weights: Any) -> Any:
+    return weights | {name.replace(".0.", ".1."): weight.clone() for name, weight in weights.items() if ".0." in name}
+
+
+def _without(part: str) -> Callable[[Any], Any]:
+    return lambda weights: {name: weight for name, weight in weights.items() if part not in name}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_changed("model.safetensors", _without("classifier.")), "lacks 2 of the weights .*'classifier.bias'"),
+        (_changed("model.safetensors", _without("attention.self")), "lacks 6 of the weights"),
+        (_changed("model.safetensors", lambda w: {f"model.{k}": v for k, v in w.items()}), "lacks .* of the weights"),
+        (_changed("model.safetensors", with_second_layer), "has weights that its configuration does"),
+        (_changed("config.json", lambda c: c | {"intermediate_size": 8}), "sizes in its config.json are not those"),
+        (
+            _changed("model.safetensors", lambda w: w | {n: v.char() for n, v in w.items() if "dense.weight" in n}),
+            r"dense.weight' holds whole numbers \(I8\)",
+        ),
+        (_changed("model.safetensors", lambda w: {n: v * torch.nan for n, v in w.items()}), "hold NaN"),
+        (_changed("tokenizer.json", lambda c: with_token(c, 99)), "tokens up to number 99, but the embedding has 15"),
+        (lambda model: [(model / f).unlink() for f in ("tokenizer.json", "vocab.txt")], "its tokenizer knows no words"),
+        (_pickled, "the weights are a pickle"),
+        (lambda model: (model / "model.safetensors").unlink(), "holds no weights"),
+        (lambda model: os.truncate(model / "model.safetensors", 2000), "truncated or damaged"),
+        (lambda model: (model / "model.safetensors").write_bytes(bytes(2000)), "nothing but zeros"),
+        (lambda model: (model / "model.safetensors").write_text("version https://git-lfs x"), "pointer of Git LFS"),
+    ],
+)
+def test_a_damaged_cross_encoder_is_refused(tmp_path: Path, damage: Callable[[Path], Any], message: str) -> None:
+    model = cross_encoder(tmp_path / "model")
+    CrossEncoderJudge(model, "whole", device="cpu")
+    damage(model)
+    with pytest.raises(ModelError, match=message):
+        CrossEncoderJudge(model, "damaged", device="cpu")
+
+
+def with_token(content: dict[str, Any], number: int) -> dict[str, Any]:
+    content["model"]["vocab"]["more"] = number
+    return content
+
+
+@pytest.mark.parametrize(
+    ("pairs", "told"),
+    [
+        ([("a man plays a man plays .", "a dog runs .")] * 3, "100 % of the texts are longer than the 6 tokens"),
+        ([("猫 坐", "狗 跑")] * 3, "100 % of the texts' tokens are unknown"),
+        ([("a man", "a dog")] * 3, ""),
+    ],
+)
+def test_what_a_cross_encoder_does_not_read_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, pairs: list[tuple[str, str]], told: str
+) -> None:
+    model = cross_encoder(tmp_path / "model")
+    _changed("tokenizer_config.json", lambda config: config | {"model_max_length": 8})(model)
+    CrossEncoderJudge(model, "it", device="cpu").rate(pairs, lambda backend: backend.complete)
+    assert (told in caplog.text) if told else not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("ratings", "kind", "told"),
+    [
+        ([0.99991, 0.99995, 0.99999], "cross-encoder", "the ratings lie between 0.99991 and 0.99999"),
+        ([0.16, 0.02, 0.14, 0.2, 0.16, 0.18], "openai", "no rating is above 1 .* such as 0.8, .*from 0 to 1"),
+        ([0.16, 0.02, 0.14, 0.2, 0.16, 0.18], "cross-encoder", ""),
+        ([0.2, 0.0, 0.1, 0.2, 0.0, 0.1], "openai", ""),
+        ([0.16, 0.02, 0.14, 0.2, 0.16, 0.8], "openai", ""),
+    ],
+)
+def test_ratings_on_another_scale_or_without_spread_are_told(
+    ratings: list[float], kind: str, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell_of_ratings(pa.table({"judged": ratings}), kind)
+    assert re.search(told, caplog.text) if told else not caplog.text
 
 
 def judged(pairs: Dataset) -> Dataset:

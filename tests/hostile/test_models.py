@@ -339,11 +339,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "weights cut off in their middle": (
         lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:-1000]),
-        r"model\.safetensors cannot be read .*cut off or damaged: download it again",
+        r"model\.safetensors cannot be read .*truncated or damaged: download it again",
     ),
     "weights cut off in their header": (
         lambda d: (d / "model.safetensors").write_bytes((d / "model.safetensors").read_bytes()[:5]),
-        r"model\.safetensors cannot be read .*cut off or damaged: download it again",
+        r"model\.safetensors cannot be read .*truncated or damaged: download it again",
     ),
     "empty weights": (lambda d: (d / "model.safetensors").write_bytes(b""), r"model\.safetensors cannot be read"),
     "configuration of no known type": (
