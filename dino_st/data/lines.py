@@ -107,7 +107,7 @@ _KINDS = (
     ),
     _Kind(
         "subtitles",
-        r"^(?:\d+:)?\d+:\d\d[,.]\d{1,3} *--> *\d|\A\[Script Info\]|\A(?:\[\d\d:\d\d[.:]\d\d\][^\n]*(?:\n|\Z)){2}",
+        r"^\[?(?:\d+:)?\d+:\d\d[,.]\d{1,3} *--> *\d|\A\[Script Info\]|\A(?:\[\d\d:\d\d[.:]\d\d\][^\n]*(?:\n|\Z)){2}",
     ),
     _Kind("CoNLL-U", r"^# (?:text|sent_id|newdoc|newpar|global\.columns)\b[^\n]*\n(?:#[^\n]*\n)*\d+(?:-\d+)?\t"),
     _Kind(
@@ -153,9 +153,12 @@ _KINDS = (
     _Kind("several files behind one another (by `head` or `tail`)", r"\A==> [^\n]+ <==$"),
     _Kind("what `grep` found", r"\A(?:[\w./-]+\.\w+:\d+:[^\n]*\n?){2}"),
     _Kind("word vectors", r"\A(?:\d+ \d+[ \t]*\n)?(?:\S+(?:[ \t]+-?\d+\.\d+(?:e-?\d+)?){8,}[ \t]*\n?){2}"),
-    _Kind("trees of a parser", r"\A\s*\((?:ROOT|TOP|S1)?\s*\((?:S|NP|SBARQ|SQ|FRAG|X|SINV)\b"),
+    _Kind("trees of a parser", r"\A\s*\((?:ROOT|TOP|S1)?\s*\((?:S|NP|SBARQ|SQ|FRAG|X|SINV)\b|\A\s*\(\d \(\d "),
     _Kind("text with labels (fastText)", r"\A(?:__label__\S+ [^\n]*\n?){2}", _AS_TABLE),
-    _Kind("columns between |", r"\A\w+(?:\|\w+)+\n(?=[^\n]*\|)", _AS_TABLE),
+    _Kind("questions with labels (TREC)", r"\A(?:(?:ABBR|DESC|ENTY|HUM|LOC|NUM):\w+ [^\n]*(?:\n|\Z)){2}", _AS_TABLE),
+    _Kind("FASTA (sequences)", r"\A>\S[^\n]*\n[A-Z*-]{10,}[ \t]*(?:\n|\Z)"),
+    _Kind("a list of files", r"\A(?:(?!\w+://)\S*[/\\]\S*\.\w{1,5}[ \t]*(?:\n|\Z)){2}", "name the files themselves"),
+    _Kind("columns between |", r"\A\w+(?:\|\w+)+\n(?=[^\n]*\|)|\A(?:\d+\|[^\n]*\w[^\n]*(?:\n|\Z)){2}", _AS_TABLE),
     _Kind("columns between |||", r"\A(?:(?=[^\n]*\S *\|\|\| *\S)[^\n]*(?:\n|\Z)){2}", _AS_TABLE),
     _Kind("columns between tabs", r"\A(?:^(?=[^\n]*\S\t+\S)[^\n]*(?:\n|\Z)|^[ \t]*\n){2,}\Z", _AS_TABLE),
     _Kind("columns between commas", rf'\A(?:"[^"\n]*"(?:[,;]{_CELL})+[ \t]*(?:\n|\Z)){{2}}', _AS_TABLE),
@@ -163,6 +166,9 @@ _KINDS = (
 """Kinds of text files of which each line would be taken for a sentence."""
 
 _SIGNS = tuple((kind, re.compile(kind.signs, re.MULTILINE)) for kind in _KINDS)
+
+_QUOTED = "brackets or letters around quotation marks, as Python writes them"
+"""Is told as the others are, and refused where most texts are so."""
 
 _ODDITIES = {
     "tabs, as between columns": (r"\S\t+\S", 0),
@@ -175,6 +181,7 @@ _ODDITIES = {
     "characters behind a backslash, as programs write them": (r"\\(?:[ntr\"]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})|\\$", 0),
     "commands of LaTeX": (r"\\[a-zA-Z]{3,}", 0),
     "characters as mails write them": (r"=\?[\w-]+\?[qQbB]\?|=[0-9A-F]{2}.*=[0-9A-F]{2}|\w=$", 0),
+    _QUOTED: (r"^(?:\[(?:'.*'|\".*\")\]|b'.*'|b\".*\")$", 0),
     "formulas of a spreadsheet": (r"^=[A-Z(+-]|^[+@][A-Z]+\d", 0),
     "characters as Excel writes them": (r"_x[0-9A-F]{4}_", 0),
     "characters that were read in a wrong encoding": (
@@ -185,7 +192,8 @@ _ODDITIES = {
     "marks of a tokenizer": (r"-[LR][RSC]B-|(?:^| )@[-.,]@(?: |$)|@@ |[▁Ġ]|(?:^| )##\w", 0),
     "words with tags": (r"(?:\S{1,40}[/_](?:[A-Z]{2,4}\$?|[.,:])(?:\s+|$)){3}", 0),
     "Markdown or wiki markup": (
-        r"\[\[[^\]]{1,99}\]\]|\{\{[^}]{1,99}\}\}|\]\(https?://|^\s*(?:#{1,6} |```)|'{3}|\*\*\w|^\.\. \w+::|^#\+\w",
+        r"\[\[[^\]]{1,99}\]\]|\{\{[^}]{1,99}\}\}|\]\(https?://|^\s*(?:#{1,6} |```)|'{3}|\*\*\w|^\.\. \w+::|^#\+\w|"
+        r"^\s*={1,6} [^=]+ ={1,6}\s*$",
         0,
     ),
     "lines of a table": (r"^\s*[-=+|:][-=+|: ]{2,}$|^\(\d+ rows?\)$", 0),
@@ -206,14 +214,18 @@ _ODDITIES = {
 }
 """What sentences seldom hold: a regular expression, and the share of texts from which on it is told."""
 
-_MAY_BE_RARE = re.compile("[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}|^[\"'\\s(:.-]")
+_MAY_BE_RARE = re.compile(
+    "[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}|^[\"'\\s(:.-]|^b[\"']"
+)
 _RARE, _USUAL = (
     {name: sign for name, (sign, share) in _ODDITIES.items() if bool(share) == is_usual} for is_usual in (False, True)
 )
 _ALL_RARE, _ALL_USUAL = (re.compile("|".join(f"({sign})" for sign in signs.values())) for signs in (_RARE, _USUAL))
 
-_NO_VALUES = frozenset(("NaN", "nan", "NULL", "null", "#N/A", "N/A", "<NA>", "\\N", "#NAME?", "#REF!", "#VALUE!"))
-"""What other programs write where there is no value."""
+_NO_VALUE = re.compile(
+    r"nan|null|none|n/?a|#n/a|<na>|\\n|#(?:name\?|ref!|value!|div/0!)|--?|\?|tbd|\[(?:deleted|removed)\]", re.IGNORECASE
+)
+"""What other programs, and people, write where there is no value."""
 
 
 _SAMPLE = 1000
@@ -233,7 +245,7 @@ class Oddities:
         """Takes one more text into account."""
         self._texts += 1
         text = text[:_LOOKED_AT]
-        if text in _NO_VALUES:
+        if _NO_VALUE.fullmatch(text.strip()):
             self._missing[text] += 1
             return
         names, found = list(_RARE), _ALL_RARE.search(text) if _MAY_BE_RARE.search(text) else None
@@ -244,6 +256,14 @@ class Oddities:
             self._counts[name] += 1
             start = max(0, found.start() - 20)
             self._first.setdefault(name, text[start : start + 60])
+
+    def check(self) -> None:
+        """Raises InputError where most texts are none as they stand; to be called behind the last one."""
+        if 2 * self._counts[_QUOTED] > self._texts:
+            raise InputError(
+                f"{self._counts[_QUOTED]} of {self._texts} texts are such as {printable(self._first[_QUOTED])!r}, as "
+                "Python prints lists and bytes; write the texts themselves (text, text[0] or text.decode())"
+            )
 
     def tell(self, source: str) -> None:
         """Says in the log what was found, if anything."""
@@ -313,7 +333,7 @@ def decoded_lines(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
         number += 1
         if number == 1:
             begin = line.removeprefix(b"\xef\xbb\xbf")
-            kind = next((kind for magic, kind in _BEGINNINGS.items() if begin.startswith(magic)), None)
+            kind = kind_of(begin)
             kind = "tar" if line[257:262] == b"ustar" else kind
             if kind is not None:
                 raise InputError(f"this is a {kind} file, not text; {_ONE_A_LINE}")
@@ -326,17 +346,28 @@ def decoded_lines(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
         except UnicodeDecodeError as error:
             raise InputError(
                 f"line {number} is not UTF-8 (byte {line[error.start : error.start + 1]!r} at offset "
-                f"{offset + error.start}); convert the file first, for example: iconv -f {_encoding(line, offset)} -t "
-                "utf-8 FILE > FILE.utf8"
+                f"{offset + error.start}); {_how_to_convert(_encoding(line, offset))}"
             ) from None
         offset += len(line)
         yield text.lstrip("\ufeff")  # in any line, as where files were joined
 
 
-def _encoding(line: bytes, offset: int) -> str:
-    """The encoding in which a line is probably written that is not UTF-8."""
+def kind_of(begin: bytes) -> str | None:
+    """The kind of file that begins so (see `_BEGINNINGS`), if it is one of those that would be read as rubbish."""
+    return next((kind for magic, kind in _BEGINNINGS.items() if begin.startswith(magic)), None)
+
+
+def _how_to_convert(encoding: str | None) -> str:
+    first = "convert the file first, for example" if encoding else "find out its encoding, and convert the file first"
+    return f"{first}: iconv -f {encoding or 'ENCODING'} -t utf-8 FILE > FILE.utf8"
+
+
+def _encoding(line: bytes, offset: int) -> str | None:
+    """The encoding in which a line is probably written that is not UTF-8; None where there are many it may be."""
     if line.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")) and not offset:
         return "utf-32" if b"\x00\x00" in line[:4] else "utf-16"
     if b"\x00" not in line:
+        if re.search(rb"[\x80-\xff]{4}", line):  # in the languages of western Europe few letters are beyond ASCII
+            return None
         return "CP1252" if re.search(rb"[\x80-\x9f]", line) else "latin1"  # what lies there is no text in Latin-1
     return "utf-16le" if (offset + line.index(b"\x00")) % 2 else "utf-16be"

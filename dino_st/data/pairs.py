@@ -162,6 +162,22 @@ def check_scores(scores: Sequence[float], places: Mapping[float, str], source: s
                 "it seems to say that there is none; leave such pairs out (or, if it is a score, add the same number "
                 "to all, which changes no rank correlation)"
             )
+    below = distinct[:-1]
+    if (
+        len(below) > 2
+        and below[0] >= 0
+        and below[-1] <= 5
+        and distinct[-1] in (7, 8, 9)
+        and distinct[-1] > below[-1] + 1
+    ):
+        logger.warning(
+            "%s: the highest score is %g (%s), and no other is above %g; if it says that there is none, leave such "
+            "pairs out",
+            source,
+            distinct[-1],
+            places[distinct[-1]],
+            below[-1],
+        )
     if distinct and distinct[0] < 0 and distinct[-1] > max(1, -2 * distinct[0]):
         logger.warning(
             "%s: scores from %g (%s) to %g; are those below 0 scores, too?",

@@ -224,6 +224,7 @@ def _plain_lines(lines: Iterator[str], source: str) -> Iterator[str]:
         for line in chain([first], lines):
             odd.look(line)
             yield line
+        odd.check()
     finally:
         odd.tell(source)
 

@@ -24,7 +24,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.data.lines import A_TEXT, MAX_TEXT, Oddities, decoded_lines, is_conflict_mark
+from dino_st.data.lines import A_TEXT, MAX_TEXT, Oddities, decoded_lines, is_conflict_mark, kind_of
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import DatasetError, InputError
 from dino_st.support.files import replacing, similar_path
@@ -103,10 +103,18 @@ def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
                     if isinstance(value, str) and (len(row) == 1 or as_number(value) is None):
                         odd.look(value)
                 yield where, row
+        _check_texts(odd, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({str(error.strerror or error).splitlines()[0]})") from None
     finally:
         odd.tell(os.fspath(path))
+
+
+def _check_texts(odd: Oddities, path: str | os.PathLike[str]) -> None:
+    try:
+        odd.check()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def _chosen_once(choose: Choice) -> Choice:
@@ -184,7 +192,9 @@ def number_value(where: str, name: str, value: Any) -> float:
     """A value that must be, or spell, a finite number."""
     number = as_number(value)
     if number is None:
-        raise InputError(f"{where}: field {name!r} is {_shown(value)}; expected a finite number")
+        has_comma = isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d*,\d+\s*", value)
+        hint = " (with a point before the decimals, not a comma)" if has_comma else ""
+        raise InputError(f"{where}: field {name!r} is {_shown(value)}; expected a finite number{hint}")
     return number
 
 
@@ -592,7 +602,10 @@ def _parquet_rows(file: Path, choose: Choice) -> Iterator[Row]:
                 file, parquet.schema_arrow, choose, lambda names: parquet.iter_batches(columns=names)
             )
     except pa.ArrowException as error:
-        raise InputError(f"{file}: cannot be read as parquet ({first_line(error)})") from None
+        with file.open("rb") as stream:
+            kind = kind_of(stream.read(64))
+        why = f"; it is a {kind} file" if kind else ""
+        raise InputError(f"{file}: cannot be read as parquet ({first_line(error)}){why}") from None
 
 
 def _saved_rows(directory: Path, choose: Choice) -> Iterator[Row]:

@@ -128,6 +128,9 @@ def read_word_vectors(path: Path) -> tuple[list[str], NDArray[np.float32]]:
     A first line of two numbers, as word2vec writes it, is skipped. Words may contain spaces, as some of GloVe's do. Of
     a word that stands twice the first vector counts. The vectors have shape `(words, dimensions)`.
     """
+    with path.open("rb") as stream:
+        if stream.read(4).startswith((b"\x1f\x8b", b"PK\x03\x04")):
+            raise InputError(f"'{path}' is packed (gzip or zip); expected text in GloVe's format: unpack it first.")
     vectors: dict[str, NDArray[np.float32]] = {}
     dimensions = 0
     with path.open(encoding="utf-8", errors="replace", newline="\n") as lines:

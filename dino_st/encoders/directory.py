@@ -103,6 +103,8 @@ def check_model_directory(path: str | Path) -> Path:
     directory = Path(path).expanduser()
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"
+        if directory.is_file() and directory.suffix == ".gguf":
+            what += " in GGUF, which is read for generating and judging only"
         meant = "." if directory.exists() else similar_path(directory, ".")
         raise ModelError(f"The model directory '{directory}' {what}{meant} Give a directory that holds a model.")
     if not any((directory / name).is_file() for name in ("modules.json", "config.json", ADAPTER)):

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import os
+import string
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -532,6 +533,7 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
 
 def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[str], name: str) -> None:
     """Warns where an encoder reads little of texts, of which it looks at a sample: unknown words, or what is cut."""
+    from sentence_transformers.sentence_transformer.modules.tokenizer import WhitespaceTokenizer
     from tokenizers import Tokenizer
 
     first: Any = model[0]
@@ -542,6 +544,11 @@ def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[st
         whole = Tokenizer.from_str(tokenizer.to_str())
         whole.no_truncation()
         rows = [encoding.ids for encoding in whole.encode_batch(sample, add_special_tokens=False)]
+    elif isinstance(tokenizer, WhitespaceTokenizer):  # of word vectors; it leaves unknown words out, and stop words
+        limit, unknown = None, 0
+        words = [word for text in sample for word in text.split() if any(map(str.isalnum, word))]
+        stop_words = set(tokenizer.stop_words)
+        rows = [[int(bool(tokenizer.tokenize(word)) or _bare(word) in stop_words)] for word in words]
     elif hasattr(tokenizer, "num_special_tokens_to_add"):
         limit, unknown = model.max_seq_length, tokenizer.unk_token_id
         limit = None if limit is None else limit - tokenizer.num_special_tokens_to_add()
@@ -568,6 +575,11 @@ def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[st
             100 * cut,
             limit,
         )
+
+
+def _bare(word: str) -> str:
+    """A word without case and the punctuation around it."""
+    return word.lower().strip(string.punctuation)
 
 
 def warn_of_similarity(model: SentenceTransformer, name: str) -> None:

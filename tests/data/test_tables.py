@@ -224,3 +224,6 @@ def test_what_is_wrong_with_a_parquet_file_is_said_with_its_name(tmp_path: Path)
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(InputError, match=rf"^{file}: cannot be read as parquet \(.*magic bytes"):
         next(table_rows(file, lambda names, _: {name: name for name in names}))
+    file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(InputError, match=r"cannot be read as parquet \(.*; it is a Git LFS pointer file"):
+        read_pairs(file)

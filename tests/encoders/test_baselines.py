@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from transformers import AutoTokenizer, BertModel
 
 import mteb_tasks
 from dino_st.encoders.baselines import find_baseline, read_word_vectors, whiten
+from dino_st.encoders.loading import warn_of_tokens
 from dino_st.errors import ConfigurationError, InputError, ModelError
 from dino_st.evaluation.evaluate import evaluate_encoder, find_model
 from dino_st.evaluation.floors import FLOORS, char_trigrams, tf_idf, token_jaccard
@@ -133,6 +135,29 @@ def test_a_missing_source_is_refused(tmp_path: Path) -> None:
         find_baseline("mean:./nowhere")
     with pytest.raises(InputError, match=r"The word vectors 'none\.txt' do not exist"):
         find_baseline("words:none.txt")
+
+
+def test_packed_word_vectors_are_told_as_that(tmp_path: Path) -> None:
+    (tmp_path / "words.gz").write_bytes(gzip.compress(b"man 1 0\n"))
+    with pytest.raises(InputError, match=r"words\.gz' is packed \(gzip or zip\); expected .*: unpack it first"):
+        read_word_vectors(tmp_path / "words.gz")
+
+
+@pytest.mark.parametrize(
+    ("texts", "told"),
+    [
+        (["Ein Mann spielt Gitarre.", "Es regnet."], "100 % of the texts' tokens are unknown"),
+        (["The man plays, of course, the Guitar!"], ""),
+        (["A man plays.", "It is the guitar, not the flute!"], ""),
+    ],
+)
+def test_texts_of_whose_words_hardly_any_is_known_are_told(
+    vectors: Path, texts: list[str], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    baseline = find_baseline(f"words:{vectors}", device="cpu")
+    assert baseline is not None
+    warn_of_tokens(baseline.load(), texts, "it")
+    assert told in caplog.text if told else not caplog.text
 
 
 def test_a_pooling_needs_a_transformers_model(tmp_path: Path) -> None:

@@ -216,6 +216,12 @@ def test_what_may_be_a_name_on_the_hub_is_left_to_it(name: str) -> None:
     assert local_directory(name) is None
 
 
+def test_a_file_in_gguf_is_told_to_be_for_generating(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match=r"a\.gguf' is a file in GGUF, which is read for generating and judging only"):
+        load_trainable_encoder(tmp_path / "a.gguf")
+
+
 def test_weights_are_needed_of_a_directory(tmp_path: Path) -> None:
     directory = save_model(tmp_path / "model")
     assert isinstance(BertModel.from_pretrained(directory), BertModel)

@@ -323,6 +323,69 @@ def test_values_that_mean_none_elsewhere_are_counted(tmp_path: Path, caplog: pyt
     assert "a.csv: taken as texts, though they may mean that there is no value: 'NaN' (2), 'NULL' (1)" in caplog.text
 
 
+@pytest.mark.parametrize("text", ["NA", "None", "n/a", "-", "?", "TBD", "tbd", "[deleted]", "[Removed]", "Null", "nan"])
+def test_what_people_write_for_no_value_is_counted_wherever_it_stands(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = f"taken as texts, though they may mean that there is no value: {text!r} (1)"
+    for name, content, read in (
+        ("a.txt", f"A.\n{text}\n", sentences),
+        ("p.csv", f"sentence1,sentence2,score\nA.,{text},1\nC.,D.,0\n", pairs),
+        ("t.csv", f"anchor,positive,negative\nA.,B.,{text}\n", read_triplets),
+    ):
+        caplog.clear()
+        read(written(tmp_path / name, content))
+        assert told in caplog.text, name
+
+
+@pytest.mark.parametrize("cell", ["['A man {}.']", '[""A man {}.""]', "b'A man {}.'"])
+def test_tables_of_what_python_prints_are_refused(cell: str, tmp_path: Path) -> None:
+    rows = "".join(f'"{cell.format(i)}"\n' for i in range(3))
+    with pytest.raises(InputError, match=r"a\.csv: 3 of 3 texts are such as .*as Python prints lists and bytes"):
+        sentences(written(tmp_path / "a.csv", "text\n" + rows))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "advice"),
+    [
+        ("日本語の文です。", "shift-jis", "find out its encoding, and convert the file first: iconv -f ENCODING"),
+        ("这是一个句子。", "gbk", "find out its encoding"),
+        ("Мужчина играет.", "koi8-r", "find out its encoding"),
+        ("Überall spielt ein Mann.", "latin1", "for example: iconv -f latin1"),
+        ("“Über” – so.", "cp1252", "for example: iconv -f CP1252"),
+    ],
+)
+def test_an_encoding_is_named_only_where_the_bytes_look_like_it(
+    text: str, encoding: str, advice: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes(text.encode(encoding))
+    with pytest.raises(InputError, match=advice):
+        sentences(file)
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        ([1, 2, 5, 9, 0, 9], "the highest score is 9 .*, and no other is above 5; if it says that there is none"),
+        ([1, 2, 5, 6, 7, 9], ""),
+        ([1, 2, 3, 4, 5, 6, 7], ""),
+        ([0, 9, 0, 9], ""),
+    ],
+)
+def test_a_high_score_apart_from_all_others_is_told(
+    scores: list[int], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = "".join(f"A {i}.,B.,{score}\n" for i, score in enumerate(scores))
+    pairs(written(tmp_path / "a.csv", "sentence1,sentence2,score\n" + rows))
+    assert re.search(told, caplog.text) if told else "highest score" not in caplog.text
+
+
+def test_a_decimal_comma_is_told_as_that(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'score' is '0,5'; expected a finite number \(with a point before the dec"):
+        pairs(written(tmp_path / "a.csv", "sentence1;sentence2;score\nA.;B.;0,5\n"))
+
+
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
 def test_byte_order_marks_are_no_part_of_sentences(name: str, tmp_path: Path) -> None:
     lines = {"a.txt": "A.\n\ufeffB.", "a.csv": "\ufefftext\nA.\n\ufeffB.", "a.jsonl": '"A."\n"\ufeffB."'}
@@ -991,6 +1054,15 @@ def test_triplets_of_two_families_are_refused(tmp_path: Path) -> None:
         ("KEY=A man plays.\nOTHER=It rains.\n", "names with values"),
         ('"a" = "A man plays.";\n"b" = "It rains.";\n', "names with values"),
         ('"text": "A man plays.",\n"text": "It rains.",\n', "names with values"),
+        ("1|A man plays.\n2|It rains.\n", r"columns between \|"),
+        ("[00:00.000 --> 00:03.000] A man plays.\n", "subtitles"),
+        ("DESC:manner How does a man play ?\nHUM:ind Who plays ?\n", "questions with labels"),
+        ("(4 (2 A) (3 (2 man) (2 plays)))\n", "trees of a parser"),
+        (">sp|P69905 HBA\nMVLSPADKTNVKAAWGKVGA\n", "FASTA"),
+        ("data/a.wav\ndata/b.wav\n", "a list of files"),
+        ("C:\\data\\a.wav\nC:\\data\\b.wav\n", "a list of files"),
+        ("['A man plays.']\n['It rains.']\n", "what Python or R prints"),
+        ("b'A man plays.'\nb'It rains.'\n", "2 of 2 texts are such as .*as Python prints lists and bytes"),
     ],
 )
 def test_files_of_other_kinds_are_no_sentences(tmp_path: Path, content: str, kind: str) -> None:
@@ -1014,6 +1086,10 @@ ORDINARY = [
     "\tA man plays.\n\tIt rains.\n",
     "select a man from the list.\nInsert into the slot.\n",
     "<<<<<<< one mark alone is no conflict\nIt rains.\n",
+    "NOTE:this is a man\nHUM: he plays.\n1|2 of a cup\nbe.\n",
+    "and/or.\nHe or/and she plays.\n",
+    "> quoted\nA MAN PLAYS.\n",
+    "b' or not b'\nIt rains.\nA = B = C\n",
 ]
 
 
@@ -1055,6 +1131,11 @@ def test_an_ordinary_text_is_read_whatever_signs_its_sentences_hold(tmp_path: Pa
         ("A/DT man/NN plays/VBZ ./.", "words with tags"),
         ("A [[man]] plays.", "Markdown or wiki markup"),
         ("# A heading", "Markdown or wiki markup"),
+        (" = A man = ".strip(), "Markdown or wiki markup"),
+        ("== A man ==", "Markdown or wiki markup"),
+        ("['A man plays.']", "as Python writes them"),
+        ('["A man plays."]', "as Python writes them"),
+        ("b'A man plays.'", "as Python writes them"),
         ('"A man plays.",', "a comma behind quotation marks"),
         ("----------", "lines of a table"),
         ("__label__a A man plays.", "labels of fastText"),
