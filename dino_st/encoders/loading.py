@@ -137,7 +137,7 @@ def load_cross_encoder(directory: Path, name: str, *, device: str = "auto") -> C
     place = None if device == "auto" else device
     options: dict[str, Any] = {"local_files_only": True, "model_kwargs": {"use_safetensors": True}}
     with _worded(name, "a cross-encoder"):
-        model = CrossEncoder(str(directory), device=place, trust_remote_code=False, **options)
+        model: CrossEncoder = CrossEncoder(str(directory), device=place, trust_remote_code=False, **options)
         _check_weights(model[0], homes_of(directory)[0], name)
     _check_vocabulary(model, name)
     _limit_length(model, None, name)
