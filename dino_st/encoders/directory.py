@@ -216,8 +216,11 @@ def check_weight_file(path: Path, name: str) -> None:
         with safe_open(path / name, framework="np") as file:
             kinds = {key: file.get_slice(key).get_dtype() for key in file.keys() if key.endswith(".weight")}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        with (path / name).open("rb") as content:
-            why = first_line(error) if any(content.read(4096)) else "it begins with nothing but zeros"
+        why = first_line(error)
+        if isinstance(error, SafetensorError):
+            with (path / name).open("rb") as content:
+                begin = content.read(4096)
+            why = "it begins with nothing but zeros" if begin and not any(begin) else why
         raise ModelError(
             f"model {path}: {name} cannot be read ({why}); it is truncated or damaged: download it again"
         ) from error

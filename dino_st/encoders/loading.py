@@ -284,7 +284,8 @@ def _check_home(directory: Path, home: Path, *, needs_weights: bool) -> None:
                     f"{file}: a pointer of Git LFS stands here instead of the file; run `git lfs pull` in {directory}"
                 )
     for file in sorted(home.glob("*.safetensors")):
-        check_weight_file(home, file.name)
+        if not file.name.startswith("adapter_"):  # PEFT, which may be missing, reads those
+            check_weight_file(home, file.name)
     if next(home.glob("*.safetensors" if needs_weights else "model.safetensors"), None) is not None:
         return
     pickle = next((file for pattern in _PICKLES for file in sorted(home.glob(pattern))), None)
