@@ -873,6 +873,26 @@ ASIDE: dict[str, tuple[str, ...]] = {
         *("According to the sentence, the hotel kept the deposit.", "It states that the hotel kept the deposit."),
         *("The passive form is the deposit was kept.", "The meaning stays the same.", "I apologize for the confusion."),
         *("Could you clarify what you mean by deposit?", "There's nothing to change here."),
+        *("Edits applied.", "Rewritten successfully.", "Policy violation detected.", "Not enough information."),
+        *(
+            "Server overloaded, retry later.",
+            "The request was turned down by a policy.",
+            "Not necessarily.",
+            "How awful!",
+        ),
+        *("They contradict each other.", "Poor customer service.", "Nothing changed.", "There is not enough context."),
+        *("Which hotel do you mean?", "Do you mean the hotel kept the deposit?", "What do you mean by deposit?"),
+        *("I think the hotel kept it.", "In my opinion, the hotel kept it.", "We can say the hotel kept it."),
+        *(
+            "In the sentence, the hotel kept it.",
+            "It can be inferred that the hotel kept it.",
+            "Assistant The hotel kept it.",
+        ),
+        *(
+            "As stated, the hotel kept it.",
+            "The opposite is the hotel paid.",
+            "The answer should be the hotel kept it.",
+        ),
         *("Weather - The hotel kept the deposit.", "New; The hotel kept the deposit.", f"assistant {KEEPS}"),
     ),
     "refusal": ("I won't be able to complete this.", "I must decline this request."),
@@ -886,8 +906,11 @@ ASIDE: dict[str, tuple[str, ...]] = {
         ),
         "The response was filtered due to the prompt triggering Azure's content management policy.",
         "upstream connect error or disconnect/reset before headers.",
+        "The request was rejected by the content filter.",
     ),
-    "cut off": tuple(f"The hotel kept the deposit {word}" for word in ("after", "after a", "which", "that", "of")),
+    "cut off": tuple(
+        f"The hotel kept the deposit {word}" for word in ("after", "after a", "which", "that", "of", "or")
+    ),
     "several answers": (
         *(
             "The hotel kept/retained the deposit.",
@@ -898,10 +921,12 @@ ASIDE: dict[str, tuple[str, ...]] = {
     "markup": (
         *("The hotel [kept] the deposit.", "The hotel ==kept== the deposit.", "The hotel kept the deposit⁇"),
         *("The hotel didn''t return it.", "The hotel didn?t return it.", "The hotel kept the deposit ✅"),
+        *("The hotel kept the deposit,.", "The hotel kept the deposit?.", "The hotel kept the deposit [below."),
+        *("The hotel kept the deposit below).", "The hotel ~kept~ the deposit.", "The hotel kept the deposit 👍"),
         *("The hotel kept the deposit..", "The hotel kept the deposit (below."),
     ),
     "repetition": ("The hotel kept our our deposit.",),
-    "numbering": (f"1- {KEEPS}", f"1 {KEEPS}"),
+    "numbering": (f"1- {KEEPS}", f"1 {KEEPS}", f"1/ {KEEPS}", f"1, {KEEPS}"),
     "unmatched quotation mark": (f"\"{KEEPS}'",),
 }
 """What was answered to `STORM` in place of another sentence, or with something in it, by the reason."""
@@ -922,6 +947,11 @@ def test_what_is_about_the_job_or_addresses_someone_is_no_rewrite(reason: str) -
         ("We got no money back from the hotel.", STORM),
         ("They kept all of the money.", STORM),
         ("That makes no sense.", "It is utter nonsense."),
+        ("I think that it is late.", "In our view it is late."),
+        ("Can you hear it?", "Is it to be heard from where one is?"),
+        ("Nice work on the roof :)", "The roof is well done."),
+        ("In this report, three errors were found.", "The report has three errors."),
+        ("Money was not given back.", STORM),
         ("Il me voit.", "Elle le voit."),
         ("You never let me finish.", "He is not allowed to end what i began."),
         ("The hotel that they looked at", "the hotel they saw"),

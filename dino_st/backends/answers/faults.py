@@ -60,10 +60,22 @@ _CONTENT = re.compile(
 )
 _PERSON = re.compile(r"\b(?:I|[Yy]ou(?:rs?)?|[Mm][ey]|[Ww]e|us|[Oo]ur|[Pp]lease)\b")
 _SMALL_I = re.compile(r"\b(?:i|US)\b")
+_OPINES = re.compile(
+    r"\W*(?:I(?:['’]\w+)? (?:\w+ )?(?:think|believe|guess|assume|understand|suppose|see|would say)"
+    r"|In my (?:opinion|view)"
+    r"|We (?:can|could) (?:say|infer|conclude))\b"
+)
+_ASKS_BACK = re.compile(r"\byou(?:rs?)?\b[^?]*\?[\"”]?\Z", re.IGNORECASE)
+_OF_THE_JOB = re.compile(
+    r"\b(?:sentences?|statements?|premise|hypothesis|claims?|context|request|content|filter\w*|polic(?:y|ies)|output|response"
+    r"|edits?|rewrite|rewritten|contradict\w*|meaning|server|information|connection|opposites?|original|provided)\b",
+    re.IGNORECASE,
+)
 _POINTS = re.compile(r"\W*(?:yes|no|that|this|it|both|these)\b", re.IGNORECASE)
 _POINTED = re.compile(r"\b(?:yes|no|that|this|it|both|these)\b", re.IGNORECASE)
 _GOES_ON = re.compile(
-    r"\s(?:an?|which|of|from|into|onto|after|before|who|whose|at|with|than|is|are|if|while|(?<!like )that)\Z"
+    r"\s(?:an?|which|of|from|into|onto|after|before|who|whose|at|with|than|is|are|if|or|and then|because of|while"
+    r"|(?<!like )that)\Z"
 )
 _OF_SIGNS = frozenset({"LATIN", "MODIFIER", "FULLWIDTH", "MATHEMATICAL", "IDEOGRAPHIC"})
 _OF_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
@@ -113,6 +125,8 @@ def fault_of(
         return "copy of an example"
     if reason := _fault_by(TALK, text, source):
         return reason
+    if count_words(words) == 1 and count_words(given) > _SHORT:
+        return "no answer"
     if is_rewrite and is_aside(text, source) and not _NAMES_A_LANGUAGE.search(prompt.replace(source, " ")):
         return "talk"
     if _stops(text, source):
@@ -121,13 +135,14 @@ def fault_of(
         return "several answers"
     if count_sentences(text) > max(1, count_sentences(source)) and _is_for_a_sentence(prompt, source):
         return "several sentences"
-    if count_words(words) == 1 and count_words(given) > _SHORT:
-        return "no answer"
     return "too few words" if count_words(words) < min_words else None
 
 
 def is_aside(text: str, source: str) -> bool:
-    """Whether a short text has no word of its source and addresses someone, or judges, as the source does not.
+    """Whether a text is no rewrite of its source but addresses someone, judges, or is about the job.
+
+    A short one that shares no word with its source and has a person, or a noun of the job, that the source has not; few
+    words where the source has many; a question back; an opinion on what is told of nobody in particular.
 
     Example:
         >>> is_aside("You must be tired.", "The bus was late."), is_aside("I missed the bus.", "The bus was late.")
@@ -136,10 +151,19 @@ def is_aside(text: str, source: str) -> bool:
         (False, False)
     """
     number = count_words(text)
-    if not _ENGLISH.search(source) or number > _ASIDE or _content(text) & _content(source):
+    if not _ENGLISH.search(source):
         return False
-    speaks = _PERSON.search(text) and not _PERSON.search(source) and not _SMALL_I.search(source)
-    return bool(speaks or (number <= _VERDICT and _POINTS.match(text) and not _POINTED.search(source)))
+    is_told_of_nobody = not _PERSON.search(source) and not _SMALL_I.search(source)
+    if is_told_of_nobody and (_OPINES.match(text) or ("?" not in source and _ASKS_BACK.search(text))):
+        return True
+    if number > _ASIDE or _content(text) & _content(source):
+        return False
+    return bool(
+        (is_told_of_nobody and _PERSON.search(text))
+        or (number <= _FEW and count_words(source) >= 2 * _FEW)
+        or (number <= _VERDICT and _POINTS.match(text) and not _POINTED.search(source))
+        or (number <= 2 * _FEW and _OF_THE_JOB.search(text) and not _OF_THE_JOB.search(source))
+    )
 
 
 def count_sentences(text: str) -> int:
@@ -244,7 +268,7 @@ def _has_variants(text: str) -> bool:
     """Whether a text says the same twice: two of its parts have most of their words in common, or its halves all.
 
     Example:
-        >>> _has_variants("A hound dozes under the table; a hound dozes under it."), _has_variants("Cold; she left.")
+        >>> _has_variants("A hound dozes under it; a hound sleeps under it."), _has_variants("Cold; she left.")
         (True, False)
     """
     parts = [normal_form(part).split() for part in _JOINT.split(text)]

@@ -242,7 +242,7 @@ FAULTS = (
             |service~(?:temporarily~)?unavailable|bad~gateway|rate~limit|too~many~requests|(?:daily|usage|message)~limit
             |upgrade~to~(?:pro|plus|premium)|cuda~out~of~memory|request~timed~out|model~is~(?:currently~)?(?:loading|overloaded)
             |upstream~connect~error|content~management~polic(?:y|ies)
-            |(?:content|response|request|prompt|output)~(?:was~|is~|has~been~)?(?:blocked|filtered|flagged)~(?:by|due~to)
+            |(?:content|response|request|prompt|output)~(?:was~|is~|has~been~)?(?:blocked|filtered|flagged|rejected)~(?:by|due~to)
             |exceeded~your~(?:current~)?quota|we~are~at~capacity)\b
             |\A\W*(?:no~changes?~(?:is~|are~)?(?:needed|necessary|required)|the~sentence~(?:remains|is)~unchanged|see~above)\W*\Z"""
         ),

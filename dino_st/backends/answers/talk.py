@@ -112,7 +112,7 @@ _AROUND = {
     ),
     rf"\s[-–—]\s?(?:(?:the|an|your)~)?{_ASSISTANT}\W*\Z": None,
     r"\A(?-i:[A-Z]\w+(?:~[-–—]|;)~(?=[A-Z]\w*~\w+~\w+))": re.compile(r"\s[-–—]\s|[;:]"),
-    r"\A(?-i:(?:assistant|user|model|system)~(?=[A-Z]))": None,
+    r"\A(?-i:(?:assistant|user|model|system)~(?=[A-Z])|Assistant~(?=(?:The|An?|It|He|She|They|This)~))": None,
     r"""\A\W*the~(?:passive|active|negative|negated|affirmative|opposite|simplified|shorter|formal)~
       (?:form|voice|version)~(?:is|would~be)\b""": pattern(r"\b(?:form|voice|version|passive|active|negative)"),
     rf"""\A\W*(?:it|this)~(?:says|states|reads|claims|implies|mentions)\b
@@ -124,7 +124,11 @@ _AROUND = {
       (?:says?|states?|asks?|wants?|means?|claims?|is~(?:saying|asking))\b""": pattern(
         r"\b(?:user|speaker|author|writ|wrote|novel|book)"
     ),
-    r"\A\W*my~(?:final~)?answer~(?:is|would~be)\b": pattern("answer|reply|replied|respon"),
+    rf"""\A\W*(?:in|based~on|from|per)~(?:the|this|your)~{_OF_WORDS},|\A\W*as~(?:stated|mentioned|noted)(?:~above)?,
+      |\A\W*it~can~be~(?:inferred|concluded|assumed)~that\b|\A\W*the~opposite~(?:is|would~be)\b""": pattern(
+        rf"{_ABOUT_WORDS.pattern}|\b(?:state|mention|not|infer|conclu|assum|impl|opposite|contrary)"
+    ),
+    r"\A\W*(?:my|the)~(?:final~)?answer~(?:is|(?:w|c|sh)ould~be)~(?!that\b)": pattern("answer|reply|replied|respon"),
 }
 """Speech around a sentence that cannot be taken off it without doubt."""
 
@@ -296,7 +300,8 @@ _NUMBERS = {
         r"\b(?:figure|fig|table|example|no\.)|№"
     ),
     r"\A\#\d+\s": re.compile("#"),
-    r"\A\d{1,3}\s?[-–—]\s|\A\d{1,2}~(?-i:(?=(?:The|An?|It|He|She|They|There|This|We|You|I)~))": re.compile(r"\A\d"),
+    r"""\A\d{1,2}[/,]~(?-i:(?=[A-Z]))|\A\d{1,3}\s?[-–—]\s
+      |\A\d{1,2}~(?-i:(?=(?:The|An?|It|He|She|They|There|This|We|You|I)~))""": re.compile(r"\A\d"),
     r"""\A[\[(]?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?[\])]?(?!~(?:[ap]\.?m|gmt|utc|[ce]s?t|uhr|h)\b)
       \s+[-–>]*\s*(?-i:(?=[A-Z"“]))""": re.compile(r"\d:\d"),
     r"""(?-i:(?:[!?]|(?<!Sept)(?<!\bvol)(?<!\best)(?<!\bfig)(?<=[a-z]{3})\.)["”)]?\s[-+]?\d[\d.,]*%?\W*\Z)
@@ -325,7 +330,10 @@ _SIGNS = {
     r"(?-i:(?<!Bowl )\bX{3,}\b)": None,
     r"==\w|\w==|⁇|\w''\w|\w\s?[✅✔☑✓❌✗✘]\ufe0f?\Z": None,
     r"(?-i:[a-z]\?(?:t|s|d|m|ll|re|ve)\b)": re.compile(r"\w[?’]\w"),
-    r"(?-i:(?<=[a-z]{3})\.\.\Z)": re.compile(r"\.\."),
+    r"(?-i:(?<=[a-z]{3})(?:\.\.|[,!?]\.)\Z)": re.compile(r"[.,!?]\."),
+    r"\w\s?[\u2600-\u27bf\U0001f300-\U0001faff]+\ufe0f?\Z": re.compile(r"[\u2600-\u27bf\U0001f300-\U0001faff]"),
+    r"\A[^()]+(?<![:;=8-])\)[^()]*\Z|\[(?=[^][]{2,}\Z)": re.compile(r"[()\[\]]"),
+    r"(?<!\w)\x7e[a-z]+\x7e(?!\w)": None,
     r"(?<![:;=8-])\((?=[^()]{2,}\Z)": re.compile(r"\([^()]*\Z"),
 }
 """What is left of other forms: footnotes, spaced or joined letters, escapes."""
