@@ -534,9 +534,11 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
 
 def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[str], name: str) -> None:
     """Warns where an encoder reads little of texts, of which it looks at a sample: unknown words, or what is cut."""
+    from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules.tokenizer import WhitespaceTokenizer
     from tokenizers import Tokenizer
 
+    is_encoder = isinstance(model, SentenceTransformer)
     first: Any = model[0]
     tokenizer: Any = getattr(first, "tokenizer", None)
     sample = [text for text in texts[:: max(1, len(texts) // _SAMPLE)] if isinstance(text, str)]
@@ -571,10 +573,13 @@ def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[st
     if cut > _MOST_CUT:
         logger.warning(
             "%s: %.0f %% of the texts are longer than the %d tokens that it reads, and are cut; raise its maximum "
-            "length (max_seq_length, or truncation in tokenizer.json)",
+            "length (%s)",
             name,
             100 * cut,
             limit,
+            "max_seq_length, or truncation in tokenizer.json"
+            if is_encoder
+            else "model_max_length in tokenizer_config.json",
         )
 
 

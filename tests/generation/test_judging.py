@@ -337,6 +337,7 @@ def test_what_a_cross_encoder_does_not_read_is_told(
     _changed("tokenizer_config.json", lambda config: config | {"model_max_length": 8})(model)
     CrossEncoderJudge(model, "it", device="cpu").rate(pairs, lambda backend: backend.complete)
     assert (told in caplog.text) if told else not caplog.text
+    assert "max_seq_length" not in caplog.text  # which `judge` has no option for
 
 
 @pytest.mark.parametrize(
