@@ -74,8 +74,8 @@ _OF_THE_JOB = re.compile(
 _POINTS = re.compile(r"\W*(?:yes|no|that|this|it|both|these)\b", re.IGNORECASE)
 _POINTED = re.compile(r"\b(?:yes|no|that|this|it|both|these)\b", re.IGNORECASE)
 _GOES_ON = re.compile(
-    r"\s(?:an?|which|of|from|into|onto|after|before|who|whose|at|with|than|is|are|if|or|and then|because of|while"
-    r"|(?<!like )that)\Z"
+    r"\s(?:an?|which|of|from|into|onto|who|whose|with|than|if|or|and then|because of|(?<!\bit )is|(?<!they )are"
+    r"|(?<!\ba )while|(?<!day )(?<!ever )(?<!soon )(?<!look )after|(?<!like )that)\Z"
 )
 _OF_SIGNS = frozenset({"LATIN", "MODIFIER", "FULLWIDTH", "MATHEMATICAL", "IDEOGRAPHIC"})
 _OF_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})

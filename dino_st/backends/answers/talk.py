@@ -231,7 +231,7 @@ _VARIANTS = {
     r"(?-i:(?<=[a-z.!?,;\"”])\s(?:OR|VS)\s)": re.compile(r"/|\bOR\b|\bVS\b"),
     rf"\b{_DETERMINED}(?-i:[a-z]{{3,}}~?/~?[a-z]{{3,}}(?![\w/.]))": _OR,
     r"(?-i:(?<![\w/.:])(?!and/or|his/her|her/his|him/her)[a-z]{3,}/[a-z]{3,}(?![\w/.]))": _OR,
-    r"(?-i:[a-z]~\([a-z]{4,}\)~[a-z]|[a-z]{2}\(e?s\))": _BRACKETED,
+    r"(?-i:[a-z]~\((?!some)[a-z]{4,}\)~[a-z]|[a-z]{2}\(e?s\))": _BRACKETED,
     r"""\((?:or|also|aka|i\.e\.|e\.g\.|alternatively|that~is|meaning|originally|instead~of|in~other~words),?
       ~(?:(?:an?|the)~)?[a-z]+(?:~[a-z]+)?\)""": _BRACKETED,
     r",~or~(?:an?~|the~|rather~|simply~)?\w+,~": _OR,
