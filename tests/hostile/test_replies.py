@@ -1120,6 +1120,19 @@ def test_a_pair_that_repeats_an_example_of_its_instruction_is_rejected_by_server
     assert builder.counts["rejected: echo of the prompt"] == 1
 
 
+def test_a_chat_server_may_address_someone_where_the_sentences_differ_but_not_where_they_mean_the_same() -> None:
+    run = ChatPairRun(
+        FakeChat(lambda request: 'I told you about it."'),
+        TaskSpec.load("sts-x2"),
+        DecodingOptions(decay_constant=0.0, max_tries=1),
+        GenerationOptions(samples=1),
+        [STORM],
+    )
+    [wave] = run._waves(False, RowsInMemory(raw_schema(run.spec)))
+    assert {row["score"] for row in wave.rows} == {0.0, 0.5}
+    assert wave.counts["rejected: talk"] == 1
+
+
 # --- bodies
 
 
