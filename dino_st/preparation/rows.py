@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
 
 from dino_st.data.columns import (
     JUDGED,
@@ -28,6 +27,9 @@ from dino_st.errors import DatasetError
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.posterior import check_log_probs, check_num_tokens
 from dino_st.support.hashes import random_order
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 Codes = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -152,6 +154,8 @@ class Rejections:
 
 def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions) -> RawPairs:
     """Reads a data set as `prepare_pairs` takes it, and refuses one that the options cannot be applied to."""
+    from datasets import Dataset  # takes seconds, and who looks at a table needs none of it
+
     if not isinstance(raw, Dataset | pa.Table):
         hint = f"; it has the splits {list(raw)}, pass one of them" if isinstance(raw, dict) else ""
         raise DatasetError(f"the raw pairs are a {type(raw).__name__}; expected a datasets.Dataset{hint}")

@@ -130,7 +130,7 @@ def test_python_and_recipes_take_the_same_option(
         )
     fields = [f"model={MODEL}", f"input={tmp_path / 'sentences.txt'}", "backend=openai", f"base_url={server.url}"]
     fields += ["limit=12", *(f"generate.{name}={json.dumps(value)}" for name, value in own.items())]
-    fields += ["encoder=dino-tiny-encoder"]
+    fields += ["encoder=dino-tiny-encoder", "train.mlm_weight=0", "train.mlp_head=none"]
     settings = [part for field in fields for part in ("--set", field)]
     result = CliRunner().invoke(app, ["run", "syncse-partial", *settings, "--output", str(tmp_path / "run")])
     assert result.exit_code == EXIT_PENDING, result.output
