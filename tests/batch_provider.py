@@ -35,7 +35,7 @@ def text_for(body: Line) -> str:
         return "\n".join(f"{i + 1}. Number {(number + i) % 97} follows {i} here." for i in range(int(found[1])))
     if prompt.endswith("Rating:"):
         return str(number % 6)
-    return f'Somebody counts to {number % 10_000}."'
+    return f'Somebody plays the flute {number % 10_000} times."'
 
 
 def completion(body: Line, text: str | None = None, model: str = MODEL) -> Line:

@@ -237,9 +237,10 @@ def test_what_may_be_a_word_of_the_sentence_is_no_label(label: str, reply: str, 
 
 
 def test_one_word_is_enough_unless_more_are_asked_for() -> None:
-    assert parse_reply("Flutes.", SOURCE).text == "Flutes."
+    assert parse_reply("Flutes.", "She sells flutes.").text == "Flutes."
+    assert parse_reply("Flutes.", SOURCE).reason == "no answer"  # of five words
     assert fault_of("Yes.") is None
-    assert parse_reply("Flutes.", SOURCE, min_words=2).reason == "too few words"
+    assert parse_reply("Flutes.", "She sells flutes.", min_words=2).reason == "too few words"
     assert (parse_reply("Yes.", SOURCE).reason, parse_reply("Yes.", "That is right.").text) == ("no answer", "Yes.")
 
 

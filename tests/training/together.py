@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -180,6 +181,7 @@ def main() -> None:
         distributed.init_process_group("gloo")
     what(directory)
     if distributed.is_initialized():
+        gc.collect()  # what still holds the group would end it a second time, at the interpreter's end
         distributed.barrier()
         distributed.destroy_process_group()
 
