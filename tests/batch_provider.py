@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from tests.hostile_server import MODEL
+from tests.hostile_server import MODEL, completion
 
 Line = dict[str, Any]
 Answered = tuple[str, list[Line], list[Line]]
@@ -38,21 +38,13 @@ def text_for(body: Line) -> str:
     return f'Somebody plays the flute {number % 10_000} times."'
 
 
-def completion(body: Line, text: str | None = None, model: str = MODEL) -> Line:
-    message = {"role": "assistant", "content": text_for(body) if text is None else text}
-    return {
-        "id": "1",
-        "object": "chat.completion",
-        "created": 0,
-        "model": model,
-        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
-    }
-
-
 def answered(request: Line, text: str | None = None, model: str = MODEL) -> Line:
     """The line of a request that was answered."""
-    response = {"status_code": 200, "request_id": "1", "body": completion(request["body"], text, model)}
+    response = {
+        "status_code": 200,
+        "request_id": "1",
+        "body": completion(text_for(request["body"]) if text is None else text, model),
+    }
     return {"id": "1", "custom_id": request["custom_id"], "response": response, "error": None}
 
 
@@ -96,7 +88,7 @@ class BatchProvider:
         if place.startswith(self.lacks) and self.lacks:
             return 404, {"error": {"message": "Not Found"}}
         if place == "/chat/completions":
-            return 200, completion(json.loads(raw))
+            return 200, completion(text_for(json.loads(raw)))
         if (method, place) == ("POST", "/files"):
             return self._upload(raw)
         if (method, place) == ("POST", "/batches"):

@@ -34,6 +34,19 @@ def answer_to(prompt: str) -> str:
     return f'"An answer to {prompt}."'
 
 
+def completion(text: str, model: str = MODEL) -> dict[str, Any]:
+    """The body of a chat completion."""
+    message = {"role": "assistant", "content": text}
+    return {
+        "id": "1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": model,
+        "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+    }
+
+
 def random_faults(seed: int, share: float) -> Script:
     """Faults at random for a share of attempts, the same for the same attempt in every run.
 
@@ -120,16 +133,7 @@ class HostileServer:
             self._send(writer, fault.get("status", 200), body)
             await writer.drain()
             return True
-        good = {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": MODEL,
-            "choices": [
-                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": answer_to(prompt)}}
-            ],
-            "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
-        }
+        good = completion(answer_to(prompt))
         if fault == "reset":
             linger = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
-from dino_st.encoders.directory import ADAPTER, adapter_base, check_spelling, check_weight_file, read_settings
+from dino_st.encoders.directory import (
+    ADAPTER,
+    adapter_base,
+    check_spelling,
+    check_weight_file,
+    is_pointer,
+    read_settings,
+)
 from dino_st.errors import DinoWarning, MissingExtraError, ModelError
 from dino_st.models import bundled_directory
 from dino_st.support.files import similar_path
@@ -34,7 +41,7 @@ _LOOKED_AT: dict[str, Path] = {}
 
 _PART = re.compile(r"model-\d+-of-\d+\.safetensors")
 
-_POINTER, _POINTER_BYTES = b"version https://git-lfs", 1024
+_POINTER_BYTES = 1024
 
 
 def model_files(source: str | Path) -> Path:
@@ -91,7 +98,7 @@ def _check_directory(path: Path) -> None:
         )
     names = [entry.name for entry in path.iterdir()]
     for entry in path.iterdir():
-        if entry.is_file() and entry.stat().st_size < _POINTER_BYTES and entry.read_bytes().startswith(_POINTER):
+        if entry.is_file() and entry.stat().st_size < _POINTER_BYTES and is_pointer(entry):
             raise ModelError(
                 f"model {path}: {entry.name} is a pointer of Git LFS, not the file; run `git lfs pull` there"
             )

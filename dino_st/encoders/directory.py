@@ -45,6 +45,8 @@ _IRRELEVANT_FOLDERS = {"eval", "runs", "logs", "checkpoints", "results", "__pyca
 _IRRELEVANT_SUFFIXES = {".md", ".log", ".lock", ".tmp"}
 
 
+_POINTER = b"version https://git-lfs"
+
 SHARE_OF_EMBEDDING = 0.5
 """Embeddings are rounded up, but a tokenizer with fewer tokens than this share of them is likely another model's."""
 
@@ -206,6 +208,12 @@ def cap_attention(model: Any) -> None:
     config = model.config.get_text_config()
     if getattr(config, "attn_logit_softcapping", None) and config._attn_implementation == "sdpa":
         model.set_attn_implementation("eager")
+
+
+def is_pointer(file: Path) -> bool:
+    """Whether a pointer of Git LFS stands in place of a file."""
+    with file.open("rb") as content:
+        return content.read(len(_POINTER)) == _POINTER
 
 
 def check_weight_file(path: Path, name: str) -> None:

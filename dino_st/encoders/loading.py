@@ -21,6 +21,7 @@ from dino_st.encoders.directory import (
     adapter_base,
     cap_attention,
     check_weight_file,
+    is_pointer,
     local_directory,
     merge_adapter,
     read_settings,
@@ -46,7 +47,6 @@ POOLINGS: dict[PoolingName, str] = {
 """Ways from token vectors to a sentence's, and the mode of sentence-transformers' `Pooling` behind each."""
 
 _PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
-_LFS = b"version https://git-lfs"
 
 _HEADS = {
     "ForSequenceClassification": "to classify texts or pairs of them, as a cross-encoder does",
@@ -278,11 +278,10 @@ def quiet_transformers() -> Iterator[None]:
 def _check_home(directory: Path, home: Path, *, needs_weights: bool) -> None:
     """Looks at the folder of one module, of which all but the first may do without weights."""
     for file in filter(Path.is_file, home.glob("*")):
-        with file.open("rb") as content:
-            if content.read(len(_LFS)) == _LFS:
-                raise ModelError(
-                    f"{file}: a pointer of Git LFS stands here instead of the file; run `git lfs pull` in {directory}"
-                )
+        if is_pointer(file):
+            raise ModelError(
+                f"{file}: a pointer of Git LFS stands here instead of the file; run `git lfs pull` in {directory}"
+            )
     for file in sorted(home.glob("*.safetensors")):
         if not file.name.startswith("adapter_"):  # PEFT, which may be missing, reads those
             check_weight_file(home, file.name)

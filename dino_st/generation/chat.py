@@ -252,8 +252,8 @@ class ChatPairRun:
     def _judged(self, draw: PairDraw, reply: ChatReply) -> PairDraw:
         if reply.text is None:
             return replace(draw, failed=reply.failure or "no reason given")
-        scores = self.spec.labels
-        instruction = scores[draw.label].phrasing(draw.phrasing)
+        labels = self.spec.labels
+        instruction = labels[draw.label].phrasing(draw.phrasing)
         parsed = parse_reply(
             reply.text,
             draw.x1,
@@ -262,7 +262,7 @@ class ChatPairRun:
             min_words=self.decoding.min_words,
             finished=reply.finished,
             closing_marks=self.spec.closing_marks,
-            is_rewrite=self.spec.has_scores and len(scores) > 1 and draw.label == max(scores, key=float),
+            is_rewrite=self.spec.has_scores and len(labels) > 1 and draw.label == max(labels, key=float),
         )
         text, rejection = parsed.text, parsed.reason
         tokens = draw.num_tokens if text is None else reply.completion_tokens

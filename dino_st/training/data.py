@@ -324,17 +324,12 @@ def _check_batches(train: pa.Table, options: ContrastiveOptions) -> None:
             f"the {rows} training triplets have {anchors} distinct anchor; the contrastive loss compares the triplets "
             "of a batch with one another, so it needs at least 2. Generate from more sentences"
         )
-    same = [
-        role
-        for role, other in ((POSITIVE, NEGATIVE), (POSITIVE, ANCHOR), (NEGATIVE, ANCHOR))
-        if pc.all(pc.equal(train[role], train[other])).as_py()
-    ]
-    if same:
-        raise DatasetError(
-            f"the {same[0]} of each of the {rows} training triplets is the same text as its "
-            f"{'negative' if pc.all(pc.equal(train[POSITIVE], train[NEGATIVE])).as_py() else 'anchor'}; look at the "
-            "columns that they come from"
-        )
+    for role, other in ((POSITIVE, NEGATIVE), (POSITIVE, ANCHOR), (NEGATIVE, ANCHOR)):
+        if pc.all(pc.equal(train[role], train[other])).as_py():
+            raise DatasetError(
+                f"the {role} of each of the {rows} training triplets is the same text as its {other}; look at the "
+                "columns that they come from"
+            )
     codes, texts = text_codes([train[name] for name in TRIPLET_COLUMNS])
     in_row = np.sort(np.stack(codes), axis=0)
     is_first = np.diff(in_row, axis=0, prepend=-1) != 0

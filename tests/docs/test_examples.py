@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from dino_st.cli.main import app
 from tests.docs.test_pages import ROOT, blocks
-from tests.hostile_server import MODEL, hostile_server
+from tests.hostile_server import MODEL, completion, hostile_server
 
 EXAMPLES = sorted(path.parent.name for path in (ROOT / "examples").glob("*/README.md"))
 NEEDS = {"trainer-with-trackers": ("tensorboard",), "notebook": ("nbclient", "ipykernel")}
@@ -121,14 +121,7 @@ def test_triplets_are_asked_of_a_server_as_printed(examples: Path, monkeypatch: 
     numbers = itertools.count()
 
     def script(prompt: str, attempt: int) -> dict[str, object]:
-        reply = {"role": "assistant", "content": f"Reader {next(numbers)} finds a seat in the library."}
-        return {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 0,
-            "model": MODEL,
-            "choices": [{"index": 0, "finish_reason": "stop", "message": reply}],
-        }
+        return completion(f"Reader {next(numbers)} finds a seat in the library.")
 
     with hostile_server(script) as server:
         stand_ins = {"http://localhost:8000/v1": server.url, "HuggingFaceTB/SmolLM2-135M-Instruct": MODEL}

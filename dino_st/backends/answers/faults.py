@@ -71,8 +71,8 @@ _OF_THE_JOB = re.compile(
     r"|edits?|rewrite|rewritten|contradict\w*|meaning|server|information|connection|opposites?|original|provided)\b",
     re.IGNORECASE,
 )
-_POINTS = re.compile(r"\W*(?:yes|no|that|this|it|both|these)\b", re.IGNORECASE)
 _POINTED = re.compile(r"\b(?:yes|no|that|this|it|both|these)\b", re.IGNORECASE)
+_POINTS = re.compile(rf"\W*{_POINTED.pattern}", re.IGNORECASE)
 _GOES_ON = re.compile(
     r"\s(?:an?|which|of|from|into|onto|who|whose|with|than|if|or|and then|because of|(?<!\bit )is|(?<!they )are"
     r"|(?<!\ba )while|(?<!day )(?<!ever )(?<!soon )(?<!look )after|(?<!like )that)\Z"
