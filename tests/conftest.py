@@ -39,12 +39,13 @@ VOCABULARY = 384
 
 @pytest.fixture(autouse=True)
 def what_a_command_sets_for_its_process() -> Iterator[None]:
-    """Takes back what a command that is called here sets: where messages and warnings go, and what a signal does."""
+    """Takes back what a command that is called here sets: where messages and warnings go and which; its signals."""
     own = logging.getLogger("dino_st")
     own.addHandler(silent := logging.NullHandler())  # then a command leaves the logger to `caplog`
-    shown, terminated = warnings.showwarning, signal.getsignal(signal.SIGTERM)
+    level, shown, terminated = own.level, warnings.showwarning, signal.getsignal(signal.SIGTERM)
     yield
     own.removeHandler(silent)
+    own.setLevel(level)
     warnings.showwarning = shown
     signal.signal(signal.SIGTERM, terminated)
 

@@ -660,7 +660,12 @@ def test_ctrl_c_keeps_the_ids(provider: BatchProvider, server: HostileServer, as
         "    journal.complete(OpenAIChat(MODEL, base_url=sys.argv[1], **SOON), requests())\n"
     )
     command = [sys.executable, "-c", program, server.url, str(tmp_path / "replies.sqlite")]
-    process = subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        env=dict(os.environ),
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs of a shell ignore Ctrl-C
+    )
     deadline = time.monotonic() + 60
     while not provider.looked and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
