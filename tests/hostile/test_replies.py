@@ -893,6 +893,8 @@ ASIDE: dict[str, tuple[str, ...]] = {
             "The opposite is the hotel paid.",
             "The answer should be the hotel kept it.",
         ),
+        *(f"{opener}, the hotel kept the deposit." for opener in ("So", "Well", "Look", "I mean", "Yes", "Nope")),
+        *(f"{KEEPS[:-1]}, {tag}" for tag in ("right?", "correct?", "didn't it?", "no?", "you know.")),
         *("Weather - The hotel kept the deposit.", "New; The hotel kept the deposit.", f"assistant {KEEPS}"),
     ),
     "refusal": ("I won't be able to complete this.", "I must decline this request."),
@@ -911,7 +913,15 @@ ASIDE: dict[str, tuple[str, ...]] = {
     "cut off": tuple(
         f"The hotel kept the deposit {word}" for word in ("after", "after a", "which", "that", "of", "or")
     ),
+    "another language": (
+        *("Das Hotel behielt die Anzahlung nach dem Sturm.", "L'hôtel a gardé la caution après la tempête."),
+        *("El hotel se quedó con el depósito.", "L'hotel ha trattenuto la caparra dopo la tempesta."),
+        *("O hotel ficou com o depósito depois da tempestade.", "Het hotel hield de borg na de storm."),
+        *("Hotellet behöll depositionen efter stormen.", "Hotel zatrzymał kaucję po burzy.", "El museo abre tarde."),
+        *("Khách sạn giữ lại tiền đặt cọc sau cơn bão.", "Hotel menahan uang muka setelah badai."),
+    ),
     "several answers": (
+        *("The hotel kept or retained the deposit.", "The hotel retained and/or kept the deposit."),
         *(
             "The hotel kept/retained the deposit.",
             "The hotel kept (retained) the deposit.",
@@ -923,9 +933,16 @@ ASIDE: dict[str, tuple[str, ...]] = {
         *("The hotel didn''t return it.", "The hotel didn?t return it.", "The hotel kept the deposit ✅"),
         *("The hotel kept the deposit,.", "The hotel kept the deposit?.", "The hotel kept the deposit [below."),
         *("The hotel kept the deposit below).", "The hotel ~kept~ the deposit.", "The hotel kept the deposit 👍"),
-        *("The hotel kept the deposit..", "The hotel kept the deposit (below."),
+        *("The hotel kept the deposit..", "The hotel kept the deposit (below.", "The hotel kept the deposit , ."),
+        *("The hotel «kept» the deposit.", "The hotel „kept“ the deposit.", "The hotel 「kept」 the deposit."),
     ),
-    "repetition": ("The hotel kept our our deposit.",),
+    "repetition": (
+        *("The hotel kept our our deposit.", "The hotel kept kept the deposit.", "Kept kept it was by the hotel."),
+        *(
+            "The hotel kept the deposit and the hotel kept the deposit.",
+            "The guests, it kept the deposit, it kept the deposit.",
+        ),
+    ),
     "numbering": (f"1- {KEEPS}", f"1 {KEEPS}", f"1/ {KEEPS}", f"1, {KEEPS}"),
     "unmatched quotation mark": (f"\"{KEEPS}'",),
 }
@@ -963,10 +980,40 @@ def test_what_is_about_the_job_or_addresses_someone_is_no_rewrite(reason: str) -
         ("Restore (something) to its place", "Put back something."),
         ("2 Palestinians killed", "Two people die in Gaza"),
         ("He/she kept it and/or sold it.", "It was kept by him."),
+        ("The band Duran Duran is the one that that man had had in mind.", "He thought of Duran Duran."),
+        ("She kept or sold the book.", "It was kept, or else sold, by her."),
+        ("The hotel has not kept or used the deposit.", STORM),
+        ("It will keep or cancel the rooms.", STORM),
+        ("Yes, it is legal.", "That is not illegal."),
+        ("So, they came too late.", "Therefore they missed it."),
+        ("Is it late, isn't it?", "It is late, is it not?"),
+        ("The book «Le Monde» is out.", "«Le Monde» appeared as a book."),
+        ("Los Angeles beats El Paso.", "El Paso is beaten by Los Angeles."),
+        ("Die Hard sequel delights critics.", "The critics are delighted by the sequel of Die Hard."),
+        ("A walk along a path", "He walked along the pathway of the park."),
+        ("Several people start", "The people have started."),
+        ("A black dog and a black cat and a black dog sleep.", "Dogs and a cat are asleep."),
     ],
 )
 def test_what_only_reminds_of_an_aside_is_kept(text: str, source: str) -> None:
     assert parse_reply(text, source, is_rewrite=True) == Parsed(text)
+
+
+@pytest.mark.parametrize("end", ["the depos", "the deposit after the sto", "the de-"])
+def test_a_word_of_the_sentence_that_is_broken_off_is_cut_off(end: str) -> None:
+    assert parse_reply(f"The hotel kept {end}", STORM).reason == "cut off"
+
+
+def test_a_language_that_the_prompt_names_or_speaks_may_be_answered_in() -> None:
+    german = "Das Hotel behielt die Anzahlung nach dem Sturm."
+    say = "Write a sentence that means the same."
+    assert parse_reply(german, STORM, prompt=f"{say} {STORM}").reason == "another language"
+    assert parse_reply(STORM, german, prompt=f"{say} {german}").reason == "another language"
+    assert parse_reply(german, STORM, prompt=f"Say it in German: {STORM}").text == german
+    assert parse_reply(STORM, german, prompt=f"Schreibe den Satz auf Englisch: {german}").text == STORM
+    assert parse_reply(german, "Der Sturm und das Hotel.", prompt=say).text == german
+    assert parse_list(german, prompt=say).left_out == {"another language": 1}
+    assert parse_list(german, prompt=f"{say} In German.").texts == (german,)
 
 
 def test_texts_that_need_not_have_the_topic_may_address_someone() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
 from dino_st.backends.answers.comparison import normal_form, repeats
+from dino_st.backends.answers.languages import is_in_another_language
 from dino_st.backends.answers.rules import (
     FAULTS,
     LABELLED,
@@ -48,6 +49,12 @@ _NAMES_A_LANGUAGE = re.compile(
     re.IGNORECASE,
 )
 """Where a prompt says in which language the answer is to be."""
+_NAMES_ONE_IN_LATIN = re.compile(
+    "english|englisch|inglés|anglais|german|deutsch|allemand|french|französisch|français|spanish|spanisch|español|espagnol"
+    "|italian|portugu|dutch|niederländ|swedish|danish|norwegian|polish|czech|turkish|romanian|finnish|hungarian|indonesian"
+    "|vietnamese|language|sprache|langue|idioma|lingua",
+    re.IGNORECASE,
+)
 
 _JOINT = re.compile(r"[;/]\s+|\bor\b", re.IGNORECASE)
 _END = re.compile(r"[.!?…][\"”)]{0,9}\s+")
@@ -76,6 +83,9 @@ _POINTS = re.compile(rf"\W*{_POINTED.pattern}", re.IGNORECASE)
 _GOES_ON = re.compile(
     r"\s(?:an?|which|of|from|into|onto|who|whose|with|than|if|or|and then|because of|(?<!\bit )is|(?<!they )are"
     r"|(?<!\ba )while|(?<!day )(?<!ever )(?<!soon )(?<!look )after|(?<!like )that)\Z"
+)
+_INFLECTION = re.compile(
+    r"(?:e?[sdnr]|e?st|i?ng?|ings?|i?ons?|ly|y|al|ies|ied|i?ers?|ful|less|ness|able|ment|way|man|men)s?"
 )
 _OF_SIGNS = frozenset({"LATIN", "MODIFIER", "FULLWIDTH", "MATHEMATICAL", "IDEOGRAPHIC"})
 _OF_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
@@ -108,6 +118,8 @@ def fault_of(
         return "refusal"
     if _is_in_another_script(text, source, prompt):
         return "another script"
+    if _is_in_another_language(text, source, prompt):
+        return "another language"
     if reason := _fault_by(FAULTS, text, source):
         return reason
     if not words:
@@ -202,8 +214,20 @@ def _content(text: str) -> set[str]:
 
 
 def _stops(text: str, source: str) -> bool:
-    """Whether a text stops at a word that goes on, without a mark, where its source is a sentence with one."""
-    return bool(_GOES_ON.search(text[-_MARGIN:]) and source[:1].isupper() and re.search(r"[.!?][\"”’)]*\Z", source))
+    """Whether a text stops, without a mark, at a word that goes on or in one of its source, a sentence with a mark."""
+    end = text[-_MARGIN:]
+    if re.search(r"\w-\Z", end):
+        return True
+    if not (end[-1:].isalpha() and source[:1].isupper() and re.search(r"[.!?][\"”’)]*\Z", source)):
+        return False
+    return bool(_GOES_ON.search(end)) or _is_broken(re.findall(r"\w+", end)[-1].casefold(), source.casefold())
+
+
+def _is_broken(word: str, source: str) -> bool:
+    """Whether a word is the beginning of one of the source and not another form of it: `depos` of `deposit`."""
+    words = re.findall(r"\w+", source)
+    rests = [one[len(word) :] for one in words if one.startswith(word)]
+    return len(word) >= _SHORT and bool(rests) and "" not in rests and not any(map(_INFLECTION.fullmatch, rests))
 
 
 def _is_for_a_sentence(prompt: str, source: str) -> bool:
@@ -232,13 +256,20 @@ def _is_own_number(text: str, source: str) -> bool:
 def _is_in_another_script(text: str, source: str, prompt: str) -> bool:
     """Whether a text has a script that neither its source nor the prompt has, or none of a source in its own script.
 
-    Languages of one script are not told apart; a prompt that names a language may ask for any.
+    A prompt that names a language may ask for any.
     """
     asked = prompt.replace(source, " ") if source else prompt
     if not (source or prompt) or _NAMES_A_LANGUAGE.search(asked):
         return False
     own, found, of_prompt = _scripts(source, every=True), _scripts(text), _scripts(asked, every=True)
     return bool(found - own - of_prompt) or bool(own & of_prompt and not found and re.search("[a-z]", text))
+
+
+def _is_in_another_language(text: str, source: str, prompt: str) -> bool:
+    """Whether a text and its source, or without one the prompt, are in two languages, and the prompt names none."""
+    asked = prompt.replace(source, " ") if source else prompt
+    is_open = _NAMES_A_LANGUAGE.search(asked) or _NAMES_ONE_IN_LATIN.search(asked)
+    return not is_open and is_in_another_language(text, source or prompt)
 
 
 def _scripts(text: str, *, every: bool = False) -> set[str]:

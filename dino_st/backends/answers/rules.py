@@ -23,6 +23,7 @@ Reason = Literal[
     "markup",
     "broken character",
     "another script",
+    "another language",
     "unmatched quotation mark",
     "repetition",
     "echo",

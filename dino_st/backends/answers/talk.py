@@ -37,12 +37,19 @@ _OPTIONS = r"\b(?:ways?|options?|possibilit\w+|alternatives?|versions?|variants?
 SPEECH = pattern(rf"{_QUOTING}|{_MODAL}|{_OPTIONS}")
 """What a source sentence has that itself says how something may be said, or has options."""
 
+_SMALL_WORDS = r"\b(?:the|and|of|is|are|was|were|has|have)\b"
 _BRIEF = re.compile(r"\A\S+(?:\s\S+){0,2}\Z")
 _MENTION = r"""["'“‘][^"'“”‘’]{1,30}["'”’]"""
 _MARKED = re.compile("[\"“”‘«]|(?<!\\w)'|'(?!\\w)")
 _BRACKETED = re.compile(r"[(\[（]")
 _OR = re.compile(r"/|\bor\b", re.IGNORECASE)
 _COLON = re.compile(":")
+_PERSONAL = r"\b(?:i|me|my|you|your|we|us|our|not?|never|nothing)\b|n['’]t\b"
+_PAST = (
+    r"(?:\w+ed|kept|held|took|sold|bought|made|gave|found|left|lost|saw|told|won|sent|built|brought|broke|chose|caught)"
+)
+_OPEN = r"\bn(?:ot|o|ever|or)\b|n['’]t\b|\b(?:if|either|neither|whether|any\w*|may|might|could)\b"
+"""What makes room for alternatives in a sentence."""
 _DETERMINED = r"(?:the|an?|is|are|was|were)~"
 _QUALITY = "(?:concise|simple|clear|short|correct|good|fine|perfect|plain|grammatical|formal|natural|accurate|optimal)"
 _OF_WORDS = """(?:sentences?|statements?|phrases?|paraphrases?|premise|texts?|inputs?|wording|originals?|hypothesis
@@ -235,6 +242,8 @@ _VARIANTS = {
     r"""\((?:or|also|aka|i\.e\.|e\.g\.|alternatively|that~is|meaning|originally|instead~of|in~other~words),?
       ~(?:(?:an?|the)~)?[a-z]+(?:~[a-z]+)?\)""": _BRACKETED,
     r",~or~(?:an?~|the~|rather~|simply~)?\w+,~": _OR,
+    rf"""\A(?!.*(?:{_OPEN})).*\b{_PAST}~(?:and/)?or~{_PAST}~
+      (?:the|an?|his|her|its|their|my|our|your|this|that)\b""": pattern(rf"/|\bor\b|{_OPEN}"),
     r"\bor,?~alternatively\b|\A\W*(?:alternatively|or)\b\s?[,:]|[,;]~or~(?:rather|simply|just|else):": pattern(
         "alternativ"
     ),
@@ -292,6 +301,15 @@ _OPENERS = {
 }
 """What is said before the work, or instead of it; the whole text."""
 
+_SPOKEN = {
+    r"\A\W*(?:so|well|right|look|listen|anyway|i~mean|you~(?:know|see)|yes|yeah|no|nope),\s": pattern(
+        rf"""\A\Z|{_PERSONAL}|\b(?:so|well|right|anyhow|mean|know|see|yes|thus|therefore|hence|because|since|then)\b|[?!]"""
+    ),
+    r"""(?:,~(?:right|correct|ok(?:ay)?|no|yes|eh|huh|see|is~it~not|(?:is|are|was|were|do|does|did|has|have|had|ca|could|wo|would
+      |should)n['’]t~\w+)\?|,~you~(?:know|see)\b[.?]?)\W*\Z""": pattern(rf"\A\Z|{_PERSONAL}|\?"),
+}
+"""How people begin and end what they say to someone."""
+
 _NUMBERS = {
     r"""\A\(?\d{1,3}[.)](?-i:(?=[A-Z"“]))|\A[①-⓿❶-➓\uff10-\uff19]|\A\d\ufe0f|[.!?]["”)]?[①-⓿❶-➓]+\Z""": re.compile(
         r"\A\(?\d|[①-⓿❶-➓\uff10-\uff19\ufe0f]"
@@ -330,7 +348,8 @@ _SIGNS = {
     r"(?-i:(?<!Bowl )\bX{3,}\b)": None,
     r"==\w|\w==|⁇|\w''\w|\w\s?[✅✔☑✓❌✗✘]\ufe0f?\Z": None,
     r"(?-i:[a-z]\?(?:t|s|d|m|ll|re|ve)\b)": re.compile(r"\w[?’]\w"),
-    r"(?-i:(?<=[a-z]{3})(?:\.\.|[,!?]\.)\Z)": re.compile(r"[.,!?]\."),
+    r"(?-i:(?<=[a-z]{3})(?:\.\.|\s?[,!?]\s?\.)\Z)": re.compile(r"[.,!?]\s?\."),
+    rf"\A(?=.*{_SMALL_WORDS}).*[«»‹›„「」『』《》]": re.compile("[«»‹›„「」『』《》]"),
     r"\w\s?[\u2600-\u27bf\U0001f300-\U0001faff]+\ufe0f?\Z": re.compile(r"[\u2600-\u27bf\U0001f300-\U0001faff]"),
     r"\A[^()]+(?<![:;=8-])\)[^()]*\Z|\[(?=[^][]{2,}\Z)": re.compile(r"[()\[\]]"),
     r"(?<!\w)\x7e[a-z]+\x7e(?!\w)": None,
@@ -345,6 +364,10 @@ _TWICE = pattern(
     r"""\b(the|an?|of|to|and|my|our|your|his|her|their|its|for|with|by|from|we|they|he|she|it|are|was|were|which
     |after)~\1\b"""
 )
+_DOUBLED = r"""\b(?!(?:that|had|is|so|no|very|really|much|many|more|far|long|too|ha|bye|blah|knock)~)
+    ([^\W\d_]{2,})~(?-i:(?![A-Z]))\1\b"""
+_AGAIN = pattern(r"\b(\w+(?:~\w+){3,15})(?:,?~(?:and|or|but|then)~|,~)\1\b")
+"""Four words or more that stand there twice."""
 _HALF_QUOTED = re.compile(r"\A(?!.*(?:(?<!\w)['‘](?!\Z)|['’](?!\w).)).*[.!?…]['’]\Z")
 """One single mark behind the end, which no mark opens and no apostrophe excuses."""
 
@@ -356,9 +379,12 @@ TALK = (
     *_rules("talk", _STATEMENTS),
     *_rules("several answers", _VARIANTS),
     *_rules("no answer", _OPENERS),
+    *_rules("talk", _SPOKEN),
     *_rules("markup", _SIGNS),
     Rule("several sentences", _RUN_TOGETHER, _RUN_TOGETHER),
     Rule("repetition", _TWICE, _TWICE),
+    Rule("repetition", pattern(rf"\A(?=.*{_SMALL_WORDS}).*?{_DOUBLED}"), pattern(_DOUBLED)),
+    Rule("repetition", _AGAIN, _AGAIN),
     Rule("unmatched quotation mark", _HALF_QUOTED, re.compile("['’]\\Z")),
 )
 """All of these; looked at behind what is known to be an echo or a copy."""

@@ -1,0 +1,88 @@
+"""Whether a text is in another language than its sentence, where one is English and both are in Latin script.
+
+Small words tell, of which sentences are seldom without any. Other pairs of languages are not told apart.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_ENGLISH = frozenset(
+    re.findall(
+        r"\w+",
+        """the and with from this that these those there it its she they them their he his him you your are were been
+        being have had did does would could should which what when where who whose how but because not than after before
+        about into never nothing something someone everyone doesn didn isn wasn aren weren couldn wouldn hasn haven""",
+    )
+)
+_ALSO_ENGLISH = frozenset(
+    re.findall(
+        r"\w+",
+        "a an in on of to by at for as is was has be or no so do me we i my will can if over under up out all one",
+    )
+)
+"""Small words of English that stand in other languages, too."""
+_OF_OTHERS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        das der dem den und ist ein eine einen einem einer eines nicht mit auf für zu zum zur sich sie er wird wurde
+        wurden nach von vom aber auch
+        les une des est et dans pour qui que pas avec elle cette ses leur aux été
+        el los las una uno con para por fue está lo del pero y
+        il gli è che non sono della dello degli delle nel nella dopo ha ho
+        os um uma com não em depois foi ao pela pelo dos das
+        het een niet voor zijn hij zij wordt werd naar heeft
+        ett och är på som inte att efter etter ikke til
+        się jest nie że oraz dla je jsou ale
+        bir için sonra ile yang dan itu setelah tidak dengan untuk pada
+        și că nu este după cu ja oli että hogy egy és nem
+        """,
+    )
+)
+"""Small words of German, French, Spanish, Italian, Portuguese, Dutch; Swedish, Danish, Norwegian; Polish, Czech; Turkish,
+Indonesian, Romanian, Finnish and Hungarian, which English has not."""
+_FEW, _LONG = 2, 4
+_WORD = re.compile(r"[^\W\d_]+")
+_ACCENTED = re.compile("[\u00df-\u024f\u1e00-\u1eff]")
+
+
+def is_in_another_language(text: str, source: str) -> bool:
+    """Whether a text is English and its source is not, or the other way round; in doubt it is not.
+
+    Example:
+        >>> is_in_another_language("Das Hotel behielt das Geld.", "The hotel kept the money.")
+        True
+        >>> is_in_another_language("Los Angeles beats El Paso.", "El Paso is beaten by the team of Los Angeles.")
+        False
+    """
+    found, given = _Words.of(text), _Words.of(source)
+    if given.english and len(given.english | given.shared) >= _FEW:
+        return found.are_of_others(given.all)
+    return len(found.english) >= _FEW and not found.others - given.all and given.are_of_others(frozenset())
+
+
+class _Words(NamedTuple):
+    """The words of a text, in small letters, and which of them tell its language."""
+
+    all: frozenset[str]
+    english: frozenset[str]
+    shared: frozenset[str]
+    others: frozenset[str]
+
+    @classmethod
+    def of(cls, text: str) -> _Words:
+        """Names tell nothing: what has a capital counts at the beginning alone, where no capital follows."""
+        words = _WORD.findall(text)
+        if words and "".join(words[1:2]).islower():
+            words[0] = words[0].casefold()
+        whole = frozenset(word.casefold() for word in words)
+        others = {word for word in words if word in _OF_OTHERS or (_ACCENTED.search(word) and not word[:1].isupper())}
+        return cls(whole, whole & _ENGLISH, whole & _ALSO_ENGLISH, frozenset(others))
+
+    def are_of_others(self, own: frozenset[str]) -> bool:
+        """Whether these are no English words, but those of other languages, beside the sentence's own."""
+        signs = len(self.others - own)
+        is_long = len(self.all) >= _LONG and not self.shared
+        return not self.english - own and (signs >= _FEW or (signs > 0 and is_long)) and signs > len(self.shared)
