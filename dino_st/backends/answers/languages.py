@@ -41,8 +41,8 @@ _OF_OTHERS = frozenset(
         """,
     )
 )
-"""Small words of German, French, Spanish, Italian, Portuguese, Dutch; Swedish, Danish, Norwegian; Polish, Czech; Turkish,
-Indonesian, Romanian, Finnish and Hungarian, which English has not."""
+"""Small words of German, French, Spanish, Italian, Portuguese, Dutch; Swedish, Danish, Norwegian; Polish, Czech;
+Turkish, Indonesian, Romanian, Finnish and Hungarian, which English has not."""
 _FEW, _LONG = 2, 4
 _WORD = re.compile(r"[^\W\d_]+")
 _ACCENTED = re.compile("[\u00df-\u024f\u1e00-\u1eff]")
