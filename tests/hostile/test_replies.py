@@ -1012,6 +1012,7 @@ def test_a_language_that_the_prompt_names_or_speaks_may_be_answered_in() -> None
     assert parse_reply(german, STORM, prompt=f"Say it in German: {STORM}").text == german
     assert parse_reply(STORM, german, prompt=f"Schreibe den Satz auf Englisch: {german}").text == STORM
     assert parse_reply(german, "Der Sturm und das Hotel.", prompt=say).text == german
+    assert parse_reply("Das Hotel behielt das Geld.", "The hotel kept the money.").reason == "another language"
     assert parse_list(german, prompt=say).left_out == {"another language": 1}
     assert parse_list(german, prompt=f"{say} In German.").texts == (german,)
 

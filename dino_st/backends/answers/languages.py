@@ -58,7 +58,7 @@ def is_in_another_language(text: str, source: str) -> bool:
         False
     """
     found, given = _Words.of(text), _Words.of(source)
-    if given.english and len(given.english | given.shared) >= _FEW:
+    if given.english and len(given.english | given.shared) > len(given.others):
         return found.are_of_others(given.all)
     return len(found.english) >= _FEW and not found.others - given.all and given.are_of_others(frozenset())
 
