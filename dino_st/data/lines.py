@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, pairwise
 from typing import BinaryIO, NamedTuple
 
 from dino_st.errors import InputError
@@ -165,10 +165,22 @@ _KINDS = (
 )
 """Kinds of text files of which each line would be taken for a sentence."""
 
+_WIDTHS, _FEW_LINES, _FILLED, _OVERLONG = range(40, 133), 4, 0.8, 30
+"""Widths of lines of prose; how many of them say something, the share of these that must be full, and of how many lines
+one may be longer, such as an address."""
+
+_ENDED = re.compile(r"[.!?…:;][^\w\s]*\s*\Z")
+
 _SIGNS = tuple((kind, re.compile(kind.signs, re.MULTILINE)) for kind in _KINDS)
 
 _QUOTED = "brackets or letters around quotation marks, as Python writes them"
 """Is told as the others are, and refused where most texts are so."""
+
+_TOTALS = (
+    r"(?:(?:(?:grand |sub-?)?totals?|sum|averages?|avg\.?|mean|median)(?:\s*[:=]?\s*[\d.,]+(?: \w+)?)?:?"
+    r"|\(?\d+ (?:rows?|pairs|sentences|records|entries)\)?)\s*$"
+)
+"""What stands below a table, in place of a text."""
 
 _ODDITIES = {
     "tabs, as between columns": (r"\S\t+\S", 0),
@@ -199,6 +211,7 @@ _ODDITIES = {
     "lines of a table": (r"^\s*[-=+|:][-=+|: ]{2,}$|^\(\d+ rows?\)$", 0),
     "a comma behind quotation marks, as in a list": (r"^[\"'].*[\"'],$", 0),
     "labels of fastText": (r"^__label__", 0),
+    "words of a row of totals": (rf"^(?i:{_TOTALS})", 0),
     "spaces between letters": (r"(?:(?<!\S)[^\W\d_] +){6}", 0.1),
     "nothing but numbers": (r"^\s*[-+\d][\d\s.,:/+-]*%?$", 0.1),
     "a bullet, a number or a label before them": (
@@ -211,11 +224,13 @@ _ODDITIES = {
     "an address and nothing else": (r"^\w+://\S+$", 0.1),
     "over 2,000 characters, as whole documents do": (r"^(?s:.{2000})", 0.1),
     "no space": (r"^[!-~]{16,}$", 0.5),
+    "a sign for the line end, as editors and `cat -A` show it": (r"(?:\S\$|[¶⏎↵])\s*$", 0.5),
 }
 """What sentences seldom hold: a regular expression, and the share of texts from which on it is told."""
 
 _MAY_BE_RARE = re.compile(
-    "[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}|^[\"'\\s(:.-]|^b[\"']"
+    "[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}|^[\"'\\s(:.-]|^b[\"']|"
+    r"^(?i:grand|sub|total|sum|av|me(?:an|dian)|\d+ [rpse])"
 )
 _RARE, _USUAL = (
     {name: sign for name, (sign, share) in _ODDITIES.items() if bool(share) == is_usual} for is_usual in (False, True)
@@ -303,11 +318,27 @@ def sentence_lines(stream: BinaryIO) -> Iterator[str]:
         size += len(line)
         if len(head) == _HEAD_LINES or size > _HEAD_CHARACTERS:
             break
+    if width := _width_of_prose(head):
+        raise InputError(
+            f"this looks like prose that is broken at {width} characters, whose lines are no sentences; join them, "
+            "and write a sentence a line"
+        )
     text = "\n".join(line[:_LOOKED_AT] for line in head)
     for kind, signs in _SIGNS:
         if signs.search(text):
             raise InputError(f"this looks like {kind.name}, whose lines are no sentences; {kind.advice}")
     yield from _without_conflicts(chain(head, lines))
+
+
+def _width_of_prose(lines: list[str]) -> int:
+    """The width to which lines are filled with words, so that sentences go on in the next; 0 where they are not."""
+    width = sorted(map(len, lines) if lines else [0])[-1 - len(lines) // _OVERLONG]
+    ends = [(one, words) for one, other in pairwise(lines) if one.strip() and (words := other.split())]
+    broken = [(one, words[0]) for one, words in ends if not _ENDED.search(one)]
+    filled = sum(len(one.rstrip()) + 1 + len(word) > width for one, word in broken)
+    small = sum(word[0].islower() for _, word in broken)
+    is_prose = len(broken) >= max(_FEW_LINES, len(ends) / 2) and filled >= _FILLED * len(broken) <= 2 * small
+    return width if is_prose and width in _WIDTHS else 0
 
 
 def is_conflict_mark(line: str) -> bool:

@@ -57,6 +57,9 @@ _NO_SCORES = frozenset((-1, -2, -9, -10, -99, -100, -999, -1000, -9999, 99, 999,
 
 _UNLIKELY = 1e-6
 
+_END_OF_A_SCALE, _ENOUGH = 5, 50
+"""Where the scale of the STS tasks ends, and of how many scores a single one beyond it is told."""
+
 _MORE = (*PROVENANCE_COLUMNS, INSTRUCTION, LOG_PROBS, PLAIN_LOG_PROB, JUDGED)
 _EXPECTED = "expected sentence1, sentence2 and score (or label), or text and label"
 _REQUIRED_COLUMNS = ((SENTENCE1, SENTENCE2, SCORE), (SENTENCE1, SENTENCE2, LABEL), (TEXT, LABEL))
@@ -177,6 +180,18 @@ def check_scores(scores: Sequence[float], places: Mapping[float, str], source: s
             distinct[-1],
             places[distinct[-1]],
             below[-1],
+        )
+    beyond = [score for score in scores if score > _END_OF_A_SCALE]
+    is_rare = len(scores) >= _ENOUGH and 0 < len(beyond) <= len(scores) / _ENOUGH
+    if is_rare and _END_OF_A_SCALE in distinct and distinct[0] >= 0:
+        logger.warning(
+            "%s: %d of %d scores above %d (%s says %g), where a scale may end; is that meant?",
+            source,
+            len(beyond),
+            len(scores),
+            _END_OF_A_SCALE,
+            places[beyond[0]],
+            beyond[0],
         )
     if distinct and distinct[0] < 0 and distinct[-1] > max(1, -2 * distinct[0]):
         logger.warning(

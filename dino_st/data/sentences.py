@@ -26,7 +26,7 @@ from dino_st.data.tables import (
 from dino_st.errors import InputError, OutputError, suggest
 from dino_st.support.files import similar_path
 from dino_st.support.progress import logger
-from dino_st.support.text import is_blank
+from dino_st.support.text import is_blank, printable
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
 """Columns looked for, in this order, where none is named."""
@@ -40,6 +40,9 @@ _STSB_LINE = re.compile(
 )
 """The first line of an STS Benchmark file: its header, or values as none but it has."""
 
+
+_COMPARED = 100_000
+"""So many sentences are compared without regard to capitals, which takes memory."""
 
 _JSON_OBJECT = re.compile(r'\s*\{\s*"(\w| )*"\s*:')
 """How a line of JSON begins."""
@@ -129,7 +132,7 @@ def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Senten
     if isinstance(lines, DistinctTexts):  # cleaned before
         return Sentences(lines, {"read": len(lines), "kept": len(lines)})
     counts: Counter[str] = Counter()
-    texts = DistinctTexts()
+    texts, folded, twins = DistinctTexts(), set[int](), list[str]()
     for number, line in enumerate(lines, start=1):
         if not isinstance(line, str):
             raise InputError(f"sentence {number}: expected text, given {type(line).__name__} ({line!r:.60})")
@@ -143,12 +146,22 @@ def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Senten
             counts["half a surrogate pair"] += 1
         elif not texts.add(text):
             counts["duplicate"] += 1
+        elif len(texts) <= _COMPARED:
+            folded.add(hash(text.casefold()))
+            twins += [text] * (len(folded) + len(twins) < len(texts))
         if len(texts) == limit:
             break
     if not texts:
         why = ", ".join(f"{count} {reason}" for reason, count in counts.items()) or "nothing was read"
         raise InputError(f"no sentence to start from: {why}; at least one non-blank sentence is needed")
     counts["kept"] = len(texts)
+    if twins:
+        logger.warning(
+            "%d of %d sentences differ from an earlier one in capitals alone, such as %r; all are taken",
+            len(twins),
+            min(len(texts), _COMPARED),
+            printable(twins[0]),
+        )
     return Sentences(texts, dict(counts))
 
 

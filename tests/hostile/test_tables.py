@@ -1139,6 +1139,9 @@ def test_an_ordinary_text_is_read_whatever_signs_its_sentences_hold(tmp_path: Pa
         ('"A man plays.",', "a comma behind quotation marks"),
         ("----------", "lines of a table"),
         ("__label__a A man plays.", "labels of fastText"),
+        ("Total", "words of a row of totals"),
+        ("Average: 2.5", "words of a row of totals"),
+        ("30 rows", "words of a row of totals"),
     ],
 )
 def test_what_sentences_seldom_hold_is_told_wherever_they_come_from(
@@ -1195,6 +1198,40 @@ def test_bullets_and_numbers_are_told_where_most_texts_have_them(
     assert not caplog.text
     sentences(written(tmp_path / "a.txt", f"{line}\n" * 20 + others))
     assert "20 of 31 texts hold" in caplog.text
+
+
+def test_signs_of_line_ends_are_told_where_most_texts_have_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(sentences(written(tmp_path / "a.txt", "A man plays.$\nIt rains.$\nHe has 5$\n"))) == 3
+    assert "3 of 3 texts hold a sign for the line end" in caplog.text
+    caplog.clear()
+    assert len(sentences(written(tmp_path / "b.txt", "A man plays.\nIt rains.\nHe has 5$\n"))) == 3
+    assert not caplog.text
+
+
+WRAPPED = """\
+The hotel on the hill has been closed since the storm took its roof off, and
+nobody has asked the guests whether they would like their money back. In the
+village people say that the owner left for the coast on the very next day,
+with everything that was in the till. His cook, who is still there, feeds the
+dog and waters the plants, although she has not been paid for as many weeks as
+it takes to learn how to make a decent soup.
+"""
+
+
+def test_prose_whose_lines_are_broken_is_no_sentence_a_line(tmp_path: Path) -> None:
+    for content in (WRAPPED, WRAPPED.replace("\n", "\r\n"), f"{WRAPPED}\n{WRAPPED}", WRAPPED.lower()):
+        with pytest.raises(InputError, match=r"prose that is broken at 78 characters.*join"):
+            sentences(written(tmp_path / "a.txt", content))
+    width = f"{'x' * 60} {'y' * 15}"
+    for content in (WRAPPED[:200], "\n".join(f"{i} {width}" for i in range(20)), "it rains\n" * 9 + f"and {width}"):
+        assert len(sentences(written(tmp_path / "b.txt", content))) > 0
+
+
+def test_sentences_that_differ_in_case_alone_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert len(sentences(written(tmp_path / "a.txt", "It rains.\nit rains.\nIT RAINS.\nA man plays.\n"))) == 4
+    assert re.search("2 of 4 sentences differ from an earlier one in capitals alone, such as 'it rains.'", caplog.text)
 
 
 def test_a_first_line_that_may_name_the_column_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -1336,6 +1373,32 @@ def test_scores_by_which_the_same_sentences_differ_most_are_told(
     assert not caplog.text
     scored(written(tmp_path / "a.csv", HEAD + "a,a,0\nb,c,1\nd,e,0.5\n"))
     assert "1 of 3 pairs are of one and the same sentence, and have a lower score on average" in caplog.text
+
+
+@pytest.mark.parametrize("top", [6, 5.5, 10])
+def test_few_scores_just_above_a_scale_are_told(top: float, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scores = [i % 6 for i in range(60)]
+    assert len(scored(written(tmp_path / "a.csv", scored_rows(*scores, top)))) == 61
+    assert re.search(rf"1 of 61 scores above 5 \(.*line 62 says {top:g}\)", caplog.text)
+    caplog.clear()
+    scored(written(tmp_path / "b.csv", scored_rows(*(i % 7 for i in range(60)))))
+    scored(written(tmp_path / "c.csv", scored_rows(*(i % 6 for i in range(12)), top)))
+    assert not caplog.text
+
+
+def test_scores_that_fall_where_more_words_are_shared_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [(f"A man plays a flute in room {i}.", f"A man plays in room {i}.", 0) for i in range(40)]
+    rows += [(f"A man plays a flute in room {i}.", f"Nobody was at home in May {i}.", 1) for i in range(40)]
+    write = lambda scores: written(  # noqa: E731
+        tmp_path / "a.csv",
+        HEAD + "".join(f"{one},{two},{score}\n" for (one, two, _), score in zip(rows, scores, strict=True)),
+    )
+    scored(write([1 - score for *_, score in rows]))
+    assert not caplog.text
+    scored(write([score for *_, score in rows]))
+    assert re.search("the more words two sentences share, the lower their score .*RTE", caplog.text)
 
 
 def test_what_databases_and_spreadsheets_write_for_no_value_is_told(
