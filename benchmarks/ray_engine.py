@@ -32,8 +32,9 @@ import torch
 from dino_st import DinoDatasetBuilder
 from dino_st.data.shards import Glance, ShardDirectory, StoredWave, shard_name
 from dino_st.generation import workers
-from dino_st.generation.run import GenerationRun, installed
+from dino_st.generation.run import GenerationRun
 from dino_st.generation.workers import Crew, Job, WaveWorker
+from dino_st.support.hashes import versions
 
 SENTENCES = Path(__file__).parents[1] / "recipes" / "quickstart-sentences.txt"
 
@@ -43,11 +44,11 @@ class EmptyWorker(WaveWorker):
 
     def load(self, job: Job) -> tuple[dict[str, str], dict[str, str]]:
         """Loads nothing."""
-        return {"weights_sha256": "none", "device": "cpu", "dtype": "none"}, installed()
+        return {"weights_sha256": "none", "device": "cpu", "dtype": "none"}, versions("torch", "transformers")
 
-    def write(self, streams: int, number: int, first: int, sentences: Sequence[str]) -> StoredWave:
+    def write(self, streams: int, number: int, given: Any) -> StoredWave:
         """Writes nothing."""
-        counts = {"inputs": len(sentences), "rows": 0, "draws": 0, "tries": 0, "given up": 0, "tokens": 0}
+        counts = {"inputs": len(given[1]), "rows": 0, "draws": 0, "tries": 0, "given up": 0, "tokens": 0}
         shard = {"file": shard_name(number), "rows": 0, "sha256": "0" * 64, "counts": counts}
         return StoredWave(number, shard, Glance({}, {}))
 

@@ -205,7 +205,7 @@ def merge(
     say(f"{merged.counts['rows']:,} rows in {output}")
 
 
-@takes(ModelOptions, PublishOptions, panels=HUB_PANEL)
+@takes(ModelOptions, ClusterOptions, PublishOptions, panels={"engine": _CLUSTERS, **HUB_PANEL})
 @publishes("dataset")
 def score(
     raw: Pairs,
@@ -231,7 +231,9 @@ def score(
     """Say how likely each pair is under every label, for filters and noise-aware targets of `prepare`."""
     from dino_st.pipeline.stages import score_data
 
-    counts = score_data(raw, model, output, task=task, options=ModelOptions.of(**given), overwrite=overwrite)
+    cluster = ClusterOptions.take_from(given)
+    of_model = ModelOptions.of(**given)
+    counts = score_data(raw, model, output, task=task, options=of_model, cluster=cluster, overwrite=overwrite)
     note(output=output, rows=counts.get("rows", 0), counts=counts)
     say(f"{counts.get('rows', 0):,} pairs with scores in {output}")
     for name, count in counts.items():
@@ -244,8 +246,9 @@ def score(
     ChatOptions,
     ServerOptions,
     ModelOptions,
+    ClusterOptions,
     PublishOptions,
-    panels={"backend": _SERVERS, "batch_size": _LOCAL, **HUB_PANEL},
+    panels={"backend": _SERVERS, "batch_size": _LOCAL, "engine": _CLUSTERS, **HUB_PANEL},
     more=_OF_SERVERS,
 )
 @publishes("dataset")

@@ -29,7 +29,7 @@ EXTRAS = {
     "audit": "judging in the browser (`audit --web`)",
     "openai": "chat servers (`--backend openai`)",
     "peft": "language models with an adapter, such as LoRA",
-    "ray": "one data set by several GPUs or machines (generate --engine ray)",
+    "ray": "one data set by several GPUs or machines (--engine ray)",
     "kernel": "attention by one Triton kernel on a GPU, where torch does not bring it",
     "gguf": "language models in llama.cpp's format",
 }

@@ -13,8 +13,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -23,23 +23,33 @@ import pyarrow as pa
 from dino_st.backends.answers.markup import plain_text
 from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest
 from dino_st.backends.choice import backend_provenance
+from dino_st.backends.files import locate_model, model_files
 from dino_st.backends.journal import Ask, journalled
+from dino_st.backends.options import ModelOptions
 from dino_st.data.cards import raw_card
 from dino_st.data.columns import JUDGED, SCORE, SENTENCE1, SENTENCE2
-from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_rejected, write_waves
+from dino_st.data.shards import (
+    ShardDirectory,
+    StoredWaves,
+    Wave,
+    Waves,
+    WaveStore,
+    write_rejected,
+    write_waves,
+)
 from dino_st.decoding.options import DecodingOptions
 from dino_st.encoders.directory import directory_revision
 from dino_st.encoders.loading import load_cross_encoder, warn_of_tokens
 from dino_st.errors import ModelError
 from dino_st.generation.options import JudgeOptions
-from dino_st.generation.scoring import known_pairs, scorable
+from dino_st.generation.scoring import PairsAgain, known_pairs
 from dino_st.support.hashes import short_hash, versions
 from dino_st.support.progress import logger, progress
 from dino_st.tasks.prompts import quotable
-from dino_st.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
     from dino_st.backends.local import LocalWriter
+    from dino_st.tasks.spec import TaskSpec
 
 HIGHEST = 5
 """The best score of the scale; the least is 0."""
@@ -86,6 +96,8 @@ _RATING = re.compile(
 _TOO_LONG = "left out: too long for the judge"
 _NO_RATING = "left out: no rating"
 _FAILED = "failed requests"
+_OF_MODELS = ("dino-st", "torch", "transformers")
+_OF_CROSS_ENCODERS = ("dino-st", "sentence-transformers", "torch", "transformers")
 _ALIKE, _SPREAD, _FEW = 0.95, 1e-3, 5
 """Share of pairs with one and the same score from which on it is told, the least distance of the highest score from the
 lowest, and how many scores say on what scale they are."""
@@ -137,7 +149,7 @@ class ModelJudge:
 
     def provenance(self) -> dict[str, Any]:
         """See `Judge`."""
-        return {"versions": versions("dino-st", "torch", "transformers")}
+        return {"versions": versions(*_OF_MODELS)}
 
     def rate(self, pairs: Sequence[tuple[str, str]], _: Callable[[ChatBackend], Ask]) -> list[Rating]:
         """See `Judge`."""
@@ -196,7 +208,7 @@ class CrossEncoderJudge:
 
     def __init__(self, directory: Path, name: str, *, device: str, batch_size: int = 64) -> None:
         self.name = name
-        self._directory, self._batch_size, self._has_looked = directory, batch_size, False
+        self._directory, self.batch_size, self._has_looked = directory, batch_size, False
         self._model = load_cross_encoder(directory, repr(name), device=device)
         if self._model.num_labels != 1:
             raise ModelError(
@@ -210,14 +222,14 @@ class CrossEncoderJudge:
 
     def provenance(self) -> dict[str, Any]:
         """See `Judge`."""
-        return {"versions": versions("dino-st", "sentence-transformers", "torch", "transformers")}
+        return {"versions": versions(*_OF_CROSS_ENCODERS)}
 
     def rate(self, pairs: Sequence[tuple[str, str]], _: Callable[[ChatBackend], Ask]) -> list[Rating]:
         """See `Judge`."""
         if not self._has_looked:
             warn_of_tokens(self._model, list(map(" ".join, pairs)), self.name)
             self._has_looked = True
-        scores = self._model.predict(list(pairs), batch_size=self._batch_size, show_progress_bar=False).tolist()
+        scores = self._model.predict(list(pairs), batch_size=self.batch_size, show_progress_bar=False).tolist()
         strange = next((score for score in scores if not 0 <= score <= 1), None)
         if strange is not None:
             raise ModelError(
@@ -228,92 +240,192 @@ class CrossEncoderJudge:
 
 
 @dataclass(frozen=True)
-class JudgingRun:
-    """Everything that decides the ratings."""
+class JudgingPlan(PairsAgain):
+    """Everything that decides the ratings, but the judge."""
 
-    judge: Judge
+    kind: str  # of the judge
     options: JudgeOptions
-    table: pa.Table  # `sentence1`, `sentence2`, and whatever else
-    spec: TaskSpec  # that the pairs were written for
-    provenance: Mapping[str, Any]  # where the pairs come from; kept, and not compared
+    model: ModelOptions = field(default_factory=ModelOptions)  # how a judge on this machine runs
 
-    def into(self, directory: ShardDirectory, show_progress: bool = False) -> Counter[str]:
-        """Writes the pairs with their ratings into a directory of shards, or continues there.
-
-        All columns stay, and `judged`, from 0 to 1, is new. A pair without a rating is left out, counted by reason
-        and, of a server, listed in `rejected.jsonl`; what failed is asked for again by the same run. The counts of all
-        runs are returned.
-        """
-        table = scorable(self.table)
-        fields = [field for field in table.schema if field.name != JUDGED]
-        known = known_configuration(self.judge.kind, self.options, table, self.spec)
-        judge = {"kind": self.judge.kind, **self.judge.identity(), **known["judge"]}
-        facts = self.judge.provenance()
-        write_waves(
-            directory,
-            partial(self._waves, table, show_progress),
-            configuration={**known, "judge": judge},
-            provenance={"model": "unknown", **self.provenance, "judged_by": self.judge.name, **facts},
-            schema=pa.schema([*fields, pa.field(JUDGED, pa.float64())]),
-            card=partial(_card, self.spec, self.judge.name),
-            looks_again=self._asks,
-        )
-        return directory.counts
+    title = "judging"
 
     @property
-    def _asks(self) -> bool:
-        return self.judge.kind == "openai"
+    def rows_in_wave(self) -> int:
+        """See `PairsAgain`."""
+        return _WAVE[self.kind]
 
-    def _waves(self, table: pa.Table, show_progress: bool, store: WaveStore) -> Generator[Wave, None, None]:
-        size, lost = _WAVE[self.judge.kind], []
+    @property
+    def device(self) -> str:
+        """What a judge on this machine runs on; see `ModelOptions`."""
+        return self.model.device
+
+    @cached_property
+    def known(self) -> dict[str, Any]:
+        """What decides a run, in the form of manifests, as far as it is known before the judge is loaded."""
+        prompt = None if self.kind == CROSS_ENCODER else hashlib.sha256(f"{INSTRUCTION}{SYSTEM}".encode()).hexdigest()
+        judge = {"kind": self.kind, "prompt_sha256": prompt, "both_orders": self.options.both_orders}
+        others = [name for name in self.table.column_names if name != JUDGED]
+        return {**known_pairs(self.spec, self.table.select(others)), "judge": judge}
+
+    def open(self, model: str, name: str) -> LocalJudging:
+        """Loads a judge of this machine that is found at a place, and in manifests has a name."""
+        if self.kind == CROSS_ENCODER:
+            return LocalJudging(self, CrossEncoderJudge(locate_model(model), name, device=self.model.device))
+        model_files(model)
+        from dino_st.backends.local import LocalWriter
+
+        writer = LocalWriter(model, self.model)
+        writer.name = name
+        return LocalJudging(self, writer)
+
+    def begun_batch_size(self, directory: ShardDirectory) -> int | str:
+        """See `ShardDirectory.begun_batch_size`."""
+        asked = self.model.batch_size
+        return directory.configuration.get("judge", {}).get("batch_size", asked) if asked == "auto" else asked
+
+    def into(
+        self,
+        directory: ShardDirectory,
+        model: str,
+        identity: Mapping[str, str],
+        installed: Mapping[str, str],
+        choose_streams: Callable[[int | str], int],
+        waves: Callable[[int], Waves | StoredWaves],
+    ) -> ShardDirectory:
+        """Writes the pairs with ratings of a judge on this machine into a directory; see `GenerationPlan.into`."""
+        rows = choose_streams(self.begun_batch_size(directory))
+        judge = {**identity, **({} if self.kind == CROSS_ENCODER else {"batch_size": rows})}
+        return self.written(directory, model, judge, {"versions": dict(installed)}, waves(rows))
+
+    def written(
+        self,
+        directory: ShardDirectory,
+        name: str,
+        judge: Mapping[str, Any],
+        facts: Mapping[str, Any],
+        waves: Waves | StoredWaves,
+    ) -> ShardDirectory:
+        """Writes the pairs with their ratings into a directory of shards, or continues there; see `write_waves`.
+
+        All columns stay, and `judged`, from 0 to 1, is new. A pair without a rating is left out, counted by reason
+        and, of a server, listed in `rejected.jsonl`; what failed is asked for again by the same run. `judge` says what
+        of the judge decides the ratings, and `facts` what of it decides nothing.
+        """
+        known = self.known["judge"]
+        return write_waves(
+            directory,
+            waves,
+            configuration={**self.known, "judge": {"kind": self.kind, **judge, **known}},
+            provenance={"model": "unknown", **self.provenance, "judged_by": name, **facts},
+            schema=self.schema(),
+            card=partial(_card, self.spec, name),
+            looks_again=self.kind == ServerJudge.kind,
+        )
+
+    def schema(self) -> pa.Schema:
+        """The given columns, and the rating."""
+        fields = [field for field in self.table.schema if field.name != JUDGED]
+        return pa.schema([*fields, pa.field(JUDGED, pa.float64())])
+
+
+@dataclass(frozen=True)
+class JudgingRun:
+    """A plan, and the judge that rates."""
+
+    judge: Judge
+    plan: JudgingPlan
+
+    def into(self, directory: ShardDirectory, show_progress: bool = False) -> ShardDirectory:
+        """See `JudgingPlan.written`."""
+        judge, facts = self.judge.identity(), self.judge.provenance()
+        return self.plan.written(directory, self.judge.name, judge, facts, partial(self._waves, show_progress))
+
+    def _waves(self, show_progress: bool, store: WaveStore) -> Generator[Wave, None, None]:
+        plan, asks, lost = self.plan, self.judge.kind == ServerJudge.kind, []
         done = store.counts["pairs"]
-        shown = progress("judging", len(table), "pairs", done=done, shown=show_progress)
-        with journalled(store.path if self._asks else None) as asking, ExitStack() as bar:
+        shown = progress(plan.title, len(plan.table), "pairs", done=done, shown=show_progress)
+        with journalled(store.path if asks else None) as asking, ExitStack() as bar:
             if isinstance(self.judge, ServerJudge):
-                pairs = list(zip(*(table[name].to_pylist() for name in (SENTENCE1, SENTENCE2)), strict=True))
+                pairs = list(zip(*(plan.table[name].to_pylist() for name in (SENTENCE1, SENTENCE2)), strict=True))
                 asking.ahead(self.judge.backend, lambda ask: self._ratings(pairs, lambda _: ask))
             advance = bar.enter_context(shown)
-            for number in range(-(-len(table) // size)):
-                if number in store and not self._asks:
+            for number in plan.numbers(0):
+                if number in store and not asks:
                     continue
-                rows = table.slice(number * size, size).to_pylist()
-                ratings = self._ratings([(row[SENTENCE1], row[SENTENCE2]) for row in rows], asking)
-                kept = [
-                    row | {JUDGED: round(rating.score, 6)}
-                    for row, rating in zip(rows, ratings, strict=True)
-                    if rating.score is not None
-                ]
-                lost += [
-                    {SENTENCE1: row[SENTENCE1], SENTENCE2: row[SENTENCE2], "reason": rating.reason}
-                    for row, rating in zip(rows, ratings, strict=True)
-                    if rating.score is None
-                ]
-                counts = Counter({"pairs": len(rows), "rows": len(kept), _FAILED: 0})
-                for rating in ratings:
-                    reason = rating.reason or ""
-                    counts.update([reason if reason.startswith("left out") else _FAILED] if reason else [])
-                    counts.update(f"rejected: {one}" for one in rating.rejected)
+                rows = plan.given(number, 0)
+                wave, without = self.wave(number, rows, asking)
+                lost += without
                 if number not in store:
                     advance(len(rows))
-                if number not in store or store.counts_of(number) != counts:
-                    yield Wave(number, kept, dict(counts))
-        if self._asks and store.path is not None:
+                if number not in store or store.counts_of(number) != Counter(wave.counts):
+                    yield wave
+        if asks and store.path is not None:
             write_rejected(store.path, lost)
+
+    def wave(
+        self, number: int, rows: Sequence[dict[str, Any]], asking: Callable[[ChatBackend], Ask]
+    ) -> tuple[Wave, list[dict[str, Any]]]:
+        """Rates the rows of a wave; also those without a rating, with the reason."""
+        ratings = self._ratings([(row[SENTENCE1], row[SENTENCE2]) for row in rows], asking)
+        kept, lost = [], []
+        for row, rating in zip(rows, ratings, strict=True):
+            if rating.score is not None:
+                kept.append(row | {JUDGED: round(rating.score, 6)})
+            else:
+                lost.append({SENTENCE1: row[SENTENCE1], SENTENCE2: row[SENTENCE2], "reason": rating.reason})
+        counts = Counter({"pairs": len(rows), "rows": len(kept), _FAILED: 0})
+        for rating in ratings:
+            reason = rating.reason or ""
+            counts.update([reason if reason.startswith("left out") else _FAILED] if reason else [])
+            counts.update(f"rejected: {one}" for one in rating.rejected)
+        return Wave(number, kept, dict(counts)), lost
 
     def _ratings(self, pairs: Sequence[tuple[str, str]], asking: Callable[[ChatBackend], Ask]) -> list[Rating]:
         """The ratings of pairs, those of both orders averaged."""
-        if not self.options.both_orders:
+        if not self.plan.options.both_orders:
             return self.judge.rate(pairs, asking)
         both = self.judge.rate([*pairs, *((second, first) for first, second in pairs)], asking)
         return list(map(_mean, both[: len(pairs)], both[len(pairs) :]))
 
 
-def known_configuration(kind: str, options: JudgeOptions, table: pa.Table, spec: TaskSpec) -> dict[str, Any]:
-    """What decides a run, in the form of manifests, as far as it is known before the judge is loaded."""
-    prompt = hashlib.sha256(f"{INSTRUCTION}{SYSTEM}".encode()).hexdigest()
-    how = {"prompt_sha256": None if kind == CROSS_ENCODER else prompt, "both_orders": options.both_orders}
-    others = [name for name in table.column_names if name != JUDGED]
-    return {**known_pairs(spec, table.select(others)), "judge": {"kind": kind, **how}}
+@dataclass(frozen=True)
+class LocalJudging:
+    """A plan, and the model of this process that is to judge, before it is known how many streams it takes at once."""
+
+    plan: JudgingPlan
+    loaded: LocalWriter | CrossEncoderJudge
+
+    def into(self, directory: ShardDirectory, show_progress: bool) -> ShardDirectory:
+        """See `JudgingPlan.written`."""
+        return self.engine(self.streams(self.plan.begun_batch_size(directory))).into(directory, show_progress)
+
+    def identity(self) -> dict[str, Any]:
+        """What of the model decides the ratings."""
+        if isinstance(self.loaded, CrossEncoderJudge):
+            return self.loaded.identity()
+        return {"model": self.loaded.name, **self.loaded.identity()}
+
+    def installed(self) -> dict[str, str]:
+        """The versions that a manifest records."""
+        return versions(*(_OF_CROSS_ENCODERS if isinstance(self.loaded, CrossEncoderJudge) else _OF_MODELS))
+
+    def streams(self, batch_size: int | str) -> int:
+        """Streams, or pairs of a cross-encoder, that are rated together."""
+        if isinstance(self.loaded, CrossEncoderJudge):
+            return self.loaded.batch_size
+        if batch_size != "auto":
+            return int(batch_size)
+        pairs = [(row[SENTENCE1], row[SENTENCE2]) for row in self.plan.sample()]
+        return self.loaded.automatic_rows([len(self.loaded.encode_opened(f'{question(one)}"')) for one in pairs], 2)
+
+    def engine(self, streams: int) -> JudgingRun:
+        """The judge that rates so many streams together."""
+        loaded = self.loaded
+        return JudgingRun(loaded if isinstance(loaded, CrossEncoderJudge) else ModelJudge(loaded, streams), self.plan)
+
+    def wave(self, engine: JudgingRun, number: int, given: Sequence[dict[str, Any]]) -> Wave:
+        """Rates the rows of a wave."""
+        return engine.wave(number, given, lambda backend: backend.complete)[0]
 
 
 def question(pair: tuple[str, str], defused: Callable[[str], str | None] = str) -> str:

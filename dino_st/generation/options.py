@@ -123,6 +123,11 @@ class ClusterOptions(FrozenOptions):
     )
     cpus_per_worker: float = option(2.0, "CPUs of a worker, which are its threads, too", gt=0)
 
+    @classmethod
+    def take_from(cls, given: dict[str, Any]) -> Self:
+        """Takes these options out of others that are given along with them."""
+        return cls.of(**{name: given.pop(name) for name in cls.model_fields if name in given})
+
     @field_validator("workers")
     @classmethod
     def _auto_or_positive(cls, value: int | str) -> int | str:

@@ -79,6 +79,35 @@ class GenerationPlan:
             card=partial(raw_card, self.spec),
         )
 
+    def open(self, model: str, name: str) -> GenerationRun:
+        """Loads the model that is found at a place, and in manifests has a name."""
+        writer = LocalWriter(model, self.options)
+        writer.name = name
+        return GenerationRun(writer, self)
+
+    @property
+    def title(self) -> str:
+        """What is done, for progress."""
+        return f"generating {self.spec.task_name}"
+
+    @property
+    def device(self) -> str:
+        """What the model runs on; see `ModelOptions`."""
+        return self.options.device
+
+    @property
+    def undivided(self) -> str:
+        """Why no other process can write a wave of this, if so."""
+        if self.sentences is not None:
+            return ""
+        return (
+            f"task {self.spec.task_name!r} writes texts that must differ from one another, each wave from all before it"
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """What of the configuration says which rows become examples."""
+        return {"task": self.spec.model_dump(mode="json"), "seed": self.options.seed}
+
     def schema(self) -> Any:
         """The columns of the rows."""
         return raw_schema(self.spec, score_labels=self.stores_scores)
@@ -97,14 +126,18 @@ class GenerationPlan:
         """How many sentences a wave takes."""
         return max(1, streams // (self.spec.streams_per_sample * self.options.samples))
 
-    def sentences_of(self, number: int, streams: int) -> tuple[int, Sequence[str]]:
-        """The sentences of a wave, which is cut from the sentences alone, and the place of the first one."""
+    def given(self, number: int, streams: int) -> tuple[int, list[str]]:
+        """The place of a wave's first sentence, and its sentences; it is cut from the sentences alone."""
         size = self.inputs_of_wave(streams)
-        return number * size, (self.sentences or ())[number * size : (number + 1) * size]
+        return number * size, list((self.sentences or ())[number * size : (number + 1) * size])
 
     def sample_of_inputs(self) -> Sequence[str]:
         """A few inputs, that show how long prompts are."""
         return (self.sentences or [])[:_PROMPT_SAMPLE]
+
+    def for_workers(self) -> GenerationPlan:
+        """This with a sample of its inputs."""
+        return replace(self, sentences=tuple(self.sample_of_inputs()))
 
     def _configuration(self, identity: Mapping[str, str], streams: int) -> dict[str, Any]:
         known = self.options.known_configuration(self.spec, self.decoding, self.sentences, self.num)
@@ -151,11 +184,19 @@ class GenerationRun:
         return self.plan.into(
             path,
             self.writer.name,
-            self.writer.identity(),
-            installed(),
+            self.identity(),
+            self.installed(),
             self.streams,
             lambda streams: partial(self._waves, streams, show_progress),
         )
+
+    def identity(self) -> dict[str, str]:
+        """What of the model decides the rows."""
+        return self.writer.identity()
+
+    def installed(self) -> dict[str, str]:
+        """The versions that a manifest records."""
+        return versions("python", "dino-st", "torch", "transformers", "datasets", "numpy")
 
     def streams(self, batch_size: int | str) -> int:
         """Streams that a wave takes."""
@@ -175,7 +216,7 @@ class GenerationRun:
         else:
             total, unit, waves = plan.num or 0, "texts", self._text_waves
         done = store.counts["inputs" if plan.spec.needs_input else "rows"]
-        with progress(f"generating {plan.spec.task_name}", total, unit, done=done, shown=show_progress) as advance:
+        with progress(plan.title, total, unit, done=done, shown=show_progress) as advance:
             for wave in waves(engine, streams, store):
                 yield wave
                 advance(wave.counts.get("inputs", len(wave.rows)))
@@ -185,11 +226,11 @@ class GenerationRun:
         """Writes x2 for every sentence and label."""
         for number in self.plan.numbers(streams):
             if number not in store:
-                yield self.pair_wave(engine, number, *self.plan.sentences_of(number, streams))
+                yield self.wave(engine, number, self.plan.given(number, streams))
 
-    def pair_wave(self, engine: DecodingEngine, number: int, first: int, sentences: Sequence[str]) -> Wave:
+    def wave(self, engine: DecodingEngine, number: int, given: tuple[int, Sequence[str]]) -> Wave:
         """Writes x2 for a wave's sentences, of which the first has a place among all; rows by x1, label, sample."""
-        spec, options = self.plan.spec, self.plan.options
+        spec, options, (first, sentences) = self.plan.spec, self.plan.options, given
         requests = [
             Request(x1, label, sample, self._phrasing(label, crc32(x1.encode()) + sample))
             for x1 in sentences
@@ -286,11 +327,6 @@ class GenerationRun:
             drawn = self._written(requests, engine)
             rows, counts = _distinct_texts(requests, drawn, missing, seen)
             yield Wave(number, rows, counts)
-
-
-def installed() -> dict[str, str]:
-    """The versions that a manifest records."""
-    return versions("python", "dino-st", "torch", "transformers", "datasets", "numpy")
 
 
 def count_outcomes(drawn: Iterable[Drawn]) -> dict[str, int]:

@@ -7,11 +7,11 @@ another model, or by people.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 
@@ -28,7 +28,7 @@ from dino_st.data.columns import (
     SENTENCE2,
     as_table,
 )
-from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_waves
+from dino_st.data.shards import ShardDirectory, StoredWaves, Wave, Waves, WaveStore, write_waves
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import DatasetError
 from dino_st.support.hashes import hash_texts, versions
@@ -39,64 +39,166 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from dino_st.backends.local import LocalWriter, Scored
+    from dino_st.decoding.engine import DecodingEngine
 
 
 ROWS_IN_WAVE = 2048
 """Pairs that are stored together; a run that was interrupted goes on behind the last such group."""
+_SAMPLE = 1000
+"""Pairs looked at to guess how long prompts are."""
 _TOO_LONG = "left out: prompt too long for the model"
 
 
 @dataclass(frozen=True)
-class ScoringRun:
-    """Everything that decides the scores."""
+class PairsAgain:
+    """Given pairs that are written once more, with something new in each row; every wave of them stands for itself."""
 
-    writer: LocalWriter
-    spec: TaskSpec  # whose instructions are asked about
-    options: ModelOptions
-    dataset: Dataset | pa.Table  # `sentence1`, `sentence2`, `score` or `label`, and whatever else
+    spec: TaskSpec  # whose pairs they are
+    table: pa.Table  # `sentence1`, `sentence2`, `score` or `label`, and whatever else
     provenance: Mapping[str, Any]  # where the pairs come from; kept, and not compared
-    known: Mapping[str, Any]  # the `known_configuration` of these pairs
 
-    def into(self, directory: ShardDirectory, show_progress: bool = False) -> Counter[str]:
-        """Writes the pairs with their scores into a directory of shards, or continues there.
+    undivided = ""
+
+    @property
+    def rows_in_wave(self) -> int:
+        """Pairs that are stored together; a run that was interrupted goes on behind the last such group."""
+        return ROWS_IN_WAVE
+
+    def numbers(self, _: int) -> range:
+        """The waves, whatever a model takes at once."""
+        return range(-(-len(self.table) // self.rows_in_wave))
+
+    def given(self, number: int, _: int) -> list[dict[str, Any]]:
+        """The rows of a wave."""
+        rows: list[dict[str, Any]] = self.table.slice(number * self.rows_in_wave, self.rows_in_wave).to_pylist()
+        return rows
+
+    def sample(self) -> list[dict[str, Any]]:
+        """A few rows, that show how long prompts are."""
+        rows: list[dict[str, Any]] = self.table.slice(0, _SAMPLE).to_pylist()
+        return rows
+
+    def for_workers(self) -> Self:
+        """This with a sample of its rows."""
+        return replace(self, table=pa.Table.from_pylist(self.sample(), self.table.schema))
+
+    def facts(self) -> dict[str, Any]:
+        """What of the configuration says which rows become examples."""
+        return {"task": self.spec.model_dump(mode="json")}
+
+    def warn_if_short(self, counts: Counter[str]) -> None:
+        """Nothing: a pair that is left out is counted with its reason, which whoever asked is told."""
+
+
+@dataclass(frozen=True)
+class ScoringPlan(PairsAgain):
+    """Everything that decides the scores, but the model; the instructions of `spec` are asked about."""
+
+    options: ModelOptions
+
+    title = "scoring"
+
+    @cached_property
+    def known(self) -> dict[str, Any]:
+        """What decides a run, in the form of manifests, as far as it is known before the model is loaded."""
+        return {**known_pairs(self.spec, self.table), "scored": True}
+
+    @property
+    def device(self) -> str:
+        """What the model runs on; see `ModelOptions`."""
+        return self.options.device
+
+    def open(self, model: str, name: str) -> ScoringRun:
+        """Loads the model that is found at a place, and in manifests has a name."""
+        from dino_st.backends.local import LocalWriter
+
+        writer = LocalWriter(model, self.options)
+        writer.name = name
+        return ScoringRun(writer, self)
+
+    def schema(self) -> pa.Schema:
+        """The given columns and the new ones."""
+        kept = [field for field in self.table.schema if field.name not in (LOG_PROBS, PLAIN_LOG_PROB, NUM_TOKENS)]
+        new = [(NUM_TOKENS, pa.int64()), (LOG_PROBS, pa.list_(pa.float64())), (PLAIN_LOG_PROB, pa.float64())]
+        return pa.schema([*kept, *(pa.field(name, kind) for name, kind in new)])
+
+    def into(
+        self,
+        directory: ShardDirectory,
+        model: str,
+        identity: Mapping[str, str],
+        installed: Mapping[str, str],
+        choose_streams: Callable[[int | str], int],
+        waves: Callable[[int], Waves | StoredWaves],
+    ) -> ShardDirectory:
+        """Writes the pairs with their scores into a directory of shards, or continues there; see `GenerationPlan.into`.
 
         All columns stay; `log_probs` (a number for each label of the task, in its order) and `plain_log_prob` (without
         instruction) are new, and `num_tokens` is the number of tokens that were scored, closing mark included. A pair
-        whose prompt is longer than the model's context is left out and counted: `pairs` read, `rows` written, and pairs
-        left out by reason are returned, of all runs. Raises DatasetError where a column is missing, or a text is.
+        whose prompt is longer than the model's context is left out and counted: the directory's counts are `pairs`
+        read, `rows` written, and pairs left out by reason, of all runs.
         """
-        table = scorable(self.dataset)
-        sample = table[SENTENCE1].slice(0, 1000).to_pylist()
-        size = directory.begun_batch_size(self.options.batch_size)
-        rows = self.writer.choose_rows(size, self.spec, sample, DecodingOptions().max_new_tokens)
-        made_with = {"scored_by": self.writer.name, "versions": versions("dino-st", "torch", "transformers")}
-        write_waves(
+        rows = choose_streams(directory.begun_batch_size(self.options.batch_size))
+        return write_waves(
             directory,
-            partial(self._waves, table, rows, show_progress),
-            configuration={**self.known, **self.writer.identity(), "batch_size": rows},
-            provenance={"model": "unknown", **self.provenance, **made_with},
-            schema=_schema(table.schema),
+            waves(rows),
+            configuration={**self.known, **identity, "batch_size": rows},
+            provenance={"model": "unknown", **self.provenance, "scored_by": model, "versions": dict(installed)},
+            schema=self.schema(),
             card=partial(raw_card, self.spec),
         )
-        return directory.counts
-
-    def _waves(self, table: pa.Table, rows: int, show_progress: bool, store: WaveStore) -> Generator[Wave, None, None]:
-        engine = self.writer.engine(DecodingOptions(), seed=0, rows=rows)
-        with progress("scoring", len(table), "pairs", done=store.counts["pairs"], shown=show_progress) as advance:
-            for number in range(-(-len(table) // ROWS_IN_WAVE)):
-                if number in store:
-                    continue
-                part = table.slice(number * ROWS_IN_WAVE, ROWS_IN_WAVE).to_pylist()
-                pairs = [(row[SENTENCE1], row[SENTENCE2], row.get(INSTRUCTION) or 0) for row in part]
-                outcomes = self.writer.score(self.spec, pairs, engine)
-                kept = [_with_scores(row, one) for row, one in zip(part, outcomes, strict=True) if one.log_probs]
-                yield Wave(number, kept, {"pairs": len(part), "rows": len(kept), _TOO_LONG: len(part) - len(kept)})
-                advance(len(part))
 
 
-def known_configuration(spec: TaskSpec, table: pa.Table) -> dict[str, Any]:
-    """What decides a run, in the form of manifests, as far as it is known before the model is loaded."""
-    return {**known_pairs(spec, table), "scored": True}
+@dataclass(frozen=True)
+class ScoringRun:
+    """A plan, and the model of this process that scores."""
+
+    writer: LocalWriter
+    plan: ScoringPlan
+
+    def into(self, directory: ShardDirectory, show_progress: bool) -> ShardDirectory:
+        """See `ScoringPlan.into`."""
+        return self.plan.into(
+            directory,
+            self.writer.name,
+            self.identity(),
+            self.installed(),
+            self.streams,
+            lambda rows: partial(self._waves, rows, show_progress),
+        )
+
+    def identity(self) -> dict[str, str]:
+        """What of the model decides the scores."""
+        return self.writer.identity()
+
+    def installed(self) -> dict[str, str]:
+        """The versions that a manifest records."""
+        return versions("dino-st", "torch", "transformers")
+
+    def streams(self, batch_size: int | str) -> int:
+        """Streams that are scored together."""
+        sample = [row[SENTENCE1] for row in self.plan.sample()]
+        return self.writer.choose_rows(batch_size, self.plan.spec, sample, DecodingOptions().max_new_tokens)
+
+    def engine(self, streams: int) -> DecodingEngine:
+        """What scores so many streams together."""
+        return self.writer.engine(DecodingOptions(), seed=0, rows=streams)
+
+    def wave(self, engine: DecodingEngine, number: int, given: Sequence[dict[str, Any]]) -> Wave:
+        """Scores the rows of a wave."""
+        pairs = [(row[SENTENCE1], row[SENTENCE2], row.get(INSTRUCTION) or 0) for row in given]
+        outcomes = self.writer.score(self.plan.spec, pairs, engine)
+        kept = [_with_scores(row, one) for row, one in zip(given, outcomes, strict=True) if one.log_probs]
+        return Wave(number, kept, {"pairs": len(given), "rows": len(kept), _TOO_LONG: len(given) - len(kept)})
+
+    def _waves(self, rows: int, show_progress: bool, store: WaveStore) -> Generator[Wave, None, None]:
+        engine, plan = self.engine(rows), self.plan
+        with progress(plan.title, len(plan.table), "pairs", done=store.counts["pairs"], shown=show_progress) as advance:
+            for number in plan.numbers(rows):
+                if number not in store:
+                    given = plan.given(number, rows)
+                    yield self.wave(engine, number, given)
+                    advance(len(given))
 
 
 def known_pairs(spec: TaskSpec, table: pa.Table) -> dict[str, Any]:
@@ -125,13 +227,6 @@ def scorable(dataset: Dataset | pa.Table) -> pa.Table:
         if row is not None:
             raise DatasetError(f"column {name!r} is {texts[row]!r} in row {row}; expected a text")
     return table
-
-
-def _schema(given: pa.Schema) -> pa.Schema:
-    """The given columns and the new ones."""
-    kept = [field for field in given if field.name not in (LOG_PROBS, PLAIN_LOG_PROB, NUM_TOKENS)]
-    new = [(NUM_TOKENS, pa.int64()), (LOG_PROBS, pa.list_(pa.float64())), (PLAIN_LOG_PROB, pa.float64())]
-    return pa.schema([*kept, *(pa.field(name, kind) for name, kind in new)])
 
 
 def _with_scores(row: dict[str, Any], scored: Scored) -> dict[str, Any]:

@@ -18,18 +18,18 @@ import socket
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from dino_st.data.shards import ShardDirectory, StoredWave, WaveStore, store_wave
+from dino_st.data.shards import ShardDirectory, StoredWave, StoredWaves, Wave, WaveStore, store_wave
 from dino_st.errors import ClusterError, ConfigurationError, DinoError, MissingExtraError, ModelError, OutputError
 from dino_st.generation.options import ClusterOptions
 from dino_st.models import bundled_directory
@@ -39,7 +39,7 @@ from dino_st.support.progress import logger, progress
 from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
-    from dino_st.generation.run import GenerationPlan, GenerationRun
+    import pyarrow as pa
 
 DEATHS = 3
 """Ends of workers, one behind another, after which a place, or a wave, is given up."""
@@ -66,13 +66,80 @@ _OBJECT_STORE_BYTES = 200_000_000
 _LOG_LINES = 8
 
 
+class WaveRun(Protocol):
+    """A plan, and the model of a process that writes its waves: for generation, scoring and judging alike."""
+
+    def identity(self) -> dict[str, Any]:
+        """What of the model decides the rows."""
+
+    def installed(self) -> dict[str, str]:
+        """The versions of what runs it."""
+
+    def streams(self, batch_size: int | str) -> int:
+        """How many streams are computed together."""
+
+    def engine(self, streams: int) -> Any:
+        """What computes so many together."""
+
+    def wave(self, engine: Any, number: int, given: Any) -> Wave:
+        """Writes a wave by such an engine, from what `WavePlan.given` says."""
+
+
+class WavePlan(Protocol):
+    """What is written in waves of which each stands for itself, whoever writes it."""
+
+    @property
+    def title(self) -> str:
+        """What is done, for progress."""
+
+    @property
+    def device(self) -> str:
+        """What the model runs on."""
+
+    @property
+    def undivided(self) -> str:
+        """Why no other process can write a wave of this, if so."""
+
+    def for_workers(self) -> Self:
+        """This with a sample of its inputs, for workers, which get those of their waves."""
+
+    def open(self, model: str, name: str) -> WaveRun:
+        """Loads the model that is found at a place, and in manifests has a name."""
+
+    def numbers(self, streams: int) -> range:
+        """The waves that there are where so many streams are computed together."""
+
+    def given(self, number: int, streams: int) -> Any:
+        """What a wave is made from."""
+
+    def schema(self) -> pa.Schema:
+        """The columns of the rows."""
+
+    def facts(self) -> dict[str, Any]:
+        """What of the configuration says which rows become examples."""
+
+    def warn_if_short(self, counts: Counter[str]) -> None:
+        """Warns where less came out than was asked for."""
+
+    def into(
+        self,
+        directory: ShardDirectory,
+        model: str,
+        identity: Mapping[str, str],
+        installed: Mapping[str, str],
+        choose_streams: Callable[[int | str], int],
+        waves: Callable[[int], StoredWaves],
+    ) -> ShardDirectory:
+        """Fills a directory with waves that come from somewhere, or continues there."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What a worker must know before it writes."""
 
     model: str  # where it is found on every machine
     name: str  # what manifests call it
-    plan: GenerationPlan  # its sentences are only a sample
+    plan: WavePlan  # its inputs are only a sample
     output: str
     threads: int
 
@@ -80,7 +147,7 @@ class Job:
 class WaveWorker:
     """A process of a cluster that writes waves."""
 
-    _run: GenerationRun
+    _run: WaveRun
 
     def look(self, output: str, token: str) -> dict[str, str]:
         """Who and where this is, and in `fault` why it cannot write into a directory; nothing slow is imported."""
@@ -99,34 +166,27 @@ class WaveWorker:
         """Loads the model; what of it decides the rows, and the versions of what runs it."""
         import torch
 
-        from dino_st.backends.local import LocalWriter
-        from dino_st.generation.run import GenerationRun, installed
-
         torch.set_num_threads(job.threads)
-        writer = LocalWriter(job.model, job.plan.options)
-        writer.name = job.name
-        self._run, self._output = GenerationRun(writer, job.plan), Path(job.output)
-        self._facts = {"task": job.plan.spec.model_dump(mode="json"), "seed": job.plan.options.seed}
-        self._streams = 0
-        return writer.identity(), installed()
+        self._run, self._output = job.plan.open(job.model, job.name), Path(job.output)
+        self._schema, self._facts, self._streams = job.plan.schema(), job.plan.facts(), 0
+        return self._run.identity(), self._run.installed()
 
     def choose(self, batch_size: int | str) -> int:
-        """How many streams a wave takes; see `GenerationRun.streams`."""
+        """How many streams are computed together."""
         return self._run.streams(batch_size)
 
-    def write_all(self, streams: int, waves: Sequence[tuple[int, int, Sequence[str]]]) -> bytes:
+    def write_all(self, streams: int, waves: Sequence[tuple[int, Any]]) -> bytes:
         """Writes the shards of waves; what `write` returns, pickled, so that the driver keeps nothing of Ray's memory.
 
-        A wave is its number, the place of its first sentence, and its sentences.
+        A wave is its number, and what it is made from.
         """
         return pickle.dumps([self.write(streams, *wave) for wave in waves])
 
-    def write(self, streams: int, number: int, first: int, sentences: Sequence[str]) -> StoredWave:
+    def write(self, streams: int, number: int, given: Any) -> StoredWave:
         """Writes the shard of a wave."""
         if streams != self._streams:
             self._engine, self._streams = self._run.engine(streams), streams
-        wave = self._run.pair_wave(self._engine, number, first, sentences)
-        return store_wave(self._output, wave, self._run.plan.schema(), self._facts)
+        return store_wave(self._output, self._run.wave(self._engine, number, given), self._schema, self._facts)
 
 
 def _fault(output: Path, token: str) -> str:
@@ -152,7 +212,7 @@ def _fault(output: Path, token: str) -> str:
 def write_with_workers(
     directory: ShardDirectory,
     model: str | Path | tuple[Any, Any],
-    plan: GenerationPlan,
+    plan: WavePlan,
     options: ClusterOptions,
     show_progress: bool,
 ) -> ShardDirectory:
@@ -169,8 +229,7 @@ def write_with_workers(
     place = bundled_directory(model) if isinstance(model, str) else None
     exists = place is None and Path(str(model)).expanduser().exists()
     where = str(Path(str(model)).expanduser().absolute()) if exists else str(model)
-    sample = replace(plan, sentences=tuple(plan.sample_of_inputs()))
-    job = Job(where, str(model), sample, str(output), max(1, int(options.cpus_per_worker)))
+    job = Job(where, str(model), plan.for_workers(), str(output), max(1, int(options.cpus_per_worker)))
     token = secrets.token_hex(16)
     with directory.locked():  # another driver is told of before anything is started
         write_text(output / _MARK, token)
@@ -193,18 +252,15 @@ def write_with_workers(
         (output / _MARK).unlink(missing_ok=True)
 
 
-def _check(plan: GenerationPlan, model: str | Path | tuple[Any, Any], options: ClusterOptions) -> None:
+def _check(plan: WavePlan, model: str | Path | tuple[Any, Any], options: ClusterOptions) -> None:
     """Refuses what workers cannot do, before anything is started."""
-    if plan.sentences is None:
-        raise ConfigurationError(
-            f"task {plan.spec.task_name!r} writes texts that must differ from one another, each wave from all before "
-            "it, which is the work of one process; leave out engine='ray'"
-        )
+    if plan.undivided:
+        raise ConfigurationError(f"{plan.undivided}, which is the work of one process; leave out engine='ray'")
     if isinstance(model, tuple):
         raise ConfigurationError("engine='ray' loads the model in every worker; give its directory or name, not a pair")
-    if ":" in plan.options.device:
+    if ":" in plan.device:
         raise ConfigurationError(
-            f"device {plan.options.device!r}: with engine='ray' every worker has GPUs of its own, and Ray shows it no "
+            f"device {plan.device!r}: with engine='ray' every worker has GPUs of its own, and Ray shows it no "
             "others; give auto, cuda or cpu"
         )
     if str(options.ray_address or "").startswith("ray://"):
@@ -290,7 +346,7 @@ class _Worker:
 class Crew:
     """The workers of one run: started, watched, replaced, and given waves."""
 
-    def __init__(self, ray: Any, job: Job, plan: GenerationPlan, options: ClusterOptions, token: str) -> None:
+    def __init__(self, ray: Any, job: Job, plan: WavePlan, options: ClusterOptions, token: str) -> None:
         self._ray, self._job, self._plan, self._options, self._token = ray, job, plan, options, token
         self._gpus = self._gpus_per_worker()
         self._workers: list[_Worker] = []
@@ -317,7 +373,7 @@ class Crew:
         """GPUs of a worker: as asked for, or one where there is any and the device may be one."""
         if self._options.gpus_per_worker is not None:
             return self._options.gpus_per_worker
-        return float(self._plan.options.device in ("auto", "cuda") and self._ray.cluster_resources().get("GPU", 0) > 0)
+        return float(self._plan.device in ("auto", "cuda") and self._ray.cluster_resources().get("GPU", 0) > 0)
 
     def _possible(self) -> int:
         """How many workers the machines of the cluster have room for."""
@@ -376,8 +432,7 @@ class Crew:
         self._fresh = (number for number in numbers if number not in store)
         finished: list[StoredWave] = []
         entered, rows, waves = start, 0, 0
-        name = f"generating {self._plan.spec.task_name}"
-        with progress(name, len(numbers), "waves", done=len(store.waves), shown=show_progress) as advance:
+        with progress(self._plan.title, len(numbers), "waves", done=len(store.waves), shown=show_progress) as advance:
             while True:
                 is_writing = self._hand_out(streams)
                 if finished and (not is_writing or time.monotonic() - entered > _ENTER_SECONDS):
@@ -420,8 +475,7 @@ class Crew:
                 if not numbers:
                     is_left = False
                     break
-                places = [self._plan.sentences_of(number, streams) for number in numbers]
-                waves = [(number, first, list(texts)) for number, (first, texts) in zip(numbers, places, strict=True)]
+                waves = [(number, self._plan.given(number, streams)) for number in numbers]
                 worker.calls.append(_Call(worker.actor.write_all.remote(streams, waves), numbers))
         return is_left or any(call.numbers for worker in self._workers for call in worker.calls)
 

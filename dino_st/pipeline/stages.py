@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dino_st.backends.choice import check_options, open_backend
-from dino_st.backends.files import is_cross_encoder, locate_model, look_at_model, model_files
+from dino_st.backends.files import is_cross_encoder, locate_model, look_at_model
 from dino_st.backends.options import (
     LOCAL_OPTIONS,
     SERVER_OPTIONS,
@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     from dino_st.evaluation.table import ScoreTable
     from dino_st.generation.chat import ChatPairRun
     from dino_st.generation.dry_run import DryRun
-    from dino_st.generation.judging import Judge
+    from dino_st.generation.judging import JudgingPlan
+    from dino_st.generation.scoring import ScoringPlan
     from dino_st.preparation.splits import PreparedSplits
 
 STS_VARIABLE = "DINO_ST_STS_DIR"
@@ -126,7 +127,7 @@ def generate_data(work: Generation, model: str, output: Path) -> GenerationOutco
     given = dict(work.options)
     if ChatOptions.of(backend=given.pop("backend", "local")).backend == "openai":
         return _by_server(work, given, model, output)
-    cluster = ClusterOptions.of(**{name: given.pop(name) for name in ClusterOptions.model_fields if name in given})
+    cluster = ClusterOptions.take_from(given)
     known = (*GenerationOptions.model_fields, *DecodingOptions.names())
     for_servers = [name for name in given if name in ("base_url", *SERVER_OPTIONS) and name not in known]
     if for_servers:
@@ -152,11 +153,7 @@ def _by_local_model(
     directory = ShardDirectory(output, overwrite=work.overwrite)
     check_can_become_directory(output)
     known = writing.generation.known_configuration(spec, writing.decoding_for(spec), texts, work.num)
-    has_workers = cluster is not None and cluster.engine == "ray"
-    if has_workers and not Path(model).expanduser().exists() and not bundled_directory(model):
-        directory.check_continues(known)  # a model of the hub is fetched where it is loaded
-    else:
-        look_at_model(model, directory, known)
+    has_workers = _look_before(model, directory, known, cluster)
     from dino_st.builder import DinoDatasetBuilder
 
     builder = DinoDatasetBuilder(model, task=spec, writing=writing, load=not has_workers)
@@ -164,6 +161,21 @@ def _by_local_model(
     chosen = cluster.model_dump(exclude_unset=True) if cluster else {}
     builder.generate_shards(directory, texts, num=work.num, show_progress=True, **chosen)
     return _outcome(directory, "pairs" if spec.needs_input else "texts", start, sentences)
+
+
+def _look_before(
+    model: str, directory: ShardDirectory, known: Mapping[str, Any], cluster: ClusterOptions | None
+) -> bool:
+    """Looks at a model before anything slow is imported (see `look_at_model`); whether workers are to load it.
+
+    A model of the hub is fetched where it is loaded.
+    """
+    has_workers = cluster is not None and cluster.engine == "ray"
+    if has_workers and not Path(model).expanduser().exists() and not bundled_directory(model):
+        directory.check_continues(known)
+    else:
+        look_at_model(model, directory, known)
+    return has_workers
 
 
 def _by_server(work: Generation, given: dict[str, Any], model: str, output: Path) -> GenerationOutcome:
@@ -379,30 +391,41 @@ def score_data(
     *,
     task: str | None = None,
     options: ModelOptions | None = None,
+    cluster: ClusterOptions | None = None,
     overwrite: bool = False,
 ) -> dict[str, int]:
-    """Writes pairs once more, with their log-probabilities under every label; see `ScoringRun`.
+    """Writes pairs once more, with their log-probabilities under every label; see `ScoringPlan.into`.
 
-    Without a task, it is the one that the shards were written for, or `sts-x2` for a file.
+    Without a task, it is the one that the shards were written for, or `sts-x2` for a file. The counts of all runs are
+    returned.
     """
     chosen = ModelOptions.of(options)
     directory, table, provenance = _written_anew(raw, output, "scored", overwrite=overwrite)
     spec = TaskSpec.load(task or provenance.get("task") or "sts-x2")
     if not spec.needs_input:
         raise ConfigurationError(f"task {spec.task_name!r} has no pairs; give the task they were written for: --task")
-    from dino_st.generation.scoring import ScoringRun, known_configuration, scorable
+    from dino_st.generation.scoring import ScoringPlan, scorable
 
-    known = known_configuration(spec, scorable(table))
-    look_at_model(model, directory, {**known, **chosen.known_identity()})
-    from dino_st.backends.local import LocalWriter
-
-    writer = LocalWriter(model, chosen)
     origin = {"model": provenance["model"]} if "model" in provenance else {}
     if (raw / MANIFEST).is_file():
         origin["counts"] = dict(ShardDirectory(raw).counts)
-    counts = dict(ScoringRun(writer, spec, chosen, table, origin, known).into(directory, show_progress=True))
+    plan = ScoringPlan(spec, scorable(table), origin, chosen)
+    has_workers = _look_before(model, directory, {**plan.known, **chosen.known_identity()}, cluster)
+    _write(plan, model, directory, cluster if has_workers else None)
     state_origin(output, **read_origin(raw))
-    return counts
+    return dict(directory.counts)
+
+
+def _write(
+    plan: ScoringPlan | JudgingPlan, model: str, directory: ShardDirectory, cluster: ClusterOptions | None
+) -> None:
+    """Writes into a directory with a model of this process, or with those of a cluster's workers."""
+    if cluster is None:
+        plan.open(model, model).into(directory, True)
+    else:
+        from dino_st.generation.workers import write_with_workers
+
+        write_with_workers(directory, model, plan, cluster, True)
 
 
 def _written_anew(
@@ -429,27 +452,36 @@ def judge_data(
     given: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> tuple[dict[str, int], str]:
-    """Writes pairs once more, with how similar a judge says they are; see `JudgingRun`.
+    """Writes pairs once more, with how similar a judge says they are; see `JudgingPlan.written`.
 
     The model is a directory or hub name of a language model or a cross-encoder, or for a chat server the name that it
-    knows a model by; `given` holds the options of the backend, `backend` and `base_url` among them. Returns the counts,
-    and a sentence about the ratings.
+    knows a model by; `given` holds the options of the backend, `backend` and `base_url` among them, and of the cluster.
+    Returns the counts, and a sentence about the ratings.
     """
     of_backend = dict(given or {})
+    cluster = ClusterOptions.take_from(of_backend)
     chat = ChatOptions.of(**{name: of_backend.pop(name) for name in ChatOptions.model_fields if name in of_backend})
     check_options(chat.backend, base_url=chat.base_url, options=of_backend)
+    has_workers = cluster.engine == "ray"
+    if has_workers and chat.backend == "openai":
+        raise ConfigurationError("engine='ray' loads a judge in every worker, and a chat server rates; leave it out")
     chosen = JudgeOptions.of(options)
     directory, table, provenance = _written_anew(raw, output, "rated", overwrite=overwrite)
     spec = TaskSpec.load(provenance.get("task") or "sts-x2")
-    from dino_st.generation.judging import JudgingRun, known_configuration, tell_of_ratings
+    from dino_st.generation.judging import JudgingPlan, JudgingRun, ServerJudge, tell_of_ratings
     from dino_st.generation.scoring import scorable
 
     kind = _kind_of_judge(model, chat)
-    known = known_configuration(kind, chosen, scorable(table), spec)
-    directory.check_continues({**known, "judge": {**known["judge"], "model": model}})
-    judge = _open_judge(kind, model, chat, of_backend, chosen, table)
     origin = {"model": provenance["model"]} if "model" in provenance else {}
-    counts = dict(JudgingRun(judge, chosen, table, spec, origin).into(directory, show_progress=True))
+    local = ModelOptions.of(**{name: value for name, value in of_backend.items() if name in ModelOptions.model_fields})
+    plan = JudgingPlan(spec, scorable(table), origin, kind, chosen, local)
+    directory.check_continues({**plan.known, "judge": {**plan.known["judge"], "model": model}})
+    if kind == ServerJudge.kind:
+        server = open_backend(model, "openai", base_url=chat.base_url, options=of_backend)
+        JudgingRun(ServerJudge(server, chosen), plan).into(directory, show_progress=True)
+    else:
+        _write(plan, model, directory, cluster if has_workers else None)
+    counts = dict(directory.counts)
     state_origin(output, **read_origin(raw))
     if not counts.get("rows"):
         raise ModelError(f"{model} rated none of {counts.get('pairs', 0):,} pairs: {_most_frequent(counts)}")
@@ -463,28 +495,6 @@ def _kind_of_judge(model: str, chat: ChatOptions) -> str:
     if chat.backend == "openai":
         return ServerJudge.kind
     return CrossEncoderJudge.kind if is_cross_encoder(locate_model(model)) else ModelJudge.kind
-
-
-def _open_judge(
-    kind: str, model: str, chat: ChatOptions, given: Mapping[str, Any], options: JudgeOptions, table: pa.Table
-) -> Judge:
-    """Loads a judge of a kind, or makes a client of its server."""
-    from dino_st.generation.judging import CrossEncoderJudge, ModelJudge, ServerJudge, question
-
-    if kind == ServerJudge.kind:
-        return ServerJudge(open_backend(model, "openai", base_url=chat.base_url, options=given), options)
-    local = ModelOptions.of(**{name: value for name, value in given.items() if name in ModelOptions.model_fields})
-    if kind == CrossEncoderJudge.kind:
-        return CrossEncoderJudge(locate_model(model), model, device=local.device)
-    model_files(model)
-    from dino_st.backends.local import LocalWriter
-
-    writer = LocalWriter(model, local)
-    if local.batch_size != "auto":
-        return ModelJudge(writer, int(local.batch_size))
-    sample = table.select([SENTENCE1, SENTENCE2]).slice(0, 1000).to_pylist() if SENTENCE1 in table.column_names else []
-    lengths = [len(writer.encode_opened(f'{question((row[SENTENCE1], row[SENTENCE2]))}"')) for row in sample]
-    return ModelJudge(writer, writer.automatic_rows(lengths or [1], 2))
 
 
 def _most_frequent(counts: Mapping[str, int]) -> str:

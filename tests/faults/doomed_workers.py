@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 from dino_st.data.shards import StoredWave
@@ -45,7 +44,7 @@ class Stranger(WaveWorker):
 class DoomedByAWave(WaveWorker):
     """Dies of wave 2."""
 
-    def write(self, streams: int, number: int, first: int, sentences: Sequence[str]) -> StoredWave:
+    def write(self, streams: int, number: int, given: Any) -> StoredWave:
         if number == 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().write(streams, number, first, sentences)
+        return super().write(streams, number, given)

@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 
 from dino_st import DinoDatasetBuilder
+from dino_st.backends.options import ModelOptions
 from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ClusterError, ConfigurationError, MissingExtraError, OutputError
-from dino_st.generation import workers
+from dino_st.generation import judging, scoring, workers
+from dino_st.generation.options import ClusterOptions
 from dino_st.generation.workers import Crew
+from dino_st.pipeline.stages import judge_data, score_data
+from tests.generation.test_judging import cross_encoder
 
 ROOT = Path(__file__).parents[2]
 SENTENCES = [f"A man with {number} apples plays the flute in the park." for number in range(24)]
@@ -146,6 +150,44 @@ def test_a_run_of_workers_goes_on_without_them_and_back(cluster: Any, undisturbe
     assert_same(directory, undisturbed)
 
 
+def write_again(kind: str, raw: Path, output: Path, model: str = "dino-tiny", **cluster: Any) -> None:
+    """Has pairs scored or judged, by this process or by workers."""
+    how = {name: SETTINGS[name] for name in ("batch_size", "device", "dtype")}
+    if kind == "score":
+        of_cluster = ClusterOptions.of(**cluster)
+        score_data(raw, model, output, options=ModelOptions.of(**how), cluster=of_cluster)
+    else:
+        judge_data(raw, model, output, given={**how, **cluster})
+
+
+@pytest.mark.parametrize("kind", ["score", "judge", "judge by a cross-encoder"])
+def test_scores_and_ratings_of_workers_are_those_of_one_process(
+    kind: str,
+    cluster: Any,
+    undisturbed: Path,
+    tmp_path: Path,
+    after_the_first_wave: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(scoring, "ROWS_IN_WAVE", 24)
+    monkeypatch.setattr(judging, "_WAVE", {"local": 24, "cross-encoder": 24})
+    model = "dino-tiny" if kind in ("score", "judge") else str(cross_encoder(tmp_path / "model"))
+    expected, directory = tmp_path / "expected", tmp_path / "by-workers"
+    write_again(kind, undisturbed, expected, model)
+    assert len(ShardDirectory(expected).waves) == 6
+    options = {"engine": "ray", "workers": 2, "cpus_per_worker": 1, "ray_address": cluster.address}
+    killed = after_the_first_wave(kill_one)
+    with caplog.at_level(logging.WARNING, "dino_st"):
+        write_again(kind, undisturbed, directory, model, **options)
+    assert f"worker {killed[0]} on" in caplog.text
+    assert_same(directory, expected)
+    for number, engine in ((2, {}), (4, options | {"workers": 1})):
+        (directory / f"data/train-0000{number}.parquet").unlink()
+        write_again(kind, undisturbed, directory, model, **engine)
+        assert_same(directory, expected)
+
+
 def test_another_version_of_dino_st_on_a_worker_is_refused(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +242,13 @@ def test_workers_load_a_model_by_its_name(tmp_path: Path, make_model: Any, token
 def test_a_device_with_a_number_is_left_to_ray(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="device 'cuda:1': with engine='ray' every worker has GPUs of its own"):
         builder(device="cuda:1").generate_shards(tmp_path / "raw", SENTENCES, engine="ray")
+
+
+def test_a_chat_server_that_judges_needs_no_workers(undisturbed: Path, tmp_path: Path) -> None:
+    given = {"backend": "openai", "base_url": "http://localhost:9/v1", "engine": "ray"}
+    with pytest.raises(ConfigurationError, match="engine='ray' loads a judge in every worker, and a chat server rates"):
+        judge_data(undisturbed, "model", tmp_path / "judged", given=given)
+    assert not (tmp_path / "judged").exists()
 
 
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

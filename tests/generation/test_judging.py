@@ -29,6 +29,7 @@ from dino_st.errors import ConfigurationError, DatasetError, ModelError, OutputE
 from dino_st.generation import judging
 from dino_st.generation.judging import (
     CrossEncoderJudge,
+    JudgingPlan,
     JudgingRun,
     ModelJudge,
     ServerJudge,
@@ -56,7 +57,8 @@ ONE_ORDER = JudgeOptions(both_orders=False)
 
 
 def run(judge: Any, options: JudgeOptions = ONE_ORDER, pairs: list[dict[str, Any]] = PAIRS) -> JudgingRun:
-    return JudgingRun(judge, options, pa.Table.from_pylist(pairs), TaskSpec.load("sts-x2"), {})
+    table, spec = pa.Table.from_pylist(pairs), TaskSpec.load("sts-x2")
+    return JudgingRun(judge, JudgingPlan(spec, table, {}, judge.kind, options))
 
 
 def write_table(path: Path, pairs: list[dict[str, Any]] = PAIRS) -> Path:
@@ -150,7 +152,7 @@ def test_bad_replies_of_a_server_are_counted_and_asked_for_again(tmp_path: Path)
         return "5"
 
     judge = ServerJudge(FakeChat(answer), JudgeOptions(max_tries=2))
-    counts = run(judge, JudgeOptions(max_tries=2, both_orders=False)).into(ShardDirectory(tmp_path / "judged"))
+    counts = run(judge, JudgeOptions(max_tries=2, both_orders=False)).into(ShardDirectory(tmp_path / "judged")).counts
     assert [(row["sentence1"], row["judged"]) for row in rows_of(tmp_path / "judged")] == [
         ("A man plays.", 1.0),
         ('He said "no".', 0.4),
@@ -165,10 +167,10 @@ def test_bad_replies_of_a_server_are_counted_and_asked_for_again(tmp_path: Path)
 
 def test_what_failed_is_asked_again_and_nothing_else(tmp_path: Path) -> None:
     down = FakeChat(lambda request: None if pair_asked(request)[0].startswith("A dog") else "3")
-    counts = run(ServerJudge(down, ONE_ORDER)).into(ShardDirectory(tmp_path / "judged"))
+    counts = run(ServerJudge(down, ONE_ORDER)).into(ShardDirectory(tmp_path / "judged")).counts
     assert (counts["rows"], counts["failed requests"]) == (2, 1)
     up = FakeChat(lambda _: "1")
-    counts = run(ServerJudge(up, ONE_ORDER)).into(ShardDirectory(tmp_path / "judged"))
+    counts = run(ServerJudge(up, ONE_ORDER)).into(ShardDirectory(tmp_path / "judged")).counts
     assert [pair_asked(request)[0] for request in up.asked] == ["A dog runs."]
     assert (counts["rows"], counts["failed requests"]) == (3, 0)
     assert [row["judged"] for row in rows_of(tmp_path / "judged")] == [0.6, 0.2, 0.6]
@@ -207,6 +209,15 @@ def test_a_judge_that_always_says_the_same_is_told_of_and_not_trained_on(
     assert "3 of 3 pairs have the rating 0.6" in caplog.text
     with pytest.raises(DatasetError, match=r"is 0\.6 in all 3 rows: the judge does not tell pairs apart"):
         prepare_pairs(Dataset(table), target="judged")
+
+
+def test_an_automatic_batch_size_is_that_of_the_begun_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, output = write_table(tmp_path / "pairs.jsonl"), tmp_path / "judged"
+    for rows in (12, 24):
+        monkeypatch.setattr(LocalWriter, "automatic_rows", lambda *_, rows=rows: rows)
+        judge_data(table, "dino-tiny", output, given={"device": "cpu"})
+        assert ShardDirectory(output).configuration["judge"]["batch_size"] == 12
+        (output / "data" / "train-00000.parquet").unlink()
 
 
 def cross_encoder(directory: Path, outputs: int = 1) -> Path:
