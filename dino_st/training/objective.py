@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,27 +13,23 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset, DatasetDict
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.sampler import DefaultBatchSampler, NoDuplicatesBatchSampler
+from sentence_transformers.base.losses.merged_forward import embed_columns
 from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator, SequentialEvaluator
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from sentence_transformers.util.distributed import get_world_size
-from torch.utils.data import RandomSampler
 
 from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
 from dino_st.preparation.triplets import to_pairs
-from dino_st.support.hashes import random_bits, random_order
+from dino_st.training.batches import BalancedBatches, SortedBatches, batches_by_kind, scores_of
 from dino_st.training.distributed import compare_all
 from dino_st.training.heads import WithMaskedTokens
-from dino_st.training.options import LOSSES, ContrastiveOptions, Loss, TrainingOptions
+from dino_st.training.options import LOSSES, Choice, ContrastiveOptions, Loss, TrainingOptions
 
 METRIC = "eval_sequential_score"
 """The trainer's name of the score by which the best checkpoint is chosen."""
-
-_MOST_STRATA = 10
-
-
-_FIRST_ROWS = 500
+_TIMES_ON_GPU, _MOST_ON_GPU = 8, 256
+"""Sentences encoded at once on a GPU, which keeps no activations then: so many times more, up to that number."""
 
 
 @dataclass(frozen=True)
@@ -47,31 +44,49 @@ class Objective:
     train: Dataset | DatasetDict
     loss: Callable[[SentenceTransformer], Any]  # makes the loss of an encoder, or one for each part of `train`
     validation: Mapping[str, Dataset]
-    evaluation_batch_size: int  # sentences encoded at once for the validation
+    evaluation_batch_size: int  # sentences encoded at once for the validation, on the CPU
+    one_forward: Choice = "auto"  # whether the texts of a batch go through the encoder together
     batch_sampler: Callable[..., Any] | None = None  # as the trainer's argument; None for its default
     data_name: str = "pairs written by a language model"  # what the model's card calls the data
 
-    def some_texts(self) -> list[str]:
-        """Texts of the first training rows, to see what an encoder makes of them."""
-        parts = self.train.values() if isinstance(self.train, dict) else [self.train]
-        columns = [column for part in parts for column in part[:_FIRST_ROWS].values()]
-        return [value for column in columns for value in column if isinstance(value, str)]
+    def parts(self) -> list[Dataset]:
+        """The data sets that are trained on: one, or one for each loss."""
+        return list(self.train.values()) if isinstance(self.train, dict) else [self.train]
 
-    def evaluator(self) -> SequentialEvaluator:
+    def evaluator(self, *, on_gpu: bool = False) -> SequentialEvaluator:
         """Scores an encoder by the mean of Spearman's correlations, under the name `METRIC`."""
+        size = self.evaluation_batch_size
         evaluators = [
-            EmbeddingSimilarityEvaluator(
-                sentences1=list(pairs[SENTENCE1]),
-                sentences2=list(pairs[SENTENCE2]),
-                scores=list(pairs[SCORE]),
-                batch_size=self.evaluation_batch_size,
-                main_similarity="cosine",
-                name=name,
-                write_csv=False,
+            encode_once(
+                EmbeddingSimilarityEvaluator(
+                    sentences1=list(pairs[SENTENCE1]),
+                    sentences2=list(pairs[SENTENCE2]),
+                    scores=list(pairs[SCORE]),
+                    batch_size=max(size, min(_TIMES_ON_GPU * size, _MOST_ON_GPU)) if on_gpu else size,
+                    main_similarity="cosine",
+                    name=name,
+                    write_csv=False,
+                )
             )
             for name, pairs in self.validation.items()
         ]
         return SequentialEvaluator(evaluators, main_score_function=statistics.fmean)
+
+
+def encode_once(evaluator: EmbeddingSimilarityEvaluator) -> EmbeddingSimilarityEvaluator:
+    """Has an evaluator encode each different sentence of its pairs once, all together, which sorts them by length."""
+    pairs, encode, found = [evaluator.sentences1, evaluator.sentences2], evaluator.embed_inputs, {}
+    place = {sentence: place for place, sentence in enumerate(dict.fromkeys(itertools.chain(*pairs)))}
+
+    def embed(model: SentenceTransformer, sentences: list[str], **_: Any) -> npt.NDArray[np.float32]:
+        if sentences is evaluator.sentences1:  # which it begins with
+            found["embeddings"] = encode(model, list(place))
+        embeddings: npt.NDArray[np.float32] = found["embeddings"][[place[sentence] for sentence in sentences]]
+        return embeddings
+
+    changed: Any = evaluator
+    changed.embed_inputs = embed
+    return evaluator
 
 
 def pair_objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
@@ -82,6 +97,8 @@ def pair_objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
     """
     train, loss = splits["train"], functools.partial(graded_loss, name=options.loss)
     batch_sampler: Callable[..., Any] | None = BalancedBatches if options.balanced_batches else None
+    if options.sorted_batches:
+        batch_sampler = functools.partial(SortedBatches, window=options.sorted_batches)
     if options.objective == "joint":
         train = DatasetDict(graded=train, positives=positives(train, options.positive_score))
         loss = functools.partial(joint_loss, graded=loss)
@@ -93,13 +110,14 @@ def pair_objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
         loss=loss,
         validation={"validation": splits["validation"]},
         evaluation_batch_size=options.batch_size,
+        one_forward=options.one_forward,
         batch_sampler=batch_sampler,
     )
 
 
 def positives(pairs: Dataset, least: float) -> Dataset:
     """The pairs that have at least a score, without their scores: the anchors and positives of a contrastive loss."""
-    scores = _scores(pairs)
+    scores = scores_of(pairs)
     return pairs.select(np.flatnonzero(scores >= least)).select_columns([SENTENCE1, SENTENCE2])
 
 
@@ -109,10 +127,21 @@ def graded_loss(model: SentenceTransformer, *, name: Loss) -> Any:
     return loss if name == "cosine" else compare_all(loss)  # the mean over pairs is that of the processes' means
 
 
-def _scores(pairs: Dataset) -> npt.NDArray[np.float64]:
-    """The scores of pairs, shape `(pairs,)`, without a Python object for each."""
-    scores: npt.NDArray[np.float64] = pairs.with_format("arrow", columns=[SCORE])[:][SCORE].to_numpy()
-    return scores.astype(np.float64)
+def in_one_forward(loss: Any) -> Any:
+    """Has losses encode the texts of a batch together, where they take whole columns of embeddings.
+
+    sentence-transformers gives the first column a forward pass of its own, since it may hold queries that are much
+    shorter than documents; the texts of our columns are alike. Its weights and gradients are those of separate passes
+    but for rounding and dropout. Cached losses split their batches as they are told, and stay as they are.
+    """
+    if isinstance(loss, dict):
+        return {name: in_one_forward(part) for name, part in loss.items()}
+    together: Any = loss
+    if isinstance(loss, losses.CosineSimilarityLoss | losses.CoSENTLoss | losses.MultipleNegativesRankingLoss):
+        together.forward = lambda columns, labels: loss.compute_loss_from_embeddings(
+            embed_columns(loss.model, columns, separate_first=False), labels
+        )
+    return together
 
 
 def joint_loss(model: SentenceTransformer, *, graded: Callable[[SentenceTransformer], Any]) -> dict[str, Any]:
@@ -137,6 +166,7 @@ def triplet_objective(
         loss=functools.partial(contrastive_loss, options=options, with_pairs=pairs is not None),
         validation=sts_dev or validation,
         evaluation_batch_size=min(options.batch_size, 128),
+        one_forward=options.one_forward,
         batch_sampler=functools.partial(batches_by_kind, pairs_batch_size=options.pairs_batch_size),
         data_name="triplets written by a language model" + (", and pairs" if pairs is not None else ""),
     )
@@ -153,57 +183,3 @@ def contrastive_loss(model: SentenceTransformer, *, options: ContrastiveOptions,
     if options.mlm_weight:
         contrastive = WithMaskedTokens(model, contrastive, options)
     return {"triplets": contrastive, "pairs": graded_loss(model, name=options.loss)} if with_pairs else contrastive
-
-
-def batches_by_kind(
-    dataset: Dataset, batch_size: int, *, pairs_batch_size: int, pairs_sampler: Any = None, **named: Any
-) -> Any:
-    """Batches of what is contrasted hold no text twice; those of pairs with scores are any. Checkpoints pickle this.
-
-    So texts for one x1 never meet as each other's negatives.
-    """
-    if SCORE not in dataset.column_names:
-        return NoDuplicatesBatchSampler(dataset, batch_size=batch_size, **named)
-    if pairs_sampler is not None:
-        return pairs_sampler(dataset, batch_size=pairs_batch_size, **named)
-    order = RandomSampler(dataset, generator=named.get("generator"))
-    return DefaultBatchSampler(order, batch_size=pairs_batch_size, **named)
-
-
-class BalancedBatches(DefaultBatchSampler):
-    """Goes through the pairs once an epoch, in a balanced order that depends on seed and epoch alone.
-
-    A batch sampler of `SentenceTransformerTrainingArguments`; `model.fit` ignores batch samplers.
-    """
-
-    def __iter__(self) -> Iterator[list[int]]:
-        """Yields the positions of the pairs of each batch."""
-        pairs: Any = self.sampler  # what the base class calls the data set
-        scores = _scores(pairs)
-        order = balanced_order(scores, random_bits(self.seed, self.epoch)).tolist()
-        for start in range(0, len(order), self.batch_size):
-            batch = order[start : start + self.batch_size]
-            if len(batch) == self.batch_size or not self.drop_last:
-                yield batch
-
-
-def balanced_order(scores: npt.NDArray[np.float64], bits: np.random.PCG64) -> npt.NDArray[np.int64]:
-    """A random order of pairs, shape `(pairs,)`, in which every stretch has about the same share of each score.
-
-    Pairs of one score are shuffled and then laid out at equal distances over the whole order, from a random place on.
-    Where there are more than ten different scores, as with targets that are mixed with the posterior, ten intervals of
-    equal width between the lowest and the highest stand for scores. Among any B in a row are B times the share of a
-    score, give or take a few.
-    """
-    distinct, stratum = np.unique(scores, return_inverse=True)
-    if len(distinct) > _MOST_STRATA:
-        edges = np.linspace(distinct[0], distinct[-1], _MOST_STRATA + 1)[1:-1]
-        stratum = np.unique(np.digitize(scores, edges), return_inverse=True)[1]
-    shuffled = random_order(len(scores), bits)
-    places = np.empty(len(scores))
-    for number in range(int(stratum.max(initial=-1)) + 1):
-        members = shuffled[stratum[shuffled] == number]
-        start = int(bits.random_raw() >> 11) * 2.0**-53
-        places[members] = (np.arange(len(members)) + start) / len(members)
-    order: npt.NDArray[np.int64] = np.argsort(places, kind="stable")
-    return order

@@ -19,6 +19,8 @@ LOSSES: dict[Loss, str] = {
 
 ObjectiveName = Literal["graded", "joint"]
 
+Choice = Literal["auto", "on", "off"]
+
 
 class TrainingOptions(FrozenOptions):
     """How an encoder is trained; the defaults are the published values (arXiv 2104.07540, section 4)."""
@@ -50,7 +52,7 @@ class TrainingOptions(FrozenOptions):
     dtype: Literal["auto", "float32", "bfloat16"] = option(
         "auto", "arithmetic of the forward pass; auto is bfloat16 where a GPU has it, else float32"
     )
-    gradient_checkpointing: Literal["auto", "on", "off"] = option(
+    gradient_checkpointing: Choice = option(
         "auto",
         "compute activations twice instead of keeping them: less memory, more time, the same weights; auto does so on "
         "the CPU for encoders with more than 100 million weights besides the embedding",
@@ -59,6 +61,28 @@ class TrainingOptions(FrozenOptions):
         "auto", "where training runs; choose one of several GPUs with CUDA_VISIBLE_DEVICES"
     )
     balanced_batches: bool = option(False, "spread the scores evenly over the batches, each pair still once an epoch")
+    sorted_batches: int = option(
+        0,
+        "make batches of pairs of about the same length, with less padding: sort within so many shuffled batches, such "
+        "as 50; 0 leaves lengths as they come",
+        ge=0,
+    )
+    one_forward: Choice = option(
+        "auto",
+        "encode all texts of a batch in one forward pass, not the first of each pair by themselves: the same weights "
+        "but for rounding and dropout; auto does so on a GPU",
+    )
+    torch_compile: bool = option(
+        False, "compile the encoder with torch: some minutes at the start, and quicker steps, which long runs repay"
+    )
+    dataloader_num_workers: int = option(
+        0, "processes that fetch batches; texts are tokenized ahead, so that few encoders gain by them", ge=0
+    )
+    weights_only: bool = option(
+        False,
+        "write checkpoints of better weights alone, without the optimizer's state, which is twice their size: an "
+        "interrupted run then starts over",
+    )
     keep_checkpoints: bool = option(False, "leave the trainer's checkpoints in the output")
     report_to: Literal["none", "tensorboard", "wandb", "trackio", "mlflow"] = option(
         "none", "experiment tracker that is shown progress and parameters; a package of this name must be installed"
@@ -113,5 +137,5 @@ class ContrastiveOptions(TrainingOptions):
     )
 
 
-PAIRS_ONLY = ("balanced_batches", "objective", "positive_score")
+PAIRS_ONLY = ("balanced_batches", "sorted_batches", "objective", "positive_score")
 """Options of training on pairs that mean nothing for triplets."""

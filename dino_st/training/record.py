@@ -34,7 +34,16 @@ PEOPLE = "people"
 
 _FORMAT = "dino-st training run, version 1"
 _MODEL_FILES = ("modules.json", "config.json", "model.safetensors", CARD)
-_FREE_OPTIONS = {"device", "keep_checkpoints", "gradient_checkpointing", "report_to"}
+_FREE_OPTIONS = {
+    "device",
+    "keep_checkpoints",
+    "weights_only",
+    "gradient_checkpointing",
+    "one_forward",
+    "torch_compile",
+    "dataloader_num_workers",
+    "report_to",
+}
 _CARD_HEADING = "## Training data: written by a language model"
 
 

@@ -89,6 +89,9 @@ logger = logging.getLogger(__name__)
 _TELLING = 30
 """Validation rows below which a rank correlation is mostly chance."""
 
+_FIRST_ROWS = 500
+"""Training rows whose texts show what an encoder makes of them."""
+
 
 def train_encoder(
     data: Splits,
@@ -330,11 +333,13 @@ def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> S
     """Loads what is to be trained, on the CPU at first: the trainer knows which device is this process's own."""
     from transformers import set_seed
 
+    from dino_st.training.batches import texts_of
+
     set_seed(options.seed)  # which draws the weights that no file holds, such as those of BERT's unused pooler
     shape = {name: getattr(options, name) for name in ("max_seq_length", "layers", "pooling", "bidirectional")}
     model = load_trainable_encoder(encoder, device="cpu", **shape)
     name = str(encoder) if isinstance(encoder, str | os.PathLike) else "the encoder"
-    warn_of_tokens(model, objective.some_texts(), name)
+    warn_of_tokens(model, texts_of(objective.parts(), _FIRST_ROWS), name)
     warn_of_similarity(model, name)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise TrainingError(

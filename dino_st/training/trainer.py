@@ -29,8 +29,9 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 from dino_st.errors import ConfigurationError
 from dino_st.support.files import write_text
 from dino_st.support.progress import progress
+from dino_st.training.batches import tokens_ahead
 from dino_st.training.distributed import ShareOfBatches, check_devices, check_shares
-from dino_st.training.objective import METRIC, Objective
+from dino_st.training.objective import METRIC, Objective, in_one_forward
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
 logger = logging.getLogger(__name__)
@@ -65,11 +66,16 @@ def training_arguments(
         use_cpu=on_cpu,
         ddp_backend="gloo" if on_cpu and processes > 1 else None,
         dataloader_pin_memory=not on_cpu,
+        dataloader_num_workers=options.dataloader_num_workers,
+        accelerator_config={"non_blocking": not on_cpu},
+        logging_nan_inf_filter=on_cpu,  # looks at each step's loss, for which a GPU would have to be waited for
+        torch_compile=options.torch_compile,
         dataloader_drop_last=processes > 1,  # or else it warns, and sets it
         eval_strategy="steps",
         eval_steps=options.evaluation_steps,
-        save_strategy="steps",
+        save_strategy="best" if options.weights_only else "steps",
         save_steps=options.evaluation_steps,
+        save_only_model=options.weights_only,
         save_total_limit=2,
         load_best_model_at_end=True,
         metric_for_best_model=METRIC,
@@ -140,19 +146,23 @@ def make_trainer(
     if objective.batch_sampler is not None:
         arguments.batch_sampler = objective.batch_sampler
     vars(card)["set_widget_examples"] = lambda _: None  # shows a progress bar even where no examples are wanted
+    loss = objective.loss(model)
+    if objective.one_forward == "on" or (objective.one_forward == "auto" and not arguments.use_cpu):
+        loss = in_one_forward(loss)
     try:
         kind = SharingTrainer if arguments.world_size > 1 else SentenceTransformerTrainer
         trainer: SentenceTransformerTrainer = kind(
             model=model,
             args=arguments,
             train_dataset=objective.train,
-            loss=objective.loss(model),
-            evaluator=objective.evaluator(),
+            loss=loss,
+            evaluator=objective.evaluator(on_gpu=not arguments.use_cpu),
             callbacks=[TellEpoch(), EvaluateAtEpochEnd(), report],
         )
     finally:
         del vars(card)["set_widget_examples"]
     trainer.remove_callback(PrinterCallback)
+    trainer.data_collator.preprocess_fn = tokens_ahead(model, objective.parts(), prompt or None)
     return trainer
 
 
@@ -175,6 +185,7 @@ class SharingTrainer(SentenceTransformerTrainer):
             whole.dataset,
             batch_sampler=part,
             collate_fn=whole.collate_fn,
+            num_workers=whole.num_workers,
             pin_memory=whole.pin_memory,
         )
         self._train_dataloader = prepare_data_loader(
@@ -208,7 +219,8 @@ def mend_checkpoints(folder: Path) -> None:
     """Removes checkpoints that were interrupted, and brings the path of the best one up to date; one process does.
 
     The trainer writes its state last, so a checkpoint without a readable one was interrupted. The state names the best
-    checkpoint by its path, which is another one where the run was moved since.
+    checkpoint by its path, which is another one where the run was moved since. Checkpoints without the optimizer's
+    state are of no use: a run that wrote them starts over.
     """
     while newest := newest_checkpoint(folder):
         file = Path(newest, "trainer_state.json")
@@ -218,6 +230,10 @@ def mend_checkpoints(folder: Path) -> None:
             logger.warning("%s was interrupted while it was written; it is removed", newest)
             shutil.rmtree(newest)
             continue
+        if not any(Path(newest).glob("optimizer.*")):
+            logger.warning("%s holds weights alone (weights_only), so training starts over", newest)
+            shutil.rmtree(folder)
+            return
         best = state.get("best_model_checkpoint")
         if best and str(folder / Path(best).name) != best:
             moved = state | {"best_model_checkpoint": str(folder / Path(best).name)}

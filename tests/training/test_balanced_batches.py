@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from datasets import Dataset
 
-from dino_st.training.objective import BalancedBatches, balanced_order, pair_objective
+from dino_st.training.batches import BalancedBatches, balanced_order
+from dino_st.training.objective import pair_objective
 from dino_st.training.options import TrainingOptions
 from dino_st.training.train import train_encoder
 from tests.training_fixtures import QUICK, prepared_splits, record, tiny_encoder

@@ -18,7 +18,8 @@ from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputE
 from dino_st.pipeline.recipe import load_recipe, recipe_names, run_recipe
 from dino_st.preparation.splits import PreparedSplits
 from dino_st.preparation.triplets import prepare_triplets, to_triplets
-from dino_st.training.objective import batches_by_kind, contrastive_loss
+from dino_st.training.batches import batches_by_kind
+from dino_st.training.objective import contrastive_loss
 from dino_st.training.options import ContrastiveOptions
 from dino_st.training.train import train_contrastive, train_encoder
 from tests.mteb_tasks.fixtures import write_sts_directory

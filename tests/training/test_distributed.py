@@ -23,7 +23,7 @@ from dino_st.cli.main import app
 from dino_st.errors import ConfigurationError, DinoWarning
 from dino_st.pipeline.recipe import load_recipe, run_recipe
 from dino_st.training import distributed
-from dino_st.training.objective import batches_by_kind
+from dino_st.training.batches import batches_by_kind
 from dino_st.training.train import train_contrastive
 from tests.training import together
 from tests.training_fixtures import LAUNCHED, prepared_splits, record

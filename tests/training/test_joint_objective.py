@@ -18,7 +18,8 @@ from dino_st.cli.main import app
 from dino_st.errors import ConfigurationError, DatasetError, OutputError
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import save_prepared
-from dino_st.training.objective import BalancedBatches, pair_objective
+from dino_st.training.batches import BalancedBatches
+from dino_st.training.objective import pair_objective
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.train import train_encoder
 from tests.training.test_training_resume import stop_after
