@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from dino_st.encoders.loading import PoolingName
 from dino_st.support.options import FrozenOptions, option
@@ -87,6 +89,12 @@ class TrainingOptions(FrozenOptions):
     report_to: Literal["none", "tensorboard", "wandb", "trackio", "mlflow"] = option(
         "none", "experiment tracker that is shown progress and parameters; a package of this name must be installed"
     )
+
+    @model_validator(mode="after")
+    def _batches_have_one_order(self) -> Self:
+        if self.balanced_batches and self.sorted_batches:
+            raise ValueError("either balanced_batches or sorted_batches, each of which decides which pairs meet")
+        return self
 
 
 class ContrastiveOptions(TrainingOptions):

@@ -58,7 +58,7 @@ def test_help_shows_every_option_of_the_models_whole_at_80_columns(command: str)
     if command == "generate":
         names |= set(DecodingOptions.names())
     if command == "train-contrastive":
-        names -= {"balanced_batches", "objective", "positive_score"}
+        names -= {"balanced_batches", "sorted_batches", "objective", "positive_score"}
     assert {flag(name) for name in names} <= shown
     assert "…-" not in help_of(command)
     assert max(map(len, help_of(command).splitlines())) <= 80

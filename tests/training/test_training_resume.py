@@ -42,11 +42,11 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(dino_st.training.trainer, "make_trainer", interrupted)
 
 
-@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("batches", [{}, {"balanced_batches": True}, {"sorted_batches": 2}])
 def test_an_interrupted_run_continues_to_the_same_weights(
-    balanced: bool, bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batches: dict[str, Any], bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = QUICK | {"epochs": 2, "balanced_batches": balanced}
+    options = QUICK | {"epochs": 2} | batches
     straight = weights(train_encoder(splits, bert, tmp_path / "straight", **options))
     with monkeypatch.context() as patch:
         stop_after(patch, 14)
@@ -58,6 +58,35 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     assert all(torch.equal(weight, resumed[name]) for name, weight in straight.items())
     assert record(tmp_path / "out")["curve"] == record(tmp_path / "straight")["curve"]
     assert record(tmp_path / "out")["start"] == record(tmp_path / "straight")["start"]
+
+
+def test_a_run_that_writes_weights_alone_writes_the_better_ones_and_starts_over_when_interrupted(
+    bert: Path,
+    splits: DatasetDict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    straight = weights(train_encoder(splits, bert, tmp_path / "straight", **QUICK))
+    options = QUICK | {"weights_only": True, "keep_checkpoints": True}
+    with monkeypatch.context() as patch:
+        stop_after(patch, 9)
+        with pytest.raises(KeyboardInterrupt):
+            train_encoder(splits, bert, tmp_path / "out", **options)
+    found = weights(train_encoder(splits, bert, tmp_path / "out", **options))
+    assert "holds weights alone (weights_only), so training starts over" in caplog.text
+    assert all(torch.equal(weight, found[name]) for name, weight in straight.items())
+    written = record(tmp_path / "out")
+    assert written["curve"] == record(tmp_path / "straight")["curve"]
+    best, better = -1.0, []
+    for score in written["curve"]:
+        if score["spearman"] > best:
+            best, better = score["spearman"], [*better, score["step"]]
+    checkpoints = tmp_path / "out" / "checkpoints"
+    steps = sorted(int(place.name.split("-")[1]) for place in checkpoints.glob("checkpoint-*"))
+    assert steps == better[-2:]
+    assert not [*checkpoints.rglob("optimizer.*")]
+    assert [*checkpoints.rglob("model.safetensors")]
 
 
 def test_each_of_several_processes_shuffles_by_the_epoch_in_which_it_continues() -> None:
