@@ -67,7 +67,7 @@ def training_arguments(
         ddp_backend="gloo" if on_cpu and processes > 1 else None,
         dataloader_pin_memory=not on_cpu,
         dataloader_num_workers=options.dataloader_num_workers,
-        accelerator_config={"non_blocking": torch.cuda.is_available() and not on_cpu},  # pinned memory is copied meanwhile
+        accelerator_config={"non_blocking": torch.cuda.is_available() and not on_cpu},  # of pinned memory
         logging_nan_inf_filter=on_cpu,  # looks at each step's loss, for which a GPU would have to be waited for
         torch_compile=options.torch_compile,
         dataloader_drop_last=processes > 1,  # or else it warns, and sets it
