@@ -289,6 +289,8 @@ def plain(encoder: str, splits: DatasetDict, output: Path, options: TrainingOpti
         disable_tqdm=True,
     )
     model = load_trainable_encoder(encoder, device="cpu")
+    model.model_card_data.local_files_only = True
+    vars(model.model_card_data)["set_widget_examples"] = lambda _: None  # encodes some, which is no training
     validation = splits["validation"]
     trainer = SentenceTransformerTrainer(
         model=model,
