@@ -18,6 +18,7 @@ from dino_st.backends.files import GGUF, base_of, check_gguf, hash_weight_files,
 from dino_st.decoding.runner import probe
 from dino_st.decoding.stopping import end_of_text_ids
 from dino_st.encoders.directory import ADAPTER, SHARE_OF_EMBEDDING, cap_attention, merge_adapter, surplus_layers
+from dino_st.encoders.doubts import kind_doubt, vocabulary_doubt
 from dino_st.errors import (
     ConfigurationError,
     DinoError,
@@ -240,6 +241,8 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
             DinoWarning,
             stacklevel=2,
         )
+    for doubt in filter(None, (vocabulary_doubt(ids, model.get_input_embeddings().weight), kind_doubt(model.config))):
+        warn(f"{type(model).__name__}: {doubt}", DinoWarning, stacklevel=2)
     if max(ids.values(), default=0) + 1 < size * SHARE_OF_EMBEDDING:
         warn(
             f"the tokenizer has {len(ids)} tokens and {type(model).__name__} {size} embeddings, as if it were another "

@@ -27,6 +27,7 @@ from dino_st.encoders.directory import (
     read_settings,
     surplus_layers,
 )
+from dino_st.encoders.doubts import kind_doubt, position_doubt, vocabulary_doubt
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
 from dino_st.support.hub import fetch_model
 from dino_st.support.text import first_line
@@ -504,7 +505,7 @@ def _reason(error: Exception) -> str:
 
 
 def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> None:
-    """Raises where the tokenizer knows tokens that the embedding has no row for."""
+    """Raises where the tokenizer knows tokens that the embedding has no row for; tells what speaks against it."""
     first: Any = model[0]
     tokenizer: Any = getattr(first, "tokenizer", None)
     if not hasattr(tokenizer, "get_vocab"):
@@ -529,6 +530,17 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
             last + 1,
             rows,
         )
+    transformer = getattr(first, "model", None)
+    weights = (
+        getattr(embedding, "weight", None)
+        if transformer
+        else getattr(getattr(first, "embedding", None), "weight", None)
+    )
+    doubts = [vocabulary_doubt(tokenizer.get_vocab(), weights)] if weights is not None else []
+    if transformer is not None:
+        doubts += [kind_doubt(transformer.config), position_doubt(transformer)]
+    for doubt in filter(None, doubts):
+        logger.warning("%s: %s", name, doubt)
 
 
 def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[str], name: str) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ from transformers import (
 from dino_st.backends.local import LocalWriter
 from dino_st.encoders.directory import directory_revision, local_directory
 from dino_st.encoders.loading import load_trainable_encoder, warn_of_similarity, warn_of_tokens
-from dino_st.errors import ConfigurationError, MissingExtraError, ModelError
+from dino_st.errors import ConfigurationError, DinoWarning, MissingExtraError, ModelError
+from dino_st.models import bundled_directory
 from tests.training_fixtures import make_tokenizer, save_model, sentences, tiny_encoder
 
 
@@ -385,3 +387,69 @@ def test_vectors_of_a_single_dimension_are_told(tmp_path: Path, caplog: pytest.L
     model.truncate_dim = 1
     warn_of_similarity(model, "it")
     assert "it gives vectors of a single dimension" in caplog.text
+
+
+def with_shifted_vocabulary(name: str, directory: Path) -> Path:
+    """A copy of a bundled model whose tokenizer gives every word but the first the next one's number."""
+    shutil.copytree(bundled_directory(name) or "", directory)
+    content = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = content["model"]["vocab"]
+    for word, number in vocabulary.items():
+        if number:
+            vocabulary[word] = number % (len(vocabulary) - 1) + 1
+    (directory / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    return directory
+
+
+def test_an_encoder_whose_vocabulary_is_shifted_is_doubted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load_trainable_encoder("dino-tiny-encoder", device="cpu")
+    assert not caplog.text
+    load_trainable_encoder(with_shifted_vocabulary("dino-tiny-encoder", tmp_path / "a"), device="cpu")
+    assert "words that mean alike, such as 'two' and 'three', are no more alike in its embedding" in caplog.text
+
+
+def test_a_language_model_whose_vocabulary_is_shifted_is_doubted(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DinoWarning)
+        LocalWriter("dino-tiny", device="cpu")
+    with pytest.warns(DinoWarning, match="LlamaForCausalLM: words that mean alike"):
+        LocalWriter(str(with_shifted_vocabulary("dino-tiny", tmp_path / "a")), device="cpu")
+
+
+def change_settings(directory: Path, **changed: Any) -> None:
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8")) | changed
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def test_weights_of_bert_read_as_those_of_roberta_are_doubted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = save_model(tmp_path / "a")
+    change_settings(directory, model_type="roberta")
+    load_trainable_encoder(directory, device="cpu")
+    assert "config.json names BertModel, which is no model of its model_type 'roberta'" in caplog.text
+    assert "counts positions as RoBERTa does, but the 64 rows of its positions are those of a BERT" in caplog.text
+
+
+def test_weights_of_roberta_read_as_those_of_bert_are_doubted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = save_model(tmp_path / "a")
+    size: dict[str, Any] = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
+    config = RobertaConfig(vocab_size=400, max_position_embeddings=66, pad_token_id=1, type_vocab_size=2, **size)
+    RobertaModel(config).save_pretrained(directory)
+    load_trainable_encoder(directory, device="cpu")
+    assert not caplog.text
+    change_settings(directory, model_type="bert", architectures=["BertModel"])
+    load_trainable_encoder(directory, device="cpu")
+    assert "counts positions as BERT does, but the 66 rows of its positions are those of a RoBERTa" in caplog.text
+    assert "names" not in caplog.text
+
+
+def test_a_language_model_of_another_type_than_its_architecture_is_doubted(tmp_path: Path) -> None:
+    directory = save_model(tmp_path / "a", "llama")
+    change_settings(directory, model_type="mistral", bos_token_id=0, eos_token_id=0)
+    (directory / "generation_config.json").unlink()
+    with pytest.warns(DinoWarning, match="names LlamaForCausalLM, which is no model of its model_type 'mistral'"):
+        LocalWriter(str(directory), device="cpu")
