@@ -85,4 +85,4 @@ class _Words(NamedTuple):
         """Whether these are no English words, but those of other languages, beside the sentence's own."""
         signs = len(self.others - own)
         is_long = len(self.all) >= _LONG and not self.shared
-        return not self.english - own and (signs >= _FEW or (signs > 0 and is_long)) and signs > len(self.shared)
+        return not self.english and (signs >= _FEW or (signs > 0 and is_long)) and signs > len(self.shared)
