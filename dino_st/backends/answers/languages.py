@@ -27,16 +27,16 @@ _OF_OTHERS = frozenset(
     re.findall(
         r"\w+",
         """
-        das der dem den und ist ein eine einen einem einer eines nicht mit auf für zu zum zur sich sie er wird wurde
+        das der dem den und ist ein eine einen einem einer eines nicht mit auf für zu zum zur sich sie wird wurde
         wurden nach von vom aber auch
-        les une des est et dans pour qui que pas avec elle cette ses leur aux été
+        les une des est dans pour qui que pas avec elle cette ses leur aux été
         el los las una uno con para por fue está lo del pero y
-        il gli è che non sono della dello degli delle nel nella dopo ha ho
+        il gli è che sono della dello degli delle nel nella dopo ha ho
         os um uma com não em depois foi ao pela pelo dos das
         het een niet voor zijn hij zij wordt werd naar heeft
         ett och är på som inte att efter etter ikke til
         się jest nie że oraz dla je jsou ale
-        bir için sonra ile yang dan itu setelah tidak dengan untuk pada
+        bir için sonra ile yang itu setelah tidak dengan untuk pada
         și că nu este după cu ja oli että hogy egy és nem
         """,
     )
