@@ -993,6 +993,8 @@ def test_what_is_about_the_job_or_addresses_someone_is_no_rewrite(reason: str) -
         ("Smith et al report good results.", "Good results were reported by Smith and others."),
         ("Dan contacted Linda's sister.", "The sister of Linda was contacted by Dan."),
         ("Faint heart ne'er won fair lady.", "Whoever is timid never wins a lady."),
+        ("A woman returning a hit", "A woman is hitting a ball."),
+        ("a train in the middle of a city", "There is a train in the cityscape."),
         ("A walk along a path", "He walked along the pathway of the park."),
         ("Several people start", "The people have started."),
         ("A black dog and a black cat and a black dog sleep.", "Dogs and a cat are asleep."),

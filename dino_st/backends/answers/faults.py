@@ -220,14 +220,16 @@ def _stops(text: str, source: str) -> bool:
         return True
     if not (end[-1:].isalpha() and source[:1].isupper() and re.search(r"[.!?][\"”’)]*\Z", source)):
         return False
-    return bool(_GOES_ON.search(end)) or _is_broken(re.findall(r"\w+", end)[-1].casefold(), source.casefold())
+    last = re.findall(r"\w+", end)[-1].casefold()
+    return bool(_GOES_ON.search(end)) or (text[:1].isupper() and _is_broken(last, source.casefold()))
 
 
 def _is_broken(word: str, source: str) -> bool:
     """Whether a word is the beginning of one of the source and not another form of it: `depos` of `deposit`."""
     words = re.findall(r"\w+", source)
     rests = [one[len(word) :] for one in words if one.startswith(word)]
-    return len(word) >= _SHORT and bool(rests) and "" not in rests and not any(map(_INFLECTION.fullmatch, rests))
+    forms = [*rests, *(rest.removeprefix(word[-1]) for rest in rests)]  # hit, hitting
+    return len(word) >= _SHORT and bool(rests) and "" not in rests and not any(map(_INFLECTION.fullmatch, forms))
 
 
 def _is_for_a_sentence(prompt: str, source: str) -> bool:
