@@ -893,8 +893,8 @@ ASIDE: dict[str, tuple[str, ...]] = {
             "The opposite is the hotel paid.",
             "The answer should be the hotel kept it.",
         ),
-        *(f"{opener}, the hotel kept the deposit." for opener in ("So", "Well", "Look", "I mean", "Yes", "Nope")),
-        *(f"{KEEPS[:-1]}, {tag}" for tag in ("right?", "correct?", "didn't it?", "no?", "you know.")),
+        *(f"{opener}, the hotel kept the deposit." for opener in ("So", "Well", "Look", "I mean", "Yes", "So then")),
+        *(f"{KEEPS[:-1]}, {tag}" for tag in ("right?", "isn't that so?", "didn't it?", "no?", "yes.", "lol")),
         *("Weather - The hotel kept the deposit.", "New; The hotel kept the deposit.", f"assistant {KEEPS}"),
     ),
     "refusal": ("I won't be able to complete this.", "I must decline this request."),
@@ -921,7 +921,7 @@ ASIDE: dict[str, tuple[str, ...]] = {
         *("Khách sạn giữ lại tiền đặt cọc sau cơn bão.", "Hotel menahan uang muka setelah badai."),
     ),
     "several answers": (
-        *("The hotel kept or retained the deposit.", "The hotel retained and/or kept the deposit."),
+        *("The hotel kept or retained the deposit.", "The hotel retained and/or kept it."),
         *(
             "The hotel kept/retained the deposit.",
             "The hotel kept (retained) the deposit.",

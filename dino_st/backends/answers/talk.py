@@ -243,7 +243,7 @@ _VARIANTS = {
       ~(?:(?:an?|the)~)?[a-z]+(?:~[a-z]+)?\)""": _BRACKETED,
     r",~or~(?:an?~|the~|rather~|simply~)?\w+,~": _OR,
     rf"""\A(?!.*(?:{_OPEN})).*\b{_PAST}~(?:and/)?or~{_PAST}~
-      (?:the|an?|his|her|its|their|my|our|your|this|that)\b""": pattern(rf"/|\bor\b|{_OPEN}"),
+      (?:the|an?|his|her|its|their|my|our|your|this|that|it|them|him)\b""": pattern(rf"/|\bor\b|{_OPEN}"),
     r"\bor,?~alternatively\b|\A\W*(?:alternatively|or)\b\s?[,:]|[,;]~or~(?:rather|simply|just|else):": pattern(
         "alternativ"
     ),
@@ -302,11 +302,13 @@ _OPENERS = {
 """What is said before the work, or instead of it; the whole text."""
 
 _SPOKEN = {
-    r"\A\W*(?:so|well|right|look|listen|anyway|i~mean|you~(?:know|see)|yes|yeah|no|nope),\s": pattern(
+    r"""\A\W*(?:(?:so|well|right|look|listen|anyway|i~mean|you~(?:know|see)|yes|yeah|no|nope),\s
+      |(?:so|ok(?:ay)?|alright|well)~(?:then|so|now)\b,?\s)""": pattern(
         rf"""\A\Z|{_PERSONAL}|\b(?:so|well|right|anyhow|mean|know|see|yes|thus|therefore|hence|because|since|then)\b|[?!]"""
     ),
-    r"""(?:,~(?:right|correct|ok(?:ay)?|no|yes|eh|huh|see|is~it~not|(?:is|are|was|were|do|does|did|has|have|had|ca|could|wo|would
-      |should)n['’]t~\w+)\?|,~you~(?:know|see)\b[.?]?)\W*\Z""": pattern(rf"\A\Z|{_PERSONAL}|\?"),
+    r"""(?:,~(?:right|correct|ok(?:ay)?|yes|yeah)[.!]?|,?~(?:lol|ha(?:ha)+|hehe)[.!]?
+      |,~(?:right|correct|ok(?:ay)?|no|yes|eh|huh|see|is~it~not|(?:is|are|was|were|do|does|did|has|have|had|ca|could|wo
+      |would|should)n['’]t(?:~\w+){1,3})\?|,~you~(?:know|see)\b[.?]?)\W*\Z""": pattern(rf"\A\Z|{_PERSONAL}|\?"),
 }
 """How people begin and end what they say to someone."""
 
