@@ -471,7 +471,7 @@ class Crew:
             for worker in self._workers:
                 if not worker.is_admitted or len(worker.calls) > has:
                     continue
-                numbers = list(islice(self._fresh, self._at_once)) or self._one_again()
+                numbers = list(islice(self._fresh, self._at_once)) or (self._one_again() if not has else [])
                 if not numbers:
                     is_left = False
                     break
@@ -480,7 +480,10 @@ class Crew:
         return is_left or any(call.numbers for worker in self._workers for call in worker.calls)
 
     def _one_again(self) -> list[int]:
-        """A wave whose worker ended, alone, so that one that ends workers is told from its neighbours."""
+        """A wave whose worker ended, alone, so that one that ends workers is told from its neighbours.
+
+        Nor is it to have another before it, whose answer may be lost along with the worker.
+        """
         return [self._again.popleft()] if self._again else []
 
     def _step(self, seconds: float) -> list[StoredWave]:

@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ClusterError, ConfigurationError, MissingExtraError, OutputError
 from dino_st.generation import judging, scoring, workers
 from dino_st.generation.options import ClusterOptions
-from dino_st.generation.workers import Crew
+from dino_st.generation.workers import Crew, _Worker
 from dino_st.pipeline.stages import judge_data, score_data
 from tests.generation.test_judging import cross_encoder
 
@@ -265,6 +267,24 @@ def test_a_head_that_cannot_be_reached_is_told_at_once(address: str, tmp_path: P
         by_workers(address, tmp_path / "raw")
     assert time.monotonic() - start < 15
     assert [path.name for path in (tmp_path / "raw").iterdir()] == [".lock"]
+
+
+def test_a_wave_that_is_given_out_again_is_alone_with_its_worker() -> None:
+    """Whose answer is lost when a worker ends on the next wave would be taken for what ended it."""
+    plan = SimpleNamespace(given=lambda number, _: number)
+    actor = SimpleNamespace(write_all=SimpleNamespace(remote=lambda *_: object()))
+    crew = Crew.__new__(Crew)
+    worker = _Worker(actor, is_admitted=True)
+    crew._workers, crew._plan, crew._at_once = [worker], plan, 1  # type: ignore[assignment]
+    crew._fresh, crew._again = iter([7]), deque([5, 2])
+    assert crew._hand_out(1)
+    assert [call.numbers for call in worker.calls] == [[7]]
+    worker.calls.clear()
+    for number in (5, 2):
+        assert crew._hand_out(1)
+        assert [call.numbers for call in worker.calls] == [[number]]
+        worker.calls.clear()
+    assert not crew._hand_out(1)
 
 
 # What takes longer
