@@ -10,20 +10,18 @@ soft-capped scores, sinks, and the mask of each layer, as the function of positi
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from transformers import AttentionInterface
+from transformers.cache_utils import Cache
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function
 
 from dino_st.decoding.cache import Indices, PromptStates, RowCache, RowLayer, StreamBuffers, on_device
-
-logger = logging.getLogger(__name__)
 
 NAME = "dino_st_shared_prompts"
 """Under which the attention function stands in transformers' registry."""
@@ -31,16 +29,27 @@ NAME = "dino_st_shared_prompts"
 MaskFunction = Callable[..., Any]
 """Of batch, head, and the positions of queries and keys (tensors): whether the one sees the other."""
 
-_KERNEL_DEVICES = ("cuda",)
-"""Where one kernel (`decoding.kernel`) does what takes several products elsewhere."""
-
-_LARGEST_HEAD = 256
-"""Numbers of a head that the kernel holds."""
-
 _DENSE = 0.25
 """Prompts that have rows are copied side by side where they are no more than this share of those between them."""
 
-_cache: ContextVar[SharedCache] = ContextVar("cache")
+
+@runtime_checkable
+class AttendingCache(Protocol):
+    """Keys and values that compute attention themselves."""
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        scaling: float,
+        mask: MaskFunction | None = None,
+        softcap: float | None = None,
+        sinks: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Attention of one new token of each row; query and result have shape (rows, heads, head size)."""
+
+
+_cache: ContextVar[AttendingCache] = ContextVar("cache")
 
 
 class SharedCache(RowCache):
@@ -55,8 +64,6 @@ class SharedCache(RowCache):
             for number, (keys, values) in enumerate(states.layers)
         ]
         super().__init__(layers, states)
-        keys = states.layers[0][0]
-        self._kernel = _kernel() if self._device.type in _KERNEL_DEVICES and keys.dtype != torch.float64 else None
         self._prompts, self._of_row = np.arange(0), np.arange(0)
         self._prompt_columns = torch.arange(states.width, device=self._device) - states.width
 
@@ -75,9 +82,7 @@ class SharedCache(RowCache):
         if np.array_equal(prompt_of_row, self._of_row):
             return
         self._of_row = prompt_of_row.copy()
-        self._prompt_of_row = on_device(self._of_row, self._device)
-        if self._kernel is None:
-            self._lay_out()
+        self._lay_out()
 
     def _lay_out(self) -> None:
         """Puts the rows' heads into a grid (prompts, key heads, most rows of a prompt); empty places repeat one."""
@@ -131,29 +136,6 @@ class SharedCache(RowCache):
         rows, heads, size = query.shape
         own_keys, own_values = self._row_layers[layer].written(rows)
         hidden = None if mask is None or mask is causal_mask_function else self._hidden_by(mask)
-        if self._kernel is not None and size <= _LARGEST_HEAD:
-            try:
-                attended: torch.Tensor = self._kernel.attend(
-                    query,
-                    self._states.layers[layer],
-                    (own_keys, own_values),
-                    prompt_of_row=self._prompt_of_row,
-                    lengths=self._row_lengths,
-                    places=self._own,
-                    scaling=scaling,
-                    softcap=softcap,
-                    hidden=hidden,
-                    sinks=sinks,
-                )
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # noqa: BLE001  # of compilers and drivers of any kind
-                _say_without_kernel(error)
-            else:
-                return attended
-        if self._kernel is not None:
-            self._kernel = None
-            self._lay_out()
         prompt_keys, prompt_values = self._of_prompts[layer]
         prompts, groups, width, _ = prompt_keys.shape
         repeats = heads // groups
@@ -181,37 +163,13 @@ class SharedCache(RowCache):
         return (from_prompt + own.view(rows * groups, repeats, size)).view(rows, heads, size)
 
 
-_without_kernel: list[str] = []
-"""Why the kernel is not used any more."""
-
-
-def _kernel() -> Any | None:
-    """The attention kernel's module; None where Triton is missing, broken, or has failed before."""
-    if _without_kernel:
-        return None
-    try:
-        from dino_st.decoding import kernel
-    except Exception as error:  # noqa: BLE001  # a broken installation raises whatever
-        _say_without_kernel(error)
-        return None
-    return kernel
-
-
-def _say_without_kernel(error: Exception) -> None:
-    if not _without_kernel:
-        _without_kernel.append((str(error).strip().splitlines() or [type(error).__name__])[0])
-        logger.warning(
-            "attention takes several steps instead of one Triton kernel, which is slower: %s", _without_kernel[0]
-        )
-
-
 @contextmanager
-def shared_attention(model: Any, cache: RowCache) -> Iterator[None]:
+def shared_attention(model: Any, cache: Cache) -> Iterator[None]:
     """Lets a model that can (`runner.probe`) read from a cache of shared prompts; does nothing for any other cache.
 
     The cache is what is passed to the model as `past_key_values`; the model's own attention is restored afterwards.
     """
-    if not isinstance(cache, SharedCache):
+    if not isinstance(cache, AttendingCache):
         yield
         return
     config = model.config.get_text_config()

@@ -20,9 +20,10 @@ Layers = Sequence[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of each layer, shape (rows, heads, positions, head size)."""
 
 
-def on_device(indices: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
-    """Indices as a tensor on a device."""
-    return torch.from_numpy(indices).to(device)
+def on_device(indices: npt.NDArray[Any] | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Indices, or other numbers of the host, as a tensor on a device; nothing waits for what that is doing."""
+    numbers = torch.as_tensor(indices)
+    return numbers.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else numbers.to(device)
 
 
 class StreamBuffers:
@@ -83,6 +84,11 @@ class PromptStates:
         """Length of the longest prompt."""
         return self.layers[0][0].shape[2]
 
+    def of(self, layer: int, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A layer's keys and values of some prompts, shape (prompts, heads, width, head size), right-aligned."""
+        keys, values = self.layers[layer]
+        return keys.index_select(0, prompts), values.index_select(0, prompts)
+
     def store(self, places: list[int], layers: Layers, logits: torch.Tensor) -> None:
         """Writes what was read of some prompts, shortest first, right-aligned and without the padding at their end.
 
@@ -98,6 +104,75 @@ class PromptStates:
                 for target, source in zip(kept, read, strict=True):
                     target[there, :, : width - length] = 0  # has no weight in attention, but must be finite
                     target[there, :, width - length :] = source[here, :, :length]
+
+
+class PromptRoom:
+    """Memory for the tokens of prompts one after the other, which outlives a batch and grows when it must."""
+
+    def __init__(self) -> None:
+        self.layers: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.least = 0  # tokens that there is to be room for
+
+    def take(self, tokens: int, like: Layers) -> Layers:
+        """Keys and values of each layer for so many tokens, shape (at least tokens, heads, head size)."""
+        tokens = max(tokens, self.least)
+        if not self.layers or len(self.layers[0][0]) < tokens:
+            self.layers = []  # before the new ones are made
+            self.layers = [
+                (keys.new_zeros(tokens, keys.shape[1], keys.shape[3]), values.new_zeros(tokens, *values.shape[1::2]))
+                for keys, values in like
+            ]
+        return self.layers
+
+
+@dataclass(frozen=True)
+class PackedStates(PromptStates):
+    """States of prompts one after the other, so that nothing is kept but their own tokens.
+
+    A layer's states have shape (tokens of all, heads, head size); each prompt's begin at its place in `starts`.
+    """
+
+    starts: torch.Tensor  # shape (prompts,)
+    longest: int  # tokens of the longest prompt
+
+    @classmethod
+    def into(
+        cls, prompts: Sequence[tuple[int, ...]], layers: Layers, logits: torch.Tensor, room: PromptRoom
+    ) -> PackedStates:
+        """A place in the room for each of distinct prompts; what was read of some of them tells shapes and types."""
+        lengths = np.array([len(prompt) for prompt in prompts])
+        return cls(
+            {prompt: place for place, prompt in enumerate(prompts)},
+            torch.from_numpy(lengths).to(logits.device),
+            room.take(int(lengths.sum()), layers),
+            logits.new_empty(len(prompts), logits.shape[1]),
+            torch.from_numpy(lengths.cumsum() - lengths).to(logits.device),
+            int(lengths.max()),
+        )
+
+    @property
+    def width(self) -> int:
+        """Length of the longest prompt."""
+        return self.longest
+
+    def of(self, layer: int, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """A layer's keys and values of some prompts, shape (prompts, heads, width, head size), right-aligned."""
+        columns = torch.arange(self.longest, device=prompts.device) - self.longest
+        tokens = ((self.starts + self.lengths)[prompts].unsqueeze(1) + columns).clamp_(min=0)
+        keys, values = self.layers[layer]
+        return keys[tokens].transpose(1, 2), values[tokens].transpose(1, 2)
+
+    def store(self, places: list[int], layers: Layers, logits: torch.Tensor) -> None:
+        """Writes what was read of some prompts, padded at their end to a shape (these, heads, longest, head size)."""
+        device, longest = logits.device, layers[0][0].shape[2]
+        where = torch.tensor(places, device=device)
+        self.logits[where] = logits
+        columns = torch.arange(longest, device=device)
+        is_own = (columns < self.lengths[where].unsqueeze(1)).flatten().nonzero().squeeze(1)
+        there = (self.starts[where].unsqueeze(1) + columns).flatten()[is_own]
+        for kept, read in zip(self.layers, layers, strict=True):
+            for target, source in zip(kept, read, strict=True):
+                target.index_copy_(0, there, source.transpose(1, 2).flatten(0, 1)[is_own])
 
 
 class RowLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_subclass__ has no types
@@ -195,7 +270,9 @@ class CopiedCache(RowCache):
         def room(kept: torch.Tensor) -> torch.Tensor:
             return kept.new_zeros(most_rows, kept.shape[1], width + tokens, kept.shape[3])
 
-        layers = [RowLayer(room(keys), room(values), filled=width) for keys, values in states.layers]
+        nothing = torch.arange(0, device=states.lengths.device)
+        like = [states.of(number, nothing) for number in range(len(states.layers))]
+        layers = [RowLayer(room(keys), room(values), filled=width) for keys, values in like]
         self._kept_columns = width + tokens // 2
         self._columns = torch.arange(width + tokens, device=states.lengths.device)
         self._host_lengths = states.lengths.cpu().numpy()
@@ -204,8 +281,8 @@ class CopiedCache(RowCache):
     def start(self, rows: Indices, prompts: Indices) -> None:
         """Copies the states of prompts."""
         there, here = on_device(rows, self._device), on_device(prompts, self._device)
-        for layer, (keys, values) in zip(self._row_layers, self._states.layers, strict=True):
-            layer.put(there, (keys.index_select(0, here), values.index_select(0, here)))
+        for number, layer in enumerate(self._row_layers):
+            layer.put(there, self._states.of(number, here))
 
     def arrange(self, prompt_of_row: Indices, written: Indices) -> None:
         """Makes room for the next token, too."""

@@ -7,23 +7,26 @@ token is drawn, and all streams of the draw go on with it.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from dino_st.decoding.batch import Draw, Drawn, StreamBatch
-from dino_st.decoding.cache import Indices, PromptStates, on_device
+from dino_st.decoding.cache import Indices, PackedStates, PromptStates, on_device
 from dino_st.decoding.debiasing import self_debias
 from dino_st.decoding.head import float32_head
 from dino_st.decoding.memory import context_length, is_out_of_memory, release_memory, streams_at_once
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.runner import CausalModel, Prompts, chunks_by_length
 from dino_st.decoding.sampling import draw_key, draw_tokens, top_k_top_p, uniforms
+from dino_st.decoding.slots.batch import Flight, Slots
+from dino_st.decoding.slots.fused import fused_modules
 from dino_st.decoding.stopping import Ending, StopRule, TextForm, end_of_text_ids
 from dino_st.errors import ConfigurationError, OutOfMemoryError
 
@@ -61,6 +64,9 @@ class DecodingEngine:
         self._stop = StopRule(tokenizer, size, end_ids=ends, min_words=options.min_words, form=form)
         self._may_end = self._stop.may_end.to(self._model.device)
         self._unreachable = self._stop.unreachable.nonzero().squeeze(1).to(self._model.device)
+        self._slots: Slots | None = None
+        if self._model.fits_slots:
+            self._slots = Slots(self._model, options, unreachable=self._unreachable, may_end=self._may_end)
         self.longest_prompt = longest - options.max_new_tokens
         if self.longest_prompt < 1:
             raise ConfigurationError(
@@ -76,19 +82,20 @@ class DecodingEngine:
         """
         if self.options.decay_constant == 0:  # the counter-prompts have no say, so they are not read
             draws = [replace(draw, counters=()) for draw in draws]
-        results = [Drawn() for _ in draws]
-        fitting = []
+        results, fitting = dict[int, Drawn](), []
         for i, draw in enumerate(draws):
             if max(len(prompt) for prompt in (*draw.prompts, *draw.scored)) > self.longest_prompt:
-                results[i].rejections["prompt too long"] += 1
+                results[i] = Drawn(rejections=Counter({"prompt too long": 1}))
             else:
                 fitting.append(i)
-        with torch.inference_mode(), float32_head(self._model.model):
-            for batch in self._batches(draws, fitting):
+        with torch.inference_mode(), float32_head(self._model.model), fused_modules(self._model.model):
+            batches = list(self._batches(draws, fitting))
+            if self._slots is not None:
+                self._slots.prepare([[draws[i] for i in batch] for batch in batches])
+            for batch in batches:
                 outcomes = self._halving(self._decode_batch, [draws[i] for i in batch], lambda draw: draw.streams)
-                for i, outcome in zip(batch, outcomes, strict=True):
-                    results[i] = outcome
-        return results
+                results |= zip(batch, outcomes, strict=True)
+        return [results[i] for i in range(len(draws))]
 
     def score(
         self, prompts: Sequence[tuple[tuple[int, ...], ...]], texts: Sequence[tuple[tuple[int, ...], ...]]
@@ -101,7 +108,7 @@ class DecodingEngine:
         items = list(zip(prompts, texts, strict=True))
         size = max(1, self.rows // max((len(item) for item in prompts), default=1))
         scores: list[tuple[float, ...]] = []
-        with torch.inference_mode(), float32_head(self._model.model):
+        with torch.inference_mode(), float32_head(self._model.model), fused_modules(self._model.model):
             for start in range(0, len(items), size):
                 scores += self._halving(self._score_batch, items[start : start + size], lambda item: len(item[0]))
         return scores
@@ -128,15 +135,22 @@ class DecodingEngine:
                     "another --device"
                 ) from error
         self._model.buffers.release()
+        if self._slots is not None:
+            self._slots.release()
         release_memory(self._model.device)
         half = len(items) // 2
         self.rows = max(1, min(self.rows, sum(map(rows, items[:half]))))
         return self._halving(work, items[:half], rows) + self._halving(work, items[half:], rows)
 
     def _batches(self, draws: Sequence[Draw], indices: Sequence[int]) -> Iterator[list[int]]:
-        """Packs draws into batches, inputs of similar length together and those of one input side by side."""
+        """Packs draws into batches, those of one input side by side.
+
+        Where streams share rows, inputs of similar length are together; slots are none the worse for a mixture, and
+        the largest batch is smaller.
+        """
         groups = [list(group) for _, group in groupby(indices, key=lambda i: draws[i].x1)]
-        groups.sort(key=lambda group: max(len(draws[i].target) for i in group))
+        if self._slots is None:
+            groups.sort(key=lambda group: max(len(draws[i].target) for i in group))
         batch: list[int] = []
         streams = 0
         for i in (i for group in groups for i in group):
@@ -154,24 +168,16 @@ class DecodingEngine:
         Part of the streams is decoded together. Whenever draws end, those that wait take their place, rejected ones
         first, so that only the very last leave rows empty.
         """
-        states = self._model.read_prompts([prompt for draw in draws for prompt in (*draw.prompts, *draw.scored)])
+        prompts = [prompt for draw in draws for prompt in (*draw.prompts, *draw.scored)]
         most = max(streams_at_once(self.rows, self._model.model), *(draw.streams for draw in draws))
-        batch = StreamBatch(draws, self._model, states, steps=self.options.max_new_tokens, most_rows=most)
         tries = _Tries(draws, self._stop, self.options, self._seed)
-        going, logits = np.zeros(0, dtype=np.int64), None
-        while True:
-            if logits is not None:
-                going = self._extend(batch, tries, going, logits)
-            while fresh := tries.next(most - int(batch.streams[going].sum())):
-                begun = np.array(sorted(fresh, key=batch.streams.__getitem__))
-                first = batch.begin(begun, tries.uniforms(begun))
-                going = np.concatenate((going, self._extend(batch, tries, begun, first)))
-            if not len(going):
-                break
-            going = going[batch.streams[going].argsort(kind="stable")]
-            logits = batch.advance(going, np.array([tries.texts[i][-1] for i in going]))
+        if self._slots is None:
+            states = self._model.read_prompts(prompts)
+            log_probs = self._decode_rows(draws, tries, states, most)
+        else:
+            states = self._model.read_prompts(prompts, self._slots.room_for_prompts)
+            log_probs = self._decode_slots(draws, tries, states, most)
         results = tries.results
-        log_probs = batch.log_probs([len(text) for text in tries.texts])
         known = [dict(zip(draw.prompts, kept, strict=bool(kept))) for draw, kept in zip(draws, log_probs, strict=True)]
         written = [i for i, result in enumerate(results) if result.text is not None and draws[i].scored]
         missing = [(i, prompt) for i in written for prompt in draws[i].scored if prompt not in known[i]]
@@ -183,13 +189,61 @@ class DecodingEngine:
             results[i].log_probs = tuple(known[i][prompt] for prompt in draws[i].scored)
         return results
 
+    def _decode_rows(
+        self, draws: Sequence[Draw], tries: _Tries, states: PromptStates, most: int
+    ) -> Sequence[Sequence[float]]:
+        """Decodes draws whose streams share rows as long as they are alike; returns what each stream's text scores."""
+        batch = StreamBatch(draws, self._model, states, steps=self.options.max_new_tokens, most_rows=most)
+        going, logits = np.zeros(0, dtype=np.int64), None
+        while True:
+            if logits is not None:
+                going = self._extend(batch, tries, going, logits)
+            while fresh := tries.next(most - int(batch.streams[going].sum())):
+                begun = np.array(sorted(fresh, key=batch.streams.__getitem__))
+                first = batch.begin(begun, tries.uniforms(begun))
+                going = np.concatenate((going, self._extend(batch, tries, begun, first)))
+            if not len(going):
+                break
+            going = going[batch.streams[going].argsort(kind="stable")]
+            logits = batch.advance(going, tries.newest(going))
+        return batch.log_probs(tries.lengths.tolist())
+
+    def _decode_slots(
+        self, draws: Sequence[Draw], tries: _Tries, states: PromptStates, most: int
+    ) -> Sequence[Sequence[float]]:
+        """Decodes draws whose streams have slots of their own; returns what each stream's text scores.
+
+        What a step has drawn is read while the next one runs, so a text that ends has one token too many, which counts
+        for nothing.
+        """
+        slots, columns = cast(Slots, self._slots), max(draw.streams for draw in draws)
+        prompts = np.full((len(draws), columns), -1, dtype=np.int64)
+        streams = np.array([draw.streams for draw in draws])
+        prompts[np.arange(columns) < streams[:, None]] = [states.index[p] for draw in draws for p in draw.prompts]
+        slots.load(cast(PackedStates, states), streams, prompts, most)
+        flights: deque[Flight] = deque()
+        while True:
+            if slots.has_room and (fresh := np.array(tries.next(slots.free))).size:
+                flights.append(slots.begin(fresh, tries.uniforms(fresh)))
+            behind = 0 if slots.is_empty else 1
+            if behind:
+                flights.append(slots.step())
+            elif not flights:
+                break
+            while len(flights) > behind:
+                flight = flights.popleft()
+                tokens, may_end = flight.read()
+                is_current = slots.is_current(flight)
+                these = flight.draws[is_current]
+                goes_on = tries.add(these, tokens[is_current], may_end[is_current] > 0)
+                slots.end(these[~goes_on])
+        return slots.log_probs(tries.lengths.tolist())
+
     def _extend(self, batch: StreamBatch, tries: _Tries, draws: Indices, logits: torch.Tensor) -> Indices:
         """Draws the next token of some draws, sorted by their number of streams; returns those that go on."""
-        steps = np.array([len(tries.texts[i]) for i in draws])
-        tokens = self._next_tokens(logits, batch, draws, steps)
-        drawn, suspicious = torch.stack((tokens, self._may_end[tokens].to(tokens.dtype))).tolist()
-        goes_on = [tries.add(i, *each) for i, *each in zip(draws.tolist(), drawn, suspicious, strict=True)]
-        extended: Indices = draws[np.array(goes_on, dtype=bool)]
+        tokens = self._next_tokens(logits, batch, draws, tries.lengths[draws])
+        drawn, suspicious = torch.stack((tokens, self._may_end[tokens].to(tokens.dtype))).cpu().numpy()
+        extended: Indices = draws[tries.add(draws, drawn, suspicious > 0)]
         return extended
 
     def _next_tokens(self, logits: torch.Tensor, batch: StreamBatch, draws: Indices, steps: Indices) -> torch.Tensor:
@@ -222,14 +276,15 @@ class _Tries:
     def __init__(self, draws: Sequence[Draw], stop: StopRule, options: DecodingOptions, seed: int) -> None:
         self._draws, self._stop, self._options, self._seed = draws, stop, options, seed
         self._waiting = deque(range(len(draws)))
-        self.results, self.texts = [Drawn() for _ in draws], [list[int]() for _ in draws]
+        self.results, self.lengths = [Drawn() for _ in draws], np.zeros(len(draws), dtype=np.int64)
+        self._tokens = np.zeros((len(draws), options.max_new_tokens), dtype=np.int64)
 
     def next(self, streams: int) -> list[int]:
         """Draws that wait, of so many streams together."""
         taken: list[int] = []
         while self._waiting and (streams := streams - self._draws[self._waiting[0]].streams) >= 0:
             taken.append(self._waiting.popleft())
-            self.texts[taken[-1]] = []
+        self.lengths[taken] = 0
         return taken
 
     def uniforms(self, draws: Indices) -> torch.Tensor:
@@ -238,21 +293,32 @@ class _Tries:
         keys = [draw_key(self._seed, draw.x1, draw.label, draw.sample, attempt) for draw, attempt in names]
         return uniforms(keys, self._options.max_new_tokens)
 
-    def add(self, draw: int, token: int, is_suspicious: int) -> bool:
-        """Takes the token that a draw has drawn; whether its text goes on."""
-        text, result = self.texts[draw], self.results[draw]
-        text.append(token)
-        ending = self._stop.examine(text) if is_suspicious else None
-        if ending is None and len(text) == self._options.max_new_tokens:
-            ending = Ending(None, "no closing quote")
-        if ending is None:
-            return True
-        result.text, result.tokens, result.tries = ending.text, tuple(text), result.tries + 1
-        if ending.rejection:
-            result.rejections[ending.rejection] += 1
-            if result.tries < self._options.max_tries:
-                self._waiting.appendleft(draw)
-        return False
+    def newest(self, draws: Indices) -> Indices:
+        """The token that each of some draws has drawn last."""
+        newest: Indices = self._tokens[draws, self.lengths[draws] - 1]
+        return newest
+
+    def add(self, draws: Indices, tokens: Indices, may_end: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Takes the token that each of some draws has drawn; whether their texts go on."""
+        self._tokens[draws, self.lengths[draws]] = tokens
+        self.lengths[draws] += 1
+        is_full = self.lengths[draws] == self._options.max_new_tokens
+        goes_on: npt.NDArray[np.bool_] = ~is_full
+        for place in (may_end | is_full).nonzero()[0]:
+            draw = int(draws[place])
+            text, result = self._tokens[draw, : self.lengths[draw]].tolist(), self.results[draw]
+            ending = self._stop.examine(text) if may_end[place] else None
+            if ending is None and is_full[place]:
+                ending = Ending(None, "no closing quote")
+            if ending is None:
+                continue
+            goes_on[place] = False
+            result.text, result.tokens, result.tries = ending.text, tuple(text), result.tries + 1
+            if ending.rejection:
+                result.rejections[ending.rejection] += 1
+                if result.tries < self._options.max_tries:
+                    self._waiting.appendleft(draw)
+        return goes_on
 
 
 _ENTRIES = {"cpu": 2**21}
@@ -260,8 +326,8 @@ _ENTRIES_ELSEWHERE = 2**27
 """Probabilities that are debiased and cut at once: what a cache holds, or little of a GPU's memory."""
 
 _TOKENS = {"cpu": 1024}
-_TOKENS_ELSEWHERE = 8192
-"""Tokens read at once; each takes a row as long as the vocabulary."""
+_TOKENS_ELSEWHERE, _LOGITS_ELSEWHERE = 32_768, 2**30
+"""Tokens read at once; each takes a row as long as the vocabulary, of which there are so many entries at most."""
 
 
 def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -277,7 +343,8 @@ def score_texts(
     `states` is what the model kept of the prompts; unreachable ids have no share of the probability.
     """
     scores = [0.0] * len(texts)
-    limit = _TOKENS.get(model.device.type, _TOKENS_ELSEWHERE)
+    elsewhere = min(_TOKENS_ELSEWHERE, _LOGITS_ELSEWHERE // states.logits.shape[1])
+    limit = _TOKENS.get(model.device.type, elsewhere)
     for chunk in chunks_by_length([len(text) for text in texts], tokens=limit):
         sums = _score_chunk(model, states, [prompts[i] for i in chunk], [texts[i] for i in chunk], unreachable)
         for i, score in zip(chunk, sums.tolist(), strict=True):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
@@ -75,12 +76,27 @@ def head_rows(model: Any, rows: torch.Tensor, columns: torch.Tensor | int = -1) 
         handle.remove()
 
 
+_ALIGNED = 64
+"""A product is quicker where its columns are a multiple of so many; GPT-2's vocabulary is odd."""
+
+_padded: WeakKeyDictionary[torch.nn.Module, tuple[tuple[int, int], torch.Tensor]] = WeakKeyDictionary()
+"""Output layers' weights with rows of zeros behind them, which must stay where they are, as CUDA graphs read them; and
+of which weights they are a copy."""
+
+
 def _mixed_product(head: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
     bias = None if head.bias is None else head.bias.float()
+    weight, size = head.weight.detach(), len(head.weight)
+    if spare := -size % _ALIGNED:
+        source = (weight.data_ptr(), weight._version)
+        if head not in _padded or _padded[head][0] != source:
+            _padded[head] = source, torch.nn.functional.pad(weight, (0, 0, 0, spare))
+        weight = _padded[head][1]
 
     def product(hidden: torch.Tensor) -> torch.Tensor:
-        flat = torch.mm(hidden.flatten(0, -2), head.weight.t(), out_dtype=torch.float32)
-        return (flat if bias is None else flat + bias).view(*hidden.shape[:-1], -1)
+        flat = torch.mm(hidden.flatten(0, -2), weight.t(), out_dtype=torch.float32)[:, :size]
+        logits = flat if bias is None else flat + bias
+        return logits.reshape(*hidden.shape[:-1], size)
 
     return product
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import cycle, groupby, islice
-from typing import Any
+from typing import Any, Literal, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -16,21 +16,38 @@ import torch
 from transformers.cache_utils import Cache, DynamicCache
 
 from dino_st.decoding.attention import SharedCache, shared_attention
-from dino_st.decoding.cache import CopiedCache, Indices, Layers, PromptStates, RowCache, StreamBuffers
+from dino_st.decoding.cache import (
+    CopiedCache,
+    Indices,
+    Layers,
+    PackedStates,
+    PromptRoom,
+    PromptStates,
+    RowCache,
+    StreamBuffers,
+    on_device,
+)
 from dino_st.decoding.head import HeadRows, float32_head, head_rows
+from dino_st.decoding.slots.cache import Rows, SlotCache, groups_by_prompt
 from dino_st.errors import ConfigurationError, ModelError, OutOfMemoryError
 
 logger = logging.getLogger(__name__)
 
 _PASS = {"cpu": 64}
-_PASS_ELSEWHERE = 512
+_PASS_ELSEWHERE = 8192
 """Tokens that a forward pass takes as long for as to get under way: what it must save to be worth it."""
+
+SLOT_DEVICES = ("cuda",)
+"""Where a step of fixed shape, with a slot for each stream (`decoding.slots`), is quicker than rows that are shared."""
 
 _LEVELS = 16
 """How often a group is split at most."""
 
-_PREFILL_TOKENS = 16_384
-"""Tokens of one prefill forward pass: enough to keep any hardware busy."""
+_PREFILL_TOKENS, _PREFILL_TOKENS_ELSEWHERE, _PREFILL_BYTES = 16_384, 65_536, 3e9
+"""Tokens of one prefill forward pass: enough to keep a CPU, or other hardware, busy; there, and what they keep."""
+
+_HEADS = 16
+"""Beginnings of prompts whose states are kept for later batches."""
 
 _PROBE = (3, 4, 13)
 """Tokens of the probe: of a prompt, of a text behind it, and of a longer prompt that is read beside it."""
@@ -109,15 +126,22 @@ class CausalModel:
         self.model = model
         self._mixes_lengths = (reading or probe(model)).mixes_lengths
         self.shares = can_share(model) if reading is None else reading.shares
+        self.fits_slots = self.shares and (reading or probe(model)).fits_slots
         self.buffers = StreamBuffers()
+        self._heads: dict[tuple[int, ...], Layers] = {}
         self.device: torch.device = model.device
         wrapped = model.get_base_model() if hasattr(model, "get_base_model") else model  # a PEFT model passes all on
         options = {"position_ids", "logits_to_keep"} if self._mixes_lengths else {"logits_to_keep"}
         self._options = options & set(inspect.signature(wrapped.forward).parameters)
+        self._pass_tokens = _PREFILL_TOKENS
+        if self.device.type != "cpu":
+            of_a_token = reading.token_bytes if reading else probe(model).token_bytes
+            most = int(_PREFILL_BYTES / max(1, of_a_token))
+            self._pass_tokens = max(_PREFILL_TOKENS // 4, min(_PREFILL_TOKENS_ELSEWHERE, most))
 
     @torch.inference_mode()
-    def read_prompts(self, prompts: Prompts) -> PromptStates:
-        """Runs the model over prompts; of those that are the same, once.
+    def read_prompts(self, prompts: Prompts, room: PromptRoom | None = None) -> PromptStates:
+        """Runs the model over prompts; of those that are the same, once. In a `room`, what is kept of them is packed.
 
         Where streams share prompts, what a group of prompts begins with is read once, and their rests are read together
         with little padding at their end, which no token sees. All other prompts are read with those of the same length,
@@ -128,16 +152,26 @@ class CausalModel:
         spare = _PASS.get(self.device.type, _PASS_ELSEWHERE)
         groups = common_heads(prompts, self.device.type) if self.shares else [(0, list(range(len(prompts))))]
         for head, members in groups:
-            before = self._read_rows([prompts[members[0]][:head]], [])[0] if head else []
-            lengths = [len(prompts[i]) - head for i in members]
-            for chunk in chunks_by_length(lengths, tokens=_PREFILL_TOKENS, padding=spare if head else 0):
+            before = self._read_head(prompts[members[0]][:head]) if head else []
+            lengths, pads = [len(prompts[i]) - head for i in members], head or (room and self._mixes_lengths)
+            for chunk in chunks_by_length(lengths, tokens=self._pass_tokens, padding=spare if pads else 0):
                 places = [members[i] for i in chunk]
                 layers, logits = self._read_rows([prompts[i][head:] for i in places], before)
+                if states is None and room is not None:
+                    states = PackedStates.into(prompts, layers, logits, room)
                 states = states or PromptStates.empty(prompts, layers, logits)
                 states.store(places, layers, logits)
         if states is None:
             raise ValueError("no prompts")
         return states
+
+    def _read_head(self, head: tuple[int, ...]) -> Layers:
+        """States of what prompts begin with, which most batches have in common."""
+        if head not in self._heads:
+            if len(self._heads) == _HEADS:
+                del self._heads[next(iter(self._heads))]
+            self._heads[head] = self._read_rows([head], [])[0]
+        return self._heads[head]
 
     def _read_rows(self, rows: Prompts, before: Layers) -> tuple[Layers, torch.Tensor]:
         """Reads rows, padded at their end, behind the same tokens; returns the states and the logits after each row."""
@@ -172,6 +206,15 @@ class CausalModel:
         with self._select(row_of_stream) as head, shared_attention(self.model, cache):
             logits = self._forward(tokens.unsqueeze(1), cache, cache.attention_mask(), cache.position_ids())
         return head.of(logits, row_of_stream)
+
+    @torch.inference_mode()
+    def read_slots(self, tokens: torch.Tensor, cache: SlotCache) -> torch.Tensor:
+        """Reads one token, shape (rows,), of every row that the cache is arranged for; returns next-token logits.
+
+        They have shape (rows, vocabulary), float32 or wider.
+        """
+        with shared_attention(self.model, cache):
+            return self._forward(tokens.unsqueeze(1), cache, None, cache.position_ids())[:, -1]
 
     @torch.inference_mode()
     def read_texts(self, ids: torch.Tensor, states: PromptStates, prompt_of_row: Indices) -> torch.Tensor:
@@ -226,6 +269,7 @@ class Reading:
     mixes_lengths: bool  # whether prompts of several lengths may be read side by side
     token_bytes: int = 0  # memory that the keys and values of one token take
     shares: bool = False  # whether streams may read their prompt's keys and values where they are
+    fits_slots: bool = False  # whether, too, every stream may have a slot of its own
 
 
 def can_share(model: Any) -> bool:
@@ -298,7 +342,8 @@ def _probe(model: Any) -> Reading:
                     "by themselves, which is slower",
                     name,
                 )
-            return Reading(mixes_lengths, token_bytes, mixes_lengths and _shares(model, short, text, long))
+            shares = mixes_lengths and _shares(model, short, text, long)
+            return Reading(mixes_lengths, token_bytes, shares, shares and _fits_slots(model, short, text, long))
     if failure is not None:
         raise _unreadable(model, failure) from failure
     if looks_ahead:
@@ -318,19 +363,8 @@ def _shares(model: Any, head: tuple[int, ...], text: tuple[int, ...], rest: tupl
     Compared with a pass over all tokens in the model's own attention: they must agree but for rounding, which in half
     precision is told from rows with a copy of their prompts.
     """
-    half = model.dtype in (torch.bfloat16, torch.float16)
-    try:
-        with float32_head(model):
-            expected = _in_company(model, None, head, text, rest)
-            found = _distance(_in_company(model, True, head, text, rest), expected)
-            copied = _distance(_in_company(model, False, head, text, rest), expected) if half else found
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception as error:  # noqa: BLE001  # whatever a model's own code raises
-        logger.debug("sharing prompts ended in %r", error)
-    else:
-        if found.median() <= _ROUNDED + 2 * copied.median() if half else found.max() <= _LOOKS_AHEAD:
-            return True
+    if _agrees(model, True, head, text, rest):
+        return True
     logger.info(
         "models of type %s decode with a copy of the prompt for each stream, which is slower",
         model.config.get_text_config().model_type,
@@ -338,13 +372,65 @@ def _shares(model: Any, head: tuple[int, ...], text: tuple[int, ...], rest: tupl
     return False
 
 
+def _fits_slots(model: Any, head: tuple[int, ...], text: tuple[int, ...], rest: tuple[int, ...]) -> bool:
+    """Whether rows that share prompts may have slots of their own, on devices where that is quicker."""
+    if model.device.type not in SLOT_DEVICES:
+        return False
+    if _agrees(model, "slots", head, text, rest):
+        return True
+    logger.info(
+        "models of type %s decode without CUDA graphs, which is slower", model.config.get_text_config().model_type
+    )
+    return False
+
+
+def _agrees(
+    model: Any, way: Literal[True, "slots"], head: tuple[int, ...], text: tuple[int, ...], rest: tuple[int, ...]
+) -> bool:
+    half = model.dtype in (torch.bfloat16, torch.float16)
+    try:
+        with float32_head(model):
+            expected = _in_company(model, None, head, text, rest)
+            found = _distance(_in_company(model, way, head, text, rest), expected)
+            copied = _distance(_in_company(model, False, head, text, rest), expected) if half else found
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever a model's own code raises
+        logger.debug("sharing prompts ended in %r", error)
+        return False
+    return bool(found.median() <= _ROUNDED + 2 * copied.median() if half else found.max() <= _LOOKS_AHEAD)
+
+
+def _on_slots(
+    reader: CausalModel, prompts: list[tuple[int, ...]], texts: list[tuple[int, ...]], batches: list[Any]
+) -> torch.Tensor:
+    """The same in slots, of which the last draw takes that of the first."""
+    states = cast(PackedStates, reader.read_prompts(prompts, PromptRoom()))
+    cache, found = SlotCache(states, 2, len(texts[0]), states.longest), []
+    for batch in batches:
+        text, step = np.array(batch).T
+        prompts_of_rows = np.array([0, 0, 1])[text]
+        given = (on_device(each, reader.device) for each in (prompts_of_rows, text % 2, step))
+        prompt, slots, written = given
+        members = on_device(groups_by_prompt(prompts_of_rows), reader.device)
+        cache.arrange(Rows(slots, states.starts[prompt], states.lengths[prompt], written, members))
+        ids = torch.tensor([texts[row][step] for row, step in batch], device=reader.device)
+        found.append(reader.read_slots(ids, cache).float().clone())
+    return torch.cat(found)
+
+
 def _in_company(
-    model: Any, shares: bool | None, head: tuple[int, ...], text: tuple[int, ...], rest: tuple[int, ...]
+    model: Any,
+    shares: bool | Literal["slots"] | None,
+    head: tuple[int, ...],
+    text: tuple[int, ...],
+    rest: tuple[int, ...],
 ) -> torch.Tensor:
     """What is predicted after each token of three texts behind two prompts that begin alike.
 
     The first ends after two tokens, when the third takes its place and begins. Float32 logits, shape (texts' tokens,
-    vocabulary). Rows share their prompts, or have copies, or (None) all tokens are read at once by the model alone.
+    vocabulary). Rows share their prompts (in slots of their own), or have copies, or (None) all tokens are read at once
+    by the model alone.
     """
     prompts, texts = [head + rest, head + rest[:2]], [text, text[::-1], text]
     batches = [((0, step), (1, step)) if step < 2 else ((2, step - 2), (1, step)) for step in range(len(text))]
@@ -355,7 +441,9 @@ def _in_company(
         logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits.float()
         places = [(row, len(rows[row]) - len(text) + step) for batch in batches for row, step in batch]
         return logits[[row for row, _ in places], [column for _, column in places]]
-    reader, places_of = CausalModel(model, reading=Reading(True, shares=shares)), np.arange(2)
+    reader, places_of = CausalModel(model, reading=Reading(True, shares=bool(shares))), np.arange(2)
+    if shares == "slots":
+        return _on_slots(reader, prompts, texts, batches)
     before = reader._read_rows([head], [])[0]
     layers, predicted = reader._read_rows([prompt[len(head) :] for prompt in reversed(prompts)], before)
     states = PromptStates.empty(prompts, layers, predicted)

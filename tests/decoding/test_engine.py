@@ -4,14 +4,12 @@ import copy
 import dataclasses
 import functools
 import random
-import sys
 from typing import Any
 
 import pytest
 import torch
 
-from dino_st import decoding
-from dino_st.decoding import attention, memory, runner
+from dino_st.decoding import memory, runner
 from dino_st.decoding.attention import SharedCache
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
@@ -143,21 +141,6 @@ def test_a_model_whose_attention_differs_from_the_shared_one_copies_prompts_and_
     drawn = [outcomes(engine.decode(sts_draws(tokenizer)[:4])) for engine in engines]
     assert drawn[0] == drawn[1]
     assert not attended
-
-
-def test_without_triton_attention_takes_several_steps_and_says_so_once(
-    make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    engine = DecodingEngine(make_model("llama", dtype=torch.float32), tokenizer, OPTIONS, seed=7, rows=30)
-    expected = outcomes(engine.decode(sts_draws(tokenizer)[:4]))
-    monkeypatch.setattr(attention, "_KERNEL_DEVICES", ("cpu",))
-    monkeypatch.setattr(attention, "_without_kernel", [])
-    monkeypatch.setitem(sys.modules, "dino_st.decoding.kernel", None)
-    monkeypatch.delattr(decoding, "kernel", raising=False)
-    with caplog.at_level("INFO", logger="dino_st"):
-        assert [outcomes(engine.decode(sts_draws(tokenizer)[:4])) for _ in range(2)] == [expected] * 2
-    [record] = caplog.records
-    assert "which is slower: import of dino_st.decoding.kernel halted" in record.message
 
 
 def test_the_models_own_attention_is_back_after_decoding_even_after_an_error(make_model: Any, tokenizer: Any) -> None:
