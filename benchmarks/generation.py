@@ -34,8 +34,10 @@ Needs torch, transformers and numpy alone.
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
 import platform
+import pstats
 import random
 import resource
 import statistics
@@ -47,7 +49,14 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 from transformers.generation import (
     LogitsProcessor,
     LogitsProcessorList,
@@ -60,6 +69,7 @@ from transformers.generation import (
 from dino_st.decoding import runner
 from dino_st.decoding.engine import DecodingEngine, Draw
 from dino_st.decoding.options import DecodingOptions
+from dino_st.decoding.slots.batch import Slots
 
 SHAPES = {
     "tiny": {"n_embd": 128, "n_layer": 2, "n_head": 2},
@@ -68,6 +78,12 @@ SHAPES = {
     "gpt2-large": {"n_embd": 1280, "n_layer": 36, "n_head": 20},
     "gpt2-xl": {"n_embd": 1600, "n_layer": 48, "n_head": 25},
 }
+LLAMAS = {
+    "smollm2-135m": {
+        "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+        "num_key_value_heads": 3, "vocab_size": 49152, "tie_word_embeddings": True, "max_position_embeddings": 8192,
+    }
+}  # fmt: skip
 TASKS = ("mean the same thing", "are somewhat similar", "are on completely different topics")
 COUNTERS: tuple[tuple[int, ...], ...] = ((), (0,), (0, 1))
 SAMPLES = 2
@@ -75,19 +91,22 @@ SENTENCES = Path(__file__).parents[1] / "recipes" / "quickstart-sentences.txt"
 
 
 class NumberTokenizer:
-    """Stands in for a tokenizer where only ids matter: id 1 is the quotation mark, every other id a word."""
+    """Stands in for a tokenizer where only ids matter: id 1 is the quotation mark, every other id a word.
+
+    With `every`, one in so many ids is the mark, so that random weights stop by themselves.
+    """
 
     all_special_ids = (0,)
     eos_token_id = 0
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, every: int | None = None) -> None:
+        self._size, self._every = size, every or size
 
     def get_vocab(self) -> dict[str, int]:
         return {str(i): i for i in range(self._size)}
 
     def decode(self, ids: Sequence[int], **_: Any) -> str:
-        return "".join('"' if i == 1 else " w" for i in ids)
+        return "".join('"' if i % self._every == 1 else " w" for i in ids)
 
     def batch_decode(self, rows: Sequence[Sequence[int]], **_: Any) -> list[str]:
         return [self.decode(row) for row in rows]
@@ -97,26 +116,29 @@ class Workload:
     """A model, the prompts of some inputs, and how many tokens to write."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self.fixed = arguments.fixed_tokens
+        self.fixed, self.max_tries, self.scores = arguments.fixed_tokens, arguments.max_tries, arguments.scores
         self.device = torch.device(arguments.device)
         dtype = getattr(torch, arguments.dtype)
         if arguments.model:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(arguments.model)
-            self.model = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=dtype)
-            sentences = SENTENCES.read_text(encoding="utf-8").splitlines()
+            self.tokenizer: Any
+            self.tokenizer, self.model = pretrained(Path(arguments.model), dtype)
+            sentences = arguments.sentences.read_text(encoding="utf-8").splitlines()
             texts = [sentences[i % len(sentences)] for i in range(arguments.inputs)]
             self.prompts = [[self._encode(task, text) for task in TASKS] for text in texts]
         else:
-            config = GPT2Config(**SHAPES[arguments.shape], bos_token_id=0, eos_token_id=0, pad_token_id=0)
+            ids: dict[str, Any] = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), 0)
             torch.manual_seed(0)
             with torch.device(self.device):
-                self.model = GPT2LMHeadModel(config).to(dtype)
-            self.tokenizer = NumberTokenizer(config.vocab_size)
+                if arguments.shape in LLAMAS:
+                    self.model = LlamaForCausalLM(config := LlamaConfig(**LLAMAS[arguments.shape], **ids)).to(dtype)
+                else:
+                    self.model = GPT2LMHeadModel(config := GPT2Config(**SHAPES[arguments.shape], **ids)).to(dtype)
+            self.tokenizer = NumberTokenizer(config.vocab_size, arguments.mark_every)
             self.prompts = random_prompts(arguments.inputs, config.vocab_size)
         self.model = self.model.to(self.device).eval()
         self.model.generation_config.pad_token_id = 0
-        if self.fixed is None and not arguments.model:
-            raise SystemExit("random weights never stop by themselves: give --fixed-tokens")
+        if self.fixed is None and not arguments.model and not arguments.mark_every:
+            raise SystemExit("random weights never stop by themselves: give --fixed-tokens or --mark-every")
         mark = self.tokenizer.decode([1]) if not arguments.model else '"'
         vocabulary = self.model.get_output_embeddings().weight.shape[0]
         pieces = self.tokenizer.batch_decode([[i] for i in range(min(vocabulary, len(self.tokenizer.get_vocab())))])
@@ -129,6 +151,17 @@ class Workload:
     @property
     def max_new_tokens(self) -> int:
         return int(self.fixed or 40)
+
+
+def pretrained(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Tokenizer and model from a directory, or from a GGUF file, whose weights are unpacked."""
+    if path.suffix != ".gguf":
+        return AutoTokenizer.from_pretrained(path), AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    given: dict[str, Any] = {"gguf_file": path.name}
+    tokenizer = AutoTokenizer.from_pretrained(path.parent, **given)
+    if hasattr(transformers, "GgufConfig"):
+        given |= {"quantization_config": transformers.GgufConfig(gguf_file=path.name, dequantize=True)}
+    return tokenizer, AutoModelForCausalLM.from_pretrained(path.parent, dtype=dtype, **given)
 
 
 def random_prompts(inputs: int, vocabulary: int) -> list[list[tuple[int, ...]]]:
@@ -147,12 +180,19 @@ def random_prompts(inputs: int, vocabulary: int) -> list[list[tuple[int, ...]]]:
 
 
 def engine(work: Workload, inputs: Sequence[int], rows: int) -> list[int]:
-    options = DecodingOptions(max_new_tokens=work.max_new_tokens, max_tries=1)
+    options = DecodingOptions(max_new_tokens=work.max_new_tokens, max_tries=work.max_tries)
     runner = DecodingEngine(work.model, work.tokenizer, options, seed=0, rows=rows)
     if work.fixed:
         runner._may_end.fill_(False)
     draws = [
-        Draw(str(i), str(label), sample, work.prompts[i][label], tuple(work.prompts[i][c] for c in COUNTERS[label]))
+        Draw(
+            str(i),
+            str(label),
+            sample,
+            work.prompts[i][label],
+            tuple(work.prompts[i][c] for c in COUNTERS[label]),
+            tuple(work.prompts[i]) if work.scores else (),
+        )
         for i in inputs
         for label in range(3)
         for sample in range(SAMPLES)
@@ -357,8 +397,10 @@ def measure(work: Workload, arguments: argparse.Namespace) -> dict[str, Any]:
     }
     seconds: dict[str, list[float]] = {name: [] for name in arguments.programs}
     decoded: dict[str, list[int]] = {}
+    begun = clock(work.device)
     for name in arguments.programs:
         PROGRAMS[name](work, range(min(2, counts[name])), arguments.rows)  # warm up
+    warm = clock(work.device) - begun
     for _ in range(arguments.repeats):
         for name in arguments.programs:
             start = clock(work.device)
@@ -368,6 +410,7 @@ def measure(work: Workload, arguments: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {
         "seconds for each x1": {name: round(value, 5) for name, value in medians.items()},
         "all runs": {name: [round(value, 5) for value in values] for name, values in seconds.items()},
+        "seconds of the first two x1, all programs": round(warm, 2),
         "peak memory, MiB": peak_memory(work.device) // 2**20,
     }
     if "engine" in medians:
@@ -405,11 +448,59 @@ def operations(work: Workload, arguments: argparse.Namespace) -> dict[str, float
     return {"no kernel runs": round(1 - total / 1e6 / whole, 3), **shares} if on_gpu else shares
 
 
+def step_gaps(work: Workload, arguments: argparse.Namespace) -> dict[str, float]:
+    """One step of `rows` streams on a GPU: its time, and the share of it in which no kernel runs; medians of ten."""
+    original, found = Slots.step, dict[str, float]()
+
+    def timed(slots: Slots) -> Any:
+        flight = original(slots)
+        if slots._step is not None and "milliseconds" not in found:
+            step, seconds = slots._step, []
+            step.run(slots)  # captures, if that is still to be done
+            for _ in range(13):
+                start = clock(work.device)
+                step.run(slots)
+                seconds.append(clock(work.device) - start)
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+                for _ in range(10):
+                    step.run(slots)
+                clock(work.device)
+            kernels = sum(event.self_device_time_total for event in profile.key_averages()) / 10 / 1e6
+            whole = statistics.median(seconds[3:])
+            found["milliseconds"], found["no kernel runs"] = round(whole * 1e3, 3), round(1 - kernels / whole, 3)
+        return flight
+
+    Slots.step = timed  # type: ignore[method-assign]
+    try:
+        engine(work, range(arguments.inputs), arguments.rows)
+    finally:
+        Slots.step = original  # type: ignore[method-assign]
+    return found
+
+
+def host(work: Workload, arguments: argparse.Namespace) -> list[str]:
+    """The functions in which Python spends most of the time while our engine runs, seconds and calls."""
+    engine(work, range(min(2, arguments.inputs)), arguments.rows)  # warm up
+    profile = cProfile.Profile()
+    profile.runcall(engine, work, range(arguments.inputs), arguments.rows)
+    clock(work.device)
+    spent: Any = pstats.Stats(profile)
+    costliest = sorted(spent.stats.items(), key=lambda item: -item[1][2])[:25]
+    return [
+        f"{own:.3f} s, {total:.3f} s with what it calls, {calls} calls: {Path(file).name}:{line} {name}"
+        for (file, line, name), (calls, _, own, total, _) in costliest
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="gpt2", help="random weights of this shape")
-    parser.add_argument("--model", help="a directory or hub name instead")
+    parser.add_argument("--shape", choices=SHAPES | LLAMAS, default="gpt2", help="random weights of this shape")
+    parser.add_argument("--model", help="a directory, hub name or GGUF file instead")
+    parser.add_argument("--sentences", type=Path, default=SENTENCES, help="x1 for --model, one a line")
+    parser.add_argument("--max-tries", type=int, default=1, help="of a draw, in our engine")
+    parser.add_argument("--scores", action="store_true", help="our engine scores every text under all three labels")
     parser.add_argument("--fixed-tokens", type=int, help="write exactly so many tokens; without it, stop at the mark")
+    parser.add_argument("--mark-every", type=int, help="with random weights, one in so many tokens ends a text")
     parser.add_argument("--inputs", type=int, default=16, help="x1 for engine and padded")
     parser.add_argument("--slow-inputs", type=int, default=1, help="x1 for published")
     parser.add_argument("--rows", type=int, default=192, help="streams that the engine decodes together")
@@ -419,9 +510,13 @@ def main() -> None:
     parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=["engine", "published", "padded"])
     parser.add_argument("--threads", type=int, help="of the CPU")
     parser.add_argument("--profile", action="store_true", help="only say where our engine spends its time")
+    parser.add_argument("--profile-step", action="store_true", help="only say how long a step of so many rows takes")
+    parser.add_argument("--profile-host", action="store_true", help="only say where Python spends its time meanwhile")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
+    if arguments.profile_step:
+        arguments.inputs = arguments.rows // 12  # so many streams, three labels with none to two counter-prompts, twice
     work = Workload(arguments)
     machine = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else platform.processor()
     versions = {
@@ -429,8 +524,14 @@ def main() -> None:
         "transformers": transformers.__version__,
         "python": platform.python_version(),
     }
-    found = {"operations": operations(work, arguments)} if arguments.profile else measure(work, arguments)
-    print(json.dumps({"arguments": vars(arguments), "machine": machine, **versions} | found, indent=1))
+    if arguments.profile_host:
+        found: dict[str, Any] = {"host": host(work, arguments)}
+    elif arguments.profile_step:
+        found = {"step": step_gaps(work, arguments)}
+    else:
+        found = {"operations": operations(work, arguments)} if arguments.profile else measure(work, arguments)
+    given = {name: str(value) if isinstance(value, Path) else value for name, value in vars(arguments).items()}
+    print(json.dumps({"arguments": given, "machine": machine, **versions} | found, indent=1))
 
 
 if __name__ == "__main__":
