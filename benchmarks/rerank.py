@@ -66,6 +66,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=48)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--sts-dir", type=Path, help="STS data in SentEval layout: train an encoder and score it")
+    parser.add_argument("--learning-rate", type=float, help="of every row, instead of choosing one for each")
     arguments = parser.parse_args()
     logging.getLogger("dino_st").setLevel(logging.WARNING)
     sentences = arguments.input.read_text(encoding="utf-8").splitlines()[: arguments.limit]
@@ -139,7 +140,8 @@ def scored(arguments: argparse.Namespace, arms: Mapping[str, dict[str, Any]], se
             trained.setdefault(name, {})[seed] = pairs
     rows = {"untrained": ("", [stored_scores(arguments.work, "untrained", ENCODER, tasks)])}
     for name, of_seeds in trained.items():
-        runs = {rate: {seed: train(arguments, name, seed, rate, of_seeds[seed]) for seed in of_seeds} for rate in RATES}
+        rates = RATES if arguments.learning_rate is None else [arguments.learning_rate]
+        runs = {rate: {seed: train(arguments, name, seed, rate, of_seeds[seed]) for seed in of_seeds} for rate in rates}
         means = {rate: statistics.mean(map(validation, every.values())) for rate, every in runs.items()}
         rate = best_rate(name, means)
         scores = [stored_scores(arguments.work, path.name, path, tasks) for path in runs[rate].values()]
