@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from dino_st.backends.answers.comparison import repeats
 from dino_st.backends.answers.faults import fault_of
+from dino_st.backends.answers.languages import is_in_another_language
 from dino_st.backends.answers.parsing import Parsed, parse_list, parse_reply
 from dino_st.backends.chat import ChatRequest
 from dino_st.backends.journal import ReplyJournal
@@ -1007,6 +1008,36 @@ def test_what_only_reminds_of_an_aside_is_kept(text: str, source: str) -> None:
 @pytest.mark.parametrize("end", ["the depos", "the deposit after the sto", "the de-"])
 def test_a_word_of_the_sentence_that_is_broken_off_is_cut_off(end: str) -> None:
     assert parse_reply(f"The hotel kept {end}", STORM).reason == "cut off"
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "is_another"),
+    [
+        ("Nimm das.", STORM, False),
+        ("Und das.", STORM, True),
+        ("In und out der.", STORM, False),
+        ("Ein Mann spielt Flöte und singt.", "A man is playing.", True),
+        ("Ein Mann spielt Flöte und singt.", "Men singing.", True),
+        ("Ein Mann spielt Flöte und singt.", "A man plays.", False),
+        ("Un hombre toca con una flauta.", "No me toca de flauta a mi.", False),
+        ("He met the girl after that.", "él le dijo algo después.", True),
+        ("Ein Mann liebt das und der Rest.", "The naïve élite.", False),
+        ("Ein Mann liebt das und der Rest.", "The girl is naïve.", True),
+        ("", STORM, False),
+        ("Das", STORM, False),
+        ("Öl ist teuer und rar.", STORM, True),
+    ],
+)
+def test_small_words_tell_the_language(text: str, source: str, is_another: bool) -> None:
+    assert is_in_another_language(text, source) == is_another
+    assert is_in_another_language(text, source, "Schreibe den Satz auf Deutsch.") == is_another
+
+
+def test_an_english_instruction_speaks_for_a_sentence_of_few_words() -> None:
+    german, say = "Ein Mann spielt Flöte und singt.", "Write a sentence that means the same."
+    assert is_in_another_language(german, SOURCE, say)
+    assert not is_in_another_language("Un hombre toca con una flauta.", "No me toca de flauta a mi.", say)
+    assert not is_in_another_language(german, "Flötenspieler singt", say)
 
 
 def test_a_language_that_the_prompt_names_or_speaks_may_be_answered_in() -> None:

@@ -271,7 +271,7 @@ def _is_in_another_language(text: str, source: str, prompt: str) -> bool:
     """Whether a text and its source, or without one the prompt, are in two languages, and the prompt names none."""
     asked = prompt.replace(source, " ") if source else prompt
     is_open = _NAMES_A_LANGUAGE.search(asked) or _NAMES_ONE_IN_LATIN.search(asked)
-    return not is_open and is_in_another_language(text, source or prompt)
+    return not is_open and is_in_another_language(text, source or prompt, asked)
 
 
 def _scripts(text: str, *, every: bool = False) -> set[str]:

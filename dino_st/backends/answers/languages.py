@@ -43,13 +43,18 @@ _OF_OTHERS = frozenset(
 )
 """Small words of German, French, Spanish, Italian, Portuguese, Dutch; Swedish, Danish, Norwegian; Polish, Czech;
 Turkish, Indonesian, Romanian, Finnish and Hungarian, which English has not."""
+_IN_NAMES = frozenset(re.findall(r"\w+", "la de en un su al es le se te da di du van von til af et er il"))
+"""More of them, which stand in names, too; a sentence that has one may be English or not."""
 _FEW, _LONG = 2, 4
 _WORD = re.compile(r"[^\W\d_]+")
 _ACCENTED = re.compile("[\u00df-\u024f\u1e00-\u1eff]")
+_ING = re.compile("[a-z]{2,}[^aeiou]ing")
 
 
-def is_in_another_language(text: str, source: str) -> bool:
+def is_in_another_language(text: str, source: str, instruction: str = "") -> bool:
     """Whether a text is English and its source is not, or the other way round; in doubt it is not.
+
+    A source of few words without a sign of another language is taken for English where its instruction is.
 
     Example:
         >>> is_in_another_language("Das Hotel behielt das Geld.", "The hotel kept the money.")
@@ -57,8 +62,8 @@ def is_in_another_language(text: str, source: str) -> bool:
         >>> is_in_another_language("Los Angeles beats El Paso.", "El Paso is beaten by the team of Los Angeles.")
         False
     """
-    found, given = _Words.of(text), _Words.of(source)
-    if given.english and len(given.english | given.shared) > len(given.others):
+    found, given, asked = _Words.of(text), _Words.of(source), _Words.of(instruction)
+    if given.are_english() or (given.shared and not given.strange and asked.are_english()):
         return found.are_of_others(given.all)
     return len(found.english) >= _FEW and not found.others - given.all and given.are_of_others(frozenset())
 
@@ -75,14 +80,26 @@ class _Words(NamedTuple):
     def of(cls, text: str) -> _Words:
         """Names tell nothing: what has a capital counts at the beginning alone, where no capital follows."""
         words = _WORD.findall(text)
-        if words and "".join(words[1:2]).islower():
+        if "".join(words[1:2]).islower():
             words[0] = words[0].casefold()
         whole = frozenset(word.casefold() for word in words)
         others = {word for word in words if word in _OF_OTHERS or (_ACCENTED.search(word) and not word[:1].isupper())}
         return cls(whole, whole & _ENGLISH, whole & _ALSO_ENGLISH, frozenset(others))
 
+    @property
+    def strange(self) -> frozenset[str]:
+        """What may be of another language."""
+        return self.others | (self.all & _IN_NAMES)
+
+    def are_english(self) -> bool:
+        """Whether these are English words: more such than of others, or nothing else, though few are English alone."""
+        small = self.english | self.shared
+        if self.english:
+            return len(small) > len(self.others)
+        return not self.strange and (len(small) >= _FEW or any(map(_ING.fullmatch, self.all)))
+
     def are_of_others(self, own: frozenset[str]) -> bool:
         """Whether these are no English words, but those of other languages, beside the sentence's own."""
         signs = len(self.others - own)
         is_long = len(self.all) >= _LONG and not self.shared
-        return not self.english and (signs >= _FEW or (signs > 0 and is_long)) and signs > len(self.shared)
+        return not self.english and signs > len(self.shared) and (signs >= _FEW or is_long)
