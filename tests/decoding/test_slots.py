@@ -23,6 +23,7 @@ from dino_st.decoding.slots import batch as slot_batch
 from dino_st.decoding.slots import drawing, fused
 from dino_st.decoding.slots.batch import Slots, _Step
 from dino_st.decoding.slots.cache import TOGETHER, SlotCache, groups_by_prompt
+from dino_st.decoding.slots.drawing import TokenDrawing
 from dino_st.tasks.prompts import encode_prompt
 from tests import reference
 from tests.conftest import FAMILIES
@@ -112,6 +113,27 @@ def test_texts_and_scores_are_those_of_rows_that_are_shared(
         for one, other in zip(found, expected, strict=True):
             assert one.rejections == other.rejections
             assert one.log_probs == (other.log_probs and pytest.approx(other.log_probs, abs=1e-9))
+
+
+def test_the_rows_of_a_batchs_steps_do_not_depend_on_the_batches_before(
+    make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, attended: list[int]
+) -> None:
+    decode_at_once(monkeypatch, (1, 100))
+    model, draws, run, sizes = make_model("llama"), sts_draws(tokenizer), _Step.run, []
+
+    def noted(step: _Step, held: Slots) -> None:
+        sizes.append(step.sizes)
+        run(step, held)
+
+    monkeypatch.setattr(_Step, "run", noted)
+    engine = DecodingEngine(model, tokenizer, OPTIONS, seed=7, rows=36)
+    engine.decode(draws)
+    before = sizes[:]
+    sizes.clear()
+    engine.decode(draws[:4])
+    after, sizes[:] = sizes[:], []
+    DecodingEngine(model, tokenizer, OPTIONS, seed=7, rows=36).decode(draws[:4])
+    assert sizes == after != before
 
 
 def test_where_memory_runs_out_in_a_step_halves_are_decoded(
@@ -240,6 +262,15 @@ def test_without_triton_decoding_takes_several_steps_and_says_so_once(
         assert [outcomes(engine.decode(draws)) for _ in range(2)] == [expected] * 2
     [record] = caplog.records
     assert "which is slower: import of dino_st.decoding.slots.kernel halted" in record.message
+
+
+@pytest.mark.parametrize("top_k", [0, 5])
+def test_draws_without_a_target_get_some_token_whatever_stands_in_their_rows(top_k: int) -> None:
+    draws = TokenDrawing(dataclasses.replace(OPTIONS, top_k=top_k), torch.tensor([2]), torch.float32)
+    logits, rows = torch.full((3, 11), torch.nan), torch.tensor([[-1, -1], [2, -1]])
+    logits[2] = torch.linspace(0, 1, 11)
+    tokens, _ = draws.draw(logits, draws.normalise(logits), rows, torch.rand(2, dtype=torch.float64))
+    assert all(0 <= token < 11 for token in tokens.tolist())
 
 
 @given(st.lists(st.integers(0, 5), max_size=40))

@@ -75,26 +75,27 @@ class _Step:
         slots.draw(logits, slots.drawing.normalise(logits), self._table, self._of_draws, steps, self.drawn)
         written.add_(1).clamp_(max=slots.room - 1)
 
-    def run(self, slots: Slots) -> None:
-        """Makes a step: the first as it is, then by the graph that was captured behind it."""
-        if self._graph is not None:
-            self._graph.replay()
-            return
-        self._work(slots)
-        if slots.captures:
-            try:
-                self._graph = self._captured(slots)
-            except Exception as error:
-                if is_out_of_memory(error):
-                    raise
-                slots.give_up_capture(error)
+    def capture(self, slots: Slots) -> None:
+        """Captures the step as a graph, while none of its rows has a stream, so that every step is run by it alike."""
+        try:
+            self._work(slots)  # prepares what must not be prepared in a graph
+            graph = torch.cuda.CUDAGraph()
+            torch.cuda.synchronize()
+            with torch.cuda.graph(graph, pool=slots.pool):
+                self._work(slots)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            slots.give_up_capture(error)
+        else:
+            self._graph = graph
 
-    def _captured(self, slots: Slots) -> torch.cuda.CUDAGraph:
-        graph = torch.cuda.CUDAGraph()
-        torch.cuda.synchronize()
-        with torch.cuda.graph(graph, pool=slots.pool):
+    def run(self, slots: Slots) -> None:
+        """Makes a step."""
+        if self._graph is None:
             self._work(slots)
-        return graph
+        else:
+            self._graph.replay()
 
 
 class _Size(NamedTuple):
@@ -142,7 +143,9 @@ class Slots:
         Buffers, and what was captured over them, are kept where they suffice.
         """
         self._states, self._streams, self._prompts = states, streams, prompts
-        most_rows = max(int(streams.max()), min(most_rows, self._largest.streams))
+        # What is drawn in half precision depends on the rows of a step, so these follow from this batch alone.
+        self._at_once = max(int(streams.max()), min(most_rows, int(streams.sum())))
+        self._most = most_rows = max(self._at_once, min(most_rows, self._largest.streams))
         (count, columns), size = prompts.shape, max(self._largest.draws, len(prompts)) + 1  # the last draw is none
         made = (states.layers[0][0].data_ptr(), most_rows, columns, size, max(states.longest, self._largest.longest))
         if self._made != made:
@@ -156,9 +159,9 @@ class Slots:
             self.drawing = TokenDrawing(self._options, self._unreachable, states.logits.dtype)
             if self.device.type == "cuda":
                 self.pool = torch.cuda.graph_pool_handle()
-        self._most, self._host_starts, self._host_lengths = most_rows, *map(_on_host, (states.starts, states.lengths))
+        self._host_starts, self._host_lengths = map(_on_host, (states.starts, states.lengths))
         self._behind_prompts = self.drawing.normalise(states.logits)
-        self._free = list(range(most_rows - 1, -1, -1))
+        self._free = list(range(self._at_once - 1, -1, -1))
         self._slots_of = np.full(prompts.shape, -1, dtype=np.int64)
         self._launched = np.zeros(count, dtype=np.int64)  # tokens that are drawn or being drawn
         self._attempts = np.zeros(count, dtype=np.int64)
@@ -185,7 +188,7 @@ class Slots:
     @property
     def has_room(self) -> bool:
         """Whether so many slots are free that it is worth beginning draws."""
-        return self.is_empty or len(self._free) >= max(1, self._most * _REFILL)
+        return self.is_empty or len(self._free) >= max(1, self._at_once * _REFILL)
 
     @property
     def is_empty(self) -> bool:
@@ -270,7 +273,7 @@ class Slots:
         """Chooses a step with room for the draws that go on and tells the device what its rows are about."""
         draws = self._going
         counts = self._streams[draws]
-        rows, total = self._most, int(counts.sum())
+        rows, total = _round(self._at_once), int(counts.sum())
         while rows // 2 >= max(total, _FEWEST):
             rows //= 2
         slots, launched, columns = self._slots_of[draws], self._launched[draws], np.arange(self.columns)
@@ -278,20 +281,31 @@ class Slots:
         prompt = self._prompts[draws][is_there]
         members = groups_by_prompt(prompt)
         groups = rows if len(members) > rows // 2 else rows // 2
-        if (rows, groups) not in self._steps:
-            self._steps[rows, groups] = _Step(self, rows, groups)
-        step = self._steps[rows, groups]
-        state = np.full(sum(step.sizes), -1, dtype=np.int64)
-        of_rows, of_draws, table, of_groups = np.split(state, np.cumsum(step.sizes)[:-1])
-        of_rows, of_draws[len(draws) :] = of_rows.reshape(5, rows), len(self.tokens) - 1
-        of_rows[:, total:] = np.array([self._most, 0, 0, 0, len(self.tokens) - 1])[:, None]
+        step = self._steps.get((rows, groups)) or self._made_step(rows, groups)
+        state, of_rows, of_draws, table, of_groups = self._nothing(step)
         of_rows[0, :total], of_rows[1, :total] = slots[is_there], self._host_starts[prompt]
         of_rows[2, :total], of_rows[3, :total] = self._host_lengths[prompt], np.repeat(launched - 1, counts)
         of_rows[4, :total], of_draws[: len(draws)] = np.repeat(draws, counts), draws
-        table.reshape(rows, self.columns)[: len(draws)][is_there] = np.arange(total)
-        of_groups[: members.size] = members.ravel()
+        table[: len(draws)][is_there] = np.arange(total)
+        of_groups[: len(members)] = members
         step.state.copy_(on_device(state, self.device))
         return step
+
+    def _made_step(self, rows: int, groups: int) -> _Step:
+        step = _Step(self, rows, groups)
+        step.state.copy_(on_device(self._nothing(step)[0], self.device))
+        if self.captures:
+            step.capture(self)
+        self._steps[rows, groups] = step
+        return step
+
+    def _nothing(self, step: _Step) -> tuple[Indices, Indices, Indices, Indices, Indices]:
+        """The state of a step whose rows have no streams, and views of its parts."""
+        state = np.full(sum(step.sizes), -1, dtype=np.int64)
+        of_rows, of_draws, table, of_groups = np.split(state, np.cumsum(step.sizes)[:-1])
+        of_rows.reshape(5, -1)[:] = np.array([self._most, 0, 0, 0, len(self.tokens) - 1])[:, None]
+        of_draws[:] = len(self.tokens) - 1
+        return state, of_rows.reshape(5, -1), of_draws, table.reshape(-1, self.columns), of_groups.reshape(-1, TOGETHER)
 
     def log_probs(self, lengths: Sequence[int]) -> list[list[float]]:
         """Sums of the log-probabilities of each draw's last try, so many tokens long, for each of its streams."""
@@ -300,6 +314,12 @@ class Slots:
         behind = places >= torch.tensor(lengths, device=self.device).view(-1, 1, 1)
         sums = kept.masked_fill(behind, 0).sum(dim=2).tolist()
         return [each[:count] for each, count in zip(sums, self._streams.tolist(), strict=True)]
+
+
+def _round(rows: int) -> int:
+    """The next larger power of two, or one and a half times one, so that most batches take the same steps."""
+    power = 1 << (rows - 1).bit_length()
+    return power if rows > 3 * power // 4 else 3 * power // 4
 
 
 def _on_host(numbers: torch.Tensor) -> Indices:

@@ -75,6 +75,7 @@ class TokenDrawing:
         options = self._options
         probabilities = logits[rows.clamp(min=0)].softmax(dim=-1)
         counters = probabilities[:, 1:].masked_fill_((rows[:, 1:] < 0).unsqueeze(-1), 0)
+        probabilities[:, 0].masked_fill_(rows[:, :1] < 0, 1)  # whatever the row holds, some token is drawn
         debiased = self_debias(
             probabilities[:, 0], counters, decay_constant=options.decay_constant, decay_floor=options.decay_floor
         )
