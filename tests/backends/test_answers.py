@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from dino_st.backends.answers.comparison import normal_form, repeats
-from dino_st.backends.answers.faults import fault_of, is_refusal
+from dino_st.backends.answers.faults import count_sentences, fault_of, is_refusal
 from dino_st.backends.answers.markup import out_of_json, plain_text
-from dino_st.backends.answers.parsing import parse_list, parse_reply
+from dino_st.backends.answers.parsing import Parsed, parse_list, parse_reply
 from dino_st.generation.chat import LINE_LABELS
 from dino_st.tasks.spec import TaskSpec
 
@@ -332,6 +332,27 @@ def test_a_pair_of_the_models_own_is_counted_as_several_answers() -> None:
     labels = ["Sentence 1:", "Sentence 2:"]
     for reply in ('"The cat sleeps."\n"A cat is asleep."', 'The cat sleeps."\nSentence 2: "A cat is asleep."'):
         assert parse_reply(reply, SOURCE, labels=labels, closing_marks='"').reason == "several answers"
+
+
+def test_a_label_whose_word_the_sentence_has_is_not_taken_off() -> None:
+    for reply, has_it, has_not in (
+        ("Sentence: Four years in jail.", "The sentence is four years.", "He gets four years."),
+        ("Maybe: The bus is late.", "One option is that the bus comes late.", "The bus comes late."),
+    ):
+        assert parse_reply(reply, has_it) == Parsed(None, "label")
+        assert parse_reply(reply, has_not) == Parsed(reply.partition(": ")[2])
+
+
+def test_sentences_are_counted() -> None:
+    texts = (
+        "He came",
+        "He came. She left.",
+        "He came! She left. It rained.",
+        "他来了。她走了。下雨了。",
+        "he came. she left.",
+    )
+    assert [count_sentences(text) for text in texts] == [1, 2, 3, 3, 2]
+    assert count_sentences("See fig. A and no. 5 of it.") == 1
 
 
 def test_a_sentence_about_inability_is_no_refusal() -> None:

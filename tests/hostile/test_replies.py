@@ -1010,6 +1010,14 @@ def test_a_word_of_the_sentence_that_is_broken_off_is_cut_off(end: str) -> None:
     assert parse_reply(f"The hotel kept {end}", STORM).reason == "cut off"
 
 
+@pytest.mark.parametrize("source", [STORM[:-1], STORM.lower()])
+def test_what_is_no_sentence_with_a_mark_need_not_be_answered_by_one(source: str) -> None:
+    for text in ("The hotel kept the depos", "The hotel kept the deposit that"):
+        assert parse_reply(text, source) == Parsed(text)
+    assert parse_reply("The hotel kept the (depos)", STORM).text is None
+    assert parse_reply("The hotel kept depos 5", STORM) == Parsed("The hotel kept depos 5")
+
+
 @pytest.mark.parametrize(
     ("text", "source", "is_another"),
     [
@@ -1049,6 +1057,8 @@ def test_a_language_that_the_prompt_names_or_speaks_may_be_answered_in() -> None
     assert parse_reply(STORM, german, prompt=f"Schreibe den Satz auf Englisch: {german}").text == STORM
     assert parse_reply(german, "Der Sturm und das Hotel.", prompt=say).text == german
     assert parse_reply("Das Hotel behielt das Geld.", "The hotel kept the money.").reason == "another language"
+    named = "The German girl left the hotel."
+    assert parse_reply(german, named, prompt=f"{say} {named}").reason == "another language"
     assert parse_list(german, prompt=say).left_out == {"another language": 1}
     assert parse_list(german, prompt=f"{say} In German.").texts == (german,)
 
