@@ -516,6 +516,8 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     if arguments.profile_step:
+        if not arguments.device.startswith("cuda"):
+            raise SystemExit("--profile-step needs a GPU: --device cuda")
         arguments.inputs = arguments.rows // 12  # so many streams, three labels with none to two counter-prompts, twice
     work = Workload(arguments)
     machine = torch.cuda.get_device_name() if arguments.device.startswith("cuda") else platform.processor()

@@ -30,7 +30,7 @@ EXTRAS = {
     "openai": "chat servers (`--backend openai`)",
     "peft": "language models with an adapter, such as LoRA",
     "ray": "one data set by several GPUs or machines (--engine ray)",
-    "kernel": "attention by one Triton kernel on a GPU, where torch does not bring it",
+    "kernel": "Triton's kernels on a GPU, where torch does not bring them",
     "gguf": "language models in llama.cpp's format",
 }
 """What each extra is for; those of people who work on dino-st itself are left out."""

@@ -84,9 +84,10 @@ class _Step:
             with torch.cuda.graph(graph, pool=slots.pool):
                 self._work(slots)
         except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            slots.give_up_capture(error)
+            first = error.__context__ or error  # the end of a failed capture fails, too
+            if is_out_of_memory(first):
+                raise torch.OutOfMemoryError(str(first)) from error
+            slots.give_up_capture(first)
         else:
             self._graph = graph
 
