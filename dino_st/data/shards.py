@@ -460,8 +460,9 @@ class ShardDirectory(os.PathLike[str]):
         write_text(self.path / CARD, with_header(card, **read_origin(self.path)))
 
     def finish(self, card: str) -> None:
-        """Marks the run as complete and writes the dataset card."""
+        """Marks the run as complete and writes the dataset card; what a killed worker was writing goes."""
         self.is_complete = True
+        remove_leftovers(self.path, self.path / "data")
         self.write_card(card + quality_section(self.quality()))
         self._save()
         warn_of_doubts(self.quality(), self.configuration)

@@ -471,6 +471,14 @@ def test_temporary_files_of_others_are_left_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "data/.train-00001.parquet.4711.tmp").exists()
 
 
+def test_a_finished_run_leaves_nothing_of_a_worker_that_was_killed_while_it_wrote(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.put(wave("a"))
+        (tmp_path / "data/.train-00001.parquet.4711.tmp").write_text("half")
+        store.finish(CARD)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["train-00000.parquet"]
+
+
 def test_a_run_killed_between_moving_the_lines_and_removing_them_counts_them_once(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.put(wave("a"))
