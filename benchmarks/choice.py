@@ -29,6 +29,7 @@ from sentence_transformers import SentenceTransformer
 
 from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import read_raw
+from dino_st.encoders.loading import load_trainable_encoder
 from mteb_tasks.sts_files import read_dev_pairs
 
 RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3)
@@ -130,7 +131,7 @@ def main() -> None:
     table, _, _ = read_raw(options.other_pairs)
     other = [table[column].to_pylist() for column in (SENTENCE1, SENTENCE2, SCORE)]
     dev = read_dev_pairs(options.sts_dir)["STSb dev"]
-    untrained = similarities(SentenceTransformer(Study(options).start("static"), device="cpu"), *other[:2])
+    untrained = similarities(load_trainable_encoder(Study(options).start("static"), device="cpu"), *other[:2])
     found: dict[str, list[float]] = {name: [] for name in ("split", "other writer", "agreement", "dev")}
     sets, names = [], []
     for chosen_among, name, place, validation in encoders(options):
