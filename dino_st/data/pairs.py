@@ -69,6 +69,11 @@ def pair_columns(names: Sequence[str], where: str) -> dict[str, str]:
     """Which columns hold what, of pairs or of single texts; two that may hold the score are refused."""
     found = pick_columns(names, PAIR_NAMES, where)
     found.pop(TEXT if SENTENCE1 in found else SCORE if TEXT in found else "", None)
+    if TEXT in found and SENTENCE2 in found:
+        raise InputError(
+            f"{where}: has {found[TEXT]!r} beside {found[SENTENCE2]!r}, so these may be pairs; rename the first to "
+            f"{SENTENCE1!r}, or remove the second"
+        )
     if SCORE in found and LABEL in found:
         raise InputError(f"{where}: has both {found[SCORE]!r} and {found[LABEL]!r}; remove one of them")
     return found

@@ -24,6 +24,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dino_st.data.columns import SENTENCE1, SENTENCE2, TRIPLET_COLUMNS
 from dino_st.data.lines import A_TEXT, MAX_TEXT, Oddities, decoded_lines, is_conflict_mark, kind_of
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import DatasetError, InputError
@@ -67,6 +68,9 @@ _VISIBLE = re.compile(r"\S")
 _SEPARATOR = re.compile('"?sep=([,;|\t])"?[,;]*\\s*', re.IGNORECASE)
 """A first line in which Excel says what separates the columns of those below."""
 
+_TEXTS = (SENTENCE1, SENTENCE2, *TRIPLET_COLUMNS)
+"""What names of columns that hold texts begin with; a number in another may be a score."""
+
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 _NOTES = ("dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json")
@@ -99,8 +103,9 @@ def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
             else:
                 rows = _json_rows(file, choose)
             for where, row in rows:
-                for value in row.values():
-                    if isinstance(value, str) and (len(row) == 1 or as_number(value) is None):
+                for name, value in row.items():
+                    is_text = len(row) == 1 or name.startswith(_TEXTS)
+                    if isinstance(value, str) and (is_text or as_number(value) is None):
                         odd.look(value)
                 yield where, row
         _check_texts(odd, path)

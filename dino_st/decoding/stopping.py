@@ -76,7 +76,7 @@ class StopRule:
             return None
         if "\ufffd" in body:
             return Ending(None, "broken character")
-        if not body:
+        if not any(map(str.isalnum, body)):  # a lone full stop says as little as nothing
             return Ending(None, "empty")
         return Ending(None, "too few words") if self._form.count_words(body) < self._min_words else Ending(body, None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ from typing import Any
 from dino_st.data.columns import SENTENCE1, SENTENCE2
 from dino_st.errors import InputError
 from dino_st.inspection.judgements import SCALE, SCALE_IN_WORDS, AuditPair, Judgements
+
+logger = logging.getLogger(__name__)
 
 Found = dict[str, dict[tuple[str, str], float | None]]
 """Judgements by annotator and the texts of a pair; None where the pair was skipped."""
@@ -31,12 +34,13 @@ def read_export(path: Path) -> Found:
     InputError says that it cannot be read, is no such export, or has an answer that is not on the scale.
     """
     found: Found = {}
+    stateless: list[str] = []
     originals: dict[str, str] = {}
     for place, record in enumerate(_records(path), start=1):
         where = f"{path}, record {place}"
         if not isinstance(record, Mapping):
             raise InputError(f"{where}: is no record; expected an export of Argilla or Label Studio")
-        texts, answers = _read_record(record, where)
+        texts, answers = _read_record(record, where, stateless)
         for person, judged in answers:
             name = re.sub("[^A-Za-z0-9_-]+", "-", person).strip("-_")[:40] or "annotator"
             if originals.setdefault(name, person) != person:
@@ -47,6 +51,13 @@ def read_export(path: Path) -> Found:
             found.setdefault(name, {})[texts] = judged
     if not found:
         raise InputError(f"{path}: holds no finished judgement")
+    if stateless:
+        logger.warning(
+            "%s: the answers of %d records do not say whether they were submitted; drafts and discarded ones are taken "
+            "as judgements. Argilla's `records.to_list(flatten=True)` says it",
+            path,
+            len(stateless),
+        )
     return found
 
 
@@ -65,10 +76,15 @@ def _records(path: Path) -> list[Any]:
     return content if isinstance(content, list) else [content]
 
 
-def _read_record(record: Mapping[str, Any], where: str) -> tuple[tuple[str, str], list[tuple[str, float | None]]]:
+def _read_record(
+    record: Mapping[str, Any], where: str, stateless: list[str]
+) -> tuple[tuple[str, str], list[tuple[str, float | None]]]:
+    """The texts of a record and who judged them how; answers that may be drafts are noted in `stateless`."""
     """The texts of a record, and its answers by annotator, whichever program wrote it."""
     if isinstance(record.get("fields"), Mapping):  # Argilla
         texts, answers = record["fields"], _argilla(record.get("responses") or {}, where)
+        if answers and not any("status" in answer for given in record["responses"].values() for answer in given):
+            stateless.append(where)
     elif isinstance(record.get("data"), Mapping):  # Label Studio
         texts, answers = record["data"], _label_studio(record.get("annotations") or [], where)
     elif "annotation_id" in record:  # Label Studio, JSON-MIN
@@ -89,7 +105,12 @@ _PLAIN = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_
 
 def _argilla(responses: Mapping[str, Any], where: str) -> list[tuple[str, float | None]]:
     given = _only({name: answers for name, answers in responses.items() if answers}, where) or []
-    return [(str(answer["user_id"]), _judged(answer["value"], where)) for answer in given]
+    states = [(answer, answer.get("status")) for answer in given]
+    return [
+        (str(answer["user_id"]), None if state in _SKIPPED else _judged(answer["value"], where))
+        for answer, state in states
+        if state not in _UNFINISHED
+    ]
 
 
 def _argilla_flat(record: Mapping[str, Any], where: str) -> list[tuple[str, float | None]]:

@@ -1093,6 +1093,30 @@ ORDINARY = [
 ]
 
 
+@pytest.mark.parametrize("column", ["sentence1", "sentence2", "anchor", "positive", "negative"])
+def test_numbers_in_a_column_of_texts_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str) -> None:
+    is_pair = column.startswith("sentence")
+    names = ["sentence1", "sentence2", "score"] if is_pair else ["anchor", "positive", "negative"]
+    rows = [[str(1000 + i) if name == column else f"Text {name} {i} stands." for name in names] for i in range(9)]
+    if is_pair:
+        rows = [[*row[:2], str(i / 10)] for i, row in enumerate(rows)]
+    file = written(tmp_path / "a.csv", "\n".join(map(",".join, [names, *rows])))
+    assert len(pairs(file) if is_pair else triplets(file)) == 9
+    assert f"9 of {18 if is_pair else 27} texts hold nothing but numbers, such as '1000'" in caplog.text
+    caplog.clear()
+    good = [[f"Text {name} {i} stands." if name != "score" else str(i) for name in names] for i in range(9)]
+    assert pairs(written(file, "\n".join(map(",".join, [names, *good])))) if is_pair else True
+    assert "numbers" not in caplog.text
+
+
+def test_a_text_beside_a_second_one_is_refused(tmp_path: Path) -> None:
+    file = written(tmp_path / "a.csv", "text,text2,label\nA dog.,A cat.,1\n")
+    with pytest.raises(
+        InputError, match=r"has 'text' beside 'text2', so these may be pairs; rename the first to 'sent"
+    ):
+        pairs(file)
+
+
 @pytest.mark.parametrize("content", ORDINARY)
 def test_an_ordinary_text_is_read_whatever_signs_its_sentences_hold(tmp_path: Path, content: str) -> None:
     file = written(tmp_path / "sentences.txt", content)

@@ -402,6 +402,22 @@ def exported(program: str, pairs: list[tuple[str, str]]) -> Any:
     return records
 
 
+def test_argillas_drafts_are_no_judgements_and_where_it_does_not_say_so_that_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    [record] = exported("argilla", [("x", "y")])
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps([record, record]))
+    assert read_export(path) == {"u-1": {("x", "y"): 0.9}}
+    assert "the answers of 2 records do not say whether they were submitted; drafts" in caplog.text
+    caplog.clear()
+    states = ["submitted", "draft", "discarded"]
+    answers = [{"value": 0.5, "user_id": f"u-{number}", "status": state} for number, state in enumerate(states)]
+    path.write_text(json.dumps([record | {"responses": {"alike": answers}}]))
+    assert read_export(path) == {"u-0": {("x", "y"): 0.5}, "u-2": {("x", "y"): None}}
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("program", ["argilla", "argilla flat", "label studio", "label studio min"])
 @pytest.mark.parametrize("lines", [False, True])
 def test_judgements_made_elsewhere_join_the_others(program: str, lines: bool, raw: Path, tmp_path: Path) -> None:
