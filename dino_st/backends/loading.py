@@ -18,7 +18,7 @@ from dino_st.backends.files import GGUF, base_of, check_gguf, hash_weight_files,
 from dino_st.decoding.runner import probe
 from dino_st.decoding.stopping import end_of_text_ids
 from dino_st.encoders.directory import ADAPTER, SHARE_OF_EMBEDDING, cap_attention, merge_adapter, surplus_layers
-from dino_st.encoders.doubts import kind_doubt, vocabulary_doubt
+from dino_st.encoders.doubts import kind_doubt, vocabulary_doubt, zeros_doubt
 from dino_st.errors import (
     ConfigurationError,
     DinoError,
@@ -32,6 +32,11 @@ from dino_st.support.text import first_line
 
 _PLAIN_TEXT = re.compile(r"[^\W\d_]+|[.,!?;:'-]")
 """A word, or a mark as sentences have it, which is no special token."""
+
+_SAMPLE = "The Museum on Elm Street opens at 9 on 24 May; Anna Smith (born 1987) paid $12.50, didn't she?"
+"""Words with capitals, numbers and marks, as a tokenizer should give them back."""
+
+_WORD, _TOKENIZER_MARK = re.compile(r"\w+"), re.compile(r"[ĠĊ▁]|##|</w>|<0x")
 
 _LANGUAGE_MODELS = ("CausalLM", "LMHead", "ForConditionalGeneration")
 
@@ -241,7 +246,10 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
             DinoWarning,
             stacklevel=2,
         )
-    for doubt in filter(None, (vocabulary_doubt(ids, model.get_input_embeddings().weight), kind_doubt(model.config))):
+    check_decoding(tokenizer, type(model).__name__)
+    embedding = model.get_input_embeddings().weight
+    doubts = (vocabulary_doubt(ids, embedding), zeros_doubt(model, embedding, ids), kind_doubt(model.config))
+    for doubt in filter(None, doubts):
         warn(f"{type(model).__name__}: {doubt}", DinoWarning, stacklevel=2)
     if max(ids.values(), default=0) + 1 < size * SHARE_OF_EMBEDDING:
         warn(
@@ -249,6 +257,31 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
             "model's; look at what is written",
             DinoWarning,
             stacklevel=2,
+        )
+
+
+def check_decoding(tokenizer: Any, name: str) -> None:
+    """Refuses (ModelError) a tokenizer that runs words together, tears them or leaves marks in them; tells the rest.
+
+    What is told is a sample that comes back otherwise in capitals or in the spaces beside marks. A tokenizer that lacks
+    some of the sample's letters has no say.
+    """
+    ids = tokenizer(_SAMPLE, add_special_tokens=False)["input_ids"]
+    back: str = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    words, expected = (_WORD.findall(text.lower()) for text in (back, _SAMPLE))
+    is_marked = _TOKENIZER_MARK.search(back) is not None
+    if is_marked or (words != expected and "".join(words) == "".join(expected)):
+        raise ModelError(
+            f"the tokenizer of {name} does not give back what it reads, as where tokenizer.json lacks its decoder or "
+            f"pre-tokenizer: {_SAMPLE!r} comes back as {back!r}; fetch the tokenizer files of this model again"
+        )
+    if words == expected and back.strip() != _SAMPLE:
+        what = "in small letters" if back.strip() == _SAMPLE.lower() else "changed"
+        warn(
+            f"what the tokenizer of {name} reads comes back {what}: {_SAMPLE!r} as {back!r}; so will its texts, unless "
+            "the model is meant so, fetch its tokenizer files again",
+            DinoWarning,
+            stacklevel=3,
         )
 
 

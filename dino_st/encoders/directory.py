@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.errors import ModelError
+from dino_st.errors import DinoWarning, ModelError
 from dino_st.models import bundled_directory, similar_model
 from dino_st.support.files import similar_path
 from dino_st.support.text import first_line
@@ -192,10 +192,19 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
     known = {*joined.state_dict(), *peft.get_peft_model_state_dict(joined, save_embedding_layers=False)}
     with safe_open(adapter / "adapter_model.safetensors", framework="np") as file:
         homeless = sorted(set(file.keys()) - known)
+        changes = [name for name in file.keys() if "lora_B" in name or "lora_embedding_B" in name]  # noqa: SIM118
+        is_empty = bool(changes) and not any(file.get_tensor(name).any() for name in changes)
     if homeless:
         raise ModelError(
             f"{len(homeless)} weights of the adapter, such as {homeless[0]!r}, have no place in "
             f"{type(model).__name__} as {ADAPTER} and the base model describe it"
+        )
+    if is_empty:
+        warnings.warn(
+            f"the adapter {adapter} changes nothing: all its weights lora_B are zero, as before training or after a "
+            "broken download; train or fetch it again",
+            DinoWarning,
+            stacklevel=2,
         )
     return joined.merge_and_unload()
 
@@ -257,11 +266,11 @@ def surplus_layers(model: Any, report: Mapping[str, Any]) -> str:
     Other weights that are not needed, such as those of a head, are no fault. The report is the loading information of
     transformers.
     """
-    stacks = {found[1] for name in model.state_dict() if (found := _LAYER.match(name))}
+    stacks = {found[1] for name in model.state_dict() if (found := LAYER.match(name))}
     surplus = sorted(
         name
         for name in report["unexpected_keys"]
-        if (found := _LAYER.match(name)) and any(f".{found[1]}".endswith(f".{stack}") for stack in stacks)
+        if (found := LAYER.match(name)) and any(f".{found[1]}".endswith(f".{stack}") for stack in stacks)
     )
     if not surplus:
         return ""
@@ -271,4 +280,5 @@ def surplus_layers(model: Any, report: Mapping[str, Any]) -> str:
     )
 
 
-_LAYER = re.compile(r"(.+?)\.\d+\.")
+LAYER = re.compile(r"(.+?)\.\d+\.")
+"""The beginning of the name of a weight in a stack of layers."""

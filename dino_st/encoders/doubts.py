@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dino_st.encoders.directory import LAYER
+
 _ALIKE = (
     "two three|dog dogs|man woman|red blue|king queen|car cars|play playing|good bad|big small|first second"
     "|he she|his her|eat drink|day night|is was|has have|north south|brother sister|walk walking|city town"
@@ -40,6 +42,35 @@ def vocabulary_doubt(vocabulary: Mapping[str, int], embedding: Any) -> str:
         "words that mean alike, such as 'two' and 'three', are no more alike in its embedding than others, as if the "
         "vocabulary were shifted or another model's, or nothing had been trained; take the tokenizer of these weights"
     )
+
+
+_FEW_ZEROS, _SHARE_OF_ZEROS = 256, 0.01
+"""Rows of zeros that any embedding may have: those of single bytes, or a share of the words, that no text had."""
+
+
+def zeros_doubt(model: Any, embedding: Any, vocabulary: Mapping[str, int]) -> str:
+    """Says, if so, that words of a vocabulary, or whole matrices of a model's layers, have no weight but zero.
+
+    So it is where a file was allocated and its content never came. Rows beyond the vocabulary may be zero.
+    """
+    found = []
+    if embedding is not None and not embedding.is_meta:
+        is_zero = ~embedding.detach().any(1).cpu()
+        numbers = [number for number in set(vocabulary.values()) if 0 <= number < len(is_zero)]
+        zeros = int(is_zero[numbers].sum())
+        if zeros > max(_FEW_ZEROS, _SHARE_OF_ZEROS * len(numbers)):
+            found.append(f"the vectors of {zeros} of its {len(numbers)} tokens")
+    empty = [name for name, weight in model.named_parameters() if LAYER.match(name) and _is_empty(weight)]
+    if empty:
+        found.append(f"{len(empty)} weight matrices of its layers, such as {empty[0]!r},")
+    if not found:
+        return ""
+    return f"{' and '.join(found)} are nothing but zeros, as after a broken download; fetch or train the model again"
+
+
+def _is_empty(weight: Any) -> bool:
+    """Whether a matrix holds zeros alone; its first row, which is quick, mostly tells."""
+    return weight.ndim > 1 and not weight.is_meta and not weight[:1].any() and not weight.any()
 
 
 def kind_doubt(config: Any) -> str:

@@ -27,7 +27,7 @@ from dino_st.encoders.directory import (
     read_settings,
     surplus_layers,
 )
-from dino_st.encoders.doubts import kind_doubt, position_doubt, vocabulary_doubt
+from dino_st.encoders.doubts import kind_doubt, position_doubt, vocabulary_doubt, zeros_doubt
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
 from dino_st.support.hub import fetch_model
 from dino_st.support.text import first_line
@@ -57,8 +57,9 @@ _HEADS = {
 }
 """Ends of the names of architectures whose head is not for vectors of sentences, and what it is for."""
 
-_SAMPLE, _MOST_UNKNOWN, _MOST_CUT = 500, 0.3, 0.5
-"""Texts that are looked at, and the shares of unknown tokens and of cut texts from which on it is told."""
+_SAMPLE, _MOST_UNKNOWN, _MOST_UNKNOWN_WORDS, _MOST_CUT = 500, 0.05, 0.3, 0.5
+"""Texts that are looked at, and the shares of unknown tokens (2.9 % at most in each of 35 sets of English texts, with
+two encoders that fit), of words without a vector, and of cut texts from which on it is told."""
 
 
 def load_trainable_encoder(
@@ -537,6 +538,7 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
         else getattr(getattr(first, "embedding", None), "weight", None)
     )
     doubts = [vocabulary_doubt(tokenizer.get_vocab(), weights)] if weights is not None else []
+    doubts.append(zeros_doubt(first, weights, tokenizer.get_vocab()))
     if transformer is not None:
         doubts += [kind_doubt(transformer.config), position_doubt(transformer)]
     for doubt in filter(None, doubts):
@@ -552,6 +554,7 @@ def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[st
     is_encoder = isinstance(model, SentenceTransformer)
     first: Any = model[0]
     tokenizer: Any = getattr(first, "tokenizer", None)
+    most = _MOST_UNKNOWN
     sample = [text for text in texts[:: max(1, len(texts) // _SAMPLE)] if isinstance(text, str)]
     if isinstance(tokenizer, Tokenizer):  # of static embeddings
         limit, unknown = (tokenizer.truncation or {}).get("max_length"), _unknown_token(tokenizer)
@@ -559,7 +562,7 @@ def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[st
         whole.no_truncation()
         rows = [encoding.ids for encoding in whole.encode_batch(sample, add_special_tokens=False)]
     elif isinstance(tokenizer, WhitespaceTokenizer):  # of word vectors; it leaves unknown words out, and stop words
-        limit, unknown = None, 0
+        limit, unknown, most = None, 0, _MOST_UNKNOWN_WORDS
         words = [word for text in sample for word in text.split() if any(map(str.isalnum, word))]
         stop_words = set(tokenizer.stop_words)
         rows = [[int(bool(tokenizer.tokenize(word)) or _bare(word) in stop_words)] for word in words]
@@ -574,7 +577,7 @@ def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[st
     total = sum(map(len, rows))
     strange = sum(row.count(unknown) for row in rows) / max(total, 1) if unknown is not None else 0
     cut = sum(limit is not None and len(row) > limit for row in rows) / max(len(rows), 1)
-    if strange > _MOST_UNKNOWN:
+    if strange > most:
         logger.warning(
             "%s: %.0f %% of the texts' tokens are unknown to its tokenizer, so that it cannot tell many texts apart; "
             "is it for this language and spelling?",

@@ -10,7 +10,7 @@ from zlib import crc32
 import torch
 
 from dino_st.backends.chat import ChatRequest
-from dino_st.backends.loading import load_outline, resolve_device, resolve_dtype
+from dino_st.backends.loading import check_decoding, load_outline, resolve_device, resolve_dtype
 from dino_st.backends.options import ModelOptions
 from dino_st.backends.prompting import Prompter
 from dino_st.decoding.memory import automatic_rows, context_length, decoding_bytes, free_memory, typical_length
@@ -50,6 +50,7 @@ class Outline:
         device = resolve_device(options.device)
         dtype = resolve_dtype(options.dtype, device)
         empty, tokenizer = load_outline(model, dtype=dtype, trust_remote_code=options.trust_remote_code)
+        check_decoding(tokenizer, type(empty).__name__)
         return cls(empty, Prompter(tokenizer, model, options), device)
 
 

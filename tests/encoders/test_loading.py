@@ -266,6 +266,17 @@ def test_texts_that_are_cut_or_unknown_are_told_of(tmp_path: Path, caplog: pytes
     assert "100 % of the texts are longer than the 1 tokens that it reads, and are cut" in caplog.text
 
 
+def test_a_tokenizer_that_lost_its_lower_casing_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    texts = ["The invoice was paid twice on Monday.", "My card was blocked at the airport in March."]
+    encoder, file = bundled_copy(tmp_path / "encoder")
+    warn_of_tokens(load_trainable_encoder(encoder), texts, "it")
+    assert not caplog.text
+    content = json.loads(file.read_text(encoding="utf-8")) | {"normalizer": None}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    warn_of_tokens(load_trainable_encoder(encoder), texts, "it")
+    assert "it: 21 % of the texts' tokens are unknown to its tokenizer" in caplog.text
+
+
 def test_a_transformer_that_cuts_is_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = tiny_encoder(tmp_path / "encoder")
     warn_of_tokens(model, sentences(20), "it")
@@ -414,6 +425,45 @@ def test_a_language_model_whose_vocabulary_is_shifted_is_doubted(tmp_path: Path)
         LocalWriter("dino-tiny", device="cpu")
     with pytest.warns(DinoWarning, match="LlamaForCausalLM: words that mean alike"):
         LocalWriter(str(with_shifted_vocabulary("dino-tiny", tmp_path / "a")), device="cpu")
+
+
+def with_zeros(name: str, directory: Path, part: str, first: int = 0) -> Path:
+    """A copy of a bundled model in which weights are zero from a row on: those with a part in their names."""
+    shutil.copytree(bundled_directory(name) or "", directory)
+    for file in directory.rglob("model.safetensors"):
+        stored = load_file(file)
+        for key in filter(lambda key: part in key, stored):
+            stored[key][first:] = 0
+        save_file(stored, file, {"format": "pt"})
+    return directory
+
+
+def test_an_encoder_whose_words_lost_their_vectors_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    load_trainable_encoder(with_zeros("dino-tiny-encoder", tmp_path / "few", "embedding", 15900), device="cpu")
+    assert "zeros" not in caplog.text  # not more words than a corpus may lack
+    load_trainable_encoder(with_zeros("dino-tiny-encoder", tmp_path / "many", "embedding", 9000), device="cpu")
+    assert "the vectors of 7002 of its 16000 tokens are nothing but zeros" in caplog.text
+
+
+def test_an_encoder_with_a_layer_of_zeros_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = save_model(tmp_path / "a")
+    load_trainable_encoder(directory, device="cpu")
+    assert not caplog.text
+    stored = load_file(directory / "model.safetensors")
+    stored["encoder.layer.0.attention.self.key.weight"].zero_()
+    save_file(stored, directory / "model.safetensors", {"format": "pt"})
+    load_trainable_encoder(directory, device="cpu")
+    assert "1 weight matrices of its layers, such as 'model.encoder.layer.0.attention.self.key.weight'," in caplog.text
+    assert "are nothing but zeros, as after a broken download" in caplog.text
+
+
+def test_a_language_model_with_zeros_is_told(tmp_path: Path) -> None:
+    with pytest.warns(
+        DinoWarning, match=r"LlamaForCausalLM: 7 weight matrices of its layers, such as 'model\.layers\.1"
+    ):
+        LocalWriter(str(with_zeros("dino-tiny", tmp_path / "layer", "layers.1.")), device="cpu")
+    with pytest.warns(DinoWarning, match=r"the vectors of \d+ of its \d+ tokens are nothing but zeros"):
+        LocalWriter(str(with_zeros("dino-tiny", tmp_path / "words", "embed_tokens", 5500)), device="cpu")
 
 
 def change_settings(directory: Path, **changed: Any) -> None:

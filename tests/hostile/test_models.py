@@ -14,7 +14,17 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 from dino_st.backends import files, loading
 from dino_st.backends.loading import check_causal_model, check_tokenizer, hash_weights, load_causal_model
@@ -24,6 +34,7 @@ from dino_st.decoding import memory, runner
 from dino_st.decoding.engine import score_texts
 from dino_st.decoding.runner import CausalModel, probe
 from dino_st.errors import DinoWarning, MissingExtraError, ModelError
+from dino_st.models import bundled_directory
 from tests.conftest import VOCABULARY
 
 SIZES = {
@@ -301,6 +312,33 @@ def test_a_tokenizer_much_smaller_than_the_embedding_is_doubted(tokenizer: Any) 
         check_tokenizer(llama(3 * VOCABULARY), tokenizer, [])
 
 
+@pytest.fixture
+def bundled(tmp_path: Path) -> Path:
+    """A copy of the bundled language model."""
+    return Path(shutil.copytree(bundled_directory("dino-tiny") or "", tmp_path / "bundled"))
+
+
+@pytest.mark.parametrize(
+    ("lost", "shown"), [("decoder", "The ĠM useum Ġon Ġ"), ("pre_tokenizer", "TheMuseumonElmStreet")]
+)
+def test_a_tokenizer_that_lost_its_decoder_or_pre_tokenizer_is_refused(bundled: Path, lost: str, shown: str) -> None:
+    edit(bundled / "tokenizer.json", **{lost: None})
+    with pytest.raises(ModelError, match=rf"comes back as \"{shown}.*fetch the tokenizer files of this model again"):
+        LocalWriter(str(bundled), device="cpu")
+
+
+def test_a_tokenizer_that_loses_capitals_is_told(bundled: Path) -> None:
+    edit(bundled / "tokenizer.json", normalizer={"type": "Lowercase"})
+    with pytest.warns(DinoWarning, match='comes back in small letters: .* as "the museum on elm street'):
+        LocalWriter(str(bundled), device="cpu")
+
+
+def test_a_tokenizer_that_knows_too_few_letters_has_no_say() -> None:
+    few = Tokenizer(WordLevel({"the": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    few.pre_tokenizer = Whitespace()
+    loading.check_decoding(PreTrainedTokenizerFast(tokenizer_object=few, unk_token="[UNK]"), "it")
+
+
 @pytest.mark.parametrize(("pad", "is_told"), [("!", True), ("the", True), ("<pad>", False), ("[PAD]", False)])
 def test_a_word_or_mark_that_is_marked_special_is_told(
     pad: str, is_told: bool, tokenizer: Any, recwarn: pytest.WarningsRecorder
@@ -322,8 +360,6 @@ def test_padding_that_was_added_behind_the_embedding_does_no_harm(tokenizer: Any
 
 def change_weights(directory: Path, name: str, kind: torch.dtype) -> None:
     """Stores one of the weights as another type."""
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(directory / "model.safetensors")
     save_file({**weights, name: weights[name].to(kind)}, directory / "model.safetensors", {"format": "pt"})
 
@@ -490,6 +526,18 @@ def test_an_adapter_is_merged_into_the_base_model_that_it_names(adapter: Path) -
     weights = adapter.parent / "base/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert hash_weights(adapter, model) not in hashes
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft against transformers
+def test_an_adapter_that_changes_nothing_is_told(adapter: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", DinoWarning)
+        load(adapter)
+    weights = load_file(adapter / "adapter_model.safetensors")
+    empty = {name: weight * 0 if "lora_B" in name else weight for name, weight in weights.items()}
+    save_file(empty, adapter / "adapter_model.safetensors")
+    with pytest.warns(DinoWarning, match="changes nothing: all its weights lora_B are zero"):
+        load(adapter)
 
 
 def test_of_two_models_in_one_directory_the_one_that_is_not_read_is_named(adapter: Path, tokenizer: Any) -> None:
