@@ -29,11 +29,13 @@ from transformers import (
 from dino_st.backends import files, loading
 from dino_st.backends.loading import check_causal_model, check_tokenizer, hash_weights, load_causal_model
 from dino_st.backends.local import LocalWriter
+from dino_st.backends.options import ModelOptions
 from dino_st.data.shards import ShardDirectory
 from dino_st.decoding import memory, runner
 from dino_st.decoding.engine import score_texts
 from dino_st.decoding.runner import CausalModel, probe
 from dino_st.errors import DinoWarning, MissingExtraError, ModelError
+from dino_st.generation.dry_run import Outline
 from dino_st.models import bundled_directory
 from tests.conftest import VOCABULARY
 
@@ -325,6 +327,8 @@ def test_a_tokenizer_that_lost_its_decoder_or_pre_tokenizer_is_refused(bundled: 
     edit(bundled / "tokenizer.json", **{lost: None})
     with pytest.raises(ModelError, match=rf"comes back as \"{shown}.*fetch the tokenizer files of this model again"):
         LocalWriter(str(bundled), device="cpu")
+    with pytest.raises(ModelError, match=rf"comes back as \"{shown}"):
+        Outline.of(str(bundled), ModelOptions(device="cpu"))
 
 
 def test_a_tokenizer_that_loses_capitals_is_told(bundled: Path) -> None:
