@@ -335,7 +335,7 @@ SHAPES: dict[str, dict[str, str]] = {
         "TEXT (I changed a word.)": "talk",
         "Someone plays (passive voice).": "talk",
         "TEXT [Similarity: 0.95]": "talk",
-        "TEXT[1]": "talk",
+        "TEXT[1]": "markup",
         "TEXT #music #flute": "talk",
         "TEXT — Sent from my phone": "talk",
         "Okay, someone is playing.": "talk",
@@ -1641,6 +1641,244 @@ def test_what_is_left_of_a_turn_s_tokens_is_no_part_of_the_text(reply: str) -> N
 )
 def test_left_over_signs_and_messages_are_no_text(reply: str, reason: str) -> None:
     assert parse_reply(reply, SOURCE) == Parsed(None, reason)
+
+
+REFUSED = {
+    "Le musée ouvre à neuf heures.": (
+        *("Désolé, je ne peux pas reformuler cette phrase.", "Je ne peux pas traiter cette demande."),
+        *(
+            "Désolé, je ne peux pas vous aider avec cela.",
+            "Malheureusement, je ne suis pas en mesure de répondre à cette demande.",
+        ),
+        *("Je ne peux pas vous aider.", "Navrée, mais je ne peux pas réécrire ce contenu."),
+    ),
+    "Das Museum öffnet um neun.": (
+        *("Leider kann ich Ihnen bei dieser Anfrage nicht weiterhelfen.", "Leider kann ich dabei nicht helfen."),
+        *("Ich kann diese Anfrage leider nicht bearbeiten.", "Diesen Satz kann ich nicht umformulieren."),
+        *("Entschuldigung, dabei kann ich nicht helfen.", "Ich kann dir damit leider nicht helfen."),
+    ),
+    "El museo abre a las nueve.": (
+        *("Lamentablemente no puedo ayudarte con esa solicitud.", "No puedo ayudar con eso."),
+        *("Me temo que no puedo procesar esta petición.", "No puedo reescribir esta oración."),
+    ),
+    "Il museo apre alle nove.": (
+        *("Purtroppo non posso aiutarti con questa richiesta.", "Non sono in grado di riformulare questa frase."),
+    ),
+    "O museu abre às nove.": (
+        *("Infelizmente, não posso ajudar com isso.", "Não consigo processar esse pedido."),
+        "Não posso reescrever esta frase.",
+    ),
+    "Het museum gaat om negen uur open.": (
+        *("Helaas kan ik je daar niet mee helpen.", "Ik kan deze zin niet herschrijven."),
+        "Helaas kan ik dit verzoek niet verwerken.",
+    ),
+    "Muzeum otwiera się o dziewiątej.": ("Niestety nie mogę w tym pomóc.", "Nie mogę przeformułować tego zdania."),
+    "Museet öppnar klockan nio.": (
+        "Tyvärr kan jag inte hjälpa dig med det.",
+        "Jag kan inte skriva om den här meningen.",
+    ),
+    "Museet åbner klokken ni.": ("Beklager, men jeg kan ikke hjælpe med det.",),
+    "Museum buka pukul sembilan.": ("Maaf, saya tidak bisa membantu dengan permintaan itu.",),
+    "Bảo tàng mở cửa lúc chín giờ.": ("Xin lỗi, tôi không thể giúp bạn việc này.",),
+    "Müze dokuzda açılıyor.": (
+        *("Üzgünüm, bu konuda yardımcı olamam.", "Maalesef bu isteği yerine getiremem."),
+        "Bu cümleyi yeniden yazamam.",
+    ),
+    "この美術館は九時に開館します。": (
+        *("お手伝いできません。", "申し訳ないですが、お答えできません。", "そのリクエストには対応できません。"),
+        "この文を言い換えることはできません。",
+    ),
+    "这家博物馆九点开门。": ("我无法帮助您完成这个请求。", "无法改写这个句子。", "我不能协助处理此内容。"),
+    "박물관은 아홉 시에 문을 엽니다.": ("도와드릴 수 없습니다.", "이 문장을 다시 쓸 수 없습니다."),
+    "Музей открывается в девять.": ("Я не могу помочь с этим.", "Не могу перефразировать это предложение."),
+    "المتحف يفتح في التاسعة.": ("عذرًا، لا أستطيع مساعدتك في ذلك.", "آسف، لا يمكنني إعادة صياغة هذه الجملة."),
+    "संग्रहालय नौ बजे खुलता है।": (*("माफ़ कीजिए, मैं इसमें मदद नहीं कर सकता।", "क्षमा करें, मैं यह अनुरोध पूरा नहीं कर सकती।"),),
+}
+"""A model's refusals, by a sentence in their language."""
+
+
+@pytest.mark.parametrize("source", REFUSED)
+def test_a_refusal_in_the_language_of_its_sentence_is_one(source: str) -> None:
+    for text in REFUSED[source]:
+        assert parse_reply(text, source) == Parsed(None, "refusal"), text
+        assert parse_reply(text, SOURCE) == Parsed(None, "refusal"), text
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("Désolé, je ne peux pas venir ce soir.", "Je regrette de ne pas venir ce soir."),
+        ("Je ne peux pas aider mon frère à déménager.", "Mon frère déménage sans moi."),
+        ("Leider kann ich heute nicht kommen.", "Ich komme heute leider nicht."),
+        ("Ich kann meiner Mutter nicht im Garten helfen.", "Mutter arbeitet allein im Garten."),
+        ("Lamentablemente no puedo ir a la fiesta.", "Qué lástima, no voy a la fiesta."),
+        ("No puedo ayudar a mi hermano con la mudanza.", "Mi hermano se muda sin mí."),
+        ("Purtroppo non posso venire.", "Peccato, non vengo."),
+        ("Infelizmente, não posso ir.", "É pena, não vou."),
+        ("Helaas kan ik niet komen.", "Jammer, ik kom niet."),
+        ("Üzgünüm, bu akşam gelemem.", "Bu akşam gelmiyorum."),
+        ("明日は参加できません。", "明日の会には出ません。"),
+        ("我不能去参加聚会。", "聚会我去不了。"),
+        ("Я не могу прийти сегодня.", "Сегодня я не приду."),
+        ("عذرًا، لا أستطيع الحضور اليوم.", "لن أحضر اليوم."),
+        ("माफ़ कीजिए, मैं आज नहीं आ सकता।", "मैं आज नहीं आऊँगा।"),
+        ("Je ne peux pas vous aider.", "Je ne peux pas t'aider."),
+    ],
+)
+def test_people_who_cannot_come_or_help_someone_refuse_no_request(text: str, source: str) -> None:
+    assert parse_reply(text, source, is_rewrite=True) == Parsed(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("了解しました。", "この美術館は九時に開館します。"),
+        ("はい、承知いたしました。", "この美術館は九時に開館します。"),
+        ("かしこまりました。", "この美術館は九時に開館します。"),
+        ("好的。", "这家博物馆九点开门。"),
+        ("明白了！", "这家博物馆九点开门。"),
+        ("알겠습니다.", "박물관은 아홉 시에 문을 엽니다."),
+        ("Verstanden.", "Das Museum öffnet um neun."),
+        ("Alles klar!", "Das Museum öffnet um neun."),
+        ("Bien sûr !", "Le musée ouvre à neuf heures."),
+        ("D'accord.", "Le musée ouvre à neuf heures."),
+        ("Por supuesto.", "El museo abre a las nueve."),
+        ("Certamente.", "Il museo apre alle nove."),
+        ("Конечно!", "Музей открывается в девять."),
+        ("حسنًا.", "المتحف يفتح في التاسعة."),
+        ("ठीक है।", "संग्रहालय नौ बजे खुलता है।"),
+        ("Tamam.", "Müze dokuzda açılıyor."),
+    ],
+)
+def test_consent_alone_is_no_answer_in_any_language(text: str, source: str) -> None:
+    assert parse_reply(text, source) == Parsed(None, "no answer")
+    assert parse_reply(text, f"{text[:-1]}, er kam.").text == text
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("Voici une reformulation : le musée ouvre à neuf heures.", "À neuf heures le musée est ouvert."),
+        ("Voici la deuxième phrase : le technicien passera.", "Le technicien vient demain."),
+        ("Bien sûr, voici une autre version : le train part.", "Le train s'en va."),
+        ("En d'autres termes : le train part.", "Le train s'en va."),
+        ("La phrase reformulée : le train part.", "Le train s'en va."),
+        ("Ecco la frase riscritta: la domenica apre alle nove.", "Alle nove apre la domenica."),
+        ("Certo, ecco una possibile riformulazione: il treno parte.", "Il treno se ne va."),
+        ("In altre parole: il treno parte.", "Il treno se ne va."),
+        ("Aquí tienes la frase reescrita: el tren sale.", "El tren se va."),
+        ("Claro, aquí está una versión nueva: el tren sale.", "El tren se va."),
+        ("Una forma de decirlo: el tren sale.", "El tren se va."),
+        ("Aqui está a frase reescrita: o trem parte.", "O trem vai embora."),
+        ("Por outras palavras: o trem parte.", "O trem vai embora."),
+        ("Hier is de herschreven zin: de trein vertrekt.", "De trein gaat weg."),
+        ("Met andere woorden: de trein vertrekt.", "De trein gaat weg."),
+        ("Hier ist eine andere Formulierung: der Zug fährt.", "Der Zug geht."),
+    ],
+)
+def test_what_announces_the_answer_in_any_language_is_a_label(text: str, source: str) -> None:
+    assert parse_reply(text, source) == Parsed(None, "label")
+    assert parse_reply(text, f"Note: {source}") == Parsed(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("Voici le problème : le bus est en retard.", "Le retard du bus est le problème."),
+        ("La phrase était claire : il doit partir.", "On l'a dit clairement, qu'il parte."),
+        ("Ecco il punto: il treno è in ritardo.", "Il ritardo del treno è il punto."),
+        ("Una cosa es segura: el tren sale.", "Es seguro que el tren sale."),
+        ("Hier is het probleem: de trein is laat.", "Het probleem is de late trein."),
+    ],
+)
+def test_what_announces_something_else_than_the_answer_is_kept(text: str, source: str) -> None:
+    assert parse_reply(text, source) == Parsed(text)
+
+
+MUSEUM = "The museum on Oak Street opens at nine on Sundays."
+OF_THE_TASK = {
+    "talk": (
+        "We need to rewrite the sentence about Oak Street in different words.",
+        "We should write a new sentence about the museum on Oak Street.",
+        "First, I have to reformulate the statement about Oak Street.",
+        "Need to keep all facts: museum, Oak Street, nine, Sundays.",
+        "We must preserve the details: museum, Oak Street, nine.",
+        "Let me think about how the Oak Street museum could be described differently.",
+        "Let's consider how to describe the Oak Street museum.",
+        "The assistant should write that the Oak Street museum opens at nine on Sundays.",
+        "The model has to say that the Oak Street museum opens at nine.",
+        "User wants the Oak Street museum line in fresh words.",
+        "Sentence 2 is that the Oak Street museum opens its doors at nine each Sunday.",
+        "The gallery on Oak Street, like the museum in Sentence 1, opens at ten.",
+        "The gallery on Oak Street also opens at nine on Sundays, similar to the first sentence.",
+        "What the sentence tells us is that the Oak Street museum opens at nine.",
+        "The text informs us that people may enter the Oak Street museum from nine.",
+        "On a completely unrelated note, photosynthesis turns light into energy on Oak Street.",
+        "Meanwhile, on a different topic, the cat on Oak Street sleeps.",
+        "Unrelated to the museum on Oak Street, the cat sat on the mat.",
+        "Speaking of something else, the cat on Oak Street sleeps.",
+        "Changing the subject, the cat on Oak Street sleeps.",
+        "The cat sat on the mat, which is a completely different topic.",
+        "The cat on Oak Street sleeps, but that is an unrelated matter.",
+        "The museum on Oak Street opens at ten on Sundays, which contradicts the original.",
+        "The museum on Oak Street opens at ten on Sundays, contradicting the given statement.",
+        "The museum on Oak Street opens at ten on Sundays, so both cannot be true.",
+        "The museum on Oak Street opens at ten on Sundays, unlike the given one.",
+        "The museum on Oak Street opens at ten on Sundays, contrary to the original statement.",
+        "On Sundays the Oak Street museum opens at nine, keeping all the original details.",
+        "On Sundays the Oak Street museum opens at nine, while preserving every fact.",
+        "Nine is when the Oak Street museum opens on Sundays, all facts kept.",
+        "Nine is when the Oak Street museum opens on Sundays, with no details changed.",
+        "Nine is when the Oak Street museum opens on Sundays, per the prompt.",
+        "Nine is when the Oak Street museum opens on Sundays, as per your instructions.",
+    ),
+    "no answer": (
+        "My knowledge ends in 2023, so the Oak Street museum may open at another time on Sundays.",
+        "My training data only goes up to 2023, so the museum may open at ten.",
+    ),
+    "refusal": (
+        "No sentence about Oak Street was provided, so I have nothing to rework.",
+        "No text has been given.",
+    ),
+    "markup": (
+        "Sunday openings at the Oak Street museum begin at nine [1].",
+        "Sunday openings at the Oak Street museum begin at nine.[12]",
+        "Sunday openings at the Oak Street museum begin at nine.[1][2]",
+    ),
+}
+"""What plans the task, names its sentences, judges the answer or leaves it, in answers to `MUSEUM`."""
+
+
+@pytest.mark.parametrize("reason", OF_THE_TASK)
+def test_plans_and_remarks_on_the_task_are_no_sentence(reason: str) -> None:
+    found = {text: parse_reply(text, MUSEUM, is_rewrite=True).reason for text in OF_THE_TASK[reason]}
+    assert found == dict.fromkeys(OF_THE_TASK[reason], reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("We need to write him a letter.", "A letter to him is due."),
+        ("They must rewrite the law.", "The law has to be drafted anew."),
+        ("We need to keep all of the dogs inside.", "All dogs have to stay in."),
+        ("Let us see the city.", "We should visit the town."),
+        ("The model is walking down the runway.", "A woman is on the catwalk."),
+        ("The assistant should call the doctor.", "It is the helper's job to phone the physician."),
+        ("My knowledge of French is poor.", "I know little French."),
+        ("My training ended in May.", "I completed the course in May."),
+        ("No sentence of the judge was fair.", "Each sentence the judge passed was unfair."),
+        ("The first sentence was ten years in prison.", "He was first jailed for ten years."),
+        ("The remake is long, unlike the original.", "The remake is longer than the first film."),
+        ("He lied, which contradicts the report.", "He lied, and the report shows it."),
+        ("They rebuilt it, keeping all the original details.", "It was rebuilt with its details intact."),
+        ("He built it, following the instructions.", "He built it as the manual told him."),
+        ("On a different note, he left.", "To change the subject, he left."),
+        ("The city is old [1].", "It is an old city [2]."),
+        ("Set a[1] to nine, please.", "The second entry is to be nine."),
+    ],
+)
+def test_what_only_reminds_of_the_task_is_kept(text: str, source: str) -> None:
+    assert parse_reply(text, source) == Parsed(text)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
+from dino_st.backends.answers import foreign
 from dino_st.backends.answers.comparison import normal_form, repeats
 from dino_st.backends.answers.languages import is_in_another_language
 from dino_st.backends.answers.rules import (
@@ -120,7 +121,7 @@ def fault_of(
         return "another script"
     if _is_in_another_language(text, source, prompt):
         return "another language"
-    if reason := _fault_by(FAULTS, text, source):
+    if reason := _fault_by((*FAULTS, foreign.CONSENT), text, source):
         return reason
     if not words:
         return "empty"
@@ -200,7 +201,7 @@ def count_sentences(text: str) -> int:
 def is_refusal(text: str) -> bool:
     """Whether a text reads as a model's refusal and not as a sentence."""
     bare = text.lstrip(" \"'“‘*")
-    return (REFUSAL.match(bare) or REFUSAL_INSIDE.search(bare)) is not None
+    return (REFUSAL.match(bare) or REFUSAL_INSIDE.search(bare) or foreign.REFUSAL.match(bare)) is not None
 
 
 def is_label(label: str) -> bool:
@@ -240,7 +241,7 @@ def _is_for_a_sentence(prompt: str, source: str) -> bool:
 
 def _is_labelled(text: str, source: str) -> bool:
     """Whether a text begins with a label in whatever language; a topic of the source, as headlines have it, is none."""
-    found = LABELLED.match(text) or LABELLED_SMALL.match(text)
+    found = LABELLED.match(text) or LABELLED_SMALL.match(text) or foreign.ANNOUNCED.match(text)
     if found is None or set(":：") & set(source):
         return False
     head, stems = normal_form(found[0]).split(), {word[:_STEM] for word in normal_form(source).split()}

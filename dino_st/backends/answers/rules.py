@@ -134,6 +134,7 @@ REFUSAL = pattern(
     |(?:this|the|your)~(?:request|content|prompt)~(?:violates|goes~against|is~against|may~violate)
     |(?:please|could~you(?:~please)?|can~you(?:~please)?)~(?:provide|give|share)\b.{{0,40}}\bsentence
     |(?:there~is|i~see)~no~sentence|no~sentence~(?:was|is)
+    |no~(?:sentence|text|input|statement)\b.{{0,40}}\b(?:was|is|has~been)~(?:provided|given|included|supplied|specified|attached)\b
     |it~(?:seems|looks~like|appears)\b.{{0,40}}\b(?:you~forgot~to~(?:provide|include|add|share|paste)|your~message
       |(?:no|the)~sentence|you~(?:did|have|haven)\b.{{0,15}}\b(?:provid|includ|shar|past|giv))
     |you~(?:have~not|haven['’]t|did~not|didn['’]t)~(?:provided?|given?|included?)\b.{{0,20}}\b(?:sentence|text|input|prompt|question))"""
@@ -190,7 +191,7 @@ FAULTS = (
             r"""[`|{}▁]|(?<![\w*])\*|(?<!\d)\*(?![\w*])|__|~~|(?<!\w)_\w|\w_(?!\w)|\]\(|\A\[(?=["'{\[])|"\s*:\s*["{[\d]|&(?:[a-z]{2,8}|#x?[\da-f]+);"""
             rf"""|\[(?:[\w' ]{{0,20}}\b)?(?i:{_BLANK})s?\]"""
             r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]|\sĠ\w+.*\sĠ\w|[a-z]{3}\\n[a-z]{3}|\A/\w+\s"""
-            r"""|【|[.!?]\s*(?:\[\^?\d+\]){2,}\s*\Z|\[\^\d+\]|citeturn\d"""
+            r"""|【|(?:(?<=[^\W\d]\s)|(?<=[.!?"”)]\s)|(?<=[.!?"”)\]]))\[\^?\d{1,3}\](?=(?:\[\^?\d{1,3}\]){0,9}[\s.!?]{0,3}\Z)|\[\^\d+\]|citeturn\d"""
             r"""|\A\W*(?:assistant|final)+(?=[A-Z])|[.!?…"”]\s?(?:assistant|im_end|im_start|user)\W*\Z"""
         ),
     ),

@@ -128,9 +128,17 @@ _AROUND = {
     ),
     r"\A\W*i(?:~would|['’]d)~say~(?!that\b)": pattern(r"\b(?:i|my|me|say|said|think|seem\w*|perhaps|probably)\b|[\"“]"),
     r"""\A\W*the~(?:user|speaker|author|writer)~
-      (?:says?|states?|asks?|wants?|means?|claims?|is~(?:saying|asking))\b""": pattern(
+      (?:says?|states?|asks?|wants?|means?|claims?|is~(?:saying|asking))\b|\A\W*user~(?:wants|asks)\b""": pattern(
         r"\b(?:user|speaker|author|writ|wrote|novel|book)"
     ),
+    rf"""\A\W*(?:the|your|an?)~{_ASSISTANT}~(?:should|must|needs~to|has~to|ought~to|is~to|will|would|can|could)~
+      (?:now~|then~)?(?:{_SAYING}|reply|respond|answer|produce|output|generate|give|provide|return|keep)\b""": pattern(
+        rf"\b{_ASSISTANT}\b"
+    ),
+    r"""\A\W*(?:\w+,~)?(?:on~an?~(?:(?:\w+ly)~)?(?:unrelated|different|separate|another|side)~(?:note|topic|subject|matter)
+      |(?:completely~|totally~)?unrelated(?:ly)?(?:,|~(?:to|but)\b)|speaking~of~something~(?:else|different)
+      |(?:chang|switch)ing~(?:the~)?(?:subject|topic)s?)\b""": pattern("note|topic|subject|matter|relat|differ|else"),
+    rf"""\A\W*what~(?:the|this|that|your)~{_OF_WORDS}~(?:\w+~){{0,2}}(?:is|means)\b""": _ABOUT_WORDS,
     rf"""\A\W*(?:in|based~on|from|per)~(?:the|this|your)~{_OF_WORDS},|\A\W*as~(?:stated|mentioned|noted)(?:~above)?,
       |\A\W*it~can~be~(?:inferred|concluded|assumed)~that\b|\A\W*the~opposite~(?:is|would~be)\b""": pattern(
         rf"{_ABOUT_WORDS.pattern}|\b(?:state|mention|not|infer|conclu|assum|impl|opposite|contrary)"
@@ -164,6 +172,25 @@ _REMARKS = {
       (?:words|terms))\W*\Z""": pattern(r"\b(?:more|less|formal|casual|style|version|passive|active|words)\b"),
     r"""(?:\s[-–—]\s|[,;]\s(?:and~)?)(?:this|it)~(?:keep|preserv|retain|maintain|convey|revers|contradict|negat|express)\w*\b.{0,30}
       \b(?:sense|idea|message|tone|intent|original|first|facts?|information|premise)\b""": None,
+    r"""[,;–—-]\s(?:(?:which|but|and|so|this|that|it)~)*(?:is~|are~)?(?:(?:about|on)~)?an?~(?:\w+ly~)?(?:different|unrelated|new|separate
+      |other)~(?:topic|subject|matter|meaning|statement|sentence)\W*\Z""": pattern("topic|subject|matter|differ|relat"),
+    r"""[,;–—-]\s(?:(?:and|thus|thereby|which|that)~)?(?:(?:directly|clearly|completely)~)?(?:contradict|negat|revers|oppos|repeat|mirror)
+      \w*~(?:the|your)~(?:\w+~)?(?:original|given|first|premise|statement|sentence)(?:~(?:one|sentence|statement|claim|fact))?
+      \W*\Z|,~so~(?:both|they|the~two)~(?:can(?:not|['’]t)|could~not)~(?:both~)?be~true\W*\Z""": pattern(
+        r"\b(?:original|first|premise|statement|sentence|contra|oppos|revers|both|claim)"
+    ),
+    r"""\b(?:like|unlike|similar~to|contrary~to|in~contrast~to|different~from|opposite~(?:of|to))~(?:the|your)~(?:given|original
+      |input|provided|above|first|second)~(?:one|sentence|statement|text|premise)\W*\Z""": pattern(
+        rf"{_ABOUT_WORDS.pattern}|\b(?:given|original|first|second|one)\b"
+    ),
+    r"""[,;–—-]\s(?:while~|and~)?(?:keep|preserv|maintain|retain)ing~(?:all|every|each|both|the)~(?:of~)?(?:the~)?(?:\w+~)?
+      (?:facts?|details?|information|meaning|content|sense|wording)\W*\Z
+      |[,;–—-]\s(?:with~)?(?:all|every|the|no)~(?:\w+~)?(?:facts?|details?|information|meaning|content)~(?:is~|are~)?(?:kept|preserved
+      |retained|intact|unchanged|included|maintained|changed|lost|left~out|omitted|added|missing)\W*\Z
+      |,?\s(?:as~)?(?:per|requested~(?:by|in)|required~by)~(?:the|your|these)~(?:prompt|instructions?|task|guidelines)
+      \W*\Z""": pattern(
+        r"\b(?:facts?|details?|inform|mean|content|sense|prompt|instruct|task|guid|told|order|manual|ask)"
+    ),
     r"""\A\W*i(?:~have|['’]ve)?~(?:wrote|made|used|changed|swapped|replaced|switched|kept|added|removed|altered|turned|put)\b
       (?:.{0,80}\b(?:instead|words?|synonyms?|sentence|subject|verb|noun|structure|phrasing|tense)\W*\Z
       |~(?:the|an?)~(?:\w+~)?(?:subject|verb|noun|adjective|tense|structure|word|phrase|sentence)\b)""": pattern(
@@ -178,7 +205,7 @@ _STATEMENTS = {
       (?:the|this|that|your|both|these|those|my|each)~(?:(?:given|above|following|original|new|first|second|other|rewritten|provided
       |input|two|whole|resulting|final|same|current)~)*{_OF_WORDS}~
       (?:(?:already|simply|also|basically|essentially|only|just|both|does~not|do~not|doesn['’]t|don['’]t)~)*
-      (?:means?|describes?|conveys?|express(?:es)?|impl(?:y|ies)|indicates?|suggests?|refers?|mentions?|contains?|uses?|tells?
+      (?:means?|describes?|informs?|conveys?|express(?:es)?|impl(?:y|ies)|indicates?|suggests?|refers?|mentions?|contains?|uses?|tells?
       |talks?|says?|reads|becomes?|remains?|stays?|needs?|lacks?|focus\w*|can(?:not|['’]t)?~(?:not~)?(?:be|only|mean)
       |could~be|(?:is|are)~(?:about|already|too|not|saying|talking|describing|asking|stating|different|similar|unchanged|now
       |(?:an?~)?(?:\w+~){{0,2}}sentences?|(?:ok(?:ay)?|{_QUALITY}|the~same)(?:~(?:as~(?:is|it~is)|already|enough))?
@@ -199,6 +226,20 @@ _STATEMENTS = {
     rf"""{_NO_COURT}(?:this|that|here|it)(?:['’]s|~is)~(?:an?|the|my|your|another|one)~(?:\w+~){{0,2}}
       (?:sentence|rewording|restatement|rewrite)\b""": _ABOUT_WORDS,
     r"\bthe~(?:given|original|above|following)~sentences?\b": _ABOUT_WORDS,
+    rf"""{_NO_COURT}(?:sentence~(?:\d|one|two)~(?:is|was|would~be|could~be|reads|says|states|means)~that\b
+      |.*\w~sentence~(?:\d|one|two)\b|.*\bthe~(?:first|second|other|previous)~sentence\b(?!~of\b))""": _ABOUT_WORDS,
+    rf"""{_NO_COURT}(?:(?:so|okay|ok|first|now|then|well)[,.]?~)*(?:(?:we|i|you)~)?(?:need(?:~to)?|have~to|should|must|want~to|let['’]s)~
+      (?:now~)?(?:{_SAYING}|reformulate|describe|produce|make)~(?:\w+~){{0,4}}(?:sentence|statement|paraphrase)
+      \b""": _ABOUT_WORDS,
+    r"""\A\W*(?:(?:so|okay|ok|first|now|then)[,.]?~)*(?:(?:we|i|you)~)?(?:need~to|have~to|should|must)~
+      (?:keep|preserve|retain|change|alter|include|mention|contradict|negate)~(?:(?:all|the|every|each|one|some|these|of)~)*
+      (?:facts?|details?|information|meaning|numbers?|names?|words?|wording|original)\b""": pattern(
+        r"\b(?:facts?|details?|inform|mean|number|name|word|origin|secret)"
+    ),
+    r"""\A\W*(?:(?:so|okay|ok|first|now|well|h+mm*)[,.]?~)*let(?:['’]s|~me|~us)~(?:think|consider|figure~out|work~out|see)~
+      (?:about~|of~)?(?:how|what~the|which|(?:an?|another|other|some)~ways?)\b""": pattern(
+        r"\b(?:let|think|thought|consider|figure|wonder|see|look)"
+    ),
     rf"""{_NO_COURT}(?:(?:yes|no)[,.]?~)?(?:(?:the|this|that|your|both|these|two)~)+{_OF_WORDS}~
       (?:(?:is|are)~(?:not~)?(?:true|false|correct|incorrect|wrong|right|contradictory|consistent|equivalent)\W*\Z
       |(?:contradicts?|agrees?|disagrees?|oppos\w+|entails?)\b)""": _ABOUT_WORDS,
@@ -291,6 +332,8 @@ _OPENERS = {
     r"\banything~else~(?:you|i~can)\b|\b(?:how|what)~(?:else~)?(?:can|may)~i~(?:help|assist|do~for)~you\b": pattern(
         r"\b(?:help|assist|service|serve|do~for|else)"
     ),
+    r"""\A\W*(?:\w+~of~)?my~(?:knowledge|training(?:~data)?|data)~(?:base~)?(?:only~)?(?:ends?|stops?|goes|extends?|reaches|is~limited
+      |was~cut|is~(?:only~)?up~to|comes~to)\b""": pattern(r"\b(?:know|learn|train|taught|data)"),
     r"""\bmy~(?:last|latest|knowledge|training)\b.{0,12}\b(?:update|cut-?off|data)\b|\blorem~ipsum\b
       |\Ahttps?://\S+\Z""": None,
     r"""\A\W*(?:(?:the|with|has|have|of|an?|on|about|in|clearly|completely)~)*(?:same|similar|different|opposite|identical)~(?:meaning|sense|idea|sentence|wording

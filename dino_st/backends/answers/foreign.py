@@ -1,0 +1,157 @@
+"""What models say instead of a sentence, or announce it with, in other languages than English, as patterns."""
+
+from __future__ import annotations
+
+from dino_st.backends.answers.rules import Rule, pattern
+
+
+def _refusal(sorry: str, cannot: str, reword: str, help_: str, work: str, about: str) -> str:
+    """A refusal with the verb before its object: not able to reword, to help, or to work on the request."""
+    return rf"""(?:(?:{sorry})[\s,.;:!…،।]*(?:\w{{2,5}}~)?)?(?:{cannot})\b.{{0,40}}?(?:\b(?:{reword})
+        |\b(?:{help_})\W*\Z|\b(?:{help_}|{work})\b.{{0,30}}(?:{about}))"""
+
+
+_OF_ROMANCE = (
+    _refusal(
+        "(?:je~suis~)?(?:vraiment~|sincèrement~)?(?:désolée?|navrée?)|malheureusement|pardon|excusez-moi|je~regrette",
+        """je~(?:ne~(?:peux|puis|pourrai|saurais|suis~pas~(?:en~mesure|capable|autorisée?))|suis~(?:incapable
+        |dans~l['’]incapacité))""",
+        "reformuler|réécrire|paraphraser",
+        "(?:vous~|t['’])?(?:aider|assister)",
+        "traiter|répondre|accéder|satisfaire|fournir|générer|faire|effectuer|écrire|donner~suite|continuer|produire",
+        r"""\b(?:cette|votre|ta)~(?:demande|requête|phrase|tâche)\b|\b(?:ce|votre|ton)~(?:contenu|texte)\b
+        |\b(?:cela|ça|ceci)\W*\Z""",
+    ),
+    _refusal(
+        """lamentablemente|desafortunadamente|desgraciadamente|por~desgracia|lo~(?:siento|lamento)|disculp[ae]|perdón
+        |me~temo~que""",
+        "(?:yo~)?no~(?:puedo|podré|me~es~posible|soy~capaz|estoy~en~condiciones)",
+        r"(?:reformular|reescribir|parafrasear)\w*",
+        "(?:ayudar|asistir)(?:te|le|les|os|lo|la)?",
+        "procesar|responder|cumplir|atender|completar|proporcionar|generar|escribir|hacer|continuar|realizar",
+        r"""\b(?:est[ae]|es[ae]|su|tu)~(?:solicitud|petición|frase|oración|tarea|contenido)\b|\b(?:eso|esto|ello)\W*\Z""",
+    ),
+    _refusal(
+        "purtroppo|mi~(?:di)?spiace|(?:sono~)?spiacente|scus[ai](?:mi)?",
+        "non~(?:posso|potrò|sono~in~grado|mi~è~possibile|riesco)",
+        r"(?:riformular|riscriver|parafrasar)\w*",
+        "(?:aiutar|assister)(?:ti|la|le|vi|e)",
+        "elaborare|soddisfare|rispondere|completare|fornire|generare|scrivere|fare|procedere|eseguire",
+        r"""\b(?:quest[ao]|quell[ao]|(?:la~)?(?:tua|sua))~(?:richiesta|frase|contenuto)\b|\b(?:questo|ciò|quello)\W*\Z""",
+    ),
+    _refusal(
+        "infelizmente|lamento|sinto~muito|desculp[ae]|peço~desculpas?",
+        "(?:eu~)?não~(?:posso|consigo|poderei|sou~capaz|estou~em~condições)",
+        "reformular|reescrever|parafrasear",
+        r"(?:ajud(?:ar|á)|auxiliar)(?:-\w+|~você)?",
+        "processar|responder|atender|completar|fornecer|gerar|escrever|fazer|realizar",
+        r"""\b(?:n?ess[ae]|n?est[ae]|d?ess[ae]|(?:o~|a~)?(?:seu|sua))~(?:solicitação|pedido|frase|conteúdo|tarefa)\b
+        |\b(?:n|d)?(?:isso|isto)\W*\Z""",
+    ),
+)
+_IT_DE = r"""(?:leider|hier(?:bei)?|da(?:bei|mit|ran)?|ihnen|dir|euch|bei|mit|auf|d?ies(?:e[rmns]?)?|das|ihre[rnm]?
+    |deine[rnm]?    |anfrage|bitte|satz|inhalt|aufgabe|anliegen|wunsch|weiter)"""
+_IT_NL = (
+    "(?:helaas|je|jou|u|daar(?:mee|bij)?|hier(?:mee|bij)?|mee|bij|met|deze?|dit|dat|uw|jouw|verzoek|zin|inhoud|verder)"
+)
+_OF_GERMANIC = (
+    rf"""(?:(?:(?:es~)?tut~mir~leid|leider|entschuldig\w+|verzeihung|sorry|ich~bedau[e]?re)[\s,.!]*(?:aber~|doch~)?)?
+    (?:(?:{_IT_DE}~){{0,3}}(?:(?:kann|darf|möchte)~ich|ich~(?:kann|darf|möchte))~
+      (?:(?:{_IT_DE}~){{0,6}}nicht~(?:{_IT_DE}~){{0,6}}(?:(?:weiter)?helfen|behilflich~sein|unterstützen|dienen|nachkommen
+        |bearbeiten|erfüllen|beantworten|entsprechen|ausführen)\W*\Z
+      |.{{0,40}}?\bnicht~(?:\w+~){{0,2}}?(?:umformulier|umschreib|paraphrasier|neu~(?:formulier|schreib))\w*))""",
+    rf"""(?:(?:helaas|sorry|het~spijt~me|excuses)[\s,.!]*(?:maar~)?)?
+    (?:(?:{_IT_NL}~){{0,3}}(?:kan~ik|ik~kan)~
+      (?:(?:{_IT_NL}~){{0,6}}niet~(?:{_IT_NL}~){{0,4}}(?:helpen|van~dienst~zijn|verwerken|uitvoeren|beantwoorden|voltooien
+        |inwilligen)\W*\Z
+      |.{{0,40}}?\bniet~(?:\w+~){{0,2}}?(?:herschrijven|herformuleren|parafraseren)))""",
+    r"""(?:(?:tyvärr|förlåt|beklager|desværre|dessverre|u[nd]n?d?skyld|jag~är~ledsen)[\s,.!]*(?:men~)?)?
+    (?:kan~j[ae]g|j[ae]g~kan)~(?:\w+~)?(?:inte|ikke)~(?:skriva~om|omformuler\w+|omskriv\w+|parafraser\w*
+      |(?:hjälpa|hjælpe|hjelpe)(?:~(?:dig|dem|deg|til))*(?:~med~(?:det(?:ta|te)?|den~(?:här~)?\w+|denne~\w+))?\W*\Z)""",
+)
+_OF_OTHERS = (
+    _refusal(
+        "niestety|przepraszam|przykro~mi",
+        "nie~(?:mogę|jestem~w~stanie|potrafię)",
+        "przeformułować|sparafrazować|przepisać|przeredagować",
+        "pomóc(?:~ci|~w~tym)?",
+        "spełnić|przetworzyć|odpowiedzieć|wykonać|zrealizować",
+        r"\b[wz]~tym\W*\Z|\b(?:te\w+|twoj\w+)~(?:żądani\w+|prośb\w+|zdani\w+|treści\w*)",
+    ),
+    _refusal(
+        "извините|простите|к~сожалению",
+        "(?:я~)?не~(?:могу|смогу|в~состоянии|имею~возможности)",
+        r"перефразир\w+|переписать|переформулир\w+",
+        "помочь(?:~вам|~тебе)?",
+        "выполнить|обработать|ответить|удовлетворить|написать|создать|продолжить",
+        r"\bс~этим\b|\b(?:эт\w{1,3}|ваш\w*|тво\w+|данн\w+)~(?:запрос\w*|предложени\w*|просьб\w*|текст\w*)",
+    ),
+    _refusal(
+        "maaf|mohon~maaf|sayangnya",
+        "saya~(?:tidak|tak)~(?:bisa|dapat|mampu)",
+        "menulis~ulang|memparafrasakan|merumuskan~ulang",
+        "membantu(?:~anda|mu)?",
+        "memenuhi|memproses|menjawab|melakukan",
+        r"\b(?:permintaan|kalimat|konten|hal|dengan)~(?:itu|ini|tersebut|anda)\b",
+    ),
+    _refusal(
+        "(?:rất~)?(?:xin~lỗi|tiếc)",
+        "tôi~không~thể",
+        "viết~lại|diễn~đạt~lại",
+        "(?:giúp|hỗ~trợ)(?:~bạn)?",
+        "thực~hiện|xử~lý|đáp~ứng|trả~lời",
+        r"\b(?:việc|điều|yêu~cầu|câu)~(?:này|đó)",
+    ),
+    r"""(?:(?:çok~)?(?:üzgünüm|maalesef|özür~dilerim|ne~yazık~ki|kusura~bakma\w*)[\s,.!]*(?:ama~|ancak~|fakat~)?)?
+    (?:(?:size~|sana~)?bu(?:nu|na|nunla|~(?:konuda|iste[kğ]\w*|tale[bp]\w*|cümle\w*|içeri[kğ]\w*|metn\w*))~(?:\w+~)?)?
+    (?:(?:size~|sana~)?yardımcı~olam|yardım~edem|yerine~getirem|yanıtlayam|yeniden~(?:yazam|ifade~edem|formüle~edem))\w*\W*\Z""",
+    r"""(?:(?:عذر[\u064b\u0627]*|آسف[\u064b\u0627]*|أنا~آسف|أعتذر|للأسف|معذرة)[\s,.،!]*(?:و?لكن(?:ني)?~)?)?(?:أنا~)?
+    (?:لا~(?:أستطيع|يمكنني)|لن~أتمكن~من|لست~قادر\S*~على|(?:أنا~)?غير~قادر~على)~(?:إعادة~(?:صياغة|كتابة)
+      |(?:مساعدت\S+|المساعدة)(?:~(?:في|ب)\S*(?:~\S+){0,3})?\W*\Z
+      |(?:تلبية|تنفيذ|معالجة|الإجابة|تقديم|إكمال)~.{0,12}(?:الطلب|طلبك|الجملة|المحتوى))""",
+    r"""(?:(?:माफ़?\u093c?~(?:कीजिए|कीजिएगा|करें)|क्षमा~(?:करें|कीजिए)|(?:मुझे~)?खेद~है)[\s,.।!]*(?:लेकिन~|कि~)?)?
+    (?:मैं~)?(?:आपकी~|आपके~|इसमें~|इस~|यह~|उसमें~).{0,30}?(?:मदद|सहायता|अनुरोध|वाक्य).{0,20}?नहीं~(?:कर|दे|लिख|बदल)
+    ~(?:सक|पा).{0,8}\Z""",
+    r"""(?:(?:大変|誠に)?(?:申し訳|すみません|すいません|ごめんなさい|残念ながら)[^、。,]{0,12}[、。,]?)?
+    (?:(?:(?:その|この|上の|ご|ご指定の)?(?:リクエスト|要求|依頼|要望|質問|内容|件|文章?|タスク)(?:について|には?|は|を|の))?
+      (?:お手伝い|お答え|ご?対応|お応え|ご協力)(?:すること|いた?し)?[はが]?(?:でき(?:ません|かねます|ない)|出来ません|かねます)\W*\Z
+    |(?:その|この|上の|ご|ご指定の)(?:リクエスト|要求|依頼|要望|内容|文章?|タスク)(?:には?|は|を|の)
+      .{0,6}(?:言い換え|書き換え|書き直|処理|実行|応じ|生成|作成|提供).{0,8}(?:でき|出来|られ|かね)(?:ません|ます|ない))""",
+    r"""(?:(?:[很非]?常?抱歉|对不起|對不起|不好意思|很?遗憾)[，,\s]*(?:但是?)?)?我?(?:无法|無法|不能|没办法|没法)(?:[为為给給帮幫][您你])?
+    (?:改写|改寫|重写|重寫|复述|改述|释义|(?:帮助|幫助|协助|協助|完成|提供|处理|處理|满足|滿足|执行|執行|生成|响应|回应).{0,6}
+      [这這此该該您你].{0,3}(?:请求|請求|要求|句子|句|内容|內容|任务|任務|指令)|(?:帮助|幫助|协助|協助|帮)(?:[您你])?\W*\Z)""",
+    r"""(?:(?:죄송|미안)\S*~?)?(?:(?:이|그|해당|그런)~\S+~)?(?:도와\s?드릴|도움을~드릴)~수[가는]?~없.{0,5}\W*\Z
+    |(?:(?:죄송|미안)\S*~?)?(?:이|그|해당|요청하신)~(?:문장|요청|내용)\S?~.{0,8}(?:쓸|바꿀|처리할|수행할|재작성할|제공할|응할)~수[가는]?~없""",
+)
+REFUSAL = pattern("|".join((*_OF_ROMANCE, *_OF_GERMANIC, *_OF_OTHERS)))
+"""A refusal at the beginning of a text; what people cannot do for someone or about something else is none."""
+
+_CONSENT = r"""了解(?:いた|致)?しました|了解です|承知(?:いた|致)?しました|かしこまりました|[わ分]かりました
+    |もちろん(?:です)?|好的|明白了?|当然(?:可以)?|當然(?:可以)?
+    |没问题|收到|了解|알겠습니다|물론(?:입니다|이죠)|네|verstanden|alles~klar|natürlich
+    |selbstverständlich|gerne?|klar|in~ordnung
+    |bien~sûr|d['’]accord|certainement|entendu|compris|por~supuesto|claro(?:~que~sí)?|desde~luego|entendido|de~acuerdo
+    |certo|certamente|va~bene|capito|d['’]accordo|com~certeza|natuurlijk|begrepen|oczywiście|rozumiem|конечно|понятно|хорошо
+    |понял[аи]?|tamam|elbette|tabii(?:~ki)?|anladım|حسن[\u064b\u0627]+|بالتأكيد|بالطبع|ठीक~है|ज़?\u093c?रूर|समझ~गया"""
+CONSENT = Rule("no answer", pattern(rf"\A\W*(?:はい[、。\s]*)?(?:{_CONSENT})\W*\Z"), pattern(_CONSENT))
+"""Consent alone, where the source sentence does not consent."""
+
+_A_TEXT = r"""(?:(?:re)?formulation|reformul\w*|riformulazion\w*|reformulaç\w+|herformulering|umformulierung
+    |formulierung|paraphrase|par[aá]frasi?s?|parafrase|phrase|frase|zin|satz|oraci[oó]n|ora[cç][aã]o|version|versi[oó]n[ei]?|vers[aã]o
+    |versie|variante?|réécriture|reescritura|riscrittura|réponse|respuesta|risposta|resposta|antwoord|antwort|proposition|exemple
+    |ejemplo|esempio|exemplo|voorbeeld|beispiel|traduction|contradiction
+    |contradicci[oó]n|contraddizione|contradi[cç][aã]o)"""
+_SURE = rf"(?:(?:{_CONSENT})[\s,.!]+)?"
+ANNOUNCED = pattern(
+    rf"""\W*{_SURE}(?:
+    (?:voici|voilà|ecco(?:ti|le|vi)?|aquí~(?:tienes?|está|va|te~\w+)|aqui~(?:está|vai|tem)|segue|eis|hier~(?:is|volgt|heb~je|ist
+      |kommt))~[^:.!?\n]{{0,40}}?\b{_A_TEXT}\b[^:.!?\n]{{0,30}}
+    |(?:l[ae]~|une?~|il~|el~|una?~|[oa]~|uma?~|de~|een~|d(?:er|ie)~|eine?~)?(?:(?:nouvelle|autre|deuxième|seconde|nuova|altra|seconda|nueva|otra
+      |segunda|nova|outra|nieuwe|tweede|andere|neuer?|zweiter?)~)?{_A_TEXT}~(?:\d|réécrite|reformulée|riscritta|riformulata
+      |reescrita|reformulada|herschreven|umformuliert)
+    |(?:une?~autre~|une~|un~altro~|una~|otra~|uma~|outra~|een~andere?~|eine~andere~)(?:façon|manière|modo|maniera|forma|manera
+      |maneira|manier|art)\b[^:.!?\n]{{0,30}}
+    |(?:en~d['’]autres~(?:termes|mots)|en~otras~palabras|in~altr[ei]~(?:parole|termini)|(?:em|por|noutras|com)~?(?:outras~)?palavras
+      |met~andere~woorden|mit~anderen~worten))\s?[:：]\s"""
+)
+"""What announces the answer, up to the colon, whatever letter follows."""
