@@ -1612,6 +1612,7 @@ def test_of_sixty_kinds_of_replies_every_good_one_is_stored_once_and_no_other(nu
         f"assistantfinal{TEXT}",
         f"final{TEXT}",
         f"{TEXT}assistant",
+        f"{TEXT}final",
         f"{TEXT} assistant",
         f"{TEXT}im_end",
     ],

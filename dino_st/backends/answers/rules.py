@@ -192,7 +192,7 @@ FAULTS = (
             rf"""|\[(?:[\w' ]{{0,20}}\b)?(?i:{_BLANK})s?\]"""
             r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]|\sĠ\w+.*\sĠ\w|[a-z]{3}\\n[a-z]{3}|\A/\w+\s"""
             r"""|【|(?:(?<=[^\W\d]\s)|(?<=[.!?"”)]\s)|(?<=[.!?"”)\]]))\[\^?\d{1,3}\](?=(?:\[\^?\d{1,3}\]){0,9}[\s.!?]{0,3}\Z)|\[\^\d+\]|citeturn\d"""
-            r"""|\A\W*(?:assistant|final)+(?=[A-Z])|[.!?…"”]\s?(?:assistant|im_end|im_start|user)\W*\Z"""
+            r"""|\A\W*(?:assistant|final)+(?=[A-Z])|[.!?…"”](?:final|analysis|commentary|\s?(?:assistant|im_end|im_start|user))\W*\Z"""
         ),
     ),
     Rule(
