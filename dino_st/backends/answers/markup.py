@@ -58,7 +58,7 @@ _BARE_CHANNEL = re.compile(r"\A\s*(?:analysis|commentary)(?=[A-Z]).*?(?:assistan
 
 
 _BARE_ROLE = re.compile(
-    r"\A\s*(?:assistant|final)+(?=[A-Z])|(?<=[.!?…\"”])(?:\s?(?:assistant|im_end|im_start|user))+\s*\Z"
+    r"\A\s*(?:assistant|final)+(?=[A-Z])|(?<=[.!?…\"”])(?:final|analysis|commentary|\s?(?:assistant|im_end|im_start|user))+\s*\Z"
 )
 """What is left of a turn's tokens where a server took off their brackets."""
 
