@@ -534,6 +534,7 @@ class _Batching:
         options = chat.options
         self.host, self.base_url, self.endpoint = chat._host, chat._public_url, f"/v1{chat._path}"
         self.waits, self.poll_seconds = options.batch_wait, options.batch_poll_seconds
+        self.most_requests = options.batch_requests
         self.max_retries = options.max_retries
 
     @property

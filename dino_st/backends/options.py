@@ -94,6 +94,9 @@ class ServerOptions(FrozenOptions):
         "ask by the provider's batch interface (OpenAI's Batch API), which answers within a day and costs less: all "
         "that is to be asked goes out in files, and the same command collects the replies",
     )
+    batch_requests: int = option(
+        50_000, "requests of one batch at most; fewer where the account's queue takes fewer at once", ge=1, le=50_000
+    )
     batch_poll_seconds: float = option(60.0, "seconds between two looks at pending batches", gt=0)
     batch_wait: bool = option(
         True, "wait for pending batches; otherwise end at once with exit code 4, and collect them in a later run"
@@ -101,7 +104,7 @@ class ServerOptions(FrozenOptions):
 
     @model_validator(mode="after")
     def _is_of_batches(self) -> Self:
-        others = sorted(name for name in ("batch_poll_seconds", "batch_wait") if name in self.model_fields_set)
+        others = sorted(self.model_fields_set & {"batch_poll_seconds", "batch_requests", "batch_wait"})
         if others and not self.batch_api:
             raise ValueError(f"batch_api=True along with {', '.join(others)}")
         return self

@@ -127,13 +127,13 @@ def test_raw_text_goes_to_the_completions_endpoint(ask: Ask, provider: BatchProv
     assert provider.requests_of("batch_1")[0]["url"] == "/v1/completions"
 
 
-@pytest.mark.parametrize(("most_requests", "most_bytes"), [(4, 10**6), (10**6, 1300)])
+@pytest.mark.parametrize(("most_requests", "most_bytes"), [(4, 10**6), (50_000, 1300)])
 def test_files_larger_than_a_provider_takes_are_cut(
     most_requests: int, most_bytes: int, ask: Ask, provider: BatchProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batches, "MOST_REQUESTS", most_requests)
     monkeypatch.setattr(batches, "MOST_BYTES", most_bytes)
-    assert [reply.text for reply in ask(requests(10))] == [text_for(body) for body in bodies(provider, 10)]
+    replies = [reply.text for reply in ask(requests(10), batch_requests=most_requests)]
+    assert replies == [text_for(body) for body in bodies(provider, 10)]
     assert len(submitted(provider)) == 3
     assert sum(submitted(provider)) == 10
     assert max(submitted(provider)) <= most_requests
@@ -405,11 +405,23 @@ def test_a_batch_that_fails_validation_is_named_and_ends_the_run(
     assert all(reply.text for reply in ask())
 
 
-def test_what_a_full_provider_refuses_waits_for_the_other_batches(
-    ask: Ask, provider: BatchProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batches, "MOST_REQUESTS", 3)
+def test_a_batch_that_no_queue_takes_is_to_be_cut_and_then_all_is_answered(ask: Ask, provider: BatchProvider) -> None:
+    def outcome(self: BatchProvider, number: int, asked: list[Line]) -> Answered:
+        if len(asked) > 2:
+            self.batches[f"batch_{number}"]["errors"] = {"data": [{"code": "token_limit_exceeded", "message": "Full."}]}
+            return "failed", [], []
+        return all_answered(self, number, asked)
 
+    provider.outcome = outcome
+    with pytest.raises(
+        ModelError, match=r"Full\.\); ask for fewer at once \(.*batch.requests.*\), and run the same again"
+    ):
+        ask()
+    assert all(reply.text for reply in ask(batch_requests=2))
+    assert submitted(provider) == [6, 2, 2, 2]
+
+
+def test_what_a_full_provider_refuses_waits_for_the_other_batches(ask: Ask, provider: BatchProvider) -> None:
     def outcome(self: BatchProvider, number: int, asked: list[Line]) -> Answered:
         if self.batches["batch_1"]["status"] == "in_progress" and number > 1:
             self.batches[f"batch_{number}"]["errors"] = {"data": [{"code": "token_limit_exceeded", "message": "Full."}]}
@@ -417,7 +429,7 @@ def test_what_a_full_provider_refuses_waits_for_the_other_batches(
         return all_answered(self, number, asked)
 
     provider.outcome, provider.patience = outcome, {"batch_1": 5}
-    assert all(reply.text for reply in ask())
+    assert all(reply.text for reply in ask(batch_requests=3))
     assert submitted(provider) == [3, 3, 3]
 
 
@@ -680,7 +692,7 @@ def test_ctrl_c_keeps_the_ids(provider: BatchProvider, server: HostileServer, as
 # --- where it does not fit
 
 
-@pytest.mark.parametrize("name", ["batch_poll_seconds", "batch_wait"])
+@pytest.mark.parametrize("name", ["batch_poll_seconds", "batch_requests", "batch_wait"])
 def test_options_of_batches_need_batches(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"batch_api=True along with {name}"):
         OpenAIChat(MODEL, base_url="http://h/v1", **{name: 1})

@@ -31,7 +31,7 @@ from dino_st.support.progress import logger
 BATCHES = "batches"
 """The directory of notes, in a directory of shards."""
 
-MOST_REQUESTS, MOST_BYTES = 50_000, 200 * 10**6
+MOST_BYTES = 200 * 10**6
 """What OpenAI takes in a file of requests."""
 
 MARK = "dino_st"
@@ -104,6 +104,7 @@ class BatchServer(Protocol):
     endpoint: str  # that the requests go to, such as `/v1/chat/completions`
     waits: bool  # whether pending batches are waited for
     poll_seconds: float
+    most_requests: int  # of one batch
     max_retries: int
 
     @property
@@ -225,7 +226,7 @@ class BatchRun:
             body = self.server.body(self.open[name], form)
             line = {"custom_id": name, "method": "POST", "url": self.server.endpoint, "body": body}
             data = json.dumps(line, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-            if part and (len(part) >= MOST_REQUESTS or size + len(data) > MOST_BYTES):
+            if part and (len(part) >= self.server.most_requests or size + len(data) > MOST_BYTES):
                 yield part, b"".join(lines)
                 part, lines, size = [], [], 0
             part.append(name)
@@ -397,8 +398,9 @@ class BatchRun:
             if _FULL in faults and self._notes:
                 self._is_full = True
                 return
+            advice = "ask for fewer at once (--batch-requests)" if _FULL in faults else "mend that"
             raise ModelError(
-                f"{host} refused {what} of {len(note.requests):,} requests ({'; '.join(faults.values())}); mend that, "
+                f"{host} refused {what} of {len(note.requests):,} requests ({'; '.join(faults.values())}); {advice}, "
                 "and run the same again"
             )
         self._is_full = False
