@@ -81,6 +81,7 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], name:
                 break
             if "\n" in so_far or "\r" in so_far:
                 break
-        if text is not None and text.strip() and not {"\n", "\r", "\ufffd"} & set(text):
+        says_something = any(sign.isalpha() or sign.isnumeric() for sign in text or "")
+        if text is not None and says_something and not {"\n", "\r", "\ufffd"} & set(text):
             return text.strip(), attempt + 1, tuple(ids)
     return None, options.max_tries, tuple(ids)
