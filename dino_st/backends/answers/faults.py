@@ -285,10 +285,6 @@ def _scripts(text: str, *, every: bool = False) -> set[str]:
     return {name for name, number in found.items() if name in _SCRIPTS or (number > most and name not in _OF_SIGNS)}
 
 
-_SEEN = 1500
-"""Characters of a long text's beginning, and of its end, in which remarks are looked for."""
-
-
 def _fault_by(rules: Iterable[Rule], text: str, source: str) -> Reason | None:
     """The reason of the first rule that a text breaks, while its source does not and is about something else."""
     for rule in rules:
@@ -319,9 +315,7 @@ def _has_variants(text: str) -> bool:
 
 
 def _marks(pattern: re.Pattern[str], text: str) -> set[str]:
-    """What a pattern finds in a text, whatever case and numbers; in a very long one, at its beginning and its end."""
-    if len(text) > 2 * _SEEN:
-        text = f"{text[:_SEEN]} {text[-_SEEN:]}"
+    """What a pattern finds in a text, whatever the case and the numbers."""
     return {re.sub(r"\d+", "0", found[0].casefold()) for found in pattern.finditer(text)}
 
 

@@ -54,7 +54,7 @@ _DETERMINED = r"(?:the|an?|is|are|was|were)~"
 _QUALITY = "(?:concise|simple|clear|short|correct|good|fine|perfect|plain|grammatical|formal|natural|accurate|optimal)"
 _OF_WORDS = """(?:sentences?|statements?|phrases?|paraphrases?|premise|texts?|inputs?|wording|originals?|hypothesis
     |rewrite|version)"""
-_NO_COURT = rf"\A(?!.*\b(?:{OF_COURTS}))\W*"
+_NO_COURT = rf"\A(?!.*\b(?:{OF_COURTS}))\W*+"
 _ABOUT_WORDS = pattern(
     r"""\b(?:sentence|statement|phras|text|words?\b|premise|original|input|sa(?:y|id)\b|hypothes|report|letter|message|document
     |version)"""
