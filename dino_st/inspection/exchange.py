@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,14 @@ def read_export(path: Path) -> Found:
     InputError says that it cannot be read, is no such export, or has an answer that is not on the scale.
     """
     found: Found = {}
-    stateless: list[str] = []
+    stateless = 0
     originals: dict[str, str] = {}
     for place, record in enumerate(_records(path), start=1):
         where = f"{path}, record {place}"
         if not isinstance(record, Mapping):
             raise InputError(f"{where}: is no record; expected an export of Argilla or Label Studio")
-        texts, answers = _read_record(record, where, stateless)
+        texts, answers = _read_record(record, where)
+        stateless += bool(answers) and _has_no_states(record)
         for person, judged in answers:
             name = re.sub("[^A-Za-z0-9_-]+", "-", person).strip("-_")[:40] or "annotator"
             if originals.setdefault(name, person) != person:
@@ -56,7 +57,7 @@ def read_export(path: Path) -> Found:
             "%s: the answers of %d records do not say whether they were submitted; drafts and discarded ones are taken "
             "as judgements. Argilla's `records.to_list(flatten=True)` says it",
             path,
-            len(stateless),
+            stateless,
         )
     return found
 
@@ -76,15 +77,10 @@ def _records(path: Path) -> list[Any]:
     return content if isinstance(content, list) else [content]
 
 
-def _read_record(
-    record: Mapping[str, Any], where: str, stateless: list[str]
-) -> tuple[tuple[str, str], list[tuple[str, float | None]]]:
-    """The texts of a record and who judged them how; answers that may be drafts are noted in `stateless`."""
+def _read_record(record: Mapping[str, Any], where: str) -> tuple[tuple[str, str], list[tuple[str, float | None]]]:
     """The texts of a record, and its answers by annotator, whichever program wrote it."""
     if isinstance(record.get("fields"), Mapping):  # Argilla
         texts, answers = record["fields"], _argilla(record.get("responses") or {}, where)
-        if answers and not any("status" in answer for given in record["responses"].values() for answer in given):
-            stateless.append(where)
     elif isinstance(record.get("data"), Mapping):  # Label Studio
         texts, answers = record["data"], _label_studio(record.get("annotations") or [], where)
     elif "annotation_id" in record:  # Label Studio, JSON-MIN
@@ -105,10 +101,21 @@ _PLAIN = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_
 
 def _argilla(responses: Mapping[str, Any], where: str) -> list[tuple[str, float | None]]:
     given = _only({name: answers for name, answers in responses.items() if answers}, where) or []
-    states = [(answer, answer.get("status")) for answer in given]
+    return _finished(((answer["user_id"], answer["value"], answer.get("status")) for answer in given), where)
+
+
+def _has_no_states(record: Mapping[str, Any]) -> bool:
+    """Whether this is Argilla's nested form, and none of its answers says whether it was submitted."""
+    return isinstance(record.get("fields"), Mapping) and not any(
+        "status" in answer for given in record["responses"].values() for answer in given
+    )
+
+
+def _finished(answers: Iterable[tuple[Any, Any, Any]], where: str) -> list[tuple[str, float | None]]:
+    """Who judged how, of Argilla's answers (person, value, state): without drafts, and None for what was discarded."""
     return [
-        (str(answer["user_id"]), None if state in _SKIPPED else _judged(answer["value"], where))
-        for answer, state in states
+        (str(person), None if state in _SKIPPED else _judged(value, where))
+        for person, value, state in answers
         if state not in _UNFINISHED
     ]
 
@@ -122,11 +129,7 @@ def _argilla_flat(record: Mapping[str, Any], where: str) -> list[tuple[str, floa
     values = _only(questions, where)
     name = next(iter(questions))
     states = record.get(f"{name}.status") or [None] * len(values)
-    return [
-        (str(person), None if state in _SKIPPED else _judged(value, where))
-        for person, value, state in zip(record[f"{name}.users"], values, states, strict=True)
-        if state not in _UNFINISHED
-    ]
+    return _finished(zip(record[f"{name}.users"], values, states, strict=True), where)
 
 
 def _label_studio(annotations: Sequence[Mapping[str, Any]], where: str) -> list[tuple[str, float | None]]:
