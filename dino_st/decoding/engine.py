@@ -19,14 +19,13 @@ import torch
 
 from dino_st.decoding.batch import Draw, Drawn, StreamBatch
 from dino_st.decoding.cache import Indices, PackedStates, PromptStates, on_device
-from dino_st.decoding.debiasing import self_debias
 from dino_st.decoding.head import float32_head
 from dino_st.decoding.memory import context_length, is_out_of_memory, release_memory, streams_at_once
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.runner import CausalModel, Prompts, chunks_by_length
-from dino_st.decoding.sampling import draw_key, draw_tokens, top_k_top_p, uniforms
+from dino_st.decoding.sampling import draw_debiased, draw_key, uniforms
 from dino_st.decoding.slots.batch import Flight, Slots
-from dino_st.decoding.slots.fused import fused_modules
+from dino_st.decoding.slots.fused import fused_forwards, replaced
 from dino_st.decoding.stopping import Ending, StopRule, TextForm, end_of_text_ids
 from dino_st.errors import ConfigurationError, OutOfMemoryError
 
@@ -64,6 +63,7 @@ class DecodingEngine:
         self._stop = StopRule(tokenizer, size, end_ids=ends, min_words=options.min_words, form=form)
         self._may_end = self._stop.may_end.to(self._model.device)
         self._unreachable = self._stop.unreachable.nonzero().squeeze(1).to(self._model.device)
+        self._fused = fused_forwards(model)
         self._slots: Slots | None = None
         if self._model.fits_slots:
             self._slots = Slots(self._model, options, unreachable=self._unreachable, may_end=self._may_end)
@@ -88,7 +88,7 @@ class DecodingEngine:
                 results[i] = Drawn(rejections=Counter({"prompt too long": 1}))
             else:
                 fitting.append(i)
-        with torch.inference_mode(), float32_head(self._model.model), fused_modules(self._model.model):
+        with torch.inference_mode(), float32_head(self._model.model), replaced(self._fused):
             batches = list(self._batches(draws, fitting))
             if self._slots is not None:
                 self._slots.prepare([[draws[i] for i in batch] for batch in batches])
@@ -108,7 +108,7 @@ class DecodingEngine:
         items = list(zip(prompts, texts, strict=True))
         size = max(1, self.rows // max((len(item) for item in prompts), default=1))
         scores: list[tuple[float, ...]] = []
-        with torch.inference_mode(), float32_head(self._model.model), fused_modules(self._model.model):
+        with torch.inference_mode(), float32_head(self._model.model), replaced(self._fused):
             for start in range(0, len(items), size):
                 scores += self._halving(self._score_batch, items[start : start + size], lambda item: len(item[0]))
         return scores
@@ -250,21 +250,15 @@ class DecodingEngine:
         """Draws the next token of draws from the debiased distribution; shape (draws,)."""
         logits.index_fill_(1, self._unreachable, -torch.inf)
         limit = _ENTRIES.get(logits.device.type, _ENTRIES_ELSEWHERE) // logits.shape[1]
-        uniform, options, tokens, row, first = batch.uniforms(draws, steps), self.options, [], 0, 0
+        uniform, tokens, row, first = batch.uniforms(draws, steps), [], 0, 0
         for streams, group in groupby(batch.streams[draws].tolist()):
             size, at_once = len(list(group)), max(1, limit // streams)
             for count in (min(at_once, size - begin) for begin in range(0, size, at_once)):
                 these, rows = slice(first, first + count), logits[row : row + count * streams].view(count, streams, -1)
                 room = self._model.buffers.take("probabilities", rows.shape, logits)
                 probabilities = torch.softmax(rows, dim=-1, out=room)
-                debiased = self_debias(
-                    probabilities[:, 0],
-                    probabilities[:, 1:],
-                    decay_constant=options.decay_constant,
-                    decay_floor=options.decay_floor,
-                )
-                kept, ids = top_k_top_p(debiased, top_k=options.top_k, top_p=options.top_p)
-                tokens.append(draw_tokens(kept, ids, uniform[these]))
+                target, counters = probabilities[:, 0], probabilities[:, 1:]
+                tokens.append(draw_debiased(target, counters, uniform[these], self.options))
                 batch.record(draws[these], steps[these], probabilities, tokens[-1])
                 row, first = row + count * streams, these.stop
         return torch.cat(tokens)

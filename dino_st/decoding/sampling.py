@@ -8,6 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from dino_st.decoding.debiasing import self_debias
+from dino_st.decoding.options import DecodingOptions
+
 _GOLDEN, _MIX_1, _MIX_2 = np.array((0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB), dtype=np.uint64)
 """The constants of SplitMix64."""
 
@@ -56,6 +59,15 @@ def top_k_top_p(probabilities: torch.Tensor, *, top_k: int, top_p: float) -> tup
         kept = kept.masked_fill(before >= top_p, 0)
         kept = kept / kept.sum(dim=-1, keepdim=True)
     return kept, ids
+
+
+def draw_debiased(
+    target: torch.Tensor, counters: torch.Tensor, uniform: torch.Tensor, options: DecodingOptions
+) -> torch.Tensor:
+    """Draws a token a row after self-debiasing, top-k and top-p; see `self_debias` and `draw_tokens`."""
+    debiased = self_debias(target, counters, decay_constant=options.decay_constant, decay_floor=options.decay_floor)
+    kept, ids = top_k_top_p(debiased, top_k=options.top_k, top_p=options.top_p)
+    return draw_tokens(kept, ids, uniform)
 
 
 def draw_tokens(probabilities: torch.Tensor, ids: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:

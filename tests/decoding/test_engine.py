@@ -50,17 +50,34 @@ def decode_at_once(monkeypatch: pytest.MonkeyPatch, streams: tuple[int, int]) ->
     monkeypatch.setattr(memory, "_CPU_AT_ONCE", 0)
 
 
-def count_shared_attention(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """A list that grows with every use of the attention over shared prompts."""
+def count_attention(monkeypatch: pytest.MonkeyPatch, kind: Any = SharedCache) -> list[int]:
+    """A list that grows with every use of a cache's attention, by default that over shared prompts."""
     attended: list[int] = []
-    attend = SharedCache.attend
+    attend = kind.attend
 
-    def counted(cache: SharedCache, layer: int, *rest: Any) -> torch.Tensor:
+    def counted(cache: Any, layer: int, *rest: Any) -> torch.Tensor:
         attended.append(layer)
-        return attend(cache, layer, *rest)
+        result: torch.Tensor = attend(cache, layer, *rest)
+        return result
 
-    monkeypatch.setattr(SharedCache, "attend", counted)
+    monkeypatch.setattr(kind, "attend", counted)
     return attended
+
+
+def reference_outcomes(
+    model: Any, tokenizer: Any, draws: list[Draw], options: DecodingOptions
+) -> list[tuple[str | None, int, tuple[int, ...]]]:
+    """What the slow reference writes for draws, with seed 7."""
+    return [
+        reference.generate(
+            model,
+            tokenizer,
+            (draw.target, *(draw.counters if options.decay_constant else ())),
+            (7, draw.x1, draw.label, draw.sample),
+            options,
+        )
+        for draw in draws
+    ]
 
 
 def break_forward(model: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,23 +97,14 @@ def test_batched_decoding_draws_the_tokens_of_the_slow_reference(
 ) -> None:
     model = make_model(family)
     probe(model)
-    attended = count_shared_attention(monkeypatch)
+    attended = count_attention(monkeypatch)
     if path == "copied prompts":
         monkeypatch.setattr(runner, "can_share", lambda *_: False)
     decode_at_once(monkeypatch, (4, 9))  # draws wait for the rows of others
     options = dataclasses.replace(OPTIONS, decay_constant=decay_constant)
     draws = sts_draws(tokenizer)
     drawn = DecodingEngine(model, tokenizer, options, seed=7, rows=30).decode(draws)
-    expected = [
-        reference.generate(
-            model,
-            tokenizer,
-            (draw.target, *(draw.counters if decay_constant else ())),
-            (7, draw.x1, draw.label, draw.sample),
-            options,
-        )
-        for draw in draws
-    ]
+    expected = reference_outcomes(model, tokenizer, draws, options)
     assert outcomes(drawn) == expected
     assert bool(attended) == (path == "shared prompts")
     texts = [text for text, _, _ in expected]
@@ -137,7 +145,7 @@ def test_a_model_whose_attention_differs_from_the_shared_one_copies_prompts_and_
         "models of type llama decode with a copy of the prompt for each stream, which is slower"
     ]
     monkeypatch.undo()
-    attended = count_shared_attention(monkeypatch)
+    attended = count_attention(monkeypatch)
     drawn = [outcomes(engine.decode(sts_draws(tokenizer)[:4])) for engine in engines]
     assert drawn[0] == drawn[1]
     assert not attended

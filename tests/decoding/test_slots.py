@@ -27,7 +27,7 @@ from dino_st.decoding.slots.drawing import TokenDrawing
 from dino_st.tasks.prompts import encode_prompt
 from tests import reference
 from tests.conftest import FAMILIES
-from tests.decoding.test_engine import OPTIONS, decode_at_once, outcomes, sts_draws
+from tests.decoding.test_engine import OPTIONS, count_attention, decode_at_once, outcomes, reference_outcomes, sts_draws
 from tests.decoding.test_scoring import scored_draws
 
 
@@ -36,15 +36,7 @@ def attended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Decodes on a CPU as on a GPU, in slots; a list that grows with every use of their attention."""
     monkeypatch.setattr(runner, "SLOT_DEVICES", ("cpu",))
     monkeypatch.setattr(slot_batch, "_FEWEST", 3)
-    layers: list[int] = []
-    attend = SlotCache.attend
-
-    def counted(cache: SlotCache, layer: int, *rest: Any) -> torch.Tensor:
-        layers.append(layer)
-        return attend(cache, layer, *rest)
-
-    monkeypatch.setattr(SlotCache, "attend", counted)
-    return layers
+    return count_attention(monkeypatch, SlotCache)
 
 
 @pytest.mark.parametrize("decay_constant", [100.0, 0.0])
@@ -63,16 +55,7 @@ def test_decoding_in_slots_draws_the_tokens_of_the_slow_reference(
     options = dataclasses.replace(OPTIONS, decay_constant=decay_constant)
     draws, used = sts_draws(tokenizer), len(attended)
     engine = DecodingEngine(model, tokenizer, options, seed=7, rows=30)
-    expected = [
-        reference.generate(
-            model,
-            tokenizer,
-            (draw.target, *(draw.counters if decay_constant else ())),
-            (7, draw.x1, draw.label, draw.sample),
-            options,
-        )
-        for draw in draws
-    ]
+    expected = reference_outcomes(model, tokenizer, draws, options)
     assert outcomes(engine.decode(draws)) == expected
     assert outcomes(engine.decode(draws[:5])) == expected[:5]
     assert len(attended) > used
@@ -338,10 +321,8 @@ def test_a_norm_with_a_hook_or_other_arithmetic_is_left_alone(make_model: Any) -
 def test_modules_are_as_they_were_after_decoding(make_model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model("llama", dtype=torch.float32)
     plans = torch.backends.cuda.cudnn_sdp_enabled()
-    with fused.fused_modules(model):
+    with fused.replaced(fused.fused_forwards(model)):
         assert "forward" not in vars(model.model.norm), "a CPU gains nothing"
-    fused_of = fused._fused(model)
-    monkeypatch.setattr(fused, "_fused", lambda _: fused_of)
     monkeypatch.setattr(fused, "_DEVICES", ("cpu",))
     during = []
 
@@ -349,7 +330,7 @@ def test_modules_are_as_they_were_after_decoding(make_model: Any, monkeypatch: p
         during.append(("forward" in vars(model.model.norm), torch.backends.cuda.cudnn_sdp_enabled()))
         raise KeyError("stop")
 
-    with pytest.raises(KeyError, match="stop"), fused.fused_modules(model):
+    with pytest.raises(KeyError, match="stop"), fused.replaced(fused.fused_forwards(model)):
         look()
     assert during == [(True, False)]
     assert "forward" not in vars(model.model.norm)

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from dino_st.decoding.debiasing import self_debias
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.sampling import draw_tokens, top_k_top_p
+from dino_st.decoding.sampling import draw_debiased, draw_tokens, top_k_top_p
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +71,10 @@ class TokenDrawing:
         return tokens, logits[there, tokens.unsqueeze(1)] - normalisers[there]
 
     def _draw_some(self, logits: torch.Tensor, rows: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-        options = self._options
         probabilities = logits[rows.clamp(min=0)].softmax(dim=-1)
         counters = probabilities[:, 1:].masked_fill_((rows[:, 1:] < 0).unsqueeze(-1), 0)
         probabilities[:, 0].masked_fill_(rows[:, :1] < 0, 1)  # whatever the row holds, some token is drawn
-        debiased = self_debias(
-            probabilities[:, 0], counters, decay_constant=options.decay_constant, decay_floor=options.decay_floor
-        )
-        kept, ids = top_k_top_p(debiased, top_k=options.top_k, top_p=options.top_p)
-        return draw_tokens(kept, ids, uniform)
+        return draw_debiased(probabilities[:, 0], counters, uniform, self._options)
 
 
 _without_kernel: list[str] = []

@@ -17,19 +17,20 @@ from torch.nn import functional
 _DEVICES = ("cuda",)
 """Where a launch costs more than what it does."""
 
+Forwards = list[tuple[torch.nn.Module, Callable[[torch.Tensor], torch.Tensor]]]
+"""Modules, and what is to stand in for their own code."""
+
 _ALIKE = 1e-4
 """How far results in float32 may differ, as a share of the largest."""
 
 
 @contextmanager
-def fused_modules(model: Any) -> Iterator[None]:
-    """Lets modules of a model on a GPU compute in one kernel what they compute in several; restored afterwards.
+def replaced(modules: Forwards) -> Iterator[None]:
+    """Lets modules compute in one kernel what they compute in several; restored afterwards.
 
-    Which modules these are is found out by comparing them, on a few numbers, with the kernel; a module with a forward
-    of its own instance, such as a hook's, is left alone. cuDNN's attention is not used meanwhile: it plans anew for
-    each shape, which takes a tenth of a second, and prompts come in many.
+    cuDNN's attention is not used meanwhile: it plans anew for each shape, which takes a tenth of a second, and prompts
+    come in many.
     """
-    modules = _fused(model) if model.device.type in _DEVICES and not model.training else []
     plans = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     try:
         torch.backends.cuda.enable_cudnn_sdp(False)
@@ -42,7 +43,17 @@ def fused_modules(model: Any) -> Iterator[None]:
             vars(module).pop("forward", None)
 
 
-def _fused(model: Any) -> list[tuple[torch.nn.Module, Callable[[torch.Tensor], torch.Tensor]]]:
+@torch.no_grad()
+def fused_forwards(model: Any) -> Forwards:
+    """Modules of a model on a GPU, and a forward of one kernel for each.
+
+    Which these are is found out by comparing them, on a few numbers, with the kernel; a module with a forward of its
+    own instance, such as a hook's, is left alone.
+    """
+    return _fused(model) if model.device.type in _DEVICES and not model.training else []
+
+
+def _fused(model: Any) -> Forwards:
     found, activations = [], dict[type, bool]()
     for module in model.modules():
         kind = type(module)
