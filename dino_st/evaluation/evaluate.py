@@ -13,6 +13,7 @@ import functools
 import logging
 import math
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,9 @@ if TYPE_CHECKING:
 
 Matrix = NDArray[Any]
 logger = logging.getLogger(__name__)
+
+_LONG = 5.0
+"""Seconds that a task takes when a line tells that it is done."""
 
 
 def evaluate_encoder(
@@ -180,16 +184,24 @@ class _Work:
         if any(isinstance(task, AbsTaskSTS) for task in pending):
             warn_of_similarity(encoder, found.name)
         meta = directory_meta(place, found.revision) if place else loaded_meta(found.name, found.revision, encoder)
-        outcome = mteb.evaluate(
-            EncodeOnce(encoder, meta, pending, show_progress=self.show_progress),
-            pending,
-            cache=self.cache,
-            overwrite_strategy="always",
-            encode_kwargs={"batch_size": self.batch_size, "show_progress_bar": False},
-            show_progress_bar=False,
-            co2_tracker=False,
-        )
-        return outcome.task_results
+        model = EncodeOnce(encoder, meta, pending, show_progress=self.show_progress)
+        results: list[TaskResult] = []
+        for task in pending:
+            begun = time.monotonic()
+            outcome = mteb.evaluate(
+                model,
+                task,
+                cache=self.cache,
+                overwrite_strategy="always",
+                encode_kwargs={"batch_size": self.batch_size, "show_progress_bar": False},
+                show_progress_bar=False,
+                co2_tracker=False,
+            )
+            results += outcome.task_results
+            if self.show_progress and (seconds := time.monotonic() - begun) > _LONG:
+                done = (len(results), len(pending), task.metadata.name, seconds)
+                logger.info("scored %d of %d tasks: %s took %.0f s", *done)
+        return results
 
     def _read(self, result: TaskResult, task: AbsTask, model: str) -> float:
         key = "main_score" if self.protocol == "all" or not getattr(task, "has_sources", False) else self.protocol

@@ -414,3 +414,15 @@ def test_tokens_are_looked_at_once_for_a_model(sts_dir: Path, encoder: Path, mon
     for texts in (["One."], ["Two."]):
         once.encode([{"text": texts}], task_metadata=tasks(sts_dir)[0].metadata, hf_split="test", hf_subset="default")
     assert asked == [1]
+
+
+def test_a_task_that_takes_long_tells_that_it_is_done(
+    encoder: Path, sts_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="dino_st")
+    evaluate_encoder(encoder, tasks=tasks(sts_dir))
+    assert not [message for message in caplog.messages if "took" in message]  # not among the quick
+    monkeypatch.setattr(evaluate, "_LONG", 0.0)
+    evaluate_encoder(encoder, tasks=tasks(sts_dir))
+    done = [message.split(" took")[0] for message in caplog.messages if "took" in message]
+    assert done == ["scored 1 of 2 tasks: DinoSTS13", "scored 2 of 2 tasks: DinoSTS16"]
