@@ -223,11 +223,12 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
     prompt given is one as the tokenizer makes them.
     """
     size = model.get_input_embeddings().weight.shape[0]
-    ends = [token for token in end_of_text_ids(model, tokenizer) if '"' in tokenizer.decode([token])]
-    if ends:
+    ends = {token: tokenizer.decode([token]) for token in sorted(end_of_text_ids(model, tokenizer))}
+    quoting = [token for token, text in ends.items() if '"' in text]
+    if quoting:
         raise ModelError(
-            f"token {ends[0]}, which has a quotation mark in its text, means end-of-text to {type(model).__name__}; so "
-            "no text could end. Mend eos_token_id in config.json and generation_config.json"
+            f"token {quoting[0]}, which has a quotation mark in its text, means end-of-text to {type(model).__name__}; "
+            "so no text could end. Mend eos_token_id in config.json and generation_config.json"
         )
     special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     ids = tokenizer.get_vocab()
@@ -238,11 +239,20 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
             f"{min(beyond)!r}: its ids go up to {max(ids.values())}, and the model has {size} embeddings; take the "
             "model's own tokenizer"
         )
-    words = sorted(text for text in {*special, *tokenizer.all_special_tokens} if _PLAIN_TEXT.fullmatch(text))
+    marked = {*special, *tokenizer.all_special_tokens}
+    words = sorted(text for text in marked if _PLAIN_TEXT.fullmatch(text))
     if words:
         warn(
             f"the tokenizer marks {', '.join(map(repr, words))} as special, as no text of {type(model).__name__} will "
             "have it then; mend its settings (tokenizer_config.json, special_tokens_map.json)",
+            DinoWarning,
+            stacklevel=2,
+        )
+    ordinary = sorted({text for text in ends.values() if _PLAIN_TEXT.fullmatch(text.strip())} - marked)
+    if ordinary:
+        warn(
+            f"eos_token_id says that {', '.join(map(repr, ordinary))} means end-of-text to {type(model).__name__}, so "
+            "that no text will have it; take config.json and generation_config.json of this model",
             DinoWarning,
             stacklevel=2,
         )

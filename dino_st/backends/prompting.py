@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from typing import Any
+from warnings import warn
 
 from dino_st.backends.chat import ChatRequest
 from dino_st.backends.options import ModelOptions
-from dino_st.errors import MissingExtraError
+from dino_st.errors import DinoWarning, MissingExtraError
 from dino_st.support.progress import logger
 from dino_st.tasks.prompts import ChatTemplate, build_prompts, choose_format, encode_prompt
 from dino_st.tasks.spec import TaskSpec
@@ -31,6 +32,13 @@ class Prompter:
                 '"jinja2>=3.1", or choose the prompt format raw'
             )
         self._template = ChatTemplate(tokenizer) if self.prompt_format == "chat" else None
+        if self._template and (marks := self._template.strange_marks):
+            warn(
+                f"the chat template of {name} writes {', '.join(marks)}, which its tokenizer reads as ordinary text, "
+                "as if it were another model's template; take this model's own, or choose --prompt-format raw",
+                DinoWarning,
+                stacklevel=3,
+            )
 
     def say_format(self) -> None:
         """Logs how `auto` was decided, since it changes what is written."""

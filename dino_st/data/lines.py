@@ -8,11 +8,12 @@ a tag or a tab, is counted while it is read and told in the log (`Oddities`); th
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from typing import BinaryIO, NamedTuple
 
+from dino_st.data.layout import code_in_lines, common_fields, cut_off
 from dino_st.errors import InputError
 from dino_st.support.progress import logger
 from dino_st.support.text import printable
@@ -141,7 +142,7 @@ _KINDS = (
         r'^\[\d+\] "',
     ),
     _Kind("a history of git", r"^commit [0-9a-f]{7,40}\b[^\n]*\n(?:Merge: [^\n]*\n)?Author: "),
-    _Kind("what a shell prints", r"^[-dl][-rwxst]{9}[.+ ] *\d+ |\A\s*PID +TTY"),
+    _Kind("what a shell prints", r"^[-dl][-rwxst]{9}[.+@ ] *\d+ |\A\s*PID +TTY"),
     _Kind("an error of a web server", r"\A\s*(?:401 Unauth|403 Forb|404 Not F|500 Internal S|502 Bad G|503 Service)"),
     _Kind("words with labels", r"(?:^\S+(?: \S+)* (?:[BIES]-[A-Z]+|O)[ \t]*\n){2}"),
     _Kind("YAML", r"\A%YAML |\A---[ \t]*\n(?:\s*- |(?:[\w-]+:[^\n]*\n)+)"),
@@ -214,11 +215,6 @@ _ODDITIES = {
     "words of a row of totals": (rf"^(?i:{_TOTALS})", 0),
     "spaces between letters": (r"(?:(?<!\S)[^\W\d_] +){6}", 0.1),
     "nothing but numbers": (r"^\s*[-+\d][\d\s.,:/+-]*%?$", 0.1),
-    "a bullet, a number or a label before them": (
-        r"^\s*(?:[-*•+>]+\s+\S|[#\d][\d.:,;)-]*\s*[,;:\s]\s*\S|[A-Z]+_\d+\s|[A-Z][\w ]{0,20}: )",
-        0.5,
-    ),
-    "a number behind them": (r"(?:[,;|]|\s\s|>)\s*-?\d+(?:\.\d+)?\s*$|\(\w*\d\)\s*$", 0.5),
     "quotation marks around the whole": (r"^[\"“„«'][^\"”“»]*[\"”“»']$", 0.5),
     "a hyphen at the end, as where lines were broken": (r"[a-z]-$", 0.1),
     "an address and nothing else": (r"^\w+://\S+$", 0.1),
@@ -238,13 +234,16 @@ _RARE, _USUAL = (
 _ALL_RARE, _ALL_USUAL = (re.compile("|".join(f"({sign})" for sign in signs.values())) for signs in (_RARE, _USUAL))
 
 _NO_VALUE = re.compile(
-    r"nan|null|none|n/?a|#n/a|<na>|\\n|#(?:name\?|ref!|value!|div/0!)|--?|\?|tbd|\[(?:deleted|removed)\]", re.IGNORECASE
+    r"[-–—.…?_]{1,3}|[<(\[{]?(?:nan|nil|null|none|n/?\.?a\.?|undefined|not available|tbd)[>)\]}.]?"
+    r"|\[(?:deleted|removed|empty|missing)\]|#n/a|\\n|#(?:name\?|ref!|value!|div/0!)",
+    re.IGNORECASE,
 )
 """What other programs, and people, write where there is no value."""
 
 
-_SAMPLE = 1000
-"""Of so many texts the first ones are looked at for what is told only where it is frequent."""
+_SAMPLE, _SAMPLED = 1000, 40_000
+"""Of so many texts the first ones, unless they have more characters, are looked at for what is told only where it is
+frequent."""
 
 
 class Oddities:
@@ -255,10 +254,13 @@ class Oddities:
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._missing: Counter[str] = Counter()
+        self._samples: dict[str, list[str]] = defaultdict(list)
 
-    def look(self, text: str) -> None:
-        """Takes one more text into account."""
+    def look(self, text: str, column: str | None = "") -> None:
+        """Takes one more text into account; one of no column is compared with none."""
         self._texts += 1
+        if column is not None and len(text) <= _SAMPLED and len(sample := self._samples[column]) < _SAMPLE:
+            sample.append(text)
         text = text[:_LOOKED_AT]
         if _NO_VALUE.fullmatch(text.strip()):
             self._missing[text] += 1
@@ -298,6 +300,28 @@ class Oddities:
                     name,
                     printable(self._first[name]),
                 )
+        for column, sample in self._samples.items():
+            of_column = f" of column {column!r}" if column else ""
+            for name, count, example in common_fields(sample):
+                logger.warning(
+                    "%s: %d of %d texts%s hold %s, such as %r; they are taken as they stand",
+                    source,
+                    count,
+                    len(sample),
+                    of_column,
+                    name,
+                    printable(example[:60]),
+                )
+            if cut := cut_off(sample):
+                logger.warning(
+                    "%s: %d of %d texts%s have %s, as where texts are cut at a length, such as %r; take the whole ones",
+                    source,
+                    cut.texts,
+                    len(sample),
+                    of_column,
+                    cut.name,
+                    printable(cut.example),
+                )
 
 
 def text_lines(stream: BinaryIO) -> Iterator[str]:
@@ -327,6 +351,11 @@ def sentence_lines(stream: BinaryIO) -> Iterator[str]:
     for kind, signs in _SIGNS:
         if signs.search(text):
             raise InputError(f"this looks like {kind.name}, whose lines are no sentences; {kind.advice}")
+    if code := code_in_lines(head):
+        raise InputError(
+            f"(nearly) every line has an id, a code or a time before or behind its text, such as {printable(code)!r}; "
+            f"{_ONE_A_LINE}"
+        )
     yield from _without_conflicts(chain(head, lines))
 
 

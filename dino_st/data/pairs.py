@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,6 +60,12 @@ _UNLIKELY = 1e-6
 
 _END_OF_A_SCALE, _ENOUGH = 5, 50
 """Where the scale of the STS tasks ends, and of how many scores a single one beyond it is told."""
+
+_DROP, _MANY_BEYOND = 3, 0.1
+"""How many times fewer scores just above the end of a scale than just below tell, and the share far above."""
+
+_LETTERS = 5
+"""Of so many letters, one label that another begins with may be the same one."""
 
 _MORE = (*PROVENANCE_COLUMNS, INSTRUCTION, LOG_PROBS, PLAIN_LOG_PROB, JUDGED)
 _EXPECTED = "expected sentence1, sentence2 and score (or label), or text and label"
@@ -150,6 +157,8 @@ def pair_table(rows: Iterable[Row], source_names: Mapping[str, str], path: str) 
             "numbers throughout or words throughout"
         )
     table = _typed(columns, are_scores=True in first_places and TEXT not in columns)
+    if LABEL in table.column_names:
+        _check_spelling(table[LABEL].unique().to_pylist(), path)
     if SCORE in table.column_names:
         check_scores(table[SCORE].to_pylist(), first_of_score, path)
     return table
@@ -221,7 +230,7 @@ def _second_scale(scores: Sequence[float], distinct: Sequence[float]) -> float |
     """The upper end of a smaller scale on which a part of the scores seems to be, if any.
 
     Either the others are far above it, or they stand before or behind these, of which by chance hardly so many in a row
-    would be so low.
+    would be so low, or there are many scores just below it, few just above, and many far above.
     """
     for below, above in pairwise(distinct[1:]):
         are_fractions = below <= 1 and sum(0 < score < 1 for score in distinct) > 1
@@ -235,6 +244,13 @@ def _second_scale(scores: Sequence[float], distinct: Sequence[float]) -> float |
                 share = sum(score <= top for score in rest) / len(rest)
                 if share ** len(low) < _UNLIKELY:
                     return top
+    for top in (1, 5):
+        just_below, just_above, beyond = (
+            sum(start * top < score < end * top for score in scores)
+            for start, end in ((0.5, 1), (1, 1.5), (1.5, math.inf))
+        )
+        if just_below > _DROP * just_above + _ENOUGH / 2 and beyond > _MANY_BEYOND * len(scores):
+            return top
     return None
 
 
@@ -262,7 +278,22 @@ def _typed(columns: dict[str, list[Any]], *, are_scores: bool) -> pa.Table:
 
 def _label_value(where: str, name: str, value: Any) -> str | float:
     is_word = isinstance(value, str) and bool(value.strip())
-    return text_value(where, name, value) if is_word else number_value(where, name, value)
+    return text_value(where, name, value).strip() if is_word else number_value(where, name, value)
+
+
+def _check_spelling(labels: Sequence[str], path: str) -> None:
+    """Refuses labels that are spelled in two ways, of which each would be a label of its own; tells of likely ones."""
+    seen: dict[str, str] = {}
+    for label in sorted(labels):
+        other = seen.setdefault(re.sub(r"(?<=\w)[\s_-]+(?=\w)|_", "", label).casefold(), label)
+        if other != label:
+            raise InputError(
+                f"{path}: the labels {other!r} and {label!r} would be two, though they differ in capitals, spaces "
+                "or hyphens alone; spell each label in one way"
+            )
+    for short, long in pairwise(sorted(seen)):
+        if len(short) >= _LETTERS and long.startswith(short):
+            logger.warning("%s: the labels %r and %r may be two spellings of one", path, seen[short], seen[long])
 
 
 def _whole_number(where: str, name: str, value: Any) -> int | None:

@@ -106,7 +106,7 @@ def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
                 for name, value in row.items():
                     is_text = len(row) == 1 or name.startswith(_TEXTS)
                     if isinstance(value, str) and (is_text or as_number(value) is None):
-                        odd.look(value)
+                        odd.look(value, name if is_text else None)
                 yield where, row
         _check_texts(odd, path)
     except OSError as error:

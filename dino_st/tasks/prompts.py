@@ -24,6 +24,11 @@ PROMPT_FORMATS: tuple[PromptFormat, ...] = ("raw", "chat", "auto")
 TEMPLATE_DATE = datetime(2024, 7, 26, tzinfo=UTC)
 """The day that every chat template is told, so that prompts are the same tomorrow: Llama 3's default."""
 
+_MARK = re.compile(
+    r"<\|(?!(?:user|assistant|system|human|bot|model)\|>)[^|<>\s]+\|>|<(?:start|end|begin|bos|eos|im)_\w+>|</?s>"
+)
+"""A control token as templates write them; those with nothing but a role are ordinary text to some models (Zephyr)."""
+
 _DIRECTIVES = [f"%{letter}" for letter in "aAbBdeHIjmMpSUwWyYZ"] + ["%-d", "%-m", "%-H", "%-I", "%-M", "%-S"]
 
 
@@ -111,8 +116,9 @@ class ChatTemplate:
     """A tokenizer's chat template, tried out once, and told the same date every day.
 
     `takes_system` says whether it has a place for a system turn (some refuse it, and some leave it out without a word),
-    `tells_date` whether it asks for a date, which is `TEMPLATE_DATE`; `sha256` is that of a chat that it made. A
-    ModelError says that it cannot be rendered, leaves a turn out, or makes another chat each time.
+    `tells_date` whether it asks for a date, which is `TEMPLATE_DATE`; `strange_marks` are control tokens that it writes
+    and the tokenizer does not know; `sha256` is that of a chat that it made. A ModelError says that it cannot be
+    rendered, leaves a turn out, or makes another chat each time.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -146,6 +152,8 @@ class ChatTemplate:
         except ModelError:
             with_system = ""
         self.takes_system = system in with_system
+        marks, known = dict.fromkeys(_MARK.findall(f"{with_system}{rendered}")), tokenizer.get_vocab()
+        self.strange_marks = tuple(mark for mark in marks if mark not in known)
         self.sha256 = hashlib.sha256(json.dumps([rendered, with_system]).encode()).hexdigest()
 
     def render(self, user: str, opening: str = "", system: str = "") -> str:

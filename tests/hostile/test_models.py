@@ -309,6 +309,15 @@ def test_a_quotation_mark_that_means_end_of_text_is_refused(tokenizer: Any) -> N
         check_tokenizer(model, tokenizer, [])
 
 
+def test_a_word_that_means_end_of_text_is_told(tokenizer: Any) -> None:
+    model = llama()
+    model.generation_config.eos_token_id = [0, tokenizer.convert_tokens_to_ids("Ġman"), 999_999]
+    with pytest.warns(
+        DinoWarning, match="eos_token_id says that ' man' means end-of-text to Llama.*no text will have it"
+    ):
+        check_tokenizer(model, tokenizer, [])
+
+
 def test_a_tokenizer_much_smaller_than_the_embedding_is_doubted(tokenizer: Any) -> None:
     with pytest.warns(DinoWarning, match="as if it were another model's"):
         check_tokenizer(llama(3 * VOCABULARY), tokenizer, [])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import random
 import re
 import shutil
 import time
@@ -308,7 +309,7 @@ def test_rows_are_not_joined_where_the_marks_may_quote_nothing(rows: str, separa
     assert len(pairs(written(tmp_path / "b.csv", quoted + rows))) == 1
 
 
-@pytest.mark.parametrize("labels", [("0,5", "1,0"), ("50%", "7 %"), ("nan", "NaN"), ("inf", "-inf"), ("1/2", "½")])
+@pytest.mark.parametrize("labels", [("0,5", "1,0"), ("50%", "7 %"), ("nan", "-NaN"), ("inf", "-inf"), ("1/2", "½")])
 def test_labels_that_are_numbers_of_another_notation_are_no_words(labels: tuple[str, str], tmp_path: Path) -> None:
     rows = "".join(f"a{i};b;{label}\n" for i, label in enumerate(labels))
     with pytest.raises(InputError, match=r"line 2: field 'label' looks like a number, but .*such as 0\.5"):
@@ -323,7 +324,25 @@ def test_values_that_mean_none_elsewhere_are_counted(tmp_path: Path, caplog: pyt
     assert "a.csv: taken as texts, though they may mean that there is no value: 'NaN' (2), 'NULL' (1)" in caplog.text
 
 
-@pytest.mark.parametrize("text", ["NA", "None", "n/a", "-", "?", "TBD", "tbd", "[deleted]", "[Removed]", "Null", "nan"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "NA",
+        "None",
+        "n/a",
+        "N.A.",
+        "-",
+        "?",
+        "…",
+        "...",
+        "TBD",
+        "undefined",
+        "nil",
+        "(null)",
+        "[deleted]",
+        "[Removed]",
+    ],
+)
 def test_what_people_write_for_no_value_is_counted_wherever_it_stands(
     text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1380,6 +1399,23 @@ def test_scores_of_one_scale_are_read_without_a_word(
     assert not caplog.text
 
 
+@pytest.mark.parametrize("read", [pairs, scored])
+def test_scores_of_two_scales_in_mixed_rows_are_told(
+    read: Reader, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    draw = random.Random(7)
+    of_five = [round(5 * draw.random(), 2) for _ in range(300)]
+    of_one = [round(draw.random(), 2) for _ in range(300)]
+    mixed = [score for pair in zip(of_five, of_one, strict=True) for score in pair]
+    draw.shuffle(mixed)
+    read(written(tmp_path / "a.csv", scored_rows(*mixed)))
+    assert re.search("two scales.* some are 0 to 1, others up to 4", caplog.text)
+    caplog.clear()
+    read(written(tmp_path / "b.csv", scored_rows(*of_five)))
+    read(written(tmp_path / "c.csv", scored_rows(*(5 * draw.random() ** 2 for _ in range(300)))))
+    assert not caplog.text
+
+
 def test_pairs_that_stand_there_with_two_scores_are_told_and_count_as_they_stand(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -1432,3 +1468,45 @@ def test_what_databases_and_spreadsheets_write_for_no_value_is_told(
     file.write_text("text\n\\N\n#NAME?\nA man plays.\n", encoding="utf-8")
     list(read_sentences(file).texts)
     assert "may mean that there is no value: '\\\\N' (1), '#NAME?' (1)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (("entailment", "ENTAILMENT", "neutral"), "labels 'ENTAILMENT' and 'entailment' would be two"),
+        (
+            ("not_paraphrase", "paraphrase", "Not paraphrase"),
+            "labels 'Not paraphrase' and 'not_paraphrase' would be two",
+        ),
+        (("yes", "no", "Yes"), "labels 'Yes' and 'yes' would be two"),
+    ],
+)
+def test_labels_that_are_spelled_in_two_ways_are_refused(labels: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    rows = "".join(f"One {i}.,Another {i}.,{label}\n" for i, label in enumerate(labels))
+    with pytest.raises(InputError, match=rf"a\.csv: the {told}"):
+        pairs(written(tmp_path / "a.csv", "sentence1,sentence2,label\n" + rows))
+
+
+def test_labels_are_read_without_spaces_and_short_forms_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = "".join(
+        f"One {i}.,Another {i}.,{one}\n" for i, one in enumerate(["neutral ", "neutral", " duplicate", "no"])
+    )
+    file = written(tmp_path / "a.csv", "sentence1,sentence2,label\n" + rows)
+    assert [row[2] for row in pairs(file)] == ["neutral", "neutral", "duplicate", "no"]
+    assert not caplog.text
+    pairs(written(file, "sentence1,sentence2,label\n" + rows + "One.,Two.,duplicates\n"))
+    assert "the labels 'duplicate' and 'duplicates' may be two spellings of one" in caplog.text
+
+
+def test_triplets_whose_columns_seem_exchanged_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        (f"A man plays flute number {i}.", f"Flute number {i} is played.", f"Rome {i + 99} burns.") for i in range(30)
+    ]
+    triplets(written(tmp_path / "a.csv", "anchor,positive,negative\n" + "".join(f"{a},{p},{n}\n" for a, p, n in rows)))
+    assert not caplog.text
+    triplets(written(tmp_path / "b.csv", "anchor,positive,negative\n" + "".join(f"{a},{n},{p}\n" for a, p, n in rows)))
+    assert re.search(
+        r"negatives share 0\.\d+ of their words .* positives 0\.0.*as where the two columns were ex", caplog.text
+    )

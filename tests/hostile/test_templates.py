@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,35 @@ def test_a_template_that_cannot_be_used_names_the_way_out(
     ):
         writer(model)
     assert writer(model, prompt_format="raw").prompt_format == "raw"
+
+
+@pytest.mark.parametrize(
+    ("template", "marks"),
+    [
+        (
+            "<|start_header_id|>{{ m.role }}<|end_header_id|>\n{{ m.content }}<|eot_id|>",
+            r"<\|start_header_id\|>, <\|end_h",
+        ),
+        ("<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>", r"<\|im_start\|>, <\|im_end\|>, which"),
+        ("<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>", "<start_of_turn>, <end_of_turn>, which"),
+        ("[INST]{{ m.content }}</s>", "</s>, which"),
+        ("<|{{ m.role }}|>{{ m.content }}<|endoftext|>", ""),
+        ("[INST] {{ m.content }} [/INST]", ""),
+    ],
+)
+def test_control_tokens_of_another_family_in_a_template_are_told(
+    template: str, marks: str, make_model: Any, tokenizer: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    whole = "{% for m in messages %}" + template + "{% endfor %}"
+    LocalWriter((make_model("llama"), templated(tokenizer, whole)))
+    told = [str(warning.message) for warning in recwarn]
+    assert [re.search(f"writes {marks}.*reads as ordinary text", one) is not None for one in told] == [True] * bool(
+        marks
+    )
+    recwarn.clear()
+    marked = copy.deepcopy(tokenizer)
+    marked.add_special_tokens({"additional_special_tokens": re.findall(r"<[|\w/]+>", template)})
+    assert ChatTemplate(templated(marked, whole)).strange_marks == ()
 
 
 def test_a_template_that_fails_on_one_text_says_so_too(tokenizer: Any) -> None:

@@ -1,0 +1,158 @@
+"""Fields before and behind texts that are no part of them, and texts that were cut: told or refused over many texts."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dino_st.data.pairs import read_pairs
+from dino_st.data.sentences import read_sentences
+from dino_st.errors import InputError
+
+SENTENCES = [
+    "A man plays a flute.",
+    "It rains in the north.",
+    "Two dogs run over the green grass.",
+    "Nobody was at home, he said.",
+    "She has been to Rome twice.",
+    "Why do they sleep?",
+    "The train left at 9 and was late.",
+    "Some people sing well.",
+    "In 1987 the museum was closed.",
+    "Three boys play football.",
+    "The old house on the hill burnt down.",
+    "We never met again.",
+]
+
+REFUSED: dict[str, Callable[[int, str], str]] = {
+    "captions of Flickr8k": lambda i, text: f"{1000268201 + i // 5 * 7919}_693b08cb{i // 5:02x}.jpg,{text}",
+    "names of recordings, as Kaldi writes them": lambda i, text: f"spk{i % 3}_utt{1000 + i} {text.upper()}",
+    "the same behind the text": lambda i, text: f"<s> {text} </s> (spk{i % 3}_utt{1000 + i})",
+    "LJSpeech": lambda i, text: f"LJ001-{i:04d}|{text}|{text}",
+    "git log --oneline": lambda i, text: f"{0xA1B2C3D4E5 + i * 7919:x} {text}",
+    "times": lambda i, text: f"12/03/2024, 10:{i:02d} - {text}",
+    "ls -l": lambda i, text: f"-rw-r--r--@ 1 ann staff {1000 + i} Jan {i + 1:2d} 10:00 a {i}.txt",
+    "columns": lambda i, text: f"{100000 + i};{text};{i % 2}",
+}
+
+TOLD: dict[str, tuple[Callable[[int, str], str], str]] = {
+    "sentiment behind @ (Financial PhraseBank)": (lambda i, text: f"{text}@{('neutral', 'positive')[i % 2]}", "behind"),
+    "labels behind a comma": (lambda i, text: f"{text},{('sports', 'news', 'world')[i % 3]}", "behind"),
+    "labels in brackets": (lambda i, text: f"{text} [{('sports', 'news')[i % 2]}]", "behind"),
+    "a tag behind a space": (lambda i, text: f"{text.rstrip('.?')} {('NEG', 'POS')[i % 2]}", "behind"),
+    "a number behind a space": (lambda i, text: f"{text} {i % 2}", "behind"),
+    "speakers": (lambda i, text: f"{('Ann', 'Bob B.')[i % 2]}: {text}", "before"),
+    "labels before a bar": (lambda i, text: f"{('ham', 'spam')[i % 2]}|{text}", "before"),
+    "labels before a comma": (lambda i, text: f"{('ham', 'spam')[i % 2]},{text}", "before"),
+    "labels before a space": (lambda i, text: f"{('ham', 'spam')[i % 2]} {text}", "before"),
+    "numbers before a space": (lambda i, text: f"{i % 2} {text}", "before"),
+    "a numbered list": (lambda i, text: f"{i + 1}) {text}", "before"),
+    "numbers in brackets": (lambda i, text: f"({i + 1}) {text}", "before"),
+    "bullets": (lambda i, text: f"• {text}", "before"),
+    "languages": (lambda i, text: f"<{('en', 'de')[i % 2]}> {text}", "before"),
+    "the same before all": (lambda i, text: f"text: {text}", "before"),
+}
+
+
+def lines(write: Callable[[int, str], str]) -> list[str]:
+    return [write(i, text) for i, text in enumerate(SENTENCES)]
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("head", ["", "image,caption\n"])
+def test_lines_with_a_code_of_their_own_are_no_sentences(kind: str, head: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text(head + "\n".join(lines(REFUSED[kind])), encoding="utf-8")
+    with pytest.raises(InputError, match=r"a\.txt: (\(nearly\) every line has an id.* such as |this looks like)"):
+        read_sentences(file)
+    with pytest.raises(InputError):
+        read_sentences(file, limit=3)
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_labels_that_most_texts_have_are_told(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write, place = TOLD[kind]
+    told = rf"12 of 12 texts( of column 'text')? hold a number, a code or a label {place} them, such as "
+    texts = lines(write)
+    file, table = tmp_path / "a.txt", tmp_path / "a.jsonl"
+    file.write_text("\n".join(texts), encoding="utf-8")
+    table.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    for source in (file, table):
+        caplog.clear()
+        assert read_sentences(source).texts[:] == texts
+        assert re.search(told, caplog.text), caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["img_{}.jpg", "data/a{}/b", "https://example.org/{}", "c0ffee{}", "user@example{}.org"]
+)
+def test_a_column_of_codes_beside_the_texts_is_told(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "a.csv"
+    rows = "".join(f'{text.format(i, i)},"{one}",{i % 2}\n' for i, one in enumerate(SENTENCES))
+    file.write_text("text,caption,x\n" + rows, encoding="utf-8")
+    assert len(read_sentences(file).texts) == 12
+    assert re.search("12 of 12 texts of column 'text' hold a single word or code, and nothing else", caplog.text)
+    caplog.clear()
+    file.write_text("sentence1,sentence2,score\n" + rows, encoding="utf-8")
+    assert len(read_pairs(file)) == 12
+    assert "12 of 12 texts of column 'sentence1' hold a single word or code" in caplog.text
+
+
+def test_single_words_are_told_where_they_are_many(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    words = " ".join(SENTENCES).replace(".", " .").split()
+    file = tmp_path / "a.txt"
+    file.write_text("\n".join(words), encoding="utf-8")
+    read_sentences(file)
+    assert re.search("texts hold a single word or code, and nothing else", caplog.text)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda i, text: text,
+        lambda i, text: text.lower().rstrip("."),
+        lambda i, text: text.upper(),
+        lambda i, text: f"Yes, {text}" if i < 6 else text,
+        lambda i, text: f"“{text}" if i < 6 else f"({text})",
+        lambda i, text: f"{i} {text}" if i < 6 else text,
+        lambda i, text: f"{text.rstrip('.')} in {1980 + i}.",
+        lambda i, text: f"so {text.lower()}",
+        lambda i, text: "他们在" + "北京上海"[i % 4] + "见面。",
+    ],
+)
+def test_ordinary_sentences_are_read_without_a_word(
+    write: Callable[[int, str], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("\n".join(lines(write)), encoding="utf-8")
+    read_sentences(file)
+    assert not caplog.text
+
+
+LONG = "when the museum of the old town on the hill was closed many of its paintings went to other places and nobody"
+
+
+@pytest.mark.parametrize("place", ["lines", "column"])
+def test_texts_that_were_cut_at_a_length_are_told(place: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = [f"{text} {i} {LONG[: 19 * i]}".strip() + "." for i in range(5) for text in SENTENCES]
+    file = tmp_path / ("a.txt" if place == "lines" else "a.jsonl")
+    for texts, unit in (
+        ([text[:60] for text in whole], "60 characters"),
+        ([" ".join(text.split()[:12]) for text in whole], "12 words"),
+        (whole, ""),
+        ([text for text in whole if len(text) <= 60], ""),
+    ):
+        caplog.clear()
+        rows = texts if place == "lines" else [json.dumps({"text": text}) for text in texts]
+        file.write_text("\n".join(rows), encoding="utf-8")
+        read_sentences(file)
+        if unit:
+            assert re.search(rf"\d+ of 60 texts.* have {unit}, the most of all, and end in no mark", caplog.text)
+        else:
+            assert "the most of all" not in caplog.text
