@@ -13,23 +13,28 @@ transformers directory. Students whose directory is not given are left out.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import shutil
 import statistics
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
+import torch
 from ablations import best_rate, interval, stored_scores
 from datasets import Dataset
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer
 
 import mteb_tasks
 from dino_st import train_encoder
-from dino_st.data.columns import SENTENCE1
+from dino_st.data.columns import SENTENCE1, SENTENCE2
 from dino_st.data.pairs import read_raw
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.evaluation.table import STS_SCORES
@@ -38,7 +43,11 @@ from dino_st.preparation.prepare import prepare_pairs
 from dino_st.training.record import read_record
 
 JOINT = {"objective": "joint", "batch_size": 128}
-RATES = {"static": (5e-4, 1e-3, 2e-3), "glove": (5e-4, 1e-3, 2e-3), "smollm2": (1e-4,)}
+RATES = {
+    "static": (5e-4, 1e-3, 2e-3),
+    "glove": (1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2),
+    "smollm2": (1e-4, 3e-4),
+}
 LAYERS = 4
 
 
@@ -84,13 +93,24 @@ class Study:
 
     def start(self, student: str) -> str:
         """The untrained student."""
-        if student != "smollm2":
+        if student == "static":
             return str(self.students[student])
-        place = self.work / f"{student}-{LAYERS}-layers"
+        place = self.work / {"glove": "glove-words-in-use", "smollm2": f"smollm2-{LAYERS}-layers"}[student]
         if not (place / "modules.json").is_file():
-            encoder = load_trainable_encoder(self.students[student], layers=LAYERS, pooling="mean", device="cpu")
+            shape = {"layers": LAYERS, "pooling": "mean"} if student == "smollm2" else {}
+            encoder = load_trainable_encoder(self.students[student], device="cpu", **shape)
+            if student == "glove":
+                encoder = without_unused_words(encoder, self.texts())
             encoder.save_pretrained(str(place))
         return str(place)
+
+    def texts(self) -> Iterator[str]:
+        """Every text of the pairs and of the STS files, with whatever else stands in these."""
+        table, _, _ = read_raw(self.options.pairs)
+        for column in (SENTENCE1, SENTENCE2):
+            yield from table[column].to_pylist()
+        for file in (file for file in sorted(self.options.sts_dir.rglob("*")) if file.is_file()):
+            yield from file.read_text(encoding="utf-8", errors="replace").splitlines()
 
     def train(self, student: str, row: Row, seed: int, rate: float) -> Path:
         """A trained encoder."""
@@ -99,7 +119,8 @@ class Study:
         if record is None or record.status != "complete":
             raw, labels = self.raw(student)
             splits = prepare_pairs(raw, seed=seed, labels=labels, **row.preparation)
-            train_encoder(splits, self.start(student), place, learning_rate=rate, seed=seed, **row.training)
+            training = row.training | ({"dtype": "bfloat16"} if student == "smollm2" else {})
+            train_encoder(splits, self.start(student), place, learning_rate=rate, seed=seed, **training)
             shutil.rmtree(place / "checkpoints", ignore_errors=True)
         return place
 
@@ -118,8 +139,9 @@ class Study:
         return best_rate(f"{student}, {row.name}", found)
 
     def scores(self, name: str, model: str | Path) -> dict[str, float]:
-        """Seven scores and their average, from the work directory where they are there."""
-        return stored_scores(self.work, name, model, self.tasks)
+        """Seven scores and their average, from the work directory where they are there; a transformer in bfloat16."""
+        with torch.autocast("cpu", torch.bfloat16, enabled=name.startswith("smollm2")):
+            return stored_scores(self.work, name, model, self.tasks)
 
     def run(self) -> None:
         """Computes what is missing, and writes the table after every row."""
@@ -141,6 +163,26 @@ class Study:
         """The rows to compute; a transformer takes long, so its are the first two unless others are named."""
         wanted = self.options.rows or (range(2) if student == "smollm2" else range(len(ROWS)))
         return ((number, ROWS[number]) for number in wanted)
+
+
+def without_unused_words(encoder: SentenceTransformer, texts: Iterable[str]) -> SentenceTransformer:
+    """Word vectors without those of words that stand in none of these texts.
+
+    AdamW goes over every row at every step, so that a step with 400,000 words takes ten times as long; the vectors of
+    words that stand in a text are trained the same.
+    """
+    module: Any = encoder[0]
+    tokenizer = json.loads(module.tokenizer.to_str())
+    words, unknown = tokenizer["model"]["vocab"], tokenizer["model"]["unk_token"]
+    rows = {words[unknown]}
+    for encoding in module.tokenizer.encode_batch(list(texts), add_special_tokens=False):
+        rows.update(encoding.ids)
+    kept = sorted(rows)
+    name_of = {row: word for word, row in words.items()}
+    tokenizer["model"]["vocab"] = {name_of[row]: place for place, row in enumerate(kept)}
+    weights = module.embedding.weight.detach()[kept].clone()
+    small = StaticEmbedding(Tokenizer.from_str(json.dumps(tokenizer)), embedding_weights=weights)
+    return SentenceTransformer(modules=[small], device="cpu")
 
 
 def as_markdown(table: dict[str, dict[str, list[dict[str, float]]]]) -> str:
