@@ -79,14 +79,19 @@ def main() -> None:
     assigned = np.array([float(row["generated"]) for row in judged])
     truth = np.array([FITTING[float(row["judged"])] for row in judged])
     own = posterior[np.arange(len(posterior)), [LABELS.index(label) for label in assigned]]
-    plain = np.array(table[PLAIN_LOG_PROB][:], dtype=np.float64) / np.array(table[NUM_TOKENS][:])
     wrong = assigned != truth
+    signals = {"1 − posterior": 1 - own}
+    if PLAIN_LOG_PROB in table.column_names:
+        plain = np.array(table[PLAIN_LOG_PROB][:], dtype=np.float64) / np.array(table[NUM_TOKENS][:])
+        signals["− mean log p without instruction"] = -plain
     print(f"pairs: {len(judged)}, wrong label: {wrong.sum()}")
     print(f"right: assigned label {(~wrong).mean():.1%}, likeliest label {(likeliest == truth).mean():.1%}")
-    print(f"pairs for which the two differ: {(likeliest != assigned).sum()}")
-    print("\n| finds wrong labels among | 1 − posterior | − mean log p without instruction |\n| --- | ---: | ---: |")
+    differ = likeliest != assigned
+    print(f"pairs for which the two differ: {differ.sum()}, of which the assigned label is right for", end=" ")
+    print(f"{(differ & ~wrong).sum()}, the likeliest for {(differ & (likeliest == truth)).sum()}")
+    print(f"\n| finds wrong labels among | {' | '.join(signals)} |\n| --- |{' ---: |' * len(signals)}")
     for name, chosen in (("all", assigned == assigned), *((f"label {label:g}", assigned == label) for label in LABELS)):
-        areas = (area(signal[chosen], wrong[chosen]) for signal in (1 - own, -plain))
+        areas = (area(signal[chosen], wrong[chosen]) for signal in signals.values())
         print(f"| {name} | {' | '.join(f'{value:.2f}' for value in areas)} |")
 
 

@@ -1,17 +1,19 @@
 """The same student on pairs by several writers, and which faults of a writer the filters take out.
 
     python benchmarks/writers.py --pairs "λ = 100=DIR" "λ = 0=DIR" --sts-dir DIR --work DIR [--learning-rate 1e-3]
-    python benchmarks/writers.py --pairs "SmolLM2=DIR" --work DIR
+    python benchmarks/writers.py --pairs "SmolLM2=DIR" --work DIR [--audit docs/audits/smollm2.jsonl]
 
 Each of `--pairs` is a name and a directory of `dino-st generate`, for the same sentences; differences are to the first.
 With `--sts-dir` the bundled static encoder is trained on each by the recipes of `benchmarks/real_writer.py` that
 `--rows` names. What is trained at which rate is written down in `docs/benchmarks/real-writer-protocol.md`. The work
-directory is kept; a rerun computes what is missing. The first table counts faults, without training.
+directory is kept; a rerun computes what is missing. The first table counts faults, without training; with `--audit`,
+which has judged some of the pairs, also how many of these fit their label before and after each filter.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import warnings
 from collections.abc import Mapping
@@ -26,6 +28,7 @@ from rerank import content, is_copy
 
 from dino_st.data.columns import LOG_PROBS, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import read_raw
+from dino_st.inspection.judgements import fitting, percent
 from dino_st.preparation.posterior import label_posterior
 from dino_st.preparation.prepare import prepare_pairs
 
@@ -62,21 +65,34 @@ def with_posterior(data: Dataset, labels: tuple[float, ...] | None) -> Rows:
     return rows
 
 
-def table_of_faults(writers: Mapping[str, tuple[Dataset, tuple[float, ...] | None]]) -> str:
+def judged_right(rows: Rows, audit: Mapping[tuple[Any, ...], bool]) -> list[str]:
+    """How many of the judged pairs among these fit their label."""
+    found: dict[float, dict[tuple[Any, ...], bool]] = {label: {} for label in (1.0, 0.5, 0.0)}
+    for row in rows:
+        pair = row[SENTENCE1], row[SENTENCE2], row[SCORE]
+        if pair in audit:
+            found[row[SCORE]][pair] = audit[pair]
+    return [percent(sum(each.values()), len(each)) + f" of {len(each)}" for each in found.values()] if audit else []
+
+
+def table_of_faults(
+    writers: Mapping[str, tuple[Dataset, tuple[float, ...] | None]], audit: Mapping[tuple[Any, ...], bool]
+) -> str:
     """What is wrong with the pairs of each writer, raw and after each preparation."""
     heads = ["label 1", "0.5", "0", "copies, label 1", "a content word shared, label 0"]
     heads += [f"posterior below 0.5, label {label}" for label in ("1", "0.5", "0")]
+    heads += [f"judged to fit, label {label}" for label in ("1", "0.5", "0")] if audit else []
     lines = [f"| pairs | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
     for name, (data, labels) in writers.items():
         rows = with_posterior(data, labels)
-        lines.append(f"| {name}, raw | {' | '.join(faults(rows))} |")
+        lines.append(f"| {name}, raw | {' | '.join([*faults(rows), *judged_right(rows, audit)])} |")
         by_texts = {(row[SENTENCE1], row[SENTENCE2], row[SCORE]): row for row in rows}
         for filters, options in FILTERS.items():
             if "min_posterior" in options and "own" not in rows[0]:
                 continue
             kept = prepare_pairs(data, labels=labels, **WITHOUT_NEGATIVES, **options)["train"].to_list()
             left = [by_texts[row[SENTENCE1], row[SENTENCE2], row[SCORE]] for row in kept]
-            lines.append(f"| {name}, {filters} | {' | '.join(faults(left))} |")
+            lines.append(f"| {name}, {filters} | {' | '.join([*faults(left), *judged_right(left, audit)])} |")
     return "\n".join(lines) + "\n"
 
 
@@ -94,6 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", nargs="+", required=True, metavar="NAME=DIR", help="a writer's name and pairs")
     parser.add_argument("--work", type=Path, required=True, help="directory for everything")
+    parser.add_argument("--audit", type=Path, help="judged pairs of one of the writers, as in docs/audits")
     parser.add_argument("--sts-dir", type=Path, help="STS data in SentEval layout: train the static encoder on each")
     parser.add_argument("--rows", type=int, nargs="+", default=[0], help="numbers of the recipes (default: published)")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="of every row (default: 1e-3)")
@@ -107,7 +124,12 @@ def main() -> None:
     for name, directory in directories.items():
         table, _, labels = read_raw(directory)
         writers[name] = Dataset(table), None if labels is None else tuple(labels)
-    print(table_of_faults(writers), flush=True)
+    lines = [] if options.audit is None else options.audit.read_text(encoding="utf-8").splitlines()
+    audit = {
+        (row[SENTENCE1], row[SENTENCE2], row["generated"]): row["judged"] in fitting(row["generated"])
+        for row in map(json.loads, lines)
+    }
+    print(table_of_faults(writers, audit), flush=True)
     if options.sts_dir is None:
         return
     studies = {name: WriterStudy(options, name, directory) for name, directory in directories.items()}

@@ -96,8 +96,9 @@ def test_an_interval_of_nothing_is_everything_and_that_of_all_ends_at_one() -> N
     assert wilson_interval(7, 7)[1] == 1.0
 
 
-def test_the_confusion_of_the_published_audit_is_the_table_beside_it() -> None:
-    lines = (ROOT / "docs/audits/bundled-lm.jsonl").read_text(encoding="utf-8").splitlines()
+@pytest.mark.parametrize("name", ["bundled-lm", "smollm2"])
+def test_the_confusion_of_a_published_audit_is_the_table_beside_it(name: str) -> None:
+    lines = (ROOT / f"docs/audits/{name}.jsonl").read_text(encoding="utf-8").splitlines()
     rows = count_judgements((row["generated"], row["judged"]) for row in map(json.loads, lines))
     table = (ROOT / "docs/audits/README.md").read_text(encoding="utf-8")
     for row, label in zip(rows, ("1", "0.5", "0"), strict=True):
