@@ -1,4 +1,4 @@
-"""How well texts fit their labels, as far as it shows without an encoder: copies, shared words, posteriors by label."""
+"""How well texts fit their labels, as far as it shows without an encoder: copies, shared words, posteriors, habits."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Summary = Mapping[str, Mapping[str, float]]
+    from dino_st.data.habits import TextSample
+
+Summary = Mapping[str, Mapping[str, Any]]
 """By label: `pairs`, of these `identical` (share of x1 = x2), `overlap` (median) and `posterior` (mean, where there is
-one), and after a preparation `dropped` (pairs that are not among them) and `dropped_identical`."""
+one), and after a preparation `dropped` (pairs that are not among them) and `dropped_identical`; `habits`, in words,
+where texts have some (see `dino_st.data.habits`). Of a triplet's roles there are habits alone."""
 
 Rows = Sequence[Sequence[str]]
 
@@ -108,13 +111,15 @@ def _same(name: str, label: str) -> bool:
         return name == label
 
 
-def summarise(parts: Iterable[Mapping[str, LabelStatistics]]) -> dict[str, dict[str, float]]:
-    """Joins what was seen of several parts of a data set."""
+def summarise(
+    parts: Iterable[Mapping[str, LabelStatistics]], samples: Mapping[str, TextSample] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Joins what was seen of several parts of a data set, and looks for habits in samples of its texts."""
     whole: dict[str, LabelStatistics] = {}
     for part in parts:
         for label, statistics in part.items():
             whole.setdefault(label, LabelStatistics()).add(statistics)
-    summary = {}
+    summary: dict[str, dict[str, Any]] = {}
     for label, one in whole.items():
         pairs = one.overlaps.total()
         summary[label] = {
@@ -123,11 +128,15 @@ def summarise(parts: Iterable[Mapping[str, LabelStatistics]]) -> dict[str, dict[
             "overlap": round(one.median_overlap(), 4),
             **({"posterior": round(one.believed * _UNIT / one.posteriors, 4)} if one.posteriors else {}),
         }
+    for label in sorted(samples or {}):
+        if samples and (habits := samples[label].habits()):
+            summary.setdefault(label, {})["habits"] = habits
     return summary
 
 
 def quality_table(summary: Summary) -> tuple[str, Rows]:
     """A summary for people: what the columns mean, and the rows, names first."""
+    summary = _of_pairs(summary)
     has_posterior = any("posterior" in one for one in summary.values())
     has_dropped = any("dropped" in one for one in summary.values())
     meaning = [
@@ -153,7 +162,7 @@ def quality_table(summary: Summary) -> tuple[str, Rows]:
 
 def quality_lines(summary: Summary) -> list[str]:
     """The same in lines of text: the caption, and a line a label below the names."""
-    if not summary:
+    if not _of_pairs(summary):
         return []
     caption, rows = quality_table(summary)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -162,16 +171,20 @@ def quality_lines(summary: Summary) -> list[str]:
 
 
 def quality_section(summary: Summary) -> str:
-    """The same as a section of a data set's card."""
-    if not summary:
-        return ""
-    caption, *table = quality_lines(summary)
-    return "\n".join(["", "## Labels", "", caption, "", "```", *table, "```", ""])
+    """The same as a section of a data set's card, with the habits of the texts."""
+    parts = []
+    if _of_pairs(summary):
+        caption, *table = quality_lines(summary)
+        parts += ["", "## Labels", "", caption, "", "```", *table, "```", ""]
+    if found := habits_in(summary):
+        parts += ["", "## Habits", "", "Many texts have in common what their sentences have not:", "", "```"]
+        parts += [*found, "```", ""]
+    return "\n".join(parts)
 
 
 def doubts(summary: Summary) -> list[str]:
     """What speaks against the labels: texts of a lower one that are more like x1 than those of a higher, and copies."""
-    found = []
+    found, summary = [], _of_pairs(summary)
     numbers = {label: number for label in summary if (number := _number(label)) is not None}
     ordered = sorted(numbers, key=numbers.__getitem__, reverse=True)
     enough = [label for label in ordered if summary[label]["pairs"] >= _ENOUGH]
@@ -190,18 +203,28 @@ def doubts(summary: Summary) -> list[str]:
     return found
 
 
-def _overlap(one: Mapping[str, float]) -> float:
-    return one["overlap"]
+def habits_in(summary: Summary) -> list[str]:
+    """What many texts have in common and their sentences have not, a line each."""
+    return [f"label {label}: {habit}" for label, one in summary.items() for habit in one.get("habits", ())]
 
 
-def _copies(one: Mapping[str, float]) -> float:
+def _of_pairs(summary: Summary) -> Summary:
+    """The part of a summary that is about pairs."""
+    return {label: one for label, one in summary.items() if "pairs" in one}
+
+
+def _overlap(one: Mapping[str, Any]) -> float:
+    return float(one["overlap"])
+
+
+def _copies(one: Mapping[str, Any]) -> float:
     """Share of x1 = x2 among all pairs that were written, those that a preparation dropped included."""
     copies = one["identical"] * one["pairs"] + one.get("dropped_identical", 0)
-    return copies / max(one["pairs"] + one.get("dropped", 0), 1)
+    return float(copies / max(one["pairs"] + one.get("dropped", 0), 1))
 
 
 def warn_of_doubts(summary: Summary, configuration: Mapping[str, Any] | None = None) -> None:
-    """Says what speaks against the labels, if something does, and what to try.
+    """Says what speaks against the labels, and which habits the texts have, if something does, and what to try.
 
     The configuration is that of the run that wrote the pairs, since not every model can be asked in every way.
     """
@@ -212,6 +235,13 @@ def warn_of_doubts(summary: Summary, configuration: Mapping[str, Any] | None = N
         ways = f"{', '.join(tries)} when they are generated, or filters of `dino-st prepare` such as near_copy_overlap"
         logger.warning(
             "the labels may not mean what they say: %s; look at the pairs, and try %s", "; ".join(found), ways
+        )
+    if habits := habits_in(summary):
+        logger.warning(
+            "many texts have in common what their sentences have not, as where a model talks to someone:\n  %s\n"
+            "An encoder may learn this and not the meaning; look at the texts, leave out those that are no sentences, "
+            "or generate with another instruction or model",
+            "\n  ".join(habits),
         )
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dino_st.data.cards import read_origin, with_header
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, SENTENCE2, TEXT
+from dino_st.data.habits import TextSample
 from dino_st.data.quality import (
     LabelStatistics,
     Summary,
@@ -90,6 +91,7 @@ class Glance:
     """What is kept of a wave's rows in memory."""
 
     statistics: dict[str, LabelStatistics]  # by label
+    samples: dict[str, TextSample]  # by label, or by role of a triplet
     examples: dict[str, list[_Example]]  # by label, those with the smallest random bits
 
     @classmethod
@@ -102,7 +104,7 @@ class Glance:
             bits = keyed_bits(configuration.get("seed", 0), number, i)
             for label, texts in texts_by_label(row).items():
                 found.setdefault(label, []).append((bits, (number, i), texts))
-        return cls(statistics, {label: nsmallest(EXAMPLES, kept) for label, kept in found.items()})
+        return cls(statistics, samples_of(rows), {label: nsmallest(EXAMPLES, kept) for label, kept in found.items()})
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class RowsInMemory:
 
     def quality(self) -> Summary:
         """What can be seen of the labels; see `dino_st.data.quality`."""
-        return summarise([measure(self._rows)])
+        return summarise([measure(self._rows)], samples_of(self._rows))
 
     def to_dataset(self) -> Dataset:
         """All rows."""
@@ -337,7 +339,7 @@ class ShardDirectory(os.PathLike[str]):
     def quality(self) -> Summary:
         """What can be seen of the labels; see `dino_st.data.quality`. What is read, and when, is as for `examples`."""
         self._look_at_all()
-        return summarise([{label: self._statistics[label] for label in self._labels()}])
+        return summarise([{label: self._statistics[label] for label in self._labels()}], self._samples)
 
     def _labels(self) -> list[str]:
         """The labels that were seen, by the first wave that has them and their order there, whoever looked first."""
@@ -352,12 +354,14 @@ class ShardDirectory(os.PathLike[str]):
         """Keeps what was seen of a wave, beside what was seen of others."""
         self._seen.add(number)
         self._examples[number] = glance.examples
+        for label, sample in glance.samples.items():
+            self._samples.setdefault(label, TextSample()).update(sample)
         for place, (label, statistics) in enumerate(glance.statistics.items()):
             self._statistics.setdefault(label, LabelStatistics()).add(statistics)
             self._first_places[label] = min(self._first_places.get(label, (number, place)), (number, place))
 
     def _forget_seen(self, number: int) -> None:
-        """Takes away what was seen of a wave, whose shard will be written again with more in it."""
+        """Takes away what was seen of a wave, whose shard will be written again with more in it, its rows included."""
         if number in self._seen and not self.is_intact(number):
             self._forget_all_seen()  # and look again at what there is
         elif number in self._seen:
@@ -370,6 +374,7 @@ class ShardDirectory(os.PathLike[str]):
     def _forget_all_seen(self) -> None:
         self._seen: set[int] = set()
         self._statistics: dict[str, LabelStatistics] = {}
+        self._samples: dict[str, TextSample] = {}
         self._first_places: dict[str, tuple[int, int]] = {}
         self._examples: dict[int, dict[str, list[_Example]]] = {}
 
@@ -808,6 +813,16 @@ def texts_by_label(row: Mapping[str, Any]) -> dict[str, list[str]]:
     if ANCHOR in row:
         return {role: [row[ANCHOR], row[role]] for role in (POSITIVE, NEGATIVE)}
     return {label_name(row): [row[name] for name in (SENTENCE1, SENTENCE2, TEXT) if name in row]}
+
+
+def samples_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, TextSample]:
+    """Samples of the pairs of each label, or of each role of triplets; single texts have no sentence to compare."""
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        for label, texts in texts_by_label(row).items():
+            if len(texts) > 1:
+                pairs.setdefault(label, []).append((texts[0], texts[1]))
+    return {label: TextSample(found) for label, found in pairs.items()}
 
 
 def _part_of(whole: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:

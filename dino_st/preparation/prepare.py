@@ -27,6 +27,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from dino_st.data.columns import blank_texts
+from dino_st.data.habits import TextSample
 from dino_st.data.quality import LabelStatistics, Summary, quality_lines, summarise, warn_of_doubts
 from dino_st.errors import DatasetError, DinoWarning
 from dino_st.preparation.filters import apply_filters
@@ -193,7 +194,8 @@ def _quality(raw: RawPairs, written: _Written, rows: PairRows, posterior: Floats
             overlaps = word_overlap(sample.first, sample.second, raw.texts)
             copies = int((own.first == own.second).sum())
             name = value if isinstance(value, str) else format(value, "g")
-            found[name] = summarise([{name: LabelStatistics.of(0, overlaps, believed)}])[name] | {
+            texts = TextSample(zip(*(column.to_pylist() for column in raw.texts_of(sample)), strict=True))
+            found[name] = summarise([{name: LabelStatistics.of(0, overlaps, believed)}], {name: texts})[name] | {
                 "pairs": len(own),
                 "identical": round(copies / max(len(own), 1), 4),
                 "dropped": int(written.pairs[label]) - len(own),

@@ -14,7 +14,9 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset
 
-from dino_st.data.columns import PAIR_COLUMNS, POSITIVE, SENTENCE1, TRIPLET_COLUMNS, numeric_pairs
+from dino_st.data.columns import NEGATIVE, PAIR_COLUMNS, POSITIVE, SENTENCE1, TRIPLET_COLUMNS, numeric_pairs
+from dino_st.data.habits import SAMPLED, TextSample
+from dino_st.data.quality import summarise, warn_of_doubts
 from dino_st.data.triplets import triplet_table
 from dino_st.errors import DatasetError
 from dino_st.preparation.options import TripletOptions
@@ -108,7 +110,11 @@ def prepare_triplets(raw: Dataset, *, options: TripletOptions | None = None, **c
         raise DatasetError(f"no triplet is left after preparation:\n{format_counts(counts)}")
     splits = {name: _dataset(rows) for name, rows in _split(kept, options, counts).items()}
     logger.info("prepared triplets:\n%s", format_counts(counts))
-    return PreparedSplits(splits, counts=counts, options=options)
+    texts = list(zip(*(splits["train"][:SAMPLED][name] for name in TRIPLET_COLUMNS), strict=True))  # in random order
+    samples = {role: TextSample((row[0], row[1 + i]) for row in texts) for i, role in enumerate((POSITIVE, NEGATIVE))}
+    quality = summarise([], samples)
+    warn_of_doubts(quality)
+    return PreparedSplits(splits, counts=counts, options=options, quality=quality)
 
 
 def _from_pairs(pairs: Dataset, options: TripletOptions) -> tuple[list[Texts], dict[str, int]]:

@@ -16,11 +16,13 @@ _INVISIBLE_LETTERS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2
 """Fillers, joiners and variation selectors that Unicode counts as letters, marks or signs."""
 
 
-_UNSPACED = re.compile(
-    "[「『（〈《【“‘]?([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
-    "\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]+)[^\\w\\s]*"
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
+    "\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
-"""Letters of Chinese, Japanese, Thai, Lao, Burmese and Khmer in a row, and the punctuation around them."""
+"""Letters of Chinese, Japanese, Thai, Lao, Burmese and Khmer, as ranges."""
+_UNSPACED = re.compile(rf"[「『（〈《【“‘]?([{UNSPACED}]+)[^\w\s]*")
+"""Such letters in a row, and the punctuation around them."""
 
 
 def is_unspaced(text: str) -> bool:

@@ -108,6 +108,7 @@ def test_a_preparation_says_how_its_labels_look_and_doubts_them(caplog: pytest.L
     raw = Dataset.from_list(rows).remove_columns("log_probs")
     with caplog.at_level(logging.INFO, logger="dino_st"):
         splits = prepare_pairs(raw, labels=(0, 1))
+    habits = {label: one.pop("habits") for label, one in splits.quality.items()}
     assert splits.quality == {
         "0": {"pairs": 21, "identical": 0.0, "overlap": 0.5, "dropped": 9, "dropped_identical": 9},
         "1": {"pairs": 30, "identical": 0.0, "overlap": 0.2, "dropped": 0, "dropped_identical": 0},
@@ -117,7 +118,9 @@ def test_a_preparation_says_how_its_labels_look_and_doubts_them(caplog: pytest.L
     assert "Of those that were dropped: how many" in caption
     assert head.split()[:2] == ["label", "kept"]
     assert zero.split() == ["0", "21", "0.0%", "0.50", "9", "9"]
-    [warning] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    [warning, of_habits] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert "label 1: 30 of 30 begin with “quite different”" in of_habits
+    assert habits["1"] == [of_habits.partition("label 1: ")[2].partition("\n")[0]]
     assert "texts of label 0 share more words with x1 (median 0.50 against 0.20) than of 1" in warning
     assert "30% of the texts of label 0 are copies of x1" in warning
     assert "decay_constant" in warning

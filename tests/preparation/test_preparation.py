@@ -383,6 +383,7 @@ def test_a_list_of_dropped_pairs_without_a_whole_preparation_is_written_again(tm
 def test_a_split_that_was_exchanged_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         save_prepared(prepare_pairs(raw_pairs(20), seed=seed), tmp_path / name)
+    caplog.clear()
     load_prepared(tmp_path / "a")
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     shutil.copy(tmp_path / "b" / "data" / "train.parquet", tmp_path / "a" / "data")

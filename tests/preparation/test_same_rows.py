@@ -131,7 +131,10 @@ def digest(splits: PreparedSplits) -> str:
     for row in rejected:
         row["value"] = None if row["value"] is None else round(row["value"], 9)
     rows = {name: [list(row.values()) for row in split] for name, split in splits.items()}
-    facts = [rows, rejected, splits.counts, splits.quality, splits.provenance.get("label_posterior")]
+    quality = {
+        label: {name: value for name, value in one.items() if name != "habits"} for label, one in splits.quality.items()
+    }
+    facts = [rows, rejected, splits.counts, quality, splits.provenance.get("label_posterior")]
     return hashlib.sha256(json.dumps(facts, ensure_ascii=False).encode()).hexdigest()[:16]
 
 

@@ -1,0 +1,182 @@
+"""Habits of a run: what many of its texts begin and end with, or contain, while their sentences do not.
+
+No table of rules knows all that models say around a sentence. What they say again and again shows by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import nsmallest
+from typing import NamedTuple
+
+from dino_st.support.hashes import keyed_bits
+from dino_st.support.text import UNSPACED, printable
+
+SAMPLED = 1_000
+"""Pairs of a label that are looked at."""
+
+_ENOUGH, _TIMES, _MOST = 10, 8, 3
+_SHARES = {
+    "marks": 0.08,
+    "words": 0.15,
+    "word": 0.2,
+    "head": 0.3,
+    "part": 0.1,
+    "text": 0.08,
+    "cut": 0.1,
+    "no mark": 0.5,
+}
+"""Of how many of the texts a habit of each kind is one, at least."""
+_ALL_BUT_FEW, _PILED, _LONG = 0.8, 2, {"words": 5, "characters": 20}
+_LONGEST, _SHOWN = 1_000, 90
+_LETTERS = rf"(?:[{UNSPACED}]|[^\W{UNSPACED}]+(?:['’-][^\W{UNSPACED}]+)*)"
+_WORD = re.compile(rf"(?:{_LETTERS}|[^\w\s])[^\w\s]*")
+_MARK = re.compile(r"(?<!\w)[-–—/|>~*#+=]+(?!\w)|[^\w\s.,'’\"%$&/-]")
+_JOINT = re.compile(r"[,;:–—(，；：、（]\s*|\s-\s")
+_HEAD = re.compile(r"\W*\w+(?:['’ ]\w+){0,2}([,，、:：;—–]|\s-)\s*\w")
+_PARTICIPLE = re.compile(r"\w+ing\b")
+_ENDED = re.compile(r"[.!?…:;؟।。！？][^\w\s]*\Z")
+
+
+class _Feature(NamedTuple):
+    """What texts may have in common."""
+
+    what: str  # such as `begin with`
+    words: str
+    kind: str  # of `_SHARES`
+
+
+class TextSample:
+    """A thousand or two of the pairs of a label, however many there are.
+
+    They are those with the smallest hashes of their texts: the same whatever their order, and the engine that wrote.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        self._kept: dict[bytes, tuple[str, str]] = {}
+        self._told: tuple[frozenset[bytes], list[str]] | None = None
+        for first, second in pairs:
+            self._kept[keyed_bits(first, second)] = (_shortened(first), _shortened(second))
+            self._drop_beyond(2 * SAMPLED)
+
+    def update(self, other: TextSample) -> None:
+        """Takes in what another one has kept."""
+        self._kept |= other._kept
+        self._drop_beyond(2 * SAMPLED)
+
+    def _drop_beyond(self, most: int) -> None:
+        if len(self._kept) > most:
+            self._kept = {bits: self._kept[bits] for bits in nsmallest(SAMPLED, self._kept)}
+
+    def habits(self) -> list[str]:
+        """What the texts have in common and their sentences have not, with two examples each; three at the most."""
+        self._drop_beyond(SAMPLED)
+        kept = frozenset(self._kept)
+        if self._told is None or self._told[0] != kept:
+            self._told = (kept, _habits_of([self._kept[bits] for bits in sorted(kept)]))
+        return self._told[1]
+
+
+def _habits_of(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    having, missing = _compared(pairs)
+    found: list[str] = []
+    told: set[str] = set()
+    for feature in sorted(having, key=lambda one: (-len(having[one]) * (1 + len(one.words.split())), one)):
+        texts = having[feature]
+        few = max(_ENOUGH, _SHARES[feature.kind] * len(pairs))
+        if len(texts) < max(few, _TIMES * (missing[feature] + 1)) or len(texts.keys() - told) < few:
+            continue
+        if feature.kind == "text" or len(set(texts.values())) >= few:
+            told |= texts.keys()
+            found.append(_in_words(feature, texts, missing[feature], len(pairs)))
+    return found[:_MOST]
+
+
+def _compared(pairs: Sequence[tuple[str, str]]) -> tuple[dict[_Feature, dict[str, str]], Counter[_Feature]]:
+    """The texts that have a feature, by their sentences, which have not; and how many sentences have it alone."""
+    having: defaultdict[_Feature, dict[str, str]] = defaultdict(dict)
+    missing: Counter[_Feature] = Counter()
+    for first, second in pairs:
+        own, given = _features(second), _features(first)
+        for feature in _foreign(own - given, first):
+            having[feature].setdefault(first, second)
+        missing.update(_foreign(given - own, second))
+    for unit in _LONG:
+        cut = _cut([_size(second, unit) for _, second in pairs], unit)
+        longer = sum(_size(first, unit) > max(cut) for first, _ in pairs) if cut else 0
+        if longer >= _SHARES["cut"] * len(pairs) > 0:
+            having[_Feature("are cut at", f"{max(cut)} {unit}", "cut")] = {
+                first: second for first, second in pairs if _size(second, unit) in cut
+            }
+    return having, missing
+
+
+def _in_words(feature: _Feature, texts: Mapping[str, str], missing: int, pairs: int) -> str:
+    """A habit for people, with the number of its texts and two of them."""
+    words = f" “{feature.words}”" if feature.kind != "cut" and feature.words else f" {feature.words}".rstrip()
+    shown = (printable(text)[:_SHOWN] for text in sorted(texts.values(), key=keyed_bits)[:2])
+    also = f"; the same of their sentences: {missing:,}" if missing else ""
+    examples = ", ".join(f"“{text}”" for text in shown)
+    return f"{len(texts):,} of {pairs:,} {feature.what}{words}{also} (as in {examples})"
+
+
+def _shortened(text: str) -> str:
+    """A text without its middle, where it is long."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} {text[-_LONGEST // 2 :]}"
+
+
+def _plain(text: str) -> str:
+    """A text whose numbers are all the same number, in small letters."""
+    return re.sub(r"\d+", "0", printable(text).casefold()).strip()
+
+
+def _features(text: str) -> set[_Feature]:
+    """What a text begins and ends with, what its last part begins with, its marks, and the whole of it."""
+    plain = _plain(text)
+    words, last = _WORD.findall(plain), _WORD.findall(_JOINT.split(plain)[-1])
+    found = {_Feature("contain", mark, "marks") for mark in _MARK.findall(plain)}
+    found.add(_Feature("are", text.casefold().strip(), "text"))
+    if not _ENDED.search(plain):
+        found.add(_Feature("have no mark at their end", "", "no mark"))
+    if head := _HEAD.match(plain):
+        found.add(_Feature("begin with one to three words and", head[1].strip(), "head"))
+    if last and last != words and _PARTICIPLE.match(last[0]):
+        found.add(_Feature("end with a part that begins with a word in -ing", "", "part"))
+    for number in (1, 2, 3):
+        if number < len(words):
+            found |= {_of(words[:number], "begin with"), _of(words[-number:], "end with")}
+        if number < len(last) < len(words):
+            found.add(_of(last[:number], "begin their last part with"))
+    return found
+
+
+def _of(words: Sequence[str], what: str) -> _Feature:
+    is_bare = not re.search(r"[^\w\s'’-]", " ".join(words).rstrip("."))
+    kind = "marks" if not is_bare else "word" if len(words) == 1 else "words"
+    shown = re.sub(rf"(?<=[{UNSPACED}]) (?=[{UNSPACED}])", "", " ".join(words))
+    return _Feature(what, shown, kind)
+
+
+def _foreign(features: Iterable[_Feature], text: str) -> list[_Feature]:
+    """Those of some features that have no words, or one that another text has not."""
+    known = set(re.findall(_LETTERS, _plain(text)))
+    return [one for one in features if not (words := re.findall(_LETTERS, one.words)) or not known.issuperset(words)]
+
+
+def _size(text: str, unit: str) -> int:
+    return len(text.split()) if unit == "words" else len(text)
+
+
+def _cut(sizes: Sequence[int], unit: str) -> set[int]:
+    """The sizes that many texts have, far fewer just below and hardly one above; a cut may have left a blank behind."""
+    numbers, longer = Counter(sizes), 0
+    for size in sorted(numbers, reverse=True):
+        here = {size} if unit == "words" else {size - 1, size}
+        number = sum(numbers[one] for one in here)
+        others = (_ALL_BUT_FEW * (longer + number), _PILED * sum(numbers[one - len(here)] for one in here))
+        if size >= _LONG[unit] and number >= max(_SHARES["cut"] * len(sizes), *others):
+            return here
+        longer += numbers[size]
+    return set()

@@ -1,0 +1,180 @@
+"""What many texts of a run have in common and their sentences have not."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from datasets import Dataset
+
+from dino_st import prepare_pairs
+from dino_st.data.habits import SAMPLED, TextSample
+from dino_st.data.quality import doubts, quality_lines, quality_section, summarise
+from dino_st.data.shards import MANIFEST, RowsInMemory, ShardDirectory, Wave, samples_of
+from dino_st.preparation.splits import load_prepared, save_prepared
+from dino_st.preparation.triplets import prepare_triplets
+from dino_st.syncse.run import generate_triplets
+from tests.fake_chat import FakeChat
+
+WHO = (
+    "a baker",
+    "two girls",
+    "the old sailor",
+    "my neighbour",
+    "some tourists",
+    "our teacher",
+    "every guest",
+    "a clown",
+)
+DOES = (
+    "sells bread to",
+    "laughs at",
+    "waits for",
+    "draws",
+    "writes about",
+    "sings for",
+    "hides from",
+    "greets",
+)
+WHOM = ("the mayor", "a lost dog", "the crowd", "her sister", "ten visitors", "a tired nurse", "the camera", "his boss")
+WHERE = ("near the river", "in May", "at noon", "behind a shed", "on the train", "by mistake", "with joy", "after work")
+
+
+def sentence(place: int, salt: str) -> str:
+    """A sentence of four parts that are drawn for its place."""
+    drawn = random.Random(f"{salt} {place}")
+    words = " ".join(drawn.choice(parts) for parts in (WHO, DOES, WHOM, WHERE))
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def pairs(change: Callable[[str, int], str], number: int = 400) -> list[tuple[str, str]]:
+    return [(sentence(i, "first"), change(sentence(i, "second"), i)) for i in range(number)]
+
+
+def some(change: Callable[[str], str], one_in: int = 8) -> Callable[[str, int], str]:
+    """Changes one text of so many."""
+    return lambda text, i: text if i % one_in else change(text)
+
+
+def inside(text: str) -> str:
+    return f"{text[0].lower()}{text[1:]}"
+
+
+HABITS: dict[str, Callable[[str, int], str]] = {
+    "begin with “of course,”": some(lambda text: f"Of course, {inside(text)}"),
+    "begin with “natürlich,”": some(lambda text: f"Natürlich, {inside(text)}"),
+    "begin with “当然，”": some(lambda text: f"当然，{text}"),
+    "contain “—”": lambda text, i: f"{('Berlin', 'Lima', 'Oslo')[i % 3]} — {text}",
+    "begin with one to three words and “,”": lambda text, i: f"{('Sure', 'Yes', 'Well')[i % 3]}, {inside(text)}",
+    "end with “hope this helps!”": some(lambda text: f"{text} Hope this helps!"),
+    "begin their last part with “reversing the”": some(
+        lambda text: f"{text[:-1]}, reversing the {random.Random(text).choice(WHOM).split()[-1]}."
+    ),
+    "end with a part that begins with a word in -ing": (
+        lambda text, i: (
+            f"{text[:-1]}, {('changing', 'swapping', 'keeping', 'adding')[i % 4]} {WHERE[i % 8].split()[-1]}."
+        )
+    ),
+    "contain “(”": some(lambda text: f"{text[:-1]} ({random.Random(text).choice(WHO)})."),
+    "are “the service is not available.”": some(lambda text: "The service is not available."),
+    "have no mark at their end": lambda text, i: text[: len(text) - 1 - i % 9],
+    "are cut at 6 words": lambda text, i: " ".join(text.split()[:6]),
+    "are cut at 25 characters": lambda text, i: text[:25].rstrip(),
+}
+
+
+@pytest.mark.parametrize("habit", HABITS)
+def test_what_many_texts_have_and_their_sentences_have_not_is_told_with_its_number_and_two_of_them(habit: str) -> None:
+    made = pairs(HABITS[habit])
+    [*found] = TextSample(made).habits()
+    [told] = [one for one in found if habit in one]
+    number, _, of, *_ = told.split()
+    assert of == str(len(set(made)))
+    assert 0 < int(number) <= int(of)
+    assert told.count("“") >= 2
+    assert TextSample((second, first) for first, second in made).habits() != found
+    assert TextSample((second, second) for _, second in made).habits() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text, i: text,
+        lambda text, i: "Yes." if i == 0 else text,
+        some(lambda text: f"Of course, {inside(text)}", one_in=25),
+    ],
+)
+def test_good_texts_have_no_habit(change: Callable[[str, int], str]) -> None:
+    assert TextSample(pairs(change)).habits() == []
+
+
+def test_a_beginning_that_the_sentences_have_as_often_is_none() -> None:
+    made = [(f"Of course, {inside(one)}", f"Of course, {inside(two)}") for one, two in pairs(lambda text, _: text)]
+    mixed = [(two, one) if i % 16 else (one, two) for i, (one, two) in enumerate(pairs(HABITS["contain “(”"]))]
+    assert TextSample(made).habits() == TextSample(mixed).habits() == []
+
+
+def test_few_sentences_make_no_habit_however_often_they_are_answered_so() -> None:
+    made = [(sentence(i % 9, "first"), f"Sure, {inside(sentence(i, 'second'))}") for i in range(300)]
+    assert TextSample(made).habits() == []
+    assert len(TextSample(made[:10] + pairs(lambda text, _: f"Sure, {inside(text)}", 10)).habits()) == 1
+
+
+def test_a_sample_is_the_same_whatever_the_order_and_the_waves_and_no_larger_for_more_pairs() -> None:
+    made = [(f"{sentence(i, 'first')} {i}", f"{i} {sentence(i, 'second')}") for i in range(7 * SAMPLED)]
+    whole, other = TextSample(made), TextSample()
+    for start in random.Random(0).sample(range(0, len(made), 500), len(made) // 500):
+        other.update(TextSample(made[start : start + 500]))
+        assert len(other._kept) <= 2 * SAMPLED
+    assert whole.habits() == other.habits()
+    assert whole._kept == other._kept
+    assert len(whole._kept) == SAMPLED
+    assert len(next(iter(TextSample([("a", "b" * 10**6)])._kept.values()))[1]) < 2_000
+
+
+def test_triplets_have_habits_by_role_and_single_texts_none() -> None:
+    rows = [{"anchor": one, "positive": one[::-1], "negative": two} for one, two in pairs(HABITS["contain “—”"])]
+    summary = summarise([], samples_of(rows))
+    assert [label for label, one in summary.items() if "contain “—”" in str(one["habits"])] == ["negative"]
+    assert quality_lines(summary) == doubts(summary) == []
+    assert "contain “—”" in quality_section(summary)
+    assert "words shared" not in quality_section(summary)
+    assert samples_of([{"text": "Sure, it rains.", "label": "x"}] * 99) == {}
+
+
+def test_a_run_of_triplets_and_their_preparation_warn_of_habits_and_record_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chat = FakeChat(lambda request: f"By the end of it, {inside(sentence(0, request.key))}")
+    generate_triplets(chat, sentences=[sentence(i, "first") for i in range(40)], output_dir=tmp_path / "raw")
+    raw = ShardDirectory(tmp_path / "raw")
+    assert raw.counts["rows"] >= 30
+    assert set(raw.quality()) == {"positive", "negative"}
+    assert json.loads((tmp_path / "raw" / MANIFEST).read_text())["quality"] == raw.quality()
+    assert "## Habits" in (tmp_path / "raw/README.md").read_text()
+    [warning] = [record.message for record in caplog.records if "in common" in record.message]
+    assert f"label negative: {raw.counts['rows']} of" in warning
+    assert "begin with “by the end”" in warning
+    caplog.clear()
+    splits = prepare_triplets(raw.to_dataset(), validation_share=0.1)
+    assert "begin with “by the end”" in caplog.text
+    save_prepared(splits, tmp_path / "prepared")
+    assert load_prepared(tmp_path / "prepared").quality == splits.quality
+    assert "begin with “by the end”" in (tmp_path / "prepared/README.md").read_text()
+
+
+def test_pairs_have_habits_wherever_they_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = pairs(HABITS["contain “—”"], 60)
+    rows = [{"sentence1": one, "sentence2": two, "score": 1.0} for one, two in made]
+    rows += [{"sentence1": one, "sentence2": two, "score": 0.0} for one, two in pairs(lambda text, _: text, 60)]
+    store = RowsInMemory(pa.schema({"sentence1": pa.string(), "sentence2": pa.string(), "score": pa.float64()}))
+    store.put(Wave(0, rows, {}))
+    assert ["habits" in one for one in store.quality().values()] == [True, False]
+    quality = prepare_pairs(Dataset.from_list(rows)).quality
+    assert ["habits" in one for one in quality.values()] == [False, True]
+    assert "label 1: " in caplog.text
+    assert "label 0: " not in caplog.text
