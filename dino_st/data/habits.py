@@ -146,15 +146,15 @@ def _features(text: str) -> set[_Feature]:
         found.add(_Feature("end with a part that begins with a word in -ing", "", "part"))
     for number in (1, 2, 3):
         if number < len(words):
-            found |= {_of(words[:number], "begin with"), _of(words[-number:], "end with")}
+            found |= {_of("begin with", words[:number]), _of("end with", words[-number:])}
         if number < len(last) < len(words):
-            found.add(_of(last[:number], "begin their last part with"))
+            found.add(_of("begin their last part with", last[:number], "part"))
     return found
 
 
-def _of(words: Sequence[str], what: str) -> _Feature:
+def _of(what: str, words: Sequence[str], kind: str = "words") -> _Feature:
     is_bare = not re.search(r"[^\w\s'’-]", " ".join(words).rstrip("."))
-    kind = "marks" if not is_bare else "word" if len(words) == 1 else "words"
+    kind = "marks" if not is_bare else "word" if len(words) == 1 else kind
     shown = re.sub(rf"(?<=[{UNSPACED}]) (?=[{UNSPACED}])", "", " ".join(words))
     return _Feature(what, shown, kind)
 
