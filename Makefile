@@ -20,7 +20,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 ray-faults: $(INSTALLED)
-	RAY_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_workers.py
+	RAY_FAULTS=1 $(BIN)/python -m pytest tests/faults/test_workers.py tests/faults/test_chat_workers.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

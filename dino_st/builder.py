@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dino_st.backends.options import ClusterOptions
 from dino_st.data.sentences import clean_sentences
 from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ConfigurationError
-from dino_st.generation.options import ClusterOptions, WritingOptions
+from dino_st.generation.options import WritingOptions
 from dino_st.models import warn_of_unknown_characters
 from dino_st.tasks.spec import TaskSpec, check_number
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, Protocol, TypeGuard, TypeVar, runtime_checkable
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 USAGE_FIELDS = ("requests", "retries", "failures", "prompt_tokens", "completion_tokens")
 """What every backend counts, in the order of summaries. `retries` are attempts beyond a request's first."""
@@ -120,6 +124,17 @@ class ScoringBackend(ChatBackend, Protocol):
 
 
 @runtime_checkable
+class ParallelBackend(ChatBackend, Protocol):
+    """A backend that several threads may ask at the same time (see `chat_workers`)."""
+
+    calls_at_once: int
+    """Calls of `complete` that keep it busy."""
+
+    def stop(self) -> None:
+        """Ends whatever is being answered."""
+
+
+@runtime_checkable
 class BatchingBackend(ChatBackend, Protocol):
     """A backend that may be asked in batches, which are answered hours later (see `servers.batches`)."""
 
@@ -133,6 +148,34 @@ class BatchingBackend(ChatBackend, Protocol):
 
         Raises PendingError where batches are not waited for; what came until then was handed to `on_reply`.
         """
+
+
+def in_order(
+    backend: ChatBackend | None, work: Callable[[T], R], items: Iterable[T]
+) -> Generator[tuple[T, R], None, None]:
+    """Does work by a backend for items; each with its result, in their order, several at a time where it takes several.
+
+    Where work fails, what others are at is finished, since it will be paid for; an interruption ends it.
+    """
+    if not isinstance(backend, ParallelBackend):
+        for item in items:
+            yield item, work(item)
+        return
+    coming: deque[tuple[T, Future[R]]] = deque()
+    with ThreadPoolExecutor(backend.calls_at_once) as pool:
+        try:
+            for item in items:
+                coming.append((item, pool.submit(work, item)))
+                if len(coming) >= backend.calls_at_once:
+                    first, result = coming.popleft()
+                    yield first, result.result()
+            for first, result in coming:
+                yield first, result.result()
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                backend.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 def is_batching(backend: ChatBackend) -> TypeGuard[BatchingBackend]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
+from threading import Condition, RLock
 from typing import Any, Self
 
 from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, is_batching
@@ -52,8 +53,10 @@ class ReplyJournal:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._lock = RLock()
+        self._free, self._being_asked = Condition(self._lock), set[str]()
         with self._explained():
-            # One caller at a time, yet in a notebook from another thread than this one.
+            # Several threads ask, one at a time, and in a notebook another than this one closes.
             self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
             try:
                 self._begin()
@@ -72,8 +75,27 @@ class ReplyJournal:
         for request in requests:
             if hashes.setdefault(request.key, _hash(request, context)) != _hash(request, context):
                 raise InputError(f"two different requests have the key {request.key!r}; expected a key for each")
-        known = {key: reply for key in hashes if (reply := self._stored(key, hashes[key], again)) is not None}
-        missing = {request.key: request for request in requests if request.key not in known}
+        with self._free:  # what another thread is asking is not asked twice
+            self._free.wait_for(lambda: self._being_asked.isdisjoint(hashes))
+            known = {key: reply for key in hashes if (reply := self._stored(key, hashes[key], again)) is not None}
+            missing = {request.key: request for request in requests if request.key not in known}
+            self._being_asked |= missing.keys()
+        try:
+            self._ask(backend, missing, hashes, known)
+        finally:
+            with self._free:
+                self._being_asked -= missing.keys()
+                self._free.notify_all()
+        return [known[request.key] for request in requests]
+
+    def _ask(
+        self,
+        backend: ChatBackend,
+        missing: Mapping[str, ChatRequest],
+        hashes: Mapping[str, str],
+        known: dict[str, ChatReply],
+    ) -> None:
+        """Asks a backend for the replies that are not known, and keeps them."""
         if missing:
 
             def keep(reply: ChatReply) -> None:
@@ -86,7 +108,6 @@ class ReplyJournal:
             else:
                 self._refuse_batches(named)
                 known |= {reply.key: reply for reply in backend.complete(list(missing.values()), on_reply=keep)}
-        return [known[request.key] for request in requests]
 
     def _refuse_batches(self, names: Mapping[str, ChatRequest]) -> None:
         """Refuses to ask once more what is in a batch already."""
@@ -170,9 +191,10 @@ class ReplyJournal:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Words SQLite's errors for people."""
+        """Keeps other threads out, and words SQLite's errors for people."""
         try:
-            yield
+            with self._lock:
+                yield
         except sqlite3.OperationalError as error:
             advice = "another run may be using it" if "locked" in str(error) else "check the path, rights and space"
             raise OutputError(f"{self.path}: the journal of replies cannot be used ({error}); {advice}") from None

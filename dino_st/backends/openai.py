@@ -130,6 +130,17 @@ class Pace:
         self._next = slot + self._distance
         return slot - now
 
+    async def slot(self) -> float:
+        """The same for whoever is about to ask; an error ends the run."""
+        return self.seconds_to_slot()
+
+    def pause(self, seconds: float) -> None:
+        """Lets no attempt begin for some time, as the server wishes."""
+        self._next = max(self._next, time.monotonic() + seconds)
+
+    def stop(self, error: DinoError) -> None:
+        """Takes in what ended a run; nothing where nobody else keeps this pace."""
+
 
 class RequestRun:
     """One call of `complete`: what is asked, what has come, and, once nothing new may be started, why not."""
@@ -176,14 +187,14 @@ class OpenAIChat:
         self.options = ServerOptions.of(**options)
         self.is_chat = self.options.endpoint == "chat"
         self.in_batches = self.options.batch_api
-        self._way: str | None = None
+        self.way: str | None = None
         self._url = server_url(base_url)
         self._host = urlsplit(self._url).netloc
-        self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
-        self._pace = Pace(self.options.requests_per_minute)
+        self.counted: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
+        self.pace = Pace(self.options.requests_per_minute)
         self._troubles = 0
         self._was_reached = False
-        self._has_said = self._has_answered = self._is_cost_unknown = False
+        self._has_said = self._has_answered = self.is_cost_unknown = False
         self.answered_as: list[str] = []
         self._refused: set[str] = set()
         limit = self.options.token_limit
@@ -205,9 +216,9 @@ class OpenAIChat:
     @property
     def usage(self) -> Counter[str]:
         """Counts since the backend was made; see `ChatBackend`."""
-        usage, options = Counter(self._usage), self.options
+        usage, options = Counter(self.counted), self.options
         prices = options.price_per_million_prompt_tokens, options.price_per_million_completion_tokens
-        if prices != (None, None) and not self._is_cost_unknown:
+        if prices != (None, None) and not self.is_cost_unknown:
             read, written = usage["prompt_tokens"] * (prices[0] or 0), usage["completion_tokens"] * (prices[1] or 0)
             usage["cost"] = round((read + written) / 1e6, 6)  # type: ignore[assignment]  # typed for whole numbers
         return usage
@@ -226,7 +237,7 @@ class OpenAIChat:
                 "option 'batch_api': the ids of batches are kept in an output directory, and there is none; give "
                 "output_dir, or leave batch_api out"
             )
-        if self._way is None and any(request.answer is not None for request in requests):
+        if self.way is None and any(request.answer is not None for request in requests):
             self.find_scoring()
         run = RequestRun(requests, on_reply)
         _run_to_end(self._answer_all(run))
@@ -249,7 +260,7 @@ class OpenAIChat:
             )
 
         def keep(reply: ChatReply) -> None:
-            self._usage.update(usage_of(reply))
+            self.counted.update(usage_of(reply))
             on_reply(reply)
 
         async def answer() -> None:
@@ -265,16 +276,16 @@ class OpenAIChat:
         """
         reasons: dict[str, str] = {}
         for way in WAYS:
-            if self._way is None and (fault := self._tried(way)) is not None:
+            if self.way is None and (fault := self._tried(way)) is not None:
                 reasons[way] = fault
-        if self._way is None:
+        if self.way is None:
             raise ConfigurationError(needed_for_scores(self._host, reasons))
-        return self._way
+        return self.way
 
     def _tried(self, way: str) -> str | None:
         """Has the server score in a way, which is kept if it can; otherwise why it cannot."""
         prompt, text = PROBE
-        self._way, found, failures = way, None, self._usage["failures"]
+        self.way, found, failures = way, None, self.counted["failures"]
         try:
             [reply] = self.complete([ChatRequest("probe", prompt, max_new_tokens=1, answer=text)])
             fault = reply.failure if reply.text is None else TextScore.of(reply.text).fault
@@ -284,7 +295,7 @@ class OpenAIChat:
                 raise
             fault = str(error)
         finally:
-            self._way, self._usage["failures"] = found, failures  # a probe that fails is none of the run's
+            self.way, self.counted["failures"] = found, failures  # a probe that fails is none of the run's
         if fault is not None and fault.startswith(_NO_CONNECTION):
             raise ModelError(f"{fault}; look whether {self._host} works, and run again")
         return fault
@@ -305,10 +316,14 @@ class OpenAIChat:
             reply = await self._answer(client, run.requests[place], run)
             if reply is None:
                 return
-            self._usage.update(usage_of(reply))
+            self.counted.update(usage_of(reply))
             run.replies[place] = reply
             if run.on_reply is not None:
                 run.on_reply(reply)
+
+    def _stop(self, run: RequestRun, error: DinoError) -> None:
+        run.stop(error)
+        self.pace.stop(error)
 
     async def _answer(self, client: AsyncOpenAI, request: ChatRequest, run: RequestRun) -> ChatReply | None:
         """Asks until there is a reply; None if the run stops before."""
@@ -316,23 +331,25 @@ class OpenAIChat:
         for attempt in range(1, options.max_retries + 2):
             if attempt > 1:
                 await run.sleep(self._pause_before(attempt, failed.wait))
-            await run.sleep(self._pace.seconds_to_slot())
-            if run.stopped.is_set():
-                return None
             try:
+                await run.sleep(await self.pace.slot())
+                if run.stopped.is_set():
+                    return None
                 answer = await self._ask(client, attempts)
             except AttemptError as error:
                 failed = error
+                if error.wait is not None:
+                    self.pace.pause(min(error.wait, options.longest_wait_seconds))
                 if not attempts.goes_on(error):
                     break
                 is_last = attempt >= min(_TRIES_OF_NOBODY, options.max_retries + 1)
                 if error.kind == "nobody" and not self._was_reached and is_last:
                     advice = "Look whether the server runs, and whether base_url is right; then run again"
-                    run.stop(ModelError(f"{error.reason}, tried {attempt} times. {advice}"))
+                    self._stop(run, ModelError(f"{error.reason}, tried {attempt} times. {advice}"))
                     return None
                 self._say_once(error)
             except DinoError as error:
-                run.stop(error)
+                self._stop(run, error)
                 return None
             else:
                 return self._taken(attempts, answer)
@@ -341,7 +358,7 @@ class OpenAIChat:
         if self._troubles >= max(_GIVE_UP_AFTER, options.concurrency):
             tries = f"{self._troubles} requests in a row failed {attempt} times each"
             advice = f"Look whether {self._host} works, and run again"
-            run.stop(ModelError(f"{tries}, the last one with: {failed.reason}. {advice}"))
+            self._stop(run, ModelError(f"{tries}, the last one with: {failed.reason}. {advice}"))
         cost = attempts.counts
         return ChatReply(request.key, None, failed.reason, cost.read, cost.written, attempt)
 
@@ -381,8 +398,8 @@ class OpenAIChat:
         """Tells once that the cost is unknown: prices are given, and the server does not say what it read."""
         options = self.options
         prices = (options.price_per_million_prompt_tokens, options.price_per_million_completion_tokens)
-        if prices != (None, None) and not answer.prompt_tokens and not self._is_cost_unknown:
-            self._is_cost_unknown = True
+        if prices != (None, None) and not answer.prompt_tokens and not self.is_cost_unknown:
+            self.is_cost_unknown = True
             logger.warning("%s does not say how many tokens it read and wrote; the cost is unknown", self._host)
 
     async def _ask(self, client: AsyncOpenAI, attempts: Attempts) -> Answer:
@@ -402,7 +419,7 @@ class OpenAIChat:
             body = self._body(attempts, form) if request.answer is None else {}
             try:
                 if request.answer is not None:
-                    return await ask_score(self._way or WAYS[0], send, self.name, request.prompt, request.answer)
+                    return await ask_score(self.way or WAYS[0], send, self.name, request.prompt, request.answer)
                 return read_answer(await send(self._path, body), body.get(form.limit))
             except openai.APIStatusError as error:
                 wait = retry_after_seconds(error.response.headers)

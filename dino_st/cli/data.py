@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dino_st.backends.options import DRAWING_OPTIONS, ChatOptions, ModelOptions, ServerOptions, SynCSEOptions
+from dino_st.backends.options import (
+    DRAWING_OPTIONS,
+    ChatOptions,
+    ClusterOptions,
+    ModelOptions,
+    ServerOptions,
+    SynCSEOptions,
+)
 from dino_st.cli.arguments import completes, takes
 from dino_st.cli.summary import note
 from dino_st.cli.support import Overwrite, as_typed, print_pairs, say
 from dino_st.cli.upload import HUB_PANEL, publishes
 from dino_st.data.quality import quality_lines
 from dino_st.decoding.options import DecodingOptions
-from dino_st.generation.options import ClusterOptions, GenerationOptions, JudgeOptions
+from dino_st.generation.options import GenerationOptions, JudgeOptions
 from dino_st.models import LANGUAGE_MODEL
 from dino_st.pipeline.publish import PublishOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
@@ -118,8 +125,9 @@ def generate(
     ServerOptions,
     ModelOptions,
     (DecodingOptions, DRAWING_OPTIONS),
+    ClusterOptions,
     PublishOptions,
-    panels={"backend": _SERVERS, "batch_size": _LOCAL, **HUB_PANEL},
+    panels={"backend": _SERVERS, "batch_size": _LOCAL, "engine": _CLUSTERS, **HUB_PANEL},
     more=_OF_SERVERS,
 )
 @publishes("dataset")

@@ -18,7 +18,7 @@ from typing import Any
 from zlib import crc32
 
 from dino_st.backends.answers.parsing import parse_reply
-from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, ScoringBackend, is_batching
+from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, ScoringBackend, in_order, is_batching
 from dino_st.backends.choice import backend_provenance
 from dino_st.backends.journal import Ask, journalled
 from dino_st.backends.servers.scoring import TextScore
@@ -133,13 +133,18 @@ class ChatPairRun:
         with journalled(store.path) as asking, ExitStack() as bar:
             asking.ahead(self.backend, partial(self._written, 0, self.sentences))
             advance = bar.enter_context(shown)
-            for number in range(-(-len(self.sentences) // WAVE)):
-                start = number * WAVE
-                chunk = self.sentences[start : start + WAVE]
+            ask = asking(self.backend)
+
+            def wave(number: int) -> tuple[list[PairDraw], list[PairDraw]]:
                 # A wave is looked through again as a whole: what was answered before is in the journal.
-                ask = asking(self.backend)
-                written = self._written(start, chunk, ask)
-                draws = self._kept(written, ask) if self._reranks else written
+                written = self._written(number * WAVE, chunk_of(number), ask)
+                return written, self._kept(written, ask) if self._reranks else written
+
+            def chunk_of(number: int) -> Sequence[str]:
+                return self.sentences[number * WAVE : (number + 1) * WAVE]
+
+            for number, (written, draws) in in_order(self.backend, wave, range(-(-len(self.sentences) // WAVE))):
+                chunk = chunk_of(number)
                 lost += [draw for draw in draws if draw.text is None]
                 texts = _texts(written)
                 alike.update(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import pyarrow as pa
 
 from dino_st.backends.answers.markup import plain_text
-from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest
+from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest, in_order
 from dino_st.backends.choice import backend_provenance
 from dino_st.backends.files import locate_model, model_files
 from dino_st.backends.journal import Ask, journalled
@@ -349,11 +349,10 @@ class JudgingRun:
                 pairs = list(zip(*(plan.table[name].to_pylist() for name in (SENTENCE1, SENTENCE2)), strict=True))
                 asking.ahead(self.judge.backend, lambda ask: self._ratings(pairs, lambda _: ask))
             advance = bar.enter_context(shown)
-            for number in plan.numbers(0):
-                if number in store and not asks:
-                    continue
-                rows = plan.given(number, 0)
-                wave, without = self.wave(number, rows, asking)
+            numbers = (number for number in plan.numbers(0) if asks or number not in store)
+            given = ((number, plan.given(number, 0)) for number in numbers)
+            backend = self.judge.backend if isinstance(self.judge, ServerJudge) else None
+            for (number, rows), (wave, without) in in_order(backend, lambda one: self.wave(*one, asking), given):
                 lost += without
                 if number not in store:
                     advance(len(rows))

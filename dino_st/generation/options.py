@@ -108,43 +108,6 @@ class JudgeOptions(FrozenOptions):
     max_new_tokens: int = option(16, "tokens that a server's reply may take; more for a model that thinks first", ge=1)
 
 
-class ClusterOptions(FrozenOptions):
-    """Who writes the waves of a local model; the rows do not depend on it."""
-
-    engine: Literal["local", "ray"] = option(
-        "local", "who writes: local (this process) or ray (workers on the GPUs of this machine, or of a Ray cluster)"
-    )
-    workers: int | str = option("auto", "processes that write; auto goes by the GPUs that there are, or else the CPUs")
-    ray_address: str | None = option(
-        None, "cluster to use: auto (that of this machine) or HOST:PORT; without it, this machine alone"
-    )
-    gpus_per_worker: float | None = option(
-        None, "GPUs of a worker, also a part of one; without it, 1 where there is any, unless device is cpu", ge=0
-    )
-    cpus_per_worker: float = option(2.0, "CPUs of a worker, which are its threads, too", gt=0)
-
-    @classmethod
-    def take_from(cls, given: dict[str, Any]) -> Self:
-        """Takes these options out of others that are given along with them."""
-        return cls.of(**{name: given.pop(name) for name in cls.model_fields if name in given})
-
-    @field_validator("workers")
-    @classmethod
-    def _auto_or_positive(cls, value: int | str) -> int | str:
-        if value == "auto":
-            return value
-        if not str(value).isdecimal() or int(value) < 1:
-            raise ValueError("'auto', or a number of processes, at least 1")
-        return int(value)
-
-    @model_validator(mode="after")
-    def _is_of_ray(self) -> Self:
-        others = sorted(self.model_fields_set - {"engine"})
-        if others and self.engine == "local":
-            raise ValueError(f"engine='ray' along with {', '.join(others)}")
-        return self
-
-
 @dataclass(frozen=True)
 class WritingOptions:
     """Everything that says how a local model writes for a task of DINO."""

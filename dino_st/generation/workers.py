@@ -9,30 +9,35 @@ What ends a worker costs the wave in progress: that goes to another worker, and 
 
 from __future__ import annotations
 
-import math
-import os
 import pickle
 import secrets
-import signal
-import socket
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from dino_st.backends.cluster import (
+    DEATHS,
+    check_fits,
+    connected,
+    end,
+    found_everywhere,
+    gpus_of_worker,
+    hire,
+    last_words,
+    number_of_workers,
+    own_sight,
+    ray_package,
+    room,
+)
+from dino_st.backends.options import ClusterOptions
 from dino_st.data.shards import ShardDirectory, StoredWave, StoredWaves, Wave, WaveStore, store_wave
-from dino_st.errors import ClusterError, ConfigurationError, DinoError, MissingExtraError, ModelError, OutputError
-from dino_st.generation.options import ClusterOptions
-from dino_st.models import bundled_directory
+from dino_st.errors import ClusterError, ConfigurationError, DinoError, ModelError, OutputError
 from dino_st.support.files import check_can_become_directory, make_directory, write_text
 from dino_st.support.options import changes
 from dino_st.support.progress import logger, progress
@@ -40,9 +45,6 @@ from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-DEATHS = 3
-"""Ends of workers, one behind another, after which a place, or a wave, is given up."""
 
 _CALL_SECONDS, _MOST_AT_ONCE = 0.15, 128
 """Work that a worker gets in one call, at least a wave and at most so many; it has two calls before it."""
@@ -61,9 +63,6 @@ _LOOK_SECONDS = 10.0
 
 _OTHERS_SECONDS = 60.0
 """How long a loaded worker of another kind than the run's waits for one of its kind."""
-
-_OBJECT_STORE_BYTES = 200_000_000
-_LOG_LINES = 8
 
 
 class WaveRun(Protocol):
@@ -151,16 +150,7 @@ class WaveWorker:
 
     def look(self, output: str, token: str) -> dict[str, str]:
         """Who and where this is, and in `fault` why it cannot write into a directory; nothing slow is imported."""
-        ray = import_module("ray")
-        streams = Path("/proc/self/fd/2")
-        return {
-            "host": socket.gethostname(),
-            "node": ray.get_runtime_context().get_node_id(),
-            "pid": str(os.getpid()),
-            "log": str(streams.readlink()) if streams.is_symlink() else "",
-            "dino-st": version("dino-st"),
-            "fault": _fault(Path(output), token),
-        }
+        return own_sight() | {"fault": _fault(Path(output), token)}
 
     def load(self, job: Job) -> tuple[dict[str, str], dict[str, str]]:
         """Loads the model; what of it decides the rows, and the versions of what runs it."""
@@ -222,19 +212,20 @@ def write_with_workers(
     dino-st, or no cluster answers; MissingExtraError where Ray is not installed; OutputError where the directory is in
     use, or workers do not see it; ClusterError where workers end again and again; and what loading and writing raise.
     """
-    _check(plan, model, options)
+    if plan.undivided:
+        raise ConfigurationError(f"{plan.undivided}, which is the work of one process; leave out engine='ray'")
+    check_fits(options, model, plan.device)
     check_can_become_directory(directory.path)
-    ray = _ray()
+    ray = ray_package()
     output = directory.path = directory.path.expanduser().absolute()
-    place = bundled_directory(model) if isinstance(model, str) else None
-    exists = place is None and Path(str(model)).expanduser().exists()
-    where = str(Path(str(model)).expanduser().absolute()) if exists else str(model)
-    job = Job(where, str(model), plan.for_workers(), str(output), max(1, int(options.cpus_per_worker)))
+    job = Job(
+        found_everywhere(model), str(model), plan.for_workers(), str(output), max(1, int(options.cpus_per_worker))
+    )
     token = secrets.token_hex(16)
     with directory.locked():  # another driver is told of before anything is started
         write_text(output / _MARK, token)
     try:
-        with _connected(ray, options):
+        with connected(ray, options):
             crew = Crew(ray, job, plan, options, token)
             try:
                 identity, installed = crew.open(directory.configuration)
@@ -250,74 +241,6 @@ def write_with_workers(
                 crew.close()
     finally:
         (output / _MARK).unlink(missing_ok=True)
-
-
-def _check(plan: WavePlan, model: str | Path | tuple[Any, Any], options: ClusterOptions) -> None:
-    """Refuses what workers cannot do, before anything is started."""
-    if plan.undivided:
-        raise ConfigurationError(f"{plan.undivided}, which is the work of one process; leave out engine='ray'")
-    if isinstance(model, tuple):
-        raise ConfigurationError("engine='ray' loads the model in every worker; give its directory or name, not a pair")
-    if ":" in plan.device:
-        raise ConfigurationError(
-            f"device {plan.device!r}: with engine='ray' every worker has GPUs of its own, and Ray shows it no "
-            "others; give auto, cuda or cpu"
-        )
-    if str(options.ray_address or "").startswith("ray://"):
-        raise ConfigurationError(
-            f"ray_address {options.ray_address!r}: the driver writes the manifest, so it runs on a machine of the "
-            "cluster; start the command there with ray_address='auto'"
-        )
-
-
-def _ray() -> Any:
-    """The package, which is never to report how it is used."""
-    if find_spec("ray") is None:
-        raise MissingExtraError("engine 'ray' needs Ray; run: pip install \"dino-st[ray]\"")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    return import_module("ray")
-
-
-@contextmanager
-def _connected(ray: Any, options: ClusterOptions) -> Iterator[None]:
-    """A cluster: the one at an address, one that this process has joined already, or one of this machine alone."""
-    if ray.is_initialized():
-        yield
-        return
-    address = options.ray_address
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": False}
-    is_main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGTERM) if is_main else None
-    try:
-        if address is None:
-            asked = 0 if options.workers == "auto" else math.ceil(int(options.workers) * options.cpus_per_worker)
-            room = {"num_cpus": max(os.cpu_count() or 1, asked), "object_store_memory": _OBJECT_STORE_BYTES}
-            ray.init(address="local", include_dashboard=False, **room, **quiet)
-        else:
-            _knock(address)
-            ray.init(address=address, **quiet)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        where = "on this machine" if address is None else f"at ray_address {address!r}"
-        raise ConfigurationError(
-            f"there is no Ray cluster {where} ({first_line(error)}); start one with `ray start --head` and on the "
-            "other machines `ray start --address HOST:6379`, or leave out ray_address to use this machine alone"
-        ) from error
-    try:
-        if handler is not None:
-            signal.signal(signal.SIGTERM, handler)  # in place of Ray's
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _knock(address: str) -> None:
-    """Raises OSError at once where nobody listens at HOST:PORT; Ray would try for long, and then end the process."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    elif address != "auto":
-        raise ValueError("expected auto or HOST:PORT")
 
 
 @dataclass
@@ -348,7 +271,7 @@ class Crew:
 
     def __init__(self, ray: Any, job: Job, plan: WavePlan, options: ClusterOptions, token: str) -> None:
         self._ray, self._job, self._plan, self._options, self._token = ray, job, plan, options, token
-        self._gpus = self._gpus_per_worker()
+        self._gpus = gpus_of_worker(ray, options, plan.device)
         self._workers: list[_Worker] = []
         self._kind: dict[str, str] | None = None
         self._fresh: Iterator[int] = iter(())
@@ -357,34 +280,12 @@ class Crew:
         self._lost: dict[int, str] = {}  # waves given up, and what the last worker said
         self._at_once = 1  # waves that a worker gets in one call
         self._looked = self._told = time.monotonic()
-        possible = self._possible()
-        wanted = possible if options.workers == "auto" else int(options.workers)
-        if not wanted or (options.ray_address is None and wanted > possible):
-            has = ray.cluster_resources()
-            raise ConfigurationError(
-                f"{max(wanted, 1)} workers of {options.cpus_per_worker:g} CPUs and {self._gpus:g} GPUs do not fit: "
-                f"there are {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs; see workers, cpus_per_worker "
-                "and gpus_per_worker"
-            )
-        for _ in range(wanted):
+        for _ in range(number_of_workers(ray, options, self._gpus)):
             self._workers.append(self._hire())
-
-    def _gpus_per_worker(self) -> float:
-        """GPUs of a worker: as asked for, or one where there is any and the device may be one."""
-        if self._options.gpus_per_worker is not None:
-            return self._options.gpus_per_worker
-        return float(self._plan.device in ("auto", "cuda") and self._ray.cluster_resources().get("GPU", 0) > 0)
-
-    def _possible(self) -> int:
-        """How many workers the machines of the cluster have room for."""
-        needs = {"CPU": self._options.cpus_per_worker, "GPU": self._gpus}
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        return sum(min(int(node.get(kind, 0) / need + 1e-6) for kind, need in needs.items() if need) for node in nodes)
 
     def _hire(self, deaths: int = 0) -> _Worker:
         """Asks Ray for a process; it starts when there is room."""
-        options = {"num_cpus": self._options.cpus_per_worker, "num_gpus": self._gpus, "scheduling_strategy": "SPREAD"}
-        actor = self._ray.remote(**options, max_restarts=0, max_task_retries=0)(WaveWorker).remote()
+        actor = hire(self._ray, self._options, self._gpus, WaveWorker)
         worker = _Worker(actor, deaths)
         worker.calls.append(_Call(actor.look.remote(self._job.output, self._token)))
         return worker
@@ -459,7 +360,7 @@ class Crew:
     def close(self) -> None:
         """Ends the workers."""
         for worker in self._workers:
-            self._end(worker)
+            end(self._ray, worker.actor)
         self._workers = []
 
     # One step
@@ -518,7 +419,9 @@ class Crew:
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
             if self._options.workers == "auto":
-                self._workers += [self._hire() for _ in range(self._possible() - len(self._workers))]
+                self._workers += [
+                    self._hire() for _ in range(room(self._ray, self._options, self._gpus) - len(self._workers))
+                ]
         if any(worker.sight for worker in self._workers):
             self._told = now
         elif now - self._told > 60:
@@ -566,7 +469,7 @@ class Crew:
             raise error
         logger.warning("%s; the others go on without it", error)
         self._workers.remove(worker)
-        self._end(worker)
+        end(self._ray, worker.actor)
         self._check_left(str(error))
 
     def _ended(self, worker: _Worker, error: Exception) -> None:
@@ -582,12 +485,12 @@ class Crew:
             self._victims[asked[0]] += 1
         is_last = worker.deaths >= DEATHS
         is_lost = len(asked) == 1 and self._victims[asked[0]] >= DEATHS
-        said = self._last_words(worker, error) if is_last or is_lost else first_line(error)
+        said = last_words(self._ray, worker.sight, error) if is_last or is_lost else first_line(error)
         logger.warning("%s ended (%s)%s", worker, first_line(error), "; another writes its waves" if numbers else "")
         if is_lost:
             self._lost[numbers.pop(0)] = said
         self._again += numbers
-        self._end(worker)
+        end(self._ray, worker.actor)
         place = self._workers.index(worker)
         if not is_last:
             self._workers[place] = self._hire(worker.deaths)
@@ -604,41 +507,12 @@ class Crew:
                 f"was finished is on disk; mend what is wrong and run again. The last one: {said}"
             )
 
-    def _last_words(self, worker: _Worker, error: Exception) -> str:
-        """Why a worker ended, with the last lines of its log, or of what Python says."""
-        if hasattr(error, "traceback_str"):
-            return "\n".join(str(error.traceback_str).strip().splitlines()[-_LOG_LINES:])
-        lines, sight = "", worker.sight
-        if sight.get("host") == socket.gethostname():
-            lines = last_lines(sight["log"])
-        elif sight:
-            strategies = import_module("ray.util.scheduling_strategies")
-            there = strategies.NodeAffinitySchedulingStrategy(sight["node"], soft=False)
-            read = self._ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(last_lines)
-            with suppress(self._ray.exceptions.RayError):
-                lines = self._ray.get(read.remote(sight["log"]), timeout=30)
-        why = " ".join(str(error).split())
-        return f"{why[:600]}\nLast lines of {sight['log']} on {sight['host']}:\n{lines}" if lines else why[:600]
-
-    def _end(self, worker: _Worker) -> None:
-        with suppress(self._ray.exceptions.RayError):
-            self._ray.kill(worker.actor)
-
     @staticmethod
     def _raise_ours(error: Exception) -> None:
         """Raises what dino-st raised on purpose in a worker: it would be the same in another."""
         cause = getattr(error, "cause", None)
         if isinstance(cause, DinoError):
             raise cause from None
-
-
-def last_lines(path: str) -> str:
-    """The end of a log; empty where there is none."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join(lines[-_LOG_LINES:])
 
 
 def _kind(identity: Mapping[str, str], installed: Mapping[str, str]) -> dict[str, str]:

@@ -16,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.backends.choice import check_options, open_backend
+from dino_st.backends.choice import check_options, open_backend, opened
 from dino_st.backends.files import is_cross_encoder, locate_model, look_at_model
 from dino_st.backends.options import (
     LOCAL_OPTIONS,
     SERVER_OPTIONS,
     ChatOptions,
+    ClusterOptions,
     ModelOptions,
     SynCSEOptions,
 )
@@ -38,7 +39,7 @@ from dino_st.encoders.directory import check_named
 from dino_st.encoders.loading import encoder_files
 from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, OutputError, suggest
 from dino_st.evaluation.options import EvaluationOptions
-from dino_st.generation.options import ClusterOptions, GenerationOptions, JudgeOptions, WritingOptions
+from dino_st.generation.options import GenerationOptions, JudgeOptions, WritingOptions
 from dino_st.models import bundled_directory
 from dino_st.preparation.directory import check_replaces, read_record
 from dino_st.preparation.options import PreparationOptions, TripletOptions
@@ -50,7 +51,7 @@ from dino_st.training.options import ContrastiveOptions, TrainingOptions
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from dino_st.backends.chat import ChatReply, ChatRequest
+    from dino_st.backends.chat import ChatBackend, ChatReply, ChatRequest
     from dino_st.evaluation.table import ScoreTable
     from dino_st.generation.chat import ChatPairRun
     from dino_st.generation.dry_run import DryRun
@@ -164,7 +165,11 @@ def _by_local_model(
 
 
 def _look_before(
-    model: str, directory: ShardDirectory, known: Mapping[str, Any], cluster: ClusterOptions | None
+    model: str,
+    directory: ShardDirectory,
+    known: Mapping[str, Any],
+    cluster: ClusterOptions | None,
+    within: str | None = None,
 ) -> bool:
     """Looks at a model before anything slow is imported (see `look_at_model`); whether workers are to load it.
 
@@ -174,13 +179,13 @@ def _look_before(
     if has_workers and not Path(model).expanduser().exists() and not bundled_directory(model):
         directory.check_continues(known)
     else:
-        look_at_model(model, directory, known)
+        look_at_model(model, directory, known, within)
     return has_workers
 
 
 def _by_server(work: Generation, given: dict[str, Any], model: str, output: Path) -> GenerationOutcome:
     """Has a server write for a task of DINO, without debiasing of tokens."""
-    base_url = given.pop("base_url", None)
+    base_url, cluster = given.pop("base_url", None), ClusterOptions.take_from(given)
     own = ("samples", "debias", "candidates", "max_new_tokens", "max_tries", "min_words", "decay_constant")
     _check_options(work.task, "openai", given, own)
     chosen = WritingOptions.of(**{name: given[name] for name in own if name in given})
@@ -190,15 +195,19 @@ def _by_server(work: Generation, given: dict[str, Any], model: str, output: Path
     spec = TaskSpec.load(work.task)
     if spec.needs_input:  # what is written from scratch is refused by the run, which names the task for servers
         _check_input(spec, work)
-    writer = open_backend(model, "openai", base_url=base_url, options={n: v for n, v in given.items() if n not in own})
+    given = {name: value for name, value in given.items() if name not in own}
     sentences = work.sentences()
     texts = () if sentences is None else sentences.texts
-    run = ChatPairRun(writer, spec, chosen.decoding_for(spec), chosen.generation, texts)
+
+    def run(writer: ChatBackend) -> ChatPairRun:
+        return ChatPairRun(writer, spec, chosen.decoding_for(spec), chosen.generation, texts)
+
     if work.dry_run:
-        return _planned(_dry_run_of_pairs(run, model))
+        return _planned(_dry_run_of_pairs(run(open_backend(model, "openai", base_url=base_url, options=given)), model))
     directory = ShardDirectory(output, overwrite=work.overwrite)
-    start = time.monotonic()
-    run.into(directory, True)
+    with opened(model, ChatOptions(backend="openai", base_url=base_url), given, cluster, directory) as writer:
+        start = time.monotonic()
+        run(writer).into(directory, True)
     _check_answered(writer.usage, output)
     lost = directory.counts["draws"] - directory.counts["rows"]
     notes = _notes(writer.usage, output, lost, "texts are missing", "failed requests are made again")
@@ -209,6 +218,7 @@ def generate_triplet_data(work: Generation, model: str, output: Path) -> Generat
     """Has triplets written for a task of SynCSE, by a local model or a chat server; see `generate_data`."""
     given = dict(work.options) if isinstance(work.options, Mapping) else {}
     chat = ChatOptions.of(**{name: given.pop(name) for name in ChatOptions.model_fields if name in given})
+    cluster = ClusterOptions.take_from(given)
     _check_options(work.task, chat.backend, given, SynCSEOptions.model_fields)
     own = {name: value for name, value in given.items() if name in SynCSEOptions.model_fields}
     options = SynCSEOptions.of(**own)
@@ -227,12 +237,11 @@ def generate_triplet_data(work: Generation, model: str, output: Path) -> Generat
     if chat.backend == "local":
         local = {name: value for name, value in of_model.items() if name in ModelOptions.model_fields}
         identity = {"backend": "local", "model": model, **ModelOptions.of(**local).known_identity()}
-        look_at_model(model, directory, {**known, "backend": identity}, "backend")
+        _look_before(model, directory, {**known, "backend": identity}, cluster, "backend")
     directory.check_continues(known)
     start = time.monotonic()
-    _, usage = run_triplets(
-        model, texts, work.num, spec, options, chat.backend, chat.base_url, of_model, directory, True
-    )
+    of_model |= cluster.model_dump(exclude_unset=True)
+    _, usage = run_triplets(model, texts, work.num, spec, options, chat, of_model, directory, True)
     if chat.backend == "openai":
         _check_answered(usage, output)
     missing = directory.counts["given up"]
@@ -462,9 +471,6 @@ def judge_data(
     cluster = ClusterOptions.take_from(of_backend)
     chat = ChatOptions.of(**{name: of_backend.pop(name) for name in ChatOptions.model_fields if name in of_backend})
     check_options(chat.backend, base_url=chat.base_url, options=of_backend)
-    has_workers = cluster.engine == "ray"
-    if has_workers and chat.backend == "openai":
-        raise ConfigurationError("engine='ray' loads a judge in every worker, and a chat server rates; leave it out")
     chosen = JudgeOptions.of(options)
     directory, table, provenance = _written_anew(raw, output, "rated", overwrite=overwrite)
     spec = TaskSpec.load(provenance.get("task") or "sts-x2")
@@ -477,10 +483,10 @@ def judge_data(
     plan = JudgingPlan(spec, scorable(table), origin, kind, chosen, local)
     directory.check_continues({**plan.known, "judge": {**plan.known["judge"], "model": model}})
     if kind == ServerJudge.kind:
-        server = open_backend(model, "openai", base_url=chat.base_url, options=of_backend)
-        JudgingRun(ServerJudge(server, chosen), plan).into(directory, show_progress=True)
+        with opened(model, chat, of_backend, cluster, directory) as server:
+            JudgingRun(ServerJudge(server, chosen), plan).into(directory, show_progress=True)
     else:
-        _write(plan, model, directory, cluster if has_workers else None)
+        _write(plan, model, directory, cluster if cluster.engine == "ray" else None)
     counts = dict(directory.counts)
     state_origin(output, **read_origin(raw))
     if not counts.get("rows"):

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dino_st.backends.chat import ChatBackend, is_batching
-from dino_st.backends.choice import backend_provenance, from_all_tokens, is_local, open_backend
+from dino_st.backends.chat import ChatBackend, in_order, is_batching
+from dino_st.backends.choice import backend_provenance, from_all_tokens, is_local, opened
 from dino_st.backends.journal import Ask, journalled
-from dino_st.backends.options import BackendName, SynCSEOptions
+from dino_st.backends.options import BackendName, ChatOptions, ClusterOptions, SynCSEOptions
 from dino_st.data.cards import triplet_card
 from dino_st.data.columns import ANCHOR, TRIPLET_COLUMNS
 from dino_st.data.sentences import clean_sentences
@@ -106,9 +106,12 @@ class TripletRun:
             asking.ahead(backend, lambda ask: writer(ask).write([one for *_, wanted in coming() for one in wanted]))
             title, done = "writing triplets", store.counts["rows"]
             with progress(title, len(sentences), "sentences", done=done, shown=show_progress) as advance:
-                for number, inputs, rows, wanted in coming():
+                ask = asking(backend)
+                for (number, inputs, rows, wanted), written in in_order(
+                    backend, lambda wave: writer(ask).write(wave[-1]), coming()
+                ):
                     if wanted:
-                        triplets, counts = writer(asking(backend)).write(wanted)
+                        triplets, counts = written
                         if number in store:
                             counts.update(store.counts_of(number))
                         elif number == 0:
@@ -275,7 +278,8 @@ def generate_triplets(
         **changes: Fields of `SynCSEOptions` (`seed`, `max_tries`, `max_new_tokens`), in place of `options` or of what
             it says; for a local model `device`, `dtype`, `prompt_format`, `batch_size`, `top_k`, `top_p`, …; for a
             server the fields of `ServerOptions` (`temperature`, `concurrency`, `requests_per_minute`, `timeout`,
-            `batch_api`, …).
+            `batch_api`, …). Those of `ClusterOptions`: `engine="ray"` lets workers on all GPUs of this machine, or of a
+            Ray cluster (`ray_address`), answer.
 
     Returns:
         `anchor`, `positive`, `negative`, then the ids of the instructions (`positive_instruction`,
@@ -295,9 +299,8 @@ def generate_triplets(
     own = {name: value for name, value in changes.items() if name in SynCSEOptions.model_fields}
     of_model = {name: value for name, value in changes.items() if name not in own}
     chosen = SynCSEOptions.of(options, **own)
-    return run_triplets(model, sentences, num, spec, chosen, backend, base_url, of_model, output_dir, show_progress)[
-        0
-    ].to_dataset()
+    chat = ChatOptions.of(backend=backend, base_url=base_url)
+    return run_triplets(model, sentences, num, spec, chosen, chat, of_model, output_dir, show_progress)[0].to_dataset()
 
 
 def run_triplets(
@@ -306,8 +309,7 @@ def run_triplets(
     num: int | None,
     spec: SynCSESpec,
     options: SynCSEOptions,
-    backend: BackendName,
-    base_url: str | None,
+    chat: ChatOptions,
     of_model: Mapping[str, Any],
     output_dir: str | os.PathLike[str] | None,
     show_progress: bool,
@@ -317,10 +319,12 @@ def run_triplets(
     if isinstance(sentences, str):
         raise ConfigurationError("sentences: expected a list of sentences, given one text; wrap it: [text]")
     texts = None if sentences is None else clean_sentences(sentences).texts
-    warn_of_unknown_characters(str(model) if backend == "local" else "", texts or ())
-    writer = open_backend(model, backend, base_url=base_url, options={**of_model, "seed": options.seed})
-    scratch_writer = from_all_tokens(writer) if writer is not model and "top_k" not in of_model else writer
-    run = TripletRun(writer, scratch_writer, spec, options, texts, num)
-    if output_dir is None:
-        return run.in_memory(show_progress), writer.usage
-    return run.into(ShardDirectory.of(output_dir), show_progress), writer.usage
+    warn_of_unknown_characters(str(model) if chat.backend == "local" else "", texts or ())
+    of_backend = {**of_model, "seed": options.seed}
+    cluster = ClusterOptions.take_from(of_backend)
+    directory = None if output_dir is None else ShardDirectory.of(output_dir)
+    with opened(model, chat, of_backend, cluster, directory) as writer:
+        scratch_writer = from_all_tokens(writer) if writer is not model and "top_k" not in of_model else writer
+        run = TripletRun(writer, scratch_writer, spec, options, texts, num)
+        store = run.in_memory(show_progress) if directory is None else run.into(directory, show_progress)
+        return store, writer.usage

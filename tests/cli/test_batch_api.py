@@ -203,7 +203,7 @@ def test_the_summary_names_what_is_pending(
     [
         (["--debias", "rerank", "--batch-api"], "--batch-api along with --debias rerank: no batch interface says"),
         (["--no-batch-wait"], "expected --batch-api along with --batch-wait"),
-        (["--engine", "ray", "--batch-api"], "--engine ('ray') means nothing for task 'sts-x2' with --backend openai"),
+        (["--engine", "ray", "--batch-api"], "--engine ray along with --batch-api: the provider answers a batch"),
     ],
 )
 def test_batches_are_refused_where_they_do_not_fit(

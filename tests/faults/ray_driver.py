@@ -1,11 +1,14 @@
-"""A driver in a process of its own: `python -m tests.faults.ray_driver ADDRESS DIRECTORY`."""
+"""A driver that does not come to its end: `python -m tests.faults.ray_driver ADDRESS DIRECTORY`."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+from dino_st.generation import workers
+from tests.faults.doomed_workers import Held
 from tests.faults.test_workers import by_workers
 
 if __name__ == "__main__":
+    workers.WaveWorker = Held  # type: ignore[misc]
     by_workers(sys.argv[1], Path(sys.argv[2]))

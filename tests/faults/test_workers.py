@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,14 +13,23 @@ from typing import Any
 
 import pytest
 
-from dino_st import DinoDatasetBuilder
-from dino_st.backends.options import ModelOptions
+from dino_st import DinoDatasetBuilder, backends
+from dino_st.backends.options import ClusterOptions, ModelOptions
 from dino_st.data.shards import ShardDirectory
-from dino_st.errors import ClusterError, ConfigurationError, MissingExtraError, OutputError
+from dino_st.errors import ClusterError, ConfigurationError, MissingExtraError, OutOfMemoryError, OutputError
 from dino_st.generation import judging, scoring, workers
-from dino_st.generation.options import ClusterOptions
+from dino_st.generation.merging import merge_shards
 from dino_st.generation.workers import Crew, _Worker
 from dino_st.pipeline.stages import judge_data, score_data
+from tests.faults.doomed_workers import (
+    Blind,
+    Cramped,
+    DoomedAtStart,
+    DoomedByAWave,
+    DoomedInTheMiddle,
+    Held,
+    Stranger,
+)
 from tests.generation.test_judging import cross_encoder
 
 ROOT = Path(__file__).parents[2]
@@ -59,20 +67,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A real cluster: two nodes, each of them with room for one worker."""
-    pytest.importorskip("ray", reason="needs Ray: the extra `ray`")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    from ray.cluster_utils import Cluster
-
-    small = {"num_cpus": 1, "object_store_memory": 80_000_000}
-    made = Cluster(initialize_head=True, head_node_args={**small, "include_dashboard": False})
-    made.other = made.add_node(**small)
-    yield made
-    made.shutdown()
-
-
 @pytest.fixture
 def after_the_first_wave(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Crew], Any]], list[Any]]:
     """Lets something happen once, when the first wave is finished and others are being written."""
@@ -91,12 +85,6 @@ def after_the_first_wave(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[
         return happened
 
     return plan
-
-
-def kill_one(crew: Crew) -> int:
-    worker = next(worker for worker in crew._workers if worker.calls and worker.is_admitted)
-    os.kill(int(worker.sight["pid"]), signal.SIGKILL)
-    return int(worker.sight["pid"])
 
 
 # What one suite should always see
@@ -119,13 +107,13 @@ def test_a_worker_that_is_killed_in_the_middle_of_a_wave_changes_no_byte(
     undisturbed: Path,
     tmp_path: Path,
     waves_at_once: None,
-    after_the_first_wave: Any,
+    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    killed = after_the_first_wave(kill_one)
+    monkeypatch.setattr(workers, "WaveWorker", DoomedInTheMiddle)
     with caplog.at_level(logging.WARNING, "dino_st"):
         by_workers(cluster.address, tmp_path / "raw")
-    assert f"worker {killed[0]} on" in caplog.text
+    assert f"worker {(tmp_path / 'ended').read_text()} on" in caplog.text
     assert "another writes its waves" in caplog.text
     assert_same(tmp_path / "raw", undisturbed)
 
@@ -168,10 +156,10 @@ def test_scores_and_ratings_of_workers_are_those_of_one_process(
     cluster: Any,
     undisturbed: Path,
     tmp_path: Path,
-    after_the_first_wave: Any,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(workers, "WaveWorker", DoomedInTheMiddle)
     monkeypatch.setattr(scoring, "ROWS_IN_WAVE", 24)
     monkeypatch.setattr(judging, "_WAVE", {"local": 24, "cross-encoder": 24})
     model = "dino-tiny" if kind in ("score", "judge") else str(cross_encoder(tmp_path / "model"))
@@ -179,10 +167,9 @@ def test_scores_and_ratings_of_workers_are_those_of_one_process(
     write_again(kind, undisturbed, expected, model)
     assert len(ShardDirectory(expected).waves) == 6
     options = {"engine": "ray", "workers": 2, "cpus_per_worker": 1, "ray_address": cluster.address}
-    killed = after_the_first_wave(kill_one)
     with caplog.at_level(logging.WARNING, "dino_st"):
         write_again(kind, undisturbed, directory, model, **options)
-    assert f"worker {killed[0]} on" in caplog.text
+    assert f"worker {(tmp_path / 'ended').read_text()} on" in caplog.text
     assert_same(directory, expected)
     for number, engine in ((2, {}), (4, options | {"workers": 1})):
         (directory / f"data/train-0000{number}.parquet").unlink()
@@ -202,12 +189,40 @@ def test_another_version_of_dino_st_on_a_worker_is_refused(
 def test_workers_that_do_not_see_the_directory_are_told_of_before_the_model_is_loaded(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.faults.doomed_workers import Blind
-
     monkeypatch.setattr(workers, "WaveWorker", Blind)
     with pytest.raises(OutputError, match=r"does not see what the driver wrote there .* that all machines share"):
         by_workers(cluster.address, tmp_path / "raw")
     assert not (tmp_path / "raw-elsewhere").exists()
+
+
+def test_a_worker_that_runs_out_of_memory_takes_smaller_batches_or_the_run_says_what_to_do(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    precise = builder(dtype="float64")  # in which it does not matter how a batch is cut
+    precise.generate_shards(tmp_path / "expected", SENTENCES)
+    monkeypatch.setattr(workers, "WaveWorker", Cramped)
+    options = {"engine": "ray", "workers": 2, "cpus_per_worker": 1, "ray_address": cluster.address}
+    precise.generate_shards(tmp_path / "raw", SENTENCES, **options)
+    assert (tmp_path / "cramped").exists()
+    assert_same(tmp_path / "raw", tmp_path / "expected")
+    (tmp_path / "raw/data/train-00003.parquet").unlink()
+    (tmp_path / "always").touch()
+    with pytest.raises(OutOfMemoryError, match="use a smaller model"):
+        precise.generate_shards(tmp_path / "raw", SENTENCES, **options)
+    precise.generate_shards(tmp_path / "raw", SENTENCES)
+    assert_same(tmp_path / "raw", tmp_path / "expected")
+
+
+def test_a_shard_of_three_workers_joins_one_of_a_process_to_what_that_alone_writes(
+    cluster: Any, undisturbed: Path, tmp_path: Path
+) -> None:
+    of_workers = {"engine": "ray", "workers": 3, "cpus_per_worker": 0.5, "ray_address": cluster.address}
+    parts = {"1/2": of_workers, "2/2": {}}
+    for shard, options in parts.items():
+        builder(shard=shard).generate_shards(tmp_path / shard[0], SENTENCES, **options)
+    merge_shards([tmp_path / shard[0] for shard in parts], tmp_path / "raw")
+    for file in undisturbed.glob("data/*"):
+        assert (tmp_path / "raw/data" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
 # What needs no cluster
@@ -246,15 +261,8 @@ def test_a_device_with_a_number_is_left_to_ray(tmp_path: Path) -> None:
         builder(device="cuda:1").generate_shards(tmp_path / "raw", SENTENCES, engine="ray")
 
 
-def test_a_chat_server_that_judges_needs_no_workers(undisturbed: Path, tmp_path: Path) -> None:
-    given = {"backend": "openai", "base_url": "http://localhost:9/v1", "engine": "ray"}
-    with pytest.raises(ConfigurationError, match="engine='ray' loads a judge in every worker, and a chat server rates"):
-        judge_data(undisturbed, "model", tmp_path / "judged", given=given)
-    assert not (tmp_path / "judged").exists()
-
-
 def test_without_ray_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "find_spec", lambda _: None)
+    monkeypatch.setattr(backends.cluster, "find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match=r'pip install "dino-st\[ray\]"'):
         builder().generate_shards(tmp_path / "raw", SENTENCES, engine="ray")
 
@@ -306,12 +314,25 @@ def test_a_second_driver_is_refused_and_the_first_goes_on(
 
 @thorough
 def test_a_node_that_goes_and_one_that_comes_change_no_byte(
-    cluster: Any, undisturbed: Path, tmp_path: Path, after_the_first_wave: Any, caplog: pytest.LogCaptureFixture
+    cluster: Any,
+    undisturbed: Path,
+    tmp_path: Path,
+    after_the_first_wave: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def replace_the_node(_: Crew) -> None:
         cluster.remove_node(cluster.other, allow_graceful=False)
         cluster.other = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+        (tmp_path / "go").touch()
 
+    hand_out = Crew._hand_out
+
+    def when_both_are_there(crew: Crew, streams: int) -> bool:
+        return True if crew._fresh and not all(one.is_admitted for one in crew._workers) else hand_out(crew, streams)
+
+    monkeypatch.setattr(workers, "WaveWorker", Held)
+    monkeypatch.setattr(Crew, "_hand_out", when_both_are_there)
     after_the_first_wave(replace_the_node)
     with caplog.at_level(logging.WARNING, "dino_st"):
         by_workers(cluster.address, tmp_path / "raw")
@@ -354,8 +375,6 @@ def test_a_place_where_workers_die_at_each_start_is_given_up_and_the_rest_goes_o
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from tests.faults.doomed_workers import DoomedAtStart
-
     monkeypatch.setattr(workers, "WaveWorker", DoomedAtStart)
     monkeypatch.setattr(Crew, "_hand_out", _patient(Crew._hand_out))
     with caplog.at_level(logging.WARNING, "dino_st"):
@@ -383,8 +402,6 @@ def test_workers_of_another_kind_are_left_out(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from tests.faults.doomed_workers import Stranger
-
     builder().generate_shards(tmp_path / "raw", SENTENCES)
     (tmp_path / "raw/data/train-00001.parquet").unlink()
     (tmp_path / "raw/data/train-00004.parquet").unlink()
@@ -400,8 +417,6 @@ def test_workers_of_another_kind_are_left_out(
 def test_a_wave_that_ends_every_worker_is_given_up_when_the_others_are_finished(
     cluster: Any, undisturbed: Path, tmp_path: Path, waves_at_once: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.faults.doomed_workers import DoomedByAWave
-
     with monkeypatch.context() as patched:
         patched.setattr(workers, "WaveWorker", DoomedByAWave)
         with pytest.raises(ClusterError, match="1 waves ended 3 workers each, such as wave 2"):
@@ -415,8 +430,6 @@ def test_a_wave_that_ends_every_worker_is_given_up_when_the_others_are_finished(
 def test_on_this_machine_alone_a_run_whose_workers_die_at_each_start_ends_and_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.faults.doomed_workers import DoomedAtStart
-
     monkeypatch.setattr(workers, "WaveWorker", DoomedAtStart)
     monkeypatch.setenv("DOOMED", "1")
     with pytest.raises(ClusterError, match=r"(?s)no worker is left.*these are my last words"):
