@@ -18,11 +18,12 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.metadata import version
 from logging.handlers import QueueHandler
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Event, RLock, Thread
 from typing import Any, NamedTuple
 
-from dino_st.backends.chat import USAGE_FIELDS, ChatReply, ChatRequest, usage_of
+from dino_st.backends.chat import USAGE_FIELDS, ChatBackend, ChatReply, ChatRequest, usage_of
 from dino_st.backends.choice import check_options, open_backend
 from dino_st.backends.cluster import (
     DEATHS,
@@ -39,6 +40,7 @@ from dino_st.backends.cluster import (
 )
 from dino_st.backends.openai import OpenAIChat, Pace
 from dino_st.backends.options import ChatOptions, ClusterOptions
+from dino_st.data.shards import ShardDirectory
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ClusterError, ConfigurationError, DinoError, ModelError
 from dino_st.support.hashes import versions
@@ -406,3 +408,25 @@ def chat_workers(
             yield crew
         finally:
             crew.stop()
+
+
+@contextmanager
+def opened(
+    model: str | Path | tuple[Any, Any] | ChatBackend,
+    chat: ChatOptions,
+    options: Mapping[str, Any],
+    cluster: ClusterOptions,
+    directory: ShardDirectory | None,
+) -> Iterator[ChatBackend]:
+    """A backend of this process (see `open_backend`), or the workers of a cluster as one, which end behind it.
+
+    They are not started where another process writes into the directory.
+    """
+    if cluster.engine == "local":
+        yield open_backend(model, chat.backend, base_url=chat.base_url, options=options)
+        return
+    if directory is not None:
+        with directory.locked():
+            pass
+    with chat_workers(model, chat, options, cluster) as writer:
+        yield writer

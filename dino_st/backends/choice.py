@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -16,9 +15,7 @@ from dino_st.backends.options import (
     SERVER_OPTIONS,
     BackendName,
     ChatOptions,
-    ClusterOptions,
 )
-from dino_st.data.shards import ShardDirectory
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, suggest
 from dino_st.support.hashes import versions
@@ -61,30 +58,6 @@ def open_backend(
     drawing = {name: value for name, value in options.items() if name in DRAWING_OPTIONS}
     others = {name: value for name, value in options.items() if name not in DRAWING_OPTIONS}
     return LocalChat(model, DecodingOptions(**drawing), **others)
-
-
-@contextmanager
-def opened(
-    model: str | Path | tuple[Any, Any] | ChatBackend,
-    chat: ChatOptions,
-    options: Mapping[str, Any],
-    cluster: ClusterOptions,
-    directory: ShardDirectory | None,
-) -> Iterator[ChatBackend]:
-    """A backend of this process (see `open_backend`), or the workers of a cluster as one, which end behind it.
-
-    They are not started where another process writes into the directory.
-    """
-    if cluster.engine == "local":
-        yield open_backend(model, chat.backend, base_url=chat.base_url, options=options)
-        return
-    from dino_st.backends.chat_workers import chat_workers
-
-    if directory is not None:
-        with directory.locked():
-            pass
-    with chat_workers(model, chat, options, cluster) as writer:
-        yield writer
 
 
 def check_options(backend: BackendName, *, base_url: str | None, options: Any) -> None:

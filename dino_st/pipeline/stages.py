@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.backends.choice import check_options, open_backend, opened
+from dino_st.backends.chat_workers import opened
+from dino_st.backends.choice import check_options, open_backend
 from dino_st.backends.files import is_cross_encoder, locate_model, look_at_model
 from dino_st.backends.options import (
     LOCAL_OPTIONS,

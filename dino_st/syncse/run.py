@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dino_st.backends.chat import ChatBackend, in_order, is_batching
-from dino_st.backends.choice import backend_provenance, from_all_tokens, is_local, opened
+from dino_st.backends.chat_workers import opened
+from dino_st.backends.choice import backend_provenance, from_all_tokens, is_local
 from dino_st.backends.journal import Ask, journalled
 from dino_st.backends.options import BackendName, ChatOptions, ClusterOptions, SynCSEOptions
 from dino_st.data.cards import triplet_card
