@@ -27,7 +27,7 @@ from dino_st.encoders.directory import (
     read_settings,
     surplus_layers,
 )
-from dino_st.encoders.doubts import kind_doubt, position_doubt, vocabulary_doubt, zeros_doubt
+from dino_st.encoders.doubts import kind_doubt, position_doubt, spelling_doubt, vocabulary_doubt, zeros_doubt
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
 from dino_st.support.hub import fetch_model
 from dino_st.support.text import first_line
@@ -538,7 +538,7 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
         else getattr(getattr(first, "embedding", None), "weight", None)
     )
     doubts = [vocabulary_doubt(tokenizer.get_vocab(), weights)] if weights is not None else []
-    doubts.append(zeros_doubt(first, weights, tokenizer.get_vocab()))
+    doubts += [spelling_doubt(tokenizer), zeros_doubt(first, weights, tokenizer.get_vocab())]
     if transformer is not None:
         doubts += [kind_doubt(transformer.config), position_doubt(transformer)]
     for doubt in filter(None, doubts):

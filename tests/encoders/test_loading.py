@@ -18,6 +18,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -34,6 +38,7 @@ from transformers import (
 
 from dino_st.backends.local import LocalWriter
 from dino_st.encoders.directory import directory_revision, local_directory
+from dino_st.encoders.doubts import spelling_doubt
 from dino_st.encoders.loading import load_trainable_encoder, warn_of_similarity, warn_of_tokens
 from dino_st.errors import ConfigurationError, DinoWarning, MissingExtraError, ModelError
 from dino_st.models import bundled_directory
@@ -416,15 +421,72 @@ def test_an_encoder_whose_vocabulary_is_shifted_is_doubted(tmp_path: Path, caplo
     load_trainable_encoder("dino-tiny-encoder", device="cpu")
     assert not caplog.text
     load_trainable_encoder(with_shifted_vocabulary("dino-tiny-encoder", tmp_path / "a"), device="cpu")
-    assert "words that mean alike, such as 'two' and 'three', are no more alike in its embedding" in caplog.text
+    assert ": forms of one word, such as 'dog' and 'dogs', are no more alike in its embedding" in caplog.text
 
 
 def test_a_language_model_whose_vocabulary_is_shifted_is_doubted(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", DinoWarning)
         LocalWriter("dino-tiny", device="cpu")
-    with pytest.warns(DinoWarning, match="LlamaForCausalLM: words that mean alike"):
+    with pytest.warns(DinoWarning, match="LlamaForCausalLM: forms of one word"):
         LocalWriter(str(with_shifted_vocabulary("dino-tiny", tmp_path / "a")), device="cpu")
+
+
+def without_word(name: str, directory: Path, number: int) -> Path:
+    """A copy of a bundled model whose vocabulary lost a line: words behind it have the number of the one before."""
+    shutil.copytree(bundled_directory(name) or "", directory)
+    content = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
+    words = content["model"]["vocab"]
+    (lost,) = (word for word, own in words.items() if own == number)
+    content["model"]["vocab"] = {word: own - (own > number) for word, own in words.items() if word != lost}
+    merges = content["model"].get("merges", [])
+    content["model"]["merges"] = [pair for pair in merges if lost not in (*pair, "".join(pair))]
+    (directory / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    return directory
+
+
+@pytest.mark.parametrize("number", [3000, 5800])
+def test_a_vocabulary_that_lost_a_line_is_doubted_from_there_on(number: int, tmp_path: Path) -> None:
+    with pytest.warns(DinoWarning, match="LlamaForCausalLM: from about number .* as if the vocabulary had lost a line"):
+        LocalWriter(str(without_word("dino-tiny", tmp_path / "a", number)), device="cpu")
+
+
+@pytest.mark.parametrize("number", [8000, 15500])
+def test_an_encoder_whose_vocabulary_lost_a_line_is_doubted_from_there_on(
+    number: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = Path(shutil.copytree(bundled_directory("dino-tiny-encoder") or "", tmp_path / "a"))
+    content = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
+    words = content["model"]["vocab"]
+    content["model"]["vocab"] = {word: own - (own > number) for word, own in words.items() if own != number}
+    (directory / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    load_trainable_encoder(directory, device="cpu")
+    first = int(re.findall(r"from about number (\d+) on, forms of one word", caplog.text)[0])
+    assert number - 800 < first < number + 800
+
+
+def test_a_tokenizer_that_lost_merges_is_told(tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(bundled_directory("dino-tiny") or "", tmp_path / "a"))
+    content = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
+    del content["model"]["merges"][5500:]
+    (directory / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.warns(
+        DinoWarning, match=r"\d+ of \d+ words that its vocabulary has whole, such as 'Ġ.* merges were lost"
+    ):
+        LocalWriter(str(directory), device="cpu")
+
+
+def test_capitals_that_a_normaliser_takes_from_a_vocabulary_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [f"{first}{a}{b}".title() for first in ("da", "ko") for a in "bcdfg" for b in ("oo", "ee", "u", "i")]
+    vocabulary = {"[UNK]": 0, "[PAD]": 1} | {f"##{one}": 2 + i for i, one in enumerate([*"abcdefghijklmno", *words])}
+    vocabulary |= {word: len(vocabulary) + i for i, word in enumerate(words)}
+    for is_lower in (False, True):
+        pieces = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+        pieces.normalizer, pieces.pre_tokenizer = BertNormalizer(lowercase=is_lower), BertPreTokenizer()
+        told = spelling_doubt(PreTrainedTokenizerFast(tokenizer_object=pieces, unk_token="[UNK]"))
+        assert ("40 of 40 words that its vocabulary has whole" in told) == is_lower
 
 
 def with_zeros(name: str, directory: Path, part: str, first: int = 0) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import re
 import shutil
 import tomllib
 import warnings
@@ -342,8 +343,11 @@ def test_a_tokenizer_that_lost_its_decoder_or_pre_tokenizer_is_refused(bundled: 
 
 def test_a_tokenizer_that_loses_capitals_is_told(bundled: Path) -> None:
     edit(bundled / "tokenizer.json", normalizer={"type": "Lowercase"})
-    with pytest.warns(DinoWarning, match='comes back in small letters: .* as "the museum on elm street'):
+    with pytest.warns(DinoWarning) as told:
         LocalWriter(str(bundled), device="cpu")
+    decoded, words = (str(one.message) for one in told)
+    assert re.search('comes back in small letters: .* as "the museum on elm street', decoded)
+    assert re.search(r"\d+ of \d+ words that its vocabulary has whole, .*normaliser is another model's", words)
 
 
 def test_a_tokenizer_that_knows_too_few_letters_has_no_say() -> None:
