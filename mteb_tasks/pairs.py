@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from dino_st.data.alignment import warn_of_alignment
 from dino_st.data.columns import LABEL, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import check_scores, pair_columns
 from dino_st.data.tables import name_unused, number_value, table_rows, text_value
@@ -26,6 +27,8 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
     InputError, which names the row, says that the file is missing, empty, of another kind, lacks a column, or holds a
     score that is not a finite number, or seems to stand for none, or a text that is blank.
     """
+    import pyarrow as pa
+
     file = Path(path).expanduser()
     pairs: list[ScoredPair] = []
     first_of_score: dict[float, str] = {}
@@ -59,6 +62,8 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
     same, others = (
         [pair.score for pair in pairs if (pair.sentence1 == pair.sentence2) == is_same] for is_same in (True, False)
     )
+    if not others:
+        logger.warning("%s: both sentences of every pair are the same; are the right columns named?", file)
     if same and others and fmean(same) < fmean(others):
         logger.warning(
             "%s: %d of %d pairs are of one and the same sentence, and have a lower score on average (%.3g) than the "
@@ -69,6 +74,8 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
             fmean(same),
             fmean(others),
         )
+    sides = [pa.array([getattr(pair, name) for pair in pairs], pa.string()) for name in (SENTENCE1, SENTENCE2)]
+    warn_of_alignment(pa.table(sides, names=[SENTENCE1, SENTENCE2]), str(file))
     _warn_of_overlap(pairs, file)
     return pairs
 

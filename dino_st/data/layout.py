@@ -7,25 +7,45 @@ with one of a few labels, these are columns of a table, names of recordings or n
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+
+_SELDOM = {
+    "| or arrows, as between columns": (r"\S (?:\||[-=]+>|→|#{3}|[/~=]{1,3}|::|;;|<[-=]+>) \S", 0.5),
+    "spaces between letters": (r"(?:(?<!\S)[^\W\d_] +){6}", 0.1),
+    "nothing but numbers": (r"^(?=\D*\d)\s*[-+\d][\d\s.,:/+-]*%?$", 0.1),
+    "quotation marks around the whole": (r"^[\"“„«'][^\"”“»]*[\"”“»']$", 0.5),
+    "a hyphen at the end, as where lines were broken": (r"[a-z]-$", 0.1),
+    "an address and nothing else": (r"^\w+://\S+$", 0.1),
+    "over 2,000 characters, as whole documents do": (r"^(?s:.{2000})", 0.1),
+    "no space": (r"^[!-~]{16,}$", 0.5),
+    "a sign for the line end, as editors and `cat -A` show it": (r"(?:\S\$|[¶⏎↵])\s*$", 0.5),
+    "three points at the end, as where they were cut": (r"(?:\.\.\.|…)\s*$", 0.5),
+}
+"""What sentences seldom hold: a regular expression, and the share of texts from which on it is told."""
+
+_ANY = re.compile("|".join(f"({sign})" for sign, _ in _SELDOM.values()))
 
 _CODE = r"(?=[!-~]*[\d_/\\|=#@~])[!-~]+"
 _SIGNS = r"[^\w\s\"'“”‘’«»„()\[\]¿¡…]+"
 _BEFORE = re.compile(
-    rf"\A\s*(?:(?P<code>{_CODE}|{_SIGNS})(?=\s+\S)"
-    r"|(?P<label>[\[(<{]?\w[\w .&'+-]{0,30}?(?:\s*[|;:=~\t>\])}]\s*|,)(?=\S)|[a-z]+\s(?=[A-HJ-Z]|I[a-z])))"
+    rf"\A\s*(?:(?P<code>(?:{_CODE}|{_SIGNS})(?=\s+\S)|[-+*•·>~^=|]+(?=[^\W\d]))"
+    r"|(?P<label>(?:[\[(<{]?\w[\w .@&'+-]{0,30}?(?:\s*[|;:=~\t>\])}]\s*|,|\s[-–—]\s+)|\w{1,4}\.\s+)(?=\S)"
+    r"|[a-z]+\s(?=[A-HJ-Z]|I[a-z])))"
 )
 _BEHIND = re.compile(
     rf"(?:(?<=\s)(?P<code>{_CODE}(?<![.!?…\"'”]))"
     r"|(?P<label>(?:[|;:#@=~\t(\[<{]|,(?=\S)|\s-\s)\s*[^\W\d_][\w&'+ -]{0,30}[\])>}]?|(?<=[a-z.] )[A-Z]{2,}))\s*\Z"
 )
-_CODE_ALONE, _WORD_ALONE = (re.compile(rf"\s*(?=.*[A-Za-z]){sign}\s*") for sign in (_CODE, "[!-~]+"))
+_CODE_ALONE, _WORD = (re.compile(rf"\s*(?=.*[A-Za-z]){sign}\s*") for sign in (_CODE, "[!-~]+"))
 """A field before a text, one behind it, and texts that are nothing else. A label counts where it comes again."""
 
 _AGAIN, _FEW, _MANY = 3, 3, 20
 """Times that a label is there, texts that have a field, and texts in all, from which on they tell something."""
+
+_SAME = 0.1
+"""The share of texts from which on it is told that they are the same."""
 
 _SURE, _FEWEST_SURE, _LONG = 0.95, 5, 5
 """The share of lines, their number, and the letters and digits of a code from which on it is no word of a sentence."""
@@ -40,24 +60,34 @@ and that of all texts."""
 
 
 class Finding(NamedTuple):
-    """What most texts have and sentences have not, how many have it, and one that has it."""
+    """What texts do that sentences do not, how many of them do, and one that does."""
 
     name: str
     texts: int
     example: str
 
 
-def common_fields(texts: Sequence[str]) -> Iterator[Finding]:
-    """Codes, numbers, bullets and labels that most texts of a column have before or behind them, or are."""
-    alone = list(filter((_WORD_ALONE if len(texts) >= _MANY else _CODE_ALONE).fullmatch, texts))
+def findings(texts: Sequence[str]) -> Iterator[Finding]:
+    """What is wrong with the texts of a column, in words that follow `12 of 20 texts`."""
+    signs: dict[str, list[str]] = defaultdict(list)
+    for text in texts:
+        if (found := _ANY.search(text)) is not None:
+            signs[list(_SELDOM)[(found.lastindex or 1) - 1]].append(text[max(0, found.start() - 20) :])
+    for name, having in signs.items():
+        if len(having) > _SELDOM[name][1] * len(texts):
+            yield Finding(f"hold {name}", len(having), having[0][:60])
     fields = {
-        "a single word or code, and nothing else": alone,
-        "a number, a code or a label before them": _with_field(texts, _BEFORE),
-        "a number, a code or a label behind them": _with_field(texts, _BEHIND),
+        "are a single word or code": list(filter((_WORD if len(texts) >= _MANY else _CODE_ALONE).fullmatch, texts)),
+        "hold a number, a code or a label before them": _with_field(texts, _BEFORE),
+        "hold a number, a code or a label behind them": _with_field(texts, _BEHIND),
     }
     for name, having in fields.items():
         if len(having) >= max(_FEW, len(texts) / 2 + 0.5):
-            yield Finding(name, len(having), having[0])
+            yield Finding(name, len(having), having[0][:60])
+    (most, times), *_ = Counter(texts).most_common(1) or [("", 0)]
+    if times >= max(_MANY, _SAME * len(texts)):
+        yield Finding("are one and the same", times, most[:60])
+    yield from _cut_off(texts)
 
 
 def _with_field(texts: Sequence[str], field: re.Pattern[str]) -> list[str]:
@@ -87,7 +117,7 @@ def code_in_lines(lines: Sequence[str]) -> str | None:
     return None
 
 
-def cut_off(texts: Sequence[str]) -> Finding | None:
+def _cut_off(texts: Sequence[str]) -> Iterator[Finding]:
     """Where many texts have the greatest length and end in no mark, as those that were cut at it."""
     for unit, (least, below) in _LONGEST.items():
         lengths = [len(text if unit == "characters" else text.split()) for text in texts]
@@ -97,5 +127,6 @@ def cut_off(texts: Sequence[str]) -> Finding | None:
         open_ends = [text for text in at_end if not _ENDED.search(text)]
         fewest = max(_FEWEST_SURE, _PILED_UP * others, _SHARE_CUT * len(texts), _OPEN * len(at_end))
         if len(texts) >= _MANY and longest >= least and len(open_ends) >= fewest:
-            return Finding(f"{longest} {unit}, the most of all, and end in no mark", len(open_ends), open_ends[0][-60:])
-    return None
+            name = f"have {longest} {unit}, the most of all, and end in no mark, as where texts are cut"
+            yield Finding(name, len(open_ends), open_ends[0][-60:])
+            return

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from typing import BinaryIO, NamedTuple
 
-from dino_st.data.layout import code_in_lines, common_fields, cut_off
+from dino_st.data.layout import code_in_lines, findings
 from dino_st.errors import InputError
 from dino_st.support.progress import logger
 from dino_st.support.text import printable
@@ -184,54 +184,39 @@ _TOTALS = (
 """What stands below a table, in place of a text."""
 
 _ODDITIES = {
-    "tabs, as between columns": (r"\S\t+\S", 0),
-    "|||, as between columns": (r"\|\|\|", 0),
-    "| or arrows, as between columns": (r"\S (?:\||->|=>|→|###) \S", 0.5),
-    "special tokens of language models": (r"<\|[^|>\s]{1,40}\|>|\[/?(?:SEP|CLS|MASK|PAD|UNK|INST)\]|</?s>", 0),
-    "tags of HTML or XML": (r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>", 0),
-    "characters as HTML writes them": (r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});", 0),
-    "characters as web addresses write them": (r"%20|%[0-9A-F]{2}[^%\s]*%[0-9A-F]{2}", 0),
-    "characters behind a backslash, as programs write them": (r"\\(?:[ntr\"]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})|\\$", 0),
-    "commands of LaTeX": (r"\\[a-zA-Z]{3,}", 0),
-    "characters as mails write them": (r"=\?[\w-]+\?[qQbB]\?|=[0-9A-F]{2}.*=[0-9A-F]{2}|\w=$", 0),
-    _QUOTED: (r"^(?:\[(?:'.*'|\".*\")\]|b'.*'|b\".*\")$", 0),
-    "formulas of a spreadsheet": (r"^=[A-Z(+-]|^[+@][A-Z]+\d", 0),
-    "characters as Excel writes them": (r"_x[0-9A-F]{4}_", 0),
-    "characters that were read in a wrong encoding": (
-        "\ufffd|Ã[\x80-\xbf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]",
-        0,
-    ),
-    "control characters or further line ends": ("[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029]|\\^M$", 0),
-    "marks of a tokenizer": (r"-[LR][RSC]B-|(?:^| )@[-.,]@(?: |$)|@@ |[▁Ġ]|(?:^| )##\w", 0),
-    "words with tags": (r"(?:\S{1,40}[/_](?:[A-Z]{2,4}\$?|[.,:])(?:\s+|$)){3}", 0),
+    "tabs, as between columns": r"\S\t+\S",
+    "|||, as between columns": r"\|\|\|",
+    "special tokens of language models": r"<\|[^|>\s]{1,40}\|>|\[/?(?:SEP|CLS|MASK|PAD|UNK|INST)\]|</?s>",
+    "tags of HTML or XML": r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>",
+    "characters as HTML writes them": r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});",
+    "characters as web addresses write them": r"%20|%[0-9A-F]{2}[^%\s]*%[0-9A-F]{2}",
+    "characters behind a backslash, as programs write them": r"\\(?:[ntr\"]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})|\\$",
+    "commands of LaTeX": r"\\[a-zA-Z]{3,}",
+    "characters as mails write them": r"=\?[\w-]+\?[qQbB]\?|=[0-9A-F]{2}.*=[0-9A-F]{2}|\w=$",
+    _QUOTED: r"^(?:\[(?:'.*'|\".*\")\]|b'.*'|b\".*\")$",
+    "formulas of a spreadsheet": r"^=[A-Z(+-]|^[+@][A-Z]+\d",
+    "characters as Excel writes them": r"_x[0-9A-F]{4}_",
+    "characters that were read in a wrong encoding": ("\ufffd|Ã[\x80-\xbf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]"),
+    "control characters or further line ends": "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029]|\\^M$",
+    "marks of a tokenizer": r"-[LR][RSC]B-|(?:^| )@[-.,]@(?: |$)|@@ |[▁Ġ]|(?:^| )##\w",
+    "words with tags": r"(?:\S{1,40}[/_](?:[A-Z]{2,4}\$?|[.,:])(?:\s+|$)){3}",
     "Markdown or wiki markup": (
         r"\[\[[^\]]{1,99}\]\]|\{\{[^}]{1,99}\}\}|\]\(https?://|^\s*(?:#{1,6} |```)|'{3}|\*\*\w|^\.\. \w+::|^#\+\w|"
-        r"^\s*={1,6} [^=]+ ={1,6}\s*$",
-        0,
+        r"^\s*={1,6} [^=]+ ={1,6}\s*$"
     ),
-    "lines of a table": (r"^\s*[-=+|:][-=+|: ]{2,}$|^\(\d+ rows?\)$", 0),
-    "a comma behind quotation marks, as in a list": (r"^[\"'].*[\"'],$", 0),
-    "labels of fastText": (r"^__label__", 0),
-    "words of a row of totals": (rf"^(?i:{_TOTALS})", 0),
-    "spaces between letters": (r"(?:(?<!\S)[^\W\d_] +){6}", 0.1),
-    "nothing but numbers": (r"^\s*[-+\d][\d\s.,:/+-]*%?$", 0.1),
-    "quotation marks around the whole": (r"^[\"“„«'][^\"”“»]*[\"”“»']$", 0.5),
-    "a hyphen at the end, as where lines were broken": (r"[a-z]-$", 0.1),
-    "an address and nothing else": (r"^\w+://\S+$", 0.1),
-    "over 2,000 characters, as whole documents do": (r"^(?s:.{2000})", 0.1),
-    "no space": (r"^[!-~]{16,}$", 0.5),
-    "a sign for the line end, as editors and `cat -A` show it": (r"(?:\S\$|[¶⏎↵])\s*$", 0.5),
+    "lines of a table": r"^\s*[-=+|:][-=+|: ]{2,}$|^\(\d+ rows?\)$",
+    "a comma behind quotation marks, as in a list": r"^\s*[\"'].*[\"'],\s*$",
+    "labels of fastText": r"^__label__",
+    "words of a row of totals": rf"^(?i:{_TOTALS})",
+    "numbers of pages": r"^\W*(?i:page|seite)\s+\d+(?:\s+(?:of|von)\s+\d+)?\W*$",
 }
-"""What sentences seldom hold: a regular expression, and the share of texts from which on it is told."""
+"""What sentences seldom hold, as regular expressions; what is told only where most texts have it is in `layout`."""
 
 _MAY_BE_RARE = re.compile(
     "[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}|^[\"'\\s(:.-]|^b[\"']|"
-    r"^(?i:grand|sub|total|sum|av|me(?:an|dian)|\d+ [rpse])"
+    r"^\W*(?i:page|seite)|^(?i:grand|sub|total|sum|av|me(?:an|dian)|\d+ [rpse])"
 )
-_RARE, _USUAL = (
-    {name: sign for name, (sign, share) in _ODDITIES.items() if bool(share) == is_usual} for is_usual in (False, True)
-)
-_ALL_RARE, _ALL_USUAL = (re.compile("|".join(f"({sign})" for sign in signs.values())) for signs in (_RARE, _USUAL))
+_ANY = re.compile("|".join(f"({sign})" for sign in _ODDITIES.values()))
 
 _NO_VALUE = re.compile(
     r"[-–—.…?_]{1,3}|[<(\[{]?(?:nan|nil|null|none|n/?\.?a\.?|undefined|not available|tbd)[>)\]}.]?"
@@ -243,7 +228,7 @@ _NO_VALUE = re.compile(
 
 _SAMPLE, _SAMPLED = 1000, 40_000
 """Of so many texts the first ones, unless they have more characters, are looked at for what is told only where it is
-frequent."""
+frequent (see `layout`)."""
 
 
 class Oddities:
@@ -259,17 +244,20 @@ class Oddities:
     def look(self, text: str, column: str | None = "") -> None:
         """Takes one more text into account; one of no column is compared with none."""
         self._texts += 1
-        if column is not None and len(text) <= _SAMPLED and len(sample := self._samples[column]) < _SAMPLE:
+        if (
+            column is not None
+            and text.strip()
+            and len(text) <= _SAMPLED
+            and len(sample := self._samples[column]) < _SAMPLE
+        ):
             sample.append(text)
         text = text[:_LOOKED_AT]
         if _NO_VALUE.fullmatch(text.strip()):
             self._missing[text] += 1
             return
-        names, found = list(_RARE), _ALL_RARE.search(text) if _MAY_BE_RARE.search(text) else None
-        if found is None and self._texts <= _SAMPLE:
-            names, found = list(_USUAL), _ALL_USUAL.search(text)
+        found = _ANY.search(text) if _MAY_BE_RARE.search(text) else None
         if found is not None:
-            name = names[(found.lastindex or 1) - 1]
+            name = list(_ODDITIES)[(found.lastindex or 1) - 1]
             self._counts[name] += 1
             start = max(0, found.start() - 20)
             self._first.setdefault(name, text[start : start + 60])
@@ -288,39 +276,24 @@ class Oddities:
             told = ", ".join(f"{text!r} ({count})" for text, count in self._missing.items())
             logger.warning("%s: taken as texts, though they may mean that there is no value: %s", source, told)
         for name, count in self._counts.items():
-            share, texts = _ODDITIES[name][1], self._texts
-            if share:
-                texts = min(texts, _SAMPLE)
-            if count > share * texts:
-                logger.warning(
-                    "%s: %d of %d texts hold %s, such as %r; they are taken as they stand",
-                    source,
-                    count,
-                    texts,
-                    name,
-                    printable(self._first[name]),
-                )
+            logger.warning(
+                "%s: %d of %d texts hold %s, such as %r; they are taken as they stand",
+                source,
+                count,
+                self._texts,
+                name,
+                printable(self._first[name]),
+            )
         for column, sample in self._samples.items():
-            of_column = f" of column {column!r}" if column else ""
-            for name, count, example in common_fields(sample):
+            for name, count, example in findings(sample):
                 logger.warning(
-                    "%s: %d of %d texts%s hold %s, such as %r; they are taken as they stand",
+                    "%s: %d of %d texts%s %s, such as %r; they are taken as they stand",
                     source,
                     count,
                     len(sample),
-                    of_column,
+                    f" of column {column!r}" if column else "",
                     name,
-                    printable(example[:60]),
-                )
-            if cut := cut_off(sample):
-                logger.warning(
-                    "%s: %d of %d texts%s have %s, as where texts are cut at a length, such as %r; take the whole ones",
-                    source,
-                    cut.texts,
-                    len(sample),
-                    of_column,
-                    cut.name,
-                    printable(cut.example),
+                    printable(example),
                 )
 
 

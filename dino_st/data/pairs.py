@@ -6,10 +6,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise, takewhile
+from difflib import SequenceMatcher
+from itertools import combinations, pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dino_st.data.alignment import warn_of_alignment
 from dino_st.data.cards import read_origin
 from dino_st.data.columns import (
     ANCHOR,
@@ -64,8 +66,9 @@ _END_OF_A_SCALE, _ENOUGH = 5, 50
 _DROP, _MANY_BEYOND = 3, 0.1
 """How many times fewer scores just above the end of a scale than just below tell, and the share far above."""
 
-_LETTERS = 5
-"""Of so many letters, one label that another begins with may be the same one."""
+_LETTERS, _ALIKE, _COMPARED = 5, 0.93, 100
+"""Letters of a label that may be one that begins with it, the share of letters that two spellings of one have in common
+(`grammatical` and `ungrammatical` have 0.92), and labels that are compared."""
 
 _MORE = (*PROVENANCE_COLUMNS, INSTRUCTION, LOG_PROBS, PLAIN_LOG_PROB, JUDGED)
 _EXPECTED = "expected sentence1, sentence2 and score (or label), or text and label"
@@ -159,6 +162,8 @@ def pair_table(rows: Iterable[Row], source_names: Mapping[str, str], path: str) 
     table = _typed(columns, are_scores=True in first_places and TEXT not in columns)
     if LABEL in table.column_names:
         _check_spelling(table[LABEL].unique().to_pylist(), path)
+    if SENTENCE2 in table.column_names:
+        warn_of_alignment(table.select([SENTENCE1, SENTENCE2]), path)
     if SCORE in table.column_names:
         check_scores(table[SCORE].to_pylist(), first_of_score, path)
     return table
@@ -194,6 +199,11 @@ def check_scores(scores: Sequence[float], places: Mapping[float, str], source: s
             distinct[-1],
             places[distinct[-1]],
             below[-1],
+        )
+    steps = {round(after - before, 9) for before, after in pairwise(scores)}
+    if len(scores) >= _ENOUGH and len(steps) == 1 and abs(min(steps)) >= 1:
+        logger.warning(
+            "%s: the scores count the rows, from %g to %g; is this their column?", source, *scores[:: len(scores) - 1]
         )
     beyond = [score for score in scores if score > _END_OF_A_SCALE]
     is_rare = len(scores) >= _ENOUGH and 0 < len(beyond) <= len(scores) / _ENOUGH
@@ -291,9 +301,10 @@ def _check_spelling(labels: Sequence[str], path: str) -> None:
                 f"{path}: the labels {other!r} and {label!r} would be two, though they differ in capitals, spaces "
                 "or hyphens alone; spell each label in one way"
             )
-    for short, long in pairwise(sorted(seen)):
-        if len(short) >= _LETTERS and long.startswith(short):
-            logger.warning("%s: the labels %r and %r may be two spellings of one", path, seen[short], seen[long])
+    for one, other in combinations(sorted(seen)[:_COMPARED], 2):
+        is_short = len(one) >= _LETTERS and other.startswith(one)
+        if f"{one}{other}".isalpha() and (is_short or SequenceMatcher(None, one, other).ratio() > _ALIKE):
+            logger.warning("%s: the labels %r and %r may be two spellings of one", path, seen[one], seen[other])
 
 
 def _whole_number(where: str, name: str, value: Any) -> int | None:

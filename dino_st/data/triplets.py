@@ -12,6 +12,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dino_st.data.alignment import warn_of_alignment
 from dino_st.data.columns import (
     ANCHOR,
     NEGATIVE,
@@ -26,7 +27,6 @@ from dino_st.data.pairs import PAIR_NAMES, PairColumns, pair_table
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.data.tables import Row, name_unused, pick_columns, table_rows, text_value
 from dino_st.errors import DatasetError
-from dino_st.support.progress import logger
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,38 +64,8 @@ def triplet_table(dataset: Dataset | pa.Table, *, name: str = "the data set") ->
             )
         columns.append(pc.cast(texts, pa.string()))
     table = pa.table(columns, names=list(found))
-    _warn_if_exchanged(table, name)
+    warn_of_alignment(table, name)
     return table
-
-
-_COMPARED, _ENOUGH = 10_000, 20
-"""So many rows are compared, and from so many on their mean tells something."""
-
-_TIMES_AS_MANY, _MANY_SHARED = 3, 0.2
-"""How many times as many words negatives share as positives where the two seem exchanged, and at least which share."""
-
-
-def _warn_if_exchanged(table: pa.Table, name: str) -> None:
-    """Says where negatives share several times as many words with the anchor as positives do."""
-    import numpy as np
-    import pyarrow as pa
-
-    from dino_st.support.similarity import word_overlap
-
-    rows = table.slice(0, _COMPARED)
-    if len(rows) < _ENOUGH:
-        return
-    texts = pa.concat_arrays([rows[column].cast(pa.large_string()).combine_chunks() for column in TRIPLET_COLUMNS])
-    places = np.arange(len(rows))
-    positive, negative = (float(word_overlap(places, places + i * len(rows), texts).mean()) for i in (1, 2))
-    if negative >= max(_MANY_SHARED, _TIMES_AS_MANY * positive):
-        logger.warning(
-            "%s: negatives share %.2f of their words with the anchor on average, and positives %.2f, as where the two "
-            "columns were exchanged",
-            name,
-            negative,
-            positive,
-        )
 
 
 def read_triplets(path: str | os.PathLike[str]) -> Dataset:

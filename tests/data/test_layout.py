@@ -97,11 +97,11 @@ def test_a_column_of_codes_beside_the_texts_is_told(
     rows = "".join(f'{text.format(i, i)},"{one}",{i % 2}\n' for i, one in enumerate(SENTENCES))
     file.write_text("text,caption,x\n" + rows, encoding="utf-8")
     assert len(read_sentences(file).texts) == 12
-    assert re.search("12 of 12 texts of column 'text' hold a single word or code, and nothing else", caplog.text)
+    assert re.search("12 of 12 texts of column 'text' are a single word or code", caplog.text)
     caplog.clear()
     file.write_text("sentence1,sentence2,score\n" + rows, encoding="utf-8")
     assert len(read_pairs(file)) == 12
-    assert "12 of 12 texts of column 'sentence1' hold a single word or code" in caplog.text
+    assert "12 of 12 texts of column 'sentence1' are a single word or code" in caplog.text
 
 
 def test_single_words_are_told_where_they_are_many(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -109,7 +109,7 @@ def test_single_words_are_told_where_they_are_many(tmp_path: Path, caplog: pytes
     file = tmp_path / "a.txt"
     file.write_text("\n".join(words), encoding="utf-8")
     read_sentences(file)
-    assert re.search("texts hold a single word or code, and nothing else", caplog.text)
+    assert re.search("texts are a single word or code", caplog.text)
 
 
 @pytest.mark.parametrize(

@@ -1121,7 +1121,7 @@ def test_numbers_in_a_column_of_texts_are_told(tmp_path: Path, caplog: pytest.Lo
         rows = [[*row[:2], str(i / 10)] for i, row in enumerate(rows)]
     file = written(tmp_path / "a.csv", "\n".join(map(",".join, [names, *rows])))
     assert len(pairs(file) if is_pair else triplets(file)) == 9
-    assert f"9 of {18 if is_pair else 27} texts hold nothing but numbers, such as '1000'" in caplog.text
+    assert f"9 of 9 texts of column {column!r} hold nothing but numbers, such as '1000'" in caplog.text
     caplog.clear()
     good = [[f"Text {name} {i} stands." if name != "score" else str(i) for name in names] for i in range(9)]
     assert pairs(written(file, "\n".join(map(",".join, [names, *good])))) if is_pair else True
@@ -1182,6 +1182,9 @@ def test_an_ordinary_text_is_read_whatever_signs_its_sentences_hold(tmp_path: Pa
         ('"A man plays.",', "a comma behind quotation marks"),
         ("----------", "lines of a table"),
         ("__label__a A man plays.", "labels of fastText"),
+        ("    'A man plays.',", "a comma behind quotation marks"),
+        ("- Page 3 of 20 -", "numbers of pages"),
+        ("Page 12", "numbers of pages"),
         ("Total", "words of a row of totals"),
         ("Average: 2.5", "words of a row of totals"),
         ("30 rows", "words of a row of totals"),
@@ -1203,7 +1206,7 @@ def test_what_sentences_seldom_hold_is_told_wherever_they_come_from(
         (pairs, written(tmp_path / "pairs.jsonl", rows)),
     ):
         caplog.clear()
-        assert text in [value for row in read(source) for value in row]
+        assert text.strip() in [str(value).strip() for row in read(source) for value in row]
         assert re.search(f"{told}.*; they are taken as they stand", caplog.text), source
 
 
@@ -1224,6 +1227,11 @@ def test_what_sentences_seldom_hold_is_told_wherever_they_come_from(
         "A man plays. | It rains.",
         "A man plays. -> It rains.",
         "A man plays. => 0.8",
+        "A man plays. / It rains.",
+        "+A man plays.",
+        "b. A man plays.",
+        "Ann - A man plays.",
+        "RT @ann: A man plays.",
         "A man plays.   0.8",
         "Sentence 1: A man plays.",
         '"A man plays."',
@@ -1435,6 +1443,11 @@ def test_scores_by_which_the_same_sentences_differ_most_are_told(
     assert "1 of 3 pairs are of one and the same sentence, and have a lower score on average" in caplog.text
 
 
+def test_pairs_of_nothing_but_the_same_sentence_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scored(written(tmp_path / "a.csv", HEAD + "a,a,1\nb,b,0\n"))
+    assert "a.csv: both sentences of every pair are the same; are the right columns named?" in caplog.text
+
+
 @pytest.mark.parametrize("top", [6, 5.5, 10])
 def test_few_scores_just_above_a_scale_are_told(top: float, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scores = [i % 6 for i in range(60)]
@@ -1508,5 +1521,39 @@ def test_triplets_whose_columns_seem_exchanged_are_told(tmp_path: Path, caplog: 
     assert not caplog.text
     triplets(written(tmp_path / "b.csv", "anchor,positive,negative\n" + "".join(f"{a},{n},{p}\n" for a, p, n in rows)))
     assert re.search(
-        r"negatives share 0\.\d+ of their words .* positives 0\.0.*as where the two columns were ex", caplog.text
+        r"first two texts of a row share 0\.0\d .*, and negatives with the anchor 0\.\d+, as where columns", caplog.text
     )
+
+
+@pytest.mark.parametrize("read", [pairs, scored, triplets])
+@pytest.mark.parametrize("shift", [1, -1])
+def test_columns_that_are_shifted_by_a_row_are_told(
+    read: Reader, shift: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [f"{one}{vowel}{two}" for one in "bdfgk" for vowel in "aeiou" for two in "rt"][:30]
+    first = [f"The {word} plays {word}s." for word in words]
+    second = [f"Of {word}s the {word} has some." for word in words]
+    third = [f"Rome {i + 99} burns." for i in range(30)] if read == triplets else [str(i % 6) for i in range(30)]
+    head = "anchor,positive,negative\n" if read == triplets else HEAD
+
+    def write(*columns: list[str]) -> Path:
+        return written(tmp_path / "a.csv", head + "".join(map("{},{},{}\n".format, *columns)))
+
+    read(write(first, second, third))
+    assert not caplog.text
+    read(write(first, second[shift:] + second[:shift], third))
+    assert re.search(r"first two texts of a row share 0\.\d+ .* of the next row 0\.\d+, as where columns", caplog.text)
+
+
+@pytest.mark.parametrize("scores", [range(60), range(7000, 100, -7)])
+def test_scores_that_count_the_rows_are_told(scores: range, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    scored(written(tmp_path / "a.csv", scored_rows(*scores)))
+    assert f"the scores count the rows, from {scores[0]} to {scores[-1]}; is this their column?" in caplog.text
+
+
+def test_a_text_that_most_rows_have_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [
+        f"One {i}.,{'Sorry, no.' if i % 3 else f'Two {i}.'},{i % 6}\n".replace("Sorry,", "Sorry") for i in range(60)
+    ]
+    pairs(written(tmp_path / "a.csv", HEAD + "".join(rows)))
+    assert "40 of 60 texts of column 'sentence2' are one and the same, such as 'Sorry no.'" in caplog.text
