@@ -46,7 +46,7 @@ JOINT = {"objective": "joint", "batch_size": 128}
 RATES = {
     "static": (5e-4, 1e-3, 2e-3),
     "glove": (1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2),
-    "smollm2": (1e-4, 3e-4),
+    "smollm2": (3e-4, 1e-3),
 }
 LAYERS = 4
 
