@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, settings
 from hypothesis import given as drawn
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from dino_st.backends.answers.comparison import repeats
@@ -221,6 +221,7 @@ PIECES = st.lists(
 
 
 @settings(max_examples=600, deadline=None)
+@example(pieces=[TEXT, "assistant", "assistant", '"'], finished=False)
 @drawn(pieces=PIECES, finished=st.booleans())
 def test_no_control_token_of_any_family_is_ever_stored(pieces: list[str], finished: bool) -> None:
     reply = "".join(pieces)
@@ -1021,6 +1022,16 @@ def test_what_is_no_sentence_with_a_mark_need_not_be_answered_by_one(source: str
 @pytest.mark.parametrize(
     ("text", "source", "is_another"),
     [
+        ("The museum opens.", "Das Museum in der Eichenstraße öffnet sonntags um neun.", True),
+        ("It is open.", "Le musée de la rue du Chêne ouvre à neuf heures.", True),
+        ("On Sundays it opens.", "El museo de la calle Roble abre a las nueve los domingos.", True),
+        ("The museum opens.", "Het museum in de Eikstraat gaat om negen uur open.", True),
+        ("People visit museums.", "Il museo di via Quercia apre alle nove e chiude dopo.", True),
+        ("The Beatles kommen.", "Die Band kommt nicht nach Hamburg und spielt.", False),
+        ("The Voice gewinnt.", "Der Sieger ist von der Show.", False),
+        ("Her gün gelir.", "Bir adam için çok ay sonra gelir.", False),
+        ("He comido bien.", "La comida fue muy buena para el niño.", False),
+        ("The museum opens.", "Museum Oak", False),
         ("Nimm das.", STORM, False),
         ("Und das.", STORM, True),
         ("In und out der.", STORM, False),
@@ -1615,6 +1626,7 @@ def test_of_sixty_kinds_of_replies_every_good_one_is_stored_once_and_no_other(nu
         f"{TEXT}final",
         f"{TEXT} assistant",
         f"{TEXT}im_end",
+        f"{TEXT}assistantassistant",
     ],
 )
 def test_what_is_left_of_a_turn_s_tokens_is_no_part_of_the_text(reply: str) -> None:
@@ -1698,6 +1710,242 @@ REFUSED = {
 """A model's refusals, by a sentence in their language."""
 
 
+OPENS = {
+    "The museum on Oak Street opens at nine on Sundays.": (
+        "visitors may enter Oak Street's museum from nine each Sunday",
+        *(
+            "Of course",
+            "Sure",
+            "Sure thing",
+            "Certainly",
+            "Gladly",
+            "With pleasure",
+            "No problem",
+            "Happy to help",
+            "Yes",
+        ),
+        *(
+            "By all means",
+            "As you wish",
+            "Definitely",
+            "As a paraphrase",
+            "To contradict",
+            "Second version",
+            "My attempt",
+        ),
+        *("Try this", "Or rather", "Better yet", "For variety", "I'd put it like this", "An alternative"),
+    ),
+    "Das Museum in der Eichenstraße öffnet sonntags um neun.": (
+        "am Sonntag kann man das Museum ab neun Uhr besuchen",
+        *("Klar", "Natürlich", "Gerne", "Selbstverständlich", "Sicher", "Ja", "In Ordnung", "Alles klar", "Na klar"),
+    ),
+    "Le musée de la rue du Chêne ouvre à neuf heures.": (
+        "on peut entrer au musée dès neuf heures",
+        *("Bien sûr", "D'accord", "Oui", "Très bien", "Volontiers", "Avec plaisir", "Bien entendu", "Voilà"),
+    ),
+    "El museo de la calle Roble abre a las nueve.": (
+        "se puede entrar al museo desde las nueve",
+        *("Claro", "Por supuesto", "Sí", "Desde luego", "Con gusto", "Claro que sí", "Vale", "De acuerdo"),
+    ),
+    "Il museo di via Quercia apre alle nove.": ("si entra nel museo dalle nove", "Certo", "Sì", "Va bene", "Ecco"),
+    "O museu da rua Carvalho abre às nove.": ("entra-se no museu desde as nove", "Claro", "Sim", "Com certeza"),
+    "Het museum in de Eikstraat gaat om negen uur open.": ("men kan vanaf negen uur naar binnen", "Natuurlijk", "Ja"),
+    "Muzeum otwiera się o dziewiątej.": ("można wejść do muzeum od dziewiątej", "Oczywiście", "Jasne", "Tak"),
+    "Музей открывается в девять.": ("в музей пускают с девяти", "Конечно", "Да", "Хорошо", "Разумеется"),
+    "Müze dokuzda açılıyor.": ("müzeye dokuzdan itibaren girilebilir", "Tabii ki", "Elbette", "Tamam", "Evet"),
+    "박물관은 아홉 시에 문을 엽니다.": ("아홉 시부터 들어갈 수 있습니다", "물론입니다", "네", "알겠습니다", "그럼요"),
+    "संग्रहालय नौ बजे खुलता है।": ("नौ बजे से संग्रहालय में जा सकते हैं", "ज़रूर", "ठीक है", "हाँ", "बिल्कुल"),
+}
+"""A sentence, another one that means the same, and what a model says before it."""
+
+
+@pytest.mark.parametrize("source", OPENS)
+def test_consent_before_a_sentence_is_talk_in_any_language(source: str) -> None:
+    text, *openers = OPENS[source]
+    assert parse_reply(f"{text.capitalize()}.", source) == Parsed(f"{text.capitalize()}.")
+    for opener in openers:
+        reply = f"{opener}, {text}."
+        assert parse_reply(reply, source) == Parsed(None, "talk"), opener
+        assert parse_reply(reply, f"{opener}, it is as {opener} as ever?") != Parsed(None, "talk"), opener
+
+
+@pytest.mark.parametrize(
+    ("reply", "source"),
+    [
+        ("当然，九点起可以参观博物馆。", "这家博物馆九点开门。"),
+        ("好的,九点起可以参观博物馆。", "这家博物馆九点开门。"),
+        ("もちろん、九時から美術館に入れます。", "この美術館は九時に開館します。"),
+        ("はい、承知しました、九時から美術館に入れます。", "この美術館は九時に開館します。"),
+        ("بالتأكيد، يمكن دخول المتحف من التاسعة.", "المتحف يفتح في التاسعة."),
+    ],
+)
+def test_consent_with_marks_of_other_scripts_is_talk(reply: str, source: str) -> None:
+    assert parse_reply(reply, source) == Parsed(None, "talk")
+
+
+TAILS = {
+    "The museum on Oak Street opens at nine on Sundays.": (
+        "Oak Street's museum welcomes visitors from nine each Sunday",
+        *("reversing the opening time", "changing the subject to a dog", "swapping the day", "altering the location"),
+        *(
+            "with the day changed",
+            "with a different day",
+            "replacing nine with ten",
+            "making it passive",
+            "different time",
+        ),
+        *("now in the past tense", "flipping the time", "inverting the claim", "changing the day to Monday"),
+        *("maintaining the original tone", "thus contradicting it", "thereby negating it", "which is the opposite"),
+        *(
+            "adding more detail",
+            "simplifying the language",
+            "rewritten for clarity",
+            "stated differently",
+            "for variety",
+        ),
+        *("as a contradiction", "contradiction", "changed the time"),
+    ),
+    "Das Museum in der Eichenstraße öffnet sonntags um neun.": (
+        "Am Sonntag kann man das Museum ab neun Uhr besuchen",
+        *("wobei die Bedeutung erhalten bleibt", "die Bedeutung bleibt gleich", "mit anderen Worten", "anders gesagt"),
+    ),
+    "Le musée de la rue du Chêne ouvre à neuf heures.": (
+        "On peut entrer au musée dès neuf heures",
+        *("en gardant le même sens", "ce qui garde le sens", "avec un sens opposé", "autrement dit"),
+    ),
+    "El museo de la calle Roble abre a las nueve.": (
+        "Se puede entrar al museo desde las nueve",
+        *("manteniendo el significado", "con el mismo significado", "cambiando el sujeto", "en otras palabras"),
+    ),
+    "Il museo di via Quercia apre alle nove.": (
+        "Si entra nel museo dalle nove",
+        *("mantenendo il significato", "con lo stesso significato", "cambiando il soggetto"),
+    ),
+    "O museu da rua Carvalho abre às nove.": (
+        "Entra-se no museu desde as nove",
+        *("mantendo o significado", "com o mesmo sentido"),
+    ),
+    "这家博物馆九点开门。": ("九点起可以参观博物馆", "意思不变", "含义相同"),
+    "この美術館は九時に開館します。": ("九時から美術館に入れます", "意味は同じです"),
+    "Музей открывается в девять.": ("В музей пускают с девяти", "сохраняя смысл", "смысл тот же"),
+}
+"""A sentence, another one, and what a model says behind it of what it did."""
+
+
+@pytest.mark.parametrize("source", TAILS)
+def test_what_was_done_to_the_sentence_is_told_behind_none(source: str) -> None:
+    text, *tails = TAILS[source]
+    assert parse_reply(f"{text}.", source) == Parsed(f"{text}.")
+    found = {tail: parse_reply(f"{text}, {tail}.", source).reason for tail in tails}
+    assert found == dict.fromkeys(tails, "talk")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *("One could also say", "You could also say", "Another way to say it is", "It could also be said"),
+        *(
+            "New —",
+            "Rewritten -",
+            "In brief —",
+            "LONDON (Reuters) —",
+            "PARIS, March 3 -",
+            "WASHINGTON –",
+            "(Reuters) -",
+        ),
+        *("BEIJING, Nov. 27 (Xinhua) --", "NEW YORK (AP) —", "Paris, March 3 -", "BREAKING -", "UPDATE 1-"),
+    ],
+)
+def test_what_announces_a_report_or_another_wording_is_no_part_of_it(head: str) -> None:
+    source = "The museum on Oak Street opens at nine on Sundays."
+    for text in (
+        "visitors may enter Oak Street's museum from nine.",
+        "Oak Street's museum welcomes visitors from nine.",
+    ):
+        assert parse_reply(f"{head} {text}", source) == Parsed(None, "talk")
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("Of course, she left.", "She left, naturally."),
+        ("Naturally, she left.", "She left."),
+        ("Klar, dass er geht.", "Dass er geht, versteht sich."),
+        ("Ja, er kommt.", "Kommt er?"),
+        ("Er ging hinaus, um zu rauchen.", "Zum Rauchen ging er hinaus."),
+        ("Als es regnete, er aber fror, ging er.", "Im Regen fror er und ging."),
+        ("Claro, el museo está abierto.", "Sin duda el museo está abierto."),
+        ("Конечно, он ушёл.", "Он, конечно, ушёл."),
+        ("Stocks rose, reversing earlier losses.", "Stocks rose after losses."),
+        ("He stirred, adding more sugar.", "He put in sugar while stirring."),
+        ("She left, keeping the ring.", "She went away with the ring."),
+        ("He won, replacing the old champion.", "He is the new champion."),
+        ("She came on, replacing Smith with ten minutes left.", "Smith went off near the end."),
+        ("They moved, changing the date of the fair.", "The fair was shifted to another date."),
+        ("You could say he was tired.", "One might call him tired."),
+        ("You can put the bread in the oven.", "The bread can go into the oven."),
+        ("The best option is to leave.", "Leaving would be best."),
+        ("It can be put on the roof.", "One can mount it on the roof."),
+        ("Anna Bell - the singer - is ill.", "The singer Anna Bell is ill."),
+        ("PARIS, March 3 - the fair opened.", "PARIS, March 2 - the fair is open."),
+        ("He felt good, in a different way.", "It was another kind of joy."),
+        ("Il a perdu, ce qui a du sens.", "Sa défaite a du sens."),
+        ("Das hat er gesagt, und das ist der Sinn.", "Der Sinn ist, was er sagte."),
+    ],
+)
+def test_what_only_reminds_of_consent_or_of_a_report_is_kept(text: str, source: str) -> None:
+    assert parse_reply(text, source) == Parsed(text)
+
+
+@pytest.mark.parametrize("source", ["Dogs run.", "The museum on Oak Street opens at nine on Sundays."])
+def test_words_for_nothing_and_labels_are_no_answer(source: str) -> None:
+    words = (
+        *("N.A.", "n/a", "N\\A", "undefined", "null", "None.", "nil", "TBD", "[blank]", "(none)", "-", "empty", "void"),
+        *("unknown", "Not available.", "None found", "no data", "No text.", "missing", "nothing", "skipped", "string"),
+        *(
+            "Entailment",
+            "contradiction",
+            "Neutral",
+            "positive",
+            "label 1",
+            "Label: 0",
+            "score: 1",
+            "0.5",
+            "class 1",
+            "A",
+        ),
+        *("hard negative", "Positive pair", "high similarity", "not similar", "equivalent", "to be determined"),
+    )
+    assert [word for word in words if parse_reply(word, source).text is not None] == []
+    for own in (
+        "Kein Text.",
+        "k. A.",
+        "Nichts.",
+        "Aucune réponse.",
+        "s.o.",
+        "Ninguno.",
+        "Sin respuesta.",
+        "Geen tekst.",
+    ):
+        assert parse_reply(own, source).text is None
+    assert parse_reply("Unknown.", "Missing.") == Parsed("Unknown.")
+    assert parse_reply("Nichts.", "Nein.") == Parsed("Nichts.")
+
+
+@pytest.mark.parametrize(
+    ("word", "source"),
+    [
+        ("不适用", "这家博物馆九点开门。"),
+        ("无。", "这家博物馆九点开门。"),
+        ("該当なし", "この美術館は九時に開館します。"),
+        ("없음", "박물관은 아홉 시에 문을 엽니다."),
+        ("нет данных", "Музей открывается в девять."),
+    ],
+)
+def test_words_for_nothing_in_other_scripts_are_no_answer(word: str, source: str) -> None:
+    assert parse_reply(word, source) == Parsed(None, "no answer")
+
+
 @pytest.mark.parametrize("source", REFUSED)
 def test_a_refusal_in_the_language_of_its_sentence_is_one(source: str) -> None:
     for text in REFUSED[source]:
@@ -1779,7 +2027,7 @@ def test_consent_alone_is_no_answer_in_any_language(text: str, source: str) -> N
 )
 def test_what_announces_the_answer_in_any_language_is_a_label(text: str, source: str) -> None:
     assert parse_reply(text, source) == Parsed(None, "label")
-    assert parse_reply(text, f"Note: {source}") == Parsed(text)
+    assert parse_reply(text, f"Certo, claro, bien sûr: {source}") == Parsed(text)
 
 
 @pytest.mark.parametrize(
@@ -1915,6 +2163,7 @@ UNITS = [
     *("ab", "!?", ".user", "assistant", "final", "the", "</s>", "<think>", "</think>", "<|im_end|>", "<|", "|>", "[|"),
     *("[INST]", "\\text{", "\\boxed{", "\\n", "%20", "&amp;", "1.", "(a)", "(or)", '"a"', '."a"', '{"a":', '[{"a":['),
     *("<b>", "</b>", ".[1]", "->", "same", "I", "no", "not"),
+    *(", thus", ", keeping the", "of course,", "LONDON", "意思", ", con", "Sinn"),
 ]
 UNITS += [f"{unit} " for unit in UNITS]
 UNITS += ["{\n", "a\n", "1. a\n", "\n", "\t", "1\t", "\t1", "a\t", "Sure\n", '{"text": "a"}\n', "A. "]

@@ -121,7 +121,7 @@ def fault_of(
         return "another script"
     if _is_in_another_language(text, source, prompt):
         return "another language"
-    if reason := _fault_by((*FAULTS, foreign.CONSENT), text, source):
+    if reason := _fault_by((*FAULTS, *foreign.FAULTS), text, source):
         return reason
     if not words:
         return "empty"

@@ -136,6 +136,54 @@ _CONSENT = r"""了解(?:いた|致)?しました|了解です|承知(?:いた|�
 CONSENT = Rule("no answer", pattern(rf"\A\W*(?:はい[、。\s]*)?(?:{_CONSENT})\W*\Z"), pattern(_CONSENT))
 """Consent alone, where the source sentence does not consent."""
 
+_YES = rf"""{_CONSENT}|sure(?:~thing)?|certainly|of~course|absolutely|gladly|no~problem|got~it|understood
+    |(?:with|my)~pleasure|happy~to~help|by~all~means|as~you~wish|definitely
+    |ja|(?:aber|sehr|na)~(?:gern|gerne|klar)|sicher|oui|(?:très|fort)~bien|volontiers|avec~plaisir|bien~entendu|voilà|ecco|ok(?:ay|é)?
+    |sí|s[iì]|vale|con~(?:mucho~)?gusto|volentieri|naturalmente|sim|com~prazer|tudo~bem|zeker|prima|jasne|tak|dobrze
+    |pewnie|да|разумеется|безусловно|ладно|evet|是的?|可以|嗯|好|はい|ええ|물론|예|그럼요?|نعم|हाँ|बिल्कुल"""
+_LEAD = rf"(?:(?:はい|네|예)[、,]\s?)?(?:{_YES})"
+LEAD = Rule(
+    "talk",
+    pattern(rf"\A\W*{_LEAD}(?:\s?[,，、،;；]|\s[-–—]{{1,2}}(?=\s))\s?(?!dass\b|que\b)(?=\w)"),
+    pattern(
+        rf"""(?<!\w)(?:{_YES})(?!\w)|\A\W*(?:{_YES})|\b(?:cours|sure|certain|clear|doubt|natural|obvious|always|glad|natürlich|sicher
+        |klar|évid|natur|cert|segur|sem~dúvida|sin~duda)|[?？]"""
+    ),
+)
+"""Consent before a sentence, where the source sentence neither consents nor asks."""
+
+_SENSE = {
+    r"""\b(?:bedeutung|sinn|aussage|inhalt)\b.{0,25}\b(?:erhalten|bleibt|gleich|beibehalten|unverändert|bewahr\w+
+      |umgekehrt|identisch)\b[^,]{0,15}\Z
+      |,\s(?:mit~anderen~worten|(?:anders|umgekehrt)~(?:gesagt|formuliert|ausgedrückt))\W*\Z""": (
+        "bedeut|sinn|aussage|inhalt|ander|umgekehrt"
+    ),
+    r""",\s.{0,25}\b(?:gard|conserv|préserv|maint|chang|modifi|invers|avec|même|mant(?:ie|e)n|preserv|cambi|invirt|invert|mud|troc
+      |altera|con|com|met~behoud)\w*~.{0,15}\b(?:sens|signification|sujet|significado|sentido|significato|senso|sujeto|soggetto
+      |sujeito|betekenis)(?:~\w+)?\W*\Z
+      |,\s(?:autrement~dit|en~d['’]autres~(?:termes|mots)|en~otras~palabras|dicho~de~otr[oa]~\w+|in~altr[ei]~(?:parole|termini)
+      |(?:em|por)~outras~palavras|met~andere~woorden|innymi~słowy|другими~словами|иными~словами)\W*\Z""": (
+        "sens|signif|sent[io]|suj|sogg|beteken|autre|otr|altr|outr|ander"
+    ),
+    r"""[,，、;—–]\s?(?:сохран\w+~(?:\w+~)?смысл\w*|смысл~(?:\w+~)?(?:тот~же|прежний|не~\w+|сохран\w+)|zachowując~\w+|[^,，、。]{0,6}
+      (?:意思|含义|含意|意义|语义|句意).{0,4}(?:不变|没变|相同|一样|一致|相反)|换(?:句话说|言之)|意味[はが].{0,6}(?:同じ|変わ|反対|逆).{0,6}
+      |[^,]{0,10}의미[는가]?~?.{0,4}(?:같|동일|변하|반대).{0,8})\W*\Z""": "смысл|意|换|의미",
+}
+SENSE = tuple(Rule("talk", pattern(text), pattern(unless)) for text, unless in _SENSE.items())
+"""What was done to the sentence or kept of it, told behind it, where the source is not about sense."""
+
+_NOTHING = r"""kein(?:e[rn]?)?~(?:text|antwort|angaben?|daten|inhalt|satz)|keine[rs]?|k\.\s?a\.?|leer|unbekannt|nichts
+    |aucune?(?:~(?:réponse|donnée|texte|phrase))?|sans~objet|s\.\s?o\.|néant|vide|inconnue?|rien
+    |sin~(?:respuesta|datos|texto)|ningun[oa]|vac[ií]o|desconocid[oa]|nada|nessun[oa]?(?:~\w+)?|vuot[oa]|niente|sconosciut[oa]
+    |nenhuma?(?:~\w+)?|vazi[oa]|sem~(?:resposta|dados|texto)|geen(?:~(?:antwoord|tekst|gegevens))?|leeg|onbekend|brak(?:~danych)?|puste
+    |нет(?:~(?:данных|ответа|текста))?|пусто|неизвестно|ничего|yok|boş|[暂暫]?[无無](?:内容|内容)?|空|没有|不适用|未知|(?:該当)?(?:なし|無し)|不明|(?:해당~)?없음|لا~شيء|لا~يوجد|कोई~नहीं"""
+NOTHING = Rule(
+    "no answer",
+    pattern(rf"\A\W*(?:{_NOTHING})\W*\Z"),
+    pattern(rf"\A\W*[^\W\u2e80-\uffff]+\W*\Z|\b(?:{_NOTHING})\b"),
+)
+"""A word for nothing in place of a sentence."""
+
 _A_TEXT = r"""(?:(?:re)?formulation|reformul\w*|riformulazion\w*|reformulaç\w+|herformulering|umformulierung
     |formulierung|paraphrase|par[aá]frasi?s?|parafrase|phrase|frase|zin|satz|oraci[oó]n|ora[cç][aã]o|version|versi[oó]n[ei]?|vers[aã]o
     |versie|variante?|réécriture|reescritura|riscrittura|réponse|respuesta|risposta|resposta|antwoord|antwort|proposition|exemple
@@ -155,3 +203,6 @@ ANNOUNCED = pattern(
       |met~andere~woorden|mit~anderen~worten))\s?[:：]\s"""
 )
 """What announces the answer, up to the colon, whatever letter follows."""
+
+FAULTS = (CONSENT, LEAD, NOTHING, *SENSE)
+"""All that rejects a text unless its source sentence excuses it."""

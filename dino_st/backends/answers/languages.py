@@ -13,7 +13,8 @@ _ENGLISH = frozenset(
         r"\w+",
         """the and with from this that these those there it its she they them their he his him you your are were been
         being have had did does would could should which what when where who whose how but because not than after before
-        about into never nothing something someone everyone doesn didn isn wasn aren weren couldn wouldn hasn haven""",
+        about into never nothing something someone everyone doesn didn isn wasn aren weren couldn wouldn hasn haven
+        nobody everybody somebody people some any every each only many always again""",
     )
 )
 _ALSO_ENGLISH = frozenset(
@@ -33,7 +34,7 @@ _OF_OTHERS = frozenset(
         el los las una uno con para por fue está lo del pero y
         il gli è che sono della dello degli delle nel nella dopo ha ho
         os um uma com não em depois foi ao pela pelo dos das
-        het een niet voor zijn hij zij wordt werd naar heeft
+        het een niet voor zijn hij zij wordt werd naar heeft gaat aan om ook maar
         ett och är på som inte att efter etter ikke til
         się jest nie że oraz dla je jsou ale
         bir için sonra ile yang itu setelah tidak dengan untuk pada
@@ -45,7 +46,9 @@ _OF_OTHERS = frozenset(
 Turkish, Indonesian, Romanian, Finnish and Hungarian, which English has not."""
 _IN_NAMES = frozenset(re.findall(r"\w+", "la de en un su al es le se te da di du van von til af et er il"))
 """More of them, which stand in names, too; a sentence that has one may be English or not."""
-_FEW, _LONG = 2, 4
+_SURE = _ENGLISH - frozenset(re.findall(r"\w+", "and but been had have he her him how not were"))
+"""Small words of English that are no words of the others at all."""
+_FEW, _LONG, _EVERY = 2, 4, 3
 _WORD = re.compile(r"[^\W\d_]+")
 _ACCENTED = re.compile("[\u00df-\u024f\u1e00-\u1eff]")
 _ING = re.compile("[a-z]{2,}[^aeiou]ing")
@@ -65,7 +68,9 @@ def is_in_another_language(text: str, source: str, instruction: str = "") -> boo
     found, given, asked = _Words.of(text), _Words.of(source), _Words.of(instruction)
     if given.are_english() or (given.shared and not given.strange and asked.are_english()):
         return found.are_of_others(given.all)
-    return len(found.english) >= _FEW and not found.others - given.all and given.are_of_others(frozenset())
+    has_some = len(found.english | found.shared) >= min(_FEW, len(found.all) // _EVERY)
+    is_english = len(found.english) >= _FEW or (has_some and bool(found.sure - given.all))
+    return is_english and not found.others - given.all and given.are_of_others(frozenset())
 
 
 class _Words(NamedTuple):
@@ -75,6 +80,7 @@ class _Words(NamedTuple):
     english: frozenset[str]
     shared: frozenset[str]
     others: frozenset[str]
+    sure: frozenset[str]  # those of English that no other language has
 
     @classmethod
     def of(cls, text: str) -> _Words:
@@ -84,7 +90,7 @@ class _Words(NamedTuple):
             words[0] = words[0].casefold()
         whole = frozenset(word.casefold() for word in words)
         others = {word for word in words if word in _OF_OTHERS or (_ACCENTED.search(word) and not word[:1].isupper())}
-        return cls(whole, whole & _ENGLISH, whole & _ALSO_ENGLISH, frozenset(others))
+        return cls(whole, whole & _ENGLISH, whole & _ALSO_ENGLISH, frozenset(others), _SURE.intersection(words))
 
     @property
     def strange(self) -> frozenset[str]:

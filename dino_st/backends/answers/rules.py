@@ -192,7 +192,7 @@ FAULTS = (
             rf"""|\[(?:[\w' ]{{0,20}}\b)?(?i:{_BLANK})s?\]"""
             r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]|\sĠ\w+.*\sĠ\w|[a-z]{3}\\n[a-z]{3}|\A/\w+\s"""
             r"""|【|(?:(?<=[^\W\d]\s)|(?<=[.!?"”)]\s)|(?<=[.!?"”)\]]))\[\^?\d{1,3}\](?=(?:\[\^?\d{1,3}\]){0,9}[\s.!?]{0,3}\Z)|\[\^\d+\]|citeturn\d"""
-            r"""|\A\W*(?:assistant|final)+(?=[A-Z])|[.!?…"”](?:final|analysis|commentary|\s?(?:assistant|im_end|im_start|user))\W*\Z"""
+            r"""|\A\W*(?:assistant|final)+(?=[A-Z])|[.!?…"”](?:final|analysis|commentary|\s?(?:assistant|im_end|im_start|user)){1,9}\W*\Z"""
         ),
     ),
     Rule(
@@ -237,8 +237,9 @@ FAULTS = (
         pattern(
             rf"""\A\W*(?:{SURE}|true|false|correct|exactly|agreed|done|go~ahead|(?:i(?:['’]m|~am)~)?ready
             (?:~when(?:ever)?~you~are|~to~(?:help|assist|start|begin|go))?|(?:hello\W+|hi\W+)?(?:how|what)~(?:can|may)~i~(?:help|assist|do~for)~you\b.*
-            |paraphrase|\d+|none|null|nil|nan|n\s?/\s?a|undefined|not~applicable|no~(?:answer|output|response|changes?)|todo
-            |tbd|lorem~ipsum\b.*
+            |paraphrase|\d+(?:[.,]\d+)?|none(?:~(?:found|given|provided|available))?|null|nil|nan|n\.?\s?[/\\]?\s?a|undefined
+            |not~(?:applicable|available|provided|specified|found|given|defined)|todo|tb[ad]|to~be~(?:determined|defined|announced)
+            |no~(?:answer|output|response|change|text|data|content|result|sentence|value|input|information)s?|lorem~ipsum\b.*
             |(?:your|insert|new|rewritten|paraphrased)\b[\w\s]{{0,20}}\b(?:sentence|answer|text)(?:~goes)?(?:~here)?)\W*\Z
             |\A\W*(?:error|exception|traceback)\b\s?[:(]|\b(?:please~)?try~again~(?:later|in~\w+~\w+)\b|\b(?:internal~server~error
             |service~(?:temporarily~)?unavailable|bad~gateway|rate~limit|too~many~requests|(?:daily|usage|message)~limit
@@ -248,6 +249,18 @@ FAULTS = (
             |exceeded~your~(?:current~)?quota|we~are~at~capacity)\b
             |\A\W*(?:no~changes?~(?:is~|are~)?(?:needed|necessary|required)|the~sentence~(?:remains|is)~unchanged|see~above)\W*\Z"""
         ),
+    ),
+    Rule(
+        "no answer",
+        pattern(
+            r"""\A\W*(?:(?:(?:label|class|score|rating|category|type|relation)\s?[:=]?\s?)?(?:\d(?:[.,]\d)?|[a-e]|entail(?:ment|s|ed)
+            |contradict(?:ion|ory|s|ed)|neutral|paraphrases?|positive|negative|equivalen(?:t|ce)|(?:not~|dis|un)?(?:similar|related)
+            |(?:semantic~)?(?:similarity|equivalence)|(?:high|low|medium|no)~(?:semantic~)?(?:similarity|overlap))
+            |(?:hard|easy|true|false)~(?:negative|positive)|(?:positive|negative)~(?:pair|example|sample)|label|class|score
+            |empty|blank|void|unknown|missing|nothing|untitled|skip(?:ped)?|pass|string|text|foo(?:bar)?|test|placeholder(?:~text)?
+            |lorem)\W*\Z"""
+        ),
+        re.compile(r"\A\W*\w+\W*\Z"),
     ),
     Rule(
         "repetition",

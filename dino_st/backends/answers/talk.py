@@ -65,6 +65,25 @@ _ASSISTANT = r"""(?:ai|(?:ai~)?assistant|(?:language~)?model|chat-?bot|bot|chatg
     |copilot|qwen[\w.-]*)"""
 
 
+_SO = "(?:(?:thus|thereby|hence|while|by|and|so|now|effectively|completely|clearly)~)*"
+_DETERMINER = "(?:the|its|an?|their|this|that|all|every|some|more)"
+_FACT = (
+    "subject|object|topic|theme|claim|statement|fact|time|hour|day|date|place|location|setting|number|amount|roles?|gender|name|order"
+    "|outcome|result|action|event|actor|agent|person|animal|colou?r|meaning|sense|message|idea|information|details?"
+)
+"""What can be changed in what a sentence tells."""
+_GRAMMAR = (
+    "verb|noun|adjective|adverb|pronoun|tense|voice|tone|wording|phrasing|synonyms?|sentence~structure|polarity|word~order"
+    "|(?:the|simpler|different|plain)~language|style|register|grammar"
+)
+_DATELINE = (
+    r"\A(?-i:[A-Z][A-Z.]{2,}(?:~[A-Z]{2,}){0,2})(?:,~[^-–—]{1,25})?(?:~?\([^()]{1,30}\))?~?[-–—]{1,2}~|"
+    r"\A(?-i:[A-Z])\w+(?:~\w+)?(?:,~(?:jan|feb|mar|apr|may|june?|july?|aug|sep|oct|nov|dec)\w*\.?~\d{1,2}~?[-–—]{1,2}"
+    r"|(?:,~[^-–—()]{1,25})?~?\((?:reuters|ap|afp|xinhua|dpa|upi|bbc)\)~?[-–—]{1,2})~"
+)
+"""Where and when a report was written, and by whom."""
+
+
 def _rules(reason: Reason, rows: Mapping[str, re.Pattern[str] | None]) -> tuple[Rule, ...]:
     """One rule a row: a pattern, and the source sentences that excuse it."""
     return tuple(Rule(reason, pattern(text), unless) for text, unless in rows.items())
@@ -144,6 +163,22 @@ _AROUND = {
         rf"{_ABOUT_WORDS.pattern}|\b(?:state|mention|not|infer|conclu|assum|impl|opposite|contrary)"
     ),
     r"\A\W*(?:my|the)~(?:final~)?answer~(?:is|(?:w|c|sh)ould~be)~(?!that\b)": pattern("answer|reply|replied|respon"),
+    rf"""\A\W*+(?!i\b)(?:you|one|we|people)~(?:could|might|can|may|would)~(?:also|just|simply|perhaps|instead|alternatively|even)~
+      {_SAYING}\b|\A\W*+one~(?:could|might|may)~(?:say|state|rephrase|reword)~(?!(?:no|it|so|to)\b)
+      |\A\W*+(?:an?|one|another|the|my)~(?:\w+~){{0,2}}(?:way|option|possibility|version)~(?:of~{_SAYING}ing|to~{_SAYING})~(?:\w+~){{1,3}}is~\w
+      |\A\W*+{_IT}~(?:can|could|may|might)~(?:also~|then~)?be~{_SAID}~(?!(?:about|of|to|in|on|at|for|by|with|as|off|up|down|away|into)\b)
+      \w""": pattern(f"{_QUOTING}|{_MODAL}|{_OPTIONS}"),
+    rf"""\A(?-i:[A-Z][\w'’]*(?:~[\w'’]+){{0,2}}~[-–—]{{1,2}}~(?=\S+~\S+~\S+)(?!.*\s[-–—]{{1,2}}\s))|{_DATELINE}|\A\([^()]{{1,30}}\)\s?[-–—]{{1,2}}\s
+      |\A(?-i:(?:UPDATE|WRAPUP|BREAKING|CORRECTED|REFILE|EXCLUSIVE)\b[^a-z]{{0,9}}[-–—:|])""": re.compile(
+        r"\s[-–—]{1,2}\s|[;:—]|\A[A-Z ,.]{4,40}[-–(]|\b[A-Z]{5,}\b"
+    ),
+    r"""\A\W*+(?:(?:as~)?(?:an?|my|the|another|new|second|first|next)~)*(?:alternative|version|attempt|draft|paraphrase|contradiction
+      |negation|rewrite|rewording|restatement|opposite|try~this|here~goes|or~rather|better~yet|for~(?:variety|clarity)
+      |(?:i['’]d~|i~would~)?(?:put|say|phrase)~(?:it|this|that)~(?:like~this|this~way|differently)
+      |(?:to~)?(?:contradict|paraphras|rephras|reword|restat|negat)(?:e|ing)?(?:~(?:it|this|that|slightly))?)(?:~(?:one|two|\d))?\s?,
+      \s""": pattern(
+        rf"{_OPTIONS}|\b(?:attempt|draft|phras|contra|negat|writ|word|opposite|contrary|try|tries|rather|better|vari|clar)"
+    ),
 }
 """Speech around a sentence that cannot be taken off it without doubt."""
 
@@ -197,6 +232,23 @@ _REMARKS = {
         r"\b(?:instead|words?|sentence|subject|structure|phras\w*)\b"
     ),
     r"(?<=\w)\s\[[a-z][^][]{0,40}\]\W?\Z|\s/[a-z~]{1,20}/\W?\Z": re.compile(r"[(\[/]"),
+    rf""",\s{_SO}(?:revers|invert|flipp|swapp|alter|chang|switch|negat|modify|shift)ing~(?:{_DETERMINER}~)?(?:\w+~){{0,2}}?
+      (?:{_FACT})(?:~(?:to|from|into|with|for|of|between)~[^,]{{1,30}})?\W*\Z
+      |,\s{_SO}\w+ing~(?:{_DETERMINER}~)?(?:\w+~){{0,2}}?(?:{_GRAMMAR})(?:~(?:to|into|with|for)~[^,]{{1,30}})?\W*\Z
+      |,\s{_SO}(?:contradict|negat|revers|invert|oppos|flipp)ing~(?:it|this|that|(?:the|this|that)~{_OF_WORDS})\W*\Z
+      |,\s{_SO}making~it~(?:now~)?(?:more~|less~)?(?:passive|active|negative|positive|false|untrue|shorter|longer|simpler|formal
+      |informal|clearer|a~question)\W*\Z
+      |,\s(?:replac|swapp|substitut)ing~\w+~(?:with|by|for)~\w+\W*\Z|,\sadding~(?:more~|some~)?(?:details?|context|information)\W*\Z
+      |,\s(?:(?:and|but)~)?(?:which|this|that|it)~(?:is|means|says)~(?:now~)?(?:exactly~)?the~(?:opposite|contrary|reverse)\W*\Z
+      |,\s(?:now~)?(?:in~)?(?:the~)?(?:past|present|future)~tense\W*\Z
+      |,\s(?:(?:with|at|on|in)~)?(?:an?~)?(?:different|changed|altered|opposite)~(?:{_FACT})\W*\Z|,\swith~the~(?:{_FACT})~(?:\w+ed)\W*\Z
+      |,\s(?:changed|altered|swapped|reversed|flipped)~(?:the~)?(?:{_FACT}|{_GRAMMAR})\W*\Z
+      |,\s(?:as~)?(?:an?~)?(?:contradiction|negation|paraphrase|rewrite|rewording|entailment|opposite)\W*\Z
+      |,\s{_SAID}(?:~(?:differently|otherwise|another~way|simply|for~(?:clarity|variety|brevity)))\W*\Z
+      |,\sfor~(?:clarity|variety|brevity)\W*\Z""": pattern(
+        rf"""\b(?:revers|invert|flip|swap|alter|chang|switch|negat|modif|shift|contra|oppos|replac|substitut|differ|detail|inform
+        |clar|vari|brev|passive|active|{_GRAMMAR})"""
+    ),
 }
 """Remarks behind a sentence, or inside."""
 
@@ -267,7 +319,7 @@ _STATEMENTS = {
 
 _VARIANTS = {
     r"""["“][^"“”]{8,}["”]\s(?:to|becomes?|became|and|or|means|into|is)\s["“][^"“”]{8,}["”]\W*\Z""": _MARKED,
-    r",~(?:er+|uh+|um+|sorry|or~rather),?~(?=\w)|\ba\.?k\.?a\.?~(?-i:(?=[a-z]))": pattern(
+    r",~(?:(?:er+|um+),|(?:uh+|err+|umm+|sorry|or~rather),?)~(?=\w)|\ba\.?k\.?a\.?~(?-i:(?=[a-z]))": pattern(
         r"\b(?:sorry|rather|a\.?k\.?a)\b"
     ),
     r"(?-i:\([a-z]{3,}\)[^()]*\([a-z]{3,}\))": _BRACKETED,
