@@ -15,6 +15,7 @@ from warnings import warn
 import torch
 
 from dino_st.backends.files import GGUF, base_of, check_gguf, hash_weight_files, locate_model, model_files
+from dino_st.decoding.head import multiplies_bfloat16
 from dino_st.decoding.runner import probe
 from dino_st.decoding.stopping import end_of_text_ids
 from dino_st.encoders.directory import ADAPTER, SHARE_OF_EMBEDDING, cap_attention, merge_adapter, surplus_layers
@@ -323,10 +324,7 @@ def hash_settings(model: Any, tokenizer: Any) -> str:
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu" and hasattr(torch.cpu, "get_capabilities"):
-        capabilities = torch.cpu.get_capabilities()
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
-    return False
+    return device.type == "cpu" and multiplies_bfloat16()
 
 
 def _check_architecture(config: Any, source: str) -> None:
