@@ -43,6 +43,7 @@ from dino_st.encoders.loading import load_cross_encoder, warn_of_tokens
 from dino_st.errors import ModelError
 from dino_st.generation.options import JudgeOptions
 from dino_st.generation.scoring import PairsAgain, known_pairs
+from dino_st.generation.waves import Writers
 from dino_st.support.hashes import short_hash, versions
 from dino_st.support.progress import logger, progress
 from dino_st.tasks.prompts import quotable
@@ -278,24 +279,13 @@ class JudgingPlan(PairsAgain):
         writer.name = name
         return LocalJudging(self, writer)
 
-    def begun_batch_size(self, directory: ShardDirectory) -> int | str:
-        """See `ShardDirectory.begun_batch_size`."""
-        asked = self.model.batch_size
-        return directory.configuration.get("judge", {}).get("batch_size", asked) if asked == "auto" else asked
-
-    def into(
-        self,
-        directory: ShardDirectory,
-        model: str,
-        identity: Mapping[str, str],
-        installed: Mapping[str, str],
-        choose_streams: Callable[[int | str], int],
-        waves: Callable[[int], Waves | StoredWaves],
-    ) -> ShardDirectory:
+    def into(self, directory: ShardDirectory, writers: Writers) -> ShardDirectory:
         """Writes the pairs with ratings of a judge on this machine into a directory; see `GenerationPlan.into`."""
-        rows = choose_streams(self.begun_batch_size(directory))
-        judge = {**identity, **({} if self.kind == CROSS_ENCODER else {"batch_size": rows})}
-        return self.written(directory, model, judge, {"versions": dict(installed)}, waves(rows))
+        asked = self.model.batch_size
+        begun = directory.configuration.get("judge", {}).get("batch_size", asked)
+        rows = writers.choose_streams(begun if asked == "auto" else asked)
+        judge = {**writers.identity, **({} if self.kind == CROSS_ENCODER else {"batch_size": rows})}
+        return self.written(directory, writers.model, judge, {"versions": dict(writers.installed)}, writers.waves(rows))
 
     def written(
         self,
@@ -395,8 +385,9 @@ class LocalJudging:
     loaded: LocalWriter | CrossEncoderJudge
 
     def into(self, directory: ShardDirectory, show_progress: bool) -> ShardDirectory:
-        """See `JudgingPlan.written`."""
-        return self.engine(self.streams(self.plan.begun_batch_size(directory))).into(directory, show_progress)
+        """See `JudgingPlan.into`."""
+        here = Writers.here(self, self.loaded.name, lambda streams: partial(self.engine(streams)._waves, show_progress))
+        return self.plan.into(directory, here)
 
     def identity(self) -> dict[str, Any]:
         """What of the model decides the ratings."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -18,9 +18,7 @@ from dino_st.data.columns import INSTRUCTION, LABEL, LOG_PROBS, PROVENANCE_COLUM
 from dino_st.data.shards import (
     RowsInMemory,
     ShardDirectory,
-    StoredWaves,
     Wave,
-    Waves,
     WaveStore,
     collect_waves,
     write_waves,
@@ -30,6 +28,7 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError
 from dino_st.generation.options import GenerationOptions
 from dino_st.generation.rerank import widest
+from dino_st.generation.waves import Writers
 from dino_st.support.hashes import versions
 from dino_st.support.progress import logger, progress
 from dino_st.tasks.spec import TaskSpec
@@ -51,30 +50,17 @@ class GenerationPlan:
     sentences: Sequence[str] | None  # distinct x1; None for a task without inputs
     num: int | None  # texts to write, for a task without inputs
 
-    def into(
-        self,
-        path: str | os.PathLike[str],
-        model: str,
-        identity: Mapping[str, str],
-        installed: Mapping[str, str],
-        choose_streams: Callable[[int | str], int],
-        waves: Callable[[int], Waves | StoredWaves],
-    ) -> ShardDirectory:
-        """Fills a directory with waves, or continues there; see `write_waves`.
-
-        The model is told by its name, its `identity` (see `LocalWriter.identity`) and the versions of what runs it.
-        `choose_streams` turns a batch size into how many streams a wave takes, and `waves` gets that number.
-        """
-        directory = ShardDirectory.of(path)
-        streams = choose_streams(directory.begun_batch_size(self.options.batch_size))
-        configuration = self._configuration(identity, streams)
+    def into(self, directory: ShardDirectory, writers: Writers) -> ShardDirectory:
+        """Fills a directory with waves, or continues there; see `write_waves`."""
+        streams = writers.choose_streams(directory.begun_batch_size(self.options.batch_size))
+        configuration = self._configuration(writers.identity, streams)
         if directory.makes_way_for(configuration):
-            streams = configuration["batch_size"] = choose_streams(self.options.batch_size)
+            streams = configuration["batch_size"] = writers.choose_streams(self.options.batch_size)
         return write_waves(
             directory,
-            waves(streams),
+            writers.waves(streams),
             configuration=configuration,
-            provenance={"model": model, "versions": dict(installed)},
+            provenance={"model": writers.model, "versions": dict(writers.installed)},
             schema=self.schema(),
             card=partial(raw_card, self.spec),
         )
@@ -181,14 +167,8 @@ class GenerationRun:
 
     def into(self, path: str | os.PathLike[str], show_progress: bool) -> ShardDirectory:
         """Generates into a directory, wave by wave, or continues there; see `write_waves`."""
-        return self.plan.into(
-            path,
-            self.writer.name,
-            self.identity(),
-            self.installed(),
-            self.streams,
-            lambda streams: partial(self._waves, streams, show_progress),
-        )
+        here = Writers.here(self, self.writer.name, lambda streams: partial(self._waves, streams, show_progress))
+        return self.plan.into(ShardDirectory.of(path), here)
 
     def identity(self) -> dict[str, str]:
         """What of the model decides the rows."""

@@ -7,7 +7,7 @@ another model, or by people.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
@@ -28,9 +28,10 @@ from dino_st.data.columns import (
     SENTENCE2,
     as_table,
 )
-from dino_st.data.shards import ShardDirectory, StoredWaves, Wave, Waves, WaveStore, write_waves
+from dino_st.data.shards import ShardDirectory, Wave, WaveStore, write_waves
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import DatasetError
+from dino_st.generation.waves import Writers
 from dino_st.support.hashes import hash_texts, versions
 from dino_st.support.progress import progress
 from dino_st.tasks.spec import TaskSpec
@@ -122,15 +123,7 @@ class ScoringPlan(PairsAgain):
         new = [(NUM_TOKENS, pa.int64()), (LOG_PROBS, pa.list_(pa.float64())), (PLAIN_LOG_PROB, pa.float64())]
         return pa.schema([*kept, *(pa.field(name, kind) for name, kind in new)])
 
-    def into(
-        self,
-        directory: ShardDirectory,
-        model: str,
-        identity: Mapping[str, str],
-        installed: Mapping[str, str],
-        choose_streams: Callable[[int | str], int],
-        waves: Callable[[int], Waves | StoredWaves],
-    ) -> ShardDirectory:
+    def into(self, directory: ShardDirectory, writers: Writers) -> ShardDirectory:
         """Writes the pairs with their scores into a directory of shards, or continues there; see `GenerationPlan.into`.
 
         All columns stay; `log_probs` (a number for each label of the task, in its order) and `plain_log_prob` (without
@@ -138,12 +131,17 @@ class ScoringPlan(PairsAgain):
         whose prompt is longer than the model's context is left out and counted: the directory's counts are `pairs`
         read, `rows` written, and pairs left out by reason, of all runs.
         """
-        rows = choose_streams(directory.begun_batch_size(self.options.batch_size))
+        rows = writers.choose_streams(directory.begun_batch_size(self.options.batch_size))
         return write_waves(
             directory,
-            waves(rows),
-            configuration={**self.known, **identity, "batch_size": rows},
-            provenance={"model": "unknown", **self.provenance, "scored_by": model, "versions": dict(installed)},
+            writers.waves(rows),
+            configuration={**self.known, **writers.identity, "batch_size": rows},
+            provenance={
+                "model": "unknown",
+                **self.provenance,
+                "scored_by": writers.model,
+                "versions": dict(writers.installed),
+            },
             schema=self.schema(),
             card=partial(raw_card, self.spec),
         )
@@ -158,14 +156,8 @@ class ScoringRun:
 
     def into(self, directory: ShardDirectory, show_progress: bool) -> ShardDirectory:
         """See `ScoringPlan.into`."""
-        return self.plan.into(
-            directory,
-            self.writer.name,
-            self.identity(),
-            self.installed(),
-            self.streams,
-            lambda rows: partial(self._waves, rows, show_progress),
-        )
+        here = Writers.here(self, self.writer.name, lambda rows: partial(self._waves, rows, show_progress))
+        return self.plan.into(directory, here)
 
     def identity(self) -> dict[str, str]:
         """What of the model decides the scores."""

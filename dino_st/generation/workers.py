@@ -13,13 +13,13 @@ import pickle
 import secrets
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any
 
 from dino_st.backends.cluster import (
     DEATHS,
@@ -36,15 +36,16 @@ from dino_st.backends.cluster import (
     room,
 )
 from dino_st.backends.options import ClusterOptions
-from dino_st.data.shards import ShardDirectory, StoredWave, StoredWaves, Wave, WaveStore, store_wave
+from dino_st.data.shards import ShardDirectory, StoredWave, WaveStore, store_wave
 from dino_st.errors import ClusterError, ConfigurationError, DinoError, ModelError, OutputError
+from dino_st.generation.waves import WavePlan, WaveRun, Writers
 from dino_st.support.files import check_can_become_directory, make_directory, write_text
 from dino_st.support.options import changes
 from dino_st.support.progress import logger, progress
 from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    pass
 
 _CALL_SECONDS, _MOST_AT_ONCE = 0.15, 128
 """Work that a worker gets in one call, at least a wave and at most so many; it has two calls before it."""
@@ -63,73 +64,6 @@ _LOOK_SECONDS = 10.0
 
 _OTHERS_SECONDS = 60.0
 """How long a loaded worker of another kind than the run's waits for one of its kind."""
-
-
-class WaveRun(Protocol):
-    """A plan, and the model of a process that writes its waves: for generation, scoring and judging alike."""
-
-    def identity(self) -> dict[str, Any]:
-        """What of the model decides the rows."""
-
-    def installed(self) -> dict[str, str]:
-        """The versions of what runs it."""
-
-    def streams(self, batch_size: int | str) -> int:
-        """How many streams are computed together."""
-
-    def engine(self, streams: int) -> Any:
-        """What computes so many together."""
-
-    def wave(self, engine: Any, number: int, given: Any) -> Wave:
-        """Writes a wave by such an engine, from what `WavePlan.given` says."""
-
-
-class WavePlan(Protocol):
-    """What is written in waves of which each stands for itself, whoever writes it."""
-
-    @property
-    def title(self) -> str:
-        """What is done, for progress."""
-
-    @property
-    def device(self) -> str:
-        """What the model runs on."""
-
-    @property
-    def undivided(self) -> str:
-        """Why no other process can write a wave of this, if so."""
-
-    def for_workers(self) -> Self:
-        """This with a sample of its inputs, for workers, which get those of their waves."""
-
-    def open(self, model: str, name: str) -> WaveRun:
-        """Loads the model that is found at a place, and in manifests has a name."""
-
-    def numbers(self, streams: int) -> range:
-        """The waves that there are where so many streams are computed together."""
-
-    def given(self, number: int, streams: int) -> Any:
-        """What a wave is made from."""
-
-    def schema(self) -> pa.Schema:
-        """The columns of the rows."""
-
-    def facts(self) -> dict[str, Any]:
-        """What of the configuration says which rows become examples."""
-
-    def warn_if_short(self, counts: Counter[str]) -> None:
-        """Warns where less came out than was asked for."""
-
-    def into(
-        self,
-        directory: ShardDirectory,
-        model: str,
-        identity: Mapping[str, str],
-        installed: Mapping[str, str],
-        choose_streams: Callable[[int | str], int],
-        waves: Callable[[int], StoredWaves],
-    ) -> ShardDirectory:
-        """Fills a directory with waves that come from somewhere, or continues there."""
 
 
 @dataclass(frozen=True)
@@ -228,15 +162,11 @@ def write_with_workers(
         with connected(ray, options):
             crew = Crew(ray, job, plan, options, token)
             try:
-                identity, installed = crew.open(directory.configuration)
-                return plan.into(
-                    directory,
-                    str(model),
-                    identity,
-                    installed,
-                    crew.choose,
-                    lambda streams: partial(crew.waves, streams, show_progress),
+                opened = crew.open(directory.configuration)
+                writers = Writers(
+                    str(model), *opened, crew.choose, lambda streams: partial(crew.waves, streams, show_progress)
                 )
+                return plan.into(directory, writers)
             finally:
                 crew.close()
     finally:
