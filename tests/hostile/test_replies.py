@@ -1946,6 +1946,188 @@ def test_words_for_nothing_in_other_scripts_are_no_answer(word: str, source: str
     assert parse_reply(word, source) == Parsed(None, "no answer")
 
 
+ABROAD = {
+    "Das Museum öffnet sonntags um neun.": (
+        *(
+            "Das heißt, man kann ab neun hinein.",
+            "Mit anderen Worten, man kann ab neun hinein.",
+            "Anders gesagt, um neun.",
+        ),
+        *("Der Satz bedeutet, dass man ab neun hinein kann.", "Man könnte sagen, dass es um neun aufmacht."),
+        *("Ich würde sagen, um neun macht es auf.", "Hier ist der umformulierte Satz.", "Hier ist eine Umschreibung."),
+        *("Welchen Satz meinst du?", "Bitte geben Sie einen Satz an.", "Danke für die Frage!", "Ich weiß es nicht."),
+        *(
+            "Wie kann ich Ihnen helfen?",
+            "Als KI-Sprachmodell war ich nie im Museum.",
+            "Ich habe den Satz umformuliert.",
+        ),
+        *(
+            "Beide Sätze bedeuten dasselbe.",
+            "Ich hoffe, das hilft!",
+            "Keine Änderung nötig.",
+            "Das bedeutet, dass es aufmacht.",
+        ),
+    ),
+    "Le musée ouvre à neuf heures.": (
+        *("Autrement dit, on entre dès neuf heures.", "C'est-à-dire qu'on entre à neuf heures.", "Je ne sais pas."),
+        *("La phrase signifie qu'on entre à neuf heures.", "On pourrait dire qu'on entre à neuf heures."),
+        *(
+            "Voici la phrase reformulée.",
+            "Quelle phrase ?",
+            "Veuillez fournir une phrase.",
+            "Merci pour votre question.",
+        ),
+        *(
+            "Comment puis-je vous aider ?",
+            "En tant que modèle de langage, je ne visite rien.",
+            "J'ai reformulé la phrase.",
+        ),
+    ),
+    "El museo abre a las nueve.": (
+        *(
+            "Es decir, se entra a las nueve.",
+            "O sea, se entra a las nueve.",
+            "La frase significa que se entra a las nueve.",
+        ),
+        *("Se podría decir que se entra a las nueve.", "Aquí tienes la frase reescrita.", "No lo sé."),
+        *("Por favor, proporciona la oración.", "Gracias por tu pregunta.", "¿En qué puedo ayudarte?"),
+        *("Como modelo de lenguaje, no visito museos.", "Ambas frases significan lo mismo.", "Espero que esto ayude."),
+    ),
+    "Il museo apre alle nove.": (
+        *(
+            "Cioè, si entra alle nove.",
+            "Si potrebbe dire che si entra alle nove.",
+            "Ecco la frase riscritta.",
+            "Non lo so.",
+        ),
+        *("Come posso aiutarti?", "In quanto modello linguistico, non visito musei.", "Grazie per la domanda."),
+    ),
+    "O museu abre às nove.": (
+        *("Ou seja, entra-se às nove.", "A frase significa que se entra às nove.", "Como posso ajudar?", "Não sei."),
+        "Como modelo de linguagem, não visito museus.",
+    ),
+    "Het museum gaat om negen uur open.": (
+        *("Dat wil zeggen, men kan om negen uur naar binnen.", "De zin betekent dat men naar binnen kan."),
+        *("Hoe kan ik je helpen?", "Als taalmodel bezoek ik geen musea.", "Ik weet het niet."),
+    ),
+    "Музей открывается в девять.": (
+        *(
+            "То есть в музей пускают с девяти.",
+            "Предложение означает, что музей работает.",
+            "Можно сказать, что он открыт.",
+        ),
+        *(
+            "Вот перефразированное предложение.",
+            "Чем могу помочь?",
+            "Как языковая модель, я не хожу в музеи.",
+            "Не знаю.",
+        ),
+    ),
+    "这家博物馆九点开门。": (
+        *(
+            "换句话说，九点起可以参观。",
+            "这句话的意思是九点起可以参观。",
+            "可以说九点起可以参观。",
+            "以下是改写后的句子。",
+        ),
+        *("请提供句子。", "谢谢您的提问。", "有什么可以帮您的吗？", "作为一个AI语言模型，我不去参观。", "我不知道。"),
+        *("两个句子意思相同。", "希望对你有帮助。", "改写如下。"),
+    ),
+    "この美術館は九時に開館します。": (
+        *(
+            "つまり、九時から入れます。",
+            "この文は、九時から入れるという意味です。",
+            "以下が言い換えです。",
+            "わかりません。",
+        ),
+        *(
+            "文を入力してください。",
+            "何かお手伝いできますか？",
+            "AIとして、美術館には行きません。",
+            "ご質問ありがとうございます。",
+        ),
+    ),
+    "박물관은 아홉 시에 문을 엽니다.": (
+        *(
+            "즉, 아홉 시부터 들어갑니다.",
+            "이 문장은 아홉 시에 연다는 뜻입니다.",
+            "무엇을 도와드릴까요?",
+            "모르겠습니다.",
+        ),
+    ),
+    "المتحف يفتح في التاسعة.": (
+        "بعبارة أخرى، يمكن الدخول.",
+        "الجملة تعني أنه مفتوح.",
+        "كيف يمكنني مساعدتك؟",
+        "لا أعرف.",
+    ),
+    "Müze dokuzda açılıyor.": (
+        "Yani, dokuzda girilir.",
+        "Cümle açıldığını söylüyor.",
+        "Size nasıl yardımcı olabilirim?",
+    ),
+    "Muzeum otwiera się o dziewiątej.": ("Innymi słowy, można wejść.", "Zdanie oznacza, że jest czynne.", "Nie wiem."),
+    "The museum on Oak Street opens at nine on Sundays.": (
+        *("Oak Street's museum opens at nine - by ChatGPT", "Oak Street's museum opens, wait, it opens at ten."),
+        *(
+            "5/5 Oak Street's museum opens at nine.",
+            "2024-01-01 Oak Street's museum opens at nine.",
+            "NOT Oak Street at nine.",
+        ),
+        *(
+            "museum, Sunday, nine, Oak Street",
+            "Oak Street's museum opens at nine. https://t.co/abc",
+            "I'd write Oak Street opens at nine.",
+        ),
+        *("As a museum guide, I can say it opens at nine.", "Oak Street's museum opens at nine, said the AI."),
+        *(
+            "return 'Oak Street opens'",
+            "Oak Street's museum opens at nine, period.",
+            "Text Oak Street's museum opens at nine.",
+        ),
+        *("Quote Oak Street's museum opens unquote", "hypothesis Oak Street's museum opens.", "Oak Street opens.''"),
+        *("Oak Street's museum opens at nine - 4.5", "I apologise, Oak Street's museum opens at nine."),
+        *("Oak Street's museum opens... more", "Enable JavaScript and cookies to continue."),
+    ),
+}
+"""What is no rewrite of a sentence: second wordings, announcements, offers, thanks, questions back, in its language."""
+
+
+@pytest.mark.parametrize("source", ABROAD)
+def test_what_is_said_about_the_job_in_the_language_of_the_sentence_is_not_stored(source: str) -> None:
+    assert [text for text in ABROAD[source] if parse_reply(text, source).text is not None] == []
+    assert parse_reply(source, ABROAD[source][0]).text == source
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("Isto é um livro.", "Trata-se de um livro."),
+        ("Das heißt Liebe.", "Man nennt es Liebe."),
+        ("To znaczy wiele.", "To ma wielką wagę."),
+        ("Das bedeutet mir viel.", "Das ist mir wichtig."),
+        ("Er hat keine Ahnung davon.", "Er versteht nichts davon."),
+        ("Ich weiß es nicht.", "Ich habe keine Ahnung."),
+        ("Hij heeft er geen zin in.", "Hij wil het niet."),
+        ("Ik heb geen zin.", "Ik wil niet."),
+        ("Er gewann den Satz.", "Dieser Durchgang ging an ihn."),
+        ("Его предложение было принято.", "То, что он предложил, приняли."),
+        ("他改写了历史。", "他改变了历史。"),
+        ("Danke für das Buch.", "Vielen Dank, dass du mir das Buch gabst."),
+        ("Kann ich dir beim Umzug helfen?", "Brauchst du Hilfe beim Umzug?"),
+        ("これは文化の問題です。", "問題は文化にあります。"),
+        ("I mean it.", "I am serious."),
+        ("Wait for me.", "Do not leave without me."),
+        ("Red, white, blue and gold.", "Blue, red, gold and white."),
+        ("Text Anna when you arrive.", "Send a text to Anna on arrival."),
+        ("The phrase was new to him.", "He did not know the expression."),
+        ("He would write to her.", "He used to send her letters."),
+    ],
+)
+def test_what_only_reminds_of_the_job_in_another_language_is_kept(text: str, source: str) -> None:
+    assert parse_reply(text, source) == Parsed(text)
+
+
 @pytest.mark.parametrize("source", REFUSED)
 def test_a_refusal_in_the_language_of_its_sentence_is_one(source: str) -> None:
     for text in REFUSED[source]:
@@ -2027,7 +2209,7 @@ def test_consent_alone_is_no_answer_in_any_language(text: str, source: str) -> N
 )
 def test_what_announces_the_answer_in_any_language_is_a_label(text: str, source: str) -> None:
     assert parse_reply(text, source) == Parsed(None, "label")
-    assert parse_reply(text, f"Certo, claro, bien sûr: {source}") == Parsed(text)
+    assert parse_reply(text, f"Note: {source}").reason != "label"
 
 
 @pytest.mark.parametrize(

@@ -253,7 +253,8 @@ def _is_own_number(text: str, source: str) -> bool:
     first, second = [*text.split(), "", ""][:2]
     name = second.strip(".,")
     is_named = name[:1].isupper() and name in {word.strip(".,") for word in source.split()[1:]}
-    return first in source.split() or (is_named and bool(re.match(rf"[A-Z]\.|{MAY_BE_ORDINAL}", text)))
+    is_number = bool(re.search(r"\d|\W", first)) and first in source.split()
+    return is_number or (is_named and bool(re.match(rf"[A-Z]\.|{MAY_BE_ORDINAL}", text)))
 
 
 def _is_in_another_script(text: str, source: str, prompt: str) -> bool:

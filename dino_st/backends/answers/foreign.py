@@ -204,5 +204,81 @@ ANNOUNCED = pattern(
 )
 """What announces the answer, up to the colon, whatever letter follows."""
 
-FAULTS = (CONSENT, LEAD, NOTHING, *SENSE)
+_NOUN = r"(?:satz(?:es)?|sätze|phrases?|frases?|oraci[oó]n(?:es)?|orações|cümle(?:ler)?|zinn?(?:en)?)"
+_TELLS = r"""(?:bedeute[tn]|(?:be)?sag(?:t|en)|beschreib(?:t|en)|lautet|heißt|signifi(?:e|ent|can?|cano)
+    |veu(?:t|lent)~dire|di(?:t|sent|cen?|cono|z|zem)|décri(?:t|vent)|describen?|expr\w+|quer~dizer|vuol~dire|ont~le
+    |beteken(?:t|en)|zeg(?:t|gen))"""
+_DET = "(?:der|ein|la|une|el|una|de|een|a|uma|nouvelle|otra|nova|nuova|andere|neuer|zweiter|deuxième)~"
+_A_SENTENCE = rf"""\b(?:umschreibung|reformulation|riformulazione)\b|\b(?:umformulier|paraphras|reformul|reescri[tb]
+    |riscritt|riformul|parafras|herschreven|herformul|перефразиров|przeformułow)\w*|zdanie~(?:oznacza|mówi|znaczy)
+    |предложени[ея]~(?:означает|говорит|значит)|[这這该該]个?句|[这這]句话|个句子|请.{{0,4}}句子|[この二]つ?の?文[はがを、]
+    |[改重][写寫](?:后|後|的|成|如下|句|[这這])|言い換え|書き換えた文|이~문장|문장입|문장을~(?:입력|제공)|الجملة
+    |\b{_NOUN}~(?:\w+~){{0,2}}?(?:{_TELLS})|\bcümle\b.{{0,60}}\b(?:söyl|anlat|ifade)\w*\W*\Z
+    |\b(?:hier~(?:ist|is|kommt)|voici|voilà|ecco|aquí~(?:tienes?|está)|aqui~está|вот|welche[nr]?|quelles?|qué|quale
+    |qual|welke|beide|deux|amb[ao]s|entrambe|ich~habe|bir)~(?:\w+~){{0,2}}?{_NOUN}\b"""
+"""What names the sentence, or what was done to it."""
+_SPEECH = {
+    rf"""\A\W*+(?:(?:\w++\W{{1,2}}){{0,4}}?(?:{_A_SENTENCE})|(?:{_DET}){{0,2}}(?:\w++~)?{_NOUN}(?:~\w+)?\W*\Z)
+      |\A.{{0,9}}(?:[这這]句话|[个個]句子|改写[后的成如]|言い換え)""": (
+        rf"{_A_SENTENCE}|{_NOUN}|句|写|寫|文|言|書|문장|جمل|предложен|zdani|zin\b|satz"
+    ),
+    r"""\A\W*+(?:(?:das~heißt(?=,|~dass)|mit~anderen~worten|(?:anders|kurz)~gesagt|autrement~dit|c['’]est-à-dire|en~d['’]autres~(?:termes|mots)
+      |es~decir|o~sea|en~otras~palabras|cioè|in~altre~parole|vale~a~dire|ou~seja|isto~é(?=,)|(?:em|por)~outras~palavras
+      |met~andere~woorden|dat~wil~zeggen|то~есть|(?:другими|иными)~словами|yani|başka~bir~deyişle|innymi~słowy|to~znaczy(?=,)
+      |즉|다시~말해|بعبارة~أخرى)\b|换句话说|换言之|也就是说|つまり|言い換えると|すなわち)""": (
+        "heißt|ander|gesagt|autre|c['’]est|decir|sea|otr|cioè|altr|vale|seja|isto|outr|wil~zeg|есть|слов|yani|başka|inny"
+        "|znacz|换|就是|つまり|즉|أخرى"
+    ),
+    r"""\A\W*+(?:man~(?:könnte|kann)~(?:auch~)?sagen|ich~würde~sagen|on~(?:pourrait|peut)~(?:aussi~)?dire|je~dirais
+      |se~(?:podría|puede)~(?:también~)?decir|(?:yo~)?diría|si~(?:potrebbe|può)~(?:anche~)?dire|direi|pode(?:-se|ria-se)~dizer
+      |men~(?:zou|kan)~(?:ook~)?(?:kunnen~)?zeggen|можно~(?:также~)?сказать|я~бы~сказала?|可以(?:[这這][么麼])?[说說]
+      |(?:das~bedeutet,?~dass|(?:cela|ça)~(?:signifie|veut~dire)~qu|es[ot]o~significa~que|questo~significa~che|isso~significa~que
+      |dat~betekent~dat|это~(?:означает|значит),~что|bu~şu~anlama))|\A[这這]意味[着著]|という意味です\W*\Z|と言え(?:る|ます)\W*\Z
+      |(?:다는|라는)~뜻입니다\W*\Z""": (
+        "sag|könnt|dir|dis|pourr|decir|dice|podr|puede|pot|può|diz|pode|zeg|сказ|можно|[说說言可]|bedeut|heiß|signif|vouloir|veut|beteken"
+        "|значит|означ|意|anlam|뜻|말"
+    ),
+    r"""\A\W*(?:(?:(?:vielen~)?dank[e]?|merci|(?:muchas~)?gracias|grazie|obrigad[oa]|bedankt|dank~je|спасибо|شكر\S*|dzięku\w+
+      |질문해|sorunuz)\b|谢谢|感谢|ご質問).{0,20}(?:frage|question|pregunta|domanda|pergunta|vraag|вопрос|提问|问题|ありがとう|감사
+      |سؤال|teşekkür|pytanie)""": ("dank|merci|grac|graz|obrig|спас|谢|ありがと|감사|شكر|teşekk|dzięk"),
+    r"""\A\W*(?:ich~)?hoffe,?~(?:das|dies|es)~hilft|\A\W*j['’]espère~que~(?:cela|ça)\b.{0,12}aide
+      |\A\W*espero~(?:que~(?:esto|te|le)|ter).{0,9}(?:ayud|serv|ajud)|\A\W*spero~(?:che~)?(?:questo|ti)\b.{0,12}(?:aiut|util)
+      |hopelijk~helpt|\A\W*надеюсь,?~(?:это~)?помо|希望.{0,4}(?:对|對)[你您].{0,3}(?:帮助|幫助)
+      |お役に立て""": "hoff|esp|spero|hop|наде|希望|役",
+}
+_REPLIES = {
+    r"""\A\W*(?:(?:ich~)?weiß~(?:ich~)?(?:es~)?(?:leider~)?nicht|keine~ahnung|je~ne~sais~pas|(?:yo~)?no~(?:lo~)?sé
+      |non~(?:lo~)?so|não~(?:o~)?sei|ik~weet~(?:het~)?niet|(?:я~)?не~знаю|我?不知道|わかりません|分かりません|知りません|모르겠(?:습니다|어요)|لا~أعرف
+      |bilmiyorum|nie~wiem)\W*\Z""": (
+        r"wiss|weiß|ahnung|sai[st]|savoir|sé\b|sab|ignor|so\b|sei\b|weet|зна|知|わか|분|모르|عرف|bil|wie[md]"
+    ),
+    r"""(?:wie|womit)~kann~ich~.{0,12}helfen|comment~puis-je~(?:vous|t['’])~?aider|en~qué~(?:te~|le~)?puedo~(?:ayudar|servir)
+      |come~posso~aiutar|como~posso~(?:te~|lhe~)?ajudar|hoe~kan~ik~.{0,8}helpen|чем~(?:я~)?могу~(?:вам~|тебе~)?помочь|有什么.{0,6}帮
+      |お手伝いでき(?:ます|る)|무엇을~도와|كيف~يمكنني~مساعدتك|nasıl~yardımcı~ol|w~czym~mogę~(?:ci~|panu~)?pomóc""": (
+        "helf|hilf|aid|ayud|serv|aiut|ajud|help|помо|帮|手伝|도와|ساعد|yardım|pom"
+    ),
+    r"""\A\W*(?:bitte~(?:geben|gib|nennen?|senden?|schick\w*)\b.{0,30}\b(?:satz|text)\b|veuillez~(?:fournir|indiquer|donner|saisir)\b
+      |por~favor,?~(?:proporcion|indi[qc]|env[ií]|forne)\w*|per~favore,?~(?:fornisc|indic|invi)\w*|请您?(?:提供|输入|发送)
+      |пожалуйста,?~(?:предостав|введ|укаж)\w*)|(?:文|テキスト).{0,3}(?:入力|提供).{0,4}ください""": (
+        "bitte|veuill|favor|请|пожал|ください|fourn|proporc|forne"
+    ),
+    r"""\A\W*(?:kein\w*~änderung\w*~(?:nötig|notwendig|erforderlich)|aucune?~(?:modification|changement)~n\w+|ningún~cambio~nec\w+
+      |nessuna~modifica~nec\w+|nenhuma~(?:alteração|mudança)~nec\w+|无需(?:修改|更改)|変更は?不要
+      |改写如下|以下.{0,8}(?:句子|改写|言い換え))""": ("änder|modif|chang|cambi|alter|mud|改|変"),
+}
+_PERSONA = pattern(
+    r"""\A\W*(?:als~(?:ein~|een~|eine~)?(?:ki\b|ai\b|sprachmodell|taalmodel|ki-\w+|künstliche~intelligenz)|en~tant~que~(?:modèle|ia\b)
+    |como~(?:um~|un~)?(?:modelo~(?:de~(?:leng|ling)|ling)|ia\b)|in~quanto~(?:modello|ia\b)|как~(?:языковая~модель|ии\b|искусственный)
+    |作[为為]一?[个個]?(?:ai|人工智能|[语語]言模型)|(?:ai|人工知能|言語モデル)として|ai~언어~모델|bir~(?:yapay~zeka|dil~modeli)\b)"""
+)
+
+FAULTS = (
+    CONSENT,
+    LEAD,
+    NOTHING,
+    Rule("refusal", _PERSONA, _PERSONA),
+    *SENSE,
+    *(Rule("no answer", pattern(text), pattern(unless)) for text, unless in _REPLIES.items()),
+    *(Rule("talk", pattern(text), pattern(unless)) for text, unless in _SPEECH.items()),
+)
 """All that rejects a text unless its source sentence excuses it."""

@@ -136,7 +136,18 @@ _AROUND = {
     rf"""[,.!?]["”]\s(?:(?:the|an|this|your)~{_ASSISTANT}~\w+|\w+~(?:the|an|this|your)~{_ASSISTANT}\b)""": pattern(
         rf"\b{_ASSISTANT}\b"
     ),
-    rf"\s[-–—]\s?(?:(?:the|an|your)~)?{_ASSISTANT}\W*\Z": None,
+    rf"\s[-–—]\s?(?:(?:by|from|via)~)?(?:(?:the|an|your)~)?{_ASSISTANT}\W*\Z": None,
+    rf",\s(?:said|says|replied|answered)~(?:the|an)~{_ASSISTANT}\W*\Z": pattern(rf"\b{_ASSISTANT}\b"),
+    r"""\A\W*+i(?:['’]d|~would)~(?:write|phrase|put~it~as)~(?!(?:to|a|an|in|down|it|him|her|them|about|for|on)\b)\w
+      |\A\W*+mine~would~be\b|\A\W*+i~apologi[sz]e,~|\A\W*+as~an?~(?:\w+~){1,2}?\w+,~i~(?:can|would|will|must)~(?:say|tell|confirm|state)\b
+      |\A(?-i:NOT~[A-Z])|\A["“]?quote\b.*\bunquote\W*\Z|,\s(?:period|full~stop|end~of~(?:the~)?(?:sentence|story|text|quote))\W*\Z
+      |\A(?-i:RT)~@|(?<=[.!?]\s)https?://\S+\Z|(?:\.{3}|…)\s?(?:read~)?more\W*\Z|\benable~javascript\b""": pattern(
+        r"\b(?:i|my|would|apolog\w+|sorry|regret\w*|quot\w+|period|stop|story|end|more|https?|rt|javascript)\b"
+    ),
+    r"""\A(?-i:(?:Begin|Text|String|Output|Answer|Reply|Result|Version~[A-Z0-9]|Hypothesis|Premise)~(?=[A-Z][\w'’]*~\w))
+      |\A(?:sentence\s?\d|hypothesis|premise|paraphrase|output|text\d)~(?-i:(?=[A-Z]))""": pattern(
+        r"\b(?:begin|text|string|output|answer|reply|result|version|hypothes|premise|sentence)"
+    ),
     r"\A(?-i:[A-Z]\w+(?:~[-–—]|;)~(?=[A-Z]\w*~\w+~\w+))": re.compile(r"\s[-–—]\s|[;:]"),
     r"\A(?-i:(?:assistant|user|model|system)~(?=[A-Z])|Assistant~(?=(?:The|An?|It|He|She|They|This)~))": None,
     r"""\A\W*the~(?:passive|active|negative|negated|affirmative|opposite|simplified|shorter|formal)~
@@ -337,6 +348,12 @@ _VARIANTS = {
     r",~or~(?:an?~|the~|rather~|simply~)?\w+,~": _OR,
     rf"""\A(?!.*(?:{_OPEN})).*\b{_PAST}~(?:and/)?or~{_PAST}~
       (?:the|an?|his|her|its|their|my|our|your|this|that|it|them|him)\b""": pattern(rf"/|\bor\b|{_OPEN}"),
+    r",~(?:wait|scratch~that|correction|i~mean)[,:]?~(?!for\b)|(?:\.{3}|…)\s?(?:no|wait|actually|sorry),~": pattern(
+        r"\b(?:wait|mean|correct\w*|no|actually|sorry)\b"
+    ),
+    r"\A(?!.*\b(?:and|or)\b)[\w'’]+(?:~[\w'’]+)?(?:,\s[\w'’]+(?:~[\w'’]+)?){3,}\W*\Z": re.compile(
+        ",.*,|[;&/]|\\band\\b"
+    ),
     r"\bor,?~alternatively\b|\A\W*(?:alternatively|or)\b\s?[,:]|[,;]~or~(?:rather|simply|just|else):": pattern(
         "alternativ"
     ),
@@ -419,6 +436,9 @@ _NUMBERS = {
       |\A\d{1,2}~(?-i:(?=(?:The|An?|It|He|She|They|There|This|We|You|I)~))""": re.compile(r"\A\d"),
     r"""\A[\[(]?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?[\])]?(?!~(?:[ap]\.?m|gmt|utc|[ce]s?t|uhr|h)\b)
       \s+[-–>]*\s*(?-i:(?=[A-Z"“]))""": re.compile(r"\d:\d"),
+    r"\A\d{1,2}/\d{1,2}\s(?-i:(?=[A-Z]))|\A\d{4}-\d\d-\d\d[T\s]|(?<=[a-z.!?])\s[-–—]\s\d[\d.,/]*\Z": re.compile(
+        r"\A\d|\d\Z"
+    ),
     r"""(?-i:(?:[!?]|(?<!Sept)(?<!\bvol)(?<!\best)(?<!\bfig)(?<=[a-z]{3})\.)["”)]?\s[-+]?\d[\d.,]*%?\W*\Z)
       |["”]\s?[,;]\s?\d[\d.]*\Z""": None,
 }
@@ -443,6 +463,7 @@ _SIGNS = {
     r"\A[a-z]{12,}\W*\Z": re.compile(r"\A\S+(?:\s\S+){0,2}\Z"),
     r"\A\[.*\]\W*\Z": _BRACKETED,
     r"(?-i:(?<!Bowl )\bX{3,}\b)": None,
+    r"\A(?:return|print|echo|assert)~?[\"'(]|\A(?:const|let|var|def)~\w+\s?=|(?<![\w'])''\Z|(?<=[.!?])''\Z": None,
     r"==\w|\w==|⁇|\w''\w|\w\s?[✅✔☑✓❌✗✘]\ufe0f?\Z": None,
     r"(?-i:[a-z]\?(?:t|s|d|m|ll|re|ve)\b)": re.compile(r"\w[?’]\w"),
     r"(?-i:(?<=[a-z]{3})(?:\.\.|\s?[,!?]\s?\.)\Z)": re.compile(r"[.,!?]\s?\."),
