@@ -69,6 +69,7 @@ ROWS = (
     Row("without label smoothing", preparation={"label_smoothing": 0.0}),
     Row("without random negatives", preparation={"random_negatives": 0}),
     Row("8 random negatives", preparation={"random_negatives": 8}),
+    Row("label-0 texts that share words out", preparation={"near_copy_overlap": 0.1, "near_copy_labels": (0.0,)}),
 )
 
 
