@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sqlite3
 import time
@@ -119,24 +120,25 @@ def test_a_worker_that_is_killed_loses_no_reply_that_was_handed_over(
     triplets(server, expected)
     requests = dict(server.asked)
     server.asked.clear()
-    server.seconds = 0.1  # so that a call lasts for long
-    take_in, killed = ChatCrew._take_in, []
+    server.seconds = 0.2  # so that a call lasts for long
+    take_in, killed, handed_over = ChatCrew._take_in, [], []
 
     def watched(self: ChatCrew, came: Any) -> Any:
         replies = take_in(self, came)
-        if replies and not killed:
-            killed.extend(place.sight["pid"] for place in self._places if place.sight)
+        handed_over.extend(replies)
+        if len(handed_over) >= 16 and not killed:
+            killed.append(self._places[0].sight["pid"])
             os.kill(int(killed[0]), signal.SIGKILL)
         return replies
 
     monkeypatch.setattr(ChatCrew, "_take_in", watched)
     with caplog.at_level(logging.WARNING, "dino_st"):
-        triplets(server, directory, ray_address=cluster.address, **RAY)
+        triplets(server, directory, ray_address=cluster.address, **{**RAY, "workers": 1})
     assert f"worker {killed[0]} on" in caplog.text
-    assert "another answers" in caplog.text
+    assert re.search(r"another answers \d+ of its requests", caplog.text)
     assert_same(directory, expected)
     again = sum(server.asked.values()) - sum(requests.values())
-    assert 0 < again <= 2 * FAST["concurrency"]  # in flight in one worker, and what it had not handed over yet
+    assert 0 < again <= 2 * FAST["concurrency"]  # what was in flight, and, on a busy machine, not handed over yet
 
 
 def test_a_server_that_refuses_the_key_stops_all_workers_and_answers_are_kept(cluster: Any, tmp_path: Path) -> None:
@@ -144,13 +146,13 @@ def test_a_server_that_refuses_the_key_stops_all_workers_and_answers_are_kept(cl
 
     def script(prompt: str, attempt: int) -> str | Mapping[str, Any]:
         taken.append(prompt)
-        return answer(prompt, attempt) if len(taken) <= 40 else "401"
+        return "401" if len(taken) == 40 else answer(prompt, attempt)
 
     with hostile_server(script, seconds=0.02) as server:
         with pytest.raises(ConfigurationError, match="does not accept the key in OPENAI_API_KEY"):
             triplets(server, tmp_path / "raw", ray_address=cluster.address, **RAY)
-        assert 40 < len(taken) <= 40 + 2 * FAST["concurrency"]
-        assert answered(tmp_path / "raw") == 40
+        assert 40 <= len(taken) <= 40 + 2 * FAST["concurrency"]
+        assert answered(tmp_path / "raw") == len(taken) - 1  # with what was in flight
 
 
 def test_all_workers_together_keep_the_limit_a_minute_and_the_servers_pauses(cluster: Any, tmp_path: Path) -> None:
