@@ -67,7 +67,7 @@ class EmptyWorker(WaveWorker):
 
     def load(self, job: Job) -> tuple[dict[str, str], dict[str, str]]:
         """Loads nothing."""
-        return {"weights_sha256": "none", "device": "cpu", "dtype": "none"}, versions("torch", "transformers")
+        return {"weights_sha256": "none", "device": "cpu", "dtype": "none"}, versions("dino-st", "torch", "transformers")
 
     def write(self, streams: int, number: int, given: Any) -> StoredWave:
         """Writes nothing."""
