@@ -67,13 +67,14 @@ class EmptyWorker(WaveWorker):
 
     def load(self, job: Job) -> tuple[dict[str, str], dict[str, str]]:
         """Loads nothing."""
-        return {"weights_sha256": "none", "device": "cpu", "dtype": "none"}, versions("dino-st", "torch", "transformers")
+        identity = {"weights_sha256": "none", "device": "cpu", "dtype": "none"}
+        return identity, versions("dino-st", "torch", "transformers")
 
     def write(self, streams: int, number: int, given: Any) -> StoredWave:
         """Writes nothing."""
         counts = {"inputs": len(given[1]), "rows": 0, "draws": 0, "tries": 0, "given up": 0, "tokens": 0}
         shard = {"file": shard_name(number), "rows": 0, "sha256": "0" * 64, "counts": counts}
-        return StoredWave(number, shard, Glance({}, {}))
+        return StoredWave(number, shard, Glance.at(number, [], {}))
 
 
 def inputs(number: int) -> list[str]:
