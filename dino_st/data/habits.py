@@ -66,6 +66,17 @@ class TextSample:
         self._kept |= other._kept
         self._drop_beyond(2 * SAMPLED)
 
+    def take_in(self, other: TextSample) -> TextSample:
+        """Takes in what another one has kept; what of that is among the pairs to be looked at, for all that is known.
+
+        So of many samples, one behind another, ever less has to be handed on.
+        """
+        self.update(other)
+        self._drop_beyond(SAMPLED)
+        worthy = TextSample()
+        worthy._kept = {bits: pair for bits, pair in other._kept.items() if bits in self._kept}
+        return worthy
+
     def _drop_beyond(self, most: int) -> None:
         if len(self._kept) > most:
             self._kept = {bits: self._kept[bits] for bits in nsmallest(SAMPLED, self._kept)}

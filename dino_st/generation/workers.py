@@ -12,9 +12,9 @@ from __future__ import annotations
 import pickle
 import secrets
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import islice
@@ -36,6 +36,7 @@ from dino_st.backends.cluster import (
     room,
 )
 from dino_st.backends.options import ClusterOptions
+from dino_st.data.habits import TextSample
 from dino_st.data.shards import ShardDirectory, StoredWave, WaveStore, store_wave
 from dino_st.errors import ClusterError, ConfigurationError, DinoError, ModelError, OutputError
 from dino_st.generation.waves import WavePlan, WaveRun, Writers
@@ -92,6 +93,7 @@ class WaveWorker:
 
         torch.set_num_threads(job.threads)
         self._run, self._output = job.plan.open(job.model, job.name), Path(job.output)
+        self._sampled: defaultdict[str, TextSample] = defaultdict(TextSample)  # of this worker's waves, by label
         self._schema, self._facts, self._streams = job.plan.schema(), job.plan.facts(), 0
         return self._run.identity(), self._run.installed()
 
@@ -110,7 +112,10 @@ class WaveWorker:
         """Writes the shard of a wave."""
         if streams != self._streams:
             self._engine, self._streams = self._run.engine(streams), streams
-        return store_wave(self._output, self._run.wave(self._engine, number, given), self._schema, self._facts)
+        stored = store_wave(self._output, self._run.wave(self._engine, number, given), self._schema, self._facts)
+        known = self._sampled
+        samples = {label: known[label].take_in(sample) for label, sample in stored.seen.samples.items()}
+        return replace(stored, seen=replace(stored.seen, samples=samples))
 
 
 def _fault(output: Path, token: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -178,3 +179,18 @@ def test_pairs_have_habits_wherever_they_are_counted(tmp_path: Path, caplog: pyt
     assert ["habits" in one for one in quality.values()] == [False, True]
     assert "label 1: " in caplog.text
     assert "label 0: " not in caplog.text
+
+
+def test_what_two_workers_hand_on_of_their_waves_is_the_sample_of_all_and_ever_less() -> None:
+    waves = [[(f"Sentence {i}.", f"Text {i} of a wave.") for i in range(n * 2000, (n + 1) * 2000)] for n in range(16)]
+    workers, whole, sizes = [TextSample(), TextSample()], TextSample(), []
+    for number, wave in enumerate(waves):
+        handed_on = workers[number % 2].take_in(TextSample(wave))
+        sizes.append(len(pickle.dumps(handed_on)))
+        whole.update(handed_on)
+    everything = TextSample(pair for wave in waves for pair in wave)
+    for sample in (whole, everything):
+        sample.habits()
+    assert whole._kept == everything._kept
+    assert len(everything._kept) == SAMPLED
+    assert max(sizes[-4:]) < sizes[0] / 4
