@@ -30,13 +30,13 @@ _ANY = re.compile("|".join(f"({sign})" for sign, _ in _SELDOM.values()))
 _CODE = r"(?=[!-~]*[\d_/\\|=#@~])[!-~]+"
 _SIGNS = r"[^\w\s\"'“”‘’«»„()\[\]¿¡…]+"
 _BEFORE = re.compile(
-    rf"\A\s*(?:(?P<code>(?:{_CODE}|{_SIGNS})(?=\s+\S)|[-+*•·>~^=|]+(?=[^\W\d]))"
+    rf"\A\s*(?:(?P<code>(?:{_CODE}|{_SIGNS}|\[[ xX]?\])(?=\s+\S)|[-+*•·>~^=|]+(?=[^\W\d]))"
     r"|(?P<label>(?:[\[(<{]?\w[\w .@&'+-]{0,30}?(?:\s*[|;:=~\t>\])}]\s*|,|\s[-–—]\s+)|\w{1,4}\.\s+)(?=\S)"
     r"|[a-z]+\s(?=[A-HJ-Z]|I[a-z])))"
 )
 _BEHIND = re.compile(
     rf"(?:(?<=\s)(?P<code>{_CODE}(?<![.!?…\"'”]))"
-    r"|(?P<label>(?:[|;:#@=~\t(\[<{]|,(?=\S)|\s-\s)\s*[^\W\d_][\w&'+ -]{0,30}[\])>}]?|(?<=[a-z.] )[A-Z]{2,}))\s*\Z"
+    r"|(?P<label>(?:[|;:#@=~\t(\[<{]|,(?=\S)|\s-\s)\s*[^\W\d_][\w&'+ -]{0,30}[\])>}]?|(?<=[a-z.\d] )[A-Z]{2,}))\s*\Z"
 )
 _CODE_ALONE, _WORD = (re.compile(rf"\s*(?=.*[A-Za-z]){sign}\s*") for sign in (_CODE, "[!-~]+"))
 """A field before a text, one behind it, and texts that are nothing else. A label counts where it comes again."""
@@ -44,14 +44,14 @@ _CODE_ALONE, _WORD = (re.compile(rf"\s*(?=.*[A-Za-z]){sign}\s*") for sign in (_C
 _AGAIN, _FEW, _MANY = 3, 3, 20
 """Times that a label is there, texts that have a field, and texts in all, from which on they tell something."""
 
-_SAME = 0.1
-"""The share of texts from which on it is told that they are the same."""
+_MOST, _SAME = 0.4, 0.1
+"""The share of texts from which on it is told that they have a field, and that they are the same."""
 
 _SURE, _FEWEST_SURE, _LONG = 0.95, 5, 5
 """The share of lines, their number, and the letters and digits of a code from which on it is no word of a sentence."""
 
 _ENDED = re.compile(r"[.!?…:;][^\w\s]*\s*\Z")
-_LONGEST = {"characters": (40, 10), "words": (12, 4)}
+_LONGEST = {"characters": (40, 10), "words": (6, 4)}
 """Lengths from which on many texts of the greatest one tell, and with how many lengths below it they are compared."""
 
 _PILED_UP, _OPEN, _SHARE_CUT = 5, 0.8, 0.01
@@ -82,7 +82,7 @@ def findings(texts: Sequence[str]) -> Iterator[Finding]:
         "hold a number, a code or a label behind them": _with_field(texts, _BEHIND),
     }
     for name, having in fields.items():
-        if len(having) >= max(_FEW, len(texts) / 2 + 0.5):
+        if len(having) >= max(_FEW, _MOST * len(texts)):
             yield Finding(name, len(having), having[0][:60])
     (most, times), *_ = Counter(texts).most_common(1) or [("", 0)]
     if times >= max(_MANY, _SAME * len(texts)):

@@ -60,8 +60,8 @@ _NO_SCORES = frozenset((-1, -2, -9, -10, -99, -100, -999, -1000, -9999, 99, 999,
 
 _UNLIKELY = 1e-6
 
-_END_OF_A_SCALE, _ENOUGH = 5, 50
-"""Where the scale of the STS tasks ends, and of how many scores a single one beyond it is told."""
+_END_OF_A_SCALE, _ENOUGH, _RARE = 5, 50, 0.04
+"""Where the scale of the STS tasks ends, from how many scores on a few beyond it are told, and how many are few."""
 
 _DROP, _MANY_BEYOND = 3, 0.1
 """How many times fewer scores just above the end of a scale than just below tell, and the share far above."""
@@ -206,8 +206,8 @@ def check_scores(scores: Sequence[float], places: Mapping[float, str], source: s
             "%s: the scores count the rows, from %g to %g; is this their column?", source, *scores[:: len(scores) - 1]
         )
     beyond = [score for score in scores if score > _END_OF_A_SCALE]
-    is_rare = len(scores) >= _ENOUGH and 0 < len(beyond) <= len(scores) / _ENOUGH
-    if is_rare and _END_OF_A_SCALE in distinct and distinct[0] >= 0:
+    is_rare = len(scores) >= _ENOUGH and 0 < len(beyond) <= len(scores) * _RARE
+    if is_rare and distinct[0] >= 0 and any(_END_OF_A_SCALE - 1 <= score <= _END_OF_A_SCALE for score in distinct):
         logger.warning(
             "%s: %d of %d scores above %d (%s says %g), where a scale may end; is that meant?",
             source,

@@ -90,6 +90,60 @@ def spelling_doubt(tokenizer: Any) -> str:
     )
 
 
+_SENTENCES = (
+    "The old man sat down on a chair and drank a cup of tea. She has lived in the north of the country for ten years. "
+    "When it began to rain, the children ran back to the house. They want to sell their car, as they need the money."
+)
+_LEAST_WORDS, _MOST_PIECES, _FLUENT = 1000, 2, 0.65
+"""Tokens of a vocabulary that has words, tokens of a word at most for a language that a model knows, and the greatest
+surprise at sentences, where that at their words in reverse is 1, of a model that can write (0.4 of three that can)."""
+
+
+def fluency_doubt(model: Any, tokenizer: Any) -> str:
+    """Says, if so, that a language model finds plain sentences hardly likelier than their words in reverse order.
+
+    So it is where its configuration is not that of the weights though the shapes fit (another activation, norm or
+    model type), where layers are mixed up, and where nothing was trained.
+    """
+    import torch
+
+    words = _SENTENCES.split()
+    surprise = []
+    for text in (_SENTENCES, " ".join(reversed(words))):
+        ids = torch.tensor([tokenizer(text)["input_ids"]], device=model.device)
+        if len(tokenizer) < _LEAST_WORDS or ids.shape[1] > _MOST_PIECES * len(words) or model.device.type == "meta":
+            return ""
+        with torch.inference_mode():
+            predicted = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
+        surprise.append(float(torch.nn.functional.cross_entropy(predicted, ids[0, 1:], reduction="sum")))
+    if surprise[0] < _FLUENT * surprise[1]:
+        return ""
+    return (
+        "it finds plain English sentences hardly likelier than their words in reverse order, as where config.json is "
+        "not that of the weights, or nothing was trained; unless it is for other languages, fetch all its files again"
+    )
+
+
+_TEXTS = ("A man plays a flute.", "It is raining hard in the north.", "She bought a new car.", "Children sleep a lot.")
+_TELLS_APART = 1e-4
+"""A cosine's distance from 1 below which texts have one vector; causal models not trained for it have 0.01."""
+
+
+def sameness_doubt(encoder: Any, vocabulary: Mapping[str, int]) -> str:
+    """Says, if so, that an encoder has one vector for texts of other words, as where a norm or its epsilon is wrong."""
+    if len(vocabulary) < _LEAST_WORDS:
+        return ""
+    mode = encoder.training
+    vectors = encoder.encode(list(_TEXTS), convert_to_numpy=True, normalize_embeddings=True, show_progress_bar=False)
+    encoder.train(mode)
+    if ((vectors - vectors[0]) ** 2).sum(1).max() / 2 > _TELLS_APART:
+        return ""
+    return (
+        "it gives texts that have nothing in common one and the same vector, as where config.json is not that of the "
+        "weights, or some were lost; fetch or train the encoder again"
+    )
+
+
 _FEW_ZEROS, _SHARE_OF_ZEROS = 256, 0.01
 """Rows of zeros that any embedding may have: those of single bytes, or a share of the words, that no text had."""
 

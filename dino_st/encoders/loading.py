@@ -27,7 +27,14 @@ from dino_st.encoders.directory import (
     read_settings,
     surplus_layers,
 )
-from dino_st.encoders.doubts import kind_doubt, position_doubt, spelling_doubt, vocabulary_doubt, zeros_doubt
+from dino_st.encoders.doubts import (
+    kind_doubt,
+    position_doubt,
+    sameness_doubt,
+    spelling_doubt,
+    vocabulary_doubt,
+    zeros_doubt,
+)
 from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
 from dino_st.support.hub import fetch_model
 from dino_st.support.text import first_line
@@ -507,6 +514,8 @@ def _reason(error: Exception) -> str:
 
 def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> None:
     """Raises where the tokenizer knows tokens that the embedding has no row for; tells what speaks against it."""
+    from sentence_transformers import SentenceTransformer
+
     first: Any = model[0]
     tokenizer: Any = getattr(first, "tokenizer", None)
     if not hasattr(tokenizer, "get_vocab"):
@@ -541,6 +550,8 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
     doubts += [spelling_doubt(tokenizer), zeros_doubt(first, weights, tokenizer.get_vocab())]
     if transformer is not None:
         doubts += [kind_doubt(transformer.config), position_doubt(transformer)]
+    if isinstance(model, SentenceTransformer):
+        doubts.append(sameness_doubt(model, tokenizer.get_vocab()))
     for doubt in filter(None, doubts):
         logger.warning("%s: %s", name, doubt)
 

@@ -52,6 +52,7 @@ TOLD: dict[str, tuple[Callable[[int, str], str], str]] = {
     "numbers before a space": (lambda i, text: f"{i % 2} {text}", "before"),
     "a numbered list": (lambda i, text: f"{i + 1}) {text}", "before"),
     "numbers in brackets": (lambda i, text: f"({i + 1}) {text}", "before"),
+    "boxes to tick": (lambda i, text: f"[{' x'[i % 2]}] {text}", "before"),
     "bullets": (lambda i, text: f"• {text}", "before"),
     "languages": (lambda i, text: f"<{('en', 'de')[i % 2]}> {text}", "before"),
     "the same before all": (lambda i, text: f"text: {text}", "before"),
@@ -120,7 +121,7 @@ def test_single_words_are_told_where_they_are_many(tmp_path: Path, caplog: pytes
         lambda i, text: text.upper(),
         lambda i, text: f"Yes, {text}" if i < 6 else text,
         lambda i, text: f"“{text}" if i < 6 else f"({text})",
-        lambda i, text: f"{i} {text}" if i < 6 else text,
+        lambda i, text: f"{i} {text}" if i < 4 else text,
         lambda i, text: f"{text.rstrip('.')} in {1980 + i}.",
         lambda i, text: f"so {text.lower()}",
         lambda i, text: "他们在" + "北京上海"[i % 4] + "见面。",
@@ -145,6 +146,7 @@ def test_texts_that_were_cut_at_a_length_are_told(place: str, tmp_path: Path, ca
     for texts, unit in (
         ([text[:60] for text in whole], "60 characters"),
         ([" ".join(text.split()[:12]) for text in whole], "12 words"),
+        ([" ".join(text.split()[:7]) for text in whole], "7 words"),
         (whole, ""),
         ([text for text in whole if len(text) <= 60], ""),
     ):

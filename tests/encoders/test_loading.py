@@ -489,6 +489,45 @@ def test_capitals_that_a_normaliser_takes_from_a_vocabulary_are_told(
         assert ("40 of 40 words that its vocabulary has whole" in told) == is_lower
 
 
+def test_an_encoder_with_one_vector_for_all_texts_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = Path(shutil.copytree(bundled_directory("dino-tiny") or "", tmp_path / "a"))
+    load_trainable_encoder(directory, device="cpu")
+    assert "one and the same vector" not in caplog.text
+    stored = load_file(directory / "model.safetensors")
+    stored["model.norm.weight"].zero_()
+    save_file(stored, directory / "model.safetensors", {"format": "pt"})
+    load_trainable_encoder(directory, device="cpu")
+    assert "gives texts that have nothing in common one and the same vector, as where config.json" in caplog.text
+
+
+def mix_up_layers(directory: Path) -> None:
+    stored = load_file(directory / "model.safetensors")
+    last = max(int(key.split(".")[2]) for key in stored if ".layers." in key)
+    parts = {tuple(key.split(".")): weight for key, weight in stored.items()}
+    mixed = {
+        (*key[:2], str(last - int(key[2])), *key[3:]) if key[1] == "layers" else key: one for key, one in parts.items()
+    }
+    save_file(
+        {".".join(key): weight for key, weight in mixed.items()}, directory / "model.safetensors", {"format": "pt"}
+    )
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda directory: change_settings(directory, rms_norm_eps=1.0),
+        mix_up_layers,
+    ],
+)
+def test_a_language_model_that_cannot_read_is_told(damage: Callable[[Path], None], tmp_path: Path) -> None:
+    directory = Path(shutil.copytree(bundled_directory("dino-tiny") or "", tmp_path / "a"))
+    damage(directory)
+    with pytest.warns(
+        DinoWarning, match="finds plain English sentences hardly likelier than their words in reverse order"
+    ):
+        LocalWriter(str(directory), device="cpu")
+
+
 def with_zeros(name: str, directory: Path, part: str, first: int = 0) -> Path:
     """A copy of a bundled model in which weights are zero from a row on: those with a part in their names."""
     shutil.copytree(bundled_directory(name) or "", directory)

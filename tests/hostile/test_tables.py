@@ -1454,6 +1454,9 @@ def test_few_scores_just_above_a_scale_are_told(top: float, tmp_path: Path, capl
     assert len(scored(written(tmp_path / "a.csv", scored_rows(*scores, top)))) == 61
     assert re.search(rf"1 of 61 scores above 5 \(.*line 62 says {top:g}\)", caplog.text)
     caplog.clear()
+    scored(written(tmp_path / "d.csv", scored_rows(*(i % 49 / 10 for i in range(60)), 20 + top, 30 + top)))
+    assert "2 of 62 scores above 5" in caplog.text
+    caplog.clear()
     scored(written(tmp_path / "b.csv", scored_rows(*(i % 7 for i in range(60)))))
     scored(written(tmp_path / "c.csv", scored_rows(*(i % 6 for i in range(12)), top)))
     assert not caplog.text
