@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -108,10 +109,11 @@ def fluency_doubt(model: Any, tokenizer: Any) -> str:
     import torch
 
     words = _SENTENCES.split()
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
     surprise = []
     for text in (_SENTENCES, " ".join(reversed(words))):
         ids = torch.tensor([tokenizer(text)["input_ids"]], device=model.device)
-        if len(tokenizer) < _LEAST_WORDS or ids.shape[1] > _MOST_PIECES * len(words) or model.device.type == "meta":
+        if len(tokenizer) < _LEAST_WORDS or ids.shape[1] > min(_MOST_PIECES * len(words), positions):
             return ""
         with torch.inference_mode():
             predicted = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
@@ -174,11 +176,17 @@ def _is_empty(weight: Any) -> bool:
 
 
 def kind_doubt(config: Any) -> str:
-    """Says, if so, that a configuration names the architecture of another kind of model than its `model_type`."""
+    """Says, if so, that a configuration names the architecture of another kind of model, or makes an encoder causal."""
     from transformers.models.auto import modeling_auto
 
     tables = [table for name, table in vars(modeling_auto).items() if name.endswith("_MAPPING_NAMES")]
     for named in getattr(config, "architectures", None) or ():
+        is_encoder = config.model_type in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and "LMHead" not in named
+        if getattr(config, "is_decoder", False) and is_encoder and named.endswith(("Model", "ForMaskedLM")):
+            return (
+                f"config.json says is_decoder, so that no token sees those behind it, as a {named} should; set it to "
+                "false, unless the model was trained so"
+            )
         kinds = {kind for table in tables for kind, model in table.items() if named in (model, *_several(model))}
         if kinds and config.model_type not in kinds and not getattr(config, "auto_map", None):
             return (

@@ -25,7 +25,7 @@ TEMPLATE_DATE = datetime(2024, 7, 26, tzinfo=UTC)
 """The day that every chat template is told, so that prompts are the same tomorrow: Llama 3's default."""
 
 _MARK = re.compile(
-    r"<\|(?!(?:user|assistant|system|human|bot|model)\|>)[^|<>\s]+\|>|<(?:start|end|begin|bos|eos|im)_\w+>|</?s>"
+    r"<\|(?!(?:user|assistant|system|human|bot|model)\|>)[^|<>\s]+\|>|<｜[^<>\s]+｜>|<(?:start|end|begin|bos|eos|im)_\w+>|</?s>"
 )
 """A control token as templates write them; those with nothing but a role are ordinary text to some models (Zephyr)."""
 

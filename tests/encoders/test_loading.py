@@ -572,6 +572,13 @@ def change_settings(directory: Path, **changed: Any) -> None:
     (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
+def test_an_encoder_that_is_read_as_a_decoder_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    directory = save_model(tmp_path / "a")
+    change_settings(directory, is_decoder=True)
+    load_trainable_encoder(directory, device="cpu")
+    assert "config.json says is_decoder, so that no token sees those behind it, as a BertModel should" in caplog.text
+
+
 def test_weights_of_bert_read_as_those_of_roberta_are_doubted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     directory = save_model(tmp_path / "a")
     change_settings(directory, model_type="roberta")

@@ -155,6 +155,7 @@ def test_a_template_that_cannot_be_used_names_the_way_out(
         ("<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>", r"<\|im_start\|>, <\|im_end\|>, which"),
         ("<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>", "<start_of_turn>, <end_of_turn>, which"),
         ("[INST]{{ m.content }}</s>", "</s>, which"),
+        ("<｜{{ m.role }}｜>{{ m.content }}", "<｜system｜>, <｜user｜>, <｜assistant｜>, which"),
         ("<|{{ m.role }}|>{{ m.content }}<|endoftext|>", ""),
         ("[INST] {{ m.content }} [/INST]", ""),
     ],
@@ -170,7 +171,8 @@ def test_control_tokens_of_another_family_in_a_template_are_told(
     )
     recwarn.clear()
     marked = copy.deepcopy(tokenizer)
-    marked.add_special_tokens({"additional_special_tokens": re.findall(r"<[|\w/]+>", template)})
+    own = [*re.findall(r"<[|\w/]+>", template), "<｜user｜>", "<｜assistant｜>", "<｜system｜>"]
+    marked.add_special_tokens({"additional_special_tokens": own})
     assert ChatTemplate(templated(marked, whole)).strange_marks == ()
 
 
