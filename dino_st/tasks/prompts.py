@@ -153,7 +153,8 @@ class ChatTemplate:
             with_system = ""
         self.takes_system = system in with_system
         marks, known = dict.fromkeys(_MARK.findall(f"{with_system}{rendered}")), tokenizer.get_vocab()
-        self.strange_marks = tuple(mark for mark in marks if mark not in known)
+        read = (tokenizer(mark, add_special_tokens=False)["input_ids"] for mark in marks)
+        self.strange_marks = tuple(mark for mark, ids in zip(marks, read, strict=True) if known.get(mark) not in ids)
         self.sha256 = hashlib.sha256(json.dumps([rendered, with_system]).encode()).hexdigest()
 
     def render(self, user: str, opening: str = "", system: str = "") -> str:

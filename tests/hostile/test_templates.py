@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 from dino_st.backends.local import LocalWriter
@@ -174,6 +176,17 @@ def test_control_tokens_of_another_family_in_a_template_are_told(
     own = [*re.findall(r"<[|\w/]+>", template), "<｜user｜>", "<｜assistant｜>", "<｜system｜>"]
     marked.add_special_tokens({"additional_special_tokens": own})
     assert ChatTemplate(templated(marked, whole)).strange_marks == ()
+
+
+def test_control_tokens_that_a_vocabulary_has_and_the_tokenizer_does_not_read_are_told(tokenizer: Any) -> None:
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    content["model"]["vocab"]["<|im_end|>"] = len(tokenizer)
+    pieces = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(content)), eos_token="<|endoftext|>"
+    )
+    chat = templated(pieces, "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}")
+    assert "<|im_end|>" in chat.get_vocab()
+    assert ChatTemplate(chat).strange_marks == ("<|im_end|>",)
 
 
 def test_a_template_that_fails_on_one_text_says_so_too(tokenizer: Any) -> None:
