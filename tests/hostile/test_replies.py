@@ -1869,6 +1869,7 @@ def test_what_announces_a_report_or_another_wording_is_no_part_of_it(head: str) 
     ("text", "source"),
     [
         ("Of course, she left.", "She left, naturally."),
+        ("The best way to write letters is to start.", "One writes letters best by starting."),
         ("Naturally, she left.", "She left."),
         ("Klar, dass er geht.", "Dass er geht, versteht sich."),
         ("Ja, er kommt.", "Kommt er?"),
@@ -1895,6 +1896,11 @@ def test_what_announces_a_report_or_another_wording_is_no_part_of_it(head: str) 
 )
 def test_what_only_reminds_of_consent_or_of_a_report_is_kept(text: str, source: str) -> None:
     assert parse_reply(text, source) == Parsed(text)
+
+
+def test_sentences_from_scratch_may_consent_or_be_in_two_parts() -> None:
+    texts = ("Of course, I have to tell her.", "Just a moment - there is someone at the door.", "Klar, ich komme mit.")
+    assert parse_list("\n".join(f"{i}. {text}" for i, text in enumerate(texts, 1))).texts == texts
 
 
 @pytest.mark.parametrize("source", ["Dogs run.", "The museum on Oak Street opens at nine on Sundays."])

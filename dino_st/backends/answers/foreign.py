@@ -146,7 +146,7 @@ LEAD = Rule(
     "talk",
     pattern(rf"\A\W*{_LEAD}(?:\s?[,，、،;；]|\s[-–—]{{1,2}}(?=\s))\s?(?!dass\b|que\b)(?=\w)"),
     pattern(
-        rf"""(?<!\w)(?:{_YES})(?!\w)|\A\W*(?:{_YES})|\b(?:cours|sure|certain|clear|doubt|natural|obvious|always|glad|natürlich|sicher
+        rf"""\A\Z|(?<!\w)(?:{_YES})(?!\w)|\A\W*(?:{_YES})|\b(?:cours|sure|certain|clear|doubt|natural|obvious|always|glad|natürlich|sicher
         |klar|évid|natur|cert|segur|sem~dúvida|sin~duda)|[?？]"""
     ),
 )

@@ -176,12 +176,12 @@ _AROUND = {
     r"\A\W*(?:my|the)~(?:final~)?answer~(?:is|(?:w|c|sh)ould~be)~(?!that\b)": pattern("answer|reply|replied|respon"),
     rf"""\A\W*+(?!i\b)(?:you|one|we|people)~(?:could|might|can|may|would)~(?:also|just|simply|perhaps|instead|alternatively|even)~
       {_SAYING}\b|\A\W*+one~(?:could|might|may)~(?:say|state|rephrase|reword)~(?!(?:no|it|so|to)\b)
-      |\A\W*+(?:an?|one|another|the|my)~(?:\w+~){{0,2}}(?:way|option|possibility|version)~(?:of~{_SAYING}ing|to~{_SAYING})~(?:\w+~){{1,3}}is~\w
+      |\A\W*+(?:an?|one|another|the|my)~(?:\w+~){{0,2}}(?:way|option|possibility|version)~(?:of~{_SAYING}ing|to~{_SAYING})~(?:it|this|that|so|the~same(?:~thing)?)~is~\w
       |\A\W*+{_IT}~(?:can|could|may|might)~(?:also~|then~)?be~{_SAID}~(?!(?:about|of|to|in|on|at|for|by|with|as|off|up|down|away|into)\b)
       \w""": pattern(f"{_QUOTING}|{_MODAL}|{_OPTIONS}"),
     rf"""\A(?-i:[A-Z][\w'’]*(?:~[\w'’]+){{0,2}}~[-–—]{{1,2}}~(?=\S+~\S+~\S+)(?!.*\s[-–—]{{1,2}}\s))|{_DATELINE}|\A\([^()]{{1,30}}\)\s?[-–—]{{1,2}}\s
       |\A(?-i:(?:UPDATE|WRAPUP|BREAKING|CORRECTED|REFILE|EXCLUSIVE)\b[^a-z]{{0,9}}[-–—:|])""": re.compile(
-        r"\s[-–—]{1,2}\s|[;:—]|\A[A-Z ,.]{4,40}[-–(]|\b[A-Z]{5,}\b"
+        r"\A\Z|\s[-–—]{1,2}\s|[;:—]|\A[A-Z ,.]{4,40}[-–(]|\b[A-Z]{5,}\b"
     ),
     r"""\A\W*+(?:(?:as~)?(?:an?|my|the|another|new|second|first|next)~)*(?:alternative|version|attempt|draft|paraphrase|contradiction
       |negation|rewrite|rewording|restatement|opposite|try~this|here~goes|or~rather|better~yet|for~(?:variety|clarity)
