@@ -2134,6 +2134,42 @@ def test_what_only_reminds_of_the_job_in_another_language_is_kept(text: str, sou
     assert parse_reply(text, source) == Parsed(text)
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(
+            "TEXT END_OF_SENTENCE",
+            "Q. TEXT",
+            "TEXT <- new",
+            "TEXT ;; 0.9",
+            'He """plays""" the flute.',
+            "TL;DR flute heard.",
+        ),
+        *(
+            "FYI, a flute is heard.",
+            "Apparently you want: a flute is heard.",
+            "In summary a flute is heard.",
+            "#1: TEXT",
+        ),
+        *(
+            "Namely, a flute is heard.",
+            "A flute is heard - Reuters",
+            "A flute is heard — Wikipedia",
+            "TRUE A flute is heard.",
+        ),
+        *("A flute is heard, as the opposite of the original.", "A flute is heard, which keeps the sense."),
+        *(
+            "A flute is heard, in 4 words.",
+            "A flute is heard, said in fewer words.",
+            "A flute is heard, in a more formal way.",
+        ),
+    ],
+)
+def test_marks_bylines_and_manners_beside_a_sentence_are_no_part_of_it(reply: str) -> None:
+    assert parse_reply(reply.replace("TEXT", TEXT), SOURCE).text is None
+    assert parse_reply("A flute is heard, in a way.", SOURCE).text is not None
+
+
 @pytest.mark.parametrize("source", REFUSED)
 def test_a_refusal_in_the_language_of_its_sentence_is_one(source: str) -> None:
     for text in REFUSED[source]:

@@ -144,6 +144,12 @@ _AROUND = {
       |\A(?-i:RT)~@|(?<=[.!?]\s)https?://\S+\Z|(?:\.{3}|…)\s?(?:read~)?more\W*\Z|\benable~javascript\b""": pattern(
         r"\b(?:i|my|would|apolog\w+|sorry|regret\w*|quot\w+|period|stop|story|end|more|https?|rt|javascript)\b"
     ),
+    r"""\A(?-i:(?:TRUE|FALSE|YES)~(?=[A-Z]))|\A\W*+(?:tl;?dr|fyi)\b|\A\W*+(?:namely|specifically|in~summary|in~essence),?~
+      |\A\W*+(?:\w+~){0,3}?you~(?:want|wanted|asked)\b[^:.]{0,20}:|\A(?:q|ans|resp)\.\s(?-i:(?=[A-Z]))|\s[-–—|]\s(?:reuters|bbc(?:~news)?
+      |cnn|wikipedia|associated~press|afp|bloomberg|fox~news|al~jazeera)\W*\Z""": pattern(
+        r"""\b(?:true|false|yes|fyi|namely|specific|particular|exact|summar|essen|you|reuters|bbc|cnn|wikipedia|press|afp|bloomberg|news
+        |jazeera)|tl;?dr|\A[a-z]{1,4}\."""
+    ),
     r"""\A(?-i:(?:Begin|Text|String|Output|Answer|Reply|Result|Version~[A-Z0-9]|Hypothesis|Premise)~(?=[A-Z][\w'’]*~\w))
       |\A(?:sentence\s?\d|hypothesis|premise|paraphrase|output|text\d)~(?-i:(?=[A-Z]))""": pattern(
         r"\b(?:begin|text|string|output|answer|reply|result|version|hypothes|premise|sentence)"
@@ -256,9 +262,13 @@ _REMARKS = {
       |,\s(?:changed|altered|swapped|reversed|flipped)~(?:the~)?(?:{_FACT}|{_GRAMMAR})\W*\Z
       |,\s(?:as~)?(?:an?~)?(?:contradiction|negation|paraphrase|rewrite|rewording|entailment|opposite)\W*\Z
       |,\s{_SAID}(?:~(?:differently|otherwise|another~way|simply|for~(?:clarity|variety|brevity)))\W*\Z
-      |,\sfor~(?:clarity|variety|brevity)\W*\Z""": pattern(
+      |,\sfor~(?:clarity|variety|brevity)\W*\Z|,\sas~the~(?:opposite|reverse|contrary|negation)~of~[^,]{{1,40}}\Z
+      |,\s(?:which|and)~(?:keep|preserve|retain|maintain|convey|change|reverse|negate|contradict)s?~(?:the|its)~(?:\w+~)?(?:sense|meaning
+      |message|tone|idea|original|claim|statement|sentence|premise)\W*\Z|,\s(?:{_SAID}~)?(?:in|using|with)~(?:(?:only|just|fewer|more)~)*(?:\w+~)?
+      words\W*\Z|,\sin~an?~(?:(?:more|less)~)?(?:formal|informal|casual|simpler?|neutral|polite|shorter|concise)~(?:way|style|tone|manner
+      |form|voice|wording)\W*\Z""": pattern(
         rf"""\b(?:revers|invert|flip|swap|alter|chang|switch|negat|modif|shift|contra|oppos|replac|substitut|differ|detail|inform
-        |clar|vari|brev|passive|active|{_GRAMMAR})"""
+        |clar|vari|brev|passive|active|words?\b|way|style|formal|sense|mean|{_GRAMMAR})"""
     ),
 }
 """Remarks behind a sentence, or inside."""
@@ -431,7 +441,7 @@ _NUMBERS = {
     r"\A(?:(?:figure|fig\.?|table|example|no\.)~?|№~?)\d+(?:\s?[.:]\s|~(?-i:(?=[A-Z][a-z]+~[a-z])))": pattern(
         r"\b(?:figure|fig|table|example|no\.)|№"
     ),
-    r"\A\#\d+\s": re.compile("#"),
+    r"\A\#\d+[:.)]?\s": re.compile("#"),
     r"""\A\d{1,2}[/,]~(?-i:(?=[A-Z]))|\A\d{1,3}\s?[-–—]\s
       |\A\d{1,2}~(?-i:(?=(?:The|An?|It|He|She|They|There|This|We|You|I)~))""": re.compile(r"\A\d"),
     r"""\A[\[(]?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?[\])]?(?!~(?:[ap]\.?m|gmt|utc|[ce]s?t|uhr|h)\b)
@@ -464,6 +474,7 @@ _SIGNS = {
     r"\A\[.*\]\W*\Z": _BRACKETED,
     r"(?-i:(?<!Bowl )\bX{3,}\b)": None,
     r"\A(?:return|print|echo|assert)~?[\"'(]|\A(?:const|let|var|def)~\w+\s?=|(?<![\w'])''\Z|(?<=[.!?])''\Z": None,
+    r"(?-i:\b[A-Z]{2,}(?:_[A-Z]+)+\b)|\s<-{1,2}\s|\s(?:;;|::)\s|\"{2}": re.compile(r"[A-Z]_|<-|;;|::|\"\""),
     r"==\w|\w==|⁇|\w''\w|\w\s?[✅✔☑✓❌✗✘]\ufe0f?\Z": None,
     r"(?-i:[a-z]\?(?:t|s|d|m|ll|re|ve)\b)": re.compile(r"\w[?’]\w"),
     r"(?-i:(?<=[a-z]{3})(?:\.\.|\s?[,!?]\s?\.)\Z)": re.compile(r"[.,!?]\s?\."),
