@@ -70,6 +70,7 @@ ROWS = (
     Row("without random negatives", preparation={"random_negatives": 0}),
     Row("8 random negatives", preparation={"random_negatives": 8}),
     Row("label-0 texts that share words out", preparation={"near_copy_overlap": 0.1, "near_copy_labels": (0.0,)}),
+    Row("joint, batches of 32", training={"objective": "joint"}),
 )
 
 
