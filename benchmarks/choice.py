@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
-from real_writer import ROWS, Study
+from real_writer import FIRST_ROWS, ROWS, Study
 from scipy.stats import spearmanr
 from sentence_transformers import SentenceTransformer
 
@@ -68,7 +68,7 @@ def encoders(options: argparse.Namespace) -> Iterator[tuple[str, str, Path, floa
                 place = study.train("static", row, 0, rate)
                 name = f"{study.work.name}/{place.name}" if study is not whole else place.name
                 yield f"{study.work.name}, {row.name}", name, place, study.validation(place)
-    for row in ROWS[:7]:  # those of the first protocol
+    for row in ROWS[:FIRST_ROWS]:
         for seed in range(1 if row in ROWS[:2] else 0, 3):
             place = whole.train("static", row, seed, 2e-3 if row.rate_of else 1e-3)
             yield "", place.name, place, whole.validation(place)
