@@ -167,7 +167,7 @@ class SharedCache(RowCache):
 def shared_attention(model: Any, cache: Cache) -> Iterator[None]:
     """Lets a model that can (`runner.probe`) read from a cache of shared prompts; does nothing for any other cache.
 
-    The cache is what is passed to the model as `past_key_values`; the model's own attention is restored afterwards.
+    The cache is what is passed to the model; the model's own attention is restored afterwards.
     """
     if not isinstance(cache, AttendingCache):
         yield

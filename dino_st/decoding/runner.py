@@ -132,7 +132,9 @@ class CausalModel:
         self.device: torch.device = model.device
         wrapped = model.get_base_model() if hasattr(model, "get_base_model") else model  # a PEFT model passes all on
         options = {"position_ids", "logits_to_keep"} if self._mixes_lengths else {"logits_to_keep"}
-        self._options = options & set(inspect.signature(wrapped.forward).parameters)
+        parameters = inspect.signature(wrapped.forward).parameters
+        self._options = options & set(parameters)
+        self._cache = "cache" if "cache" in parameters else "past_key_values"  # its name before transformers 5.24
         self._pass_tokens = _PREFILL_TOKENS
         if self.device.type != "cpu":
             of_a_token = reading.token_bytes if reading else probe(model).token_bytes
@@ -238,8 +240,8 @@ class CausalModel:
             read = [self._forward(ids[rows], part, None, positions[rows], keep=keep).clone() for rows, part in parts]
             return torch.cat(read)[cache.join(parts, ids.shape[1])]
         given: dict[str, Any] = {"position_ids": positions, "logits_to_keep": keep}
-        options = {name: given[name] for name in self._options}
-        output = self.model(input_ids=ids, past_key_values=cache, attention_mask=mask, use_cache=True, **options)
+        options = {name: given[name] for name in self._options} | {self._cache: cache}
+        output = self.model(input_ids=ids, attention_mask=mask, use_cache=True, **options)
         logits: torch.Tensor = output.logits[:, -keep:]
         return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
 

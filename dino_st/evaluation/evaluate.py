@@ -46,6 +46,7 @@ from dino_st.evaluation.floors import FLOORS, floor_score
 from dino_st.evaluation.model_meta import directory_meta, loaded_meta
 from dino_st.evaluation.options import EvaluationOptions, SourceProtocol
 from dino_st.evaluation.table import ScoreTable
+from dino_st.support.files import only_writer
 from dino_st.support.hub import asking_hub, fetch_model
 from dino_st.support.progress import progress
 
@@ -393,7 +394,7 @@ def _check_tasks(tasks: Iterable[AbsTask]) -> list[AbsTask]:
 
 @contextlib.contextmanager
 def _open_results(output_dir: str | Path | None) -> Iterator[ResultCache | None]:
-    """Opens the results folder, which can be written and, where nothing was written, is not left behind."""
+    """Opens the results folder, to which no other process may write; where nothing is written, it is not left behind."""
     from mteb import ResultCache
 
     if output_dir is None:
@@ -411,7 +412,8 @@ def _open_results(output_dir: str | Path | None) -> Iterator[ResultCache | None]
                 f"The results cannot be written to '{output_dir}' ({error.strerror}). Give a directory that can be "
                 "written."
             ) from error
-        yield cache
+        with only_writer(Path(output_dir), leave=False):
+            yield cache
     except BaseException:
         for place in made:
             with contextlib.suppress(OSError):  # something was written there

@@ -24,6 +24,7 @@ from dino_st.evaluation.evaluate import evaluate_encoder
 from dino_st.evaluation.model_meta import loaded_meta
 from dino_st.evaluation.table import MTEBS_OWN
 from dino_st.pipeline.stages import Evaluation, evaluate_models
+from dino_st.support.files import only_writer
 from mteb_tasks.pairs import DinoPairs
 from tests.mteb_tasks.fixtures import make_bag_of_words, make_transformer, write_sts_directory
 
@@ -426,3 +427,13 @@ def test_a_task_that_takes_long_tells_that_it_is_done(
     evaluate_encoder(encoder, tasks=tasks(sts_dir))
     done = [message.split(" took")[0] for message in caplog.messages if "took" in message]
     assert done == ["scored 1 of 2 tasks: DinoSTS13", "scored 2 of 2 tasks: DinoSTS16"]
+
+
+def test_two_processes_do_not_write_scores_to_one_place(
+    encoder: Path, sts_dir: Path, tmp_path: Path, encoded: list[str]
+) -> None:
+    with only_writer(tmp_path), pytest.raises(OutputError, match="another process is writing there"):
+        evaluate_encoder(encoder, tasks=tasks(sts_dir), output_dir=tmp_path)
+    assert encoded == []
+    evaluate_encoder(encoder, tasks=tasks(sts_dir), output_dir=tmp_path)
+    assert not list(tmp_path.glob(".lock"))
