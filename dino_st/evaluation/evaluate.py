@@ -394,7 +394,7 @@ def _check_tasks(tasks: Iterable[AbsTask]) -> list[AbsTask]:
 
 @contextlib.contextmanager
 def _open_results(output_dir: str | Path | None) -> Iterator[ResultCache | None]:
-    """Opens the results folder, to which no other process may write; where nothing is written, it is not left behind."""
+    """Opens the results folder, to which no other process may write; where nothing is written, none is left behind."""
     from mteb import ResultCache
 
     if output_dir is None:
