@@ -92,11 +92,12 @@ HABITS: dict[str, Callable[[str, int], str]] = {
 def test_what_many_texts_have_and_their_sentences_have_not_is_told_with_its_number_and_two_of_them(habit: str) -> None:
     made = pairs(HABITS[habit])
     [*found] = TextSample(made).habits()
-    [told] = [one for one in found if habit in one]
+    [told] = [one for one in found if f"{habit} (as in “" in one]
     number, _, of, *_ = told.split()
     assert of == str(len(set(made)))
     assert 0 < int(number) <= int(of)
-    assert told.count("“") >= 2
+    assert told.count("“") == habit.count("“") + 2
+    assert "of their sentences" not in told
     assert TextSample((second, first) for first, second in made).habits() != found
     assert TextSample((second, second) for _, second in made).habits() == []
 
@@ -117,6 +118,12 @@ def test_a_beginning_that_the_sentences_have_as_often_is_none() -> None:
     made = [(f"Of course, {inside(one)}", f"Of course, {inside(two)}") for one, two in pairs(lambda text, _: text)]
     mixed = [(two, one) if i % 16 else (one, two) for i, (one, two) in enumerate(pairs(HABITS["contain “(”"]))]
     assert TextSample(made).habits() == TextSample(mixed).habits() == []
+
+
+def test_how_many_sentences_have_a_habit_of_their_texts_is_told() -> None:
+    made = pairs(HABITS["begin with “of course,”"])
+    made[1:4] = [(f"Of course, {inside(one)}", two) for one, two in made[1:4]]
+    assert "begin with “of course,”; the same of their sentences: 3 (as in" in TextSample(made).habits()[0]
 
 
 def test_few_sentences_make_no_habit_however_often_they_are_answered_so() -> None:

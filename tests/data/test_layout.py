@@ -27,6 +27,7 @@ SENTENCES = [
     "The old house on the hill burnt down.",
     "We never met again.",
 ]
+NAMES = ["Ann", "Bob", "Eve", "Tom", "Jim", "Sue", "Pat", "Kim", "Ian", "Amy", "Max", "Zoe"]
 
 REFUSED: dict[str, Callable[[int, str], str]] = {
     "captions of Flickr8k": lambda i, text: f"{1000268201 + i // 5 * 7919}_693b08cb{i // 5:02x}.jpg,{text}",
@@ -56,6 +57,8 @@ TOLD: dict[str, tuple[Callable[[int, str], str], str]] = {
     "bullets": (lambda i, text: f"• {text}", "before"),
     "languages": (lambda i, text: f"<{('en', 'de')[i % 2]}> {text}", "before"),
     "the same before all": (lambda i, text: f"text: {text}", "before"),
+    "numbered labels": (lambda i, text: f"Sentence {i + 1}: {text}", "before"),
+    "labels that come three times each": (lambda i, text: f"{NAMES[i // 3]}: {text}", "before"),
 }
 
 
@@ -68,8 +71,12 @@ def lines(write: Callable[[int, str], str]) -> list[str]:
 def test_lines_with_a_code_of_their_own_are_no_sentences(kind: str, head: str, tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text(head + "\n".join(lines(REFUSED[kind])), encoding="utf-8")
-    with pytest.raises(InputError, match=r"a\.txt: (\(nearly\) every line has an id.* such as |this looks like)"):
+    with pytest.raises(
+        InputError, match=r"a\.txt: (\(nearly\) every line has an id.* such as |this looks like)"
+    ) as refusal:
         read_sentences(file)
+    if (told := re.search("such as '(.*?)';", str(refusal.value))) is not None:
+        assert told[1] in lines(REFUSED[kind])[0 if head else 1], "the first behind the line that may name columns"
     with pytest.raises(InputError):
         read_sentences(file, limit=3)
 
@@ -77,8 +84,9 @@ def test_lines_with_a_code_of_their_own_are_no_sentences(kind: str, head: str, t
 @pytest.mark.parametrize("kind", TOLD)
 def test_labels_that_most_texts_have_are_told(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write, place = TOLD[kind]
-    told = rf"12 of 12 texts( of column 'text')? hold a number, a code or a label {place} them, such as "
     texts = lines(write)
+    first = re.escape(repr(texts[0][:60]))
+    told = rf"12 of 12 texts( of column 'text')? hold a number, a code or a label {place} them, such as {first};"
     file, table = tmp_path / "a.txt", tmp_path / "a.jsonl"
     file.write_text("\n".join(texts), encoding="utf-8")
     table.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
@@ -125,6 +133,9 @@ def test_single_words_are_told_where_they_are_many(tmp_path: Path, caplog: pytes
         lambda i, text: f"{text.rstrip('.')} in {1980 + i}.",
         lambda i, text: f"so {text.lower()}",
         lambda i, text: "他们在" + "北京上海"[i % 4] + "见面。",
+        lambda i, text: f"{text.split()[0]}!",
+        lambda i, text: f"{NAMES[i]}: {text}",
+        lambda i, text: f"{NAMES[i // 2]}: {text}",
     ],
 )
 def test_ordinary_sentences_are_read_without_a_word(
@@ -133,6 +144,22 @@ def test_ordinary_sentences_are_read_without_a_word(
     file = tmp_path / "a.txt"
     file.write_text("\n".join(lines(write)), encoding="utf-8")
     read_sentences(file)
+    assert not caplog.text
+
+
+def test_codes_and_repeated_texts_among_many_sentences_are_read_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    texts = [f"{text} {SENTENCES[place]}" for text in SENTENCES for place in range(12)] * 2
+    texts = [f"{text} {number}." for number, text in enumerate(texts)]
+    file = tmp_path / "a.txt"
+    cases = [f"COVID-19 came back {number} times." for number in range(6)]
+    file.write_text("\n".join(cases + texts), encoding="utf-8")
+    assert len(read_sentences(file).texts) == len(cases + texts)
+    table = tmp_path / "a.jsonl"
+    rows = [json.dumps({"text": text}) for text in ["Thank you."] * 22 + texts]
+    table.write_text("\n".join(rows), encoding="utf-8")
+    read_sentences(table)
     assert not caplog.text
 
 
@@ -155,6 +182,36 @@ def test_texts_that_were_cut_at_a_length_are_told(place: str, tmp_path: Path, ca
         file.write_text("\n".join(rows), encoding="utf-8")
         read_sentences(file)
         if unit:
-            assert re.search(rf"\d+ of 60 texts.* have {unit}, the most of all, and end in no mark", caplog.text)
+            told = re.search(
+                rf"\d+ of 60 texts.* have {unit}, the most of all, and end in no mark, .*, such as '(.*?)';",
+                caplog.text,
+            )
+            assert told is not None
+            number, name = unit.split()
+            longest = [text for text in texts if len(text if name == "characters" else text.split()) == int(number)]
+            assert told[1] == next(text for text in longest if not text.endswith((".", "?")))[-60:]
         else:
             assert "the most of all" not in caplog.text
+
+
+LONGER = "the station and the harbour were full of people who had come from far away to see the ship and its crew"
+NOT_CUT = {
+    "lengths that are spread evenly": [LONGER[i:][: 41 + i // 6] for i in range(54)],
+    "one long heading": [*SENTENCES * 5, LONGER],
+    "a few long headings among many": [*SENTENCES * 60, *(LONGER[i:][:80] for i in range(7))],
+    "many of one length, most with a mark": [
+        *SENTENCES * 5,
+        *(LONGER[i:][:79] + ".!?"[i % 3] for i in range(12)),
+        *(LONGER[i:][:80] for i in range(8)),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", NOT_CUT)
+def test_long_texts_without_a_mark_are_not_always_cut(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("\n".join(json.dumps({"text": text}) for text in NOT_CUT[kind]), encoding="utf-8")
+    read_sentences(file)
+    assert "the most of all" not in caplog.text

@@ -1524,8 +1524,11 @@ def test_triplets_whose_columns_seem_exchanged_are_told(tmp_path: Path, caplog: 
     assert not caplog.text
     triplets(written(tmp_path / "b.csv", "anchor,positive,negative\n" + "".join(f"{a},{n},{p}\n" for a, p, n in rows)))
     assert re.search(
-        r"first two texts of a row share 0\.0\d .*, and negatives with the anchor 0\.\d+, as where columns", caplog.text
+        r"b\.csv: the first two texts of a row share 0\.0\d .*, and negatives with the anchor 0\.\d+, as where columns",
+        caplog.text,
     )
+    triplets(written(tmp_path / "c.csv", "anchor,positive,negative\n" + "".join(f"{n},{p},{a}\n" for a, p, n in rows)))
+    assert re.search(r"c\.csv: .* and negatives with the positive 0\.\d+, as where columns", caplog.text)
 
 
 @pytest.mark.parametrize("read", [pairs, scored, triplets])
