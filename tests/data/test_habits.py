@@ -98,6 +98,7 @@ def test_what_many_texts_have_and_their_sentences_have_not_is_told_with_its_numb
     assert 0 < int(number) <= int(of)
     assert told.count("“") == habit.count("“") + 2
     assert "of their sentences" not in told
+    assert "in -ing" not in str(found) or "ing" in habit
     assert TextSample((second, first) for first, second in made).habits() != found
     assert TextSample((second, second) for _, second in made).habits() == []
 
@@ -124,6 +125,16 @@ def test_how_many_sentences_have_a_habit_of_their_texts_is_told() -> None:
     made = pairs(HABITS["begin with “of course,”"])
     made[1:4] = [(f"Of course, {inside(one)}", two) for one, two in made[1:4]]
     assert "begin with “of course,”; the same of their sentences: 3 (as in" in TextSample(made).habits()[0]
+    made[4:8] = [(f"Of course, {inside(one)}", two) for one, two in made[4:8]]
+    assert TextSample(made).habits() == [], "50 of 400, and 7 of the sentences alone"
+
+
+def test_texts_of_one_length_are_not_cut_where_their_sentences_are_no_longer() -> None:
+    made = [
+        (one if place < 2 else one[:24], two)
+        for place, (one, two) in enumerate(pairs(HABITS["are cut at 25 characters"]))
+    ]
+    assert "are cut" not in str(TextSample(made).habits())
 
 
 def test_few_sentences_make_no_habit_however_often_they_are_answered_so() -> None:
