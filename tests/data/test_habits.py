@@ -98,7 +98,6 @@ def test_what_many_texts_have_and_their_sentences_have_not_is_told_with_its_numb
     assert 0 < int(number) <= int(of)
     assert told.count("“") == habit.count("“") + 2
     assert "of their sentences" not in told
-    assert "in -ing" not in str(found) or "ing" in habit
     assert TextSample((second, first) for first, second in made).habits() != found
     assert TextSample((second, second) for _, second in made).habits() == []
 
@@ -109,6 +108,7 @@ def test_what_many_texts_have_and_their_sentences_have_not_is_told_with_its_numb
         lambda text, i: text,
         lambda text, i: "Yes." if i == 0 else text,
         some(lambda text: f"Of course, {inside(text)}", one_in=25),
+        some(lambda text: f"{text[:-1]}, {random.Random(text).choice(WHOM)}."),
     ],
 )
 def test_good_texts_have_no_habit(change: Callable[[str, int], str]) -> None:
