@@ -171,10 +171,13 @@ def _parameter(
     values: Sequence[str] = get_args(kind) if get_origin(kind) is Literal else ()
     is_value = re.split(r"\W", text, maxsplit=1)[0] in ("auto", *values)
     sentence = (text if is_value else text[:1].upper() + text[1:]) + "."
+    parser = None
     if values:
         metavar, kind = f"[{'|'.join(values)}]", str
     elif get_origin(kind) is tuple:
         element = get_args(kind)[0]
+        name = names[0] if names else f"--{option.name.replace('_', '-')}"
+        parser = functools.partial(_one_of_several, element, name) if element in (int, float) else None
         metavar, kind = f"<{element.__name__}>", list[element]  # type: ignore[valid-type]  # for typer, not for mypy
         sentence += " May be given several times."
     default = default or _words(option.default)
@@ -185,7 +188,7 @@ def _parameter(
         *names,
         help=f"{sentence}  [{facts}]" if facts else sentence,
         metavar=metavar,
-        parser=functools.partial(_number_or_none, kind) if is_number else None,
+        parser=functools.partial(_number_or_none, kind) if is_number else parser,
         rich_help_panel=panel,
         show_default=False,
         autocompletion=completes(lambda: values) if values else None,
@@ -209,6 +212,16 @@ def _range(bounds: Mapping[str, float]) -> str:
     words = (("ge", "at least"), ("gt", "above"), ("le", "at most"), ("lt", "below"))
     found = " and ".join(f"{word} {bounds[name]:g}" for name, word in words if name in bounds)
     return found.replace("at least 0 and at most", "0 to")
+
+
+def _one_of_several(kind: type, name: str, text: str) -> Any:
+    """Reads one of the numbers of an option that may be given several times."""
+    try:
+        return kind(text)
+    except ValueError:
+        several = re.split(r"[,;\s]+", text.strip(" ,;[]()"))
+        how = " ".join(f"{name} {one}" for one in (several if len(several) > 1 else ("0", "1")))
+        raise typer.BadParameter(f"{text!r} is no number; give the option once for each number: {how}") from None
 
 
 def _number_or_none(kind: type, text: str) -> Any:

@@ -17,6 +17,14 @@ _SELDOM = {
     "nothing but numbers": (r"^(?=\D*\d)\s*[-+\d][\d\s.,:/+-]*%?$", 0.1),
     "quotation marks around the whole": (r"^[\"“„«'][^\"”“»]*[\"”“»']$", 0.5),
     "a hyphen at the end, as where lines were broken": (r"[a-z]-$", 0.1),
+    "words with a hyphen and a space in them, as where lines were joined": (
+        r"[^\W\d_]{2}- (?!(?:and|or|to|und|oder|bzw|sowie|bis|wie|et|ou|y|o|e|ed|en|of|och|eller)\b)[a-zß-ÿ]{2}",
+        0.1,
+    ),
+    "numbers behind the full stop, as of footnotes": (
+        r"(?<!\bvol)(?<!\bfig)(?<!\bsec)[a-zà-ÿ]{3}[.!?][\"”’)]*(?:\d{1,2}|\[\d{1,3}\])(?=\s|$)",
+        0.05,
+    ),
     "an address and nothing else": (r"^\w+://\S+$", 0.1),
     "over 2,000 characters, as whole documents do": (r"^(?s:.{2000})", 0.1),
     "no space": (r"^[!-~]{16,}$", 0.5),

@@ -183,14 +183,24 @@ _TOTALS = (
 )
 """What stands below a table, in place of a text."""
 
+_MONTH = "(?:jan|feb|ma[riy]|mär|mrz|apr|ju[nl]|aug|sept?|o[ck]t|nov|de[cz])"
+
 _ODDITIES = {
+    "nothing but what Excel makes of a text (a date, a number, ###)": (
+        rf"^\s*(?i:#{{3,}}|[-+]?\d[.,\d]*E[-+]?\d+|[345]\d{{4}}|\d{{1,2}}[-. ]*{_MONTH}\.?(?:[- ]\d\d(?:\d\d)?)?"
+        rf"|{_MONTH}[-.]?\d\d)\s*$"
+    ),
+    "objects of JSON": r"^\s*\{\s*\"[^\"]*\"\s*:.*\}\s*$",
+    "signs of tweets (RT, a name that is addressed, t.co)": (
+        r"^RT @\w+|\bhttps?://t\.co/\w+|\([vV]ia @\w+\)|^@\w{2,15}:?\s"
+    ),
     "tabs, as between columns": r"\S\t+\S",
     "|||, as between columns": r"\|\|\|",
     "special tokens of language models": r"<\|[^|>\s]{1,40}\|>|\[/?(?:SEP|CLS|MASK|PAD|UNK|INST)\]|</?s>",
     "tags of HTML or XML": r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>",
     "characters as HTML writes them": r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});",
     "characters as web addresses write them": r"%20|%[0-9A-F]{2}[^%\s]*%[0-9A-F]{2}",
-    "characters behind a backslash, as programs write them": r"\\(?:[ntr\"]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})|\\$",
+    "characters behind a backslash, as programs write them": r"\\(?:[ntr\"'/]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})|\\$",
     "commands of LaTeX": r"\\[a-zA-Z]{3,}",
     "characters as mails write them": r"=\?[\w-]+\?[qQbB]\?|=[0-9A-F]{2}.*=[0-9A-F]{2}|\w=$",
     _QUOTED: r"^(?:\[(?:'.*'|\".*\")\]|b'.*'|b\".*\")$",
@@ -198,6 +208,7 @@ _ODDITIES = {
     "characters as Excel writes them": r"_x[0-9A-F]{4}_",
     "characters that were read in a wrong encoding": ("\ufffd|Ã[\x80-\xbf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]"),
     "control characters or further line ends": "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029]|\\^M$",
+    "letters joined as in print, or soft hyphens, as PDF files have them": "[\ufb00-\ufb06]|\\w\xad\\w",
     "marks of a tokenizer": r"-[LR][RSC]B-|(?:^| )@[-.,]@(?: |$)|@@ |[▁Ġ]|(?:^| )##\w",
     "words with tags": r"(?:\S{1,40}[/_](?:[A-Z]{2,4}\$?|[.,:])(?:\s+|$)){3}",
     "Markdown or wiki markup": (
@@ -213,8 +224,9 @@ _ODDITIES = {
 """What sentences seldom hold, as regular expressions; what is told only where most texts have it is in `layout`."""
 
 _MAY_BE_RARE = re.compile(
-    "[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}|^[\"'\\s(:.-]|^b[\"']|"
-    r"^\W*(?i:page|seite)|^(?i:grand|sub|total|sum|av|me(?:an|dian)|\d+ [rpse])"
+    "[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029\ufb00-\ufb06\xad▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}|^[\"'\\s(:.-]|^b[\"']|"
+    r"^\W*(?i:page|seite)|^\s*[-+\d#].{2,13}$|^\s*\w{3,4}[-.]?\d\d\s*$|"
+    r"^(?i:grand|sub|total|sum|av|me(?:an|dian)|\d+ [rpse])"
 )
 _ANY = re.compile("|".join(f"({sign})" for sign in _ODDITIES.values()))
 
@@ -237,6 +249,8 @@ class Oddities:
     def __init__(self) -> None:
         self._texts = 0
         self._counts: Counter[str] = Counter()
+        self._of_columns: Counter[str] = Counter()
+        self._quoted: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._missing: Counter[str] = Counter()
         self._samples: dict[str, list[str]] = defaultdict(list)
@@ -244,6 +258,8 @@ class Oddities:
     def look(self, text: str, column: str | None = "") -> None:
         """Takes one more text into account; one of no column is compared with none."""
         self._texts += 1
+        if column is not None:
+            self._of_columns[column] += 1
         if (
             column is not None
             and text.strip()
@@ -259,16 +275,21 @@ class Oddities:
         if found is not None:
             name = list(_ODDITIES)[(found.lastindex or 1) - 1]
             self._counts[name] += 1
+            if name == _QUOTED and column is not None:
+                self._quoted[column] += 1
             start = max(0, found.start() - 20)
             self._first.setdefault(name, text[start : start + 60])
 
     def check(self) -> None:
-        """Raises InputError where most texts are none as they stand; to be called behind the last one."""
-        if 2 * self._counts[_QUOTED] > self._texts:
-            raise InputError(
-                f"{self._counts[_QUOTED]} of {self._texts} texts are such as {printable(self._first[_QUOTED])!r}, as "
-                "Python prints lists and bytes; write the texts themselves (text, text[0] or text.decode())"
-            )
+        """Raises InputError where most texts of a column are none as they stand; to be called behind the last one."""
+        for column, quoted in self._quoted.items():
+            if 2 * quoted > self._of_columns[column]:
+                of_column = f" of column {column!r}" if column else ""
+                raise InputError(
+                    f"{quoted} of {self._of_columns[column]} texts{of_column} are such as "
+                    f"{printable(self._first[_QUOTED])!r}, as Python prints lists and bytes; write the texts "
+                    "themselves (text, text[0] or text.decode())"
+                )
 
     def tell(self, source: str) -> None:
         """Says in the log what was found, if anything."""

@@ -73,6 +73,23 @@ _TEXTS = (SENTENCE1, SENTENCE2, *TRIPLET_COLUMNS)
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
+_VERDICTS = {
+    "answer": (("accept",), ("reject", "ignore")),
+    "status": (("submitted", "draft", "pending", "completed", "validated"), ("discarded",)),
+    "was_cancelled": (("false", "none"), ("true",)),
+}
+"""Columns in which annotation tools (Prodigy, Argilla, Label Studio) say what became of a row: the words for rows to
+use, and those for rows that were turned down."""
+
+_VERDICT = "\0verdict "
+"""What the names of such columns begin with in the rows, until they are looked at."""
+
+_IMPORT_ID = re.compile(r'\s*\{\s*"ImportId"\s*:')
+"""A cell of the third row of what Qualtrics exports."""
+
+_HEADERS = 2
+"""Rows below the first one in which names may stand."""
+
 _NOTES = ("dataset_dict.json", "dataset_info.json", "dataset_infos.json", "state.json")
 """Files of `datasets` that end as tables do."""
 
@@ -90,8 +107,8 @@ def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
     names, and must choose the same of all. Values are texts in CSV, and what they hold in JSON and parquet. Raises
     InputError, with file and line, where there is no such file, it is no table, or cannot be read in one way only.
     """
-    choose = _chosen_once(choose)
-    odd = Oddities()
+    choose = _with_verdicts(_chosen_once(choose))
+    odd, verdicts = Oddities(), Counter[tuple[str, str]]()
     try:
         for file in _files(Path(path)):
             if file.is_dir():
@@ -103,6 +120,8 @@ def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
             else:
                 rows = _json_rows(file, choose)
             for where, row in rows:
+                for name in [name for name in row if name.startswith(_VERDICT)]:
+                    verdicts[name.removeprefix(_VERDICT), _verdict(row.pop(name))] += 1
                 for name, value in row.items():
                     is_text = len(row) == 1 or name.startswith(_TEXTS)
                     if isinstance(value, str) and (is_text or as_number(value) is None):
@@ -113,6 +132,42 @@ def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
         raise InputError(f"{path}: cannot be read ({str(error.strerror or error).splitlines()[0]})") from None
     finally:
         odd.tell(os.fspath(path))
+        _tell_verdicts(verdicts, path)
+
+
+def _with_verdicts(choose: Choice) -> Choice:
+    """A choice that takes the columns of `_VERDICTS`, too, where nothing else is read from them."""
+
+    def chosen(names: Sequence[str], where: str) -> Mapping[str, str]:
+        found = choose(names, where)
+        free = [name for name in names if name not in found.values() and list(names).count(name) == 1]
+        return {**found, **{_VERDICT + name: name for name in free if _folded(name) in _VERDICTS}}
+
+    return chosen
+
+
+def _verdict(value: Any) -> str:
+    """A verdict as it is compared; of several answers that all say the same, that one."""
+    values = {_verdict(one) for one in value} if isinstance(value, list) else {str(value).strip().lower()}
+    return values.pop() if len(values) == 1 else ""
+
+
+def _tell_verdicts(verdicts: Counter[tuple[str, str]], path: str | os.PathLike[str]) -> None:
+    """Warns of rows that annotators turned down, where the column says nothing but that."""
+    for name in dict.fromkeys(name for name, _ in verdicts):
+        good, bad = _VERDICTS[_folded(name)]
+        counts = {value: count for (column, value), count in verdicts.items() if column == name}
+        turned_down = {value: counts[value] for value in bad if value in counts}
+        if turned_down and counts.keys() <= {"", "none", *good, *bad}:
+            logger.warning(
+                "%s: rows that an annotator turned down are used, too: %s in column %r; to leave them out, filter the "
+                "file first, in Python: dataset.filter(lambda row: str(row[%r]).lower() not in %r)",
+                path,
+                ", ".join(f"{count} of {sum(counts.values())} say {value!r}" for value, count in turned_down.items()),
+                name,
+                name,
+                bad,
+            )
 
 
 def _check_texts(odd: Oddities, path: str | os.PathLike[str]) -> None:
@@ -418,7 +473,7 @@ def _separated_rows(file: Path, choose: Choice) -> Iterator[Row]:
             ) from None
         places = {column: header.index(name) for column, name in found.items()}
         names = sorted(map(_folded, header))
-        for line, row in rows:
+        for number, (line, row) in enumerate(rows, start=1):
             where = f"{file}, line {line}"
             if is_conflict_mark(row[0]):
                 raise InputError(f"{where}: {row[0]:.40} begins or ends what git could not merge; settle it first")
@@ -429,7 +484,22 @@ def _separated_rows(file: Path, choose: Choice) -> Iterator[Row]:
                 )
             if sorted(map(_folded, row)) == names:
                 raise InputError(f"{where}: names the columns once more, as where tables were joined; remove the row")
+            if number <= _HEADERS and (what := _second_header(header, row)):
+                raise InputError(f"{where}: {what}, as in a table with several rows of names; remove all but the first")
             yield where, {column: row[place] for column, place in places.items()}
+
+
+def _second_header(header: Sequence[str], row: Sequence[str]) -> str | None:
+    """What a row below the names of the columns says that is no row of values; None if nothing does."""
+    if any(map(_IMPORT_ID.match, row)):
+        return 'holds ids of Qualtrics ({"ImportId": …}), and the row above it questions'
+    same = [cell for name, cell in zip(header, row, strict=True) if _letters(cell) and _letters(cell) == _letters(name)]
+    return f"says {same[0]!r} and {same[1]!r} below columns of these names" if len(same) > 1 else None
+
+
+def _letters(name: str) -> str:
+    """A column's name without spaces, hyphens and the like."""
+    return re.sub(r"[\W_]+", "", name).casefold()
 
 
 def _strict_rows(
@@ -671,7 +741,7 @@ def _arrow_rows(
             number += 1
             row = dict(zip(found, values, strict=True))
             for column, name in found.items():
-                if name not in classes:
+                if name not in classes or column.startswith(_VERDICT):
                     continue
                 if row[column] not in range(len(classes[name])):
                     raise InputError(

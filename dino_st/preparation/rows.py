@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,9 @@ Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Guard = Callable[[Codes, Codes], Mask]
 """Says of pairs (x1, x2) whether they look too much alike to be drawn at random."""
+
+_NAMED = 11
+"""So many labels are shown in messages."""
 
 REASON, VALUE = "reason", "value"
 """Columns of rejected pairs: why it was dropped, and the number that was held against the option's threshold."""
@@ -259,9 +262,17 @@ def _label_codes(
         raise DatasetError(
             f"{len(strange):,} of {len(scores):,} pairs have a score that is none of the labels {list(labels)}: "
             f"{found} (first in row {strange[0]}). If this set was prepared already, train on it as it is; if its "
-            "task has other labels, name them: --labels, in Python labels=(…)"
+            f"task has other labels, name all: {_how_to_name(np.unique(scores))}"
         )
     return codes, list(labels)
+
+
+def _how_to_name(labels: Iterable[float]) -> str:
+    """How labels are named on the command line and in Python; of many only the first."""
+    names = [format(label, "g") for label in labels if np.isfinite(label)]
+    more = [] if len(names) <= _NAMED else ["…"]
+    shown = names[:_NAMED]
+    return f"{' '.join([f'--labels {one}' for one in shown] + more)}, in Python labels=[{', '.join(shown + more)}]"
 
 
 def _numbers(column: pa.ChunkedArray, name: str) -> Floats:
@@ -282,7 +293,7 @@ def _log_probs(column: pa.ChunkedArray, labels: Sequence[float]) -> Floats:
     if len(wrong):
         raise DatasetError(
             f"column {LOG_PROBS!r} has {lengths[wrong[0]]} numbers in row {wrong[0]}; expected {len(labels)}, one for "
-            f"each of the labels {list(labels)} in this order. Name those of the task: --labels, in Python labels=(…)"
+            f"each of the labels {list(labels)} in this order. Name those of the task, as {_how_to_name((0, 1))}"
         )
     values: Floats = pc.list_flatten(column).cast(pa.float64()).to_numpy().reshape(-1, len(labels))
     check_log_probs(values)

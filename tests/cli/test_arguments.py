@@ -169,6 +169,11 @@ def test_a_command_gets_what_was_typed_and_nothing_else() -> None:
         (["score", "no", "--model", "m", "--output", "o"], "there is no such file or directory", 1),
         (["prepare", "no", "--output", "o"], "there is no such file or directory", 1),
         (["prepare", "no", "--output", "o", "--label-smoothing", "2"], "--label-smoothing is 2.0", 2),
+        (
+            ["prepare", "no", "--output", "o", "--labels", "0,1"],
+            "'0,1' is no number; give the option once for each number: --labels 0 --labels 1",
+            2,
+        ),
         (["prepare-triplets", "no", "--output", "o", "--negatives", "1"], "--negatives is '1'", 2),
         (["prepare-triplets", "no.csv", "--output", "o"], "no.csv", 1),
         (["train", "no", "--encoder", "e", "--output", "o", "--epochs", "0"], "--epochs is 0", 2),

@@ -360,7 +360,12 @@ def test_what_people_write_for_no_value_is_counted_wherever_it_stands(
 @pytest.mark.parametrize("cell", ["['A man {}.']", '[""A man {}.""]', "b'A man {}.'"])
 def test_tables_of_what_python_prints_are_refused(cell: str, tmp_path: Path) -> None:
     rows = "".join(f'"{cell.format(i)}"\n' for i in range(3))
-    with pytest.raises(InputError, match=r"a\.csv: 3 of 3 texts are such as .*as Python prints lists and bytes"):
+    triplet_rows = "".join(f'A {i}.,B {i}.,"{cell.format(i)}"\n' for i in range(3))
+    with pytest.raises(InputError, match=r"3 of 3 texts of column 'negative' are such"):
+        triplets(written(tmp_path / "t.csv", "anchor,positive,negative\n" + triplet_rows))
+    with pytest.raises(
+        InputError, match=r"a\.csv: 3 of 3 texts of column 'text' are such as .*as Python prints lists and bytes"
+    ):
         sentences(written(tmp_path / "a.csv", "text\n" + rows))
 
 
@@ -1109,6 +1114,8 @@ ORDINARY = [
     "and/or.\nHe or/and she plays.\n",
     "> quoted\nA MAN PLAYS.\n",
     "b' or not b'\nIt rains.\nA = B = C\n",
+    "pre- and post-war houses\nOver- or underpaid.\nSee vol.3 and fig.2.\n",
+    "@ home.\nMail ana@example.org: it rains.\n12 May was dry.\nMay 12?\n",
 ]
 
 
@@ -1142,6 +1149,70 @@ def test_an_ordinary_text_is_read_whatever_signs_its_sentences_hold(tmp_path: Pa
     assert [text for (text,) in sentences(file)] == [line.strip() for line in content.splitlines()]
 
 
+def test_what_is_printed_on_paper_is_told_by_how_many_texts_have_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = "".join(f"The {i}th of the pre- and post-war houses is dry.\n" for i in range(14))
+    sentences(written(tmp_path / "good.txt", good))
+    assert not caplog.text
+    sentences(written(tmp_path / "a.txt", good + "The com- pany grew.\nA let- ter came.\nOne was flooded.3\n"))
+    assert "2 of 17 texts hold words with a hyphen and a space in them" in caplog.text
+    assert (
+        "1 of 17 texts hold numbers behind the full stop, as of footnotes, such as 'One was flooded.3'" in caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("Start Date,Response ID,What was it?\n", "line 2: says 'Start Date' and 'Response ID' below columns of these"),
+        (
+            'What?,When?,Who?\n"{""ImportId"":""a""}",b,"{""ImportId"": ""QID1_TEXT""}"\n',
+            "line 3: holds ids of Qualtrics",
+        ),
+    ],
+)
+def test_further_rows_of_names_are_refused(rows: str, message: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "a.csv", f"StartDate,ResponseId,text\n{rows}2024,R_1,It rains.\n")
+    with pytest.raises(InputError, match=message):
+        sentences(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "told"),
+    [
+        ("answer", ["accept", "reject", "ignore", "reject"], "2 of 4 say 'reject', 1 of 4 say 'ignore'"),
+        ("status", ["submitted", "discarded", "draft", "submitted"], "1 of 4 say 'discarded'"),
+        (
+            "status",
+            [["submitted"], ["discarded", "discarded"], [], ["submitted", "discarded"]],
+            "1 of 4 say 'discarded'",
+        ),
+        ("was_cancelled", [False, True, None, False], "1 of 4 say 'true'"),
+        ("answer", ["accept", "accept", "accept", "accept"], None),
+        ("answer", ["reject", "Paris", "accept", "accept"], None),
+        ("status", ["married", "discarded", "draft", "submitted"], None),
+    ],
+)
+def test_rows_that_annotators_turned_down_are_told(
+    name: str, values: list[Any], told: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"sentence1": f"A {i} stands.", "sentence2": f"B {i} sits.", "score": i, name: value}
+        for i, value in enumerate(values)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    lines = written(tmp_path / "a.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    for file in (tmp_path / "a.parquet", lines):
+        for read in (pairs, sentences):
+            caplog.clear()
+            assert len(read(file)) == 4
+            assert (f"rows that an annotator turned down are used, too: {told} in column {name!r}" in caplog.text) == (
+                told is not None
+            )
+            assert ("turned down" in caplog.text) == (told is not None)
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -1152,6 +1223,20 @@ def test_an_ordinary_text_is_read_whatever_signs_its_sentences_hold(tmp_path: Pa
         ("A man plays. ||| Someone plays.", r"\|\|\|, as between columns"),
         (r"A man plays.\nIt pours.", "characters behind a backslash"),
         (r"The man\u2019s flute.", "characters behind a backslash"),
+        (r"It\'s a man.", "characters behind a backslash"),
+        (r"and\/or", "characters behind a backslash"),
+        ("RT @ana: A man plays.", "signs of tweets"),
+        ("A man plays. https://t.co/aB3dE9fGhI", "signs of tweets"),
+        ("@ana A man plays.", "signs of tweets"),
+        ("43831", "nothing but what Excel makes of a text"),
+        ("1.23E+11", "nothing but what Excel makes of a text"),
+        ("12-May", "nothing but what Excel makes of a text"),
+        ("05.Mrz", "nothing but what Excel makes of a text"),
+        ("May-12", "nothing but what Excel makes of a text"),
+        ("########", "nothing but what Excel makes of a text"),
+        ('{"ImportId":"QID1_TEXT"}', "objects of JSON"),
+        ("The ﬁrst man.", "letters joined as in print"),
+        ("The sec\xadond man.", "letters joined as in print"),
         ("A man_x000D_ plays.", "characters as Excel writes them"),
         ("CafÃ© noir.", "characters that were read in a wrong encoding"),
         ("Itâ€™s raining.", "characters that were read in a wrong encoding"),
@@ -1231,7 +1316,6 @@ def test_what_sentences_seldom_hold_is_told_wherever_they_come_from(
         "+A man plays.",
         "b. A man plays.",
         "Ann - A man plays.",
-        "RT @ann: A man plays.",
         "A man plays.   0.8",
         "Sentence 1: A man plays.",
         '"A man plays."',

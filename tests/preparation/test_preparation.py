@@ -226,6 +226,15 @@ def test_a_set_that_was_prepared_already_is_refused() -> None:
         prepare_pairs(once["train"])
 
 
+def test_the_labels_that_are_missing_are_named_as_they_can_be_given() -> None:
+    five = pairs(("a", "b", 5.0), ("c", "d", 0.0), ("e", "f", 2.5))
+    with pytest.raises(
+        DatasetError, match=r"name all: --labels 0 --labels 2\.5 --labels 5, in Python labels=\[0, 2\.5, 5\]"
+    ):
+        prepare_pairs(five)
+    assert prepare_pairs(five, labels=[0, 2.5, 5], validation_share=0, **PLAIN).counts["train"] == 3
+
+
 def test_scores_that_are_not_numbers_are_refused() -> None:
     with pytest.raises(DatasetError, match=r"none of the labels .*: nan"):
         prepare_pairs(pairs(("a", "b", float("nan")), ("a", "c", 1.0)))
