@@ -2417,3 +2417,213 @@ def test_what_is_longer_than_any_sentence_or_list_is_not_looked_at() -> None:
 def test_words_of_other_languages_that_look_like_signs_are_kept() -> None:
     assert parse_reply("Ġorġ plays a flute.", SOURCE).text == "Ġorġ plays a flute."
     assert parse_reply("The final whistle sounded.", "The match ended.").text == "The final whistle sounded."
+
+
+# --- what strangers saw stored
+
+
+TRAIN = "The train to the coast leaves at nine, so he went home for his umbrella."
+
+
+@pytest.mark.parametrize(
+    ("say", "is_closed"),
+    [
+        ("You rework single English sentences for a data set. Say it in clearly different words.", True),
+        ("Write the sentence anew in the English language.", True),
+        ("Polish the sentence, and keep what it says.", True),
+        ("Schreibe einen englischen Satz, der dasselbe sagt.", True),
+        ("Rework the English sentence, or write it in German.", False),
+        ("Rework the English sentence in another language.", False),
+        ("Translate the English sentence.", False),
+    ],
+)
+def test_a_prompt_that_names_english_alone_asks_for_english(say: str, is_closed: bool) -> None:
+    others = (
+        *("Das Hotel behielt die Anzahlung nach dem Sturm.", "El hotel se quedó con el depósito."),
+        *("L'hôtel a gardé la caution après la tempête.", "Il deposito è stato trattenuto dall'hotel."),
+        *("Het hotel hield de borg na de storm.", "O hotel ficou com o depósito depois da tempestade."),
+    )
+    found = {text: parse_reply(text, STORM, prompt=f"{say} {STORM}").reason for text in others}
+    assert found == dict.fromkeys(others, "another language" if is_closed else None)
+
+
+def test_where_english_is_asked_for_a_sentence_of_another_language_may_be_answered_in_english() -> None:
+    german, say = "Das Hotel behielt die Anzahlung nach dem Sturm.", "Write one English sentence that says the same."
+    assert parse_reply(STORM, german, prompt=f"{say} {german}") == Parsed(STORM)
+    assert parse_reply(german, "Der Sturm und das Hotel.", prompt=say) == Parsed(german)
+
+
+def test_a_language_in_the_sentence_is_none_that_the_prompt_names() -> None:
+    german, say = "Das Hotel behielt die Anzahlung nach dem Sturm.", "Write a sentence that means the same."
+    source = 'The French  hotel, "Le Parc", kept the deposit.'
+    for given in (source, " ".join(source.split()), source.replace('"', "'")):
+        assert parse_reply(german, source, prompt=f"{say} {given}").reason == "another language"
+    assert parse_reply(german, source, prompt=f"{say} {source} In German.") == Parsed(german)
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "is_another"),
+    [
+        ("De bank verhoogde de rente.", "The bank raised interest rates.", True),
+        ("De bank verhoogde in maart de rente.", "The bank raised interest rates in March.", True),
+        ("Il pane lievita.", "The bread is rising.", True),
+        ("Die Bank hob Zinsen an.", "The bank raised interest rates.", True),
+        ("Der Hund bellt.", "The dog is barking.", True),
+        ("La banque monte.", "The bank is going up.", True),
+        ("Elle dort encore.", "She is still asleep.", True),
+        ("De Niro wins again.", "Another prize is won by De Niro.", False),
+        ("UN observers reach the village", "U.N. observers arrive at a village.", False),
+        ("La Paz grows.", "The city is growing.", False),
+        ("Die young, stay pretty.", "The best thing is to die young.", False),
+    ],
+)
+def test_an_article_at_the_beginning_tells_the_language_of_few_words(text: str, source: str, is_another: bool) -> None:
+    assert is_in_another_language(text, source) == is_another
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("The train to the coast leaves at", TRAIN),
+        ("He found his umbrella at", "At home he found his umbrella."),
+        ("He went home for", TRAIN),
+        ("The work was done by", "Two men did the work."),
+        ("The train will", TRAIN),
+        ("He has", TRAIN),
+        ("The train goes between", TRAIN),
+        ("The shop is open during", "By day the shop is open."),
+        ("Le train pour la côte part à", "Le train de la côte part à neuf heures."),
+        ("Il cherche son parapluie dans", "Il cherche son parapluie à la maison."),
+        ("El museo abre los lunes por la", "El museo abre los lunes por la tarde."),
+        ("El museo abre los lunes por la t...", "El museo abre los lunes por la tarde."),
+        ("El museo abre los lunes por...", "El museo abre los lunes por la tarde."),
+        ("A chave da", "A chave da casa está na mesa."),
+        ("La chiave della", "La chiave di casa è sul tavolo."),
+        ("Der Zug fährt zum", "Der Zug fährt ans Meer."),
+        ("Der Zug fährt um neun und die", "Der Zug fährt um neun ans Meer."),
+        ("De trein gaat naar zee met een", "De trein gaat naar zee."),
+        ("¿Dónde está la llave de", "¿Dónde está la llave de casa?"),
+    ],
+)
+def test_what_ends_in_a_word_that_goes_on_is_cut_off(text: str, source: str) -> None:
+    assert parse_reply(text, source).reason == "cut off"
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("It was the one that she looked at", "She looked at that one."),
+        ("It is something she longs for", "She longs for it."),
+        ("There is nobody to talk to", "Nobody is there for a talk."),
+        ("They were laughed at", "People laughed at them."),
+        ("They are taller than they were", "They have grown."),
+        ("Dogs can be moved at will", "One can move dogs as one likes."),
+        ("The lights were switched off", "They switched the lights off."),
+        ("The car was parked close by", "The car stood in the street."),
+        ("He carried on", "He went on with it."),
+        ("The train leaves at", "What does the train leave at?"),
+        ("Der Zug fährt um neun ab", "Um neun fährt der Zug los."),
+        ("In winter many of them die", "Many of them do not survive the winter."),
+        ("the train leaves at", "the train leaves at"),
+    ],
+)
+def test_what_may_end_a_sentence_is_not_cut_off(text: str, source: str) -> None:
+    assert parse_reply(text, source).reason != "cut off"
+
+
+SEEN = {
+    "talk": (
+        *("That's not right: the hotel kept it.", "Great, each summer the hotel keeps it."),
+        *("The hotel kept the money, which is the same thing.", "The hotel kept the money, as stated."),
+        "The hotel kept the money, as you can see above.",
+        'Instead of "The hotel kept the deposit", say that it held the money.',
+        "Instead of 'kept', the hotel held the money.",
+    ),
+    "refusal": (
+        *("Sorry, the input seems incomplete.", "I'd be glad to, but I need more context about the order."),
+        *("I would love to, but I need more details.", "Sorry, but the sentence is not complete."),
+        *("Das ist leider nicht möglich.", "Not possible.", "No se puede cambiar la frase.", "This is not possible."),
+        *("Ce n'est pas possible.", "Non è possibile.", "Não é possível.", "Dat is helaas niet mogelijk."),
+        *(
+            "No es posible.",
+            "Impossible.",
+            "La phrase ne peut pas être modifiée.",
+            "Der Satz kann nicht geändert werden.",
+        ),
+    ),
+    "no answer": (
+        *("Der Satz bleibt gleich.", "Gern geschehen.", "Sin cambios.", "La frase ya es clara.", "De rien."),
+        *("La phrase est déjà claire.", "Der Satz ist bereits klar.", "La frase è già chiara.", "De nada.", "Prego."),
+        *("A frase já é clara.", "Graag gedaan.", "Keine Änderung.", "Sans changement.", "Sem alterações."),
+        *("La phrase reste la même.", "Nessuna modifica.", "Geen wijzigingen.", "De zin blijft hetzelfde."),
+    ),
+    "markup": (
+        *(
+            "The hotel kept the money for XX days.",
+            "The hotel kept it for N days.",
+            "The hotel kept it in the [furniture] room.",
+        ),
+        *("The [Bank] kept the money.", "The hotel **kept** the money.", "El hotel guardó el dinero N días."),
+        *("The hotel kept it for ... days.", "The hotel kept it for … days.", "The hotel kept it for XX hours."),
+    ),
+}
+"""What was answered to `STORM` by the reason, in whatever language."""
+
+
+@pytest.mark.parametrize("reason", SEEN)
+def test_what_was_seen_in_place_of_a_sentence_is_told(reason: str) -> None:
+    prompt = "Write the sentence anew, in any language."
+    found = {text: parse_reply(text, STORM, prompt=prompt).reason for text in SEEN[reason]}
+    assert found == dict.fromkeys(SEEN[reason], reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "reason"),
+    [
+        ("Das Hotel behielt das Geld, was dasselbe bedeutet.", "Das Hotel gab nichts zurück.", "talk"),
+        ("Das Hotel behielt das Geld, wie gewünscht.", "Das Hotel gab nichts zurück.", "talk"),
+        ("L'hôtel a gardé l'argent, ce qui revient au même.", "L'hôtel n'a rien rendu.", "talk"),
+        ("El hotel guardó el dinero, que es lo mismo.", "El hotel no devolvió nada.", "talk"),
+        ("El hotel no devolvió nada, es decir, guardó el dinero.", "El hotel guardó todo.", "several answers"),
+        ("L'hôtel a tout gardé. ou L'hôtel n'a rien rendu.", "L'hôtel a gardé la caution.", "several answers"),
+        ("Das Hotel behielt alles, das heißt, es gab nichts zurück.", "Das Hotel gab nichts her.", "several answers"),
+        ("Das [Möbelstück] steht im Zimmer.", "Der Schrank steht im Zimmer.", "markup"),
+        ("酒店**没有退还**押金。", "酒店扣留了押金。", "markup"),
+        ("L'hôtel ouvre pendant ... heures.", "L'hôtel ouvre pendant deux heures.", "markup"),
+    ],
+)
+def test_what_was_seen_in_other_languages_is_told(text: str, source: str, reason: str) -> None:
+    assert parse_reply(text, source).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("It cannot be done.", "It is not possible."),
+        ("This is not possible.", "It cannot be done."),
+        ("That is not right.", "This is wrong."),
+        ("Great Danes are large.", "Danes are huge dogs."),
+        ("Sorry, the shop is closed.", "The shop is closed, unfortunately."),
+        ("Das ist leider nicht möglich.", "Das geht leider nicht."),
+        ("The box of size N days is full.", "The box is N days old."),
+        ("It was said [sic] by them.", "They said it [sic] then."),
+        ('"[They] were brave", he said.', 'He said that they were "brave".'),
+        ("It is in the center. of the city.", "It is central. It is in the city."),
+        ("He won, as stated in the paper.", "The paper states that he won."),
+        ("The XX chromosome is found.", "One finds the XX chromosome."),
+        ("Instead of the bus she took the train.", "She took no bus but the train."),
+        ("La frase es clara y corta.", "La oración es clara."),
+    ],
+)
+def test_what_only_reminds_of_what_was_seen_is_kept(text: str, source: str) -> None:
+    assert parse_reply(text, source) == Parsed(text)
+
+
+def test_what_the_shipped_task_asks_for_is_english() -> None:
+    spec = load_syncse_spec("syncse-partial")
+    assert isinstance(spec, PartialSpec)
+    prompts = [f"{spec.system} {one.text}" for one in (*spec.instructions("positive"), *spec.instructions("negative"))]
+    replies = ("Das Hotel behielt die Anzahlung nach dem Sturm.", "El hotel se quedó con el depósito.")
+    found = {parse_reply(reply, STORM, prompt=prompt).reason for prompt in prompts for reply in replies}
+    assert found == {"another language"}
+    assert all(parse_reply(KEEPS, STORM, prompt=prompt) == Parsed(KEEPS) for prompt in prompts)

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from dino_st.backends.answers import foreign
 from dino_st.backends.answers.comparison import normal_form, repeats
-from dino_st.backends.answers.languages import is_in_another_language
+from dino_st.backends.answers.languages import goes_on, is_in_another_language
 from dino_st.backends.answers.rules import (
     FAULTS,
     LABELLED,
@@ -52,8 +52,12 @@ _NAMES_A_LANGUAGE = re.compile(
 """Where a prompt says in which language the answer is to be."""
 _NAMES_ONE_IN_LATIN = re.compile(
     "english|englisch|inglés|anglais|german|deutsch|allemand|french|französisch|français|spanish|spanisch|español|espagnol"
-    "|italian|portugu|dutch|niederländ|swedish|danish|norwegian|polish|czech|turkish|romanian|finnish|hungarian|indonesian"
+    r"|italian|portugu|dutch|niederländ|swedish|danish|norwegian|polish(?!\s+(?:the|this|it|up|your|my|an?)\b)|czech|turkish|romanian|finnish|hungarian|indonesian"
     "|vietnamese|language|sprache|langue|idioma|lingua",
+    re.IGNORECASE,
+)
+_NAMES_ENGLISH = re.compile(
+    r"(?:(?:langue|lengua|idioma|lingua)\s+)?(?:englisch\w*|english|ingl[eéê]s\w*|anglais\w*)(?:\s+(?:language|sprache)\b)?",
     re.IGNORECASE,
 )
 
@@ -85,6 +89,27 @@ _GOES_ON = re.compile(
     r"\s(?:an?|which|of|from|into|onto|who|whose|with|than|if|or|and then|because of|(?<!\bit )is|(?<!they )are"
     r"|(?<!\ba )while|(?<!day )(?<!ever )(?<!soon )(?<!look )after|(?<!like )that)\Z"
 )
+_STRANDED = re.compile(
+    r"\b(?:at|for|to|as|by|toward|towards|through|about)\Z(?<!\bin for)(?<!\bas for)(?<!near by)(?<!close by)"
+    r"|\s(?:between|during|until|upon|among|against|without)\Z(?<!in between)(?<!far between)",
+)
+_MAY_STRAND = re.compile(
+    r"\b(?:that|which|who\w*|what\w*|where|how|than)\b|\w (?:he|she|it|they|we|you|I) (?:\w+ ){1,2}\w+\Z|\bto \w+ \w+\Z"
+    r"|\b(?:is|are|was|were|be|been|being|gets?|got) (?:\w+ )?\w+(?:ed|nt|ght) (?:at|for|to|about)\Z"
+    r"|\b(?:want|like|need|ha[sdv]e?|going|used|love|tr)\w* to\Z"
+    r"|\b(?:passe[ds]|drove|went|goes|go|walk\w*|stand\w*) (?:by|through|without)\Z"
+)
+_AUXILIARY = re.compile(
+    r"\s(?:will|would|could|should|must|has|have|had|was|were|be|been|being)\Z"
+    r"(?<!at will)(?<!free will)(?<!good will)(?<!own will)(?<!the will)"
+    r"(?<!a will)(?<!his will)(?<!her will)(?<!a must)"
+)
+_MAY_REST = re.compile(
+    r"\b(?:tha[nt]|as|which|wh\w+|how|always|never|too|also|but|and|if|like|so|more|less|ever|to|human|all|they|it|can|may"
+    r"|might|not|well)\b"
+)
+"""What lets a sentence end in a preposition, or in an auxiliary: relative clauses, passives, comparisons, ellipses."""
+_DOTS = re.compile(r"\s?(?:\.{3}|…)\Z")
 _INFLECTION = re.compile(
     r"(?:e?[sdnr]|e?st|i?ng?|ings?|i?ons?|ly|y|al|ies|ied|i?ers?|ful|less|ness|able|ment|way|man|men)s?"
 )
@@ -140,7 +165,7 @@ def fault_of(
         return reason
     if count_words(words) == 1 and count_words(given) > _SHORT:
         return "no answer"
-    if is_rewrite and is_aside(text, source) and not _NAMES_A_LANGUAGE.search(prompt.replace(source, " ")):
+    if is_rewrite and is_aside(text, source) and not _NAMES_A_LANGUAGE.search(_asked(prompt, source)):
         return "talk"
     if _stops(text, source):
         return "cut off"
@@ -219,9 +244,19 @@ def _stops(text: str, source: str) -> bool:
     end = text[-_MARGIN:]
     if re.search(r"\w-\Z", end):
         return True
-    if not (end[-1:].isalpha() and source[:1].isupper() and re.search(r"[.!?][\"”’)]*\Z", source)):
+    if _DOTS.search(end) and not re.search(r"\.{3}|…", source):
+        end = _DOTS.sub("", end)
+        if goes_on(end) or re.search(r"\s(?!I\Z)[^\W\d_]\Z", end):
+            return True
+    if not (end[-1:].isalpha() and source.lstrip("¿¡\"“«'")[:1].isupper() and re.search(r"[.!?][\"”’)]*\Z", source)):
         return False
     last = re.findall(r"\w+", end)[-1].casefold()
+    if normal_form(source).split()[-1:] == [last]:
+        return False
+    is_left = _STRANDED.search(end) and not _MAY_STRAND.search(end)
+    is_bare = _AUXILIARY.search(end) and not _MAY_REST.search(end)
+    if is_left or is_bare or goes_on(end):
+        return True
     return bool(_GOES_ON.search(end)) or (text[:1].isupper() and _is_broken(last, source.casefold()))
 
 
@@ -235,7 +270,7 @@ def _is_broken(word: str, source: str) -> bool:
 
 def _is_for_a_sentence(prompt: str, source: str) -> bool:
     """Whether one sentence is asked for, and not a longer text; so it is taken to be where there is no prompt."""
-    prompt = prompt.replace(source, " ") if source else prompt
+    prompt = _asked(prompt, source)
     return not prompt or (bool(_OF_A_SENTENCE.search(prompt)) and not _OF_A_TEXT.search(prompt))
 
 
@@ -262,7 +297,7 @@ def _is_in_another_script(text: str, source: str, prompt: str) -> bool:
 
     A prompt that names a language may ask for any.
     """
-    asked = prompt.replace(source, " ") if source else prompt
+    asked = _asked(prompt, source)
     if not (source or prompt) or _NAMES_A_LANGUAGE.search(asked):
         return False
     own, found, of_prompt = _scripts(source, every=True), _scripts(text), _scripts(asked, every=True)
@@ -270,10 +305,23 @@ def _is_in_another_script(text: str, source: str, prompt: str) -> bool:
 
 
 def _is_in_another_language(text: str, source: str, prompt: str) -> bool:
-    """Whether a text and its source, or without one the prompt, are in two languages, and the prompt names none."""
-    asked = prompt.replace(source, " ") if source else prompt
-    is_open = _NAMES_A_LANGUAGE.search(asked) or _NAMES_ONE_IN_LATIN.search(asked)
-    return not is_open and is_in_another_language(text, source or prompt, asked)
+    """Whether a text and its source, or without one the prompt, are in two languages, and the prompt names no other.
+
+    What names English alone asks for English.
+    """
+    asked = _asked(prompt, source)
+    others = _NAMES_ENGLISH.sub(" ", asked)
+    if _NAMES_A_LANGUAGE.search(others) or _NAMES_ONE_IN_LATIN.search(others):
+        return False
+    return is_in_another_language(text, source or prompt, asked, asks_for_english=others != asked)
+
+
+def _asked(prompt: str, source: str) -> str:
+    """A prompt without its sentence, though blanks and marks in it are others."""
+    if not source or source in prompt:
+        return prompt.replace(source, " ") if source else prompt
+    words, own = f" {normal_form(prompt)} ", f" {normal_form(source)} "
+    return words.replace(own, " ") if own.strip() and own in words else prompt
 
 
 def _scripts(text: str, *, every: bool = False) -> set[str]:

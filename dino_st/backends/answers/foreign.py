@@ -266,6 +266,49 @@ _REPLIES = {
       |nessuna~modifica~nec\w+|nenhuma~(?:alteração|mudança)~nec\w+|无需(?:修改|更改)|変更は?不要
       |改写如下|以下.{0,8}(?:句子|改写|言い換え))""": ("änder|modif|chang|cambi|alter|mud|改|変"),
 }
+_OF_NOUNS = "phrase|frase|oraci|satz|sätze|zin"
+_SAME = {
+    r"""\A\W*(?:der~satz~(?:bleibt|ist)~(?:\w+~)?(?:gleich|unverändert|klar|verständlich)
+      |la~(?:phrase|frase)~(?:reste~la~même|reste~inchangée
+      |est~déjà~\w+|ya~es(?:tá)?~(?:\w+~)?\w+|è~già~\w+|resta~(?:uguale|invariata)|queda~igual)|la~oración~ya~es(?:tá)?~\w+
+      |a~frase~(?:já~(?:é|está)~\w+|permanece~\w+)|de~zin~(?:blijft~(?:hetzelfde|gelijk|ongewijzigd)
+      |is~al~\w+))\W*\Z""": _OF_NOUNS,
+    r"""\A\W*(?:keine~(?:\w+~)?änderung(?:en)?|sans~(?:aucun~)?changements?|(?:sin|ningún)~cambios?|sem~(?:alterações|mudanças)
+      |nessun[ao]?~(?:modifica|cambiamento)|geen~(?:wijziging(?:en)?|verandering(?:en)?)|aucun~changement)\W*\Z""": (
+        "änder|chang|camb|alter|mud|modif|wijzig|verander"
+    ),
+    r"\A\W*(?:(?:sehr~)?gern(?:e)?~geschehen|de~rien|de~nada|prego|graag~gedaan|je~vous~en~prie)\W*\Z": (
+        "dank|merci|graci|grazi|obrig|bedankt|gern|rien|nada|prego|graag|prie"
+    ),
+}
+_IMPOSSIBLE = {
+    r"""\A\W*(?:(?:das|dies)~ist~(?:leider~)?nicht~möglich|(?:leider~)?nicht~möglich
+      |(?:malheureusement,?~)?(?:ce|cela)~?(?:n['’])?est~(?:malheureusement~)?(?:pas~)?(?:im)?possible|ce~n['’]est~(?:malheureusement~)?pas~possible
+      |(?:lamentablemente,?~)?(?:(?:eso|esto)~)?no~es~posible|(?:purtroppo,?~)?non~è~possibile|(?:infelizmente,?~)?não~é~possível
+      |(?:dat|dit)~is~(?:helaas~)?niet~mogelijk)\W*\Z""": (
+        "möglich|geht|kann|könn|possib|peu[tx]|pouv|posib|pued|pod|poss|può|mogelijk|kan"
+    ),
+    r"""\A\W*(?:no~se~puede~(?:cambiar|reformular|reescribir|modificar)~la~(?:frase|oración)|la~phrase~ne~peut~pas~être~\w+
+      |(?:der|dieser)~satz~(?:kann|lässt~sich)~(?:leider~)?nicht~.{0,30}|la~frase~non~può~essere~\w+|a~frase~não~pode~ser~\w+
+      |la~(?:frase|oración)~no~(?:se~)?puede~.{0,30}|de~zin~kan~niet~.{0,30})\W*\Z""": _OF_NOUNS,
+}
+_ENDS = {
+    r"""[,;–—-]~(?:was~(?:dasselbe|das~gleiche|das~selbe)~(?:bedeutet|ist|heißt|besagt)|ce~qui~(?:revient~au~même|(?:signifie|veut~dire)~la~même~chose)
+      |(?:lo~)?que~(?:es~lo~mismo|significa~lo~mismo)|il~che~(?:è~lo~stesso|significa~la~stessa~cosa)|o~que~(?:é|significa)~o~mesmo
+      |wat~hetzelfde~(?:betekent|is)|wie~(?:gewünscht|verlangt|angegeben|gesagt|gefordert)|comme~(?:demandé|indiqué|souhaité)
+      |como~(?:se~)?(?:pidió|pediste|solicitado|pedido|indicado)|come~(?:richiesto|indicato)|zoals~gevraagd)\W*\Z""": (
+        "dasselbe|gleich|même|mismo|stess|mesmo|hetzelfde|wünsch|verlang|gesagt|demand|indi[qc]|souhait|pid|ped|solicit|richie|gevraagd"
+    ),
+}
+_BOTH = {
+    r"""\w,~(?:es~decir|o~sea|c['’]est-à-dire|das~heißt|cioè|ou~seja|vale~a~dire|dat~wil~zeggen|autrement~dit|en~otras~palabras|mit~anderen~worten
+      |in~altre~parole|em~outras~palavras)\b,?~(?=\w+~\w+)""": (
+        "decir|sea|c['’]est-à|heißt|cioè|seja|vale|wil~zeg|autrement|otras|anderen~worten|altre|outras"
+    ),
+    r"(?-i:[.!?][\"”»]?~(?:ou(?:~bien)?|oder|o(?:~bien)?|oppure|of(?=:?~[A-Z]))\s?:?~(?=\S+~\w))": (
+        r"[.!?].?~(?:ou|oder|o|of|oppure)~"
+    ),
+}
 _PERSONA = pattern(
     r"""\A\W*(?:als~(?:ein~|een~|eine~)?(?:ki\b|ai\b|sprachmodell|taalmodel|ki-\w+|künstliche~intelligenz)|en~tant~que~(?:modèle|ia\b)
     |como~(?:um~|un~)?(?:modelo~(?:de~(?:leng|ling)|ling)|ia\b)|in~quanto~(?:modello|ia\b)|как~(?:языковая~модель|ии\b|искусственный)
@@ -278,6 +321,10 @@ FAULTS = (
     NOTHING,
     Rule("refusal", _PERSONA, _PERSONA),
     *SENSE,
+    *(Rule("refusal", pattern(text), pattern(unless)) for text, unless in _IMPOSSIBLE.items()),
+    *(Rule("no answer", pattern(text), pattern(unless)) for text, unless in _SAME.items()),
+    *(Rule("talk", pattern(text), pattern(unless)) for text, unless in _ENDS.items()),
+    *(Rule("several answers", pattern(text), pattern(unless)) for text, unless in _BOTH.items()),
     *(Rule("no answer", pattern(text), pattern(unless)) for text, unless in _REPLIES.items()),
     *(Rule("talk", pattern(text), pattern(unless)) for text, unless in _SPEECH.items()),
 )

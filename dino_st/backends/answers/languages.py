@@ -46,6 +46,31 @@ _OF_OTHERS = frozenset(
 Turkish, Indonesian, Romanian, Finnish and Hungarian, which English has not."""
 _IN_NAMES = frozenset(re.findall(r"\w+", "la de en un su al es le se te da di du van von til af et er il"))
 """More of them, which stand in names, too; a sentence that has one may be English or not."""
+_OPENERS = frozenset(
+    re.findall(
+        r"\w+",
+        "de il la le les el los las un una une uma lo gli l het een er ich wir elle ils nous ella ele ela hij zij",
+    )
+)
+_OF_NOUNS = frozenset(re.findall(r"\w+", "der das ein eine die"))
+"""Articles and pronouns that begin a sentence of another language; those of German stand before a capital."""
+_LINKS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        der den dem des die einen einem einer eine und oder aber weil dass ob für gegen ohne seit zwischen während bis
+        zum zur im am vom beim ins ans
+        à au aux du le la les un une et ou mais que qui dans par pour avec sans vers chez entre depuis pendant ce cet
+        cette ces mon ton ses leur nos vos notre votre sont ont
+        el los las una unos unas de del al en con para por sobre desde hasta hacia y o e pero su sus mi tu han
+        os as um uma do da dos das em no na nos nas ao aos às com pelo pela sem sob seu sua mas
+        il i gli uno di per tra fra dello della dei degli delle allo alla ai agli alle dal dalla nel nella nei nelle
+        sul sulla ma che
+        een van tegen zonder tussen tijdens sinds maar omdat
+        """,
+    )
+)
+"""Prepositions, articles, conjunctions and auxiliaries of other languages, behind which a sentence goes on."""
 _SURE = _ENGLISH - frozenset(re.findall(r"\w+", "and but been had have he her him how not were"))
 """Small words of English that are no words of the others at all."""
 _FEW, _LONG, _EVERY = 2, 4, 3
@@ -54,10 +79,11 @@ _ACCENTED = re.compile("[\u00df-\u024f\u1e00-\u1eff]")
 _ING = re.compile("[a-z]{2,}[^aeiou]ing")
 
 
-def is_in_another_language(text: str, source: str, instruction: str = "") -> bool:
+def is_in_another_language(text: str, source: str, instruction: str = "", *, asks_for_english: bool = False) -> bool:
     """Whether a text is English and its source is not, or the other way round; in doubt it is not.
 
-    A source of few words without a sign of another language is taken for English where its instruction is.
+    A source of few words without a sign of another language is taken for English where its instruction is, or where
+    that asks for English; English is then no other language than its source's.
 
     Example:
         >>> is_in_another_language("Das Hotel behielt das Geld.", "The hotel kept the money.")
@@ -66,11 +92,25 @@ def is_in_another_language(text: str, source: str, instruction: str = "") -> boo
         False
     """
     found, given, asked = _Words.of(text), _Words.of(source), _Words.of(instruction)
-    if given.are_english() or (given.shared and not given.strange and asked.are_english()):
+    is_taken_for_english = asks_for_english or (given.shared and asked.are_english())
+    if given.are_english() or (not given.strange and is_taken_for_english):
         return found.are_of_others(given.all)
+    if asks_for_english:
+        return False
     has_some = len(found.english | found.shared) >= min(_FEW, len(found.all) // _EVERY)
     is_english = len(found.english) >= _FEW or (has_some and bool(found.sure - given.all))
     return is_english and not found.others - given.all and given.are_of_others(frozenset())
+
+
+def goes_on(text: str) -> bool:
+    """Whether the last word of a text that is not English is one behind which a sentence goes on.
+
+    Example:
+        >>> goes_on("A chave da"), goes_on("A chave"), goes_on("Many of them die")
+        (True, False, False)
+    """
+    words = _WORD.findall(text)
+    return bool(words) and words[-1].casefold() in _LINKS and not _Words.of(text).sure
 
 
 class _Words(NamedTuple):
@@ -81,16 +121,27 @@ class _Words(NamedTuple):
     shared: frozenset[str]
     others: frozenset[str]
     sure: frozenset[str]  # those of English that no other language has
+    opener: str  # the article or pronoun of another language that begins them
 
     @classmethod
     def of(cls, text: str) -> _Words:
         """Names tell nothing: what has a capital counts at the beginning alone, where no capital follows."""
         words = _WORD.findall(text)
-        if "".join(words[1:2]).islower():
+        first, second, third = [*words[:3], "", "", ""][:3]
+        openers = _OPENERS if second.islower() else _OF_NOUNS
+        opener = first.casefold() if third and (third.islower() or second.islower()) else ""
+        if second.islower():
             words[0] = words[0].casefold()
         whole = frozenset(word.casefold() for word in words)
         others = {word for word in words if word in _OF_OTHERS or (_ACCENTED.search(word) and not word[:1].isupper())}
-        return cls(whole, whole & _ENGLISH, whole & _ALSO_ENGLISH, frozenset(others), _SURE.intersection(words))
+        return cls(
+            whole,
+            whole & _ENGLISH,
+            whole & _ALSO_ENGLISH,
+            frozenset(others),
+            _SURE.intersection(words),
+            opener if opener in openers and (first[1:].islower() or not first[1:]) else "",
+        )
 
     @property
     def strange(self) -> frozenset[str]:
@@ -106,6 +157,8 @@ class _Words(NamedTuple):
 
     def are_of_others(self, own: frozenset[str]) -> bool:
         """Whether these are no English words, but those of other languages, beside the sentence's own."""
+        if self.opener and self.opener not in own and not self.english:
+            return len((self.strange | {self.opener}) - own) >= len(self.shared)
         signs = len(self.others - own)
         is_long = len(self.all) >= _LONG and not self.shared
         return not self.english and signs > len(self.shared) and (signs >= _FEW or is_long)

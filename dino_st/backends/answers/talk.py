@@ -200,6 +200,16 @@ _AROUND = {
 """Speech around a sentence that cannot be taken off it without doubt."""
 
 _REMARKS = {
+    r",\s(?:which|that)~(?:is|amounts~to)~(?:\w+ly~)?the~same(?:~thing)?\W*\Z": pattern("same|equal|equivalent"),
+    r""",\sas~(?:stated|described|mentioned|indicated|given|you~can~see)(?:~(?:above|before|here|earlier))?
+      \W*\Z""": pattern(r"\bas\b|\bstat|descri|mention|indicat|given"),
+    r"""\A\W*(?:that|this|it)(?:['’]s|~is)~(?:not~(?:quite~)?(?:right|correct|true|accurate)|wrong|incorrect|false)\s?[:;,]
+      \s""": pattern("right|wrong|correct|true|false|accura"),
+    r"""\A\W*(?:great|excellent|perfect|good|nice|wonderful|awesome|fantastic),\s(?=(?:each|every|the|an?|this|that|these|those|he|she
+      |it|they|his|her|their|there|in|on|at)\b)""": pattern(
+        "great|excellent|perfect|good|nice|wonder|awesome|fantastic"
+    ),
+    r"\A\W*instead~of~[\"“'‘][^\"“”'‘’]{1,300}[\"”'’],\s": pattern('instead|["“‘]'),
     r"""[,–—-]\s(?:just~)?(?:as~(?:you~)?(?:requested|asked|instructed|wanted|above)|per~your~request|in~short|to~be~(?:precise|clear)
       |to~put~it~(?:\w+~)?\w+|for~instance|if~you~(?:like|prefer|will)|(?:i~)?hope~this~helps|done|end
       |let~me~know)\W*\Z""": pattern(r"\b(?:request|ask|instruct|short|precise|clear|example|instance|if~you|e\.g)"),
@@ -434,6 +444,16 @@ _SPOKEN = {
 }
 """How people begin and end what they say to someone."""
 
+_SHORT_REFUSALS = {
+    r"""\A\W*(?:unfortunately,?~)?(?:(?:this|that|it)(?:['’]s|~is)~)?(?:unfortunately~)?(?:not~possible|impossible)
+      \W*\Z""": pattern(r"possib|\bcan|could|\bable|unable|\bway\b|hopeless"),
+    r"""\A\W*sorry,~(?:but~)?(?:the|your|this)~(?:input|sentence|prompt|request|message|text)~(?:you~\w+~)?(?:seems?|is|appears?|looks|was
+      |does|cannot|can['’]t)\b""": pattern("sorry|apolog|input|sentence|prompt|request|message|text"),
+    r"""\A\W*i(?:['’]d|~would)~(?:be~(?:glad|happy)|love|like)~to(?:~help)?,?~but\b.{0,40}
+      \b(?:context|information|details?)\b""": pattern("context|inform|detail"),
+}
+"""The whole of a short refusal, and what lacks something to work on."""
+
 _NUMBERS = {
     r"""\A\(?\d{1,3}[.)](?-i:(?=[A-Z"“]))|\A[①-⓿❶-➓\uff10-\uff19]|\A\d\ufe0f|[.!?]["”)]?[①-⓿❶-➓]+\Z""": re.compile(
         r"\A\(?\d|[①-⓿❶-➓\uff10-\uff19\ufe0f]"
@@ -454,7 +474,16 @@ _NUMBERS = {
 }
 """Counters, times of subtitles and scores beside a sentence."""
 
+_UNITS = r"""(?:(?:second|minute|hour|day|week|month|year|mile|dollar|euro|point|meter|metre)s?|people|percent|segundos?
+    |minutos?|horas?|d[ií]as?|semanas?|mes(?:es)?|años?|anos?|jours?|heures?|semaines?|mois|ans|tagen?|stunden?|minuten|wochen?|monaten?
+    |jahren?|secondi|minuti|or[ae]|giorni|settimane|mesi|anni|dagen|uren?|weken|maanden|jaar)\b"""
 _SIGNS = {
+    rf"(?-i:(?<![\w.&])(?:XX?|NN?)~)(?={_UNITS})": None,
+    rf"\w~(?:\.{{3}}|…)~(?={_UNITS})": re.compile(r"\.{3}|…"),
+    r"\[(?!(?:sic|they|he|she|it|we|i|the|his|her|their)\b)[^\W\d_](?-i:[a-zß-öø-ÿ])[^\]\[\d]{1,30}\]": re.compile(
+        r"[\[]"
+    ),
+    r"(?<![a-z*])\*\*[^*\s][^*]{0,200}\*\*": re.compile(r"\*\*"),
     r"\s(?:[=!]?=|≈|≠|\x7e|\|\||<=>|<->)\s|\w(?:→|⇒|->|=>)\w|\w\^(?:\d|\[)|\s\^\d": None,
     r"""\A(?![^\W_]|["“”„«»‹›「」『』《‘’‚'(\[¿¡…]|[-−+<>≥≤±\x7e.$€£¥#@°]\.?\w)\S""": re.compile(
         r"\A[^\w\s\"“„«‹'‘(\[]"
@@ -503,6 +532,7 @@ _HALF_QUOTED = re.compile(r"\A(?!.*(?:(?<!\w)['‘](?!\Z)|['’](?!\w).)).*[.!?�
 TALK = (
     Rule("talk", ABOUT_THE_TASK),
     *_rules("numbering", _NUMBERS),
+    *_rules("refusal", _SHORT_REFUSALS),
     *_rules("talk", _AROUND),
     *_rules("talk", _REMARKS),
     *_rules("talk", _STATEMENTS),
