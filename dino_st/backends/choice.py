@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from dino_st.backends.chat import ChatBackend
-from dino_st.backends.options import (
-    DRAWING_OPTIONS,
-    LOCAL_OPTIONS,
-    SERVER_OPTIONS,
-    BackendName,
-    ChatOptions,
-)
+from dino_st.backends.options import DRAWING_OPTIONS, LOCAL_OPTIONS, SERVER_OPTIONS, BackendName, ChatOptions
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, suggest
 from dino_st.support.hashes import versions

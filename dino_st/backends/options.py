@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
 from dino_st.support.options import FrozenOptions, option
 
 BackendName = Literal["local", "openai"]
+
+
+def _auto_or_number(value: int | str, unit: str) -> int | str:
+    """Checks that a value is `auto` or a number, of which the unit is named in the plural."""
+    if value == "auto":
+        return value
+    if not str(value).isdecimal() or int(value) < 1:
+        raise ValueError(f"'auto', or a number of {unit}, at least 1")
+    return int(value)
 
 
 class ModelOptions(FrozenOptions):
@@ -36,11 +45,7 @@ class ModelOptions(FrozenOptions):
     @field_validator("batch_size")
     @classmethod
     def _auto_or_positive(cls, value: int | str) -> int | str:
-        if value == "auto":
-            return value
-        if not str(value).isdecimal() or int(value) < 1:
-            raise ValueError("'auto', or a number of streams, at least 1")
-        return int(value)
+        return _auto_or_number(value, "streams")
 
 
 class ChatOptions(FrozenOptions):
@@ -82,19 +87,10 @@ class ClusterOptions(FrozenOptions):
     )
     cpus_per_worker: float = option(2.0, "CPUs of a worker, which are its threads, too", gt=0)
 
-    @classmethod
-    def take_from(cls, given: dict[str, Any]) -> Self:
-        """Takes these options out of others that are given along with them."""
-        return cls.of(**{name: given.pop(name) for name in cls.model_fields if name in given})
-
     @field_validator("workers")
     @classmethod
     def _auto_or_positive(cls, value: int | str) -> int | str:
-        if value == "auto":
-            return value
-        if not str(value).isdecimal() or int(value) < 1:
-            raise ValueError("'auto', or a number of processes, at least 1")
-        return int(value)
+        return _auto_or_number(value, "processes")
 
     @model_validator(mode="after")
     def _is_of_ray(self) -> Self:

@@ -218,7 +218,7 @@ def _by_server(work: Generation, given: dict[str, Any], model: str, output: Path
 def generate_triplet_data(work: Generation, model: str, output: Path) -> GenerationOutcome:
     """Has triplets written for a task of SynCSE, by a local model or a chat server; see `generate_data`."""
     given = dict(work.options) if isinstance(work.options, Mapping) else {}
-    chat = ChatOptions.of(**{name: given.pop(name) for name in ChatOptions.model_fields if name in given})
+    chat = ChatOptions.take_from(given)
     cluster = ClusterOptions.take_from(given)
     _check_options(work.task, chat.backend, given, SynCSEOptions.model_fields)
     own = {name: value for name, value in given.items() if name in SynCSEOptions.model_fields}
@@ -470,7 +470,7 @@ def judge_data(
     """
     of_backend = dict(given or {})
     cluster = ClusterOptions.take_from(of_backend)
-    chat = ChatOptions.of(**{name: of_backend.pop(name) for name in ChatOptions.model_fields if name in of_backend})
+    chat = ChatOptions.take_from(of_backend)
     check_options(chat.backend, base_url=chat.base_url, options=of_backend)
     chosen = JudgeOptions.of(options)
     directory, table, provenance = _written_anew(raw, output, "rated", overwrite=overwrite)

@@ -36,6 +36,11 @@ class FrozenOptions(BaseModel):
         return values | dict.fromkeys(empty) if empty else values
 
     @classmethod
+    def take_from(cls, given: dict[str, Any]) -> Self:
+        """Takes these options out of others that are given along with them."""
+        return cls.of(**{name: given.pop(name) for name in cls.model_fields if name in given})
+
+    @classmethod
     def of(cls, options: Self | None = None, /, **changes: Any) -> Self:
         """Builds options from keyword arguments, or from others and what differs from them.
 
