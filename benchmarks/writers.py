@@ -1,13 +1,16 @@
-"""The same student on pairs by several writers, and which faults of a writer the filters take out.
+r"""The same students on pairs by several writers, and which faults of a writer the filters take out.
 
-    python benchmarks/writers.py --pairs "λ = 100=DIR" "λ = 0=DIR" --sts-dir DIR --work DIR [--learning-rate 1e-3]
+    python benchmarks/writers.py --pairs "λ = 100=DIR" "λ = 0=DIR" --work DIR --sts-dir DIR \
+        --students static glove --glove DIR
     python benchmarks/writers.py --pairs "SmolLM2=DIR" --work DIR [--audit docs/audits/smollm2.jsonl]
 
 Each of `--pairs` is a name and a directory of `dino-st generate`, for the same sentences; differences are to the first.
-With `--sts-dir` the bundled static encoder is trained on each by the recipes of `benchmarks/real_writer.py` that
-`--rows` names. What is trained at which rate is written down in `docs/benchmarks/real-writer-protocol.md`. The work
-directory is kept; a rerun computes what is missing. The first table counts faults, without training; with `--audit`,
-which has judged some of the pairs, also how many of these fit their label before and after each filter.
+With `--sts-dir` each student of `--students` is trained on each by the recipes of `benchmarks/real_writer.py` that
+`--rows` names, at its rate. What is trained at which rate is written down in
+`docs/benchmarks/real-writer-protocol.md`. The work directory is kept; a rerun computes what is missing.
+
+The first table counts faults, without training; with `--audit`, which has judged some of the pairs, also how many of
+these fit their label before and after each filter.
 """
 
 from __future__ import annotations
@@ -102,7 +105,7 @@ class WriterStudy(Study):
     def __init__(self, options: argparse.Namespace, name: str, pairs: Path) -> None:
         work = options.work / name.replace(" ", "")
         work.mkdir(parents=True, exist_ok=True)
-        own = {"pairs": pairs, "work": work, "students": ["static"], "glove": None, "model": None}
+        own = {"pairs": pairs, "work": work, "model": None}
         super().__init__(argparse.Namespace(**(vars(options) | own)))
 
 
@@ -113,7 +116,11 @@ def main() -> None:
     parser.add_argument("--audit", type=Path, help="judged pairs of one of the writers, as in docs/audits")
     parser.add_argument("--sts-dir", type=Path, help="STS data in SentEval layout: train the static encoder on each")
     parser.add_argument("--rows", type=int, nargs="+", default=[0], help="numbers of the recipes (default: published)")
-    parser.add_argument("--learning-rate", type=float, default=1e-3, help="of every row (default: 1e-3)")
+    parser.add_argument("--students", nargs="+", choices=("static", "glove"), default=["static"])
+    parser.add_argument("--glove", type=Path, help="GloVe as a static encoder (tools/real_models.py)")
+    parser.add_argument(
+        "--learning-rates", type=float, nargs="+", default=[1e-3, 5e-2], help="of each student (default: 1e-3 5e-2)"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="seeds of preparation and training (default: 3)")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -133,13 +140,14 @@ def main() -> None:
     if options.sts_dir is None:
         return
     studies = {name: WriterStudy(options, name, directory) for name, directory in directories.items()}
-    for number in options.rows:
-        row, found = ROWS[number], {}
-        for name, study in studies.items():
-            places = [study.train("static", row, seed, options.learning_rate) for seed in range(options.seeds)]
-            found[f"{name}, {row.name} ({options.learning_rate:g})"] = [study.scores(one.name, one) for one in places]
-        untrained = next(iter(studies.values()))
-        print(score_table({"untrained": untrained.scores("static-untrained", untrained.start("static"))}, found))
+    for student, rate in zip(options.students, options.learning_rates, strict=False):
+        for row in (ROWS[number] for number in options.rows):
+            found = {}
+            for name, study in studies.items():
+                places = [study.train(student, row, seed, rate) for seed in range(options.seeds)]
+                found[f"{name}, {row.name} ({rate:g})"] = [study.scores(one.name, one) for one in places]
+            study = next(iter(studies.values()))
+            print(score_table({"untrained": study.scores(f"{student}-untrained", study.start(student))}, found))
 
 
 if __name__ == "__main__":
