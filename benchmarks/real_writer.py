@@ -5,6 +5,7 @@ work directory is kept; a rerun computes what is missing, and the table grows ru
 
     python benchmarks/real_writer.py --pairs DIR --sts-dir DIR --work DIR [--glove DIR] [--model DIR]
         [--students static glove smollm2] [--rows 0 1] [--seeds 3] [--transformer-pairs 8000]
+    python benchmarks/real_writer.py ... --rows 1 11 14 9 10 12 18 16 13 17 15 --learning-rate 1e-3 2e-3
 
 `--pairs` is a directory of `dino-st generate`; `--glove` one of `python -m tools.real_models`; `--model` SmolLM2 as a
 transformers directory. Students whose directory is not given are left out.
@@ -13,6 +14,7 @@ transformers directory. Students whose directory is not given are left out.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import shutil
@@ -23,13 +25,16 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pyarrow.compute as pc
 import torch
 from ablations import best_rate, interval, stored_scores
-from datasets import Dataset
+from beyond_joint import Objectives, cross_fitted, hard_negatives, ranking_lists
+from datasets import Dataset, DatasetDict
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from sentence_transformers.util import pairwise_cos_sim
 from tokenizers import Tokenizer
 
 import mteb_tasks
@@ -40,6 +45,7 @@ from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.evaluation.table import STS_SCORES
 from dino_st.models import ENCODER
 from dino_st.preparation.prepare import prepare_pairs
+from dino_st.training.objective import pair_objective
 from dino_st.training.record import read_record
 
 JOINT = {"objective": "joint", "batch_size": 128}
@@ -49,6 +55,8 @@ RATES = {
     "smollm2": (3e-4, 1e-3),
 }
 LAYERS = 4
+SHARED_WORDS_OUT = {"near_copy_overlap": 0.1, "near_copy_labels": (0.0,)}
+MASK_ALONE = {"temperature": 0.05, "contrast_anchors": False, "contrast_positives": False}
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,10 @@ class Row:
     name: str
     preparation: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    rate_of: int = 0  # number of the row that the learning rate was chosen for
+    rate_of: int | None = 0  # number of the row that the learning rate was chosen for; None for its own
+    objective: Objectives | None = None
+    folds: int = 0  # cross-fitting of the scores
+    same_validation: bool = False  # that of the published preparation, whatever is prepared
 
 
 ROWS = (
@@ -69,8 +80,26 @@ ROWS = (
     Row("without label smoothing", preparation={"label_smoothing": 0.0}),
     Row("without random negatives", preparation={"random_negatives": 0}),
     Row("8 random negatives", preparation={"random_negatives": 8}),
-    Row("label-0 texts that share words out", preparation={"near_copy_overlap": 0.1, "near_copy_labels": (0.0,)}),
+    Row("label-0 texts that share words out", preparation=SHARED_WORDS_OUT),
     Row("joint, batches of 32", training={"objective": "joint"}),
+    *(
+        Row(f"joint, {name}", training=JOINT, rate_of=None, **changes)
+        for name, changes in {
+            "8 random negatives": {"preparation": {"random_negatives": 8}, "same_validation": True},
+            "label-0 texts that share words out": {"preparation": SHARED_WORDS_OUT, "same_validation": True},
+            "hard negatives of label 0.5": {"objective": hard_negatives(0.5)},
+            "hard negatives of label 0": {"objective": hard_negatives(0.1)},
+            "hard negatives of both": {"objective": hard_negatives(0.5, 0.1)},
+            "hard negatives of label 0.5, guided": {"objective": hard_negatives(0.5, guide=MASK_ALONE)},
+            "GISTEmbed as published": {"objective": hard_negatives(0.5, guide={})},
+            "posterior-mixed targets": {"preparation": {"target": "posterior-mixed"}},
+            "posterior-mixed targets, ranking lists": {
+                "preparation": {"target": "posterior-mixed"},
+                "objective": ranking_lists(5),
+            },
+            "cross-fitted targets": {"folds": 3},
+        }.items()
+    ),
 )
 
 FIRST_ROWS = 7
@@ -122,12 +151,48 @@ class Study:
         place = self.work / f"{student}-{row.name.replace(' ', '-').replace(',', '')}-{rate:g}-{seed}"
         record = read_record(place)
         if record is None or record.status != "complete":
-            raw, labels = self.raw(student)
-            splits = prepare_pairs(raw, seed=seed, labels=labels, **row.preparation)
+            splits = self.splits(student, row, seed, rate)
             training = row.training | ({"dtype": "bfloat16"} if student == "smollm2" else {})
-            train_encoder(splits, self.start(student), place, learning_rate=rate, seed=seed, **training)
+            with mock.patch("dino_st.training.objective.pair_objective", row.objective or pair_objective):
+                train_encoder(splits, self.start(student), place, learning_rate=rate, seed=seed, **training)
             shutil.rmtree(place / "checkpoints", ignore_errors=True)
         return place
+
+    def splits(self, student: str, row: Row, seed: int, rate: float) -> DatasetDict:
+        """What a row trains on, and is validated on."""
+        raw, labels = self.raw(student)
+        if row.same_validation:
+            judged = prepare_pairs(raw, seed=seed, labels=labels)["validation"]
+            train = prepare_pairs(raw, seed=seed, labels=labels, validation_share=0, **row.preparation)["train"]
+            held_out = set(zip(judged[SENTENCE1], judged[SENTENCE2], strict=True))
+            pairs = zip(train[SENTENCE1], train[SENTENCE2], strict=True)
+            kept = [number for number, pair in enumerate(pairs) if pair not in held_out]
+            return DatasetDict(train=train.select(kept), validation=judged)
+        splits: DatasetDict = prepare_pairs(raw, seed=seed, labels=labels, **row.preparation)
+        if row.folds:
+            scorer = functools.partial(self.scorer, student, splits["validation"], seed, rate)
+            train = cross_fitted(splits["train"], scorer, folds=row.folds, weight=0.5, seed=seed)
+            return DatasetDict(train=train, validation=splits["validation"])
+        return splits
+
+    def scorer(self, student: str, validation: Dataset, seed: int, rate: float, pairs: Dataset, fold: int) -> Any:
+        """Scores pairs by a student's cosines, or another encoder's, that was trained on pairs of other x1.
+
+        It is scored once, after its last step, so that the validation split chooses nothing.
+        """
+        place = self.work / "folds" / f"{student}-{rate:g}-{seed}-{fold}"
+        start = self.options.scorer or self.start(student)
+        encoder = train_encoder(
+            DatasetDict(train=pairs, validation=validation),
+            start,
+            place,
+            learning_rate=rate,
+            seed=seed,
+            evaluation_steps=10**6,
+            **JOINT,
+        )
+        shutil.rmtree(place, ignore_errors=True)
+        return lambda first, second: pairwise_cos_sim(*(encoder.encode(texts) for texts in (first, second))).numpy()
 
     def validation(self, place: Path) -> float:
         """Spearman × 100 on the generated validation split, of the checkpoint that was kept."""
@@ -138,9 +203,10 @@ class Study:
 
     def choose_rate(self, student: str, row: Row) -> float:
         """The learning rate whose encoder of seed 0 is best on the generated validation split."""
-        if self.options.learning_rate is not None:
-            return float(self.options.learning_rate)
-        found = {rate: self.validation(self.train(student, row, 0, rate)) for rate in RATES[student]}
+        rates = self.options.learning_rate or RATES[student]
+        if len(rates) == 1:
+            return float(rates[0])
+        found = {rate: self.validation(self.train(student, row, 0, rate)) for rate in rates}
         return best_rate(f"{student}, {row.name}", found)
 
     def scores(self, name: str, model: str | Path) -> dict[str, float]:
@@ -155,12 +221,13 @@ class Study:
             rows = table.setdefault(student, {"untrained": [self.scores(f"{student}-untrained", self.start(student))]})
             rates: dict[int, float] = {}
             for number, row in self.chosen_rows(student):
-                if row.rate_of not in rates:
-                    rates[row.rate_of] = self.choose_rate(student, ROWS[row.rate_of])
+                judged = number if row.rate_of is None else row.rate_of
+                if judged not in rates:
+                    rates[judged] = self.choose_rate(student, ROWS[judged])
                 for seed in range(1 if student == "smollm2" and not self.options.all_seeds else self.options.seeds):
-                    place = self.train(student, row, seed, rates[row.rate_of])
+                    place = self.train(student, row, seed, rates[judged])
                     scores = self.scores(place.name, place) | {"validation": self.validation(place)}
-                    rows.setdefault(f"{row.name} ({rates[row.rate_of]:g})", []).append(scores)
+                    rows.setdefault(f"{row.name} ({rates[judged]:g})", []).append(scores)
                 (self.work / "table.md").write_text(as_markdown(table), encoding="utf-8")
                 print(f"{student}: row {number} done\n{as_markdown(table)}", flush=True)
 
@@ -191,19 +258,23 @@ def without_unused_words(encoder: SentenceTransformer, texts: Iterable[str]) -> 
 
 
 def as_markdown(table: dict[str, dict[str, list[dict[str, float]]]]) -> str:
-    """The table: means over seeds; differences of averages to the first recipe of a student are paired by seed."""
+    """The table: means over seeds; differences to the first recipe of a student are paired by seed."""
     columns = [*STS_SCORES.columns, "average"]
-    heads = [*STS_SCORES.columns.values(), "Avg.", "difference to published", "generated validation", "seeds"]
-    lines = [f"| student, recipe (learning rate) | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    heads = [*STS_SCORES.columns.values(), "Avg.", "difference to the first", "generated validation", "difference"]
+    lines = [
+        f"| student, recipe (learning rate) | {' | '.join(heads)} | seeds |",
+        f"| --- |{' ---: |' * len(heads)} ---: |",
+    ]
     for student, rows in table.items():
-        base = [run["average"] for name, runs in rows.items() if name.startswith("published (") for run in runs]
+        first = next((runs for name, runs in rows.items() if name != "untrained"), [])
         for name, runs in rows.items():
-            means = [f"{statistics.mean(run[column] for run in runs):.2f}" for column in columns]
-            gains = [run["average"] - other for run, other in zip(runs, base, strict=False)]
-            gain = "" if name == "untrained" or name.startswith("published (") or not gains else interval(gains)
-            judged = [run["validation"] for run in runs if "validation" in run]
-            cells = [*means, gain, f"{statistics.mean(judged):.2f}" if judged else "", str(len(runs))]
-            lines.append(f"| {student}, {name} | {' | '.join(cells)} |")
+            cells = [f"{statistics.mean(run[column] for run in runs):.2f}" for column in columns]
+            for column in ("average", "validation"):
+                if column == "validation":
+                    cells.append(f"{statistics.mean(run[column] for run in runs):.2f}" if column in runs[0] else "")
+                gains = [run[column] - other[column] for run, other in zip(runs, first, strict=False) if column in run]
+                cells.append("" if name == "untrained" or runs is first else interval(gains))
+            lines.append(f"| {student}, {name} | {' | '.join(cells)} | {len(runs)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -219,7 +290,10 @@ def main() -> None:
         "--rows", type=int, nargs="+", help="numbers of the recipes, from 0 (default: see the protocol)"
     )
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default: 3)")
-    parser.add_argument("--learning-rate", type=float, help="of every row, instead of choosing one")
+    parser.add_argument(
+        "--learning-rate", type=float, nargs="+", help="to choose from, instead of the protocol's; one is not chosen"
+    )
+    parser.add_argument("--scorer", type=Path, help="encoder to train across folds (default: the student)")
     parser.add_argument("--all-seeds", action="store_true", help="train the transformer with all seeds, not one")
     parser.add_argument("--transformer-pairs", type=int, default=8000, help="pairs for the transformer (default: 8000)")
     options = parser.parse_args()

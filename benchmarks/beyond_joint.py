@@ -1,0 +1,137 @@
+"""What was tried beyond the joint objective: rows of `real_writer.py`, measured in `docs/results.md`.
+
+Each starts from pairs with scores that are split already, so that no pair of the validation split is contrasted,
+listed or scored. The losses are those of sentence-transformers.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset, DatasetDict
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss, GISTEmbedLoss
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from sentence_transformers.util import pairwise_cos_sim
+from sklearn.isotonic import IsotonicRegression
+from transformers import PreTrainedTokenizerFast
+
+from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
+from dino_st.training.batches import scores_of
+from dino_st.training.objective import Objective, pair_objective
+from dino_st.training.options import TrainingOptions
+
+Floats = npt.NDArray[np.float64]
+Objectives = Callable[[DatasetDict, TrainingOptions], Objective]
+Scorer = Callable[[Dataset, int], Callable[[Sequence[str], Sequence[str]], Floats]]
+"""Trained on pairs, for a fold of that number; scores other pairs, on a scale of its own."""
+
+_TEMPERATURE = 0.05
+"""That of the joint objective's contrastive loss, whose scale is 20."""
+_SPREAD = 0.2
+"""Temperature of the distributions over a list: scores that are 0.4 apart, as those of two labels, become 2 apart."""
+
+
+def hard_negatives(*scores: float, guide: dict[str, Any] | None = None) -> Objectives:
+    """The joint objective whose contrasted pairs have other texts of their x1 as hard negatives, one of each score.
+
+    With `guide`, arguments of `GISTEmbedLoss` (arXiv 2402.16829), texts that the untrained encoder finds more alike
+    than the pair's own are no negatives.
+    """
+
+    def objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
+        joint = pair_objective(splits, options)
+        columns = [SENTENCE1, SENTENCE2, *(f"negative{number}" for number in range(len(scores)))]
+        rows = list(zip(*with_negatives(splits["train"], options.positive_score, scores), strict=True))
+        contrasted = Dataset.from_dict(dict(zip(columns, map(list, rows), strict=True)))
+        parts = DatasetDict(graded=joint.train["graded"], positives=contrasted)
+        if guide is None:
+            return dataclasses.replace(joint, train=parts)
+        loss = functools.partial(guided, joint=joint.loss, arguments=guide)
+        return dataclasses.replace(joint, train=parts, loss=loss)
+
+    return objective
+
+
+def with_negatives(pairs: Dataset, least: float, scores: Sequence[float]) -> Iterator[tuple[str, ...]]:
+    """Pairs of at least a score, each with a text of every other score for the same x1, where there are some."""
+    texts: dict[str, dict[float, list[str]]] = {}
+    for x1, x2, score in zip(pairs[SENTENCE1], pairs[SENTENCE2], pairs[SCORE], strict=True):
+        texts.setdefault(x1, {}).setdefault(score, []).append(x2)
+    for x1, found in texts.items():
+        positives = [x2 for score in found if score >= least for x2 in found[score]]
+        for number, positive in enumerate(positives):
+            negatives = [found[score][number % len(found[score])] for score in scores if score in found]
+            if len(negatives) == len(scores):
+                yield x1, positive, *negatives
+
+
+def guided(
+    model: SentenceTransformer, *, joint: Callable[[SentenceTransformer], Any], arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """The joint losses, the contrastive one with the encoder as it is now, frozen, as its guide.
+
+    It insists on tokenizers of transformers, which word vectors lack, and needs none where the vocabularies are equal.
+    """
+    guide = copy.deepcopy(model).requires_grad_(False).eval()
+    modules: list[Any] = [encoder[0] for encoder in (model, guide) if isinstance(encoder[0], StaticEmbedding)]
+    own = [module.tokenizer for module in modules]
+    for module in modules:
+        module.tokenizer = PreTrainedTokenizerFast(tokenizer_object=module.tokenizer)
+    loss = GISTEmbedLoss(model, guide, **arguments)
+    for module, tokenizer in zip(modules, own, strict=True):
+        module.tokenizer = tokenizer
+    return joint(model) | {"positives": loss}
+
+
+def ranking_lists(length: int) -> Objectives:
+    """The joint objective, and the order of so many texts of each x1 by their scores.
+
+    ListNet's cross-entropy of the two distributions over the texts, as in RankCSE (arXiv 2305.16726).
+    """
+
+    def objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
+        joint = pair_objective(splits, options)
+        texts: dict[str, dict[str, float]] = {}
+        for x1, x2, score in zip(*(splits["train"][name] for name in (SENTENCE1, SENTENCE2, SCORE)), strict=True):
+            texts.setdefault(x1, {})[x2] = score
+        lists = [(x1, list(found)[:length], list(found.values())[:length]) for x1, found in texts.items()]
+        lists = [row for row in lists if len(row[1]) == length]
+        columns: dict[str, list[Any]] = {SENTENCE1: [x1 for x1, _, _ in lists]}
+        columns |= {f"text{place}": [found[place] for _, found, _ in lists] for place in range(length)}
+        columns[SCORE] = [scores for _, _, scores in lists]
+        return dataclasses.replace(
+            joint,
+            train=DatasetDict(**joint.train, lists=Dataset.from_dict(columns)),
+            loss=lambda model: joint.loss(model) | {"lists": DistillKLDivLoss(model, pairwise_cos_sim, _SPREAD)},
+        )
+
+    return objective
+
+
+def cross_fitted(pairs: Dataset, scorer: Scorer, *, folds: int, weight: float, seed: int) -> Dataset:
+    """Pairs whose scores are mixed with what a scorer that has not seen their x1 expects of them.
+
+    The sentences x1 are dealt into folds, and a scorer trained on all others scores the pairs of each; isotonic
+    regression of the scores that the written pairs had on its own turns these into expected scores. Random pairs, of
+    score 0, keep theirs. As Trans-Encoder (arXiv 2109.13059) does without folds, where a scorer sees its own labels.
+    """
+    first, second, given = list(pairs[SENTENCE1]), list(pairs[SENTENCE2]), scores_of(pairs)
+    names, place = np.unique(first, return_inverse=True)
+    fold = np.random.default_rng(seed).permutation(len(names))[place] % folds
+    found = np.empty(len(pairs))
+    for number in range(folds):
+        score = scorer(pairs.select(np.flatnonzero(fold != number)), number)
+        left_out = np.flatnonzero(fold == number)
+        found[left_out] = score([first[row] for row in left_out], [second[row] for row in left_out])
+    written = given > 0
+    expected = IsotonicRegression().fit_transform(found[written], given[written])
+    mixed = given.copy()
+    mixed[written] = ((1 - weight) * given[written] + weight * expected).round(10)
+    return pairs.remove_columns(SCORE).add_column(SCORE, mixed)
