@@ -7,6 +7,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,17 +38,42 @@ CORPUS = [
 VOCABULARY = 384
 
 
-@pytest.fixture(autouse=True)
-def what_a_command_sets_for_its_process() -> Iterator[None]:
-    """Takes back what a command that is called here sets: where messages and warnings go and which; its signals."""
+@contextmanager
+def process_kept() -> Iterator[None]:
+    """Takes back what a command sets for its process, or a library that it calls.
+
+    That is where messages and warnings go and which, the answer to SIGTERM, variables, and the threads of torch.
+    """
     own = logging.getLogger("dino_st")
-    own.addHandler(silent := logging.NullHandler())  # then a command leaves the logger to `caplog`
-    level, shown, terminated = own.level, warnings.showwarning, signal.getsignal(signal.SIGTERM)
-    yield
-    own.removeHandler(silent)
-    own.setLevel(level)
-    warnings.showwarning = shown
-    signal.signal(signal.SIGTERM, terminated)
+    handlers, level, propagate = own.handlers[:], own.level, own.propagate
+    terminated, threads, variables = signal.getsignal(signal.SIGTERM), torch.get_num_threads(), dict(os.environ)
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        own.handlers[:], own.propagate = handlers, propagate
+        own.setLevel(level)
+        signal.signal(signal.SIGTERM, terminated)
+        torch.set_num_threads(threads)
+        for name in os.environ.keys() - variables.keys():
+            del os.environ[name]
+        os.environ.update(variables)
+
+
+@pytest.fixture(autouse=True)
+def _process_kept_by_each_test() -> Iterator[None]:
+    with process_kept():
+        logging.getLogger("dino_st").addHandler(logging.NullHandler())  # then a command leaves the logger to `caplog`
+        yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: Any) -> Any:
+    """Fixtures that several tests share are made outside of any test's own `process_kept`, so they have theirs."""
+    if fixturedef.scope == "function":
+        return (yield)
+    with process_kept():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -589,7 +589,6 @@ def test_a_run_that_waits_outlives_an_outage(
     def script(prompt: str, attempt: int) -> str:
         return "503" if prompt.startswith("GET") and attempt <= 4 else "ok"
 
-    caplog.set_level("WARNING", logger="dino_st")  # an earlier command in this process may have left another
     with hostile_server(script, respond=provider.respond) as server, ReplyJournal(tmp_path / "replies") as journal:
         backend = OpenAIChat(MODEL, base_url=server.url, **SOON, max_retries=1, batch_wait=waits)
         if waits:

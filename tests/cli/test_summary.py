@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import re
+import signal
 import subprocess
 import sys
 import warnings
@@ -48,6 +50,14 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "summary.json").write_text(json.dumps(found))
     assert "pairs in" in result.stderr  # what people read goes to standard error
     return directory
+
+
+def test_a_command_in_a_shared_fixture_leaves_the_process_as_it_was(raw: Path) -> None:
+    ours = logging.getLogger("dino_st")
+    handlers = [type(handler) for handler in ours.handlers]
+    assert (ours.level, ours.propagate, handlers) == (logging.NOTSET, True, [logging.NullHandler])
+    assert warnings.showwarning.__module__ == "warnings"
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_what_was_generated_is_summed_up(raw: Path) -> None:
