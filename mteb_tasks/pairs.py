@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dino_st.data.alignment import warn_of_alignment
+from dino_st.data.alignment import warn_of_alignment, warn_of_order
 from dino_st.data.columns import LABEL, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import check_scores, pair_columns
 from dino_st.data.tables import name_unused, number_value, table_rows, text_value
@@ -75,39 +75,10 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
             fmean(others),
         )
     sides = [pa.array([getattr(pair, name) for pair in pairs], pa.string()) for name in (SENTENCE1, SENTENCE2)]
-    warn_of_alignment(pa.table(sides, names=[SENTENCE1, SENTENCE2]), str(file))
-    _warn_of_overlap(pairs, file)
+    texts = pa.table(sides, names=[SENTENCE1, SENTENCE2])
+    warn_of_alignment(texts, str(file))
+    warn_of_order(texts, [pair.score for pair in pairs], str(file))
     return pairs
-
-
-_ENOUGH, _MOST_COMPARED, _SURE = 50, 10_000, 3
-"""Pairs, and standard errors below zero, from which on a correlation tells something."""
-
-
-def _warn_of_overlap(pairs: Sequence[ScoredPair], file: Path) -> None:
-    """Says where sentences with the lower scores share more words, as where the numbers of classes are no scores."""
-    import numpy as np
-    import pyarrow as pa
-    from scipy.stats import spearmanr
-
-    from dino_st.support.similarity import word_overlap
-
-    sample = pairs[:_MOST_COMPARED]
-    places, scores = np.arange(len(sample)), [pair.score for pair in sample]
-    texts = pa.array([pair.sentence1 for pair in sample] + [pair.sentence2 for pair in sample], pa.large_string())
-    overlap = word_overlap(places, places + len(sample), texts)
-    if len(sample) < _ENOUGH or len(set(scores)) < 2 or np.ptp(overlap) == 0:
-        return
-    correlation = spearmanr(overlap, scores).statistic
-    if correlation < -_SURE / len(sample) ** 0.5:
-        logger.warning(
-            "%s: the more words two sentences share, the lower their score (Spearman %.2f over %d pairs); are these "
-            "distances, or numbers of classes, such as RTE's in GLUE, where 0 means entailment? Similar pairs must "
-            "have the higher scores",
-            file,
-            correlation,
-            len(sample),
-        )
 
 
 def _scored_pair(names: Sequence[str], where: str) -> dict[str, str]:

@@ -45,7 +45,7 @@ EXIT_HUB = 3
 EXIT_PENDING = 4
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-INTERRUPTED = "Interrupted. What was finished is on disk; run the same command to continue."
+INTERRUPTED = "Interrupted. Run the same command again; it goes on from what it had put on disk, if anything."
 _SECONDS_TO_END = 1.0
 _IN_ASCII = {
     "→": "->",

@@ -1,7 +1,9 @@
-"""Columns of texts that were exchanged, or shifted by a row, as the words show that they share."""
+"""Columns that were exchanged or shifted by a row, and scores that were turned round, as the words shared show."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from dino_st.data.columns import NEGATIVE
@@ -56,4 +58,33 @@ def warn_of_alignment(texts: pa.Table, source: str) -> None:
             own,
             what,
             others[what],
+        )
+
+
+_ENOUGH_SCORES, _MOST_SCORES, _SURE = 50, 10_000, 3
+"""Pairs, and standard errors below zero, from which on a correlation tells something."""
+
+
+def warn_of_order(texts: pa.Table, scores: Sequence[float], source: str) -> None:
+    """Says where sentences with the lower scores share more words, as where the numbers of classes are no scores."""
+    import numpy as np
+    import pyarrow as pa
+    from scipy.stats import spearmanr
+
+    from dino_st.support.similarity import word_overlap
+
+    size = min(len(scores), _MOST_SCORES)
+    own, places = list(islice(scores, size)), np.arange(size)
+    both = [chunk.cast(pa.large_string()) for column in texts.slice(0, size).columns for chunk in column.chunks]
+    if size < _ENOUGH_SCORES or len(set(own)) < 2:
+        return
+    overlap = word_overlap(places, places + size, pa.concat_arrays(both))
+    if np.ptp(overlap) and (correlation := spearmanr(overlap, own).statistic) < -_SURE / size**0.5:
+        logger.warning(
+            "%s: the more words two sentences share, the lower their score (Spearman %.2f over %d pairs); are these "
+            "distances, or numbers of classes, such as RTE's in GLUE, where 0 means entailment? Similar pairs must "
+            "have the higher scores",
+            source,
+            correlation,
+            size,
         )

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from heapq import nsmallest
 from typing import NamedTuple
 
+from dino_st.data.layout import ENDED, cut_at, size_of
 from dino_st.support.hashes import keyed_bits
 from dino_st.support.text import UNSPACED, printable
 
@@ -29,7 +30,6 @@ _SHARES = {
     "no mark": 0.5,
 }
 """Of how many of the texts a habit of each kind is one, at least."""
-_ALL_BUT_FEW, _PILED, _LONG = 0.8, 2, {"words": 5, "characters": 20}
 _LONGEST, _SHOWN = 1_000, 90
 _LETTERS = rf"(?:[{UNSPACED}]|[^\W{UNSPACED}]+(?:['’-][^\W{UNSPACED}]+)*)"
 _WORD = re.compile(rf"(?:{_LETTERS}|[^\w\s])[^\w\s]*")
@@ -37,7 +37,6 @@ _MARK = re.compile(r"(?<!\w)[-–—/|>~*#+=]+(?!\w)|[^\w\s.,'’\"%$&/-]")
 _JOINT = re.compile(r"[,;:–—(，；：、（]\s*|\s-\s")
 _HEAD = re.compile(r"\W*\w+(?:['’ ]\w+){0,2}([,，、:：;—–]|\s-)\s*\w")
 _PARTICIPLE = re.compile(r"\w+ing\b")
-_ENDED = re.compile(r"[.!?…:;؟।。！？][^\w\s]*\Z")
 
 
 class _Feature(NamedTuple):
@@ -114,13 +113,12 @@ def _compared(pairs: Sequence[tuple[str, str]]) -> tuple[dict[_Feature, dict[str
         for feature in _foreign(own - given, first):
             having[feature].setdefault(first, second)
         missing.update(_foreign(given - own, second))
-    for unit in _LONG:
-        cut = _cut([_size(second, unit) for _, second in pairs], unit)
-        longer = sum(_size(first, unit) > max(cut) for first, _ in pairs) if cut else 0
-        if longer >= _SHARES["cut"] * len(pairs) > 0:
-            having[_Feature("are cut at", f"{max(cut)} {unit}", "cut")] = {
-                first: second for first, second in pairs if _size(second, unit) in cut
-            }
+    cut = cut_at([second for _, second in pairs], _SHARES["cut"])
+    if cut and sum(size_of(first, cut.unit) > cut.size for first, _ in pairs) >= _SHARES["cut"] * len(pairs):
+        ends = {*cut.texts}
+        having[_Feature("are cut at", f"{cut.size} {cut.unit}", "cut")] = {
+            first: second for first, second in pairs if second in ends
+        }
     return having, missing
 
 
@@ -149,7 +147,7 @@ def _features(text: str) -> set[_Feature]:
     words, last = _WORD.findall(plain), _WORD.findall(_JOINT.split(plain)[-1])
     found = {_Feature("contain", mark, "marks") for mark in _MARK.findall(plain)}
     found.add(_Feature("are", text.casefold().strip(), "text"))
-    if not _ENDED.search(plain):
+    if not ENDED.search(plain):
         found.add(_Feature("have no mark at their end", "", "no mark"))
     if head := _HEAD.match(plain):
         found.add(_Feature("begin with one to three words and", head[1].strip(), "head"))
@@ -174,20 +172,3 @@ def _foreign(features: Iterable[_Feature], text: str) -> list[_Feature]:
     """Those of some features that have no words, or one that another text has not."""
     known = set(re.findall(_LETTERS, _plain(text)))
     return [one for one in features if not (words := re.findall(_LETTERS, one.words)) or not known.issuperset(words)]
-
-
-def _size(text: str, unit: str) -> int:
-    return len(text.split()) if unit == "words" else len(text)
-
-
-def _cut(sizes: Sequence[int], unit: str) -> set[int]:
-    """The sizes that many texts have, far fewer just below and hardly one above; a cut may have left a blank behind."""
-    numbers, longer = Counter(sizes), 0
-    for size in sorted(numbers, reverse=True):
-        here = {size} if unit == "words" else {size - 1, size}
-        number = sum(numbers[one] for one in here)
-        others = (_ALL_BUT_FEW * (longer + number), _PILED * sum(numbers[one - len(here)] for one in here))
-        if size >= _LONG[unit] and number >= max(_SHARES["cut"] * len(sizes), *others):
-            return here
-        longer += numbers[size]
-    return set()

@@ -26,6 +26,7 @@ _SELDOM = {
         0.05,
     ),
     "an address and nothing else": (r"^\w+://\S+$", 0.1),
+    "several lines, as messages do": (r"\S[ \t]*\n\s*\S", 0.3),
     "over 2,000 characters, as whole documents do": (r"^(?s:.{2000})", 0.1),
     "no space": (r"^[!-~]{16,}$", 0.5),
     "a sign for the line end, as editors and `cat -A` show it": (r"(?:\S\$|[¶⏎↵])\s*$", 0.5),
@@ -44,7 +45,8 @@ _BEFORE = re.compile(
 )
 _BEHIND = re.compile(
     rf"(?:(?<=\s)(?P<code>{_CODE}(?<![.!?…\"'”]))"
-    r"|(?P<label>(?:[|;:#@=~\t(\[<{]|,(?=\S)|\s-\s)\s*[^\W\d_][\w&'+ -]{0,30}[\])>}]?|(?<=[a-z.\d] )[A-Z]{2,}))\s*\Z"
+    r"|(?P<label>(?:[|;:#@=~\t(\[<{]|,(?=\S)|\s[-–—―]\s)\s*[^\W\d_][\w&'+., -]{0,30}[\])>}]?"
+    r"|(?<=[a-z.\d] )[A-Z]{2,}))\s*\Z"
 )
 _CODE_ALONE, _WORD = (re.compile(rf"\s*(?=.*[A-Za-z]){sign}\s*") for sign in (_CODE, "[!-~]+"))
 """A field before a text, one behind it, and texts that are nothing else. A label counts where it comes again."""
@@ -58,13 +60,23 @@ _MOST, _SAME = 0.4, 0.1
 _SURE, _FEWEST_SURE, _LONG = 0.95, 5, 5
 """The share of lines, their number, and the letters and digits of a code from which on it is no word of a sentence."""
 
-_ENDED = re.compile(r"[.!?…:;][^\w\s]*\s*\Z")
-_LONGEST = {"characters": (40, 10), "words": (6, 4)}
-"""Lengths from which on many texts of the greatest one tell, and with how many lengths below it they are compared."""
+ENDED = re.compile(r"[.!?…:;؟।。！？][^\w\s]*\s*\Z")
+"""How a sentence ends."""
 
-_PILED_UP, _OPEN, _SHARE_CUT = 5, 0.8, 0.01
-"""How many times as many texts have the greatest length as lengths below it, the share of them that ends in no mark,
-and that of all texts."""
+_LONGEST = {"characters": (20, 10), "words": (5, 4)}
+"""Lengths from which on many texts of one tell, and with how many lengths below it they are compared."""
+
+_PILED_UP, _ALL_BUT_FEW, _SHARE_CUT = 5, 0.8, 0.01
+"""How many times as many texts have a length as each below it, the share of them that ends in no mark, and of those
+that are as long or longer, and the share of all texts."""
+
+
+class Cut(NamedTuple):
+    """The length at which texts seem to be cut, and those that end there."""
+
+    size: int
+    unit: str  # `characters` or `words`
+    texts: list[str]
 
 
 class Finding(NamedTuple):
@@ -95,7 +107,11 @@ def findings(texts: Sequence[str]) -> Iterator[Finding]:
     (most, times), *_ = Counter(texts).most_common(1) or [("", 0)]
     if times >= max(_MANY, _SAME * len(texts)):
         yield Finding("are one and the same", times, most[:60])
-    yield from _cut_off(texts)
+    if len(texts) >= _MANY and (cut := cut_at(texts)) is not None:
+        is_most = max(size_of(text, cut.unit) for text in texts) == cut.size
+        most = f"the most of {'all' if is_most else 'nearly all'}"
+        name = f"have {cut.size} {cut.unit}, {most}, and end in no mark, as where texts are cut"
+        yield Finding(name, len(cut.texts), cut.texts[0][-60:])
 
 
 def _with_field(texts: Sequence[str], field: re.Pattern[str]) -> list[str]:
@@ -125,16 +141,28 @@ def code_in_lines(lines: Sequence[str]) -> str | None:
     return None
 
 
-def _cut_off(texts: Sequence[str]) -> Iterator[Finding]:
-    """Where many texts have the greatest length and end in no mark, as those that were cut at it."""
+def cut_at(texts: Sequence[str], share: float = _SHARE_CUT) -> Cut | None:
+    """Where many texts, a share of all at least, have the (nearly) greatest length and end in no mark.
+
+    Of texts that were cut at a number of characters, some may have lost a blank behind it.
+    """
     for unit, (least, below) in _LONGEST.items():
-        lengths = [len(text if unit == "characters" else text.split()) for text in texts]
-        longest = max(lengths, default=0)
-        at_end = [text for text, length in zip(texts, lengths, strict=True) if length == longest]
-        others = sum(longest - below <= length < longest for length in lengths) / below
-        open_ends = [text for text in at_end if not _ENDED.search(text)]
-        fewest = max(_FEWEST_SURE, _PILED_UP * others, _SHARE_CUT * len(texts), _OPEN * len(at_end))
-        if len(texts) >= _MANY and longest >= least and len(open_ends) >= fewest:
-            name = f"have {longest} {unit}, the most of all, and end in no mark, as where texts are cut"
-            yield Finding(name, len(open_ends), open_ends[0][-60:])
-            return
+        sizes = [size_of(text, unit) for text in texts]
+        numbers, longer = Counter(sizes), 0
+        lost = unit == "characters"
+        for size in sorted(numbers, reverse=True):
+            number = numbers[size] + lost * numbers[size - 1]
+            others = sum(numbers[size - lost - i] for i in range(1, below + 1)) / below
+            fewest = max(_FEWEST_SURE, share * len(texts), _PILED_UP * others, _ALL_BUT_FEW * (longer + number))
+            if size >= least and number >= fewest:
+                ends = [text for text, one in zip(texts, sizes, strict=True) if size - lost <= one <= size]
+                open_ends = [text for text in ends if not ENDED.search(text)]
+                if len(open_ends) >= max(fewest, _ALL_BUT_FEW * number):
+                    return Cut(size, unit, open_ends)
+            longer += numbers[size]
+    return None
+
+
+def size_of(text: str, unit: str) -> int:
+    """How long a text is, in `characters` or `words`."""
+    return len(text if unit == "characters" else text.split())

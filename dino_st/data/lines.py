@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from typing import BinaryIO, NamedTuple
 
-from dino_st.data.layout import code_in_lines, findings
+from dino_st.data.layout import ENDED, code_in_lines, findings
 from dino_st.errors import InputError
 from dino_st.support.progress import logger
 from dino_st.support.text import printable
@@ -133,7 +133,8 @@ _KINDS = (
     _Kind("translations (PO)", r'^msgid "[^\n]*"\n(?:"[^\n]*\n)*msgstr "'),
     _Kind(
         "a program",
-        r"\A#!\s*/|^(?:def|class) \w+(?:\([^\n]*\))?:[ \t]*\n[ \t]+\S|\A\s*<\?php|^from [\w.]+ import [\w(*]|"
+        r"\A#!\s*/|\A[A-Za-z_$][\w.$]* = [\[{]\s*$|^(?:def|class) \w+(?:\([^\n]*\))?:[ \t]*\n[ \t]+\S|\A\s*<\?php"
+        r"|^from [\w.]+ import [\w(*]|"
         r"^import [\w.]+(?: as \w+)?;?$|^#include\s*[<\"]|^(?:const|let|var) \w+ = |^function \w+\([^\n]*\{|^print\(",
     ),
     _Kind(
@@ -141,6 +142,8 @@ _KINDS = (
         r"\A\s*[\[{(]\s*'(?:[^'\\\n]|\\.)*'\s*[:,\]']|^Traceback \(most recent call last\)|^Name: \S+, dtype: |"
         r'^\[\d+\] "',
     ),
+    _Kind("cards of Anki", r"\A#(?:separator|html|notetype|deck|columns|tags)\b ?\w*:", _AS_TABLE),
+    _Kind("an e-book of Project Gutenberg", r"^\*\*\* ?START OF (?:THE|THIS) PROJECT GUTENBERG"),
     _Kind("a history of git", r"^commit [0-9a-f]{7,40}\b[^\n]*\n(?:Merge: [^\n]*\n)?Author: "),
     _Kind("what a shell prints", r"^[-dl][-rwxst]{9}[.+@ ] *\d+ |\A\s*PID +TTY"),
     _Kind("an error of a web server", r"\A\s*(?:401 Unauth|403 Forb|404 Not F|500 Internal S|502 Bad G|503 Service)"),
@@ -170,18 +173,29 @@ _WIDTHS, _FEW_LINES, _FILLED, _OVERLONG = range(40, 133), 4, 0.8, 30
 """Widths of lines of prose; how many of them say something, the share of these that must be full, and of how many lines
 one may be longer, such as an address."""
 
-_ENDED = re.compile(r"[.!?…:;][^\w\s]*\s*\Z")
-
 _SIGNS = tuple((kind, re.compile(kind.signs, re.MULTILINE)) for kind in _KINDS)
 
 _QUOTED = "brackets or letters around quotation marks, as Python writes them"
 """Is told as the others are, and refused where most texts are so."""
 
 _TOTALS = (
-    r"(?:(?:(?:grand |sub-?)?totals?|sum|averages?|avg\.?|mean|median)(?:\s*[:=]?\s*[\d.,]+(?: \w+)?)?:?"
-    r"|\(?\d+ (?:rows?|pairs|sentences|records|entries)\)?)\s*$"
+    r"(?:(?:(?:grand |sub-?)?totals?|sum|averages?|avg\.?|mean|median|count|number|summe|gesamt|insgesamt|mittelwert"
+    r"|durchschnitt|somme|moyenne|suma|promedio|totale|totaal)"
+    r"(?:[ :=]+(?:of|for|the|in|all|[a-z]|column|number|numbers|count|scores?|rows?|pairs?|sentences?|records?|entries"
+    r"|items?|words|characters|length|similarity|ratings?|general|général|anzahl))*(?:\s*[:=]?\s*[\d.,]+%?(?: \w+)?)?:?"
+    r"|\(?\d+ (?:rows?|pairs|sentences|records|entries|items|results?)\)?)\s*$"
 )
 """What stands below a table, in place of a text."""
+
+_BELOW = (
+    r"\W*(?:(?:generated|exported|created|downloaded|printed|retrieved|last updated)(?: (?:by|from|on|with|at"
+    r"|via)|\s?:) "
+    r".{0,30}\d.{0,20}|(?:generated|exported|created|downloaded) (?:by|from|with|via) \S+(?: \S+){0,2}"
+    r"|(?:source|quelle|fuente|fonte)s?\s?: .{1,80}|(?:©|\(c\)|copyright)\W*(?:\(c\)\W*|©\W*)?\d{4}.{0,60}|all rights reserved"
+    r"|end of (?:file|report|table|data|list|document|export)|(?:applied )?filters?\s?:.{0,60}|confidential\b.{0,60}"
+    r"|(?:continued on|see) (?:the )?next (?:page|sheet)|(?:legend|notes?|remarks?)\s?:)\W*$"
+)
+"""What else programs and people write there."""
 
 _MONTH = "(?:jan|feb|ma[riy]|mär|mrz|apr|ju[nl]|aug|sept?|o[ck]t|nov|de[cz])"
 
@@ -194,14 +208,36 @@ _ODDITIES = {
     "signs of tweets (RT, a name that is addressed, t.co)": (
         r"^RT @\w+|\bhttps?://t\.co/\w+|\([vV]ia @\w+\)|^@\w{2,15}:?\s"
     ),
+    "signs of chats (whom one speaks to, emoji by their names, what the program said)": (
+        r"<[@#!:][^<>\s]{1,60}>|<https?://[^<>\s]+>|(?<!\S):[a-z][a-z0-9_+-]+:(?!\S)"
+        r"|^(?i:(?:.{1,40} )?(?:has )?(?:joined|left)"
+        r" (?:the (?:channel|group|server|room|conversation|chat)|using .*)\.?|pinned a message.*"
+        r"|this message was deleted\.?"
+        r"|<?(?:media|image|video|audio|sticker|gif|document) omitted>?|missed (?:voice|video|group) call.*"
+        r"|messages and calls are end-to-end encrypted.*)$"
+    ),
+    "lines of mails (what was quoted, who wrote it, a signature)": (
+        r"^-{3,} ?(?:Original Message|Forwarded)|^On .{5,80} wrote:$|^Sent from my \w+"
+        r"|^(?:(?:Best|Kind|Warm) )?[Rr]egards,?$"
+    ),
+    "nothing but what stands in brackets, or sounds as transcripts note them": (
+        r"^\s*[\[(][^\]\[()'\".?!]{1,60}[\])]\s*$|[♪♫]|%hesitation"
+        r"|\[(?i:noise|laughter|music|applause|inaudible|crosstalk|unintelligible|silence|sighs?|chuckles|coughs?)\]"
+    ),
+    "words of the buttons of a web page": (
+        r"^\W*(?i:(?:read|learn|see|show|load) more|click here|share(?: on \w+)?|sign (?:in|up)|log ?in"
+        r"|subscribe to .{0,40}"
+        r"|skip to (?:main )?content|(?:accept (?:all )?|we use )cookies\b.*|back to top|all comments"
+        r"|leave a (?:comment|reply))\W*$"
+    ),
     "tabs, as between columns": r"\S\t+\S",
     "|||, as between columns": r"\|\|\|",
     "special tokens of language models": r"<\|[^|>\s]{1,40}\|>|\[/?(?:SEP|CLS|MASK|PAD|UNK|INST)\]|</?s>",
-    "tags of HTML or XML": r"</?[A-Za-z][\w:-]*(?:\s[^<>]*)?/?>",
+    "tags of HTML or XML": r"</?[A-Za-z][^<>]{0,200}>",
     "characters as HTML writes them": r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});",
     "characters as web addresses write them": r"%20|%[0-9A-F]{2}[^%\s]*%[0-9A-F]{2}",
     "characters behind a backslash, as programs write them": r"\\(?:[ntr\"'/]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})|\\$",
-    "commands of LaTeX": r"\\[a-zA-Z]{3,}",
+    "commands of LaTeX": r"\\[a-zA-Z]{3,}|\$[^$]{0,60}[_^\\][^$]{0,60}\$",
     "characters as mails write them": r"=\?[\w-]+\?[qQbB]\?|=[0-9A-F]{2}.*=[0-9A-F]{2}|\w=$",
     _QUOTED: r"^(?:\[(?:'.*'|\".*\")\]|b'.*'|b\".*\")$",
     "formulas of a spreadsheet": r"^=[A-Z(+-]|^[+@][A-Z]+\d",
@@ -219,24 +255,48 @@ _ODDITIES = {
     "a comma behind quotation marks, as in a list": r"^\s*[\"'].*[\"'],\s*$",
     "labels of fastText": r"^__label__",
     "words of a row of totals": rf"^(?i:{_TOTALS})",
+    "what stands below a table (its source, its date, a copyright)": rf"^(?i:{_BELOW})",
     "numbers of pages": r"^\W*(?i:page|seite)\s+\d+(?:\s+(?:of|von)\s+\d+)?\W*$",
 }
 """What sentences seldom hold, as regular expressions; what is told only where most texts have it is in `layout`."""
 
 _MAY_BE_RARE = re.compile(
-    "[\t<>&%\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029\ufb00-\ufb06\xad▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}|^[\"'\\s(:.-]|^b[\"']|"
+    "[\t<>&%$♪♫\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029\ufb00-\ufb06\xad▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}"
+    "|^[\"'\\s(:.-]|^b[\"']|"
     r"^\W*(?i:page|seite)|^\s*[-+\d#].{2,13}$|^\s*\w{3,4}[-.]?\d\d\s*$|"
-    r"^(?i:grand|sub|total|sum|av|me(?:an|dian)|\d+ [rpse])"
+    r"^(?i:\W*(?:grand|sub|tota|su[m]|av|me(?:an|dian)|count|number|(?:ins)?gesamt|mittelw|durchs|somm|moyen"
+    r"|promed|\(?\d+ [rpsei]"
+    r"|generat|export|creat|downl|print|retriev|last up|source|quelle|fuente|fonte|©|\(c\)|copyr|all rig|end of"
+    r"|applied|filter|confid|contin|see|legend|note|remark|-{3}|on .*:$|sent|.*\bregards|read|learn|show|load"
+    r"|click|share|sign|log"
+    r"|subs|skip|accept|we use|back|all c|leave|pinned|this mess|image|video|audio|sticker|gif|docum|missed"
+    r"|messages and))"
+    r"|(?<!\S):[a-z]|(?:joined|left) (?:the|using)"
 )
 _ANY = re.compile("|".join(f"({sign})" for sign in _ODDITIES.values()))
 
 _NO_VALUE = re.compile(
-    r"[-–—.…?_]{1,3}|[<(\[{]?(?:nan|nil|null|none|n/?\.?a\.?|undefined|not available|tbd)[>)\]}.]?"
-    r"|\[(?:deleted|removed|empty|missing)\]|#n/a|\\n|#(?:name\?|ref!|value!|div/0!)",
-    re.IGNORECASE,
+    r"[-–—.…?_\"'″〃]{1,3}|[-–—]\"[-–—]|[<(\[{]?(?:nan|nil|null|none|n/?\.?a\.?|undefined|not (?:available"
+    r"|applicable)|tb[ad]"
+    r"|todo|fixme|x{2,}|(?:left |intentionally )?blank|placeholder|(?:your |insert |enter )?(?:text"
+    r"|sentence) (?:goes )?here"
+    r"|lorem ipsum\b.*|(?:unit ?)?test(?:ing)?(?: ?\d+| (?:sentence|text|entry|row|only))?|dummy(?: \w+)?|asdf\w*"
+    r"|qwert\w*"
+    r"|foo(?:bar| bar)?|blah(?:[ ,]+blah)*|(?:same(?: (?:as|text as))?|as|see|cf\.?)(?: (?:the )?(?:above|before"
+    r"|below|previous"
+    r"(?: (?:one|row|sentence))?|last(?: one)?|row \d+|#?\d+))|ditto|dito|idem|ibid\.?|siehe oben|s\. ?o\."
+    r"|wie oben"
+    r"|voir ci-dessus|ver arriba|no (?:answer|response|comments?|text|data|value|translation)(?: given)?"
+    r"|skip(?:ped)?|deleted"
+    r"|untranslated|(?:not|un)translatable|unintelligible|inaudible)[>)\]}.!]{0,2}"
+    r"|\[(?:deleted|removed|empty|missing|image|video|audio|sticker|gif|redacted)\]|#n/a|\\n"
+    r"|#(?:name\?|ref!|value!|div/0!|num!|error!|spill!)",
+    re.IGNORECASE | re.DOTALL,
 )
-"""What other programs, and people, write where there is no value."""
+"""What other programs, and people, write where there is no value, or none yet."""
 
+_SHOWN, _NAMED = 5, 60
+"""So many of them are told, with how often each is there, and so many of their letters."""
 
 _SAMPLE, _SAMPLED = 1000, 40_000
 """Of so many texts the first ones, unless they have more characters, are looked at for what is told only where it is
@@ -269,7 +329,7 @@ class Oddities:
             sample.append(text)
         text = text[:_LOOKED_AT]
         if _NO_VALUE.fullmatch(text.strip()):
-            self._missing[text] += 1
+            self._missing[text[:_NAMED]] += 1
             return
         found = _ANY.search(text) if _MAY_BE_RARE.search(text) else None
         if found is not None:
@@ -294,7 +354,8 @@ class Oddities:
     def tell(self, source: str) -> None:
         """Says in the log what was found, if anything."""
         if self._missing:
-            told = ", ".join(f"{text!r} ({count})" for text, count in self._missing.items())
+            told = ", ".join(f"{printable(text)!r} ({count})" for text, count in self._missing.most_common(_SHOWN))
+            told += ", …" * (len(self._missing) > _SHOWN)
             logger.warning("%s: taken as texts, though they may mean that there is no value: %s", source, told)
         for name, count in self._counts.items():
             logger.warning(
@@ -357,7 +418,7 @@ def _width_of_prose(lines: list[str]) -> int:
     """The width to which lines are filled with words, so that sentences go on in the next; 0 where they are not."""
     width = sorted(map(len, lines) if lines else [0])[-1 - len(lines) // _OVERLONG]
     ends = [(one, words) for one, other in pairwise(lines) if one.strip() and (words := other.split())]
-    broken = [(one, words[0]) for one, words in ends if not _ENDED.search(one)]
+    broken = [(one, words[0]) for one, words in ends if not ENDED.search(one)]
     filled = sum(len(one.rstrip()) + 1 + len(word) > width for one, word in broken)
     small = sum(word[0].islower() for _, word in broken)
     is_prose = len(broken) >= max(_FEW_LINES, len(ends) / 2) and filled >= _FILLED * len(broken) <= 2 * small

@@ -81,6 +81,9 @@ _VERDICTS = {
 """Columns in which annotation tools (Prodigy, Argilla, Label Studio) say what became of a row: the words for rows to
 use, and those for rows that were turned down."""
 
+_HOLDERS = ("response", "responses", "annotations", "completions", "rating", "ratings")
+"""Columns in which such tools have answers as objects, each with what became of it."""
+
 _VERDICT = "\0verdict "
 """What the names of such columns begin with in the rows, until they are looked at."""
 
@@ -121,7 +124,9 @@ def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
                 rows = _json_rows(file, choose)
             for where, row in rows:
                 for name in [name for name in row if name.startswith(_VERDICT)]:
-                    verdicts[name.removeprefix(_VERDICT), _verdict(row.pop(name))] += 1
+                    column = name.removeprefix(_VERDICT)
+                    said = {*_verdicts_in(column, row.pop(name))}  # several that all say the same are one
+                    verdicts[column, said.pop() if len(said) == 1 else ""] += 1
                 for name, value in row.items():
                     is_text = len(row) == 1 or name.startswith(_TEXTS)
                     if isinstance(value, str) and (is_text or as_number(value) is None):
@@ -141,32 +146,44 @@ def _with_verdicts(choose: Choice) -> Choice:
     def chosen(names: Sequence[str], where: str) -> Mapping[str, str]:
         found = choose(names, where)
         free = [name for name in names if name not in found.values() and list(names).count(name) == 1]
-        return {**found, **{_VERDICT + name: name for name in free if _folded(name) in _VERDICTS}}
+        return {**found, **{_VERDICT + name: name for name in free if _kind_of(name) in (*_VERDICTS, *_HOLDERS)}}
 
     return chosen
 
 
-def _verdict(value: Any) -> str:
-    """A verdict as it is compared; of several answers that all say the same, that one."""
-    values = {_verdict(one) for one in value} if isinstance(value, list) else {str(value).strip().lower()}
-    return values.pop() if len(values) == 1 else ""
+def _kind_of(name: str) -> str:
+    """What a column is about: `status` of `similarity.responses.status`."""
+    return _folded(name).rpartition(".")[2]
+
+
+def _verdicts_in(name: str, value: Any) -> Iterator[str]:
+    """The verdicts of a cell, which may hold several answers, or objects of which each has one."""
+    if isinstance(value, Mapping):
+        for inner, one in value.items():
+            yield from _verdicts_in(str(inner), one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _verdicts_in(name, one)
+    elif _kind_of(name) in _VERDICTS:
+        yield str(value).strip().lower()
 
 
 def _tell_verdicts(verdicts: Counter[tuple[str, str]], path: str | os.PathLike[str]) -> None:
     """Warns of rows that annotators turned down, where the column says nothing but that."""
     for name in dict.fromkeys(name for name, _ in verdicts):
-        good, bad = _VERDICTS[_folded(name)]
+        known = [_VERDICTS[kind] for kind in _VERDICTS if _kind_of(name) in (kind, *_HOLDERS)]
+        good, bad = (tuple(word for words in each for word in words) for each in zip(*known, strict=True))
         counts = {value: count for (column, value), count in verdicts.items() if column == name}
         turned_down = {value: counts[value] for value in bad if value in counts}
         if turned_down and counts.keys() <= {"", "none", *good, *bad}:
+            filtered = f"dataset.filter(lambda row: str(row[{name!r}]).lower() not in {bad!r})"
             logger.warning(
                 "%s: rows that an annotator turned down are used, too: %s in column %r; to leave them out, filter the "
-                "file first, in Python: dataset.filter(lambda row: str(row[%r]).lower() not in %r)",
+                "file first%s",
                 path,
                 ", ".join(f"{count} of {sum(counts.values())} say {value!r}" for value, count in turned_down.items()),
                 name,
-                name,
-                bad,
+                f", in Python: {filtered}" if _kind_of(name) in _VERDICTS else "",
             )
 
 

@@ -95,34 +95,42 @@ _SENTENCES = (
     "The old man sat down on a chair and drank a cup of tea. She has lived in the north of the country for ten years. "
     "When it began to rain, the children ran back to the house. They want to sell their car, as they need the money."
 )
-_LEAST_WORDS, _MOST_PIECES, _FLUENT = 1000, 2, 0.65
-"""Tokens of a vocabulary that has words, tokens of a word at most for a language that a model knows, and the greatest
-surprise at sentences, where that at their words in reverse is 1, of a model that can write (0.4 of three that can)."""
+_LEAST_WORDS, _MOST_PIECES, _FLUENT, _COPIED = 1000, 2, 0.65, 0.75
+"""Tokens of a vocabulary that has words; tokens of a word at most for a language that a model knows; the greatest
+surprise at sentences, where that at their words in reverse is 1, of a model that can write (0.4 and 0.5 of three that
+can), and at sentences that stand there a second time, where that at the first is 1, of one that sees where a word
+stands (0.1 to 0.6 of these; 0.9 and more with a wrong number of heads, or queries and keys in another order)."""
 
 
 def fluency_doubt(model: Any, tokenizer: Any) -> str:
-    """Says, if so, that a language model finds plain sentences hardly likelier than their words in reverse order.
+    """Says, if so, that a language model finds plain sentences no likelier than their words reversed, or repeated.
 
     So it is where its configuration is not that of the weights though the shapes fit (another activation, norm or
-    model type), where layers are mixed up, and where nothing was trained.
+    model type, a number of heads, a scale of positions), where layers are mixed up, and where nothing was trained.
     """
     import torch
 
     words = _SENTENCES.split()
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    size = len(tokenizer(_SENTENCES)["input_ids"])
     surprise = []
-    for text in (_SENTENCES, " ".join(reversed(words))):
+    for text in (f"{_SENTENCES} {_SENTENCES}", " ".join(reversed(words))):
         ids = torch.tensor([tokenizer(text)["input_ids"]], device=model.device)
-        if len(tokenizer) < _LEAST_WORDS or ids.shape[1] > min(_MOST_PIECES * len(words), positions):
+        if len(tokenizer) < _LEAST_WORDS or size > _MOST_PIECES * len(words) or ids.shape[1] > positions:
             return ""
         with torch.inference_mode():
             predicted = model(input_ids=ids, use_cache=False).logits[0, :-1].float()
-        surprise.append(float(torch.nn.functional.cross_entropy(predicted, ids[0, 1:], reduction="sum")))
-    if surprise[0] < _FLUENT * surprise[1]:
+        surprise.append(torch.nn.functional.cross_entropy(predicted, ids[0, 1:], reduction="none"))
+    first, second, reverse = surprise[0][: size - 1].sum(), surprise[0][size - 1 :].sum(), surprise[1].sum()
+    if first >= _FLUENT * reverse:
+        what = "plain English sentences hardly likelier than their words in reverse order"
+    elif second >= _COPIED * first:
+        what = "sentences hardly likelier where they stand a second time, as if it did not see where a word stands"
+    else:
         return ""
     return (
-        "it finds plain English sentences hardly likelier than their words in reverse order, as where config.json is "
-        "not that of the weights, or nothing was trained; unless it is for other languages, fetch all its files again"
+        f"it finds {what}, as where config.json is not that of the weights (heads, rope, activation, norms), or "
+        "nothing was trained; unless it is for other languages, fetch all its files again"
     )
 
 

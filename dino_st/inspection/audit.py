@@ -272,8 +272,7 @@ def summarise(directory: Path, answers: Path) -> str:
 
     _check_name(answers)
     judgements = read_judgements(answers)
-    changed = changed_since(judgements.sample, lambda: WrittenPairs.read(directory))
-    if changed:
+    if judgements.sample and (changed := changed_since(judgements.sample, lambda: WrittenPairs.read(directory))):
         logger.warning("%s", changed)
     return write_table(answers, judgements)
 

@@ -329,9 +329,10 @@ def _files(answers: Path) -> dict[str, Path]:
 def read_judgements(answers: Path) -> Judgements:
     """Reads the answers of everybody who judged the sample of a file, on the terminal or on the page.
 
-    Raises as `read_answers` does, and InputError where two files are about different samples.
+    Where nobody did yet, there is no answer. Raises as `read_answers` does, and InputError where two files are about
+    different samples.
     """
-    files = _files(answers) or {UNNAMED: answers}
+    files = _files(answers)
     sample: dict[str, Any] = {}
     given: dict[str, Sequence[Answer]] = {}
     for name, file in files.items():

@@ -194,6 +194,16 @@ def test_texts_that_were_cut_at_a_length_are_told(place: str, tmp_path: Path, ca
             assert "the most of all" not in caplog.text
 
 
+def test_texts_that_were_cut_are_told_where_a_few_are_longer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cut = [f"{text} {i} {LONG}"[:70] for i in range(5) for text in SENTENCES]
+    file = tmp_path / "a.jsonl"
+    file.write_text("\n".join(json.dumps({"text": text}) for text in [*cut, f"{cut[0]}, he said."]), encoding="utf-8")
+    read_sentences(file)
+    assert (
+        "60 of 61 texts of column 'text' have 70 characters, the most of nearly all, and end in no mark" in caplog.text
+    )
+
+
 LONGER = "the station and the harbour were full of people who had come from far away to see the ship and its crew"
 NOT_CUT = {
     "lengths that are spread evenly": [LONGER[i:][: 41 + i // 6] for i in range(54)],

@@ -528,6 +528,45 @@ def test_a_language_model_that_cannot_read_is_told(damage: Callable[[Path], None
         LocalWriter(str(directory), device="cpu")
 
 
+def split_heads(directory: Path) -> None:
+    """Twice as many heads of half the size, which fit the weights, too."""
+    settings = json.loads((directory / "config.json").read_text())
+    heads = settings["num_attention_heads"]
+    size = settings["hidden_size"] // heads
+    change_settings(directory, num_attention_heads=2 * heads, num_key_value_heads=2 * heads, head_dim=size // 2)
+
+
+def interleave(directory: Path) -> None:
+    """Rows of queries and keys as the original Llama files have them, as where a conversion left them so."""
+    stored = load_file(directory / "model.safetensors")
+    heads = json.loads((directory / "config.json").read_text())["num_attention_heads"]
+    for key, weight in stored.items():
+        if "q_proj.weight" in key or "k_proj.weight" in key:
+            size = weight.shape[0] // heads
+            rows = weight.view(heads, 2, size // 2, -1).transpose(1, 2).reshape(weight.shape)
+            stored[key] = rows.contiguous()
+    save_file(stored, directory / "model.safetensors", {"format": "pt"})
+
+
+def stretch_positions(directory: Path) -> None:
+    settings = json.loads((directory / "config.json").read_text())
+    theta = (settings.get("rope_parameters") or settings)["rope_theta"]
+    rope = {"rope_type": "linear", "factor": 8.0, "rope_theta": theta}
+    change_settings(directory, rope_parameters=rope)
+
+
+@pytest.mark.parametrize("damage", [split_heads, interleave, stretch_positions])
+def test_a_language_model_that_does_not_see_where_a_word_stands_is_told(
+    damage: Callable[[Path], None], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    directory = Path(shutil.copytree(bundled_directory("dino-tiny") or "", tmp_path / "a"))
+    LocalWriter(str(directory), device="cpu")
+    assert not [one for one in recwarn if issubclass(one.category, DinoWarning)]
+    damage(directory)
+    with pytest.warns(DinoWarning, match="sentences hardly likelier where they stand a second time"):
+        LocalWriter(str(directory), device="cpu")
+
+
 def with_zeros(name: str, directory: Path, part: str, first: int = 0) -> Path:
     """A copy of a bundled model in which weights are zero from a row on: those with a part in their names."""
     shutil.copytree(bundled_directory(name) or "", directory)

@@ -1052,6 +1052,92 @@ def test_small_words_tell_the_language(text: str, source: str, is_another: bool)
     assert is_in_another_language(text, source, "Schreibe den Satz auf Deutsch.") == is_another
 
 
+IN_OTHER_LANGUAGES = {
+    "German": ("Der Hund schläft unter dem Tisch und träumt von der Katze.", "Die Katze erscheint dem Hund im Traum."),
+    "French": ("Le chien dort sous la table et rêve du chat dans le jardin.", "Un chat est dans les rêves du chien."),
+    "Spanish": ("El perro duerme bajo la mesa y sueña con el gato del vecino.", "Un perro sueña con los gatos."),
+    "Italian": ("Il cane dorme sotto il tavolo e sogna il gatto della vicina.", "Il gatto è nei sogni del cane."),
+    "Portuguese": ("O cachorro dorme com um gato e sonha em paz pela noite.", "Os cachorros não dormem com o gato."),
+    "Dutch": ("De hond slaapt onder het bed en droomt van een kat.", "Er is een kat in de droom van de hond."),
+    "Swedish": ("Hunden är på stolen och drömmer att det är en katt.", "Det är inte en katt som är på stolen."),
+    "Indonesian": ("Anjing itu tidur dengan kucing yang tidak pulang.", "Kucing yang pulang itu bukan untuk anjing."),
+}
+
+
+PARK = "A man is playing a flute in the park."
+LEFT_OVER = {
+    "markup": [
+        "𝐀 𝐦𝐚𝐧 𝐩𝐥𝐚𝐲𝐬 𝐭𝐡𝐞 𝐟𝐥𝐮𝐭𝐞.",
+        "Ａ ｍａｎ ｐｌａｙｓ ｔｈｅ ｆｌｕｔｅ．",
+        "A man plays the flute in a park。",
+        "A man plays the flute，in a park.",
+        "A man does n't play the flute in a park.",
+        "A man play ##s the flute in a park.",
+        "A man plays the flute in a park.EOF",
+        "A man p l a y s the flute.",
+        "@user plays the flute in the park.",
+        "Person 1 plays a flute.",
+        "A man plays the flute in the park/",
+        "A man plays the flute in the park—",
+        "A man plays the flute in the park &",
+    ],
+    "talk": [
+        "In the park a man plays the flute, though the original says otherwise.",
+        "As per the instructions, a man plays the flute in a park.",
+        "A man plays the flute in a park; this retains the meaning.",
+        "A man plays the flute in a park, rewritten.",
+        "A man plays the flute in a park and so on and so forth",
+        "A man plays the flute in a park -- GPT-4",
+        "If the sentence is true, then a man plays the flute.",
+        "It is stated that a man plays the flute in a park.",
+        "According to my sources, a man plays the flute in a park.",
+        "Ok a man plays the flute in a park.",
+        "Got it a man plays the flute in a park.",
+        "Yep, a man plays the flute in a park.",
+        "For instance, a man plays the flute in a park.",
+    ],
+    "cut off": ["A man plays the flute in a park, where he", "In the park a man performs on his"],
+    "numbering": ["0.9 A man plays the flute in a park."],
+    "several sentences": ["A man plays the flute in the parkA man plays the flute"],
+    "unmatched quotation mark": ["A man plays the flute in the 'park."],
+    "no answer": ["A-man-plays-the-flute-in-the-park."],
+}
+
+
+@pytest.mark.parametrize("reason", LEFT_OVER)
+def test_what_is_left_over_of_other_forms_and_of_speech_is_rejected(reason: str) -> None:
+    found = {text: parse_reply(text, PARK, is_rewrite=True).reason for text in LEFT_OVER[reason]}
+    assert found == dict.fromkeys(LEFT_OVER[reason], reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("The u.n.'s watchdog is in Vienna.", "The watchdog of the United Nations is in Vienna."),
+        ("Rock 'n roll never dies.", "Rock and roll lives for ever."),
+        ("Okay corral is a place.", "There is a place called Okay corral."),
+        ("Got milk from the shop.", "He bought milk at the shop."),
+        ("He lost a friend of his", "He lost a friend."),
+        ("For example, dogs bark.", "Some animals, such as dogs, bark."),
+        ("他用ＰＣ工作。", "他用电脑工作。"),
+        ("Person of the year is Ann.", "Ann was chosen as the person of the year."),
+        ("He paid $3.5 for it.", "It cost him 3.5 dollars."),
+        ("It is noted that rates rose.", "The bank said that rates rose."),
+        ("It does n't rain .", "It never rains ."),
+    ],
+)
+def test_what_only_reminds_of_other_forms_is_kept(text: str, source: str) -> None:
+    assert parse_reply(text, source) == Parsed(text)
+
+
+def test_two_languages_of_which_none_is_english_are_told_apart() -> None:
+    for language, (text, other) in IN_OTHER_LANGUAGES.items():
+        assert parse_reply(other, text) == Parsed(other), language
+        for another, (source, _) in IN_OTHER_LANGUAGES.items():
+            if another != language:
+                assert parse_reply(text, source).reason == "another language", (language, another)
+
+
 def test_an_english_instruction_speaks_for_a_sentence_of_few_words() -> None:
     german, say = "Ein Mann spielt Flöte und singt.", "Write a sentence that means the same."
     assert is_in_another_language(german, SOURCE, say)

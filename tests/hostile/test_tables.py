@@ -341,6 +341,18 @@ def test_values_that_mean_none_elsewhere_are_counted(tmp_path: Path, caplog: pyt
         "(null)",
         "[deleted]",
         "[Removed]",
+        "see above",
+        "Same as above.",
+        "ditto",
+        "〃",
+        "test",
+        "Test 2",
+        "asdf",
+        "Lorem ipsum dolor sit amet consectetur.",
+        "[image]",
+        "your text here",
+        "no answer",
+        "wie oben",
     ],
 )
 def test_what_people_write_for_no_value_is_counted_wherever_it_stands(
@@ -1189,6 +1201,20 @@ def test_further_rows_of_names_are_refused(rows: str, message: str, tmp_path: Pa
             "1 of 4 say 'discarded'",
         ),
         ("was_cancelled", [False, True, None, False], "1 of 4 say 'true'"),
+        ("rating.responses.status", [["submitted"], ["discarded"], ["draft"], []], "1 of 4 say 'discarded'"),
+        (
+            "responses",
+            [[{"value": 3, "status": one}] for one in ("submitted", "discarded", "discarded", "draft")],
+            "2 of 4 say 'discarded'",
+        ),
+        (
+            "responses",
+            [{"rating": [{"value": 3, "status": one}]} for one in ("submitted", "discarded", "pending", "draft")],
+            "1 of 4 say 'discarded'",
+        ),
+        ("annotations", [[{"was_cancelled": one, "result": []}] for one in (True, False) * 2], "2 of 4 say 'true'"),
+        ("rating", [1, 2, 3, 4], None),
+        ("responses", [["It rains."], ["discarded"], [], ["Yes."]], None),
         ("answer", ["accept", "accept", "accept", "accept"], None),
         ("answer", ["reject", "Paris", "accept", "accept"], None),
         ("status", ["married", "discarded", "draft", "submitted"], None),
@@ -1273,6 +1299,13 @@ def test_rows_that_annotators_turned_down_are_told(
         ("Total", "words of a row of totals"),
         ("Average: 2.5", "words of a row of totals"),
         ("30 rows", "words of a row of totals"),
+        ("Total number of pairs: 30", "words of a row of totals"),
+        ("Mean score", "words of a row of totals"),
+        ("Durchschnitt: 2,5", "words of a row of totals"),
+        ("Source: Reuters.", "what stands below a table"),
+        ("Copyright (c) 2000-2024 example.com, inc. All rights reserved.", "what stands below a table"),
+        ("Exported on 5/5/2024", "what stands below a table"),
+        ("End of report", "what stands below a table"),
     ],
 )
 def test_what_sentences_seldom_hold_is_told_wherever_they_come_from(
@@ -1555,10 +1588,35 @@ def test_scores_that_fall_where_more_words_are_shared_are_told(
         tmp_path / "a.csv",
         HEAD + "".join(f"{one},{two},{score}\n" for (one, two, _), score in zip(rows, scores, strict=True)),
     )
-    scored(write([1 - score for *_, score in rows]))
+    for read in (scored, pairs):
+        caplog.clear()
+        read(write([1 - score for *_, score in rows]))
+        assert not caplog.text
+        read(write([score for *_, score in rows]))
+        assert re.search("the more words two sentences share, the lower their score .*RTE", caplog.text)
+
+
+def test_sentences_about_sums_sources_and_tests_are_read_without_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = [
+        "The test was easy.",
+        "Total war began in 1914.",
+        "See above the clouds.",
+        "Same as always, he came late.",
+        "The sum of all fears is a book.",
+        "Number one is his brother.",
+        "Average people sleep eight hours.",
+        "Source code is read more often than written.",
+        "Created in 1987, the museum was closed in 1999.",
+        "Copyright law is hard to understand.",
+        "Generated text has its writer's errors.",
+        "Notes on a small island.",
+        "Nobody knows who wrote this, unknown or not.",
+        "Mean people are rarely happy.",
+    ]
+    assert sentences(written(tmp_path / "a.txt", "\n".join(lines))) == [(line,) for line in lines]
     assert not caplog.text
-    scored(write([score for *_, score in rows]))
-    assert re.search("the more words two sentences share, the lower their score .*RTE", caplog.text)
 
 
 def test_what_databases_and_spreadsheets_write_for_no_value_is_told(

@@ -364,7 +364,7 @@ def test_judged_pairs_are_a_table_to_evaluate_on(audit: Callable[..., Result], r
 def test_a_summary_can_be_had_at_any_time(audit: Callable[..., Result], raw: Path) -> None:
     before = audit("", "--summary")
     assert before.exit_code == 1
-    assert "audit.jsonl: cannot be read" in " ".join(before.output.split())
+    assert "audit.jsonl: nothing was judged yet" in " ".join(before.output.split())
     audit("9\nq\n")
     summary = audit("", "--summary")
     assert summary.exit_code == 0, summary.output

@@ -99,6 +99,11 @@ _MAY_STRAND = re.compile(
     r"|\b(?:want|like|need|ha[sdv]e?|going|used|love|tr)\w* to\Z"
     r"|\b(?:passe[ds]|drove|went|goes|go|walk\w*|stand\w*) (?:by|through|without)\Z"
 )
+_OPEN_CLAUSE = re.compile(
+    r"\b(?:on|in|with|at|by|near|under|behind|into|onto|using|holding) (?:his|our)\Z"
+    r"|\b(?:where|when|while|because|although|since|before|after) (?:he|she|it|they|we)\Z"
+)
+"""A possessive, or the subject of a clause, that nothing follows."""
 _AUXILIARY = re.compile(
     r"\s(?:will|would|could|should|must|has|have|had|was|were|be|been|being)\Z"
     r"(?<!at will)(?<!free will)(?<!good will)(?<!own will)(?<!the will)"
@@ -163,7 +168,8 @@ def fault_of(
         return "copy of an example"
     if reason := _fault_by(TALK, text, source):
         return reason
-    if count_words(words) == 1 and count_words(given) > _SHORT:
+    is_joined = count_words(text) == 1 and count_words(words) > _SHORT  # A-man-plays-a-flute
+    if (count_words(words) == 1 or is_joined) and count_words(given) > _SHORT:
         return "no answer"
     if is_rewrite and is_aside(text, source) and not _NAMES_A_LANGUAGE.search(_asked(prompt, source)):
         return "talk"
@@ -257,7 +263,9 @@ def _stops(text: str, source: str) -> bool:
     is_bare = _AUXILIARY.search(end) and not _MAY_REST.search(end)
     if is_left or is_bare or goes_on(end):
         return True
-    return bool(_GOES_ON.search(end)) or (text[:1].isupper() and _is_broken(last, source.casefold()))
+    return bool(_GOES_ON.search(end) or _OPEN_CLAUSE.search(end)) or (
+        text[:1].isupper() and _is_broken(last, source.casefold())
+    )
 
 
 def _is_broken(word: str, source: str) -> bool:

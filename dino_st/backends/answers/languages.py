@@ -1,11 +1,12 @@
-"""Whether a text is in another language than its sentence, where one is English and both are in Latin script.
+"""Whether a text is in another language than its sentence, where both are in Latin script.
 
-Small words tell, of which sentences are seldom without any. Other pairs of languages are not told apart.
+Small words tell, of which sentences are seldom without any.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import NamedTuple
 
 _ENGLISH = frozenset(
@@ -24,63 +25,72 @@ _ALSO_ENGLISH = frozenset(
     )
 )
 """Small words of English that stand in other languages, too."""
-_OF_OTHERS = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        das der dem den und ist ein eine einen einem einer eines nicht mit auf für zu zum zur sich sie wird wurde
-        wurden nach von vom aber auch
-        les une des est dans pour qui que pas avec elle cette ses leur aux été
-        el los las una uno con para por fue está lo del pero y
-        il gli è che sono della dello degli delle nel nella dopo ha ho
-        os um uma com não em depois foi ao pela pelo dos das
-        het een niet voor zijn hij zij wordt werd naar heeft gaat aan om ook maar
-        ett och är på som inte att efter etter ikke til
-        się jest nie że oraz dla je jsou ale
-        bir için sonra ile yang itu setelah tidak dengan untuk pada
-        și că nu este după cu ja oli että hogy egy és nem
-        """,
-    )
+_LANGUAGES = {
+    "German": (
+        "das der dem den und ist ein eine einen einem einer eines nicht mit auf für zu zum zur sich sie "
+        "wird wurde wurden nach von vom aber auch",
+        "er ich wir",
+        "der den dem des die einen einem einer eine und oder aber weil dass ob für gegen ohne seit "
+        "zwischen während bis zum zur im am vom beim ins ans",
+    ),
+    "French": (
+        "les une des est dans pour qui que pas avec elle cette ses leur aux été",
+        "l la le les un une elle ils nous",
+        "à au aux de du le la les un une et ou mais que qui dans par pour avec sans vers chez entre depuis "
+        "pendant ce cet cette ces mon ton ses leur nos vos notre votre sont ont",
+    ),
+    "Spanish": (
+        "el los las una uno con para por fue está lo del pero y",
+        "el la lo los las un una ella",
+        "el los las una unos unas de del al en con para por sobre desde hasta hacia y o e pero que su sus mi tu han",
+    ),
+    "Italian": (
+        "il gli è che sono della dello degli delle nel nella dopo ha ho",
+        "il la le lo l gli un una",
+        "il i gli uno di da e o per tra fra dello della dei degli delle allo alla ai agli alle dal dalla nel "
+        "nella nei nelle sul sulla ma che",
+    ),
+    "Portuguese": (
+        "os um uma com não em depois foi ao pela pelo dos das",
+        "uma ele ela",
+        "os as um uma do da de dos das em no na nos nas ao aos às com pelo pela para por sem sob e o que seu sua mas",
+    ),
+    "Dutch": (
+        "het een niet voor zijn hij zij wordt werd naar heeft gaat aan om ook maar",
+        "de het een hij zij",
+        "de die een en van tegen zonder tussen tijdens sinds maar omdat",
+    ),
+    "Swedish": ("ett och är på som inte att efter", "", ""),
+    "Danish or Norwegian": ("på som efter etter ikke til", "", ""),
+    "Polish": ("się jest nie że oraz dla", "", ""),
+    "Czech": ("je jsou ale", "", ""),
+    "Turkish": ("bir için sonra ile", "", ""),
+    "Indonesian": ("yang itu setelah tidak dengan untuk pada", "", ""),
+    "Romanian": ("și că nu este după cu", "", ""),
+    "Finnish": ("ja oli että", "", ""),
+    "Hungarian": ("hogy egy és nem", "", ""),
+}
+"""Small words of other languages: those that English has not, articles and pronouns that begin a sentence, and
+prepositions, articles, conjunctions and auxiliaries behind which one goes on."""
+
+_OF_OTHERS, _OPENERS, _LINKS = (
+    frozenset(word for kinds in _LANGUAGES.values() for word in kinds[kind].split()) for kind in range(3)
 )
-"""Small words of German, French, Spanish, Italian, Portuguese, Dutch; Swedish, Danish, Norwegian; Polish, Czech;
-Turkish, Indonesian, Romanian, Finnish and Hungarian, which English has not."""
+_OF_EACH = {language: frozenset(" ".join(kinds).split()) for language, kinds in _LANGUAGES.items()}
+_OF_NOUNS = frozenset(re.findall(r"\w+", "der das ein eine die"))
+"""Of what begins a sentence, that of German stands before a capital."""
 _IN_NAMES = frozenset(re.findall(r"\w+", "la de en un su al es le se te da di du van von til af et er il"))
 """More of them, which stand in names, too; a sentence that has one may be English or not."""
-_OPENERS = frozenset(
-    re.findall(
-        r"\w+",
-        "de il la le les el los las un una une uma lo gli l het een er ich wir elle ils nous ella ele ela hij zij",
-    )
-)
-_OF_NOUNS = frozenset(re.findall(r"\w+", "der das ein eine die"))
-"""Articles and pronouns that begin a sentence of another language; those of German stand before a capital."""
-_LINKS = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        der den dem des die einen einem einer eine und oder aber weil dass ob für gegen ohne seit zwischen während bis
-        zum zur im am vom beim ins ans
-        à au aux du le la les un une et ou mais que qui dans par pour avec sans vers chez entre depuis pendant ce cet
-        cette ces mon ton ses leur nos vos notre votre sont ont
-        el los las una unos unas de del al en con para por sobre desde hasta hacia y o e pero su sus mi tu han
-        os as um uma do da dos das em no na nos nas ao aos às com pelo pela sem sob seu sua mas
-        il i gli uno di per tra fra dello della dei degli delle allo alla ai agli alle dal dalla nel nella nei nelle
-        sul sulla ma che
-        een van tegen zonder tussen tijdens sinds maar omdat
-        """,
-    )
-)
-"""Prepositions, articles, conjunctions and auxiliaries of other languages, behind which a sentence goes on."""
 _SURE = _ENGLISH - frozenset(re.findall(r"\w+", "and but been had have he her him how not were"))
 """Small words of English that are no words of the others at all."""
-_FEW, _LONG, _EVERY = 2, 4, 3
+_FEW, _LONG, _EVERY, _AHEAD = 2, 4, 3, 2
 _WORD = re.compile(r"[^\W\d_]+")
 _ACCENTED = re.compile("[\u00df-\u024f\u1e00-\u1eff]")
 _ING = re.compile("[a-z]{2,}[^aeiou]ing")
 
 
 def is_in_another_language(text: str, source: str, instruction: str = "", *, asks_for_english: bool = False) -> bool:
-    """Whether a text is English and its source is not, or the other way round; in doubt it is not.
+    """Whether a text and its source are in two languages, of which one may be English; in doubt they are in one.
 
     A source of few words without a sign of another language is taken for English where its instruction is, or where
     that asks for English; English is then no other language than its source's.
@@ -99,7 +109,9 @@ def is_in_another_language(text: str, source: str, instruction: str = "", *, ask
         return False
     has_some = len(found.english | found.shared) >= min(_FEW, len(found.all) // _EVERY)
     is_english = len(found.english) >= _FEW or (has_some and bool(found.sure - given.all))
-    return is_english and not found.others - given.all and given.are_of_others(frozenset())
+    if is_english and not found.others - given.all and given.are_of_others(frozenset()):
+        return True
+    return not found.sure and not given.sure and found.are_told_apart(given)
 
 
 def goes_on(text: str) -> bool:
@@ -122,6 +134,7 @@ class _Words(NamedTuple):
     others: frozenset[str]
     sure: frozenset[str]  # those of English that no other language has
     opener: str  # the article or pronoun of another language that begins them
+    languages: Counter[str]  # how many of them each other language has
 
     @classmethod
     def of(cls, text: str) -> _Words:
@@ -141,6 +154,7 @@ class _Words(NamedTuple):
             frozenset(others),
             _SURE.intersection(words),
             opener if opener in openers and (first[1:].islower() or not first[1:]) else "",
+            Counter({language: len(small.intersection(words)) for language, small in _OF_EACH.items()}),
         )
 
     @property
@@ -162,3 +176,9 @@ class _Words(NamedTuple):
         signs = len(self.others - own)
         is_long = len(self.all) >= _LONG and not self.shared
         return not self.english and signs > len(self.shared) and (signs >= _FEW or is_long)
+
+    def are_told_apart(self, other: _Words) -> bool:
+        """Whether the language that most of these are of is not that of the others, in which either is well ahead."""
+        own, its = (max(words.languages, key=words.languages.__getitem__) for words in (self, other))
+        ahead = (self.languages[own] - self.languages[its], other.languages[its] - other.languages[own])
+        return min(ahead) >= _AHEAD

@@ -118,7 +118,11 @@ _AROUND = {
     rf"""\A(?:(?:my|the|your|final|new)~)?(?:answer|title|caption|result|output|reply|response|attempt|version|sentence|paraphrase
       |rewrite|translation|correction|note|example|option|{SURE}|here~(?:it~is|we~go|you~go))(?:~\d{{1,2}})?
       \s(?:[-–—=]|->)\s""": None,
-    r"\A(?:ok|okay|sure|done)\s(?-i:(?=[A-Z]))": None,
+    r"""\A(?:ok|okay|sure|done)\s(?-i:(?=[A-Z]))
+      |\A(?:ok|okay|got~it|alright|yep|yup|nope|understood),?\s(?:so~|then~)?(?=(?:an?|the|two|some|he|she|it|they|there|his|her|their|this)\b)
+      |\A\W*+(?:for~(?:instance|example)|e\.g\.),?\s|\A\W*+(?:as~)?per~(?:the|your|these)~\w+,\s""": pattern(
+        r"\b(?:ok|okay|got|alright|yep|yup|nope|understood|instance|example|like|e\.g|such~as|per|order|accord)"
+    ),
     rf"\A\W*to~{_SAYING}~(?:it|this|that)\b[^,.:]{{0,30}}[,:]": SPEECH,
     r"\A\W*in~(?:other|simpler?|plain|different|fewer)~(?:words|terms|english)\b": pattern("words|terms|english"),
     r"""\A[(\[][^()\[\]]{1,40}[)\]]:?\s["“]?(?-i:(?=[A-Z]))""": _BRACKETED,
@@ -136,7 +140,7 @@ _AROUND = {
     rf"""[,.!?]["”]\s(?:(?:the|an|this|your)~{_ASSISTANT}~\w+|\w+~(?:the|an|this|your)~{_ASSISTANT}\b)""": pattern(
         rf"\b{_ASSISTANT}\b"
     ),
-    rf"\s[-–—]\s?(?:(?:by|from|via)~)?(?:(?:the|an|your)~)?{_ASSISTANT}\W*\Z": None,
+    rf"\s[-–—]{{1,2}}\s?(?:(?:by|from|via)~)?(?:(?:the|an|your)~)?{_ASSISTANT}\W*\Z": None,
     rf",\s(?:said|says|replied|answered)~(?:the|an)~{_ASSISTANT}\W*\Z": pattern(rf"\b{_ASSISTANT}\b"),
     r"""\A\W*+i(?:['’]d|~would)~(?:write|phrase|put~it~as)~(?!(?:to|a|an|in|down|it|him|her|them|about|for|on)\b)\w
       |\A\W*+mine~would~be\b|\A\W*+i~apologi[sz]e,~|\A\W*+as~an?~(?:\w+~){1,2}?\w+,~i~(?:can|would|will|must)~(?:say|tell|confirm|state)\b
@@ -163,6 +167,10 @@ _AROUND = {
         rf"{_ABOUT_WORDS.pattern}|\b(?:state|read|tell|told|announc|claim|writ|wrote|impl|mention|according|warn|book|sign)"
     ),
     r"\A\W*i(?:~would|['’]d)~say~(?!that\b)": pattern(r"\b(?:i|my|me|say|said|think|seem\w*|perhaps|probably)\b|[\"“]"),
+    r"""\A\W*+it~is~(?:stated|noted|mentioned|indicated|implied|asserted)~that\b|\A\W*+one~(?:might|may|can|could)~(?:note|observe|add)~that\b
+      |\A\W*+according~to~my~(?!(?:mother|father|wife|husband|sister|brother|doctor|friend)\b)""": pattern(
+        r"\b(?:stat|note|noti|mention|indicat|impl|assert|said|say|told|tell|announc|report|claim|accord|observ|add)|\b(?:my|i)\b"
+    ),
     r"""\A\W*the~(?:user|speaker|author|writer)~
       (?:says?|states?|asks?|wants?|means?|claims?|is~(?:saying|asking))\b|\A\W*user~(?:wants|asks)\b""": pattern(
         r"\b(?:user|speaker|author|writ|wrote|novel|book)"
@@ -214,6 +222,12 @@ _REMARKS = {
       |to~put~it~(?:\w+~)?\w+|for~instance|if~you~(?:like|prefer|will)|(?:i~)?hope~this~helps|done|end
       |let~me~know)\W*\Z""": pattern(r"\b(?:request|ask|instruct|short|precise|clear|example|instance|if~you|e\.g)"),
     r"(?<=\w)[;,]?\s(?:[-–—]\s)?in~other~words\b": pattern("words|terms"),
+    r"""[,;–—-]\s?(?:(?:and|but|while|though|although|as)~)?(?:this|it|the~original)~(?:retains?|preserves?|keeps?|maintains?|says|states|claims)\b
+      (?:~\w+){0,4}\W*\Z|,\s(?:re(?:written|phrased|worded|stated)|paraphrased)\W*\Z|\bif~the~(?:sentence|statement|premise)~is\b
+      |(?:,|\.{3})?~and~so~(?:on|forth)(?:~and~so~forth)?\W*\Z""": pattern(
+        r"""\b(?:original|retain|preserv|keep|kept|maintain|says?|said|stat|claim|writ|word|phras|sentence|premise|others?|more
+        |so~on|etc)"""
+    ),
     r"(?<=[a-z]{2}[.!?])\s-{1,2}\s": pattern(r"\s-{1,2}\s"),
     rf"""{_MENTION}~(?:(?:is|was|are|were|has~been|ha[ds]|can~be|could~be)~)?(?:replac\w+|becom\w+|became|chang\w+
       |swapp\w+|substitut\w+|turn\w*|instead|for|with|to|by|means?)~(?:(?:by|with|to|into|of|for|as|the
@@ -466,9 +480,8 @@ _NUMBERS = {
       |\A\d{1,2}~(?-i:(?=(?:The|An?|It|He|She|They|There|This|We|You|I)~))""": re.compile(r"\A\d"),
     r"""\A[\[(]?\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?[\])]?(?!~(?:[ap]\.?m|gmt|utc|[ce]s?t|uhr|h)\b)
       \s+[-–>]*\s*(?-i:(?=[A-Z"“]))""": re.compile(r"\d:\d"),
-    r"\A\d{1,2}/\d{1,2}\s(?-i:(?=[A-Z]))|\A\d{4}-\d\d-\d\d[T\s]|(?<=[a-z.!?])\s[-–—]\s\d[\d.,/]*\Z": re.compile(
-        r"\A\d|\d\Z"
-    ),
+    r"""\A(?:\d{1,2}/\d{1,2}|\d\.\d{1,3})\s(?-i:(?=[A-Z]))|\A\d{4}-\d\d-\d\d[T\s]
+      |(?<=[a-z.!?])\s[-–—]\s\d[\d.,/]*\Z""": re.compile(r"\A\d|\d\Z"),
     r"""(?-i:(?:[!?]|(?<!Sept)(?<!\bvol)(?<!\best)(?<!\bfig)(?<=[a-z]{3})\.)["”)]?\s[-+]?\d[\d.,]*%?\W*\Z)
       |["”]\s?[,;]\s?\d[\d.]*\Z""": None,
 }
@@ -495,7 +508,7 @@ _SIGNS = {
     r"(?-i:[a-z]~\[(?!sic\b)[a-z]+(?:~[a-z]+)*\]|~<[a-z]+(?:~[a-z]+)+>|[a-z]{3}\\[a-z]{3})": re.compile(r"[\[<\\]"),
     r"\A(?:\#\w+\s?)+\Z|\A\w+\s?=\s": re.compile("[#=]"),
     r"""[.!?]["”)]?[⁰¹²³⁴-⁹*†‡]+\Z|\s\#{2,}\W*\Z""": None,
-    r"(?:(?<!\w)[^\W\d_\u2e80-\uffff]~){6}": None,
+    r"(?:(?<!\w)[^\W\d_\u2e80-\uffff]~){4}": None,
     r"(?<=[^\W\d_])%(?:[2-7][\da-f](?=\w)|[c-e][\da-f]%)": None,
     r"\A[^\W\d_]+(?:[+_][^\W\d_]+){2,}\W*\Z|\b[^\W_]{1,30}(?:[+_][^\W\d_]{1,30}){4}": None,
     r"&(?:amp|quot|apos|lt|gt|nbsp)\b|\\x[\da-f]{2}|\A\w+\(['\"]": None,
@@ -509,13 +522,22 @@ _SIGNS = {
     r"(?-i:(?<=[a-z]{3})(?:\.\.|\s?[,!?]\s?\.)\Z)": re.compile(r"[.,!?]\s?\."),
     rf"\A(?=.*{_SMALL_WORDS}).*[«»‹›„「」『』《》]": re.compile("[«»‹›„「」『』《》]"),
     r"\w\s?[\u2600-\u27bf\U0001f300-\U0001faff]+\ufe0f?\Z": re.compile(r"[\u2600-\u27bf\U0001f300-\U0001faff]"),
+    r"(?:[\uff21-\uff3a\uff41-\uff5a]|[\U0001d400-\U0001d7ff]){2}|[a-z]\s?[，。！？；：、]": re.compile(
+        "[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef\U0001d400-\U0001d7ff，。！？；：、]"
+    ),
+    r"\w\s(?:n['’]t|['’](?:s|re|ve|ll|d|m))\b|\s\#\#\w": re.compile(r"\w\s(?:[.,?!;]|n['’]t|['’]s|#)|\A\S+\Z"),
+    r"""(?-i:[.!?…]["”]?[A-Z]{2,}\Z)|(?<!\S)@user\b|(?-i:\b(?:HTTPURL|URL|USER)\b)
+      |(?-i:\b(?:Person|Entity|Speaker)~\d\b)""": None,
+    r"[/—–&=+<\\^]\Z|\band/or\Z": re.compile(r"[/—–&=+<\\^]\Z"),
     r"\A[^()]+(?<![:;=8-])\)[^()]*\Z|\[(?=[^][]{2,}\Z)": re.compile(r"[()\[\]]"),
     r"(?<!\w)\x7e[a-z]+\x7e(?!\w)": None,
     r"(?<![:;=8-])\((?=[^()]{2,}\Z)": re.compile(r"\([^()]*\Z"),
 }
 """What is left of other forms: footnotes, spaced or joined letters, escapes."""
 
-_RUN_TOGETHER = re.compile(r"[a-z]{2}[.!?][A-Z][a-z]+(?:\s|\W{0,3}\Z)")
+_RUN_TOGETHER = re.compile(
+    r"[a-z]{2}[.!?][A-Z][a-z]+(?:\s|\W{0,3}\Z)|[a-z]{3}(?:An?|The|It|He|She|They|There|This|In|On)\s[a-z]"
+)
 """Sentences without a space between them."""
 
 _TWICE = pattern(
@@ -526,8 +548,11 @@ _DOUBLED = r"""\b(?!(?:that|had|is|so|no|very|really|much|many|more|far|long|too
     ([^\W\d_]{2,})~(?-i:(?![A-Z]))\1\b"""
 _AGAIN = pattern(r"\b(\w+(?:~\w+){3,15})(?:,?~(?:and|or|but|then)~|,~)\1\b")
 """Four words or more that stand there twice."""
-_HALF_QUOTED = re.compile(r"\A(?!.*(?:(?<!\w)['‘](?!\Z)|['’](?!\w).)).*[.!?…]['’]\Z")
-"""One single mark behind the end, which no mark opens and no apostrophe excuses."""
+_HALF_QUOTED = re.compile(
+    r"\A(?!.*(?:(?<!\w)['‘](?!\Z)|['’](?!\w).)).*[.!?…]['’]\Z"
+    r"|(?<![\w.\])'])'(?!(?:em|til|till|cause|tis|twas|round|bout|n|s)\b)[a-z][^'’]*\Z"
+)
+"""One single mark behind the end, which no mark opens and no apostrophe excuses, or one that is never closed."""
 
 TALK = (
     Rule("talk", ABOUT_THE_TASK),
@@ -544,6 +569,6 @@ TALK = (
     Rule("repetition", _TWICE, _TWICE),
     Rule("repetition", pattern(rf"\A(?=.*{_SMALL_WORDS}).*?{_DOUBLED}"), pattern(_DOUBLED)),
     Rule("repetition", _AGAIN, _AGAIN),
-    Rule("unmatched quotation mark", _HALF_QUOTED, re.compile("['’]\\Z")),
+    Rule("unmatched quotation mark", _HALF_QUOTED, re.compile("(?<!\\w)['’]|['’](?!\\w)")),
 )
 """All of these; looked at behind what is known to be an echo or a copy."""
