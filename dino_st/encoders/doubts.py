@@ -99,7 +99,7 @@ _LEAST_WORDS, _MOST_PIECES, _FLUENT, _COPIED = 1000, 2, 0.65, 0.75
 """Tokens of a vocabulary that has words; tokens of a word at most for a language that a model knows; the greatest
 surprise at sentences, where that at their words in reverse is 1, of a model that can write (0.4 and 0.5 of three that
 can), and at sentences that stand there a second time, where that at the first is 1, of one that sees where a word
-stands (0.1 to 0.6 of these; 0.9 and more with a wrong number of heads, or queries and keys in another order)."""
+stands (0.1 to 0.6 of these; about 0.9 and more with a wrong number of heads, or queries and keys in another order)."""
 
 
 def fluency_doubt(model: Any, tokenizer: Any) -> str:
