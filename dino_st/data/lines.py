@@ -191,7 +191,8 @@ _BELOW = (
     r"\W*(?:(?:generated|exported|created|downloaded|printed|retrieved|last updated)(?: (?:by|from|on|with|at"
     r"|via)|\s?:) "
     r".{0,30}\d.{0,20}|(?:generated|exported|created|downloaded) (?:by|from|with|via) \S+(?: \S+){0,2}"
-    r"|(?:source|quelle|fuente|fonte)s?\s?: .{1,80}|(?:©|\(c\)|copyright)\W*(?:\(c\)\W*|©\W*)?\d{4}.{0,60}|all rights reserved"
+    r"|(?:source|quelle|fuente|fonte)s?\s?: .{1,80}|(?:©|\(c\)|copyright)\W*(?:\(c\)\W*|©\W*)?\d{4}.{0,60}"
+    r"|all rights reserved"
     r"|end of (?:file|report|table|data|list|document|export)|(?:applied )?filters?\s?:.{0,60}|confidential\b.{0,60}"
     r"|(?:continued on|see) (?:the )?next (?:page|sheet)|(?:legend|notes?|remarks?)\s?:)\W*$"
 )
