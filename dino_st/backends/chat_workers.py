@@ -14,25 +14,24 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.metadata import version
 from logging.handlers import QueueHandler
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Event, RLock, Thread
+from threading import Event, Thread
 from typing import Any, NamedTuple
 
 from dino_st.backends.chat import USAGE_FIELDS, ChatBackend, ChatReply, ChatRequest, usage_of
 from dino_st.backends.choice import check_options, open_backend
 from dino_st.backends.cluster import (
     DEATHS,
+    Place,
+    Workforce,
     check_fits,
     connected,
-    end,
     found_everywhere,
     gpus_of_worker,
-    hire,
     last_words,
     number_of_workers,
     own_sight,
@@ -42,11 +41,9 @@ from dino_st.backends.openai import OpenAIChat, Pace
 from dino_st.backends.options import ChatOptions, ClusterOptions
 from dino_st.data.shards import ShardDirectory
 from dino_st.decoding.options import DecodingOptions
-from dino_st.errors import ClusterError, ConfigurationError, DinoError, ModelError
+from dino_st.errors import ClusterError, ConfigurationError, DinoError
 from dino_st.support.hashes import versions
-from dino_st.support.options import changes
 from dino_st.support.progress import logger
-from dino_st.support.text import first_line
 
 _TOGETHER_SECONDS = 0.05
 """Replies of a server that come within this time are handed over together."""
@@ -64,7 +61,6 @@ class ChatJob:
     chat: ChatOptions
     options: Mapping[str, Any]
     threads: int
-    version: str  # of dino-st in the driver
 
 
 class Limits:
@@ -126,11 +122,6 @@ class ChatWorker:
 
     def open(self, job: ChatJob, limits: Any) -> tuple[dict[str, Any], bool, dict[str, str]]:
         """Loads the model, or gets ready to ask; its configuration, whether it chats, and what runs it."""
-        own = version("dino-st")
-        if own != job.version:
-            raise ConfigurationError(
-                f"a worker has dino-st {own}, and the driver has {job.version}; install the same everywhere"
-            )
         self._came: SimpleQueue[ChatReply | logging.LogRecord] = SimpleQueue()
         heard = QueueHandler(self._came)
         heard.setLevel(logging.WARNING)
@@ -167,41 +158,26 @@ class ChatWorker:
         return [one.getMessage() if isinstance(one, logging.LogRecord) else one for one in came]
 
 
-@dataclass
-class _Place:
-    """A place among the workers, and the process that has it now."""
-
-    actor: Any
-    deaths: int = 0  # since it last answered all that was asked
-    sight: Mapping[str, str] = field(default_factory=dict)  # what it said of itself
-
-    def __str__(self) -> str:
-        return f"worker {self.sight['pid']} on {self.sight['host']}" if self.sight else "a worker"
-
-
-class ChatCrew:
+class ChatCrew(Workforce[Place]):
     """The workers of one run as a `ChatBackend`, which several threads may ask: each call goes to a worker."""
 
     def __init__(self, ray: Any, job: ChatJob, options: ClusterOptions, front: OpenAIChat | None) -> None:
-        self.name, self._front = job.name, front
-        self._ray, self._job, self._options = ray, job, options
-        self._gpus = 0.0 if front else gpus_of_worker(ray, options, str(job.options.get("device", "auto")))
+        gpus = 0.0 if front else gpus_of_worker(ray, options, str(job.options.get("device", "auto")))
+        super().__init__(ray, options, gpus, ChatWorker, Place)
+        self.name, self._front, self._job = job.name, front, job
         self._usage: Counter[str] = Counter(dict.fromkeys(USAGE_FIELDS, 0))
-        self._lock, self._said, self._stopped = RLock(), set[str](), Event()
-        self._kind: dict[str, Any] | None = None
+        self._said, self._stopped = set[str](), Event()
         self._known: dict[str, Any] = {}  # of the kind, what decides the answers
         self.is_chat = True
         self._errors: list[DinoError] = []  # why nobody is left
         self._entering: list[Thread] = []
-        number = number_of_workers(ray, options, self._gpus)
+        number = number_of_workers(ray, options, gpus)
         self._limits = None
         if front is not None:
             self._limits, self._job = self._shared_limits(front), replace(job, options=_share(front, number))
-        self._free: SimpleQueue[_Place | None] = SimpleQueue()  # None where nobody is left
-        self._places = [_Place(hire(ray, options, self._gpus, ChatWorker)) for _ in range(number)]
+        self._free: SimpleQueue[Place | None] = SimpleQueue()  # None where nobody is left
         self.calls_at_once = 2 * number  # so that no worker waits for the driver
-        for place in self._places:
-            self._await(place)
+        self.hire(number)
         self._free.put(self._next())  # the first one says what the model is
         drawing = None if front else {"decay_constant": 0.0, **self._known["decoding"]}
         self.decoding = drawing and DecodingOptions(**drawing)  # whoever copies this backend may draw otherwise
@@ -252,18 +228,17 @@ class ChatCrew:
             has_ended = False
             try:
                 for part in place.actor.answer.remote(list(missing.values()), self.decoding, way):
-                    for reply in self._take_in(self._ray.get(part)):
+                    for reply in self._take_in(self._get(part)):
                         replies[reply.key] = reply
                         del missing[reply.key]
                         if on_reply is not None:
                             on_reply(reply)
             except self._ray.exceptions.RayError as error:
-                if isinstance(cause := getattr(error, "cause", None), DinoError):
-                    raise cause from None
                 if self._stopped.is_set():
                     raise ClusterError("the workers were stopped") from None
                 has_ended, deaths = True, deaths + 1
-                said = self._ended(place, error, f"; another answers {len(missing)} of its requests")
+                said = last_words(self._ray, place.sight, error) if deaths >= DEATHS else ""
+                self._replace(place, error, f"; another answers {len(missing)} of its requests")
                 if deaths >= DEATHS:
                     raise ClusterError(
                         f"{deaths} workers ended on the same requests, such as {next(iter(missing))}: {said}\nWhat was "
@@ -276,86 +251,58 @@ class ChatCrew:
                     self._free.put(place)
         return [replies[request.key] for request in requests]
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Ends the workers, whatever they are at."""
         with self._lock:
             self._stopped.set()
-            for place in self._places:
-                end(self._ray, place.actor)
+            super().close()
             self._free.put(None)
         for thread in self._entering:
             thread.join(_WAIT_SECONDS)
 
     # The workers
 
-    def _next(self) -> _Place:
+    def _next(self) -> Place:
         """A worker that is ready, once there is one."""
         while True:
             try:
                 place = self._free.get(timeout=_WAIT_SECONDS)
             except Empty:
                 if self._kind is None:
-                    logger.warning(
-                        "no worker is ready: %d wait for a machine of the cluster with %g CPUs and %g GPUs free, or "
-                        "for their model",
-                        *(len(self._places), self._options.cpus_per_worker, self._gpus),
-                    )
+                    self._tell_of_waiting()
                 continue
             if place is not None:
                 return place
             self._free.put(None)
             raise (self._errors or [ClusterError("the workers were stopped")])[0]
 
-    def _await(self, place: _Place) -> None:
+    def _begin(self, place: Place) -> None:
         """Lets a place be entered once its worker is ready."""
         self._entering.append(Thread(target=self._enter, args=(place,), daemon=True))
         self._entering[-1].start()
 
-    def _enter(self, place: _Place) -> None:
+    def _enter(self, place: Place) -> None:
         """Waits until a worker is ready and lets it answer, or does without it where its answers might be others."""
         try:
-            place.sight = self._ray.get(place.actor.look.remote())
-            configuration, is_chat, installed = self._ray.get(place.actor.open.remote(self._job, self._limits))
+            place.sight = self._get(place.actor.look.remote())
+            self._check_version(place)
+            configuration, is_chat, installed = self._get(place.actor.open.remote(self._job, self._limits))
+        except DinoError as error:
+            return self._give_up(place, error)
         except self._ray.exceptions.RayError as error:
-            if isinstance(cause := getattr(error, "cause", None), DinoError):
-                self._give_up(place, cause)
-            elif not self._stopped.is_set():
-                self._ended(place, error)
-            return
+            return None if self._stopped.is_set() else self._replace(place, error)
         with self._lock:
             kind = {**configuration, **installed}
             if self._kind is None:
                 self._kind, self._known, self.is_chat = kind, configuration, is_chat
-            found = changes(self._kind, kind)
-        if found:
-            self._give_up(place, ModelError(f"{place} is of another kind: {'; '.join(found)}"))
-        else:
+        if self._is_alike(place, kind):
             self._free.put(place)
+        return None
 
-    def _ended(self, place: _Place, error: Exception, then: str = "") -> str:
-        """Puts another process in the place of one that ended; what it said last."""
-        place.deaths += 1
-        logger.warning("%s ended (%s)%s", place, first_line(error), then)
-        said = last_words(self._ray, place.sight, error)
-        if place.deaths >= DEATHS:
-            self._give_up(place, ClusterError(f"{DEATHS} workers ended one behind another: {said}"))
-            return said
-        end(self._ray, place.actor)
-        with self._lock:
-            place.actor, place.sight = hire(self._ray, self._options, self._gpus, ChatWorker), {}
-        self._await(place)
-        return said
-
-    def _give_up(self, place: _Place, error: DinoError) -> None:
-        """Does without a place; where none is left, that is the end."""
-        end(self._ray, place.actor)
-        with self._lock:
-            self._places.remove(place)
-            if self._places:
-                logger.warning("%s; the others go on without it", error)
-            else:
-                self._errors.append(error)
-                self._free.put(None)
+    def _nobody_left(self, error: DinoError) -> None:
+        """Has whoever waits for a worker raise the error."""
+        self._errors.append(error)
+        self._free.put(None)
 
     def _take_in(self, came: Sequence[ChatReply | str | _Odd]) -> list[ChatReply]:
         """Counts and tells what came of a worker; its replies."""
@@ -401,13 +348,13 @@ def chat_workers(
     ray = ray_package()
     where = found_everywhere(str(model)) if chat.backend == "local" else str(model)
     threads = max(1, int(cluster.cpus_per_worker))
-    job = ChatJob(where, str(model), chat, dict(options), threads, version("dino-st"))
+    job = ChatJob(where, str(model), chat, dict(options), threads)
     with connected(ray, cluster):
         crew = ChatCrew(ray, job, cluster, front)
         try:
             yield crew
         finally:
-            crew.stop()
+            crew.close()
 
 
 @contextmanager

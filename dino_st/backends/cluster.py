@@ -1,4 +1,4 @@
-"""A Ray cluster as dino-st uses it: reaching or starting one, its room for workers, and what they say of themselves."""
+"""A Ray cluster as dino-st uses it: reaching or starting one, its room for workers, and those that a run has there."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from dino_st.backends.options import ClusterOptions
-from dino_st.errors import ConfigurationError, MissingExtraError
+from dino_st.errors import ClusterError, ConfigurationError, DinoError, MissingExtraError, ModelError
 from dino_st.models import bundled_directory
+from dino_st.support.options import changes
+from dino_st.support.progress import logger
 from dino_st.support.text import first_line
 
 DEATHS = 3
@@ -121,18 +124,6 @@ def number_of_workers(ray: Any, options: ClusterOptions, gpus: float) -> int:
     return wanted
 
 
-def hire(ray: Any, options: ClusterOptions, gpus: float, worker: type) -> Any:
-    """Asks Ray for a process; it starts when there is room."""
-    needs = {"num_cpus": options.cpus_per_worker, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
-    return ray.remote(**needs, max_restarts=0, max_task_retries=0)(worker).remote()
-
-
-def end(ray: Any, actor: Any) -> None:
-    """Ends a worker."""
-    with suppress(ray.exceptions.RayError):
-        ray.kill(actor)
-
-
 def found_everywhere(model: object) -> str:
     """Where workers find a model: a directory by its whole path, anything else by its name."""
     place = bundled_directory(model) if isinstance(model, str) else None
@@ -176,3 +167,110 @@ def last_lines(path: str) -> str:
     except OSError:
         return ""
     return "\n".join(lines[-_LOG_LINES:])
+
+
+@dataclass
+class Place:
+    """A place among the workers of a run, and the process that has it now."""
+
+    actor: Any
+    deaths: int = 0  # one behind another, with nothing finished between them
+    sight: Mapping[str, str] = field(default_factory=dict)  # what the process said of itself
+
+    def __str__(self) -> str:
+        return f"worker {self.sight['pid']} on {self.sight['host']}" if self.sight else "a worker"
+
+
+PlaceOfRun = TypeVar("PlaceOfRun", bound=Place)
+
+
+class Workforce(Generic[PlaceOfRun]):
+    """The workers of one run: started, compared, replaced where they end, and given up where that is of no use."""
+
+    def __init__(self, ray: Any, options: ClusterOptions, gpus: float, worker: type, place: type[PlaceOfRun]) -> None:
+        self._ray, self._options, self._gpus, self._worker, self._place = ray, options, gpus, worker, place
+        self._lock = threading.RLock()
+        self._kind: dict[str, Any] | None = None  # what all workers have in common, once one is ready
+        self.places: list[PlaceOfRun] = []
+
+    def _begin(self, place: PlaceOfRun) -> None:
+        """Asks a new process for what it says of itself, and to get ready."""
+        raise NotImplementedError
+
+    def _nobody_left(self, error: DinoError) -> None:
+        """Ends the run, the last of whose places was given up because of an error."""
+        raise NotImplementedError
+
+    def hire(self, number: int) -> None:
+        """Adds places."""
+        hired = [self._place(self._process()) for _ in range(number)]
+        self.places += hired
+        for place in hired:
+            self._begin(place)
+
+    def _process(self) -> Any:
+        """Asks Ray for a process; it starts when there is room."""
+        needs = {"num_cpus": self._options.cpus_per_worker, "num_gpus": self._gpus, "scheduling_strategy": "SPREAD"}
+        return self._ray.remote(**needs, max_restarts=0, max_task_retries=0)(self._worker).remote()
+
+    def _end(self, place: PlaceOfRun) -> None:
+        with suppress(self._ray.exceptions.RayError):
+            self._ray.kill(place.actor)
+
+    def close(self) -> None:
+        """Ends the workers, whatever they are at."""
+        for place in self.places:
+            self._end(place)
+
+    def _get(self, answer: Any) -> Any:
+        """What a worker answers; raises as it is what dino-st raised there on purpose, and Ray's error of any other."""
+        try:
+            return self._ray.get(answer)
+        except self._ray.exceptions.RayError as error:
+            if isinstance(cause := getattr(error, "cause", None), DinoError):
+                raise cause from None
+            raise
+
+    def _check_version(self, place: PlaceOfRun) -> None:
+        """Raises a ConfigurationError where a worker that has been seen has another dino-st than the driver."""
+        own = version("dino-st")
+        if place.sight["dino-st"] != own:
+            raise ConfigurationError(
+                f"{place} has dino-st {place.sight['dino-st']}, and the driver has {own}; install the same everywhere"
+            )
+
+    def _is_alike(self, place: PlaceOfRun, kind: Mapping[str, Any]) -> bool:
+        """Whether a worker would do the same as the others; a place whose worker would not is given up."""
+        found = changes(self._kind or {}, kind)
+        if found:
+            self._give_up(place, ModelError(f"{place} is of another kind: {'; '.join(found)}"))
+        return not found
+
+    def _tell_of_waiting(self) -> None:
+        logger.warning(
+            "no worker is ready: %d wait for a machine of the cluster with %g CPUs and %g GPUs free, or for their "
+            "model",
+            *(len(self.places), self._options.cpus_per_worker, self._gpus),
+        )
+
+    def _replace(self, place: PlaceOfRun, error: Exception, then: str = "") -> None:
+        """Puts another process in the place of one that ended; too many behind one another, and it is given up."""
+        place.deaths += 1
+        logger.warning("%s ended (%s)%s", place, first_line(error), then)
+        if place.deaths >= DEATHS:
+            ended = f"{DEATHS} workers ended one behind another; no more are started in their place"
+            return self._give_up(place, ClusterError(f"{ended}: {last_words(self._ray, place.sight, error)}"))
+        self._end(place)
+        with self._lock:
+            place.actor, place.sight = self._process(), {}
+        return self._begin(place)
+
+    def _give_up(self, place: PlaceOfRun, error: DinoError) -> None:
+        """Does without a place; where none is left, that is the end."""
+        self._end(place)
+        with self._lock:
+            self.places.remove(place)
+            if self.places:
+                logger.warning("the others go on without one worker: %s", error)
+            else:
+                self._nobody_left(error)

@@ -16,19 +16,18 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dino_st.backends.cluster import (
     DEATHS,
+    Place,
+    Workforce,
     check_fits,
     connected,
-    end,
     found_everywhere,
     gpus_of_worker,
-    hire,
     last_words,
     number_of_workers,
     own_sight,
@@ -38,15 +37,11 @@ from dino_st.backends.cluster import (
 from dino_st.backends.options import ClusterOptions
 from dino_st.data.habits import TextSample
 from dino_st.data.shards import ShardDirectory, StoredWave, WaveStore, store_wave
-from dino_st.errors import ClusterError, ConfigurationError, DinoError, ModelError, OutputError
+from dino_st.errors import ClusterError, ConfigurationError, DinoError, OutputError
 from dino_st.generation.waves import WavePlan, WaveRun, Writers
 from dino_st.support.files import check_can_become_directory, make_directory, write_text
-from dino_st.support.options import changes
-from dino_st.support.progress import logger, progress
+from dino_st.support.progress import progress
 from dino_st.support.text import first_line
-
-if TYPE_CHECKING:
-    pass
 
 _CALL_SECONDS, _MOST_AT_ONCE = 0.15, 128
 """Work that a worker gets in one call, at least a wave and at most so many; it has two calls before it."""
@@ -187,43 +182,32 @@ class _Call:
 
 
 @dataclass
-class _Worker:
-    """A place among the workers, and the process that has it now."""
+class _Worker(Place):
+    """A place among the workers, and what its process has been asked and has said."""
 
-    actor: Any
-    deaths: int = 0  # since it last finished a wave
     calls: deque[_Call] = field(default_factory=deque)  # unanswered, in their order
-    sight: Mapping[str, str] = field(default_factory=dict)  # what it said of itself
     loaded: tuple[dict[str, str], dict[str, str]] | None = None  # identity and versions
     is_admitted: bool = False  # whether it is of the kind that writes this run
 
-    def __str__(self) -> str:
-        return f"worker {self.sight['pid']} on {self.sight['host']}" if self.sight else "a worker"
 
-
-class Crew:
-    """The workers of one run: started, watched, replaced, and given waves."""
+class Crew(Workforce[_Worker]):
+    """The workers of one run, which are given waves."""
 
     def __init__(self, ray: Any, job: Job, plan: WavePlan, options: ClusterOptions, token: str) -> None:
-        self._ray, self._job, self._plan, self._options, self._token = ray, job, plan, options, token
-        self._gpus = gpus_of_worker(ray, options, plan.device)
-        self._workers: list[_Worker] = []
-        self._kind: dict[str, str] | None = None
+        super().__init__(ray, options, gpus_of_worker(ray, options, plan.device), WaveWorker, _Worker)
+        self._job, self._plan, self._token = job, plan, token
         self._fresh: Iterator[int] = iter(())
         self._again: deque[int] = deque()
         self._victims: Counter[int] = Counter()  # workers that ended on a wave
         self._lost: dict[int, str] = {}  # waves given up, and what the last worker said
         self._at_once = 1  # waves that a worker gets in one call
         self._looked = self._told = time.monotonic()
-        for _ in range(number_of_workers(ray, options, self._gpus)):
-            self._workers.append(self._hire())
+        self.hire(number_of_workers(ray, options, self._gpus))
 
-    def _hire(self, deaths: int = 0) -> _Worker:
-        """Asks Ray for a process; it starts when there is room."""
-        actor = hire(self._ray, self._options, self._gpus, WaveWorker)
-        worker = _Worker(actor, deaths)
-        worker.calls.append(_Call(actor.look.remote(self._job.output, self._token)))
-        return worker
+    def _begin(self, place: _Worker) -> None:
+        """Asks a new process for what it sees; `_seen` has it load the model."""
+        place.calls, place.loaded, place.is_admitted = deque(), None, False
+        place.calls.append(_Call(place.actor.look.remote(self._job.output, self._token)))
 
     def open(self, begun: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
         """Waits until a worker has the model; identity and versions that the run takes from it.
@@ -237,11 +221,11 @@ class Crew:
 
         since = None
         while True:
-            loaded = [worker for worker in self._workers if worker.loaded]
+            loaded = [worker for worker in self.places if worker.loaded]
             since = since or (time.monotonic() if loaded else None)
             chosen = next(filter(fits, loaded), None)
             is_late = since is not None and time.monotonic() - since > _OTHERS_SECONDS
-            if chosen is None and loaded and (is_late or len(loaded) == len(self._workers)):
+            if chosen is None and loaded and (is_late or len(loaded) == len(self.places)):
                 chosen = loaded[0]
             if chosen is not None and chosen.loaded is not None:
                 break
@@ -257,9 +241,8 @@ class Crew:
         if batch_size != "auto":
             return int(batch_size)
         try:
-            return int(self._ray.get(self._first.actor.choose.remote(batch_size)))
+            return int(self._get(self._first.actor.choose.remote(batch_size)))
         except self._ray.exceptions.RayError as error:
-            self._raise_ours(error)
             raise ClusterError(f"{self._first} ended ({first_line(error)}); run again") from error
 
     def waves(self, streams: int, show_progress: bool, store: WaveStore) -> Generator[list[StoredWave], None, None]:
@@ -274,11 +257,11 @@ class Crew:
                 if finished and (not is_writing or time.monotonic() - entered > _ENTER_SECONDS):
                     yield finished
                     rows += sum(wave.shard["rows"] for wave in finished)
-                    alive = sum(worker.is_admitted for worker in self._workers)
+                    alive = sum(worker.is_admitted for worker in self.places)
                     seconds = time.monotonic() - start
                     rate, waves = rows / seconds, waves + len(finished)
                     self._at_once = min(max(1, int(_CALL_SECONDS * waves / seconds / max(alive, 1))), _MOST_AT_ONCE)
-                    advance(len(finished), f"{rate:,.1f} pairs a second, {alive} of {len(self._workers)} workers alive")
+                    advance(len(finished), f"{rate:,.1f} pairs a second, {alive} of {len(self.places)} workers alive")
                     finished, entered = [], time.monotonic()
                 elif not is_writing:
                     break
@@ -292,19 +275,13 @@ class Crew:
             )
         self._plan.warn_if_short(store.counts)
 
-    def close(self) -> None:
-        """Ends the workers."""
-        for worker in self._workers:
-            end(self._ray, worker.actor)
-        self._workers = []
-
     # One step
 
     def _hand_out(self, streams: int) -> bool:
         """Gives waves to workers that have few; whether any wave is, or may come to be, in work."""
         is_left = True
         for has in range(2):
-            for worker in self._workers:
+            for worker in self.places:
                 if not worker.is_admitted or len(worker.calls) > has:
                     continue
                 numbers = list(islice(self._fresh, self._at_once)) or (self._one_again() if not has else [])
@@ -313,7 +290,7 @@ class Crew:
                     break
                 waves = [(number, self._plan.given(number, streams)) for number in numbers]
                 worker.calls.append(_Call(worker.actor.write_all.remote(streams, waves), numbers))
-        return is_left or any(call.numbers for worker in self._workers for call in worker.calls)
+        return is_left or any(call.numbers for worker in self.places for call in worker.calls)
 
     def _one_again(self) -> list[int]:
         """A wave whose worker ended, alone, so that one that ends workers is told from its neighbours.
@@ -325,7 +302,7 @@ class Crew:
     def _step(self, seconds: float) -> list[StoredWave]:
         """Waits for an answer, up to so many seconds, and takes in all that have come; the finished waves."""
         self._grow()
-        answers = {call.answer: worker for worker in self._workers for call in worker.calls}
+        answers = {call.answer: worker for worker in self.places for call in worker.calls}
         ready, _ = self._ray.wait(list(answers), num_returns=1, timeout=seconds)
         if ready and len(answers) > 1:
             ready, _ = self._ray.wait(list(answers), num_returns=len(answers), timeout=0)
@@ -333,7 +310,12 @@ class Crew:
         for worker in {id(answers[answer]): answers[answer] for answer in ready}.values():
             while worker.calls and worker.calls[0].answer in came:
                 try:
-                    answer = self._ray.get(worker.calls[0].answer)
+                    answer = self._get(worker.calls[0].answer)
+                except DinoError as error:
+                    if worker.calls[0].numbers:  # it would be the same in another worker
+                        raise
+                    self._unfit(worker, error)
+                    break
                 except self._ray.exceptions.RayError as error:
                     self._ended(worker, error)
                     break
@@ -354,100 +336,57 @@ class Crew:
         if now - self._looked > _LOOK_SECONDS:
             self._looked = now
             if self._options.workers == "auto":
-                self._workers += [
-                    self._hire() for _ in range(room(self._ray, self._options, self._gpus) - len(self._workers))
-                ]
-        if any(worker.sight for worker in self._workers):
+                self.hire(room(self._ray, self._options, self._gpus) - len(self.places))
+        if any(worker.sight for worker in self.places):
             self._told = now
         elif now - self._told > 60:
             self._told = now
-            logger.warning(
-                "no worker is alive: %d wait for a machine of the cluster with %g CPUs and %g GPUs free",
-                len(self._workers),
-                self._options.cpus_per_worker,
-                self._gpus,
-            )
+            self._tell_of_waiting()
 
     def _seen(self, worker: _Worker, sight: dict[str, str]) -> None:
         """Takes in what a worker says of itself, and has it load the model if all is right."""
-        worker.sight, own = sight, version("dino-st")
-        if sight["dino-st"] != own:
-            self._unfit(
-                worker,
-                ConfigurationError(
-                    f"{worker} has dino-st {sight['dino-st']}, and the driver has {own}; install the same everywhere"
-                ),
-            )
-        elif sight["fault"]:
-            self._unfit(
+        worker.sight = sight
+        try:
+            self._check_version(worker)
+        except ConfigurationError as error:
+            return self._unfit(worker, error)
+        if sight["fault"]:
+            return self._unfit(
                 worker,
                 OutputError(
                     f"{self._job.output}: {worker} cannot write there: {sight['fault']}. Put the directory on a file "
                     "system that all machines share, under the same path"
                 ),
             )
-        else:
-            worker.calls.append(_Call(worker.actor.load.remote(self._job)))
+        return worker.calls.append(_Call(worker.actor.load.remote(self._job)))
 
     def _admit(self, worker: _Worker) -> None:
         """Lets a loaded worker write, or does without it where what it wrote would not be the same."""
-        if self._kind is None or worker.loaded is None:
-            return
-        found = changes(self._kind, _kind(*worker.loaded))
-        worker.is_admitted = not found
-        if found:
-            self._unfit(worker, ModelError(f"{worker} is of another kind: {'; '.join(found)}"))
+        if self._kind is not None and worker.loaded is not None:
+            worker.is_admitted = self._is_alike(worker, _kind(*worker.loaded))
 
     def _unfit(self, worker: _Worker, error: DinoError) -> None:
         """Raises what is wrong with a worker, or, once others can write, does without it."""
         if self._kind is None:
             raise error
-        logger.warning("%s; the others go on without it", error)
-        self._workers.remove(worker)
-        end(self._ray, worker.actor)
-        self._check_left(str(error))
+        self._give_up(worker, error)
 
     def _ended(self, worker: _Worker, error: Exception) -> None:
-        """Puts another process in the place of one that ended, and gives its waves to others."""
-        asked = worker.calls[0].numbers
-        cause = getattr(error, "cause", None)
-        if not asked and isinstance(cause, DinoError):
-            return self._unfit(worker, cause)
-        self._raise_ours(error)
-        numbers = [number for call in worker.calls for number in call.numbers]
-        worker.deaths += 1
+        """Gives the waves of a worker that ended to others, and puts another process in its place."""
+        asked, numbers = worker.calls[0].numbers, [number for call in worker.calls for number in call.numbers]
         if len(asked) == 1:
             self._victims[asked[0]] += 1
-        is_last = worker.deaths >= DEATHS
-        is_lost = len(asked) == 1 and self._victims[asked[0]] >= DEATHS
-        said = last_words(self._ray, worker.sight, error) if is_last or is_lost else first_line(error)
-        logger.warning("%s ended (%s)%s", worker, first_line(error), "; another writes its waves" if numbers else "")
-        if is_lost:
-            self._lost[numbers.pop(0)] = said
+            if self._victims[asked[0]] >= DEATHS:
+                self._lost[numbers.pop(0)] = last_words(self._ray, worker.sight, error)
         self._again += numbers
-        end(self._ray, worker.actor)
-        place = self._workers.index(worker)
-        if not is_last:
-            self._workers[place] = self._hire(worker.deaths)
-            return None
-        del self._workers[place]
-        logger.warning("%d workers ended one behind another; no more are started in their place: %s", DEATHS, said)
-        return self._check_left(said)
+        self._replace(worker, error, "; another writes its waves" if numbers else "")
 
-    def _check_left(self, said: str) -> None:
-        """Raises where nobody is left to write."""
-        if not self._workers:
-            raise ClusterError(
-                f"no worker is left, since all ended, {DEATHS} one behind another in each place, or do not fit. What "
-                f"was finished is on disk; mend what is wrong and run again. The last one: {said}"
-            )
-
-    @staticmethod
-    def _raise_ours(error: Exception) -> None:
-        """Raises what dino-st raised on purpose in a worker: it would be the same in another."""
-        cause = getattr(error, "cause", None)
-        if isinstance(cause, DinoError):
-            raise cause from None
+    def _nobody_left(self, error: DinoError) -> None:
+        """Raises that nobody is left to write."""
+        raise ClusterError(
+            f"no worker is left, since all ended, {DEATHS} one behind another in each place, or do not fit. What was "
+            f"finished is on disk; mend what is wrong and run again. The last one: {error}"
+        )
 
 
 def _kind(identity: Mapping[str, str], installed: Mapping[str, str]) -> dict[str, str]:

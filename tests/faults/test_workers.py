@@ -180,7 +180,7 @@ def test_scores_and_ratings_of_workers_are_those_of_one_process(
 def test_another_version_of_dino_st_on_a_worker_is_refused(
     cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "version", lambda _: "0.0.1")
+    monkeypatch.setattr(backends.cluster, "version", lambda _: "0.0.1")
     with pytest.raises(ConfigurationError, match=r"has dino-st .*, and the driver has 0\.0\.1; install the same"):
         by_workers(cluster.address, tmp_path / "raw")
     assert not ShardDirectory(tmp_path / "raw").is_begun
@@ -283,7 +283,7 @@ def test_a_wave_that_is_given_out_again_is_alone_with_its_worker() -> None:
     actor = SimpleNamespace(write_all=SimpleNamespace(remote=lambda *_: object()))
     crew = Crew.__new__(Crew)
     worker = _Worker(actor, is_admitted=True)
-    crew._workers, crew._plan, crew._at_once = [worker], plan, 1  # type: ignore[assignment]
+    crew.places, crew._plan, crew._at_once = [worker], plan, 1  # type: ignore[assignment]
     crew._fresh, crew._again = iter([7]), deque([5, 2])
     assert crew._hand_out(1)
     assert [call.numbers for call in worker.calls] == [[7]]
@@ -329,7 +329,7 @@ def test_a_node_that_goes_and_one_that_comes_change_no_byte(
     hand_out = Crew._hand_out
 
     def when_both_are_there(crew: Crew, streams: int) -> bool:
-        return True if crew._fresh and not all(one.is_admitted for one in crew._workers) else hand_out(crew, streams)
+        return True if crew._fresh and not all(one.is_admitted for one in crew.places) else hand_out(crew, streams)
 
     monkeypatch.setattr(workers, "WaveWorker", Held)
     monkeypatch.setattr(Crew, "_hand_out", when_both_are_there)
@@ -388,7 +388,7 @@ def _patient(hand_out: Any) -> Any:
     """Hands nothing out before one place is given up, so that the rest cannot be finished before."""
 
     def waits(crew: Crew, streams: int) -> bool:
-        return True if len(crew._workers) > 1 else hand_out(crew, streams)
+        return True if len(crew.places) > 1 else hand_out(crew, streams)
 
     return waits
 
