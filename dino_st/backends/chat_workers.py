@@ -42,6 +42,7 @@ from dino_st.backends.options import ChatOptions, ClusterOptions
 from dino_st.data.shards import ShardDirectory
 from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ClusterError, ConfigurationError, DinoError
+from dino_st.support.files import check_can_become_directory
 from dino_st.support.hashes import versions
 from dino_st.support.progress import logger
 
@@ -369,6 +370,8 @@ def opened(
 
     They are not started where another process writes into the directory.
     """
+    if directory is not None:
+        check_can_become_directory(directory.on_disk)  # the journal of replies needs one
     if cluster.engine == "local":
         yield open_backend(model, chat.backend, base_url=chat.base_url, options=options)
         return

@@ -27,6 +27,7 @@ from dino_st.models import LANGUAGE_MODEL
 from dino_st.pipeline.publish import PublishOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED
+from dino_st.support.objects import place
 from dino_st.support.options import FrozenOptions
 from dino_st.support.progress import logger
 from dino_st.support.text import printable
@@ -160,15 +161,16 @@ def _write(model: str, output: Path, given: dict[str, Any], *, triplets: bool = 
     """Writes, says what came out, and fails where nothing did."""
     from dino_st.pipeline.stages import Generation, generate_data, generate_triplet_data
 
-    outcome = (generate_triplet_data if triplets else generate_data)(Generation(**work, options=given), model, output)
+    where = place(output)
+    outcome = (generate_triplet_data if triplets else generate_data)(Generation(**work, options=given), model, where)
     if outcome.plan is not None:
         _show_plan(outcome.plan)
         raise typer.Exit  # nothing is there to be described or uploaded
     counts = outcome.counts
-    note(output=output, kind=outcome.kind, rows=counts.get("rows", 0), new_rows=outcome.new_rows, counts=counts)
+    note(output=where, kind=outcome.kind, rows=counts.get("rows", 0), new_rows=outcome.new_rows, counts=counts)
     note(rejected=_by_reason(counts), notes=outcome.notes)
     speed = f", {outcome.new_rows / outcome.seconds:,.1f} a second" if outcome.new_rows else ""
-    say(f"{counts.get('rows', 0):,} {outcome.kind} in {output} ({outcome.seconds:.1f} s{speed})")
+    say(f"{counts.get('rows', 0):,} {outcome.kind} in {where} ({outcome.seconds:.1f} s{speed})")
     for name, count in sorted(counts.items()):
         if name.startswith(("rejected", "skipped", "given up", "duplicate")) and count:
             say(f"  {name}: {count:,}")
@@ -208,9 +210,9 @@ def merge(
     """Join the shards of several machines into the data set that one would have written."""
     from dino_st.generation.merging import merge_shards
 
-    merged = merge_shards(shards, output, overwrite=overwrite)
-    note(output=output, rows=merged.counts["rows"], counts=merged.counts, rejected=_by_reason(merged.counts))
-    say(f"{merged.counts['rows']:,} rows in {output}")
+    merged = merge_shards([place(shard) for shard in shards], place(output), overwrite=overwrite)
+    note(output=merged.path, rows=merged.counts["rows"], counts=merged.counts, rejected=_by_reason(merged.counts))
+    say(f"{merged.counts['rows']:,} rows in {merged.path}")
 
 
 @takes(ModelOptions, ClusterOptions, PublishOptions, panels={"engine": _CLUSTERS, **HUB_PANEL})
@@ -241,9 +243,10 @@ def score(
 
     cluster = ClusterOptions.take_from(given)
     of_model = ModelOptions.of(**given)
-    counts = score_data(raw, model, output, task=task, options=of_model, cluster=cluster, overwrite=overwrite)
-    note(output=output, rows=counts.get("rows", 0), counts=counts)
-    say(f"{counts.get('rows', 0):,} pairs with scores in {output}")
+    where = place(output)
+    counts = score_data(place(raw), model, where, task=task, options=of_model, cluster=cluster, overwrite=overwrite)
+    note(output=where, rows=counts.get("rows", 0), counts=counts)
+    say(f"{counts.get('rows', 0):,} pairs with scores in {where}")
     for name, count in counts.items():
         if name.startswith("left out") and count:
             say(f"  {name}: {count:,}")
@@ -277,9 +280,10 @@ def judge(
     from dino_st.pipeline.stages import judge_data
 
     options = JudgeOptions.of(**{name: given.pop(name) for name in JudgeOptions.model_fields if name in given})
-    counts, sentence = judge_data(raw, model, output, options=options, given=given, overwrite=overwrite)
-    note(output=output, rows=counts.get("rows", 0), counts=counts)
-    say(f"{counts.get('rows', 0):,} pairs with ratings in {output}: {sentence}")
+    where = place(output)
+    counts, sentence = judge_data(place(raw), model, where, options=options, given=given, overwrite=overwrite)
+    note(output=where, rows=counts.get("rows", 0), counts=counts)
+    say(f"{counts.get('rows', 0):,} pairs with ratings in {where}: {sentence}")
     for name, count in counts.items():
         if name.startswith(("left out", "rejected", "failed")) and count:
             say(f"  {name}: {count:,}")
@@ -310,7 +314,8 @@ def prepare(
     """
     from dino_st.pipeline.stages import prepare_data
 
-    splits, outcome = prepare_data(raw, output, PreparationOptions.of(**given), explain=explain, overwrite=overwrite)
+    options = PreparationOptions.of(**given)
+    splits, outcome = prepare_data(place(raw), output, options, explain=explain, overwrite=overwrite)
     _tell_splits(splits, output, TrainingOptions)
     say(as_typed(outcome))
     if explain:
@@ -334,7 +339,7 @@ def prepare_triplets(
     """Turn triplets, or the pairs of DINO, into training triplets: drop what teaches nothing, split by anchor."""
     from dino_st.pipeline.stages import prepare_triplet_data
 
-    splits, outcome = prepare_triplet_data(raw, output, TripletOptions.of(**given), overwrite=overwrite)
+    splits, outcome = prepare_triplet_data(place(raw), output, TripletOptions.of(**given), overwrite=overwrite)
     _tell_splits(splits, output, ContrastiveOptions)
     say(as_typed(outcome))
 

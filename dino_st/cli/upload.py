@@ -12,6 +12,7 @@ from dino_st.cli.support import say
 from dino_st.data.cards import state_origin
 from dino_st.errors import ConfigurationError
 from dino_st.pipeline.publish import PublishOptions, check_upload, push_to_hub
+from dino_st.support.objects import address_of, place
 from dino_st.training.distributed import is_first
 
 HUB_PANEL = {"push_to_hub": "The hub"}
@@ -33,13 +34,15 @@ def publishes(kind: str, part: str = "") -> Callable[[Callable[..., None]], Call
             is_main = is_first()  # of several processes that train together
             if options.push_to_hub and given.get("shard"):
                 raise ConfigurationError("--push-to-hub: a shard alone is no data set; give it to `dino-st merge`")
+            if options.push_to_hub and (address := address_of(output)):
+                raise ConfigurationError(f"--push-to-hub along with {address}: what is uploaded must be on a disk")
             if options.push_to_hub and is_main:
                 check_upload(options, kind)
             command(output=output, given=given, **values)
             if values.get("dry_run"):  # nothing was written
                 return
             if is_main:
-                state_origin(output / part, **options.origin)
+                state_origin(place(output) / part, **options.origin)
             if options.push_to_hub and is_main:
                 url = push_to_hub(output / part, options.push_to_hub, private=options.private)
                 note(hub=url)

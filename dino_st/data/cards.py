@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from dino_st.data.columns import TRIPLET_COLUMNS
 from dino_st.support.files import CARD, write_text
+from dino_st.support.objects import Place
 from dino_st.tasks.spec import TaskSpec
 
 TAGS = ("sentence-transformers", "dino-st", "synthetic")
@@ -80,13 +80,13 @@ def dataset_card(title: str, text: str, *, rows: int, tags: Iterable[str] = TAGS
     return f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{text}"
 
 
-def read_origin(directory: Path) -> dict[str, Any]:
+def read_origin(directory: Place) -> dict[str, Any]:
     """The language and the licence that the card in a directory states, whoever wrote them there."""
     header = read_header(directory)
     return {name: header[name] for name in _ORIGIN if header.get(name)}
 
 
-def read_header(directory: Path) -> dict[str, Any]:
+def read_header(directory: Place) -> dict[str, Any]:
     """The header of the card in a directory; empty where there is none that can be read."""
     import yaml
 
@@ -111,7 +111,7 @@ def with_header(card: str, **fields: Any) -> str:
     return str(parsed)
 
 
-def state_origin(directory: Path, **origin: Any) -> None:
+def state_origin(directory: Place, **origin: Any) -> None:
     """States language or licence in the card of a directory; those that are None stay as they were."""
     file = directory / CARD
     if any(origin.values()) and file.is_file():

@@ -39,6 +39,7 @@ from dino_st.data.tables import (
 )
 from dino_st.errors import InputError
 from dino_st.support.files import PREPARATION_RECORD
+from dino_st.support.objects import Place
 from dino_st.support.progress import logger
 
 if TYPE_CHECKING:
@@ -378,13 +379,13 @@ def _label_text(label: str | float) -> str:
     return label if isinstance(label, str) else format(label, ".15g")
 
 
-def check_not_prepared(raw: Path) -> None:
+def check_not_prepared(raw: Place) -> None:
     """Refuses a directory of `dino-st prepare`, which may have what was written for raw data."""
     if (raw / PREPARATION_RECORD).is_file():
         raise InputError(f"{raw}: is prepared already; train on it, or give the directory of `dino-st generate`")
 
 
-def read_raw(raw: Path) -> tuple[pa.Table, dict[str, Any], list[float] | None]:
+def read_raw(raw: Place) -> tuple[pa.Table, dict[str, Any], list[float] | None]:
     """Reads raw rows from a directory of shards or a table (see `read_pairs`).
 
     Returns the rows; model, versions and configuration, as far as they are known; the scores, in the order of the
@@ -393,7 +394,7 @@ def read_raw(raw: Path) -> tuple[pa.Table, dict[str, Any], list[float] | None]:
     from dino_st.tasks.spec import TaskSpec
 
     check_not_prepared(raw)
-    if not (raw / MANIFEST).is_file():
+    if isinstance(raw, Path) and not (raw / MANIFEST).is_file():
         return read_pair_table(raw), {"raw": raw.name}, None
     directory = ShardDirectory.to_read(raw)
     configuration = directory.configuration

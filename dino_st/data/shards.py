@@ -1,7 +1,8 @@
 """Directories of generated rows: crash-safe shards, their manifest, the loop that fills them, and reading them.
 
 A run writes `data/train-00000.parquet`, …, one for each finished wave: under a temporary name, flushed to disk,
-renamed, and only then entered in the manifest. Whatever happens in between, every wave in the manifest is complete,
+renamed, and only then entered in the manifest; on an object store (`s3://…`) each is put as a whole, and the entry is
+an object of its own. Whatever happens in between, every wave in the manifest is complete,
 and the same command goes on with those that are missing, wherever they stand. `datasets.load_dataset` reads the
 directory by the names of its files: were they named in the card, it would take what it read under that name before.
 """
@@ -12,14 +13,16 @@ import json
 import os
 import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from heapq import nsmallest
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from dino_st.data.cards import read_origin, with_header
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, SENTENCE2, TEXT
@@ -39,13 +42,16 @@ from dino_st.support.files import (
     LOCK,
     REJECTED,
     append_line,
+    appended,
     make_directory,
+    on_no_disk,
     only_writer,
     remove_leftovers,
     replacing,
     write_text,
 )
-from dino_st.support.hashes import hash_file, keyed_bits
+from dino_st.support.hashes import hash_file, hash_stream, keyed_bits
+from dino_st.support.objects import ObjectPath, Place, place
 from dino_st.support.options import changes
 from dino_st.support.progress import logger
 from dino_st.support.text import first_line, flat_facts
@@ -63,6 +69,12 @@ EXAMPLES = 4
 
 ADDED_LATER = frozenset({"template_sha256", "gpu"})
 """Parts of the configuration that older directories lack, and that are not compared with those."""
+
+_AT_ONCE = 16
+"""Files that are read or removed side by side."""
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 _Example = tuple[bytes, tuple[int, int], list[str]]
 """Random bits of a row, its wave and place there, and its texts."""
@@ -117,7 +129,7 @@ class StoredWave:
 
 
 def store_wave(
-    path: Path, wave: Wave, schema: pa.Schema | None, configuration: Mapping[str, Any], name: str | None = None
+    path: Place, wave: Wave, schema: pa.Schema | None, configuration: Mapping[str, Any], name: str | None = None
 ) -> StoredWave:
     """Writes the shard of a wave into a directory, whole or not at all; `name` is its file, if not the usual one."""
     import pyarrow as pa
@@ -138,7 +150,7 @@ def store_wave(
 class RowsInMemory:
     """The waves of a run that has no directory."""
 
-    path: Path | None = None
+    on_disk: Path | None = None
     waves: Sequence[int] = ()
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -218,20 +230,21 @@ class ShardDirectory(os.PathLike[str]):
     provenance: dict[str, Any]  # what is worth knowing but decides nothing: model name, versions
     shards: MutableMapping[int, dict[str, Any]]  # `file`, `rows`, `sha256` and `counts` of each finished wave
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str] | ObjectPath, *, overwrite: bool = False) -> None:
+        self.path = place(path)
         self.overwrite = overwrite
         self.new_rows = 0
+        self._check_lock: Callable[[], None] = lambda: None
         self._schema: pa.Schema | None = None
         self._read()
 
     @classmethod
-    def of(cls, path: str | os.PathLike[str]) -> ShardDirectory:
+    def of(cls, path: str | os.PathLike[str] | ObjectPath) -> ShardDirectory:
         """The directory itself, or the one at a path."""
         return path if isinstance(path, ShardDirectory) else cls(path)
 
     @classmethod
-    def to_read(cls, path: Path, expected: str = "a directory of `dino-st generate`", *, warn: bool = True) -> Self:
+    def to_read(cls, path: Place, expected: str = "a directory of `dino-st generate`", *, warn: bool = True) -> Self:
         """A directory that must be one of shards, or else an InputError says what else would do (`expected`)."""
         if not (path / MANIFEST).is_file():
             raise InputError(f"{path}: holds no {MANIFEST}; expected {expected}")
@@ -243,7 +256,14 @@ class ShardDirectory(os.PathLike[str]):
         return directory
 
     def __fspath__(self) -> str:
-        return os.fspath(self.path)
+        return str(self.path)
+
+    @property
+    def on_disk(self) -> Path:
+        """Where it is, for what needs a disk, such as a journal of replies; else an OutputError."""
+        if isinstance(self.path, Path):
+            return self.path
+        raise OutputError(on_no_disk(self.path.url))
 
     def __contains__(self, number: int) -> bool:
         """Whether a wave is finished."""
@@ -266,7 +286,7 @@ class ShardDirectory(os.PathLike[str]):
         """Counts of one finished wave."""
         return Counter(self.shards[number]["counts"])
 
-    def file_of(self, number: int) -> Path:
+    def file_of(self, number: int) -> Place:
         """The shard of one finished wave."""
         return self.path / str(self.shards[number]["file"])
 
@@ -280,30 +300,44 @@ class ShardDirectory(os.PathLike[str]):
         """Whether a shard is there, unchanged, with as many rows as the manifest says."""
         import pyarrow.parquet
 
-        shard, file = self.shards[number], self.file_of(number)
-        if not file.is_file() or hash_file(file) != shard["sha256"]:
+        shard = self.shards[number]
+        try:
+            with self.file_of(number).open("rb") as file:
+                is_same = hash_stream(file) == shard["sha256"]
+                return is_same and bool(pyarrow.parquet.read_metadata(file).num_rows == shard["rows"])
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return False
-        return bool(pyarrow.parquet.read_metadata(file).num_rows == shard["rows"])
+
+    def damaged(self) -> list[int]:
+        """The finished waves whose shards are not intact."""
+        return [
+            number
+            for number, is_whole in zip(self.waves, _each(self.is_intact, self.waves), strict=True)
+            if not is_whole
+        ]
 
     def rows_of(self, number: int) -> list[dict[str, Any]]:
         """The rows of one finished wave."""
         rows: list[dict[str, Any]] = self._table_of(number).to_pylist()
         return rows
 
+    def check_intact(self) -> None:
+        """Raises an InputError where a shard differs from its hash in the manifest."""
+        for number in self.damaged():
+            raise InputError(f"{self.file_of(number)}: missing or damaged, not as {MANIFEST} describes it; {_MEND}")
+
     def intact_files(self) -> list[Path]:
-        """The shards, in the order of the waves; an InputError where one differs from its hash in the manifest."""
-        for number in self.waves:
-            if not self.is_intact(number):
-                raise InputError(f"{self.file_of(number)}: missing, or not as {MANIFEST} describes it; {_MEND}")
-        return [self.file_of(number) for number in self.waves]
+        """The shards on disk, in the order of the waves; raises as `check_intact` does."""
+        self.check_intact()
+        return [self.on_disk / str(self.shards[number]["file"]) for number in self.waves]
 
     def table(self) -> pa.Table:
         """All rows, in the order of the waves; an InputError where a shard is damaged, or the columns are not known."""
         import pyarrow as pa
 
-        if self.intact_files():
-            tables = [self._table_of(number) for number in self.waves]
-            return pa.concat_tables(tables, promote_options="default")
+        self.check_intact()
+        if self.waves:
+            return pa.concat_tables(_each(self._table_of, self.waves), promote_options="default")
         if self._schema is None:
             raise InputError(f"{self.path}: no wave of pairs was finished yet; run `dino-st generate` again")
         return self._schema.empty_table()
@@ -319,7 +353,8 @@ class ShardDirectory(os.PathLike[str]):
         import pyarrow.parquet
 
         try:
-            return pyarrow.parquet.ParquetFile(self.file_of(number)).read()
+            with self.file_of(number).open("rb") as file:
+                return pyarrow.parquet.ParquetFile(file).read()
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{self.file_of(number)}: cannot be read ({first_line(error)}); {_MEND}") from None
 
@@ -356,9 +391,9 @@ class ShardDirectory(os.PathLike[str]):
         self._examples[number] = glance.examples
         for label, sample in glance.samples.items():
             self._samples.setdefault(label, TextSample()).update(sample)
-        for place, (label, statistics) in enumerate(glance.statistics.items()):
+        for rank, (label, statistics) in enumerate(glance.statistics.items()):
             self._statistics.setdefault(label, LabelStatistics()).add(statistics)
-            self._first_places[label] = min(self._first_places.get(label, (number, place)), (number, place))
+            self._first_places[label] = min(self._first_places.get(label, (number, rank)), (number, rank))
 
     def _forget_seen(self, number: int) -> None:
         """Takes away what was seen of a wave, whose shard will be written again with more in it, its rows included."""
@@ -394,7 +429,7 @@ class ShardDirectory(os.PathLike[str]):
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps other processes out, and takes in what they did before; OutputError where the directory is in use."""
-        with only_writer(self.path):
+        with only_writer(self.path) as self._check_lock:
             if self._signature() != self._read_from:
                 self._read()
             yield
@@ -424,7 +459,7 @@ class ShardDirectory(os.PathLike[str]):
             self._schema = schema
             remove_leftovers(self.path, self.path / "data")
             has_forgotten = self._forget_damaged()
-            if has_forgotten or not self.shards or (self.path / _JOURNAL).exists():
+            if has_forgotten or not self.shards or appended(self.path / _JOURNAL):
                 self._save()  # before anything else, so that the directory is known as ours
             if self.is_complete:
                 self._warn_of_strays()
@@ -453,6 +488,7 @@ class ShardDirectory(os.PathLike[str]):
         self._drop_examples()
 
     def _enter(self, waves: Sequence[StoredWave]) -> None:
+        self._check_lock()
         lines = [json.dumps({"shard": wave.shard}, ensure_ascii=False) for wave in waves]
         append_line(self.path / _JOURNAL, "\n".join(lines))
         for wave in waves:
@@ -498,8 +534,12 @@ class ShardDirectory(os.PathLike[str]):
         copied = {}
         for number, source in sources:
             copied[number] = source.shards[number] | {"file": shard_name(number)}
-            with replacing(self.path / copied[number]["file"]) as temporary:
-                shutil.copyfile(source.file_of(number), temporary)
+            with (
+                source.file_of(number).open("rb") as content,
+                replacing(self.path / copied[number]["file"]) as temporary,
+                temporary.open("wb") as copy,
+            ):
+                shutil.copyfileobj(content, copy)
         self.shards = _Entries(copied.items())
 
     def _forget_damaged(self) -> bool:
@@ -507,14 +547,14 @@ class ShardDirectory(os.PathLike[str]):
 
         Those of older versions get the name under which they are read beside new ones.
         """
-        damaged = {number for number in self.waves if not self.is_intact(number)}
+        damaged = set(self.damaged())
         old = [number for number in self.waves if self.shards[number]["file"] != shard_name(number)]
         for number in old:
             if number in damaged or not self.shards[number]["rows"]:
                 damaged.add(number)
                 self.file_of(number).unlink(missing_ok=True)
             else:
-                self.file_of(number).replace(self.path / shard_name(number))
+                self.file_of(number).replace(self.path / shard_name(number))  # type: ignore[arg-type]  # of one kind
                 self.shards[number] |= {"file": shard_name(number)}
         for number in damaged:
             del self.shards[number]
@@ -525,6 +565,7 @@ class ShardDirectory(os.PathLike[str]):
 
     def _save(self) -> None:
         """Writes the whole manifest; what was added in lines stands in it from then on."""
+        self._check_lock()
         self.is_begun = True
         manifest = {
             "format": _FORMAT,
@@ -547,12 +588,21 @@ class ShardDirectory(os.PathLike[str]):
                 entry = "\n" + json.dumps(self.shards[number], indent=1, ensure_ascii=False)
                 file.write("," * bool(place) + entry.replace("\n", "\n  "))
             file.write("\n" * bool(null) + tail + "\n")
-        (self.path / _JOURNAL).unlink(missing_ok=True)
+        self._remove_lines()
+
+    def _remove_lines(self) -> None:
+        """Removes the lines that stand in the manifest, or are not wanted."""
+        journal = self.path / _JOURNAL
+        _each(lambda part: part.unlink(missing_ok=True), appended(journal))
+        if isinstance(journal, Path) and journal.is_dir():
+            journal.rmdir()
 
     # The manifest
 
     def _signature(self) -> list[tuple[int, int, int] | None]:
-        """Changes whenever the manifest or the lines behind it do."""
+        """Changes whenever the manifest or the lines behind it do; on a store, where that is not told, always."""
+        if isinstance(self.path, ObjectPath):
+            return [(0, 0, time.monotonic_ns())]
         signature: list[tuple[int, int, int] | None] = []
         for name in (MANIFEST, _JOURNAL):
             try:
@@ -630,12 +680,9 @@ class ShardDirectory(os.PathLike[str]):
 
     def _added_lines(self) -> list[dict[str, Any]]:
         """The shards that were finished since the manifest was written; lines that are damaged are passed over."""
-        try:
-            lines = (self.path / _JOURNAL).read_bytes().split(b"\n")[:-1]
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        parts = _each(_content, appended(self.path / _JOURNAL))
         added = []
-        for text in lines:
+        for text in (line for part in parts for line in part.split(b"\n")[:-1]):
             try:
                 line = json.loads(text)
             except ValueError:
@@ -669,10 +716,10 @@ class ShardDirectory(os.PathLike[str]):
         if not self._is_free:
             self._refuse(found)
         logger.info("%s: the %d rows of another run are replaced", self.path, self.counts["rows"])
-        for number in self.waves:
-            self.file_of(number).unlink(missing_ok=True)
-        for name in (_JOURNAL, REJECTED, CARD):
+        _each(lambda number: self.file_of(number).unlink(missing_ok=True), self.waves)
+        for name in (REJECTED, CARD):
             (self.path / name).unlink(missing_ok=True)
+        self._remove_lines()
         self.shards, self.is_begun, self.is_complete = _Entries(), False, False
         self._forget_all_seen()
 
@@ -762,6 +809,20 @@ def collect_waves(waves: Waves, schema: pa.Schema) -> RowsInMemory:
             store.put(wave)
     warn_of_doubts(store.quality())
     return store
+
+
+def _content(file: Place) -> bytes:
+    """The content of a file, if it is still there."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def _each(function: Callable[[_In], _Out], items: Iterable[_In]) -> list[_Out]:
+    """What a function makes of each item, of which several are done at a time, since most of it is waiting."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(function, items))
 
 
 def write_rejected(directory: Path, lines: Iterable[Mapping[str, Any]]) -> None:

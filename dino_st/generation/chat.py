@@ -130,7 +130,7 @@ class ChatPairRun:
         done = sum(store.counts_of(number)["inputs"] for number in finished)
         title, total = f"generating {self.spec.task_name}", len(self.sentences)
         shown = progress(title, total, "inputs", done=done, shown=show_progress)
-        with journalled(store.path) as asking, ExitStack() as bar:
+        with journalled(store.on_disk) as asking, ExitStack() as bar:
             asking.ahead(self.backend, partial(self._written, 0, self.sentences))
             advance = bar.enter_context(shown)
             ask = asking(self.backend)
@@ -162,8 +162,8 @@ class ChatPairRun:
                 if number not in store or store.counts_of(number) != Counter(counts):
                     yield Wave(number, [self._row(draw) for draw in draws if draw.text is not None], counts)
                 advance(0 if number in finished else len(chunk))
-        if store.path is not None:
-            write_rejected(store.path, map(_lost_line, lost))
+        if store.on_disk is not None:
+            write_rejected(store.on_disk, map(_lost_line, lost))
         self._warn_if_alike(alike, same)
 
     def _warn_if_alike(self, alike: Counter[bool], same: Sequence[str]) -> None:

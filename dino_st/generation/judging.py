@@ -334,7 +334,7 @@ class JudgingRun:
         plan, asks, lost = self.plan, self.judge.kind == ServerJudge.kind, []
         done = store.counts["pairs"]
         shown = progress(plan.title, len(plan.table), "pairs", done=done, shown=show_progress)
-        with journalled(store.path if asks else None) as asking, ExitStack() as bar:
+        with journalled(store.on_disk if asks else None) as asking, ExitStack() as bar:
             if isinstance(self.judge, ServerJudge):
                 pairs = list(zip(*(plan.table[name].to_pylist() for name in (SENTENCE1, SENTENCE2)), strict=True))
                 asking.ahead(self.judge.backend, lambda ask: self._ratings(pairs, lambda _: ask))
@@ -348,8 +348,8 @@ class JudgingRun:
                     advance(len(rows))
                 if number not in store or store.counts_of(number) != Counter(wave.counts):
                     yield wave
-        if asks and store.path is not None:
-            write_rejected(store.path, lost)
+        if asks and store.on_disk is not None:
+            write_rejected(store.on_disk, lost)
 
     def wave(
         self, number: int, rows: Sequence[dict[str, Any]], asking: Callable[[ChatBackend], Ask]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from dino_st.data.cards import raw_card
 from dino_st.data.shards import ShardDirectory, run_changes
 from dino_st.errors import ConfigurationError, InputError
+from dino_st.support.objects import Place
 from dino_st.support.progress import logger
 from dino_st.tasks.spec import TaskSpec
 
 
-def merge_shards(directories: Sequence[Path], output: Path, *, overwrite: bool = False) -> ShardDirectory:
+def merge_shards(directories: Sequence[Place], output: Place, *, overwrite: bool = False) -> ShardDirectory:
     """Merges what `--shard 1/n` … `--shard n/n` wrote, in any order.
 
     The output, a new or empty directory or one where a merge of the same shards was interrupted, gets the same files as
@@ -24,25 +24,24 @@ def merge_shards(directories: Sequence[Path], output: Path, *, overwrite: bool =
     parts = [_finished(directory) for directory in directories]
     configuration = _common_configuration(parts)
     waves = sorted(((number, part) for part in parts for number in part.waves), key=lambda wave: wave[0])
-    for number, part in waves:
-        if not part.is_intact(number):
-            raise InputError(f"{part.file_of(number)}: missing or damaged; run its `dino-st generate` again to mend it")
+    for part in parts:
+        part.check_intact()
     merged = ShardDirectory(output, overwrite=overwrite)
     with merged.locked():
         hashes = {number: part.shards[number]["sha256"] for number, part in waves}
         if merged.is_complete and {number: shard["sha256"] for number, shard in merged.shards.items()} == hashes:
-            logger.info("%s is complete already; nothing to do", output)
+            logger.info("%s is complete already; nothing to do", merged.path)
             return merged
         if merged.waves or (merged.is_begun and merged.configuration != configuration):
             merged.clear(run_changes(merged.configuration, configuration) or ["other shards of the same run"])
         provenance = parts[0].provenance
         merged.copy_from(waves, configuration=configuration, provenance=provenance)
         described = {"configuration": configuration, "provenance": provenance, "counts": merged.counts}
-        merged.finish(raw_card(TaskSpec.load(configuration["task"]), output.name, **described))
+        merged.finish(raw_card(TaskSpec.load(configuration["task"]), merged.path.name, **described))
     return merged
 
 
-def _finished(path: Path) -> ShardDirectory:
+def _finished(path: Place) -> ShardDirectory:
     part = ShardDirectory.to_read(path, "a directory of `dino-st generate --shard i/n`", warn=False)
     if not part.is_complete:
         raise InputError(f"{path}: is not complete; run its `dino-st generate` again to finish it")

@@ -40,6 +40,7 @@ from dino_st.data.shards import ShardDirectory, StoredWave, WaveStore, store_wav
 from dino_st.errors import ClusterError, ConfigurationError, DinoError, OutputError
 from dino_st.generation.waves import WavePlan, WaveRun, Writers
 from dino_st.support.files import check_can_become_directory, make_directory, write_text
+from dino_st.support.objects import place
 from dino_st.support.progress import progress
 from dino_st.support.text import first_line
 
@@ -80,14 +81,14 @@ class WaveWorker:
 
     def look(self, output: str, token: str) -> dict[str, str]:
         """Who and where this is, and in `fault` why it cannot write into a directory; nothing slow is imported."""
-        return own_sight() | {"fault": _fault(Path(output), token)}
+        return own_sight() | {"fault": _fault(output, token)}
 
     def load(self, job: Job) -> tuple[dict[str, str], dict[str, str]]:
         """Loads the model; what of it decides the rows, and the versions of what runs it."""
         import torch
 
         torch.set_num_threads(job.threads)
-        self._run, self._output = job.plan.open(job.model, job.name), Path(job.output)
+        self._run, self._output = job.plan.open(job.model, job.name), place(job.output)
         self._sampled: defaultdict[str, TextSample] = defaultdict(TextSample)  # of this worker's waves, by label
         self._schema, self._facts, self._streams = job.plan.schema(), job.plan.facts(), 0
         return self._run.identity(), self._run.installed()
@@ -113,22 +114,26 @@ class WaveWorker:
         return replace(stored, seen=replace(stored.seen, samples=samples))
 
 
-def _fault(output: Path, token: str) -> str:
+def _fault(address: str, token: str) -> str:
     """Why a directory cannot be written here, if so: it is not there, is another one, or may not be written."""
     until = time.monotonic() + _SIGHT_SECONDS
-    while True:
-        try:
-            seen = (output / _MARK).read_text(encoding="utf-8")
-        except OSError as error:
-            seen = error.strerror or str(error)
-        if seen == token or time.monotonic() > until:
-            break
-        time.sleep(0.2)
-    if seen != token:
-        return f"it does not see what the driver wrote there ({seen if len(seen) != len(token) else 'another file'})"
     try:
+        output = place(address)
+        while True:
+            try:
+                seen = (output / _MARK).read_text(encoding="utf-8")
+            except OSError as error:
+                seen = error.strerror or str(error)
+            if seen == token or time.monotonic() > until:
+                break
+            time.sleep(0.2)
+        if seen != token:
+            return (
+                f"it does not see what the driver wrote there ({seen if len(seen) != len(token) else 'another file'})"
+            )
         make_directory(output)
-    except OutputError as error:
+        check_can_become_directory(output)
+    except DinoError as error:
         return str(error)
     return ""
 
@@ -151,7 +156,9 @@ def write_with_workers(
     check_fits(options, model, plan.device)
     check_can_become_directory(directory.path)
     ray = ray_package()
-    output = directory.path = directory.path.expanduser().absolute()
+    if isinstance(directory.path, Path):
+        directory.path = directory.path.expanduser().absolute()
+    output = directory.path
     job = Job(
         found_everywhere(model), str(model), plan.for_workers(), str(output), max(1, int(options.cpus_per_worker))
     )

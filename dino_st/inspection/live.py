@@ -39,7 +39,7 @@ class Run:
     def look(self, name: str, options: ReportOptions, now: float) -> tuple[list[Section], bool]:
         """What is there now, and whether the run is whole."""
         directory = ShardDirectory(self.path)
-        times = {number: self._time_of(directory.file_of(number)) for number in directory.waves}
+        times = {number: self._time_of(self.path / directory.shards[number]["file"]) for number in directory.waves}
         ordered = sorted(directory.waves, key=lambda number: (times[number], number))
         task = directory.configuration.get("task")
         labels = list(task.get("labels", ())) if isinstance(task, Mapping) else []

@@ -207,10 +207,7 @@ def _raw(directory: Path) -> _Contents:
         raise InputError(f"{directory}: is not complete; run the command that writes it again, and then upload")
     if part := shards.configuration.get("shard"):
         raise InputError(f"{directory}: is shard {part} of a data set; `dino-st merge` joins them, and uploads as well")
-    for number in shards.waves:
-        if not shards.is_intact(number):
-            raise InputError(f"{shards.file_of(number)}: missing or damaged; run the command that writes it again")
-    files = {str(shards.shards[number]["file"]): shards.file_of(number) for number in shards.waves}
+    files = {file.relative_to(directory).as_posix(): file for file in shards.intact_files()}
     return _Contents(directory, MANIFEST, _with_papers(directory, MANIFEST, files), shards.provenance.get("model"))
 
 

@@ -43,7 +43,7 @@ from dino_st.pipeline.stages import (
 )
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.documents import read_document
-from dino_st.support.files import similar_path
+from dino_st.support.files import check_can_become_directory, similar_path
 from dino_st.support.options import explain
 from dino_st.tasks.spec import MOST_TEXTS, TaskSpec
 from dino_st.tasks.syncse import ScratchSpec, is_syncse_task, load_syncse_spec
@@ -420,6 +420,7 @@ class _Steps:
         from dino_st.preparation.directory import check_output
         from dino_st.training.record import read_record
 
+        check_can_become_directory(self.directory)
         check_output(self.directory / "prepared")
         check_output(self.directory / "prepared-pairs")
         read_record(self.directory / "model")

@@ -45,6 +45,7 @@ from dino_st.models import bundled_directory
 from dino_st.preparation.directory import check_replaces, read_record
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED, SCORES, check_can_become_directory, only_writer, similar_path
+from dino_st.support.objects import Place
 from dino_st.tasks.spec import TaskSpec
 from dino_st.tasks.syncse import ScratchSpec, SynCSESpec, check_arguments, is_syncse_task, load_syncse_spec
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
@@ -117,7 +118,7 @@ class Evaluation:
         return [*(named or usual), *(["official"] if self.official else [])]
 
 
-def generate_data(work: Generation, model: str, output: Path) -> GenerationOutcome:
+def generate_data(work: Generation, model: str, output: Place) -> GenerationOutcome:
     """Writes for a task of DINO, or triplets for one of SynCSE, into a directory, or continues there.
 
     The model is a directory or hub name, or for a chat server the name that it knows a model by.
@@ -141,7 +142,7 @@ def generate_data(work: Generation, model: str, output: Path) -> GenerationOutco
 
 
 def _by_local_model(
-    work: Generation, writing: WritingOptions, model: str, output: Path, cluster: ClusterOptions | None = None
+    work: Generation, writing: WritingOptions, model: str, output: Place, cluster: ClusterOptions | None = None
 ) -> GenerationOutcome:
     """Writes with a local model, in this process or in those of a cluster."""
     spec = TaskSpec.load(work.task)
@@ -153,7 +154,7 @@ def _by_local_model(
 
         return _planned(dry_run(model, spec, writing, texts, work.num))
     directory = ShardDirectory(output, overwrite=work.overwrite)
-    check_can_become_directory(output)
+    check_can_become_directory(directory.path)
     known = writing.generation.known_configuration(spec, writing.decoding_for(spec), texts, work.num)
     has_workers = _look_before(model, directory, known, cluster)
     from dino_st.builder import DinoDatasetBuilder
@@ -184,7 +185,7 @@ def _look_before(
     return has_workers
 
 
-def _by_server(work: Generation, given: dict[str, Any], model: str, output: Path) -> GenerationOutcome:
+def _by_server(work: Generation, given: dict[str, Any], model: str, output: Place) -> GenerationOutcome:
     """Has a server write for a task of DINO, without debiasing of tokens."""
     base_url, cluster = given.pop("base_url", None), ClusterOptions.take_from(given)
     own = ("samples", "debias", "candidates", "max_new_tokens", "max_tries", "min_words", "decay_constant")
@@ -215,7 +216,7 @@ def _by_server(work: Generation, given: dict[str, Any], model: str, output: Path
     return _outcome(directory, "pairs", start, sentences, notes)
 
 
-def generate_triplet_data(work: Generation, model: str, output: Path) -> GenerationOutcome:
+def generate_triplet_data(work: Generation, model: str, output: Place) -> GenerationOutcome:
     """Has triplets written for a task of SynCSE, by a local model or a chat server; see `generate_data`."""
     given = dict(work.options) if isinstance(work.options, Mapping) else {}
     chat = ChatOptions.take_from(given)
@@ -231,7 +232,7 @@ def generate_triplet_data(work: Generation, model: str, output: Path) -> Generat
     if work.dry_run:
         return _planned(_dry_run_of_triplets(model, spec, options, chat, of_model, texts or (), work.num))
     directory = ShardDirectory(output, overwrite=work.overwrite)
-    check_can_become_directory(output)
+    check_can_become_directory(directory.on_disk)
     from dino_st.syncse.run import known_configuration, run_triplets
 
     known = known_configuration(spec, options, texts, work.num)
@@ -369,7 +370,7 @@ def _check_options(task: str, backend: Any, given: Mapping[str, Any], of_task: I
     check_options(backend, base_url=None, options=others)
 
 
-def _check_answered(usage: Mapping[str, int], output: Path) -> None:
+def _check_answered(usage: Mapping[str, int], output: Place) -> None:
     """Raises if requests were made and every one of them failed; the reason stands beside what was rejected."""
     if not usage.get("requests") or usage["failures"] < usage["requests"]:
         return
@@ -387,7 +388,7 @@ def _check_answered(usage: Mapping[str, int], output: Path) -> None:
     )
 
 
-def _notes(usage: Mapping[str, int], output: Path, missing: int, what: str, then: str) -> list[str]:
+def _notes(usage: Mapping[str, int], output: Place, missing: int, what: str, then: str) -> list[str]:
     """What a run asked of a model, and what it left out."""
     asked = "Asked in this run: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in usage.items())
     left = f"{missing:,} {what}: {output / REJECTED} says why; with the same command, {then}"
@@ -395,9 +396,9 @@ def _notes(usage: Mapping[str, int], output: Path, missing: int, what: str, then
 
 
 def score_data(
-    raw: Path,
+    raw: Place,
     model: str,
-    output: Path,
+    output: Place,
     *,
     task: str | None = None,
     options: ModelOptions | None = None,
@@ -439,24 +440,25 @@ def _write(
 
 
 def _written_anew(
-    raw: Path, output: Path, how: str, *, overwrite: bool
+    raw: Place, output: Place, how: str, *, overwrite: bool
 ) -> tuple[ShardDirectory, pa.Table, dict[str, Any]]:
     """Where pairs are to be written once more, `scored` or `rated`; the pairs, and where they come from."""
-    named_files(raw)
+    if isinstance(raw, Path):
+        named_files(raw)
     if output.resolve() == raw.resolve():
         raise ConfigurationError(
             f"--output {output}: holds the pairs to be {how}; give another directory for the {how} ones"
         )
     directory = ShardDirectory(output, overwrite=overwrite)
-    check_can_become_directory(output)
+    check_can_become_directory(directory.path)
     table, provenance, _ = read_raw(raw)
     return directory, table, provenance
 
 
 def judge_data(
-    raw: Path,
+    raw: Place,
     model: str,
-    output: Path,
+    output: Place,
     *,
     options: JudgeOptions | None = None,
     given: Mapping[str, Any] | None = None,
@@ -511,7 +513,7 @@ def _most_frequent(counts: Mapping[str, int]) -> str:
 
 
 def prepare_data(
-    raw: Path, output: Path, options: PreparationOptions, *, explain: bool = False, overwrite: bool = False
+    raw: Place, output: Path, options: PreparationOptions, *, explain: bool = False, overwrite: bool = False
 ) -> tuple[PreparedSplits, str]:
     """Prepares generated pairs, shards or a table, and writes the splits to a directory.
 
@@ -541,7 +543,7 @@ def prepare_data(
 
 
 def prepare_triplet_data(
-    raw: Path, output: Path, options: TripletOptions, *, overwrite: bool = False
+    raw: Place, output: Path, options: TripletOptions, *, overwrite: bool = False
 ) -> tuple[PreparedSplits, str]:
     """Prepares triplets, or DINO pairs as triplets, from shards or a file; otherwise as `prepare_data`."""
     table, provenance = _read_triplets_or_pairs(raw)
@@ -556,9 +558,9 @@ def prepare_triplet_data(
         return splits, write_prepared(splits, output, provenance=provenance, overwrite=overwrite)
 
 
-def _read_triplets_or_pairs(raw: Path) -> tuple[pa.Table, dict[str, Any]]:
+def _read_triplets_or_pairs(raw: Place) -> tuple[pa.Table, dict[str, Any]]:
     """Reads triplets or pairs, and where they come from."""
-    if (raw / MANIFEST).is_file():
+    if not isinstance(raw, Path) or (raw / MANIFEST).is_file():
         directory = ShardDirectory.to_read(raw)
         task = directory.configuration.get("task")
         name = task.get("task_name") if isinstance(task, Mapping) else task

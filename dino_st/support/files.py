@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
-import re
 import secrets
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dino_st.errors import OutputError
+from dino_st.support.objects import ObjectPath, Place, address_of, leased
 
 PREPARATION_RECORD = "preparation.json"
 """The file that makes a directory a prepared one: options, counts and provenance."""
@@ -45,6 +47,8 @@ def similar_path(path: str | os.PathLike[str], otherwise: str = "") -> str:
         >>> similar_path("data/piars.csv")
         "; did you mean 'data/pairs.csv'?"
     """
+    if address_of(path):
+        return "; this is an address, which is not read here: copy what is there to a disk, and give that"
     whole = Path(path).expanduser()
     missing = next((place for place in (*reversed(whole.parents), whole) if not place.exists()), whole)
     try:
@@ -59,15 +63,21 @@ def similar_path(path: str | os.PathLike[str], otherwise: str = "") -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Place) -> Iterator[Path]:
     """Lets a file be written under a temporary name beside it, then flushes it to disk and renames it.
 
-    An OutputError says that it cannot be written; what stood at `path` before is untouched.
+    What is for an object store is written to this machine's directory for temporary files, and put there as a whole. An
+    OutputError says that it cannot be written; what stood at `path` before is untouched.
 
     Example:
         >>> with replacing(Path("scores.json")) as temporary:
         ...     temporary.write_text("{}")
     """
+    if isinstance(path, ObjectPath):
+        with _worded(path), tempfile.TemporaryDirectory() as folder:
+            yield Path(folder, path.name)
+            path.write_bytes(Path(folder, path.name).read_bytes())
+        return
     temporary = path.with_name(
         f".{path.name}.{secrets.randbits(48)}.tmp"
     )  # processes of other machines have our number
@@ -82,37 +92,46 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(*directories: Path) -> None:
+def remove_leftovers(*directories: Place) -> None:
     """Removes the temporary files of `replacing` that a killed process left in directories of ours."""
-    for directory in directories:
+    for directory in (one for one in directories if isinstance(one, Path)):
         for leftover in directory.glob(".*.*.tmp"):
             if leftover.name.split(".")[-2].isdecimal():
                 leftover.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Place, text: str) -> None:
     """Writes a small text file through `replacing`; half of a surrogate (of a path, say) as JSON would escape it."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def append_line(path: Path, line: str) -> None:
-    """Adds a line to a file, or begins it, and flushes it to disk.
+def append_line(path: Place, line: str) -> None:
+    """Adds a line to a file, or begins it, and flushes it to disk; on an object store, puts it as an object below.
 
     Where an OutputError says that it cannot, what stood there remains, perhaps with a part of the line behind.
     """
+    content = line.encode(errors="backslashreplace") + b"\n"
+    if isinstance(path, ObjectPath):
+        (path / hashlib.sha256(content).hexdigest()[:24]).write_bytes(content)
+        return
     with _worded(path):
         is_new = not path.exists()
         with path.open("ab") as stream:
-            stream.write(line.encode(errors="backslashreplace") + b"\n")
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         if is_new:
             _sync_directory(path.parent)
 
 
+def appended(path: Place) -> list[Place]:
+    """The file that `append_line` adds to, or the objects that it put, copied to a disk perhaps; empty for none."""
+    return [path] if path.is_file() else [*path.iterdir()] if path.is_dir() else []
+
+
 @contextmanager
-def _worded(path: Path) -> Iterator[None]:
+def _worded(path: Place) -> Iterator[None]:
     """Words the system's errors for people."""
     try:
         yield
@@ -133,8 +152,10 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def make_directory(path: Path) -> None:
+def make_directory(path: Place) -> None:
     """Creates a directory and checks that files can be made in it, or else raises an OutputError."""
+    if isinstance(path, ObjectPath):
+        return  # a store has none
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -145,17 +166,19 @@ def make_directory(path: Path) -> None:
         raise OutputError(f"{path}: the directory is not writable; choose another --output or change its permissions")
 
 
-def check_can_become_directory(path: Path) -> None:
-    """Checks that a directory can exist at a place, without making it.
+def check_can_become_directory(path: Place) -> None:
+    """Checks that a directory can exist at a place, without making it; on an object store, that objects can.
 
-    An OutputError says that it, or something above it, is a file, that it is an address (`s3://…`), or that its name is
-    not UTF-8, which libraries ask for.
+    An OutputError says that it, or something above it, is a file, that it is an address where a disk is needed, that
+    nothing can be put at an address, or that its name is not UTF-8, which libraries ask for.
     """
-    if found := re.match(r"([a-z][a-z0-9+.-]+):/", str(path)):
-        raise OutputError(
-            f"{path}: this is an address ({found[1]}), and a directory is expected; mount it, or write to a disk and "
-            "copy what was written"
-        )
+    if isinstance(path, ObjectPath):
+        probe = path / f".{secrets.randbits(48)}.tmp"
+        probe.write_bytes(b"")
+        probe.unlink()
+        return
+    if address := address_of(path):
+        raise OutputError(on_no_disk(address))
     if str(path).encode(errors="replace") != str(path).encode(errors="surrogateescape"):
         raise OutputError(f"{path}: the name is not UTF-8; rename the directory, or choose another --output")
     place = next(place for place in (path, *path.parents) if place.exists())
@@ -163,14 +186,27 @@ def check_can_become_directory(path: Path) -> None:
         raise OutputError(f"{path}: cannot be created, since {place} is a file; choose another --output")
 
 
+def on_no_disk(address: str) -> str:
+    """The refusal of an address where a disk is needed."""
+    protocol = address.partition(":")[0]
+    return f"{address}: this is an address ({protocol}), and a directory is expected; " + (
+        "leave out file://" if protocol == "file" else "mount it, or write to a disk and copy what was written"
+    )
+
+
 @contextmanager
-def only_writer(directory: Path, *, leave: bool = True) -> Iterator[None]:
+def only_writer(directory: Place, *, leave: bool = True) -> Iterator[Callable[[], None]]:
     """Keeps other processes out of a directory, which is created if need be, while this one writes to it.
 
+    What it gives raises an OutputError once others are no longer kept out, which can only be on an object store.
     An OutputError says that another process is writing there, or that it cannot be written. Unless `leave` is set, the
     lock's file is taken away: it might then be that two writers hold files of the same name, but only if the second one
     comes at the very moment at which the first one ends.
     """
+    if isinstance(directory, ObjectPath):
+        with leased(directory / LOCK) as check:
+            yield check
+        return
     from filelock import FileLock, Timeout
 
     make_directory(directory)
@@ -186,7 +222,7 @@ def only_writer(directory: Path, *, leave: bool = True) -> Iterator[None]:
             f"{directory}: cannot be locked ({error.strerror or error}); choose a writable place"
         ) from None
     try:
-        yield
+        yield lambda: None
     finally:
         if not leave:
             (directory / LOCK).unlink(missing_ok=True)

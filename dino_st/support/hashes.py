@@ -6,6 +6,7 @@ import hashlib
 import platform
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,12 @@ if TYPE_CHECKING:
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return hash_stream(stream)
+
+
+def hash_stream(stream: BufferedReader | BytesIO) -> str:
+    """SHA-256 of what is to be read, in hexadecimal digits."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def hash_texts(texts: Iterable[str]) -> str:

@@ -91,9 +91,9 @@ class TripletRun:
         Whether a sentence has a triplet is decided by the shards alone. `rejected.jsonl` tells how far the search for
         one had come, so that the next run goes on with other instructions.
         """
-        with journalled(store.path) as asking:
+        with journalled(store.on_disk) as asking:
             sentences, happened_before = self._sentences(store, asking(self.sentence_backend), show_progress)
-            rejected = {} if store.path is None else _read_rejected(store.path / REJECTED, sentences)
+            rejected = {} if store.on_disk is None else _read_rejected(store.on_disk / REJECTED, sentences)
             spec, backend = self.spec.triplets if isinstance(self.spec, ScratchSpec) else self.spec, self.backend
             if not sentences:  # what happened is kept all the same
                 nothing = Counter({**happened_before, "inputs": 0, "rows": 0, "given up": 0})
@@ -120,22 +120,24 @@ class TripletRun:
                         rows |= {triplet.x1_index: triplet.as_row() for triplet in triplets if triplet.is_whole}
                         now = {"inputs": inputs, "rows": len(rows), "given up": inputs - len(rows)}
                         yield Wave(number, [rows[i] for i in sorted(rows)], {**counts, **now})
-                        _note(triplets, rejected, store.path)
+                        _note(triplets, rejected, store.on_disk)
                     advance(len(wanted))
 
     def _sentences(self, store: WaveStore, ask: Ask, show_progress: bool) -> tuple[Sequence[str], Counter[str]]:
         """The sentences, given or written, and what happened on the way; triplets for them fix those from scratch."""
         if self.sentences is not None:
             return self.sentences, Counter()
-        stored = load_sentences(store.path / SENTENCES) if isinstance(store, ShardDirectory) and store.waves else None
+        stored = (
+            load_sentences(store.on_disk / SENTENCES) if isinstance(store, ShardDirectory) and store.waves else None
+        )
         if stored and 0 in store:
             self._warn_of_few(len(stored), store.counts_of(0))
             return [sentence.text for sentence in stored], Counter()
         written, counts = self._written(ask, show_progress)
         if stored and written != stored:  # the replies are gone, and other ones came
             return [sentence.text for sentence in stored], Counter()
-        if store.path is not None:
-            save_sentences(store.path / SENTENCES, written)
+        if store.on_disk is not None:
+            save_sentences(store.on_disk / SENTENCES, written)
         return [sentence.text for sentence in written], counts
 
     def _written(self, ask: Ask, show_progress: bool) -> tuple[list[WrittenSentence], Counter[str]]:
@@ -207,7 +209,7 @@ def _stored_rows(store: WaveStore, number: int, anchors: Mapping[int, str]) -> d
     rows = {row["x1_index"]: row for row in store.rows_of(number)} if number in store else {}
     if any(anchors.get(place) != row[ANCHOR] for place, row in rows.items()):
         raise OutputError(
-            f"{store.path}: shard {number} belongs to other sentences than those of this run; put back what was "
+            f"{store.on_disk}: shard {number} belongs to other sentences than those of this run; put back what was "
             "changed there, or choose another --output"
         )
     return rows

@@ -216,7 +216,9 @@ def test_a_shard_changed_behind_the_manifests_back_is_not_prepared(
     raw = tmp_path / "raw"
     assert run("generate", "--model", model_directory, "--input", sentences, "--output", raw, *FLAGS).exit_code == 0
     (raw / "data/train-00000.parquet").write_bytes(b"PAR1")
-    assert_friendly(run("prepare", raw, "--output", tmp_path / "p"), r"missing, or not as manifest.json describes it")
+    assert_friendly(
+        run("prepare", raw, "--output", tmp_path / "p"), "missing or damaged, not as manifest.json describes"
+    )
 
 
 def test_debug_shows_the_traceback(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,13 @@ from dino_st.data import shards
 from dino_st.data.shards import StoredWave
 from dino_st.generation import workers
 from dino_st.generation.workers import Job, WaveWorker
+from dino_st.support.objects import Place
+from tests import shelf  # noqa: F401  # which workers know then
+
+
+def _beside(output: Place) -> Path:
+    """The directory in which an output is, on a shelf, too."""
+    return Path(str(output).removeprefix("shelf:/")).parent
 
 
 class Blind(WaveWorker):
@@ -62,6 +69,17 @@ class DoomedInTheMiddle(WaveWorker):
         return super().write(streams, number, given)
 
 
+class DoomedOnceItIsPut(WaveWorker):
+    """Dies once, when wave 2 is put on a shelf, and nobody was told; leaves its number beside the output."""
+
+    def write(self, streams: int, number: int, given: Any) -> StoredWave:
+        stored = super().write(streams, number, given)
+        if number == 2 and not (note := _beside(self._output) / "ended").exists():
+            note.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return stored
+
+
 class Cramped(WaveWorker):
     """Runs out of memory, once, or always where there is a file `always` beside the output; notes that there."""
 
@@ -83,7 +101,7 @@ class Held(WaveWorker):
     """Is in the middle of any wave from 2 on until there is a file `go` beside the output."""
 
     def write(self, streams: int, number: int, given: Any) -> StoredWave:
-        while number >= 2 and not (self._output.parent / "go").exists():
+        while number >= 2 and not (_beside(self._output) / "go").exists():
             time.sleep(0.05)
         return super().write(streams, number, given)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from dino_st.generation import workers
+from dino_st.support import objects
 from tests.faults.doomed_workers import Held
 from tests.faults.test_workers import by_workers
 
 if __name__ == "__main__":
+    objects._RENEW_SECONDS = 0.5
     workers.WaveWorker = Held  # type: ignore[misc]
-    by_workers(sys.argv[1], Path(sys.argv[2]))
+    by_workers(sys.argv[1], sys.argv[2])

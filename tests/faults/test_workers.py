@@ -21,12 +21,14 @@ from dino_st.generation import judging, scoring, workers
 from dino_st.generation.merging import merge_shards
 from dino_st.generation.workers import Crew, _Worker
 from dino_st.pipeline.stages import judge_data, score_data
+from dino_st.support import objects
 from tests.faults.doomed_workers import (
     Blind,
     Cramped,
     DoomedAtStart,
     DoomedByAWave,
     DoomedInTheMiddle,
+    DoomedOnceItIsPut,
     Held,
     Stranger,
 )
@@ -45,7 +47,7 @@ def builder(**changes: Any) -> DinoDatasetBuilder:
     return DinoDatasetBuilder("dino-tiny", **{"load": False, **SETTINGS, **changes})
 
 
-def by_workers(address: str, directory: Path, **changes: Any) -> None:
+def by_workers(address: str, directory: Path | str, **changes: Any) -> None:
     options = {"engine": "ray", "workers": 2, "cpus_per_worker": 1, "ray_address": address, **changes}
     builder().generate_shards(directory, SENTENCES, **options)
 
@@ -175,6 +177,40 @@ def test_scores_and_ratings_of_workers_are_those_of_one_process(
         (directory / f"data/train-0000{number}.parquet").unlink()
         write_again(kind, undisturbed, directory, model, **engine)
         assert_same(directory, expected)
+
+
+def test_on_an_object_store_a_worker_that_is_killed_and_then_the_driver_change_no_byte(
+    cluster: Any,
+    undisturbed: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(objects, "_DEAD_SECONDS", 5.0)
+    address = f"shelf://{tmp_path}/raw"
+    command = [sys.executable, "-m", "tests.faults.ray_driver", cluster.address, address]
+    driver = subprocess.Popen(command, cwd=ROOT)
+    while not (tmp_path / "raw" / "manifest.jsonl").exists():
+        assert driver.poll() is None, "the driver was meant to be killed before its end"
+        time.sleep(0.01)
+    with pytest.raises(OutputError, match=rf"process {driver.pid} on .* is writing there; wait for it"):
+        by_workers(cluster.address, address)
+    driver.kill()
+    driver.wait()
+    finished = ShardDirectory(address).waves
+    assert 0 < len(finished) < 6
+    monkeypatch.setattr(workers, "WaveWorker", DoomedOnceItIsPut)
+    with caplog.at_level(logging.WARNING, "dino_st"):
+        by_workers(cluster.address, address)
+    assert f"process {driver.pid} on" in caplog.text
+    assert f"worker {(tmp_path / 'ended').read_text()} on" in caplog.text
+    (tmp_path / "raw" / ".lock").touch()  # as a directory on disk has it
+    assert_same(tmp_path / "raw", undisturbed)
+
+
+def test_an_object_store_that_workers_cannot_use_is_told_of_before_the_model_is_loaded(cluster: Any) -> None:
+    with pytest.raises(OutputError, match=r"memory://raw: worker \d+ on .* does not see what the driver wrote there"):
+        by_workers(cluster.address, "memory://raw")
 
 
 def test_another_version_of_dino_st_on_a_worker_is_refused(

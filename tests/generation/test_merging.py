@@ -82,16 +82,16 @@ def test_an_interrupted_merge_can_be_run_again_and_a_damaged_shard_is_found_befo
         merge_shards(parts, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
     shard.write_bytes(content)
-    copy, copied = shutil.copyfile, []
+    copy, copied = shutil.copyfileobj, []
 
-    def stop(source: Path, target: Path) -> None:
+    def stop(source: Any, target: Any) -> None:
         if len(copied) == 2:
             raise KeyboardInterrupt
         copied.append(source)
         copy(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(shutil, "copyfile", stop)
+        patched.setattr(shutil, "copyfileobj", stop)
         with pytest.raises(KeyboardInterrupt):
             merge_shards(parts, tmp_path / "merged")
     (tmp_path / "merged/data/.train-00002.parquet.4711.tmp").write_text("of a killed process")

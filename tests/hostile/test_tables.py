@@ -826,7 +826,7 @@ def test_shards_are_compared_with_their_manifest_whatever_reads_them(tmp_path: P
         damage()
         for read in (pairs, scored, sentences):
             with pytest.raises(
-                InputError, match=r"train-00001\.parquet: missing, or not as manifest\.json describes it"
+                InputError, match=r"train-00001\.parquet: missing or damaged, not as manifest\.json describes it"
             ):
                 read(tmp_path)
 
