@@ -77,20 +77,18 @@ def place(path: str | os.PathLike[str] | ObjectPath) -> Place:
 
 @contextmanager
 def _worded(address: object) -> Iterator[None]:
-    """Words what the library of a store raises; what is missing, there already, or not installed is left to callers."""
+    """Words what the library of a store raises; what is missing or there already is left to callers."""
     try:
         yield
-    except (FileNotFoundError, FileExistsError, ImportError):
+    except (FileNotFoundError, FileExistsError):
         raise
     except Exception as error:  # each store's library has errors of its own
         kind = type(error).__name__
         if isinstance(error, PermissionError) or "Credential" in kind:
-            what, advice = "may not be used", "check the credentials that this machine has, and what they allow"
+            what, advice = "may not be used", "check this machine's credentials, and what they allow"
         else:
-            what, advice = (
-                "cannot be used",
-                "check address and network. What is finished stays; run again to go on",
-            )
+            what = "cannot be used"
+            advice = "check address and network. What is finished stays; run again to go on"
         raise OutputError(f"{address}: {what} ({kind}: {first_line(error)}); {advice}") from error
 
 
@@ -112,11 +110,15 @@ class ObjectPath:
         """The last part."""
         return self.url.rpartition("/")[2]
 
+    @property
+    def _key(self) -> str:
+        return str(self.fs._strip_protocol(self.url))
+
     def _ask(self, method: str, *given: Any, **options: Any) -> Any:
         """Calls a method of the file system, which is not to answer from what it saw before."""
         with _worded(self):
             self.fs.invalidate_cache()
-            return getattr(self.fs, method)(self.fs._strip_protocol(self.url), *given, **options)
+            return getattr(self.fs, method)(self._key, *given, **options)
 
     def is_file(self) -> bool:
         """Whether there is an object of this name."""
@@ -140,10 +142,11 @@ class ObjectPath:
     def iterdir(self) -> Iterator[ObjectPath]:
         """What is directly below this."""
         try:
-            names = {found.rstrip("/").rpartition("/")[2] for found in self._ask("ls", detail=False)}
+            found = {one.rstrip("/") for one in self._ask("ls", detail=False)}
         except (FileNotFoundError, NotADirectoryError):
             return
-        yield from (self / name for name in sorted(names - {"", self.name}))
+        found.discard(self._key.rstrip("/"))  # consoles of stores put an object of this name
+        yield from (self / one.rpartition("/")[2] for one in sorted(found))
 
     def glob(self, pattern: str) -> Iterator[ObjectPath]:
         """What is directly below this under a fitting name."""

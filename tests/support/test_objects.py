@@ -89,6 +89,8 @@ def test_objects_are_found_by_the_names_of_paths(at: ObjectPath) -> None:
     assert at.is_dir()
     assert not at.is_file()
     assert (at / "data" / "a.txt").read_text(encoding="utf-8") == "ä"
+    write_text(at / "data" / "data" / "d.txt", "")
+    assert [found.name for found in (at / "data").iterdir()] == ["a.txt", "data"]
     (at / "b.json").replace(at / "c.json")
     (at / "c.json").unlink()
     (at / "c.json").unlink(missing_ok=True)
@@ -103,9 +105,9 @@ def test_objects_are_found_by_the_names_of_paths(at: ObjectPath) -> None:
     [
         (
             PermissionError("Access Denied"),
-            r"may not be used \(PermissionError: Access Denied\); check the cred",
+            r"may not be used \(PermissionError: Access Denied\); check this machine's cred",
         ),
-        (type("NoCredentialsError", (Exception,), {})("none"), r"\(NoCredentialsError: none\); check the credentials"),
+        (type("NoCredentialsError", (Exception,), {})("none"), r"\(NoCredentialsError: none\); check this machine's"),
         (ConnectionError("no route"), r"\(ConnectionError: no route\); check address and network"),
         (FileNotFoundError("no such bucket"), r"there is no such bucket \(no such bucket\); create it first"),
         (OSError(28, "full"), "full"),
