@@ -57,7 +57,7 @@ def connected(ray: Any, options: ClusterOptions) -> Iterator[None]:
         else:
             _knock(address)
             ray.init(address=address, **quiet)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises plain ones, too, as where a node does not start in time
         where = "on this machine" if address is None else f"at ray_address {address!r}"
         raise ConfigurationError(
             f"there is no Ray cluster {where} ({first_line(error)}); start one with `ray start --head` and on the "
