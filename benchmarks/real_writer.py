@@ -30,7 +30,7 @@ from unittest import mock
 import pyarrow.compute as pc
 import torch
 from ablations import best_rate, interval, stored_scores
-from beyond_joint import Objectives, cross_fitted, hard_negatives, ranking_lists
+from beyond_joint import Objectives, columns_of, cross_fitted, hard_negatives, ranking_lists
 from datasets import Dataset, DatasetDict
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
@@ -158,17 +158,22 @@ class Study:
             shutil.rmtree(place / "checkpoints", ignore_errors=True)
         return place
 
+    @cache  # noqa: B019  (one study a process)
+    def prepared(self, student: str, seed: int, **options: Any) -> DatasetDict:
+        """The pairs of a student, prepared."""
+        raw, labels = self.raw(student)
+        return prepare_pairs(raw, seed=seed, labels=labels, **options)
+
     def splits(self, student: str, row: Row, seed: int, rate: float) -> DatasetDict:
         """What a row trains on, and is validated on."""
-        raw, labels = self.raw(student)
         if row.same_validation:
-            judged = prepare_pairs(raw, seed=seed, labels=labels)["validation"]
-            train = prepare_pairs(raw, seed=seed, labels=labels, validation_share=0, **row.preparation)["train"]
-            held_out = set(zip(judged[SENTENCE1], judged[SENTENCE2], strict=True))
-            pairs = zip(train[SENTENCE1], train[SENTENCE2], strict=True)
-            kept = [number for number, pair in enumerate(pairs) if pair not in held_out]
+            judged = self.prepared(student, seed)["validation"]
+            train = self.prepared(student, seed, validation_share=0, **row.preparation)["train"]
+            (*held_out, _), (*pairs, _) = columns_of(judged), columns_of(train)
+            validated = set(zip(*held_out, strict=True))
+            kept = [number for number, pair in enumerate(zip(*pairs, strict=True)) if pair not in validated]
             return DatasetDict(train=train.select(kept), validation=judged)
-        splits: DatasetDict = prepare_pairs(raw, seed=seed, labels=labels, **row.preparation)
+        splits = self.prepared(student, seed, **row.preparation)
         if row.folds:
             scorer = functools.partial(self.scorer, student, splits["validation"], seed, rate)
             train = cross_fitted(splits["train"], scorer, folds=row.folds, weight=0.5, seed=seed)

@@ -59,6 +59,9 @@ those for the same x1 and label, the draws that it took (1 when the first was ac
 _SURELY_VISIBLE = r"[!-~\p{Lu}\p{Ll}\p{P}\p{N}]"
 """What stands in almost every text, so that few are looked at sign by sign."""
 
+_ROWS_OF_A_CHUNK = 100
+"""Rows of a chunk, in the mean, below which chunks are joined."""
+
 
 def raw_schema(spec: TaskSpec, *, score_labels: bool = False) -> pa.Schema:
     """The columns that a task's raw rows have: texts, `score` or `label`, where each comes from, and more."""
@@ -129,7 +132,8 @@ def as_table(dataset: Dataset | pa.Table, name: str = "the data set") -> pa.Tabl
     if not isinstance(dataset, Dataset):
         raise DatasetError(f"{name} is a {type(dataset).__name__}; expected a datasets.Dataset")
     table: pa.Table = dataset.with_format("arrow")[:]
-    return table
+    scattered = table.num_columns and table.column(0).num_chunks * _ROWS_OF_A_CHUNK > len(table)
+    return table.combine_chunks() if scattered else table  # selected rows are a chunk each, for which all is done anew
 
 
 def numeric_pairs(dataset: Dataset | pa.Table, *, name: str = "the data set") -> pa.Table:

@@ -11,6 +11,7 @@ import datasets
 import pyarrow as pa
 import pytest
 
+from dino_st.data.columns import as_table
 from dino_st.errors import DatasetError, InputError
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import save_prepared
@@ -74,6 +75,14 @@ def test_large_files_are_mapped_into_memory_and_hold_the_same_rows(
     (tmp_path / "set" / "data" / "train.parquet").write_bytes(b"PAR1" * 1000)
     with pytest.raises(InputError, match=r"train\.parquet: cannot be read"):
         pair_splits(tmp_path / "set", 2, "cosine")
+
+
+def test_shuffled_rows_do_not_come_one_by_one() -> None:
+    """Of each chunk of its own, whatever is looked up begins anew: 0.4 ms for a pattern, a minute for 100,000 pairs."""
+    rows = datasets.Dataset.from_dict({"text": [f"text {number}" for number in range(1000)]})
+    table = as_table(rows.shuffle(seed=0))
+    assert sorted(table["text"].to_pylist()) == sorted(rows["text"])
+    assert table["text"].num_chunks == 1
 
 
 def test_a_text_that_most_triplets_hold_is_named_whatever_its_place() -> None:
