@@ -5,7 +5,7 @@ work directory is kept; a rerun computes what is missing, and the table grows ru
 
     python benchmarks/real_writer.py --pairs DIR --sts-dir DIR --work DIR [--glove DIR] [--model DIR]
         [--students static glove smollm2] [--rows 0 1] [--seeds 3] [--transformer-pairs 8000]
-    python benchmarks/real_writer.py ... --rows 1 11 14 9 10 12 18 16 13 17 15 --learning-rate 1e-3 2e-3
+    python benchmarks/real_writer.py ... --rows 1 9 10 11 12 13 14 15 16 17 18 --learning-rate 1e-3 2e-3
 
 `--pairs` is a directory of `dino-st generate`; `--glove` one of `python -m tools.real_models`; `--model` SmolLM2 as a
 transformers directory. Students whose directory is not given are left out.
