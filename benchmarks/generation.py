@@ -43,6 +43,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,10 @@ from transformers.generation import (
     TopPLogitsWarper,
 )
 
-from dino_st.decoding import runner
+from dino_st.decoding import engine as decoding_engine
 from dino_st.decoding.engine import DecodingEngine, Draw
 from dino_st.decoding.options import DecodingOptions
+from dino_st.decoding.probe import probe
 from dino_st.decoding.slots.batch import Slots
 
 SHAPES = {
@@ -202,11 +204,11 @@ def engine(work: Workload, inputs: Sequence[int], rows: int) -> list[int]:
 
 def engine_copies(work: Workload, inputs: Sequence[int], rows: int) -> list[int]:
     """The engine as it runs for families that cannot share prompts."""
-    share, runner.can_share = runner.can_share, lambda *_: False
+    found, decoding_engine.probe = probe, lambda model: replace(probe(model), shares=False, fits_slots=False)
     try:
         return engine(work, inputs, rows)
     finally:
-        runner.can_share = share
+        decoding_engine.probe = found
 
 
 class PublishedProcessor(LogitsProcessor):  # type: ignore[misc]

@@ -31,7 +31,8 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from dino_st.decoding import runner
+from dino_st.decoding import probe
+from dino_st.decoding.attention import Scoring
 from dino_st.decoding.cache import PackedStates
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
@@ -69,11 +70,11 @@ def attention_error(device: torch.device, dtype: torch.dtype, shape: tuple[Any, 
     own = numbers(rows + 1, groups, room, size), numbers(rows + 1, groups, room, size)
     query, new = numbers(rows, groups * repeats, size) * 2, (numbers(rows, groups, size), numbers(rows, groups, size))
     of_rows = np.arange(rows)[::-1], starts[prompt], lengths[prompt], np.arange(rows) * 5 % room
-    found = []
+    found, scoring = [], Scoring(size**-0.5, mask if window else None, softcap)
     for wider in (dtype, torch.float64):
         layers = [(kept[0].to(wider), kept[1].to(wider))]
         places = torch.tensor(lengths, device=device), torch.tensor(starts, device=device)
-        states = PackedStates({}, places[0], layers, numbers(1, 1).to(wider), places[1], 200)
+        states = PackedStates({}, places[0], 200, layers, numbers(1, 1).to(wider), places[1])
         cache = SlotCache(states, rows + 1, room, 200)
         if (cache._kernel is not None) != (wider == dtype):
             raise SystemExit("the kernels are not in use")
@@ -82,7 +83,7 @@ def attention_error(device: torch.device, dtype: torch.dtype, shape: tuple[Any, 
         tensors = [torch.tensor(each.copy(), device=device) for each in (*of_rows, groups_by_prompt(prompt))]
         cache.arrange(Rows(*tensors))
         cache.update(*(each.to(wider).unsqueeze(2) for each in new), 0)
-        found.append(cache.attend(0, query.to(wider), size**-0.5, mask if window else None, softcap).double())
+        found.append(cache.attend(0, query.to(wider), scoring).double())
     return float((found[0] - found[1]).norm() / found[1].norm())
 
 
@@ -164,12 +165,12 @@ def main() -> None:
     if device.type != "cpu":  # the interpreter has no bfloat16 worth the name
         ways.append(("slots", "bfloat16"))
     for name, model in families().items() if arguments.inputs else ():
-        runner.SLOT_DEVICES = ()
+        probe.SLOT_DEVICES = ()
         expected, _ = write(model.to("cpu", torch.float64).eval(), arguments.inputs)
         for way, kind in ways:
-            runner.SLOT_DEVICES = (device.type,) if way == "slots" else ()
+            probe.SLOT_DEVICES = (device.type,) if way == "slots" else ()
             moved = model.to(device, getattr(torch, kind))
-            runner._known.pop(moved, None)
+            probe._known.pop(moved, None)
             start = time.perf_counter()
             drawn, engine = write(moved, arguments.inputs)
             seconds = time.perf_counter() - start

@@ -16,7 +16,7 @@ import torch
 
 from dino_st.backends.files import GGUF, base_of, check_gguf, hash_weight_files, locate_model, model_files
 from dino_st.decoding.head import multiplies_bfloat16
-from dino_st.decoding.runner import probe
+from dino_st.decoding.probe import probe
 from dino_st.decoding.stopping import end_of_text_ids
 from dino_st.encoders.directory import ADAPTER, SHARE_OF_EMBEDDING, cap_attention, merge_adapter, surplus_layers
 from dino_st.encoders.doubts import fluency_doubt, kind_doubt, spelling_doubt, vocabulary_doubt, zeros_doubt

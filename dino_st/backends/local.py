@@ -24,7 +24,7 @@ from dino_st.backends.prompting import Prompter
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.memory import automatic_rows, typical_length
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.runner import can_share
+from dino_st.decoding.probe import probe
 from dino_st.decoding.stopping import TextForm
 from dino_st.errors import ConfigurationError
 from dino_st.support.text import count_words
@@ -136,9 +136,8 @@ class LocalWriter(Prompter):
 
     def automatic_rows(self, prompt_lengths: Sequence[int], new_tokens: int) -> int:
         """How many streams to decode together for prompts of such lengths; see `decoding.memory.automatic_rows`."""
-        shares = can_share(self.model)
         typical = typical_length(prompt_lengths)
-        return automatic_rows(self.model, prompt_tokens=typical, new_tokens=new_tokens, shares_prompts=shares)
+        return automatic_rows(self.model, probe(self.model), prompt_tokens=typical, new_tokens=new_tokens)
 
     def engine(self, options: DecodingOptions, *, seed: int, rows: int, spec: TaskSpec | None = None) -> DecodingEngine:
         """An engine on this model that writes a task's texts, or what a straight quotation mark ends."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,19 +33,25 @@ _DENSE = 0.25
 """Prompts that have rows are copied side by side where they are no more than this share of those between them."""
 
 
+class Scoring(NamedTuple):
+    """How a layer makes scores of a query and keys."""
+
+    scaling: float  # by which the products are multiplied
+    mask: MaskFunction | None = None  # what may be seen
+    softcap: float | None = None  # c, which makes c·tanh(s/c) of a score s (Gemma 2, arXiv 2408.00118, section 2)
+    sinks: torch.Tensor | None = None  # scores of a key without a value, shape (heads,) (gpt-oss)
+
+    @property
+    def window(self) -> MaskFunction | None:
+        """The mask, if it hides more than what is to come."""
+        return None if self.mask is causal_mask_function else self.mask
+
+
 @runtime_checkable
 class AttendingCache(Protocol):
     """Keys and values that compute attention themselves."""
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        scaling: float,
-        mask: MaskFunction | None = None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def attend(self, layer: int, query: torch.Tensor, scoring: Scoring) -> torch.Tensor:
         """Attention of one new token of each row; query and result have shape (rows, heads, head size)."""
 
 
@@ -118,39 +124,26 @@ class SharedCache(RowCache):
             self._hidden_of_row[mask] = None if torch.equal(seen, is_own) else ~seen.unsqueeze(1)
         return self._hidden_of_row[mask]
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        scaling: float,
-        mask: MaskFunction | None = None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Attention of one new token of each row over its prompt and over what it has written.
-
-        Query and result have shape (rows, heads, head size). Scores are multiplied by `scaling`; a `softcap` c makes
-        c·tanh(s/c) of a score s (Gemma 2, arXiv 2408.00118, section 2); `sinks`, shape (heads,), are scores of a key
-        without a value (gpt-oss).
-        """
+    def attend(self, layer: int, query: torch.Tensor, scoring: Scoring) -> torch.Tensor:
+        """Attention of one new token of each row over its prompt and over what it has written; see `AttendingCache`."""
         rows, heads, size = query.shape
         own_keys, own_values = self._row_layers[layer].written(rows)
-        hidden = None if mask is None or mask is causal_mask_function else self._hidden_by(mask)
+        hidden = None if scoring.window is None else self._hidden_by(scoring.window)
         prompt_keys, prompt_values = self._of_prompts[layer]
         prompts, groups, width, _ = prompt_keys.shape
         repeats = heads // groups
-        query = (query * scaling).view(rows * groups, repeats, size)
+        query = (query * scoring.scaling).view(rows * groups, repeats, size)
         grid = query.index_select(0, self._row_of_slot).view(prompts, groups, self._most * repeats, size)
         scores, own = grid @ prompt_keys.transpose(2, 3), query.view(rows, groups, repeats, size) @ own_keys.mT
-        if softcap is not None:
-            scores, own = (softcap * torch.tanh(each / softcap) for each in (scores, own))
+        if (cap := scoring.softcap) is not None:
+            scores, own = (cap * torch.tanh(each / cap) for each in (scores, own))
         scores = scores.masked_fill_(self._hidden[:, None, None, :], -torch.inf)
         if self._foreign is not None:
             own = own.masked_fill_(self._foreign[:, None, None, :], -torch.inf)
         parts = [scores.view(-1, repeats, width).index_select(0, self._slot_of_row)]
         parts.append(own.view(rows * groups, repeats, -1))
-        if sinks is not None:
-            parts.append(sinks.to(query.dtype).view(groups, repeats, 1).repeat(rows, 1, 1))
+        if scoring.sinks is not None:
+            parts.append(scoring.sinks.to(query.dtype).view(groups, repeats, 1).repeat(rows, 1, 1))
         scores = torch.cat(parts, dim=-1)
         behind = width + own.shape[-1]
         if hidden is not None:
@@ -165,7 +158,7 @@ class SharedCache(RowCache):
 
 @contextmanager
 def shared_attention(model: Any, cache: Cache) -> Iterator[None]:
-    """Lets a model that can (`runner.probe`) read from a cache of shared prompts; does nothing for any other cache.
+    """Lets a model that can (`probe.probe`) read from a cache of shared prompts; does nothing for any other cache.
 
     The cache is what is passed to the model; the model's own attention is restored afterwards.
     """
@@ -195,9 +188,9 @@ def _attention(
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     """The attention function of transformers' registry; keys and values come from the cache itself."""
-    query = query.squeeze(2)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _cache.get().attend(module.layer_idx, query, scaling, attention_mask, softcap, s_aux).unsqueeze(1), None
+    scoring = Scoring(scaling, attention_mask, softcap, s_aux)
+    return _cache.get().attend(module.layer_idx, query.squeeze(2), scoring).unsqueeze(1), None
 
 
 def _mask(*_: Any, mask_function: MaskFunction, **__: Any) -> MaskFunction:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 import torch
@@ -51,6 +50,25 @@ class Drawn:
     log_probs: tuple[float, ...] | None = None
 
 
+def prompt_table(draws: Sequence[Draw], states: PromptStates) -> tuple[Indices, Indices]:
+    """How many streams each draw has, and the prompt of each: shape (draws, most streams), -1 where it has fewer."""
+    streams = np.array([draw.streams for draw in draws])
+    prompts = np.full((len(draws), streams.max()), -1, dtype=np.int64)
+    prompts[np.arange(prompts.shape[1]) < streams[:, None]] = [states.index[p] for draw in draws for p in draw.prompts]
+    return streams, prompts
+
+
+def text_scores(log_probs: torch.Tensor, lengths: Sequence[int], streams: Indices) -> list[list[float]]:
+    """Sums over each draw's text, so many tokens long, of what its streams make of each token.
+
+    Log-probabilities have shape (draws, most streams, steps).
+    """
+    places = torch.arange(log_probs.shape[2], device=log_probs.device)
+    behind = places >= torch.tensor(lengths, device=log_probs.device).view(-1, 1, 1)
+    sums = log_probs.masked_fill(behind, 0).sum(dim=2).tolist()
+    return [each[:count] for each, count in zip(sums, streams.tolist(), strict=True)]
+
+
 class StreamBatch:
     """The streams being decoded, of a set of draws some of which wait: each draw's target stream first.
 
@@ -64,16 +82,13 @@ class StreamBatch:
     ) -> None:
         self._model, self._states, self._device = model, states, model.device
         self._steps, self._most_rows = steps, most_rows
-        self.streams = np.array([draw.streams for draw in draws])
-        self._first = self.streams.cumsum() - self.streams
-        self._columns = np.arange(self.streams.max())
-        self._prompts = np.zeros((len(draws), len(self._columns)), dtype=np.int64)
-        self._prompts[self._columns < self.streams[:, None]] = [states.index[p] for draw in draws for p in draw.prompts]
+        self.streams, self._prompts = prompt_table(draws, states)
+        self._columns = np.arange(self._prompts.shape[1])
         self._rows = -1 - self._prompts  # of each stream; one that has no row yet is the negative of its prompt
         self._prompt_of_row = self._written = np.zeros(0, dtype=np.int64)
         self._uniforms = torch.zeros(len(draws), steps, dtype=torch.float64, device=self._device)
         is_scored = any(draw.scored for draw in draws)
-        self._log_probs = states.logits.new_zeros(int(self.streams.sum()), steps) if is_scored else None
+        self._log_probs = states.logits.new_zeros(*self._prompts.shape, steps) if is_scored else None
         self._cache: RowCache | None = None
 
     def _of_streams(self, table: Indices, draws: Indices) -> Indices:
@@ -101,19 +116,15 @@ class StreamBatch:
         """
         if self._log_probs is not None:
             count = probabilities.shape[1]
-            chosen = probabilities.gather(-1, tokens.view(-1, 1, 1).expand(-1, count, 1)).flatten()
-            places = on_device((self._first[draws, None] + np.arange(count)).ravel(), self._device)
-            columns = on_device(np.repeat(steps, count), self._device)
-            self._log_probs[places, columns] = chosen.clamp_(min=torch.finfo(chosen.dtype).tiny).log_()
+            chosen = probabilities.gather(-1, tokens.view(-1, 1, 1).expand(-1, count, 1)).squeeze(-1)
+            places, columns = on_device(draws, self._device), on_device(steps, self._device)
+            self._log_probs[places, :count, columns] = chosen.clamp_(min=torch.finfo(chosen.dtype).tiny).log_()
 
-    def log_probs(self, lengths: Sequence[int]) -> list[tuple[float, ...]]:
-        """Sums what was kept of the last tries, so many tokens long, for each stream; empty if nothing was."""
+    def log_probs(self, lengths: Sequence[int]) -> list[list[float]]:
+        """Scores of the last tries, so many tokens long, for each stream; empty if nothing was kept."""
         if self._log_probs is None:
-            return [() for _ in lengths]
-        written = on_device(np.repeat(np.array(lengths), self.streams), self._device)
-        columns = torch.arange(self._log_probs.shape[1], device=self._device)
-        sums = iter(self._log_probs.masked_fill(columns >= written.unsqueeze(1), 0).sum(dim=1).tolist())
-        return [tuple(islice(sums, count)) for count in self.streams.tolist()]
+            return [[] for _ in lengths]
+        return text_scores(self._log_probs, lengths, self.streams)
 
     def advance(self, draws: Indices, tokens: Indices) -> torch.Tensor:
         """Lets the model read the token that each of some draws has drawn; all others have ended, or not yet begun.

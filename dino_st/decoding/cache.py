@@ -61,6 +61,7 @@ class PromptStates:
 
     index: dict[tuple[int, ...], int]  # place of each prompt, by its token ids
     lengths: torch.Tensor  # tokens of each prompt, shape (prompts,)
+    width: int  # tokens of the longest prompt
     layers: Layers
     logits: torch.Tensor  # what the model predicts after each, shape (prompts, vocabulary)
 
@@ -75,14 +76,10 @@ class PromptStates:
         return cls(
             {prompt: place for place, prompt in enumerate(prompts)},
             torch.tensor([len(prompt) for prompt in prompts], device=logits.device),
+            width,
             [(room(keys), room(values)) for keys, values in layers],
             logits.new_empty(len(prompts), logits.shape[1]),
         )
-
-    @property
-    def width(self) -> int:
-        """Length of the longest prompt."""
-        return self.layers[0][0].shape[2]
 
     def of(self, layer: int, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """A layer's keys and values of some prompts, shape (prompts, heads, width, head size), right-aligned."""
@@ -133,7 +130,6 @@ class PackedStates(PromptStates):
     """
 
     starts: torch.Tensor  # shape (prompts,)
-    longest: int  # tokens of the longest prompt
 
     @classmethod
     def into(
@@ -144,20 +140,15 @@ class PackedStates(PromptStates):
         return cls(
             {prompt: place for place, prompt in enumerate(prompts)},
             torch.from_numpy(lengths).to(logits.device),
+            int(lengths.max()),
             room.take(int(lengths.sum()), layers),
             logits.new_empty(len(prompts), logits.shape[1]),
             torch.from_numpy(lengths.cumsum() - lengths).to(logits.device),
-            int(lengths.max()),
         )
-
-    @property
-    def width(self) -> int:
-        """Length of the longest prompt."""
-        return self.longest
 
     def of(self, layer: int, prompts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """A layer's keys and values of some prompts, shape (prompts, heads, width, head size), right-aligned."""
-        columns = torch.arange(self.longest, device=prompts.device) - self.longest
+        columns = torch.arange(self.width, device=prompts.device) - self.width
         tokens = ((self.starts + self.lengths)[prompts].unsqueeze(1) + columns).clamp_(min=0)
         keys, values = self.layers[layer]
         return keys[tokens].transpose(1, 2), values[tokens].transpose(1, 2)
@@ -186,9 +177,6 @@ class RowLayer(DynamicLayer):  # type: ignore[no-untyped-call]  # its __init_sub
         super().__init__()  # type: ignore[no-untyped-call]
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
         self._buffers, self._filled, self.room = (keys, values), filled, keys.shape[2]
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing is left to do: the buffers exist from the start."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: Any, **__: Any

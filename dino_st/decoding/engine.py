@@ -22,6 +22,7 @@ from dino_st.decoding.cache import Indices, PackedStates, PromptStates, on_devic
 from dino_st.decoding.head import float32_head
 from dino_st.decoding.memory import context_length, is_out_of_memory, release_memory, streams_at_once
 from dino_st.decoding.options import DecodingOptions
+from dino_st.decoding.probe import probe
 from dino_st.decoding.runner import CausalModel, Prompts, chunks_by_length
 from dino_st.decoding.sampling import draw_debiased, draw_key, uniforms
 from dino_st.decoding.slots.batch import Flight, Slots
@@ -55,7 +56,7 @@ class DecodingEngine:
         self.rows = rows
         self._seed = seed
         longest = context_length(model, options.max_total_tokens)
-        self._model = CausalModel(model)
+        self._model = CausalModel(model, probe(model))
         size = model.get_output_embeddings().weight.shape[0]
         ends = end_of_text_ids(model, tokenizer)
         marks = dict.fromkeys((*form.closing_marks, *("“”" if options.curly_quotes else "")))
@@ -65,7 +66,7 @@ class DecodingEngine:
         self._unreachable = self._stop.unreachable.nonzero().squeeze(1).to(self._model.device)
         self._fused = fused_forwards(model)
         self._slots: Slots | None = None
-        if self._model.fits_slots:
+        if self._model.reading.fits_slots:
             self._slots = Slots(self._model, options, unreachable=self._unreachable, may_end=self._may_end)
         self.longest_prompt = longest - options.max_new_tokens
         if self.longest_prompt < 1:
@@ -216,11 +217,8 @@ class DecodingEngine:
         What a step has drawn is read while the next one runs, so a text that ends has one token too many, which counts
         for nothing.
         """
-        slots, columns = cast(Slots, self._slots), max(draw.streams for draw in draws)
-        prompts = np.full((len(draws), columns), -1, dtype=np.int64)
-        streams = np.array([draw.streams for draw in draws])
-        prompts[np.arange(columns) < streams[:, None]] = [states.index[p] for draw in draws for p in draw.prompts]
-        slots.load(cast(PackedStates, states), streams, prompts, most)
+        slots = cast(Slots, self._slots)
+        slots.load(cast(PackedStates, states), draws, most)
         flights: deque[Flight] = deque()
         while True:
             if slots.has_room and (fresh := np.array(tries.next(slots.free))).size:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dino_st.decoding.runner import probe
+from dino_st.decoding.runner import Reading
 
 _USABLE = 0.6
 """Share of the free memory that a batch may plan with."""
@@ -42,18 +42,12 @@ def typical_length(lengths: Sequence[int]) -> int:
 
 
 def automatic_rows(
-    model: Any,
-    *,
-    prompt_tokens: int,
-    new_tokens: int,
-    shares_prompts: bool = False,
-    token_bytes: int | None = None,
-    device: torch.device | None = None,
+    model: Any, reading: Reading, *, prompt_tokens: int, new_tokens: int, device: torch.device | None = None
 ) -> int:
     """Chooses how many streams to decode together from the memory that is free; a power of two times twelve.
 
-    A model without weights (on the device `meta`) needs `token_bytes`, which the keys and values of a token take, and
-    the device where it will be. `shares_prompts` says whether streams share the keys and values of their prompt.
+    `reading` is what `probe` found out, or of a model without weights (on the device `meta`) what is to be expected;
+    that one needs the device, too, where it will be.
     """
     device = device or model.device
     limit = _LARGEST.get(device.type, 512)
@@ -62,8 +56,7 @@ def automatic_rows(
     usable, size = _USABLE * free_memory(device), _SMALLEST
 
     def fits(rows: int) -> bool:
-        taken = decoding_bytes(model, rows, prompt_tokens, new_tokens, shares_prompts, token_bytes, device)
-        return rows <= limit and taken <= usable
+        return rows <= limit and decoding_bytes(model, reading, rows, prompt_tokens, new_tokens, device) <= usable
 
     while fits(size * 2):
         size *= 2
@@ -80,13 +73,7 @@ def streams_at_once(rows: int, model: Any, device: torch.device | None = None) -
 
 
 def decoding_bytes(
-    model: Any,
-    rows: int,
-    prompt_tokens: int,
-    new_tokens: int,
-    shares_prompts: bool,
-    token_bytes: int | None = None,
-    device: torch.device | None = None,
+    model: Any, reading: Reading, rows: int, prompt_tokens: int, new_tokens: int, device: torch.device | None = None
 ) -> float:
     """Memory that so many streams take; the arguments are those of `automatic_rows`.
 
@@ -95,10 +82,9 @@ def decoding_bytes(
     on behind it), and a handful of vectors as long as the vocabulary.
     """
     vector: int = model.get_output_embeddings().weight.shape[0] * 4
-    of_a_token: int = probe(model).token_bytes if token_bytes is None else token_bytes
-    kept = (of_a_token * prompt_tokens + vector) / _STREAMS_OF_A_PROMPT
-    own = new_tokens if shares_prompts else prompt_tokens + 2 * new_tokens
-    return rows * kept + streams_at_once(rows, model, device) * (of_a_token * own + 8 * vector)
+    kept = (reading.token_bytes * prompt_tokens + vector) / _STREAMS_OF_A_PROMPT
+    own = new_tokens if reading.shares else prompt_tokens + 2 * new_tokens
+    return rows * kept + streams_at_once(rows, model, device) * (reading.token_bytes * own + 8 * vector)
 
 
 def free_memory(device: torch.device) -> int:

@@ -14,7 +14,7 @@ from dino_st.backends.loading import check_decoding, load_outline, resolve_devic
 from dino_st.backends.options import ModelOptions
 from dino_st.backends.prompting import Prompter
 from dino_st.decoding.memory import automatic_rows, context_length, decoding_bytes, free_memory, typical_length
-from dino_st.decoding.runner import can_share
+from dino_st.decoding.runner import Reading
 from dino_st.errors import ConfigurationError
 from dino_st.generation.options import WritingOptions
 from dino_st.tasks.spec import TaskSpec
@@ -136,19 +136,13 @@ class _Plan:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         token = 2 * config.num_hidden_layers * heads * width * empty.dtype.itemsize
-        shares = can_share(empty)
+        shares = bool(getattr(empty, "_supports_attention_backend", False))  # what transformers says of its class
+        reading = Reading(True, token, shares)
         rows = outline.prompter.options.batch_size
         if rows == "auto":
-            rows = automatic_rows(
-                empty,
-                prompt_tokens=typical,
-                new_tokens=new_tokens,
-                shares_prompts=shares,
-                token_bytes=token,
-                device=device,
-            )
+            rows = automatic_rows(empty, reading, prompt_tokens=typical, new_tokens=new_tokens, device=device)
         weights = empty.num_parameters() * empty.dtype.itemsize
-        streams = decoding_bytes(empty, int(rows), typical, new_tokens, shares, token, device)
+        streams = decoding_bytes(empty, reading, int(rows), typical, new_tokens, device)
         dtype = str(empty.dtype).removeprefix("torch.")
         return cls(
             int(rows),

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from dino_st.decoding import memory, runner
+from dino_st.decoding import engine as engine_module
+from dino_st.decoding import memory
 from dino_st.decoding.attention import SharedCache
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.runner import CausalModel, probe
+from dino_st.decoding.probe import probe
+from dino_st.decoding.runner import CausalModel
 from dino_st.errors import ConfigurationError, OutOfMemoryError
 from dino_st.tasks.prompts import build_prompts, encode_prompt
 from dino_st.tasks.spec import TaskSpec
@@ -49,6 +51,17 @@ def decode_at_once(monkeypatch: pytest.MonkeyPatch, streams: tuple[int, int]) ->
     """Lets one in so many streams, but at least so many, be decoded at a time, however small the model."""
     monkeypatch.setitem(memory._AT_ONCE, "cpu", streams)
     monkeypatch.setattr(memory, "_CPU_AT_ONCE", 0)
+
+
+def copy_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets engines copy prompts, as for models that cannot share them."""
+    copied = {"shares": False, "fits_slots": False}
+    monkeypatch.setattr(engine_module, "probe", lambda model: dataclasses.replace(probe(model), **copied))
+
+
+def read(model: Any) -> CausalModel:
+    """A model as the engine reads it."""
+    return CausalModel(model, probe(model))
 
 
 def count_attention(monkeypatch: pytest.MonkeyPatch, kind: Any = SharedCache) -> list[int]:
@@ -100,7 +113,7 @@ def test_batched_decoding_draws_the_tokens_of_the_slow_reference(
     probe(model)
     attended = count_attention(monkeypatch)
     if path == "copied prompts":
-        monkeypatch.setattr(runner, "can_share", lambda *_: False)
+        copy_prompts(monkeypatch)
     decode_at_once(monkeypatch, (4, 9))  # draws wait for the rows of others
     options = dataclasses.replace(OPTIONS, decay_constant=decay_constant)
     draws = sts_draws(tokenizer)
@@ -119,7 +132,7 @@ def test_any_number_of_counter_prompts_and_the_papers_formula_match_the_referenc
 ) -> None:
     model = make_model("llama")
     if path == "copied prompts":
-        monkeypatch.setattr(runner, "can_share", lambda *_: False)
+        copy_prompts(monkeypatch)
     options = dataclasses.replace(OPTIONS, decay_floor=0.0)
     texts = ["Task: one", "Task: two, a longer one", "Sentence", "A cat"][: 1 + counters]
     prompts = [encode_prompt(f'{text} "', tokenizer) for text in texts]
@@ -176,7 +189,7 @@ def test_in_float64_neither_batch_size_nor_order_changes_the_outcome(
 ) -> None:
     model = make_model("gpt2")
     if path == "copied prompts":
-        monkeypatch.setattr(runner, "can_share", lambda *_: False)
+        copy_prompts(monkeypatch)
     draws = sts_draws(tokenizer)
     expected = outcomes(DecodingEngine(model, tokenizer, OPTIONS, seed=3, rows=24).decode(draws))
     decode_at_once(monkeypatch, (10**6, at_once))
@@ -230,7 +243,7 @@ def test_each_distinct_prompt_is_read_once(make_model: Any, tokenizer: Any) -> N
 def test_prompts_that_begin_alike_have_the_states_of_prompts_read_alone(
     family: str, make_model: Any, tokenizer: Any
 ) -> None:
-    model = CausalModel(make_model(family))
+    model = read(make_model(family))
     words = [f"{place} {animal}" * repeats for place in "abcdefgh" for animal in ("cat", "dog") for repeats in (1, 3)]
     prompts = list(dict.fromkeys(prompt for draw in sts_draws(tokenizer, words) for prompt in draw.prompts))
     prompts.append(prompts[0][:-5])
@@ -239,7 +252,7 @@ def test_prompts_that_begin_alike_have_the_states_of_prompts_read_alone(
         lambda _module, _args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
     )
     together = model.read_prompts(prompts)
-    if model.shares:
+    if model.reading.shares:
         assert sum(read) < 0.6 * sum(map(len, prompts))
     for prompt in prompts:
         alone, i = model.read_prompts([prompt]), together.index[prompt]
@@ -256,7 +269,7 @@ def test_each_beginning_of_a_text_is_read_once_after_each_prompt_and_none_after_
 ) -> None:
     model = make_model("gpt2")
     if path == "copied prompts":
-        monkeypatch.setattr(runner, "can_share", lambda *_: False)
+        copy_prompts(monkeypatch)
     probe(model)
     shapes = []
     handle = model.register_forward_pre_hook(
@@ -375,7 +388,7 @@ def test_half_precision_models_give_float32_logits_and_get_their_head_back(
     model = make_model("gpt2", dtype=dtype)
     prompts = [encode_prompt('A man said, "', tokenizer), encode_prompt("Two dogs run", tokenizer)]
     with head.float32_head(model):
-        logits = torch.stack([CausalModel(model).read_prompts([prompt]).logits[0].clone() for prompt in prompts])
+        logits = torch.stack([read(model).read_prompts([prompt]).logits[0].clone() for prompt in prompts])
     with torch.inference_mode():
         hidden = torch.cat([model.transformer(torch.tensor([prompt])).last_hidden_state[:, -1] for prompt in prompts])
         expected = hidden.float() @ model.lm_head.weight.float().T

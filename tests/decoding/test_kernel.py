@@ -16,11 +16,11 @@ pytest.importorskip("triton", reason='needs Triton: pip install "dino-st[kernel]
 if os.environ["TRITON_INTERPRET"] != "1":
     pytest.skip("needs TRITON_INTERPRET=1", allow_module_level=True)
 
-from dino_st.decoding import runner
+from dino_st.decoding import probe
+from dino_st.decoding.attention import Scoring
 from dino_st.decoding.cache import PackedStates
 from dino_st.decoding.engine import DecodingEngine
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.runner import probe
 from dino_st.decoding.slots import drawing, kernel
 from dino_st.decoding.slots.cache import Rows, SlotCache, groups_by_prompt
 from dino_st.decoding.slots.drawing import TokenDrawing
@@ -82,8 +82,8 @@ def test_attention_over_a_prompt_and_a_slot(
     of_all = np.array(lengths)
     starts, prompt = of_all.cumsum() - of_all, np.arange(rows) % len(lengths)
     kept = numbers(sum(lengths), groups, size), numbers(sum(lengths), groups, size)
-    states = PackedStates({}, torch.tensor(of_all), [kept], numbers(1, 1), torch.tensor(starts), max(lengths))
-    cache = SlotCache(states, rows + 2, room, states.longest)
+    states = PackedStates({}, torch.tensor(of_all), max(lengths), [kept], numbers(1, 1), torch.tensor(starts))
+    cache = SlotCache(states, rows + 2, room, states.width)
     own = cache.layers[0].own
     for each in own:
         each.copy_(numbers(*each.shape))
@@ -98,7 +98,7 @@ def test_attention_over_a_prompt_and_a_slot(
     def mask(_: Any, __: Any, queries: Any, keys: Any) -> Any:
         return (keys <= queries) & (keys > queries - window)
 
-    found = cache.attend(0, query, 0.3, None if window is None else mask, softcap, sink)
+    found = cache.attend(0, query, Scoring(0.3, None if window is None else mask, softcap, sink))
     assert (cache._kernel is not None) == (by == "kernel")
     for row in range(rows):
         own_places, first = written[row], starts[prompt[row]]
@@ -149,15 +149,15 @@ def test_texts_written_by_the_kernel_are_those_written_without(
     family: str, make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, used, attend = make_model(family, dtype=torch.float32), [], kernel.attend
-    assert probe(model).shares
+    assert probe.probe(model).shares
     decode_at_once(monkeypatch, (4, 5))
     options = DecodingOptions(max_new_tokens=6, max_tries=2)
     draws = sts_draws(tokenizer, ["A man is playing a flute."], 1)
     expected = outcomes(DecodingEngine(model, tokenizer, options, seed=1, rows=30).decode(draws))
-    monkeypatch.setattr(runner, "SLOT_DEVICES", ("cpu",))
+    monkeypatch.setattr(probe, "SLOT_DEVICES", ("cpu",))
     monkeypatch.setattr(drawing, "_KERNEL_DEVICES", ("cpu",))
     monkeypatch.setattr(kernel, "attend", lambda *given, **named: used.append(1) or attend(*given, **named))
-    monkeypatch.delitem(runner._known, model)
+    monkeypatch.delitem(probe._known, model)
     assert outcomes(DecodingEngine(model, tokenizer, options, seed=1, rows=30).decode(draws)) == expected
     assert used
 
@@ -172,11 +172,11 @@ def test_a_kernel_that_fails_is_given_up_and_said_once(
     def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("PTX was compiled with an unsupported toolchain\nand more")
 
-    monkeypatch.setattr(runner, "SLOT_DEVICES", ("cpu",))
+    monkeypatch.setattr(probe, "SLOT_DEVICES", ("cpu",))
     monkeypatch.setattr(drawing, "_KERNEL_DEVICES", ("cpu",))
     monkeypatch.setattr(drawing, "_without_kernel", [])
     monkeypatch.setattr(kernel, "attend", fail)
-    monkeypatch.delitem(runner._known, model)
+    monkeypatch.delitem(probe._known, model)
     with caplog.at_level("INFO", logger="dino_st"):
         engine = DecodingEngine(model, tokenizer, options, seed=1, rows=30)
         assert [outcomes(engine.decode(draws)) for _ in range(2)] == [expected] * 2

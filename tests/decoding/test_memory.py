@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 import torch
 
 from dino_st.decoding import memory
+from dino_st.decoding.probe import probe
 
 GIB = 2**30
 
@@ -15,8 +17,9 @@ def model(make_model: Any) -> Any:
     return make_model("gpt2", dtype=torch.float32)
 
 
-def rows(model: Any, **options: Any) -> int:
-    return memory.automatic_rows(model, **({"prompt_tokens": 60, "new_tokens": 40} | options))
+def rows(model: Any, *, shares: bool = False, prompt_tokens: int = 60) -> int:
+    reading = dataclasses.replace(probe(model), shares=shares)
+    return memory.automatic_rows(model, reading, prompt_tokens=prompt_tokens, new_tokens=40)
 
 
 @pytest.mark.parametrize("free", [1, GIB // 100, GIB // 10, GIB, 1000 * GIB])
@@ -49,9 +52,9 @@ def test_streams_that_wait_take_memory_for_their_prompts_alone(model: Any, monke
     needed = 768 * kept + 192 * own  # one in four is decoded at a time on a CPU, unless the model is small
     monkeypatch.setattr(memory, "_CPU_AT_ONCE", 0)
     monkeypatch.setattr(memory, "free_memory", lambda _: int(needed / 0.6) + 100)
-    assert rows(model, shares_prompts=True) == 768
+    assert rows(model, shares=True) == 768
     monkeypatch.setattr(memory, "free_memory", lambda _: int(needed / 0.6) - 100)
-    assert rows(model, shares_prompts=True) == 384
+    assert rows(model, shares=True) == 384
 
 
 def test_the_smaller_a_model_the_more_streams_are_decoded_together(model: Any) -> None:
@@ -65,4 +68,4 @@ def test_the_smaller_a_model_the_more_streams_are_decoded_together(model: Any) -
 
 def test_sharing_prompts_makes_room_for_more_streams(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_memory", lambda _: GIB // 10)
-    assert rows(model, prompt_tokens=1000, shares_prompts=True) > rows(model, prompt_tokens=1000)
+    assert rows(model, prompt_tokens=1000, shares=True) > rows(model, prompt_tokens=1000)

@@ -16,9 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from dino_st.decoding import runner, slots
+from dino_st.decoding import probe, slots
 from dino_st.decoding.engine import DecodingEngine, Draw
-from dino_st.decoding.runner import probe
 from dino_st.decoding.slots import batch as slot_batch
 from dino_st.decoding.slots import drawing, fused
 from dino_st.decoding.slots.batch import Slots, _Step
@@ -34,7 +33,7 @@ from tests.decoding.test_scoring import scored_draws
 @pytest.fixture
 def attended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Decodes on a CPU as on a GPU, in slots; a list that grows with every use of their attention."""
-    monkeypatch.setattr(runner, "SLOT_DEVICES", ("cpu",))
+    monkeypatch.setattr(probe, "SLOT_DEVICES", ("cpu",))
     monkeypatch.setattr(slot_batch, "_FEWEST", 3)
     return count_attention(monkeypatch, SlotCache)
 
@@ -50,7 +49,7 @@ def test_decoding_in_slots_draws_the_tokens_of_the_slow_reference(
     attended: list[int],
 ) -> None:
     model = make_model(family)
-    assert probe(model).fits_slots
+    assert probe.probe(model).fits_slots
     decode_at_once(monkeypatch, (3, 9))
     options = dataclasses.replace(OPTIONS, decay_constant=decay_constant)
     draws, used = sts_draws(tokenizer), len(attended)
@@ -86,8 +85,8 @@ def test_texts_and_scores_are_those_of_rows_that_are_shared(
     by_rows = DecodingEngine(model, tokenizer, options, seed=3, rows=24)
     assert by_rows._slots is None, "a CPU has no slots"
     expected = by_rows.decode(draws)
-    monkeypatch.setattr(runner, "SLOT_DEVICES", ("cpu",))
-    monkeypatch.delitem(runner._known, model)
+    monkeypatch.setattr(probe, "SLOT_DEVICES", ("cpu",))
+    monkeypatch.delitem(probe._known, model)
     engine = DecodingEngine(model, tokenizer, options, seed=3, rows=24)
     assert engine._slots is not None
     for _ in range(2):
@@ -231,7 +230,7 @@ def test_a_step_that_cannot_be_captured_runs_as_it_is_and_that_is_said_once(
 def test_a_model_whose_slots_differ_from_its_own_attention_goes_without_and_says_so(
     make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runner, "SLOT_DEVICES", ("cpu",))
+    monkeypatch.setattr(probe, "SLOT_DEVICES", ("cpu",))
     attend = SlotCache.attend
     monkeypatch.setattr(SlotCache, "attend", lambda *given: attend(*given) * 1.01)
     model = make_model("llama")
@@ -241,7 +240,7 @@ def test_a_model_whose_slots_differ_from_its_own_attention_goes_without_and_says
         "models of type llama decode without CUDA graphs, which is slower"
     ]
     assert [engine._slots for engine in engines] == [None, None]
-    assert probe(model).shares
+    assert probe.probe(model).shares
 
 
 def test_without_triton_decoding_takes_several_steps_and_says_so_once(

@@ -32,9 +32,10 @@ from dino_st.backends.loading import check_causal_model, check_tokenizer, hash_w
 from dino_st.backends.local import LocalWriter
 from dino_st.backends.options import ModelOptions
 from dino_st.data.shards import ShardDirectory
-from dino_st.decoding import memory, runner
+from dino_st.decoding import memory
 from dino_st.decoding.engine import score_texts
-from dino_st.decoding.runner import CausalModel, probe
+from dino_st.decoding.probe import _in_company, probe
+from dino_st.decoding.runner import CausalModel
 from dino_st.errors import DinoWarning, MissingExtraError, ModelError
 from dino_st.generation.dry_run import Outline
 from dino_st.models import bundled_directory
@@ -94,7 +95,7 @@ def plain_score(model: Any, prompt: tuple[int, ...], text: tuple[int, ...]) -> f
 
 
 def score(model: Any, *prompts: tuple[int, ...]) -> list[float]:
-    reader, nothing = CausalModel(model), torch.tensor([], dtype=torch.long)
+    reader, nothing = CausalModel(model, probe(model)), torch.tensor([], dtype=torch.long)
     with torch.inference_mode():
         return score_texts(reader, reader.read_prompts(prompts), prompts, [TEXT] * len(prompts), nothing)
 
@@ -133,12 +134,15 @@ def test_a_score_is_that_of_a_plain_forward_pass_alone_and_in_company(kind: str)
     assert probe(model).shares == (kind not in (*BY_LENGTH, *OWN_ATTENTION))
 
 
+WAYS: tuple[Any, ...] = ("alone", "shared", "copied")
+
+
 @pytest.mark.parametrize("kind", [kind for kind in SIDE_BY_SIDE if kind not in OWN_ATTENTION])
 def test_rows_that_share_a_prompt_longer_than_a_window_predict_what_the_model_does_alone(kind: str) -> None:
     model = build(kind, **SIDE_BY_SIDE[kind]).eval()
     with torch.inference_mode():
         expected, shared, copied = (
-            runner._in_company(model, shares, SHORT, TEXT + TEXT[::-1], LONG[:25]) for shares in (None, True, False)
+            _in_company(model, way, SHORT, TEXT + TEXT[::-1], LONG[:25]) for way in WAYS
         )
     torch.testing.assert_close(shared, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
     torch.testing.assert_close(copied, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
@@ -205,10 +209,10 @@ def test_rounding_is_not_taken_for_a_fault(kind: str, dtype: torch.dtype) -> Non
 def test_sizing_measures_what_a_token_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Layers of several shapes, which no single number of the configuration describes."""
     model = build("gemma4_text", **SIDE_BY_SIDE["gemma4_text"])
-    states = CausalModel(model).read_prompts([LONG])
+    states = CausalModel(model, probe(model)).read_prompts([LONG])
     kept = sum(state.numel() * state.element_size() for layer in states.layers for state in layer)
     assert probe(model).token_bytes == kept / len(LONG)
-    assert memory.automatic_rows(model, prompt_tokens=10, new_tokens=5) >= 12
+    assert memory.automatic_rows(model, probe(model), prompt_tokens=10, new_tokens=5) >= 12
 
 
 def test_a_probe_takes_few_tokens_and_is_made_once() -> None:

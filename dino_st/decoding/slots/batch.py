@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dino_st.decoding.batch import Draw
+from dino_st.decoding.batch import Draw, prompt_table, text_scores
 from dino_st.decoding.cache import Indices, PackedStates, PromptRoom, on_device
 from dino_st.decoding.memory import is_out_of_memory
 from dino_st.decoding.options import DecodingOptions
@@ -138,17 +138,15 @@ class Slots:
             self.release()
             self.room_for_prompts.least = self._largest.tokens
 
-    def load(self, states: PackedStates, streams: Indices, prompts: Indices, most_rows: int) -> None:
-        """Begins a batch: the streams of each draw, and the prompt of each stream, shape (draws, most streams), or -1.
-
-        Buffers, and what was captured over them, are kept where they suffice.
-        """
-        self._states, self._streams, self._prompts = states, streams, prompts
+    def load(self, states: PackedStates, draws: Sequence[Draw], most_rows: int) -> None:
+        """Begins a batch; buffers, and what was captured over them, are kept where they suffice."""
+        self._states, (streams, prompts) = states, prompt_table(draws, states)
+        self._streams, self._prompts = streams, prompts
         # What is drawn in half precision depends on the rows of a step, so these follow from this batch alone.
         self._at_once = max(int(streams.max()), min(most_rows, int(streams.sum())))
         self._most = most_rows = max(self._at_once, min(most_rows, self._largest.streams))
         (count, columns), size = prompts.shape, max(self._largest.draws, len(prompts)) + 1  # the last draw is none
-        made = (states.layers[0][0].data_ptr(), most_rows, columns, size, max(states.longest, self._largest.longest))
+        made = (states.layers[0][0].data_ptr(), most_rows, columns, size, max(states.width, self._largest.longest))
         if self._made != made:
             self._steps.clear()
             self.cache = None
@@ -160,7 +158,7 @@ class Slots:
             self.drawing = TokenDrawing(self._options, self._unreachable, states.logits.dtype)
             if self.device.type == "cuda":
                 self.pool = torch.cuda.graph_pool_handle()
-        self._host_starts, self._host_lengths = map(_on_host, (states.starts, states.lengths))
+        self._host_starts, self._host_lengths = states.starts.cpu().numpy(), states.lengths.cpu().numpy()
         self._behind_prompts = self.drawing.normalise(states.logits)
         self._free = list(range(self._at_once - 1, -1, -1))
         self._slots_of = np.full(prompts.shape, -1, dtype=np.int64)
@@ -309,20 +307,11 @@ class Slots:
         return state, of_rows.reshape(5, -1), of_draws, table.reshape(-1, self.columns), of_groups.reshape(-1, TOGETHER)
 
     def log_probs(self, lengths: Sequence[int]) -> list[list[float]]:
-        """Sums of the log-probabilities of each draw's last try, so many tokens long, for each of its streams."""
-        kept = self._log_probs[: len(lengths)]
-        places = torch.arange(kept.shape[2], device=self.device)
-        behind = places >= torch.tensor(lengths, device=self.device).view(-1, 1, 1)
-        sums = kept.masked_fill(behind, 0).sum(dim=2).tolist()
-        return [each[:count] for each, count in zip(sums, self._streams.tolist(), strict=True)]
+        """Scores of the last tries, so many tokens long, for each stream."""
+        return text_scores(self._log_probs[: len(lengths)], lengths, self._streams)
 
 
 def _round(rows: int) -> int:
     """The next larger power of two, or one and a half times one, so that most batches take the same steps."""
     power = 1 << (rows - 1).bit_length()
     return power if rows > 3 * power // 4 else 3 * power // 4
-
-
-def _on_host(numbers: torch.Tensor) -> Indices:
-    found: Indices = numbers.cpu().numpy()
-    return found

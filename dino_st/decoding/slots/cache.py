@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
-from transformers.masking_utils import causal_mask_function
 
-from dino_st.decoding.attention import MaskFunction
+from dino_st.decoding.attention import MaskFunction, Scoring
 from dino_st.decoding.cache import Indices, PackedStates
 from dino_st.decoding.slots.drawing import give_up_kernels, triton_kernels
 
@@ -117,22 +116,15 @@ class SlotCache(Cache):
                 self._hidden[mask] = ~mask(rows, 0, self.position_ids(), torch.cat((of_prompt, own), dim=1))
         return self._hidden[mask]
 
-    def attend(
-        self,
-        layer: int,
-        query: torch.Tensor,
-        scaling: float,
-        mask: MaskFunction | None = None,
-        softcap: float | None = None,
-        sinks: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def attend(self, layer: int, query: torch.Tensor, scoring: Scoring) -> torch.Tensor:
         """Stores each row's new key and value, and attends to its prompt and all it has written, these included.
 
-        As `attention.SharedCache.attend`: query and result have shape (rows, heads, head size).
+        See `AttendingCache`.
         """
+        scaling, _, softcap, sinks = scoring
         rows, (keys, values) = self._rows, self._slot_layers[layer].own
         new_keys, new_values = self._slot_layers[layer].new
-        hidden = None if mask is None or mask is causal_mask_function else self._hidden_by(mask)
+        hidden = None if scoring.window is None else self._hidden_by(scoring.window)
         if self._kernel is not None:
             try:
                 attended: torch.Tensor = self._kernel.attend(
