@@ -59,7 +59,7 @@ def copy_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "probe", lambda model: dataclasses.replace(probe(model), **copied))
 
 
-def read(model: Any) -> CausalModel:
+def reader_of(model: Any) -> CausalModel:
     """A model as the engine reads it."""
     return CausalModel(model, probe(model))
 
@@ -243,7 +243,7 @@ def test_each_distinct_prompt_is_read_once(make_model: Any, tokenizer: Any) -> N
 def test_prompts_that_begin_alike_have_the_states_of_prompts_read_alone(
     family: str, make_model: Any, tokenizer: Any
 ) -> None:
-    model = read(make_model(family))
+    model = reader_of(make_model(family))
     words = [f"{place} {animal}" * repeats for place in "abcdefgh" for animal in ("cat", "dog") for repeats in (1, 3)]
     prompts = list(dict.fromkeys(prompt for draw in sts_draws(tokenizer, words) for prompt in draw.prompts))
     prompts.append(prompts[0][:-5])
@@ -388,7 +388,7 @@ def test_half_precision_models_give_float32_logits_and_get_their_head_back(
     model = make_model("gpt2", dtype=dtype)
     prompts = [encode_prompt('A man said, "', tokenizer), encode_prompt("Two dogs run", tokenizer)]
     with head.float32_head(model):
-        logits = torch.stack([read(model).read_prompts([prompt]).logits[0].clone() for prompt in prompts])
+        logits = torch.stack([reader_of(model).read_prompts([prompt]).logits[0].clone() for prompt in prompts])
     with torch.inference_mode():
         hidden = torch.cat([model.transformer(torch.tensor([prompt])).last_hidden_state[:, -1] for prompt in prompts])
         expected = hidden.float() @ model.lm_head.weight.float().T

@@ -141,9 +141,7 @@ WAYS: tuple[Any, ...] = ("alone", "shared", "copied")
 def test_rows_that_share_a_prompt_longer_than_a_window_predict_what_the_model_does_alone(kind: str) -> None:
     model = build(kind, **SIDE_BY_SIDE[kind]).eval()
     with torch.inference_mode():
-        expected, shared, copied = (
-            _in_company(model, way, SHORT, TEXT + TEXT[::-1], LONG[:25]) for way in WAYS
-        )
+        expected, shared, copied = (_in_company(model, way, SHORT, TEXT + TEXT[::-1], LONG[:25]) for way in WAYS)
     torch.testing.assert_close(shared, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
     torch.testing.assert_close(copied, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
 
