@@ -266,7 +266,7 @@ def test_a_signal_ends_the_run_and_keeps_what_was_finished(
     process.send_signal(number)
     message = process.communicate(timeout=60)[1]
     assert process.returncode == code, message
-    assert "run the same command to continue" in message
+    assert "Run the same command again" in message
     assert "Traceback" not in message
     left = ShardDirectory(raw)
     assert len(left.waves) >= 2

@@ -206,7 +206,7 @@ def test_sigterm_is_obeyed_within_two_seconds_wherever_it_comes(work: str) -> No
     process.send_signal(signal.SIGTERM)
     message = process.communicate(timeout=30)[1]
     assert time.monotonic() - start < 2.5
-    assert (process.returncode, "run the same command to continue" in message) == (143, True)
+    assert (process.returncode, "Run the same command again" in message) == (143, True)
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.2, 0.3])
