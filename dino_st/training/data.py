@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,15 +138,44 @@ def count_positives(train: pa.Table, options: TrainingOptions) -> int:
 
 def _validated_on(judged: pa.Table, train: pa.Table) -> tuple[Tables, dict[str, int]]:
     """Judged pairs as the validation split beside what is left to train on, and how many they are."""
-
-    def texts_of(table: pa.Table) -> Iterator[tuple[str, str]]:
-        for batch in table.select([SENTENCE1, SENTENCE2]).to_batches(max_chunksize=_BATCH):
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
-
-    pairs = set(texts_of(judged))
-    left = train.filter(pa.array((pair not in pairs for pair in texts_of(train)), pa.bool_()))
+    left = _without(train, (SENTENCE1, SENTENCE2), _texts_of(judged, SENTENCE1, SENTENCE2))
     facts = {"pairs": judged.num_rows, "left out of training": train.num_rows - left.num_rows}
     return {"train": left, "validation": judged}, facts
+
+
+def without_validated(triplets: Tables, pairs: Tables, options: ContrastiveOptions) -> tuple[Tables, Tables]:
+    """Triplets and pairs to train on together, where neither has what the other is validated on in its training split.
+
+    Both are made of the same texts but split apart, so that a checkpoint would be chosen by pairs that it has seen.
+    """
+    anchor, *others = TRIPLET_COLUMNS
+    train, seen = triplets["train"], _texts_of(pairs["validation"], SENTENCE1, SENTENCE2)
+    for other in others:
+        train = _without(train, (anchor, other), seen)
+    held_out = {texts for other in others for texts in _texts_of(triplets["validation"], anchor, other)}
+    rest = _without(pairs["train"], (SENTENCE1, SENTENCE2), held_out)
+    left_out = triplets["train"].num_rows - train.num_rows, pairs["train"].num_rows - rest.num_rows
+    if any(left_out):
+        logger.info("left out of training, since the checkpoint is chosen by them: %d triplets and %d pairs", *left_out)
+    _check_batches(train, options)
+    _check_enough(rest.num_rows, "pairs", options.pairs_batch_size, "pairs_batch_size")
+    return {**triplets, "train": train}, {**pairs, "train": rest}
+
+
+def _texts_of(table: pa.Table, first: str, second: str) -> set[tuple[str, str]]:
+    """The pairs of texts of two columns."""
+    return set(_rows(table, (first, second)))
+
+
+def _without(table: pa.Table, columns: tuple[str, str], pairs: Set[tuple[str, str]]) -> pa.Table:
+    """The rows whose two texts are none of these pairs."""
+    return table.filter(pa.array((row not in pairs for row in _rows(table, columns)), pa.bool_()))
+
+
+def _rows(table: pa.Table, columns: tuple[str, str]) -> Iterator[tuple[str, str]]:
+    """The texts of two columns, row by row."""
+    for batch in table.select(list(columns)).to_batches(max_chunksize=_BATCH):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def triplet_splits(

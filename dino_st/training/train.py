@@ -188,7 +188,8 @@ def train_contrastive(
             `validation` of the columns `anchor`, `positive`, `negative`.
         encoder: As for `train_encoder`; a plain transformers encoder gets `pooling`.
         output_dir: Where the encoder, `training.json` and, while training, the checkpoints go.
-        pairs: What `prepare_pairs` returned, or a directory of it: trained on together with the triplets.
+        pairs: What `prepare_pairs` returned, or a directory of it: trained on together with the triplets. What the
+            checkpoint is chosen by is left out of both training splits.
         options: How to train; the defaults are SynCSE's published values.
         sts_dev: For `checkpoint_choice="sts-dev"`: sets of pairs `sentence1`, `sentence2`, `score`, whose correlations
             are averaged.
@@ -213,13 +214,16 @@ def train_contrastive(
     check_tracker(options)
     check_can_become_directory(Path(output_dir).expanduser().resolve())
     _check_choice(options, sts_dev)
-    from dino_st.training.data import as_datasets, data_facts, pair_splits, triplet_splits
+    from dino_st.training.data import as_datasets, data_facts, pair_splits, triplet_splits, without_validated
 
-    tables, provenance = triplet_splits(data, options)
-    triplet_facts, more = data_facts(tables, "triplets"), None
-    facts = dict(triplet_facts)
+    (tables, provenance), more = triplet_splits(data, options), None
     if pairs is not None:
         pair_parts, origin = pair_splits(pairs, options.pairs_batch_size, options.loss, size_option="pairs_batch_size")
+        if options.checkpoint_choice == "validation":
+            tables, pair_parts = without_validated(tables, pair_parts, options)
+    triplet_facts = data_facts(tables, "triplets")
+    facts = dict(triplet_facts)
+    if pairs is not None:
         pair_facts = data_facts(pair_parts, "rows")
         facts |= {f"pairs {name}": value for name, value in pair_facts.items()}
         more = as_datasets(pair_parts, pair_facts)

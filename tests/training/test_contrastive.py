@@ -16,9 +16,11 @@ from dino_st.cli.main import app
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputError
 from dino_st.pipeline.recipe import load_recipe, recipe_names, run_recipe
+from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import PreparedSplits
 from dino_st.preparation.triplets import prepare_triplets, to_triplets
 from dino_st.training.batches import batches_by_kind
+from dino_st.training.data import pair_splits, triplet_splits, without_validated
 from dino_st.training.objective import contrastive_loss
 from dino_st.training.options import ContrastiveOptions
 from dino_st.training.train import train_contrastive, train_encoder
@@ -111,6 +113,29 @@ def test_batches_hold_no_text_twice(triplets: PreparedSplits) -> None:
     pickle.dumps(batches_by_kind)
 
 
+def test_neither_trains_on_what_the_other_is_validated_on(triplets: PreparedSplits) -> None:
+    """Of one data set both are made, each with a split of its own."""
+    pairs = prepare_pairs(raw_pairs(60), random_negatives=0)
+    options = ContrastiveOptions(batch_size=8)
+    (given, _), (scored, _) = triplet_splits(triplets, options), pair_splits(pairs, 8, "cosine")
+    contrasted, rest = without_validated(given, scored, options)
+
+    def held(rows: list[dict[str, str]], *columns: str) -> set[tuple[str, str]]:
+        return {(row[columns[0]], row[other]) for row in rows for other in columns[1:]}
+
+    roles = ("anchor", "positive", "negative")
+    validated = {*held(scored["validation"].to_pylist(), "sentence1", "sentence2")}
+    assert validated & held(given["train"].to_pylist(), *roles)
+    assert not validated & held(contrasted["train"].to_pylist(), *roles)
+    judged = held(given["validation"].to_pylist(), *roles)
+    assert judged & held(scored["train"].to_pylist(), "sentence1", "sentence2")
+    assert not judged & held(rest["train"].to_pylist(), "sentence1", "sentence2")
+    left_out = [row for row in given["train"].to_pylist() if row not in contrasted["train"].to_pylist()]
+    assert left_out
+    assert all(held([row], *roles) & validated for row in left_out)
+    assert (contrasted["validation"], rest["validation"]) == (given["validation"], scored["validation"])
+
+
 def test_both_losses_are_trained_together_on_their_own_data(
     bert: Path, triplets: PreparedSplits, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,9 +157,9 @@ def test_both_losses_are_trained_together_on_their_own_data(
     train_contrastive(triplets, bert, tmp_path / "out", pairs=splits, **SMALL | {"epochs": 1}, pairs_batch_size=20)
     assert seen["losses"] == {"triplets": "CachedMultipleNegativesRankingLoss", "pairs": "CosineSimilarityLoss"}
     assert max(seen["sizes"]["triplets"]) == 32
-    assert seen["sizes"]["pairs"] == {20}  # 160 pairs
+    assert max(seen["sizes"]["pairs"]) == 20
     outcome = record(tmp_path / "out")
-    assert outcome["data"]["pairs train rows"] == 160
+    assert outcome["data"]["pairs train rows"] == 145  # of 160; the triplets are validated on the others
     card = (tmp_path / "out" / "README.md").read_text()
     assert all(f"{name}_spearman_cosine" in card for name in ("triplets", "pairs"))
     both = SentenceTransformer(str(tmp_path / "out"), device="cpu")
