@@ -99,3 +99,12 @@ def suggest(given: str, legal: Iterable[str]) -> str:
     listing = "Legal values: " + ", ".join(repr(value) for value in values)
     nearest = difflib.get_close_matches(given, values, n=1, cutoff=0.5)
     return f"did you mean {nearest[0]!r}? {listing}" if nearest else listing
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error that says something, without a full stop; else the error's name.
+
+    A heading takes the line behind it along.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".")

@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from dino_st.backends.options import ClusterOptions
-from dino_st.errors import ClusterError, ConfigurationError, DinoError, MissingExtraError, ModelError
+from dino_st.errors import ClusterError, ConfigurationError, DinoError, MissingExtraError, ModelError, first_line
 from dino_st.models import bundled_directory
 from dino_st.support.options import changes
 from dino_st.support.progress import logger
-from dino_st.support.text import first_line
 
 DEATHS = 3
 """Ends of workers, one behind another, after which a place among them, or what they worked on, is given up."""

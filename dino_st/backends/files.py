@@ -21,12 +21,11 @@ from dino_st.encoders.directory import (
     is_pointer,
     read_settings,
 )
-from dino_st.errors import DinoWarning, MissingExtraError, ModelError
+from dino_st.errors import DinoWarning, MissingExtraError, ModelError, first_line
 from dino_st.models import bundled_directory
 from dino_st.support.files import similar_path
 from dino_st.support.hashes import hash_file
 from dino_st.support.hub import fetch_model
-from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
     from dino_st.data.shards import ShardDirectory

@@ -27,9 +27,9 @@ from dino_st.errors import (
     MissingExtraError,
     ModelError,
     OutOfMemoryError,
+    first_line,
     suggest,
 )
-from dino_st.support.text import first_line
 
 _PLAIN_TEXT = re.compile(r"[^\W\d_]+|[.,!?;:'-]")
 """A word, or a mark as sentences have it, which is no special token."""

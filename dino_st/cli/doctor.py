@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 from dino_st.cli.support import OWN_SETTINGS
+from dino_st.errors import first_line
 from dino_st.models import ENCODER, LANGUAGE_MODEL, bundled_directory
 from dino_st.support.hashes import versions
 from dino_st.training.distributed import LAUNCHER
@@ -102,7 +103,7 @@ def _versions(found: Checkup) -> dict[str, str]:
         try:
             import_module(name)
         except Exception as error:  # noqa: BLE001  # whatever a broken library does
-            found.problems.append(f"{name} cannot be imported: {_first_line(error)}")
+            found.problems.append(f"{name} cannot be imported: {type(error).__name__}: {first_line(error)}")
     names = ["python", PACKAGE, *(each.name for each in required)]
     return {"system": f"{platform.system()} {platform.release()}, {platform.machine()}", **versions(*names)}
 
@@ -134,7 +135,7 @@ def _devices(found: Checkup) -> dict[str, str]:
         if product.sum().item() != 512:
             found.problems.append(f"{device} computes wrongly: a product of ones is {product.sum().item()}, not 512")
     except RuntimeError as error:
-        found.problems.append(f"nothing can be computed: {_first_line(error)}")
+        found.problems.append(f"nothing can be computed: {type(error).__name__}: {first_line(error)}")
     found.slow += _slow_devices(threads, usable, instructions)
     return facts
 
@@ -220,7 +221,7 @@ def _hub() -> str:
 
         reason = hub_out_of_reach()
     except ImportError as error:
-        reason = _first_line(error)
+        reason = f"{type(error).__name__}: {first_line(error)}"
     return "answers" if reason is None else f"is not asked or out of reach: only what is on this machine ({reason})"
 
 
@@ -261,7 +262,3 @@ def _short(path: str | Path) -> str:
 
 def _size(number: float) -> str:
     return f"{number / 2**30:.1f} GiB"
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".strip().partition("\n")[0]

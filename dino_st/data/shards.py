@@ -36,7 +36,7 @@ from dino_st.data.quality import (
     summarise,
     warn_of_doubts,
 )
-from dino_st.errors import InputError, OutputError
+from dino_st.errors import InputError, OutputError, first_line
 from dino_st.support.files import (
     CARD,
     LOCK,
@@ -54,7 +54,7 @@ from dino_st.support.hashes import hash_file, hash_stream, keyed_bits
 from dino_st.support.objects import ObjectPath, Place, place
 from dino_st.support.options import changes
 from dino_st.support.progress import logger
-from dino_st.support.text import first_line, flat_facts
+from dino_st.support.text import flat_facts
 
 if TYPE_CHECKING:
     import pyarrow as pa

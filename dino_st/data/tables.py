@@ -27,11 +27,10 @@ from typing import TYPE_CHECKING, Any
 from dino_st.data.columns import SENTENCE1, SENTENCE2, TRIPLET_COLUMNS
 from dino_st.data.lines import A_TEXT, MAX_TEXT, Oddities, decoded_lines, is_conflict_mark, kind_of
 from dino_st.data.shards import MANIFEST, ShardDirectory
-from dino_st.errors import DatasetError, InputError
+from dino_st.errors import DatasetError, InputError, first_line
 from dino_st.support.files import replacing, similar_path
 from dino_st.support.hashes import hash_file
 from dino_st.support.progress import logger
-from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,7 +14,7 @@ from dino_st.decoding.cache import PackedStates, PromptRoom, PromptStates, on_de
 from dino_st.decoding.head import float32_head
 from dino_st.decoding.runner import CausalModel, Reading
 from dino_st.decoding.slots.cache import Rows, SlotCache, groups_by_prompt
-from dino_st.errors import ConfigurationError, ModelError, OutOfMemoryError
+from dino_st.errors import ConfigurationError, ModelError, OutOfMemoryError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ def _in_company(
 
 def _unreadable(model: Any, error: Exception) -> Exception:
     """Says what follows from an error in a model's own code."""
-    reason = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    reason = first_line(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return OutOfMemoryError(
             f"beside {type(model).__name__} there is no memory left for a few tokens; use a smaller model, a narrower "

@@ -17,10 +17,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.errors import DinoWarning, ModelError
+from dino_st.errors import DinoWarning, ModelError, first_line
 from dino_st.models import bundled_directory, similar_model
 from dino_st.support.files import similar_path
-from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer

@@ -35,9 +35,8 @@ from dino_st.encoders.doubts import (
     vocabulary_doubt,
     zeros_doubt,
 )
-from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError
+from dino_st.errors import ConfigurationError, DinoError, DinoWarning, MissingExtraError, ModelError, first_line
 from dino_st.support.hub import fetch_model
-from dino_st.support.text import first_line
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer

@@ -37,12 +37,11 @@ from dino_st.backends.cluster import (
 from dino_st.backends.options import ClusterOptions
 from dino_st.data.habits import TextSample
 from dino_st.data.shards import ShardDirectory, StoredWave, WaveStore, store_wave
-from dino_st.errors import ClusterError, ConfigurationError, DinoError, OutputError
+from dino_st.errors import ClusterError, ConfigurationError, DinoError, OutputError, first_line
 from dino_st.generation.waves import WavePlan, WaveRun, Writers
 from dino_st.support.files import check_can_become_directory, make_directory, write_text
 from dino_st.support.objects import place
 from dino_st.support.progress import progress
-from dino_st.support.text import first_line
 
 _CALL_SECONDS, _MOST_AT_ONCE = 0.15, 128
 """Work that a worker gets in one call, at least a wave and at most so many; it has two calls before it."""

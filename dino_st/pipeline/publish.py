@@ -20,12 +20,11 @@ from pydantic import field_validator, model_validator
 
 from dino_st.data.cards import read_header, read_origin, state_origin, with_header
 from dino_st.data.shards import MANIFEST, ShardDirectory
-from dino_st.errors import DinoError, HubError, InputError
+from dino_st.errors import DinoError, HubError, InputError, first_line
 from dino_st.support.files import CARD, PREPARATION_RECORD, TRAINING_RECORD
 from dino_st.support.hub import hub_out_of_reach, refused_of_card
 from dino_st.support.options import FrozenOptions, option
 from dino_st.support.progress import logger
-from dino_st.support.text import first_line
 
 RECORDS = {MANIFEST: "dataset", PREPARATION_RECORD: "dataset", TRAINING_RECORD: "model"}
 """The file that says what a directory of ours is, and the hub's kind of repository for it."""

@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from dino_st.data.cards import read_origin
 from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
 from dino_st.data.shards import run_changes
 from dino_st.errors import InputError, OutputError
 from dino_st.preparation.options import PreparationOptions, TripletOptions
+from dino_st.support.documents import read_validated
 from dino_st.support.files import PREPARATION_RECORD, is_content, similar_path
 from dino_st.support.hashes import hash_file
-from dino_st.support.options import changes, explain
+from dino_st.support.options import changes
 from dino_st.support.progress import logger
 
 if TYPE_CHECKING:
@@ -50,25 +51,19 @@ class PreparationRecord(BaseModel):
 
 def read_record(directory: Path) -> PreparationRecord:
     """Reads and checks `preparation.json`."""
-    file = directory / PREPARATION_RECORD
+    file, again = directory / PREPARATION_RECORD, "run the preparation again"
     if not directory.is_dir():
         meant = similar_path(directory, "; expected one written by `dino-st prepare`")
         raise InputError(f"{directory}: there is no such directory{meant}")
     try:
-        record = PreparationRecord.model_validate_json(file.read_bytes())
+        record = read_validated(file, PreparationRecord, InputError, again)
     except FileNotFoundError as error:
         raise InputError(
             f"{directory}: has no {PREPARATION_RECORD}; expected a directory written by `dino-st prepare` (pairs) or "
             "`dino-st prepare-triplets` (triplets)"
         ) from error
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from error
-    except ValidationError as error:
-        raise InputError(f"{file}: {explain(error, PreparationRecord)[0]}; run the preparation again") from error
     if record.format not in (PAIRS, TRIPLETS):
-        raise InputError(
-            f"{file}: format is {record.format!r}; expected {PAIRS!r} or {TRIPLETS!r}; run the preparation again"
-        )
+        raise InputError(f"{file}: format is {record.format!r}; expected {PAIRS!r} or {TRIPLETS!r}; {again}")
     return record
 
 

@@ -1,15 +1,22 @@
-"""JSON and YAML files that people write, read strictly: no key stands twice, and a mistake is shown by its line."""
+"""JSON and YAML files that people write, read strictly: no key stands twice, and a mistake is shown by its line.
+
+And records, which are JSON that dino-st wrote.
+"""
 
 from __future__ import annotations
 
 import json
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from dino_st.errors import DinoError
+from dino_st.support.options import explain
+
+Record = TypeVar("Record", bound=BaseModel)
 
 _JSON_HINT = "a comma, bracket or double quote is missing, or one too many"
 _YAML_HINT = "a bracket or quotation mark may be open, a text with a colon lack quotation marks, or an indent differ"
@@ -56,6 +63,22 @@ def read_document(file: Path | Traversable, error: type[DinoError]) -> Any:
         hint = "a tab stands in front; indent with spaces"
     kind = "JSON" if is_json else "YAML"
     raise error(f"{file}: cannot be parsed as {kind}, line {where}: {line.strip()[:80]!r}; {hint}")
+
+
+def read_validated(file: Path, kind: type[Record], error: type[DinoError], advice: str) -> Record:
+    """Reads JSON that a pydantic model describes.
+
+    Raises FileNotFoundError where there is none, and an error of the type asked for where it cannot be read, or is
+    none, with the field and advice.
+    """
+    try:
+        return kind.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as trouble:
+        raise error(f"{file}: cannot be read ({trouble.strerror or trouble})") from trouble
+    except ValidationError as trouble:
+        raise error(f"{file}: {explain(trouble, kind)[0]}; {advice}") from trouble
 
 
 def _distinct_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:

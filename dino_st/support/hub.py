@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dino_st.errors import InputError, ModelError
+from dino_st.errors import InputError, ModelError, first_line
 from dino_st.support.files import similar_path
-from dino_st.support.text import first_line
 
 PATIENCE_SECONDS = 5.0
 """How long the hub may take for its first answer; the libraries' own retries take 30 to 80 seconds."""

@@ -22,9 +22,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from dino_st.errors import ConfigurationError, MissingExtraError, OutputError, suggest
+from dino_st.errors import ConfigurationError, MissingExtraError, OutputError, first_line, suggest
 from dino_st.support.progress import logger
-from dino_st.support.text import first_line
 
 _ADDRESS = re.compile(r"((?:[a-z0-9+.-]+::)*)([a-z][a-z0-9+.-]+):(?:/{1,2}(.*)|$)", re.DOTALL)
 """An address, also one whose slashes pathlib has made one; drives have a single letter."""

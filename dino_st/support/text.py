@@ -82,15 +82,6 @@ def _shown(character: str) -> str:
     return _REPLACEMENT if hidden else character
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of a library's error that says something, without a full stop; else the error's name.
-
-    A heading takes the line behind it along.
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".")
-
-
 def with_short_hashes(text: str) -> str:
     """Text for people with the first eight digits of every hash; files hold them whole.
 

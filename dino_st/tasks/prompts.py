@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from dino_st.errors import ConfigurationError, ModelError
+from dino_st.errors import ConfigurationError, ModelError, first_line
 from dino_st.tasks.spec import PLACEHOLDER, TaskSpec
 
 PromptFormat = Literal["raw", "chat", "auto"]
@@ -196,5 +196,4 @@ def _with_fixed_date(source: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    first = str(error).strip().partition("\n")[0].rstrip(".")
-    return f"{type(error).__name__}: {first}"
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -28,13 +28,12 @@ from dino_st.data.columns import (
 )
 from dino_st.data.tables import splits_of, table_ending
 from dino_st.data.triplets import read_pairs_or_triplets, triplet_table
-from dino_st.errors import DatasetError, DinoWarning, InputError
+from dino_st.errors import DatasetError, DinoWarning, InputError, first_line
 from dino_st.preparation.directory import read_tables
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.preparation.rows import text_codes
 from dino_st.support.files import PREPARATION_RECORD
 from dino_st.support.progress import logger
-from dino_st.support.text import first_line
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.record import JUDGED, PEOPLE, RATED
 

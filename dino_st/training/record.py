@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from dino_st.errors import OutputError, TrainingError
+from dino_st.support.documents import read_validated
 from dino_st.support.files import CARD, TRAINING_RECORD, is_content, make_directory, write_text
-from dino_st.support.options import changes, explain
+from dino_st.support.options import changes
 from dino_st.support.text import facts_table, flat_facts
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
@@ -93,16 +94,11 @@ def read_record(directory: Path) -> TrainingRecord | None:
         return None
     file = directory / TRAINING_RECORD
     try:
-        record = TrainingRecord.model_validate_json(file.read_bytes())
+        record = read_validated(file, TrainingRecord, OutputError, "delete the directory to start over")
     except FileNotFoundError as error:
         raise OutputError(
             f"{directory}: holds something else than a training run; choose another directory or empty it"
         ) from error
-    except OSError as error:
-        raise OutputError(f"{file}: cannot be read ({error.strerror or error})") from error
-    except ValidationError as error:
-        problem = explain(error, TrainingRecord)[0]
-        raise OutputError(f"{file}: {problem}; delete the directory to start over") from error
     if record.format != _FORMAT:
         raise OutputError(f"{file}: format is {record.format!r}; expected {_FORMAT!r}")
     return record

@@ -12,8 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.errors import ConfigurationError, MissingExtraError, TrainingError
-from dino_st.support.text import first_line, flat_facts
+from dino_st.errors import ConfigurationError, MissingExtraError, TrainingError, first_line
+from dino_st.support.text import flat_facts
 from dino_st.training.options import TrainingOptions
 from dino_st.training.record import TRACKED, TrainingRecord
 

@@ -22,7 +22,7 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
 )
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
@@ -266,13 +266,7 @@ class TellEpoch(TrainerCallback):
     follows would be batches of the first epoch. Older transformers leave it at that.
     """
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        **_: Any,
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:  # noqa: ARG002
         """Takes note of the epoch in which a run continues."""
         self._epoch = int(state.epoch or 0)
 
@@ -288,13 +282,7 @@ class TellEpoch(TrainerCallback):
 class EvaluateAtEpochEnd(TrainerCallback):
     """Evaluates and saves at the end of each epoch, unless its last step was evaluated already."""
 
-    def on_epoch_end(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,
-        **_: Any,
-    ) -> TrainerControl:
+    def on_epoch_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> TrainerControl:  # noqa: ARG002
         """Asks the trainer for an evaluation and a checkpoint."""
         if not any(entry["step"] == state.global_step and METRIC in entry for entry in state.log_history):
             control.should_evaluate = control.should_save = True
@@ -308,13 +296,7 @@ class ReportProgress(TrainerCallback):
         self._open = contextlib.ExitStack()
         self._scored = -1
 
-    def on_train_begin(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        **_: Any,
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:  # noqa: ARG002
         """Opens the progress bar."""
         shown = state.is_world_process_zero
         bar = progress("training", state.max_steps, "steps", done=state.global_step, shown=shown)
@@ -324,13 +306,7 @@ class ReportProgress(TrainerCallback):
         """Moves the progress bar."""
         self._advance(1)
 
-    def on_evaluate(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        **named: Any,
-    ) -> None:
+    def on_evaluate(self, args: Any, state: TrainerState, *_: Any, **named: Any) -> None:  # noqa: ARG002
         """Logs the score."""
         if state.is_world_process_zero and state.global_step != self._scored:
             self._scored = state.global_step  # the last step is evaluated as a step and as the end of the epoch

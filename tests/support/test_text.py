@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dino_st.support.text import first_line
+from dino_st.errors import first_line
 
 
 @pytest.mark.parametrize(

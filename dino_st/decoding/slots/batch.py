@@ -22,6 +22,7 @@ from dino_st.decoding.memory import is_out_of_memory
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.slots.cache import TOGETHER, Rows, SlotCache, groups_by_prompt
 from dino_st.decoding.slots.drawing import TokenDrawing
+from dino_st.errors import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -176,8 +177,7 @@ class Slots:
     def give_up_capture(self, error: BaseException) -> None:
         """Goes on with single launches, and says so once."""
         self.captures = False
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        logger.warning("a decoding step cannot be captured as a CUDA graph, which is slower: %s", reason)
+        logger.warning("a decoding step cannot be captured as a CUDA graph, which is slower: %s", first_line(error))
 
     @property
     def free(self) -> int:

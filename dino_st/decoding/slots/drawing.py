@@ -9,6 +9,7 @@ import torch
 
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.sampling import draw_debiased, draw_tokens, top_k_top_p
+from dino_st.errors import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -96,5 +97,5 @@ def triton_kernels(device: torch.device, dtype: torch.dtype) -> Any | None:
 def give_up_kernels(error: Exception) -> None:
     """Says once that decoding goes on without Triton's kernels, and why."""
     if not _without_kernel:
-        _without_kernel.append((str(error).strip().splitlines() or [type(error).__name__])[0])
+        _without_kernel.append(first_line(error))
         logger.warning("decoding does without Triton's kernels, which is slower: %s", _without_kernel[0])
