@@ -2705,6 +2705,50 @@ def test_what_only_reminds_of_what_was_seen_is_kept(text: str, source: str) -> N
     assert parse_reply(text, source) == Parsed(text)
 
 
+@pytest.mark.parametrize(
+    "joint", [": ", " — ", "; ", " - ", " – ", ", meaning ", ", or ", ", which means ", ", that is, "]
+)
+def test_a_sentence_beside_its_own_rewording_is_several_answers(joint: str) -> None:
+    source, reworded = TRAIN.rstrip("."), "a coastal service departs at nine, and his umbrella had to be fetched"
+    for text in (f"{source}{joint}{reworded}.", f"{reworded.capitalize()}{joint}{source[0].lower()}{source[1:]}."):
+        assert parse_reply(text, TRAIN, is_rewrite=True).reason == "several answers", text
+
+
+def test_a_sentence_with_an_addition_is_kept_beside_none() -> None:
+    for end in (
+        ", and then it comes back to the city in the evening.",
+        ": all day.",
+        " with two hundred people on board.",
+    ):
+        text = TRAIN.rstrip(".") + end
+        assert parse_reply(text, TRAIN, is_rewrite=True) == Parsed(text)
+
+
+TALKS_ON = (
+    *(", let me know if you need another.", ", does that work?", ", if that makes sense.", ", thank you.", ", thanks."),
+    *(" as requested.", ", how is that?", ", feel free to ask for more.", ", is that okay?", ", hope that helps."),
+)
+
+
+@pytest.mark.parametrize("tail", TALKS_ON)
+def test_talk_behind_a_sentence_without_a_new_one_is_talk(tail: str) -> None:
+    assert parse_reply(f"At nine a train departs for the coast{tail}", TRAIN).reason == "talk"
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("The files were sent as requested.", "They sent the files that she asked for."),
+        ("I am fine, thank you.", "I feel well, I am grateful."),
+        ("If you need more, let me know.", "Tell me if you need more."),
+        ("Fix the lamp, if that helps.", "Repair the lamp if it helps."),
+        ("It ends at nine, does it work?", "It ends at nine; does it function?"),
+    ],
+)
+def test_what_only_reminds_of_talk_behind_a_sentence_is_kept(text: str, source: str) -> None:
+    assert parse_reply(text, source) == Parsed(text)
+
+
 def test_what_the_shipped_task_asks_for_is_english() -> None:
     spec = load_syncse_spec("syncse-partial")
     assert isinstance(spec, PartialSpec)

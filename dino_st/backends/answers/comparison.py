@@ -10,6 +10,7 @@ from functools import lru_cache
 from dino_st.support.text import spaced
 
 _RUN, _MOSTLY = 3, 0.7
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 def repeats(text: str, shown: Iterable[str], given: str = "", *, longest: int | None = None) -> bool:
@@ -38,8 +39,28 @@ def normal_form(text: str) -> str:
         >>> normal_form(' “A man—plays” the FLUTE!')
         'a man plays the flute'
     """
-    folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
-    return " ".join(re.findall(r"[^\W_]+(?:'[^\W_]+)*", folded))
+    return " ".join(_WORD.findall(_folded(text)))
+
+
+def beside(text: str, given: str) -> tuple[str, str]:
+    """What stands behind, and what before, the given sentence's words in a text that begins, or ends, with them.
+
+    Example:
+        >>> beside("A man plays; he blows.", "A man plays."), beside("He blows: a man plays.", "A man plays.")
+        (('; he blows.', ''), ('', 'he blows: '))
+    """
+    folded, words = _folded(text), _WORD.findall(_folded(given))
+    found, number = list(_WORD.finditer(folded)), len(words)
+    if not 0 < number < len(found):
+        return "", ""
+    behind = folded[found[number - 1].end() :] if [word[0] for word in found[:number]] == words else ""
+    before = folded[: found[-number].start()] if [word[0] for word in found[-number:]] == words else ""
+    return behind, before
+
+
+def _folded(text: str) -> str:
+    """Compatibility forms, lower case, straight apostrophes."""
+    return unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
 
 
 def words_of(text: str) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
 from dino_st.backends.answers import foreign
-from dino_st.backends.answers.comparison import normal_form, repeats
+from dino_st.backends.answers.comparison import beside, normal_form, repeats
 from dino_st.backends.answers.languages import goes_on, is_in_another_language
 from dino_st.backends.answers.rules import (
     FAULTS,
@@ -26,7 +26,7 @@ from dino_st.support.text import count_words
 
 _LIKE_AN_EXAMPLE = 5
 """Words in a row that a reply may not have in common with an example, unless its sentence has them, too."""
-_SHORT, _STEM, _FEW, _ALIKE = 3, 4, 4, 0.7
+_SHORT, _STEM, _FEW, _ALIKE, _AS_LONG = 3, 4, 4, 0.7, 0.6
 _BRACKETS = ("«»", "‹›", "「」", "『』", "《》", "【】")
 _INCHES = re.compile(r"""(?<=\d)"(?=\s[a-z])""")
 _BREAK = re.compile(
@@ -62,6 +62,11 @@ _NAMES_ENGLISH = re.compile(
 )
 
 _JOINT = re.compile(r"[;/]\s+|\bor\b", re.IGNORECASE)
+_LINK = r"""(?:\s{0,9}(?:[:;–—/|=→]|\.{2,9})|\s{1,9}-{1,3}(?=\s)
+    |,?\s(?:meaning|which\ (?:means|is\ to\ say)|that\ is|i\.e|in\ other\ words|alternatively)\b|,\s(?:or|aka)\b)"""
+_LINKED_BEHIND = re.compile(rf"""[.!?"”')]{{0,4}}{_LINK}""", re.VERBOSE)
+_LINKED_BEFORE = re.compile(rf"""{_LINK}[\s"“'(,:]{{0,9}}\Z""", re.VERBOSE)
+"""What joins two versions of one sentence in a text."""
 _END = re.compile(r"[.!?…][\"”)]{0,9}\s+")
 _MARGIN, LONGEST = 100, 20_000
 _ASIDE, _VERDICT = 12, 6
@@ -175,7 +180,7 @@ def fault_of(
         return "talk"
     if _stops(text, source):
         return "cut off"
-    if _has_variants(text) and not _has_variants(source):
+    if (is_rewrite and is_beside_its_source(text, source)) or (_has_variants(text) and not _has_variants(source)):
         return "several answers"
     if count_sentences(text) > max(1, count_sentences(source)) and _is_for_a_sentence(prompt, source):
         return "several sentences"
@@ -207,6 +212,23 @@ def is_aside(text: str, source: str) -> bool:
         or (number <= _FEW and count_words(source) >= 2 * _FEW)
         or (number <= _VERDICT and _POINTS.match(text) and not _POINTED.search(source))
         or (number <= 2 * _FEW and _OF_THE_JOB.search(text) and not _OF_THE_JOB.search(source))
+    )
+
+
+def is_beside_its_source(text: str, source: str) -> bool:
+    """Whether a text begins or ends with its source, word for word, linked to about as many words again.
+
+    Example:
+        >>> is_beside_its_source("The bus was late: it came late.", "The bus was late.")
+        True
+        >>> is_beside_its_source("The bus was late, and it came late.", "The bus was late.")
+        False
+    """
+    behind, before = beside(text, source)
+    least = max(_SHORT, _AS_LONG * count_words(normal_form(source)))
+    return count_words(normal_form(source)) >= _SHORT and (
+        (count_words(normal_form(behind)) >= least and _LINKED_BEHIND.match(behind) is not None)
+        or (count_words(normal_form(before)) >= least and _LINKED_BEFORE.search(before) is not None)
     )
 
 

@@ -219,8 +219,22 @@ _REMARKS = {
     ),
     r"\A\W*instead~of~[\"“'‘][^\"“”'‘’]{1,300}[\"”'’],\s": pattern('instead|["“‘]'),
     r"""[,–—-]\s(?:just~)?(?:as~(?:you~)?(?:requested|asked|instructed|wanted|above)|per~your~request|in~short|to~be~(?:precise|clear)
-      |to~put~it~(?:\w+~)?\w+|for~instance|if~you~(?:like|prefer|will)|(?:i~)?hope~this~helps|done|end
+      |to~put~it~(?:\w+~)?\w+|for~instance|if~you~(?:like|prefer|will)|(?:i~)?hope~(?:this|that|it)~(?:helps|works)|done|end
       |let~me~know)\W*\Z""": pattern(r"\b(?:request|ask|instruct|short|precise|clear|example|instance|if~you|e\.g)"),
+    r"""\w~as~(?:you~)?(?:requested|instructed)\W*\Z""": pattern(
+        r"\b(?:request|ask|instruct|want|wish|told|tell|order|demand|need|requir|direct|command|call|say|said|bid|bade)"
+    ),
+    r"""[,;–—-]\s(?:(?:please|just)~)?let~me~know\b.{0,40}\Z|[,;–—-]\s(?:please~)?feel~free~to~.{0,40}\Z
+      |,\s(?:i~)?hope~(?:this|that|it)(?:['’]s|~is)~(?:ok(?:ay)?|fine|better|good|right|what~you~\w+)\W*\Z""": pattern(
+        r"\b(?:know|tell|inform|contact|notif|free|hop)"
+    ),
+    r"""[,;–—-]\s(?:(?:do(?:es)?|will|would|did)~(?:that|this|it|these)~(?:work|help|do|suit|fit|make~sense)(?:~for~you)?|how(?:['’]s|~about|~is)~
+      (?:that|this)|is~(?:that|this|it)~(?:ok(?:ay)?|fine|better|good|right|correct)|makes?~sense|sounds?~good
+      |any(?:thing)?~(?:else|more)|(?:is|are)~you~\w+~with~(?:that|this|it))\?\W*\Z""": re.compile(r"[?？]"),
+    r"""[,;–—-]\s(?:and~)?if~(?:that|this|it)~(?:makes~(?:any~|more~)?sense|helps|works|is~(?:ok(?:ay)?|fine|better|clearer))
+      (?:~(?:to|for)~you)?\W*\Z""": pattern(r"\b(?:if|sense|help|works?|fine)\b"),
+    r"""[,;–—-]\s(?:thanks|thank~you|cheers|you(?:['’]re|~are)~welcome)(?:~(?:so~much|very~much|a~lot|again|for~\w+ing))?
+      \W*\Z""": pattern(rf"{_PERSONAL}|\b(?:thank|grateful|gratitude|appreciat|cheer|welcom|please|said|sa(?:id|ys?))"),
     r"(?<=\w)[;,]?\s(?:[-–—]\s)?in~other~words\b": pattern("words|terms"),
     r"""[,;–—-]\s?(?:(?:and|but|while|though|although|as)~)?(?:this|it|the~original)~(?:retains?|preserves?|keeps?|maintains?|says|states|claims)\b
       (?:~\w+){0,4}\W*\Z|,\s(?:re(?:written|phrased|worded|stated)|paraphrased)\W*\Z|\bif~the~(?:sentence|statement|premise)~is\b
