@@ -61,8 +61,8 @@ def warn_of_alignment(texts: pa.Table, source: str) -> None:
         )
 
 
-_ENOUGH_SCORES, _MOST_SCORES, _SURE = 50, 10_000, 3
-"""Pairs, and standard errors below zero, from which on a correlation tells something."""
+_MOST_SCORES, _BY_CHANCE = 10_000, 1e-6
+"""So many pairs are compared, and how unlikely so low a correlation is where there is none."""
 
 
 def warn_of_order(texts: pa.Table, scores: Sequence[float], source: str) -> None:
@@ -76,15 +76,15 @@ def warn_of_order(texts: pa.Table, scores: Sequence[float], source: str) -> None
     size = min(len(scores), _MOST_SCORES)
     own, places = list(islice(scores, size)), np.arange(size)
     both = [chunk.cast(pa.large_string()) for column in texts.slice(0, size).columns for chunk in column.chunks]
-    if size < _ENOUGH_SCORES or len(set(own)) < 2:
+    if size < _ENOUGH or len(set(own)) < 2:
         return
     overlap = word_overlap(places, places + size, pa.concat_arrays(both))
-    if np.ptp(overlap) and (correlation := spearmanr(overlap, own).statistic) < -_SURE / size**0.5:
+    if np.ptp(overlap) and (found := spearmanr(overlap, own, alternative="less")).pvalue < _BY_CHANCE:
         logger.warning(
             "%s: the more words two sentences share, the lower their score (Spearman %.2f over %d pairs); are these "
             "distances, or numbers of classes, such as RTE's in GLUE, where 0 means entailment? Similar pairs must "
             "have the higher scores",
             source,
-            correlation,
+            found.statistic,
             size,
         )

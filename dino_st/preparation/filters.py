@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.rows import Codes, Floats, Mask, PairRows, RawPairs, Rejections
 from dino_st.preparation.targets import posterior_of_rows
+from dino_st.support.progress import logger
 from dino_st.support.similarity import edit_similarity, in_slices, with_spaces, word_overlap, words
 
 _SLICE = 50_000
@@ -222,6 +223,13 @@ def filter_doubtful_labels(
     """
     if options.drop_label_conflicts and len(rows):
         rows = rejections.drop(rows, _conflicting(rows, posterior, len(raw.labels)), "label_conflict")
+    elif len(rows) and (conflicting := int(_conflicting(rows, None, len(raw.labels)).sum())):
+        logger.warning(
+            "%d of %d rows stand there with another label, too; each counts as it stands; --drop-label-conflicts "
+            "(drop_label_conflicts=True) keeps the likelier label, or none where the pairs have no log-probabilities",
+            conflicting,
+            len(rows),
+        )
     if options.min_posterior is not None and posterior is not None:
         values = posterior[rows.origin, rows.label]
         rows = rejections.drop(rows, values < options.min_posterior, "low_posterior", values)

@@ -23,7 +23,7 @@ from dino_st.preparation.options import TripletOptions
 from dino_st.preparation.splits import PreparedSplits, format_counts
 from dino_st.support.hashes import keyed_bits
 from dino_st.support.progress import logger
-from dino_st.support.text import is_blank
+from dino_st.support.text import is_blank, without_look
 
 Texts = tuple[str, str, str]
 
@@ -79,8 +79,8 @@ def to_pairs(triplets: Dataset) -> Dataset:
 def prepare_triplets(raw: Dataset, *, options: TripletOptions | None = None, **changes: Any) -> PreparedSplits:
     """Turns raw triplets, or DINO pairs, into a training and a validation split.
 
-    Triplets with a blank text, with two equal texts, and duplicates are dropped. The split is by anchor: all triplets
-    of an anchor are in the same one.
+    Triplets with a blank text, with two texts that are equal but for case, spaces and punctuation at the end, and
+    duplicates are dropped. The split is by anchor: all triplets of an anchor are in the same one.
 
     Args:
         raw: Triplets as for `triplet_table`, or pairs as for `to_triplets`.
@@ -162,13 +162,14 @@ def _drop(triplets: Iterable[Texts], counts: dict[str, int]) -> list[Texts]:
     kept: dict[Texts, None] = {}
     for triplet in triplets:
         anchor, positive, negative = texts = tuple(text.strip() for text in triplet)
+        of_anchor, of_positive, of_negative = map(without_look, texts)
         if any(map(is_blank, texts)):
             dropped["blank"] += 1
-        elif anchor == positive:
+        elif of_anchor == of_positive:
             dropped["anchor_is_positive"] += 1
-        elif positive == negative:
+        elif of_positive == of_negative:
             dropped["positive_is_negative"] += 1
-        elif anchor == negative:
+        elif of_anchor == of_negative:
             dropped["anchor_is_negative"] += 1
         elif (anchor, positive, negative) in kept:
             dropped["duplicate"] += 1

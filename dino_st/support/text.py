@@ -60,6 +60,22 @@ def is_blank(text: str) -> bool:
     return all(unicodedata.category(sign) in _INVISIBLE or _INVISIBLE_LETTERS.match(sign) for sign in text)
 
 
+def without_look(text: str) -> str:
+    """A text as it counts among others that differ in case, spaces, Unicode form or punctuation at the end alone.
+
+    Vowel signs stay, which `normal_form` of replies leaves out; so does a text of punctuation alone.
+
+    Example:
+        >>> without_look("A  man plays. "), without_look("?!")
+        ('a man plays', '?!')
+    """
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    end = len(folded)
+    while end and (folded[end - 1] == " " or unicodedata.category(folded[end - 1])[0] == "P"):
+        end -= 1
+    return folded[:end] or folded
+
+
 def printable(text: str) -> str:
     r"""Makes one line of a text, without what a terminal might obey or what would show another order than is written.
 

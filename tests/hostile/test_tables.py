@@ -1596,6 +1596,16 @@ def test_scores_that_fall_where_more_words_are_shared_are_told(
         assert re.search("the more words two sentences share, the lower their score .*RTE", caplog.text)
 
 
+@pytest.mark.parametrize(("number", "is_told"), [(20, True), (12, False)])
+def test_few_scores_that_fall_with_every_shared_word_are_told(
+    number: int, is_told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [f"{one}{vowel}" for one in "bdfgk" for vowel in "aeiou"][:number]
+    rows = [f"{' '.join(words)},{' '.join(words[: i + 1])} x,{(number - i) / number}" for i in range(number)]
+    scored(written(tmp_path / "a.csv", HEAD + "\n".join(rows) + "\n"))
+    assert ("the more words two sentences share, the lower their score" in caplog.text) == is_told
+
+
 def test_sentences_about_sums_sources_and_tests_are_read_without_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

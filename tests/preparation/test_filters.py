@@ -267,6 +267,18 @@ def test_without_log_probabilities_no_conflicting_label_is_kept() -> None:
     assert kept(rows, drop_label_conflicts=True) == ({("b2", 0.0), ("c", 1.0)}, {"dropped_label_conflict": 2})
 
 
+def test_labels_that_conflict_are_told_where_they_stay(caplog: pytest.LogCaptureFixture) -> None:
+    rows = raw(("a", "b", 0.0), ("a", "b", 1.0), ("b", "b2", 0.0), ("a", "c", 1.0))
+    told = "2 of 4 rows stand there with another label, too"
+    assert len(kept(rows)[0]) == 4
+    assert told in caplog.text
+    assert "--drop-label-conflicts" in caplog.text
+    caplog.clear()
+    kept(rows, drop_label_conflicts=True)
+    kept(raw(("a", "b", 0.0), ("a", "b", 0.0), ("a", "c", 1.0)))
+    assert "another label" not in caplog.text
+
+
 def test_labels_that_are_words_can_conflict_too() -> None:
     rows = Dataset.from_dict({"text": ["a", "a", "b"], "label": ["x", "y", "x"]})
     splits = prepare_pairs(rows, drop_label_conflicts=True, validation_share=0, min_words=1)

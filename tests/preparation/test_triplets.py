@@ -301,3 +301,21 @@ def test_each_kind_of_raw_data_is_prepared_by_its_own_command(tmp_path: Path) ->
     )
     assert splits["train"].num_rows == 3
     assert splits.options.negatives == "0"
+
+
+def test_texts_that_are_equal_but_for_their_look_count_as_equal() -> None:
+    found = prepare_triplets(
+        dataset(
+            [
+                ("A man plays.", "Someone plays.", "A MAN  PLAYS"),
+                ("A man plays.", "Someone plays.", "someone\u00a0plays!"),
+                ("A cafe\u0301 opens.", "a caf\u00e9 opens", "It shuts."),
+                ("\u0932\u0921\u093c\u0915\u093e", "It is a boy.", "\u0932\u0921\u093c\u0915\u0940"),  # boy, girl
+                ("It costs 5.", "Five is its price.", "It costs -5."),
+            ]
+        ),
+        validation_share=0,
+    )
+    names = ("anchor_is_negative", "positive_is_negative", "anchor_is_positive")
+    assert [found.counts[f"dropped_{name}"] for name in names] == [1, 1, 1]
+    assert found.counts["kept"] == 2
