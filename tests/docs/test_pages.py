@@ -102,6 +102,6 @@ def test_python_of_a_page_runs(name: str, work: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("name", ["README.md", *MARKDOWN, *EXAMPLES])
 def test_no_two_commands_of_a_page_write_one_directory(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    outputs = re.findall(r"^dino-st[^`\n]*?(?:\\\n[^`\n]*?)*--output ([\w./-]+)", text, re.MULTILINE)
+    outputs = re.findall(r"^dino-st[^`\n]*?(?:\\\n[^`\n]*?)*--output ([\w./:-]+)", text, re.MULTILINE)
     outputs += re.findall(r"train_(?:encoder|contrastive)\([^)\n]*?, \"([\w.-]+)\", ", text)
     assert len(outputs) == len(set(outputs)), outputs
