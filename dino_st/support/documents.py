@@ -6,6 +6,8 @@ And records, which are JSON that dino-st wrote.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,11 +37,8 @@ def read_document(file: Path | Traversable, error: type[DinoError]) -> Any:
     """
     is_json = file.name.lower().endswith(".json")
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise
-    except OSError as trouble:
-        raise error(f"{file}: cannot be read ({trouble.strerror or trouble})") from None
+        with _readable(file, error):
+            text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as trouble:
         raise error(f"{file}: not UTF-8 text (byte {trouble.start}); save the file as UTF-8") from None
     try:
@@ -72,13 +71,21 @@ def read_validated(file: Path, kind: type[Record], error: type[DinoError], advic
     none, with the field and advice.
     """
     try:
-        return kind.model_validate_json(file.read_bytes())
+        with _readable(file, error):
+            return kind.model_validate_json(file.read_bytes())
+    except ValidationError as trouble:
+        raise error(f"{file}: {explain(trouble, kind)[0]}; {advice}") from trouble
+
+
+@contextmanager
+def _readable(file: Path | Traversable, error: type[DinoError]) -> Iterator[None]:
+    """Raises the error asked for where a file is there and cannot be read."""
+    try:
+        yield
     except FileNotFoundError:
         raise
     except OSError as trouble:
         raise error(f"{file}: cannot be read ({trouble.strerror or trouble})") from trouble
-    except ValidationError as trouble:
-        raise error(f"{file}: {explain(trouble, kind)[0]}; {advice}") from trouble
 
 
 def _distinct_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -156,8 +156,8 @@ def without_validated(triplets: Tables, pairs: Tables, options: ContrastiveOptio
     left_out = triplets["train"].num_rows - train.num_rows, pairs["train"].num_rows - rest.num_rows
     if any(left_out):
         logger.info("left out of training, since the checkpoint is chosen by them: %d triplets and %d pairs", *left_out)
-    _check_batches(train, options)
-    _check_enough(rest.num_rows, "pairs", options.pairs_batch_size, "pairs_batch_size")
+        _check_batches(train, options)
+        _check_enough(rest.num_rows, "pairs", options.pairs_batch_size, "pairs_batch_size")
     return {**triplets, "train": train}, {**pairs, "train": rest}
 
 

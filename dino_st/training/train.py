@@ -50,6 +50,7 @@ from dino_st.errors import (
     OutOfMemoryError,
     OutputError,
     TrainingError,
+    first_line,
 )
 from dino_st.support.files import CARD, check_can_become_directory, only_writer
 from dino_st.support.hashes import versions
@@ -216,18 +217,17 @@ def train_contrastive(
     _check_choice(options, sts_dev)
     from dino_st.training.data import as_datasets, data_facts, pair_splits, triplet_splits, without_validated
 
-    (tables, provenance), more = triplet_splits(data, options), None
+    tables, provenance = triplet_splits(data, options)
+    more, pair_facts = None, dict[str, Any]()
     if pairs is not None:
         pair_parts, origin = pair_splits(pairs, options.pairs_batch_size, options.loss, size_option="pairs_batch_size")
         if options.checkpoint_choice == "validation":
             tables, pair_parts = without_validated(tables, pair_parts, options)
-    triplet_facts = data_facts(tables, "triplets")
-    facts = dict(triplet_facts)
-    if pairs is not None:
         pair_facts = data_facts(pair_parts, "rows")
-        facts |= {f"pairs {name}": value for name, value in pair_facts.items()}
         more = as_datasets(pair_parts, pair_facts)
         provenance = {**provenance, "pairs": origin}
+    triplet_facts = data_facts(tables, "triplets")
+    facts = {**triplet_facts, **{f"pairs {name}": value for name, value in pair_facts.items()}}
     if sts_dev is not None:
         facts |= {f"sts-dev {name}": value for name, value in data_facts(sts_dev, "pairs").items()}
     record = _new_record(options, encoder, facts, provenance)
@@ -465,12 +465,12 @@ def _worded(options: TrainingOptions, directory: Path) -> Iterator[None]:
     except (OSError, SafetensorError, RuntimeError) as error:
         if lost_another(error):
             raise TrainingError(
-                f"another of the processes that train together has ended ({str(error).splitlines()[0]}); look for what "
+                f"another of the processes that train together has ended ({first_line(error)}); look for what "
                 f"it says. What was finished is in {directory}: the same command continues it"
             ) from error
         if "deserializing" in str(error) or "PytorchStreamReader" in str(error):
             raise InputError(
-                f"{directory / CHECKPOINTS}: the newest checkpoint is damaged ({str(error).splitlines()[0]}); remove "
+                f"{directory / CHECKPOINTS}: the newest checkpoint is damaged ({first_line(error)}); remove "
                 "it, and the run continues from the one before"
             ) from error
         # torch's and safetensors' writers have errors of their own for a disk that is full

@@ -224,11 +224,13 @@ def is_beside_its_source(text: str, source: str) -> bool:
         >>> is_beside_its_source("The bus was late, and it came late.", "The bus was late.")
         False
     """
+    own = count_words(normal_form(source))
+    if own < _SHORT:
+        return False
     behind, before = beside(text, source)
-    least = max(_SHORT, _AS_LONG * count_words(normal_form(source)))
-    return count_words(normal_form(source)) >= _SHORT and (
-        (count_words(normal_form(behind)) >= least and _LINKED_BEHIND.match(behind) is not None)
-        or (count_words(normal_form(before)) >= least and _LINKED_BEFORE.search(before) is not None)
+    least = max(_SHORT, _AS_LONG * own)
+    return (count_words(normal_form(behind)) >= least and _LINKED_BEHIND.match(behind) is not None) or (
+        count_words(normal_form(before)) >= least and _LINKED_BEFORE.search(before) is not None
     )
 
 
@@ -348,8 +350,10 @@ def _is_in_another_language(text: str, source: str, prompt: str) -> bool:
 
 def _asked(prompt: str, source: str) -> str:
     """A prompt without its sentence, though blanks and marks in it are others."""
-    if not source or source in prompt:
-        return prompt.replace(source, " ") if source else prompt
+    if not source:
+        return prompt
+    if source in prompt:
+        return prompt.replace(source, " ")
     words, own = f" {normal_form(prompt)} ", f" {normal_form(source)} "
     return words.replace(own, " ") if own.strip() and own in words else prompt
 
