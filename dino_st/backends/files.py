@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from warnings import warn
 
 from dino_st.encoders.directory import (
     ADAPTER,
     adapter_base,
+    check_beside,
     check_spelling,
     check_weight_file,
     is_pointer,
     read_settings,
 )
-from dino_st.errors import DinoWarning, MissingExtraError, ModelError, first_line
+from dino_st.errors import MissingExtraError, ModelError, first_line
 from dino_st.models import bundled_directory
 from dino_st.support.files import similar_path
 from dino_st.support.hashes import hash_file
@@ -37,8 +36,6 @@ _GGUF_SINCE = "5.23"
 
 _LOOKED_AT: dict[str, Path] = {}
 """Where the model of a run that has just begun lies, until it is loaded."""
-
-_PART = re.compile(r"model-\d+-of-\d+\.safetensors")
 
 _POINTER_BYTES = 1024
 
@@ -110,7 +107,11 @@ def _check_directory(path: Path) -> None:
         kind = "a sentence-transformers encoder" if "modules.json" in names else "no model directory"
         raise ModelError(f"model {path}: this is {kind} (no config.json); expected a causal language model")
     weights = sorted(name for name in names if name.endswith(".safetensors"))
-    _check_beside(path, weights, has_adapter=ADAPTER in names)
+    check_beside(path)
+    if read_settings(path, "generation_config.json") is None:
+        raise ModelError(
+            f"model {path}: generation_config.json is damaged, and may say what ends a text; copy it again"
+        )
     for name in weights:
         check_weight_file(path, name)
     if not weights:
@@ -126,23 +127,6 @@ def _check_directory(path: Path) -> None:
             )
         raise ModelError(
             f"model {path}: the directory holds no weights (no *.safetensors file); download it completely"
-        )
-
-
-def _check_beside(path: Path, weights: Sequence[str], *, has_adapter: bool) -> None:
-    """Warns of weights beside those that are read, and refuses settings that cannot be."""
-    parts = [name for name in weights if _PART.fullmatch(name)]
-    whole = parts or [name for name in weights if name == "model.safetensors"]
-    read = f"the base model of {ADAPTER}" if has_adapter else "model.safetensors"
-    unread = whole if has_adapter else parts if "model.safetensors" in weights else []
-    if unread:
-        advice = "move elsewhere what does not belong to it"
-        warn(f"model {path}: {read} is read, and {unread[0]} is not; {advice}", DinoWarning, stacklevel=2)
-    elif parts and not (path / "model.safetensors.index.json").is_file():
-        raise ModelError(f"model {path}: {parts[0]} is a part, and model.safetensors.index.json is missing; copy it")
-    if read_settings(path, "generation_config.json") is None:
-        raise ModelError(
-            f"model {path}: generation_config.json is damaged, and may say what ends a text; copy it again"
         )
 
 

@@ -224,6 +224,19 @@ def is_pointer(file: Path) -> bool:
         return content.read(len(_POINTER)) == _POINTER
 
 
+def check_beside(path: Path) -> None:
+    """Warns of whole weights beside those that are read, of which any may be meant, and refuses parts of no whole."""
+    parts = sorted(file.name for file in path.glob("model-*-of-*.safetensors"))
+    has_whole, has_adapter = (path / "model.safetensors").is_file(), (path / ADAPTER).is_file()
+    read = f"the base model of {ADAPTER}" if has_adapter else "model.safetensors"
+    unread = parts or ["model.safetensors"] * has_whole if has_adapter else parts if has_whole else []
+    if unread:
+        advice = "move elsewhere what does not belong to it"
+        warnings.warn(f"model {path}: {read} is read, and {unread[0]} is not; {advice}", DinoWarning, stacklevel=2)
+    elif parts and not (path / "model.safetensors.index.json").is_file():
+        raise ModelError(f"model {path}: {parts[0]} is a part, and model.safetensors.index.json is missing; copy it")
+
+
 def check_weight_file(path: Path, name: str) -> None:
     """Refuses a file that is damaged, or whose weights are whole numbers that nothing says how to unpack."""
     from safetensors import SafetensorError, safe_open

@@ -135,23 +135,34 @@ def fluency_doubt(model: Any, tokenizer: Any) -> str:
 
 
 _TEXTS = ("A man plays a flute.", "It is raining hard in the north.", "She bought a new car.", "Children sleep a lot.")
-_TELLS_APART = 1e-4
-"""A cosine's distance from 1 below which texts have one vector; causal models not trained for it have 0.01."""
+_TELLS_APART, _MOVED = 1e-4, 1e-3
+"""A cosine's distance from 1 below which texts have one vector; causal models not trained for it have 0.01. And that
+from which on a text has another vector beside a longer one; rounding makes 1e-6."""
 
 
-def sameness_doubt(encoder: Any, vocabulary: Mapping[str, int]) -> str:
-    """Says, if so, that an encoder has one vector for texts of other words, as where a norm or its epsilon is wrong."""
+def vectors_doubt(encoder: Any, vocabulary: Mapping[str, int]) -> str:
+    """Says, if so, that texts of other words have one vector, or a text has another one beside a longer text.
+
+    The former is so where a norm or its epsilon is wrong, the latter where padding comes first, and the positions or
+    the pooling count from it.
+    """
     if len(vocabulary) < _LEAST_WORDS:
         return ""
-    mode = encoder.training
-    vectors = encoder.encode(list(_TEXTS), convert_to_numpy=True, normalize_embeddings=True, show_progress_bar=False)
+    mode, options = encoder.training, {"convert_to_numpy": True, "normalize_embeddings": True}
+    alone = encoder.encode([_TEXTS[0]], show_progress_bar=False, **options)
+    vectors = encoder.encode([*_TEXTS, _SENTENCES], show_progress_bar=False, **options)
     encoder.train(mode)
-    if ((vectors - vectors[0]) ** 2).sum(1).max() / 2 > _TELLS_APART:
-        return ""
-    return (
-        "it gives texts that have nothing in common one and the same vector, as where config.json is not that of the "
-        "weights, or some were lost; fetch or train the encoder again"
-    )
+    if ((vectors[: len(_TEXTS)] - vectors[0]) ** 2).sum(1).max() / 2 <= _TELLS_APART:
+        return (
+            "it gives texts that have nothing in common one and the same vector, as where config.json is not that of "
+            "the weights, or some were lost; fetch or train the encoder again"
+        )
+    if ((vectors[0] - alone[0]) ** 2).sum() / 2 > _MOVED:
+        return (
+            "it gives a text another vector where a longer one is encoded with it, as where padding stands before the "
+            "words and positions are counted from it; set padding_side in tokenizer_config.json to 'right'"
+        )
+    return ""
 
 
 _FEW_ZEROS, _SHARE_OF_ZEROS = 256, 0.01
@@ -202,6 +213,21 @@ def kind_doubt(config: Any) -> str:
                 "wrong, the weights are read as what they are not"
             )
     return ""
+
+
+def marks_doubt(config: Any, tokenizer: Any) -> str:
+    """Says, if so, that a tokenizer puts its marks of a text's beginning and end, such as [CLS] and [SEP], nowhere."""
+    from transformers.models.auto import modeling_auto
+
+    marks = {name: getattr(tokenizer, f"{name}_token_id", None) for name in ("cls", "sep")}
+    if None in marks.values() or config.model_type not in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        return ""
+    if not set(marks.values()).isdisjoint(tokenizer("A man plays a flute.")["input_ids"]):
+        return ""
+    return (
+        f"its tokenizer knows {tokenizer.cls_token!r} and {tokenizer.sep_token!r}, and puts neither around a text, as "
+        "where the post_processor of tokenizer.json was lost; unless it was trained so, fetch the tokenizer files again"
+    )
 
 
 def _several(models: Any) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from dino_st.encoders.directory import (
     SHARE_OF_EMBEDDING,
     adapter_base,
     cap_attention,
+    check_beside,
     check_weight_file,
     is_pointer,
     local_directory,
@@ -29,9 +30,10 @@ from dino_st.encoders.directory import (
 )
 from dino_st.encoders.doubts import (
     kind_doubt,
+    marks_doubt,
     position_doubt,
-    sameness_doubt,
     spelling_doubt,
+    vectors_doubt,
     vocabulary_doubt,
     zeros_doubt,
 )
@@ -63,7 +65,7 @@ _HEADS = {
 }
 """Ends of the names of architectures whose head is not for vectors of sentences, and what it is for."""
 
-_SAMPLE, _MOST_UNKNOWN, _MOST_UNKNOWN_WORDS, _MOST_CUT = 500, 0.05, 0.3, 0.5
+_SAMPLE, _MOST_UNKNOWN, _MOST_UNKNOWN_WORDS, _MOST_CUT = 500, 0.05, 0.3, 0.01
 """Texts that are looked at, and the shares of unknown tokens (2.9 % at most in each of 35 sets of English texts, with
 two encoders that fit), of words without a vector, and of cut texts from which on it is told."""
 
@@ -290,6 +292,8 @@ def _check_home(directory: Path, home: Path, *, needs_weights: bool) -> None:
             raise ModelError(
                 f"{file}: a pointer of Git LFS stands here instead of the file; run `git lfs pull` in {directory}"
             )
+    if needs_weights:
+        check_beside(home)
     for file in sorted(home.glob("*.safetensors")):
         if not file.name.startswith("adapter_"):  # PEFT, which may be missing, reads those
             check_weight_file(home, file.name)
@@ -548,15 +552,24 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
     doubts = [vocabulary_doubt(tokenizer.get_vocab(), weights)] if weights is not None else []
     doubts += [spelling_doubt(tokenizer), zeros_doubt(first, weights, tokenizer.get_vocab())]
     if transformer is not None:
-        doubts += [kind_doubt(transformer.config), position_doubt(transformer)]
+        doubts += [
+            kind_doubt(transformer.config),
+            marks_doubt(transformer.config, tokenizer),
+            position_doubt(transformer),
+        ]
     if isinstance(model, SentenceTransformer):
-        doubts.append(sameness_doubt(model, tokenizer.get_vocab()))
+        doubts.append(vectors_doubt(model, tokenizer.get_vocab()))
     for doubt in filter(None, doubts):
         logger.warning("%s: %s", name, doubt)
 
 
-def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[str], name: str) -> None:
-    """Warns where an encoder reads little of texts, of which it looks at a sample: unknown words, or what is cut."""
+def warn_of_tokens(
+    model: SentenceTransformer | CrossEncoder, texts: Sequence[str], name: str, *, is_length_chosen: bool = False
+) -> float:
+    """Warns where an encoder reads little of texts, of which it looks at a sample: unknown words, or what is cut.
+
+    Where somebody chose how many tokens it reads, what is cut is information. Returns the share of texts that are cut.
+    """
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules.tokenizer import WhitespaceTokenizer
     from tokenizers import Tokenizer
@@ -568,6 +581,7 @@ def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[st
     sample = [text for text in texts[:: max(1, len(texts) // _SAMPLE)] if isinstance(text, str)]
     if isinstance(tokenizer, Tokenizer):  # of static embeddings
         limit, unknown = (tokenizer.truncation or {}).get("max_length"), _unknown_token(tokenizer)
+        is_length_chosen = False  # which these do not heed
         whole = Tokenizer.from_str(tokenizer.to_str())
         whole.no_truncation()
         rows = [encoding.ids for encoding in whole.encode_batch(sample, add_special_tokens=False)]
@@ -578,15 +592,15 @@ def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[st
         rows = [[int(bool(tokenizer.tokenize(word)) or _bare(word) in stop_words)] for word in words]
     elif hasattr(tokenizer, "num_special_tokens_to_add"):
         limit, unknown = model.max_seq_length, tokenizer.unk_token_id
-        limit = None if limit is None else limit - tokenizer.num_special_tokens_to_add()
+        limit = None if limit is None else limit - tokenizer.num_special_tokens_to_add(pair=not is_encoder)
         rows = (
             tokenizer(sample, add_special_tokens=False, truncation=False, verbose=False)["input_ids"] if sample else []
         )
     else:
-        return
+        return 0.0
     total = sum(map(len, rows))
     strange = sum(row.count(unknown) for row in rows) / max(total, 1) if unknown is not None else 0
-    cut = sum(limit is not None and len(row) > limit for row in rows) / max(len(rows), 1)
+    cut: float = sum(limit is not None and len(row) > limit for row in rows) / max(len(rows), 1)
     if strange > most:
         logger.warning(
             "%s: %.0f %% of the texts' tokens are unknown to its tokenizer, so that it cannot tell many texts apart; "
@@ -594,8 +608,9 @@ def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[st
             name,
             100 * strange,
         )
-    if cut > _MOST_CUT:
-        logger.warning(
+    if cut >= _MOST_CUT:
+        logger.log(
+            logging.INFO if is_length_chosen else logging.WARNING,
             "%s: %.0f %% of the texts are longer than the %d tokens that it reads, and are cut; raise its maximum "
             "length (%s)",
             name,
@@ -605,6 +620,7 @@ def warn_of_tokens(model: SentenceTransformer | CrossEncoder, texts: Sequence[st
             if is_encoder
             else "model_max_length in tokenizer_config.json",
         )
+    return cut
 
 
 def _bare(word: str) -> str:

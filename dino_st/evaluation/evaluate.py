@@ -32,6 +32,7 @@ from dino_st.encoders.directory import (
     directory_name,
     directory_revision,
     local_directory,
+    read_settings,
     state_revision,
 )
 from dino_st.encoders.loading import (
@@ -46,7 +47,7 @@ from dino_st.evaluation.floors import FLOORS, floor_score
 from dino_st.evaluation.model_meta import directory_meta, loaded_meta
 from dino_st.evaluation.options import EvaluationOptions, SourceProtocol
 from dino_st.evaluation.table import ScoreTable
-from dino_st.support.files import only_writer
+from dino_st.support.files import TRAINING_RECORD, only_writer
 from dino_st.support.hub import asking_hub, fetch_model
 from dino_st.support.progress import progress
 
@@ -185,7 +186,9 @@ class _Work:
         if any(isinstance(task, AbsTaskSTS) for task in pending):
             warn_of_similarity(encoder, found.name)
         meta = directory_meta(place, found.revision) if place else loaded_meta(found.name, found.revision, encoder)
-        model = EncodeOnce(encoder, meta, pending, show_progress=self.show_progress)
+        options = (read_settings(place, TRAINING_RECORD) or {}).get("options") if place else None
+        is_chosen = isinstance(options, dict) and options.get("max_seq_length") is not None
+        model = EncodeOnce(encoder, meta, pending, show_progress=self.show_progress, is_length_chosen=is_chosen)
         results: list[TaskResult] = []
         for task in pending:
             begun = time.monotonic()
@@ -280,14 +283,20 @@ class EncodeOnce:
     """
 
     def __init__(
-        self, model: SentenceTransformer, meta: ModelMeta, tasks: Iterable[AbsTask] = (), *, show_progress: bool = False
+        self,
+        model: SentenceTransformer,
+        meta: ModelMeta,
+        tasks: Iterable[AbsTask] = (),
+        *,
+        show_progress: bool = False,
+        is_length_chosen: bool = False,
     ) -> None:
         self.model = model
         self.mteb_model_meta = meta
         self._shown = show_progress
         self._tasks = [task for task in tasks if isinstance(task, AbsTaskSTS) and task.data_loaded]
         self._known: dict[str | None, tuple[dict[str, int], Matrix]] = {}
-        self._has_warned = False
+        self._has_warned, self._is_length_chosen = False, is_length_chosen
 
     def encode(
         self,
@@ -330,7 +339,8 @@ class EncodeOnce:
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         if not self._has_warned:  # a sample of the first texts tells enough
             self._has_warned = True
-            warn_of_tokens(self.model, list(rows), str(self.mteb_model_meta.name))
+            name, is_chosen = str(self.mteb_model_meta.name), self._is_length_chosen
+            warn_of_tokens(self.model, list(rows), name, is_length_chosen=is_chosen)
         methods = {"query": self.model.encode_query, "document": self.model.encode_document}
         encode: Callable[..., Any] = methods[prompt_type.value] if prompt_type else self.model.encode
         with progress(f"encoding with {self.mteb_model_meta.name}", len(rows), "texts", shown=self._shown) as advance:

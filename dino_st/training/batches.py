@@ -147,10 +147,10 @@ def sorted_order(
 
 
 def texts_of(parts: Iterable[Dataset], rows: int | None = None) -> list[str]:
-    """The different texts of data sets, or of the first so many rows of each."""
+    """The different texts of data sets, or of about so many rows of each, from its beginning to its end."""
     found: dict[str, None] = {}
     for part in parts:
-        for column in part.with_format("arrow")[:rows].columns:
+        for column in part.with_format("arrow")[:: 1 if rows is None else len(part) // rows + 1].columns:
             if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
                 found |= dict.fromkeys(column.unique().to_pylist())
     return list(found)

@@ -90,8 +90,11 @@ logger = logging.getLogger(__name__)
 _TELLING = 30
 """Validation rows below which a rank correlation is mostly chance."""
 
-_FIRST_ROWS = 500
+_LOOKED_AT = 500
 """Training rows whose texts show what an encoder makes of them."""
+
+_CUT = "texts cut"
+"""What the record calls the share of texts that are longer than what the encoder reads, of those that are looked at."""
 
 
 def train_encoder(
@@ -318,7 +321,9 @@ def _train_or_resume(
                     record.processes,
                 )
             record = record.model_copy(update={"start": place.earlier.start})
-        model = _load(encoder, objective, record.options)
+        model, cut = _load(encoder, objective, record.options)
+        if cut:
+            record = record.model_copy(update={"data": {**record.data, _CUT: f"{cut:.1%}"}})
         _train(model, encoder, objective, arguments, place.directory, record, fresh=place.earlier is None)
     return model
 
@@ -333,8 +338,11 @@ def _common(record: TrainingRecord, earlier: TrainingRecord | None) -> dict[str,
     }
 
 
-def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> SentenceTransformer:
-    """Loads what is to be trained, on the CPU at first: the trainer knows which device is this process's own."""
+def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> tuple[SentenceTransformer, float]:
+    """Loads what is to be trained, and says which share of the texts it cuts.
+
+    It is on the CPU at first: the trainer knows which device is this process's own.
+    """
     from transformers import set_seed
 
     from dino_st.training.batches import texts_of
@@ -343,14 +351,15 @@ def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> S
     shape = {name: getattr(options, name) for name in ("max_seq_length", "layers", "pooling", "bidirectional")}
     model = load_trainable_encoder(encoder, device="cpu", **shape)
     name = str(encoder) if isinstance(encoder, str | os.PathLike) else "the encoder"
-    warn_of_tokens(model, texts_of(objective.parts(), _FIRST_ROWS), name)
+    is_chosen = options.max_seq_length is not None
+    cut = warn_of_tokens(model, texts_of(objective.parts(), _LOOKED_AT), name, is_length_chosen=is_chosen)
     warn_of_similarity(model, name)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise TrainingError(
             "no weight of the encoder can be trained, since all are frozen (requires_grad); thaw them, and merge an "
             "adapter of PEFT into its base model first"
         )
-    return model
+    return model, cut
 
 
 def _train(

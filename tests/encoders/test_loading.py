@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -38,11 +39,11 @@ from transformers import (
 
 from dino_st.backends.local import LocalWriter
 from dino_st.encoders.directory import directory_revision, local_directory
-from dino_st.encoders.doubts import spelling_doubt
-from dino_st.encoders.loading import load_trainable_encoder, warn_of_similarity, warn_of_tokens
+from dino_st.encoders.doubts import spelling_doubt, vectors_doubt
+from dino_st.encoders.loading import encoder_files, load_trainable_encoder, warn_of_similarity, warn_of_tokens
 from dino_st.errors import ConfigurationError, DinoWarning, MissingExtraError, ModelError
 from dino_st.models import bundled_directory
-from tests.training_fixtures import make_tokenizer, save_model, sentences, tiny_encoder
+from tests.training_fixtures import END, make_tokenizer, save_model, sentences, tiny_encoder
 
 
 @pytest.fixture
@@ -168,6 +169,13 @@ def test_an_adapter_without_peft_names_what_to_install(
         load_trainable_encoder(save_adapter(tmp_path / "none", None))
 
 
+def test_weights_of_a_whole_encoder_beside_an_adapter_are_told_not_to_be_read(bert: Path, tmp_path: Path) -> None:
+    adapter = save_adapter(tmp_path / "adapter", str(bert))
+    shutil.copy(bert / "model.safetensors", adapter)
+    with pytest.warns(DinoWarning, match=r"base model of adapter_config\.json is read, and model\.safetensors is not"):
+        encoder_files(adapter)
+
+
 def test_another_base_model_is_another_revision_of_an_adapter(bert: Path, tmp_path: Path) -> None:
     base = save_model(tmp_path / "base")
     adapter = save_adapter(tmp_path / "adapter", str(base))
@@ -290,6 +298,22 @@ def test_a_transformer_that_cuts_is_told_of(tmp_path: Path, caplog: pytest.LogCa
     model.max_seq_length = 3
     warn_of_tokens(model, sentences(20), "it")
     assert "100 % of the texts are longer than" in caplog.text
+
+
+def test_a_hundredth_of_cut_texts_is_told_as_information_where_the_length_was_chosen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="dino_st")
+    model, texts = tiny_encoder(tmp_path / "encoder"), sentences(200)
+    model.max_seq_length = 32
+    assert warn_of_tokens(model, [*texts[1:], " ".join(texts)], "one of 200") == 0.005
+    assert not caplog.records
+    for is_chosen, level in ((False, "WARNING"), (True, "INFO")):
+        caplog.clear()
+        cut = warn_of_tokens(model, [*texts[2:], *[" ".join(texts)] * 2], "it", is_length_chosen=is_chosen)
+        assert cut == 0.01
+        assert [one.levelname for one in caplog.records] == [level]
+        assert "1 % of the texts are longer than the 32 tokens that it reads" in caplog.text
 
 
 def test_an_encoder_that_lost_its_modules_is_refused(tmp_path: Path) -> None:
@@ -650,3 +674,27 @@ def test_a_language_model_of_another_type_than_its_architecture_is_doubted(tmp_p
     (directory / "generation_config.json").unlink()
     with pytest.warns(DinoWarning, match="names LlamaForCausalLM, which is no model of its model_type 'mistral'"):
         LocalWriter(str(directory), device="cpu")
+
+
+def test_an_encoder_that_pads_before_the_words_and_counts_positions_from_there_is_doubted(tmp_path: Path) -> None:
+    encoder, words = tiny_encoder(tmp_path / "bert"), {str(number): number for number in range(1000)}
+    assert vectors_doubt(encoder, words) == ""
+    encoder.tokenizer.padding_side = "left"
+    assert "another vector where a longer one is encoded with it" in vectors_doubt(encoder, words)
+
+
+@pytest.mark.parametrize(("family", "is_told"), [("bert", True), ("llama", False)])
+def test_a_tokenizer_that_lost_the_marks_around_a_text_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, family: str, is_told: bool
+) -> None:
+    directory, tokenizer = save_model(tmp_path / family, family), make_tokenizer(pad=is_told)
+    tokenizer.add_special_tokens({"cls_token": END, "sep_token": END})
+    tokenizer.save_pretrained(directory)
+    load_trainable_encoder(directory, device="cpu")
+    assert (f"knows '{END}' and '{END}', and puts neither around a text" in caplog.text) == is_told
+    caplog.clear()
+    template = TemplateProcessing(single=f"{END} $A {END}", special_tokens=[(END, 0)])
+    tokenizer.backend_tokenizer.post_processor = template
+    tokenizer.save_pretrained(directory)
+    load_trainable_encoder(directory, device="cpu")
+    assert "around a text" not in caplog.text

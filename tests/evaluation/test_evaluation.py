@@ -18,6 +18,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 import mteb_tasks
+from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError, EvaluationError, InputError, ModelError, OutputError
 from dino_st.evaluation import evaluate
 from dino_st.evaluation.evaluate import evaluate_encoder
@@ -170,8 +171,6 @@ def test_every_distinct_sentence_is_encoded_once(encoder: Path, sts_dir: Path, e
 @pytest.mark.filterwarnings("ignore:The `get_sentence_embedding_dimension`:FutureWarning")
 def test_scores_equal_those_of_plain_mteb(sts_dir: Path, tmp_path: Path) -> None:
     """With a transformer, whose embeddings depend a little on the batch that a sentence is encoded in."""
-    from dino_st.encoders.loading import load_trainable_encoder
-
     model = load_trainable_encoder(make_transformer(tmp_path / "bert"), device="cpu").eval()
     table = evaluate_encoder({"a": model}, tasks=tasks(sts_dir))
     plain = mteb.evaluate(model, tasks(sts_dir), cache=None, show_progress_bar=False)
@@ -409,12 +408,23 @@ def test_a_floor_for_which_nothing_is_shared_says_so(tmp_path: Path) -> None:
 
 def test_tokens_are_looked_at_once_for_a_model(sts_dir: Path, encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(evaluate, "warn_of_tokens", lambda _, texts, __: asked.append(len(texts)))
+    monkeypatch.setattr(evaluate, "warn_of_tokens", lambda _, texts, __, **___: asked.append(len(texts)))
     model = SentenceTransformer(str(encoder), device="cpu")
     once = evaluate.EncodeOnce(model, loaded_meta("a/b", "c", model))
     for texts in (["One."], ["Two."]):
         once.encode([{"text": texts}], task_metadata=tasks(sts_dir)[0].metadata, hf_split="test", hf_subset="default")
     assert asked == [1]
+
+
+@pytest.mark.parametrize(("chosen", "level"), [(3, "INFO"), (None, "WARNING")])
+def test_texts_that_are_cut_are_information_where_the_length_was_chosen_in_training(
+    sts_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, chosen: int | None, level: str
+) -> None:
+    caplog.set_level("INFO", logger="dino_st")
+    load_trainable_encoder(make_transformer(tmp_path / "start"), max_seq_length=3).save_pretrained(str(tmp_path / "it"))
+    (tmp_path / "it" / "training.json").write_text(json.dumps({"options": {"max_seq_length": chosen}}), "utf-8")
+    evaluate_encoder(tmp_path / "it", tasks=tasks(sts_dir))
+    assert [one.levelname for one in caplog.records if "longer than the 3 tokens" in one.message] == [level]
 
 
 def test_a_task_that_takes_long_tells_that_it_is_done(

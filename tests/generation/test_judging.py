@@ -336,7 +336,7 @@ def with_token(content: dict[str, Any], number: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("pairs", "told"),
     [
-        ([("a man plays a man plays .", "a dog runs .")] * 3, "100 % of the texts are longer than the 6 tokens"),
+        ([("a man plays a man plays .", "a dog runs .")] * 3, "100 % of the texts are longer than the 5 tokens"),
         ([("猫 坐", "狗 跑")] * 3, "100 % of the texts' tokens are unknown"),
         ([("a man", "a dog")] * 3, ""),
     ],

@@ -213,6 +213,22 @@ def test_the_length_is_limited_and_saved(bert: Path, splits: DatasetDict, tmp_pa
         train_encoder(splits, bert, tmp_path / "long", **QUICK, max_seq_length=65)
 
 
+def test_texts_that_are_cut_are_told_and_their_share_is_recorded(
+    splits: DatasetDict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="dino_st")
+    train = splits["train"].to_list()
+    for number, row in enumerate(train[-4:]):  # the last ones must be looked at, too
+        row["sentence2"] = " ".join(one["sentence1"] for one in train[number:])
+    data = DatasetDict(train=Dataset.from_list(train), validation=splits["validation"])
+    for length, level in ((None, "WARNING"), (64, "INFO")):
+        caplog.clear()
+        place = tmp_path / str(length)
+        train_encoder(data, str(save_model(tmp_path / "bert")), place, **QUICK, max_seq_length=length)
+        assert [one.levelname for one in caplog.records if "longer than the 64 tokens" in one.message] == [level]
+        assert 0 < float(record(place)["data"]["texts cut"].rstrip("%")) < 10
+
+
 def test_mixed_precision_keeps_the_weights_in_float32(bert: Path, splits: DatasetDict, tmp_path: Path) -> None:
     model = train_encoder(splits, bert, tmp_path / "out", **QUICK, dtype="bfloat16")
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
