@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dino_st.data.layout import ENDED, cut_at, size_of
 from dino_st.support.hashes import keyed_bits
-from dino_st.support.text import UNSPACED, printable
+from dino_st.support.text import MARKS, UNSPACED, WORD, printable
 
 SAMPLED = 1_000
 """Pairs of a label that are looked at."""
@@ -31,11 +31,12 @@ _SHARES = {
 }
 """Of how many of the texts a habit of each kind is one, at least."""
 _LONGEST, _SHOWN = 1_000, 90
-_LETTERS = rf"(?:[{UNSPACED}]|[^\W{UNSPACED}]+(?:['’-][^\W{UNSPACED}]+)*)"
-_WORD = re.compile(rf"(?:{_LETTERS}|[^\w\s])[^\w\s]*")
-_MARK = re.compile(r"(?<!\w)[-–—/|>~*#+=]+(?!\w)|[^\w\s.,'’\"%$&/-]")
+_RUN = rf"[^\W{UNSPACED}](?:[^\W{UNSPACED}]|[{MARKS}])*"
+_LETTERS = rf"(?:[{UNSPACED}]|{_RUN}(?:['’-]{_RUN})*)"
+_WORD = re.compile(rf"(?:{_LETTERS}|[^\w{MARKS}\s])[^\w{MARKS}\s]*")
+_MARK = re.compile(rf"(?<!\w)[-–—/|>~*#+=]+(?!\w)|[^\w{MARKS}\s.,'’\"%$&/-]")
 _JOINT = re.compile(r"[,;:–—(，；：、（]\s*|\s-\s")
-_HEAD = re.compile(r"\W*\w+(?:['’ ]\w+){0,2}([,，、:：;—–]|\s-)\s*\w")
+_HEAD = re.compile(rf"\W*{WORD}(?:['’ ]{WORD}){{0,2}}([,，、:：;—–]|\s-)\s*\w")
 _PARTICIPLE = re.compile(r"\w+ing\b")
 
 
@@ -162,7 +163,7 @@ def _features(text: str) -> set[_Feature]:
 
 
 def _of(what: str, words: Sequence[str], kind: str = "words") -> _Feature:
-    is_bare = not re.search(r"[^\w\s'’-]", " ".join(words).rstrip("."))
+    is_bare = not re.search(rf"[^\w{MARKS}\s'’-]", " ".join(words).rstrip("."))
     kind = "marks" if not is_bare else "word" if len(words) == 1 else kind
     shown = re.sub(rf"(?<=[{UNSPACED}]) (?=[{UNSPACED}])", "", " ".join(words))
     return _Feature(what, shown, kind)

@@ -18,13 +18,13 @@ from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
 from dino_st.errors import ConfigurationError
 from dino_st.evaluation.metrics import Vector, correlate, score_sources
-from dino_st.support.text import spaced
+from dino_st.support.text import MARKS, spaced
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
 
 
-_WORD = r"\w+"
+_WORD = rf"[\w{MARKS}]+"
 _NOTHING_SHARED = "no two sentences of a pair share a word or part of one, and a floor sees nothing else. Leave it out"
 _ALL_ALIKE = "the sentences of every pair share the same part of their words. Leave it out, or give more varied pairs"
 

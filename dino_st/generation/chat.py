@@ -31,6 +31,7 @@ from dino_st.generation.options import GenerationOptions
 from dino_st.generation.rerank import widest
 from dino_st.support.hashes import hash_texts, short_hash
 from dino_st.support.progress import logger, progress
+from dino_st.support.text import MARKS
 from dino_st.tasks.prompts import build_prompts, quotable_in
 from dino_st.tasks.spec import OPENED_BY, TaskSpec
 
@@ -43,7 +44,7 @@ SYSTEM = (
 )
 
 
-LINE_LABELS = re.compile(r"^[^\W\d_][\w \u00a0]{0,30}[:：]", re.MULTILINE)
+LINE_LABELS = re.compile(rf"^[^\W\d_][\w{MARKS} \u00a0]{{0,30}}[:：]", re.MULTILINE)
 """What stands at the beginning of an instruction's lines, such as `Sentence 2:`; models like to repeat it."""
 
 

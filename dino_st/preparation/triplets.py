@@ -23,7 +23,7 @@ from dino_st.preparation.options import TripletOptions
 from dino_st.preparation.splits import PreparedSplits, format_counts
 from dino_st.support.hashes import keyed_bits
 from dino_st.support.progress import logger
-from dino_st.support.text import is_blank, without_look
+from dino_st.support.text import is_blank, normal_form
 
 Texts = tuple[str, str, str]
 
@@ -162,7 +162,7 @@ def _drop(triplets: Iterable[Texts], counts: dict[str, int]) -> list[Texts]:
     kept: dict[Texts, None] = {}
     for triplet in triplets:
         anchor, positive, negative = texts = tuple(text.strip() for text in triplet)
-        of_anchor, of_positive, of_negative = map(without_look, texts)
+        of_anchor, of_positive, of_negative = (normal_form(text) or text for text in texts)
         if any(map(is_blank, texts)):
             dropped["blank"] += 1
         elif of_anchor == of_positive:

@@ -21,6 +21,22 @@ UNSPACED = (
     "\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 )
 """Letters of Chinese, Japanese, Thai, Lao, Burmese and Khmer, as ranges."""
+MARKS = (
+    "\u0300-\u036f\u0483-\u0489\u0591-\u05bd\u05bf\u05c1-\u05c2\u05c4-\u05c5\u05c7\u0610-\u061a\u064b-\u065f"
+    "\u0670\u06d6-\u06dc\u06df-\u06e8\u06ea-\u06ed\u0711-\u07f3\u07fd\u0816-\u082d\u0859-\u085b\u0897-\u08e1"
+    "\u08e3-\u0963\u0981-\u09e3\u09fe-\u0a75\u0a81-\u0ae3\u0afa-\u0b63\u0b82-\u0bd7\u0c00-\u0c63\u0c81-\u0c83"
+    "\u0cbc-\u0d4d\u0d57-\u0d63\u0d81-\u0df3\u0e31-\u0e3a\u0e47-\u0e4e\u0eb1-\u0ece\u0f18-\u0f19\u0f35\u0f37"
+    "\u0f39\u0f3e-\u0f84\u0f86-\u0fbc\u0fc6\u102b-\u103e\u1056-\u109d\u135d-\u135f\u1712-\u1734\u1752-\u17d3"
+    "\u17dd\u180b-\u180d\u180f-\u193b\u1a17-\u1a1b\u1a55-\u1a7f\u1ab0-\u1b44\u1b6b-\u1b73\u1b80-\u1bf3"
+    "\u1c24-\u1c37\u1cd0-\u1cd2\u1cd4-\u1dff\u20d0-\u20f0\u2cef-\u2cf1\u2d7f-\u2dff\u302a-\u302f\u3099-\u309a"
+    "\ua66f-\ua672\ua674-\ua67d\ua69e-\ua6f1\ua802-\ua827\ua82c\ua880-\ua8c5\ua8e0-\ua8f1\ua8ff-\ua92d"
+    "\ua947-\ua953\ua980-\ua9c0\ua9e5-\uaa4d\uaa7b-\uaac1\uaaeb-\uaaef\uaaf5-\uaaf6\uabe3-\uabea\uabec-\uabed"
+    "\ufb1e\ufe20-\ufe2f"
+)
+"""Vowel signs and other marks as ranges, with the letters between them: parts of words that are no `\\w`."""
+WORD = rf"[^\W_]++(?:[{MARKS}]++[^\W_]*+)*+"
+"""A run of letters, marks and digits, as a pattern."""
+_WORDS = re.compile(rf"{WORD}(?:'{WORD})*+|(?<!\w)[-−+$€£¥](?=\d){WORD}")
 _UNSPACED = re.compile(rf"[「『（〈《【“‘]?([{UNSPACED}]+)[^\w\s]*")
 """Such letters in a row, and the punctuation around them."""
 
@@ -60,20 +76,26 @@ def is_blank(text: str) -> bool:
     return all(unicodedata.category(sign) in _INVISIBLE or _INVISIBLE_LETTERS.match(sign) for sign in text)
 
 
-def without_look(text: str) -> str:
-    """A text as it counts among others that differ in case, spaces, Unicode form or punctuation at the end alone.
+def folded(text: str) -> str:
+    """A text in compatibility forms, small letters and straight apostrophes."""
+    return unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
 
-    Vowel signs stay, which `normal_form` of replies leaves out; so does a text of punctuation alone.
+
+def words_in(text: str) -> list[re.Match[str]]:
+    """Where the words and numbers, with their signs, stand in a text that is folded."""
+    return list(_WORDS.finditer(text))
+
+
+def normal_form(text: str) -> str:
+    """A text as it counts among others that differ in case, spaces, Unicode form or punctuation alone; else empty.
+
+    What is left are words, and numbers with the sign before them, between single spaces.
 
     Example:
-        >>> without_look("A  man plays. "), without_look("?!")
-        ('a man plays', '?!')
+        >>> normal_form(' “A man—plays” the FLUTE!'), normal_form("It is -5°."), normal_form("?!")
+        ('a man plays the flute', 'it is -5', '')
     """
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    end = len(folded)
-    while end and (folded[end - 1] == " " or unicodedata.category(folded[end - 1])[0] == "P"):
-        end -= 1
-    return folded[:end] or folded
+    return " ".join(word[0] for word in words_in(folded(text)))
 
 
 def printable(text: str) -> str:

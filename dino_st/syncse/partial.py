@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
-from dino_st.backends.answers.comparison import normal_form
 from dino_st.backends.answers.parsing import parse_reply
 from dino_st.backends.chat import ChatReply, ChatRequest
 from dino_st.backends.journal import Ask
 from dino_st.backends.options import SynCSEOptions
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE
 from dino_st.support.hashes import keyed_bits, short_hash
+from dino_st.support.text import normal_form
 from dino_st.tasks.prompts import quotable
 from dino_st.tasks.spec import PLACEHOLDER
 from dino_st.tasks.syncse import Example, PartialSpec

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from dino_st.backends.answers.comparison import normal_form, repeats
+from dino_st.backends.answers.comparison import repeats
 from dino_st.backends.answers.faults import count_sentences, fault_of, is_refusal
 from dino_st.backends.answers.markup import out_of_json, plain_text
 from dino_st.backends.answers.parsing import Parsed, parse_list, parse_reply
 from dino_st.generation.chat import LINE_LABELS
+from dino_st.support.text import normal_form
 from dino_st.tasks.spec import TaskSpec
 
 SOURCE = "A man plays a flute."
@@ -436,3 +437,22 @@ def test_a_reply_ends_at_the_closing_mark_of_its_language(language: str, reply: 
     for marks in map(tuple, (spec.closing_marks, reversed(spec.closing_marks))):
         parsed = parse_reply(reply, "X", prompt=prompt, finished=False, labels=labels, closing_marks=marks, min_words=2)
         assert parsed.text == text
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("वह किताब पढ़ती है।", "वह किताब पढ़ता है।"),
+        ("நான் வந்தான்.", "நான் வந்தேன்."),
+        ("كُتُب الولد", "كَتَبَ الولد"),
+        ("It is -5 degrees.", "It is 5 degrees."),
+    ],
+)
+def test_words_that_differ_in_a_vowel_sign_and_numbers_in_their_sign_are_no_echo(text: str, source: str) -> None:
+    assert parse_reply(text, source) == Parsed(text)
+
+
+def test_a_label_with_vowel_signs_is_one() -> None:
+    text, source = "वह गाती है।", "एक आदमी बाँसुरी बजाता है।"
+    assert LINE_LABELS.findall(f"वाक्य 1: {source}\nवाक्य 2: ") == ["वाक्य 1:", "वाक्य 2:"]
+    assert parse_reply(f"वाक्य: {text}", source).reason == "label"

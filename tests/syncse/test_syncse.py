@@ -13,13 +13,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from dino_st.backends.answers.comparison import normal_form
 from dino_st.backends.chat import LATE, ChatReply, ChatRequest
 from dino_st.backends.openai import OpenAIChat
 from dino_st.backends.options import ServerOptions, SynCSEOptions
 from dino_st.cli.main import app
 from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ConfigurationError, ModelError, OutputError, TaskSpecError
+from dino_st.support.text import normal_form
 from dino_st.syncse.partial import Triplet, TripletWriter
 from dino_st.syncse.run import generate_triplets
 from dino_st.syncse.scratch import DistinctSentences, SentenceWriter

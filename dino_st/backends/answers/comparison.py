@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
-from dino_st.support.text import spaced
+from dino_st.support.text import folded, normal_form, spaced, words_in
 
 _RUN, _MOSTLY = 3, 0.7
-_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 def repeats(text: str, shown: Iterable[str], given: str = "", *, longest: int | None = None) -> bool:
@@ -32,16 +29,6 @@ def repeats(text: str, shown: Iterable[str], given: str = "", *, longest: int | 
     return bool(covered) and (len(covered) >= _MOSTLY * words or max(map(len, streak.split())) >= (longest or words))
 
 
-def normal_form(text: str) -> str:
-    """A text as comparisons see it: compatibility forms, lower case, words and numbers alone, single spaces.
-
-    Example:
-        >>> normal_form(' “A man—plays” the FLUTE!')
-        'a man plays the flute'
-    """
-    return " ".join(_WORD.findall(_folded(text)))
-
-
 def beside(text: str, given: str) -> tuple[str, str]:
     """What stands behind, and what before, the given sentence's words in a text that begins, or ends, with them.
 
@@ -49,18 +36,13 @@ def beside(text: str, given: str) -> tuple[str, str]:
         >>> beside("A man plays; he blows.", "A man plays."), beside("He blows: a man plays.", "A man plays.")
         (('; he blows.', ''), ('', 'he blows: '))
     """
-    folded, words = _folded(text), _WORD.findall(_folded(given))
-    found, number = list(_WORD.finditer(folded)), len(words)
+    whole, words = folded(text), [word[0] for word in words_in(folded(given))]
+    found, number = words_in(whole), len(words)
     if not 0 < number < len(found):
         return "", ""
-    behind = folded[found[number - 1].end() :] if [word[0] for word in found[:number]] == words else ""
-    before = folded[: found[-number].start()] if [word[0] for word in found[-number:]] == words else ""
+    behind = whole[found[number - 1].end() :] if [word[0] for word in found[:number]] == words else ""
+    before = whole[: found[-number].start()] if [word[0] for word in found[-number:]] == words else ""
     return behind, before
-
-
-def _folded(text: str) -> str:
-    """Compatibility forms, lower case, straight apostrophes."""
-    return unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
 
 
 def words_of(text: str) -> list[str]:

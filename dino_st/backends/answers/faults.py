@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import pairwise
 
 from dino_st.backends.answers import foreign
-from dino_st.backends.answers.comparison import beside, normal_form, repeats
+from dino_st.backends.answers.comparison import beside, repeats
 from dino_st.backends.answers.languages import goes_on, is_in_another_language
 from dino_st.backends.answers.rules import (
     FAULTS,
@@ -22,7 +22,7 @@ from dino_st.backends.answers.rules import (
     Rule,
 )
 from dino_st.backends.answers.talk import TALK
-from dino_st.support.text import count_words
+from dino_st.support.text import count_words, normal_form
 
 _LIKE_AN_EXAMPLE = 5
 """Words in a row that a reply may not have in common with an example, unless its sentence has them, too."""

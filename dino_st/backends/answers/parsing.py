@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import islice, pairwise, takewhile
 
-from dino_st.backends.answers.comparison import normal_form
 from dino_st.backends.answers.faults import LONGEST, fault_of, has_paired_marks, is_label, is_refusal
 from dino_st.backends.answers.markup import out_of_json, plain_text
 from dino_st.backends.answers.rules import (
@@ -31,6 +30,7 @@ from dino_st.backends.answers.rules import (
     Reason,
 )
 from dino_st.backends.answers.talk import FRAMES, SPEECH
+from dino_st.support.text import normal_form
 from dino_st.tasks.spec import OPENED_BY
 
 _LAYERS, _LOOK, _MOST_LINES = 4, 20, 300

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dino_st.backends.answers.markup import CONTROL_TOKEN
+from dino_st.support.text import MARKS
 
 Reason = Literal[
     "empty",
@@ -39,7 +40,7 @@ TAGS = ("p", "div", "span", "li", "q", "b", "strong", "i", "em", "u", "blockquot
 SAYS = r"(?:sa(?:y|id)|ask|add|wrote|writes|repl(?:y|ie)|thought|told|tell|shout|cried|call|whisper|answer)\w*"
 LABELLED = re.compile(r"[^\W\d][^:：.!?\n\"“]{0,60}[:：]\s*(?=[A-ZÀ-Þ]|[\u3040-\u9fff\uac00-\ud7af])")
 """Few words, a colon and a new sentence: in any language a label or an announcement."""
-LABELLED_SMALL = re.compile(rf"[^\W\d][\w'’-]*(?: (?!{SAYS}:)[\w'’-]+)?\s?:\s(?=[^\W\d_])")
+LABELLED_SMALL = re.compile(rf"[^\W\d][\w{MARKS}'’-]*(?: (?!{SAYS}:)[\w{MARKS}'’-]+)?\s?:\s(?=[^\W\d_])")
 """One or two words, none of which says something, a colon and a word in small letters."""
 _ORDINAL = (
     r"(?:Januar|Jänner|Februar|März|Mai|Juni|Juli|Oktober|Dezember|FC|FSV|SC|Bundesliga|Liga|Advent|Weltkrieg)(?!\w)"
