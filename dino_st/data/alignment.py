@@ -1,4 +1,4 @@
-"""Columns that were exchanged or shifted by a row, and scores that were turned round, as the words shared show."""
+"""Columns or replies that were exchanged or shifted, and scores that were turned round, as the words shared show."""
 
 from __future__ import annotations
 
@@ -59,6 +59,39 @@ def warn_of_alignment(texts: pa.Table, source: str) -> None:
             what,
             others[what],
         )
+
+
+_OF_A_RUN, _MUCH_MORE, _A_LITTLE, _ONE_LANGUAGE = 50, 1.5, 0.05, 0.015
+"""Of so many pairs the mean tells; what texts share more with their own sentences; what any two of a language share."""
+
+
+def shares_of_strangers(pairs: Sequence[tuple[str, str]]) -> tuple[float, float] | None:
+    """The mean shares of words that texts have in common with their own sentences and with others, if about equal.
+
+    The pairs are those of texts that should be alike, in random order. Between two languages no words are shared, and
+    nothing is told.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    from dino_st.support.similarity import word_overlap
+
+    if len(pairs) < _OF_A_RUN:
+        return None
+    texts, number = (
+        pa.array([text for pair in zip(*pairs, strict=True) for text in pair], pa.large_string()),
+        len(pairs),
+    )
+    firsts, places = np.array([first for first, _ in pairs], object), np.arange(len(pairs))
+
+    def shared(further: int) -> float:
+        others = np.roll(places, -further)
+        chosen = (firsts != firsts[others]) | (further == 0)
+        return float(word_overlap(places[chosen], number + others[chosen], texts).mean()) if chosen.any() else 0.0
+
+    own, others = shared(0), (shared(1) + shared(2)) / 2
+    is_near = own < min(_MUCH_MORE * others, others + _A_LITTLE)
+    return (own, others) if is_near and others > _ONE_LANGUAGE else None
 
 
 _MOST_SCORES, _BY_CHANCE = 10_000, 1e-6

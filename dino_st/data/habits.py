@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from heapq import nsmallest
 from typing import NamedTuple
 
+from dino_st.data.alignment import shares_of_strangers
 from dino_st.data.layout import ENDED, cut_at, size_of
 from dino_st.support.hashes import keyed_bits
 from dino_st.support.text import MARKS, UNSPACED, WORD, printable
@@ -88,6 +89,18 @@ class TextSample:
         if self._told is None or self._told[0] != kept:
             self._told = (kept, _habits_of([self._kept[bits] for bits in sorted(kept)]))
         return self._told[1]
+
+    def strangers(self) -> str:
+        """In words, that texts are no more like their own sentences than like others; empty where they are."""
+        self._drop_beyond(SAMPLED)
+        pairs = [self._kept[bits] for bits in sorted(self._kept)]
+        shares = shares_of_strangers(pairs)
+        if shares is None:
+            return ""
+        own, others = shares
+        return (
+            f"{len(pairs):,} texts share {own:.3f} of their words with their own sentences and {others:.3f} with others"
+        )
 
 
 def _habits_of(pairs: Sequence[tuple[str, str]]) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dino_st.data.columns import LABEL, LOG_PROBS, SCORE, SENTENCE1, SENTENCE2
+from dino_st.data.columns import LABEL, LOG_PROBS, POSITIVE, SCORE, SENTENCE1, SENTENCE2
 from dino_st.support.progress import logger
 from dino_st.support.text import printable
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Summary = Mapping[str, Mapping[str, Any]]
 """By label: `pairs`, of these `identical` (share of x1 = x2), `overlap` (median) and `posterior` (mean, where there is
 one), and after a preparation `dropped` (pairs that are not among them) and `dropped_identical`; `habits`, in words,
-where texts have some (see `dino_st.data.habits`). Of a triplet's roles there are habits alone."""
+where texts have some (see `dino_st.data.habits`); `strangers`, in words, where texts are no more like their own
+sentences than like others. Of a triplet's roles there are the last two alone."""
 
 Rows = Sequence[Sequence[str]]
 
@@ -131,7 +132,17 @@ def summarise(
     for label in sorted(samples or {}):
         if samples and (habits := samples[label].habits()):
             summary.setdefault(label, {})["habits"] = habits
+    for label in _alike(samples or {}):
+        if samples and (strangers := samples[label].strangers()):
+            summary.setdefault(label, {})["strangers"] = strangers
     return summary
+
+
+def _alike(labels: Iterable[str]) -> list[str]:
+    """Of some labels those of pairs that should be alike: positives, and the upper half of a scale."""
+    numbers = {label: number for label in sorted(labels) if (number := _number(label)) is not None}
+    half = max(numbers.values(), default=0) / 2
+    return [POSITIVE] * (POSITIVE in labels) + [label for label, number in numbers.items() if number >= half > 0]
 
 
 def quality_table(summary: Summary) -> tuple[str, Rows]:
@@ -224,7 +235,7 @@ def _copies(one: Mapping[str, Any]) -> float:
 
 
 def warn_of_doubts(summary: Summary, configuration: Mapping[str, Any] | None = None) -> None:
-    """Says what speaks against the labels, and which habits the texts have, if something does, and what to try.
+    """Says what speaks against labels and texts, and which habits these have, if something does, and what to try.
 
     The configuration is that of the run that wrote the pairs, since not every model can be asked in every way.
     """
@@ -242,6 +253,11 @@ def warn_of_doubts(summary: Summary, configuration: Mapping[str, Any] | None = N
             "An encoder may learn this and not the meaning; look at the texts, leave out those that are no sentences, "
             "or generate with another instruction or model",
             "\n  ".join(habits),
+        )
+    if strangers := [f"label {label}: {one['strangers']}" for label, one in summary.items() if "strangers" in one]:
+        logger.warning(
+            "%s, as where replies came in another order than the requests, or for other sentences; look at the pairs",
+            "; ".join(strangers),
         )
 
 

@@ -45,7 +45,7 @@ class PreparationRecord(BaseModel):
     options: PreparationOptions | TripletOptions
     counts: dict[str, int]
     provenance: dict[str, Any]
-    quality: dict[str, dict[str, float | list[str]]] = {}
+    quality: dict[str, dict[str, float | str | list[str]]] = {}
     files: dict[str, str] = {}  # SHA-256 of each split's file
 
 

@@ -13,6 +13,7 @@ import pytest
 from datasets import Dataset
 
 from dino_st import prepare_pairs
+from dino_st.backends.chat import ChatRequest
 from dino_st.data.habits import SAMPLED, TextSample
 from dino_st.data.quality import doubts, quality_lines, quality_section, summarise
 from dino_st.data.shards import MANIFEST, RowsInMemory, ShardDirectory, Wave, samples_of
@@ -212,3 +213,48 @@ def test_what_two_workers_hand_on_of_their_waves_is_the_sample_of_all_and_ever_l
     assert whole._kept == everything._kept
     assert len(everything._kept) == SAMPLED
     assert max(sizes[-4:]) < sizes[0] / 4
+
+
+def reworded(text: str) -> str:
+    """A sentence that keeps most of the words of another."""
+    return f"It is said that {inside(text).removesuffix('.').rsplit(' ', 1)[0]} then."
+
+
+@pytest.mark.parametrize(
+    ("text_of", "is_told"),
+    [
+        (lambda i: reworded(sentence(i, "first")), False),
+        (lambda i: reworded(sentence((i + 1) % 400, "first")), True),
+        (lambda i: reworded(sentence(random.Random(i).randrange(400), "first")), True),
+        (lambda i: reworded(sentence(i + i % 2, "first")), False),  # half of them are right
+        (lambda i: f"Satz {i} ist übersetzt.", False),
+    ],
+)
+def test_texts_that_belong_to_other_sentences_are_told(text_of: Callable[[int], str], is_told: bool) -> None:
+    made = [(sentence(i, "first"), text_of(i)) for i in range(400)]
+    assert bool(TextSample(made).strangers()) == is_told
+    assert TextSample(made[:40]).strangers() == "", "of so few the mean tells nothing"
+    summary = summarise([], {"1": TextSample(made), "0.5": TextSample(made), "0": TextSample(made)})
+    assert [label for label, one in summary.items() if "strangers" in one] == ["0.5", "1"] * is_told
+    assert not any("strangers" in one for one in summarise([], {"0": TextSample(made), "5": TextSample()}).values())
+
+
+@pytest.mark.parametrize("further", [0, 1])
+def test_a_run_whose_server_answers_for_other_sentences_is_told(
+    further: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    known = [sentence(i, "first") for i in range(120)]
+    known = list(dict.fromkeys(known))[:100]
+
+    def answer(request: ChatRequest) -> str:
+        place = max((request.prompt.rfind(one), i) for i, one in enumerate(known))[1]
+        text = reworded(known[(place + further) % len(known)])
+        return f"Nobody says so: {inside(text)}" if request.key.startswith("negative") else text
+
+    generate_triplets(FakeChat(answer), sentences=known, output_dir=tmp_path / "raw")
+    assert ShardDirectory(tmp_path / "raw").counts["rows"] > 60
+    told = [record.message for record in caplog.records if "for other sentences" in record.message]
+    assert len(told) == further
+    assert all(message.startswith("label positive: ") for message in told)
+    quality = json.loads((tmp_path / "raw" / MANIFEST).read_text()).get("quality", {})
+    assert ("strangers" in quality.get("positive", {})) == bool(further)
