@@ -7,8 +7,8 @@ work directory is kept; a rerun computes what is missing, and the table grows ru
         [--students static glove smollm2] [--rows 0 1] [--seeds 3] [--transformer-pairs 8000]
     python benchmarks/real_writer.py ... --rows 1 9 10 11 12 13 14 15 16 17 18 --learning-rate 1e-3 2e-3
 
-`--pairs` is a directory of `dino-st generate`; `--glove` one of `python -m tools.real_models`; `--model` SmolLM2 as a
-transformers directory. Students whose directory is not given are left out.
+`--pairs` is a directory of `dino-st generate`; `--glove` and `--model` (`smollm2.gguf`, or a directory) come of
+`python -m tools.real_models`. Students whose directory is not given are left out.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ import json
 import logging
 import shutil
 import statistics
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -39,6 +41,8 @@ from tokenizers import Tokenizer
 
 import mteb_tasks
 from dino_st import train_encoder
+from dino_st.backends.files import GGUF
+from dino_st.backends.loading import load_causal_model
 from dino_st.data.columns import SENTENCE1, SENTENCE2
 from dino_st.data.pairs import read_raw
 from dino_st.encoders.loading import load_trainable_encoder
@@ -132,7 +136,8 @@ class Study:
         place = self.work / {"glove": "glove-words-in-use", "smollm2": f"smollm2-{LAYERS}-layers"}[student]
         if not (place / "modules.json").is_file():
             shape = {"layers": LAYERS, "pooling": "mean"} if student == "smollm2" else {}
-            encoder = load_trainable_encoder(self.students[student], device="cpu", **shape)
+            with transformers_directory(self.students[student]) as source:
+                encoder = load_trainable_encoder(source, device="cpu", **shape)
             if student == "glove":
                 encoder = without_unused_words(encoder, self.texts())
             encoder.save_pretrained(str(place))
@@ -152,7 +157,7 @@ class Study:
         record = read_record(place)
         if record is None or record.status != "complete":
             splits = self.splits(student, row, seed, rate)
-            training = row.training | ({"dtype": "bfloat16"} if student == "smollm2" else {})
+            training = row.training | ({"dtype": self.options.transformer_dtype} if student == "smollm2" else {})
             with mock.patch("dino_st.training.objective.pair_objective", row.objective or pair_objective):
                 train_encoder(splits, self.start(student), place, learning_rate=rate, seed=seed, **training)
             shutil.rmtree(place / "checkpoints", ignore_errors=True)
@@ -215,8 +220,9 @@ class Study:
         return best_rate(f"{student}, {row.name}", found)
 
     def scores(self, name: str, model: str | Path) -> dict[str, float]:
-        """Seven scores and their average, from the work directory where they are there; a transformer in bfloat16."""
-        with torch.autocast("cpu", torch.bfloat16, enabled=name.startswith("smollm2")):
+        """Seven scores and their average, from the work directory where they are there."""
+        half = name.startswith("smollm2") and self.options.transformer_dtype == "bfloat16"
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
             return stored_scores(self.work, name, model, self.tasks)
 
     def run(self) -> None:
@@ -240,6 +246,18 @@ class Study:
         """The rows to compute; a transformer takes long, so its are the first two unless others are named."""
         wanted = self.options.rows or (range(2) if student == "smollm2" else range(FIRST_ROWS))
         return ((number, ROWS[number]) for number in wanted)
+
+
+@contextmanager
+def transformers_directory(source: Path) -> Iterator[Path]:
+    """A model's directory; the weights of a GGUF file are unpacked into one that is removed afterwards."""
+    if source.suffix != GGUF:
+        yield source
+        return
+    with tempfile.TemporaryDirectory() as place:
+        for part in load_causal_model(source, device=torch.device("cpu"), dtype=torch.float32):
+            part.save_pretrained(place)
+        yield Path(place)
 
 
 def without_unused_words(encoder: SentenceTransformer, texts: Iterable[str]) -> SentenceTransformer:
@@ -289,7 +307,7 @@ def main() -> None:
     parser.add_argument("--sts-dir", type=Path, required=True, help="STS data in SentEval layout")
     parser.add_argument("--work", type=Path, required=True, help="directory for everything")
     parser.add_argument("--glove", type=Path, help="GloVe as a static encoder (tools/real_models.py)")
-    parser.add_argument("--model", type=Path, help="SmolLM2 as a transformers directory")
+    parser.add_argument("--model", type=Path, help="SmolLM2: a GGUF file, or a transformers directory")
     parser.add_argument("--students", nargs="+", choices=RATES, default=list(RATES), help="default: all that are given")
     parser.add_argument(
         "--rows", type=int, nargs="+", help="numbers of the recipes, from 0 (default: see the protocol)"
@@ -301,6 +319,12 @@ def main() -> None:
     parser.add_argument("--scorer", type=Path, help="encoder to train across folds (default: the student)")
     parser.add_argument("--all-seeds", action="store_true", help="train the transformer with all seeds, not one")
     parser.add_argument("--transformer-pairs", type=int, default=8000, help="pairs for the transformer (default: 8000)")
+    parser.add_argument(
+        "--transformer-dtype",
+        choices=("bfloat16", "float32"),
+        default="bfloat16",
+        help="of the transformer's arithmetic; float32 is quicker on processors without bfloat16 (default: bfloat16)",
+    )
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore", module="mteb")

@@ -137,6 +137,8 @@ def directory_revision(path: str | Path) -> str:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
         except OSError as error:
             raise ModelError(f"'{file}' cannot be read ({error.strerror}). Check its permissions.") from error
+    if not (directory / "modules.json").is_file() and (directory / "chat_template.jinja").is_file():
+        digest.update(b"texts are read without the template\n")  # as they were not by earlier versions
     base = adapter_base(directory)
     if base is not None and (local := local_directory(base)) is not None:
         digest.update(directory_revision(local).encode())

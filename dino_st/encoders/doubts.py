@@ -165,6 +165,32 @@ def vectors_doubt(encoder: Any, vocabulary: Mapping[str, int]) -> str:
     return ""
 
 
+CHAT = "message"
+"""The name that sentence-transformers gives to texts which are read as a chat, in the tokenizer's template."""
+_OF_ALL_TOKENS = {"mean", "mean_sqrt_len_tokens", "weightedmean", "max"}
+
+
+def template_doubt(encoder: Any) -> str:
+    """Says, if so, that a chat template stands around every text, and that its tokens are pooled with the text's.
+
+    Where one token is taken, as in encoders that were made with a template, the template is a prompt like any other.
+    """
+    first = encoder[0]
+    modes = [getattr(module, "pooling_mode", ()) for module in encoder]
+    pooled = {mode for found in modes for mode in ([found] if isinstance(found, str) else found)}
+    if CHAT not in getattr(first, "modality_config", {}) or not pooled & _OF_ALL_TOKENS:
+        return ""
+    text = "a"
+    added = first.preprocess([text])["input_ids"].shape[1] - len(first.tokenizer(text)["input_ids"])
+    if added <= 0:
+        return ""
+    return (
+        f"every text is read inside the tokenizer's chat template, whose {added} tokens are pooled with the text's "
+        f"own, so that all vectors are alike; take {CHAT!r} out of modality_config in sentence_bert_config.json, or "
+        "load the plain transformers model, which is read without a template"
+    )
+
+
 _FEW_ZEROS, _SHARE_OF_ZEROS = 256, 0.01
 """Rows of zeros that any embedding may have: those of single bytes, or a share of the words, that no text had."""
 

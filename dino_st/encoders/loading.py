@@ -29,10 +29,12 @@ from dino_st.encoders.directory import (
     surplus_layers,
 )
 from dino_st.encoders.doubts import (
+    CHAT,
     kind_doubt,
     marks_doubt,
     position_doubt,
     spelling_doubt,
+    template_doubt,
     vectors_doubt,
     vocabulary_doubt,
     zeros_doubt,
@@ -81,7 +83,8 @@ def load_trainable_encoder(
 ) -> SentenceTransformer:
     """Loads an encoder in float32, with what it takes to encode in batches.
 
-    A plain transformers model, an encoder or a causal language model, gets mean pooling, or `pooling`. A tokenizer
+    A plain transformers model, an encoder or a causal language model, gets mean pooling, or `pooling`, and reads texts
+    as they are, without a chat template. A tokenizer
     without a padding token (those of GPT) pads with its end-of-text token, and on the right, so that positions start at
     the first word; both are saved with the model, and so are a smaller number of layers and a mask that was lifted.
 
@@ -355,6 +358,7 @@ def _load(name: str, directory: Path, device: str, shape: _Shape) -> SentenceTra
             config_kwargs=dict(no_code),
             processor_kwargs=dict(no_code),
         )
+        _read_plain_text(transformer)
         _check_weights(transformer, base or directory, name)
         if base is not None:
             transformer.model = _merged(directory, base)
@@ -411,6 +415,16 @@ def _worded(name: str, kind: str) -> Iterator[None]:
         UserWarning,
     ) as error:
         raise ModelError(f"{name}: cannot be loaded as {kind}: {_reason(error)}") from error
+
+
+def _read_plain_text(transformer: Any) -> None:
+    """Has a transformer read texts as they are, now and once saved, not as a chat in the tokenizer's template.
+
+    sentence-transformers wraps every text in the template where there is one, so that the pooled vector is that of
+    template and text together.
+    """
+    if transformer.modality_config.pop(CHAT, None) is not None:
+        transformer.input_formatter.supported_modalities = list(transformer.modality_config)
 
 
 def _gives_vectors(model: SentenceTransformer) -> bool:
@@ -558,7 +572,7 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
             position_doubt(transformer),
         ]
     if isinstance(model, SentenceTransformer):
-        doubts.append(vectors_doubt(model, tokenizer.get_vocab()))
+        doubts += [vectors_doubt(model, tokenizer.get_vocab()), template_doubt(model)]
     for doubt in filter(None, doubts):
         logger.warning("%s: %s", name, doubt)
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -633,6 +633,41 @@ def test_a_language_model_with_zeros_is_told(tmp_path: Path) -> None:
 def change_settings(directory: Path, **changed: Any) -> None:
     config = json.loads((directory / "config.json").read_text(encoding="utf-8")) | changed
     (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+TEMPLATE = "<|system|>be helpful and kind in every answer<|user|>{% for m in messages %}{{ m['content'] }}{% endfor %}"
+
+
+@pytest.fixture
+def chat_model(tmp_path: Path) -> Path:
+    """A language model whose tokenizer has a chat template."""
+    directory = save_model(tmp_path / "chat", "llama")
+    (directory / "chat_template.jinja").write_text(TEMPLATE, encoding="utf-8")
+    return directory
+
+
+def test_a_plain_model_with_a_chat_template_reads_texts_as_they_are_and_once_saved(
+    chat_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = load_trainable_encoder(save_model(tmp_path / "plain", "llama"), device="cpu").encode("the dog eats")
+    student = load_trainable_encoder(chat_model, device="cpu")
+    student.save_pretrained(str(tmp_path / "student"))
+    saved = SentenceTransformer(str(tmp_path / "student"), device="cpu")
+    for encoder in (student, saved, load_trainable_encoder(tmp_path / "student", device="cpu")):
+        np.testing.assert_allclose(encoder.encode("the dog eats"), expected, rtol=1e-5)
+    assert "chat template" not in caplog.text
+
+
+@pytest.mark.parametrize(("pooling", "is_told"), [("mean", True), ("lasttoken", False)])
+def test_a_chat_template_whose_tokens_are_averaged_is_told(
+    chat_model: Path, pooling: str, is_told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    transformer = Transformer(str(chat_model))
+    modules = [transformer, Pooling(transformer.get_embedding_dimension(), pooling)]
+    encoder = SentenceTransformer(modules=modules, device="cpu")
+    encoder.save_pretrained(str(tmp_path / "student"))
+    load_trainable_encoder(tmp_path / "student", device="cpu")
+    assert ("tokens are pooled with the text's own" in caplog.text) == is_told
 
 
 def test_an_encoder_that_is_read_as_a_decoder_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
