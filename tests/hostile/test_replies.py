@@ -377,9 +377,9 @@ SHAPES: dict[str, dict[str, str]] = {
         '{"answer": null}': "markup",
         "[1, 2]": "several lines",
         "| TEXT |": "markup",
-        "TEXT &amp; more": "markup",
+        "TEXT &amp; more": "talk",
         "TEXT\\nNote: so": "markup",
-        'TEXT\\"': "markup",
+        'TEXT\\"': "",
         "[TEXT](x)": "markup",
     },
     "invisible": {
@@ -546,12 +546,10 @@ SHAPES: dict[str, dict[str, str]] = {
         "A flute <of wood> is heard.": "markup",
         "A flute [of wood] is heard.": "markup",
         "S o m e o n e   p l a y s .": "markup",
-        "Someone%20is%20playing.": "markup",
         "Someone+is+playing.": "markup",
         "Someone_is_playing_it.": "markup",
         "Someoneisplayingtheflute.": "markup",
         "Someone &amp plays.": "markup",
-        "Caf\\u00e9 flutes are played.": "markup",
         "Caf\\xe9 flutes are played.": "markup",
         "print('TEXT')": "talk",
         "Someone plays the...": "cut off",
@@ -2757,3 +2755,122 @@ def test_what_the_shipped_task_asks_for_is_english() -> None:
     found = {parse_reply(reply, STORM, prompt=prompt).reason for prompt in prompts for reply in replies}
     assert found == {"another language"}
     assert all(parse_reply(KEEPS, STORM, prompt=prompt) == Parsed(KEEPS) for prompt in prompts)
+
+
+CLOSED = "The bank charged a late fee although the branch was closed."
+ANSWER = "The bank took a fee despite the closure."
+TRANSPORTED = {
+    r"\"TEXT\"": ANSWER,
+    r'\\"TEXT\\"': ANSWER,
+    "&quot;TEXT&quot;": ANSWER,
+    "TEXT&nbsp;": ANSWER,
+    r'"{\"sentence\": \"TEXT\"}"': ANSWER,
+    "The%20bank%20took%20it%2C%20despite%20the%20closure.": "The bank took it, despite the closure.",
+    "Tom &amp; Al&#39;s bank took a fee.": "Tom & Al's bank took a fee.",
+    "Al&amp;#39;s caf&eacute; took a fee.": "Al's café took a fee.",
+    r"The caf\u00e9\u2019s bank took a \"late\" fee.": 'The café’s bank took a "late" fee.',
+    r'{"sentence": "The bank took a \"late\" fee."}': 'The bank took a "late" fee.',
+    r'["The bank took a \"late\" fee."]': 'The bank took a "late" fee.',
+    "The bank took a fee &lt;b&gt;late&lt;/b&gt;.": None,
+    "Al&#39s bank took a fee.": None,
+    "The bank took it%2C despite the closure.": None,
+    "The bank=92s fee was taken.": None,
+    r"The bank\ntook a fee.": None,
+    r"Some\ud83done took a fee.": None,
+    '{"sentence": "The bank took a fee': None,
+}
+
+
+@pytest.mark.parametrize("reply", TRANSPORTED)
+def test_what_the_way_here_escaped_is_decoded_where_that_is_sure_and_rejects_a_text_elsewhere(reply: str) -> None:
+    text = TRANSPORTED[reply]
+    assert parse_reply(reply.replace("TEXT", ANSWER), CLOSED, is_rewrite=True).text == text
+    if text and "[" not in reply:
+        assert parse_list(reply.replace("TEXT", ANSWER)).texts == (text,)
+
+
+def test_escapes_that_the_sentence_has_stay() -> None:
+    for text, source in (("Write &amp; for &.", "How is &amp; written?"), (r"A \" is a quote.", r"What is \" ?")):
+        assert parse_reply(text, source).reason in ("markup", None)
+        assert parse_reply(text, source).text in (text, None)
+
+
+JOINED = {
+    "several answers or signs": (
+        *(f"{CLOSED[:-1]} {sign} {ANSWER}" for sign in ("-->", "==>", "➜", "⟶", ">>", ">", "•", "·", "becomes", "¦")),
+        f"{CLOSED}->{ANSWER}",
+        f"{ANSWER}/A fee was taken.",
+        f"{ANSWER[:-1]} • A fee was taken",
+        "The bank charged a late fee - A late fee was charged by the bank",
+        "The bank took a fee, or in short, it took money.",
+    ),
+    "two languages": (
+        "The bank took a fee, y el banco cobró una tarifa.",
+        "The bank took a fee, en français: la banque a facturé des frais.",
+        "The bank took a fee – la banque a facturé des frais.",
+        "The bank took a fee; el banco ha cobrado una tarifa.",
+        "Die Bank hat eine Gebühr erhoben, the bank took a fee.",
+        "The bank took a fee, iemand heeft het geld van de bank.",
+    ),
+    "messages and talk": (
+        f"OPENROUTER PROCESSING {ANSWER}",
+        "model 'llama3' not found, try pulling it first",
+        "This content has been removed by moderation.",
+        "Content blocked.",
+        "I'm sorry, your message was blocked by our safety system.",
+        "Provider returned error",
+        "No endpoints found for this model.",
+        f"Bot> {ANSWER}",
+        f"Thinking... {ANSWER}",
+        f"Thought for 3 seconds {ANSWER}",
+        f"{ANSWER[:-1]} - want another one?",
+        f"{ANSWER[:-1]} — 9 words",
+        f"{ANSWER[:-1]}, please confirm.",
+        "As an example, the bank took a fee despite the closure.",
+        "Based on the information provided, the bank took a fee.",
+        f"message={ANSWER}",
+        f"text='{ANSWER}'",
+    ),
+    "gaps": (
+        "The bank -charged- a late fee.",
+        "The bank ... a late fee.",
+        "The bank took a fee [...]",
+        "The bank took a late fee despite",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", JOINED)
+def test_joined_answers_mixed_languages_messages_and_gaps_are_not_stored(kind: str) -> None:
+    assert [reply for reply in JOINED[kind] if parse_reply(reply, CLOSED, is_rewrite=True).text] == []
+
+
+RIGHT = (
+    ("It means a lot to me.", "That is important for me."),
+    ("She said, “c'est la vie”, and left.", "She shrugged and left."),
+    ("She ordered a café au lait and pain au chocolat.", "She had coffee and a pastry."),
+    ("She visited Rio de Janeiro, São Paulo, and Belo Horizonte.", "She went to three cities in Brazil."),
+    ("The de facto leader, et al., met vis-à-vis.", "The leader in fact met the others face to face."),
+    ("Der Manager mag Fast Food und Hip Hop.", "Fast Food und Hip Hop mag der Manager."),
+    ("You can read more about it in the paper.", "The paper has more about it."),
+    ("Breaking news – the mayor resigned.", "The mayor resigned – breaking news."),
+    ("x > 5 holds for all n.", "For every n, x > 5."),
+    ("The U.S./Canada border is long.", "The border between the U.S. and Canada is long."),
+    ("The bill was blocked by the Senate.", "The Senate blocked the bill."),
+    ("The road was blocked.", "They blocked the road."),
+    ("Do you want another coffee, or do you need more?", "Would you like more coffee?"),
+    ("The boy becomes a man and the girl becomes a woman.", "A boy turns into a man; a girl into a woman."),
+    ("The man, in the rain, waited... and waited.", "The man waited in the rain."),
+    ("Rain – the first for weeks – fell on the town.", "It rained in the town for the first time in weeks."),
+    ("The well-known man-eating shark.", "A shark known well, which eats men."),
+    ("Is the 7:45 train late again?", "Is the train at 7:45 delayed again?"),
+    ("Sales _ a barometer of health _ rose to 5 percent.", "Sales - a barometer of health - rose 5 percent."),
+    ("The vote -- the first in a year -- was close.", "It was the first vote in a year, and it was close."),
+    ("Il a dit « oui » en riant.", "Il a ri et dit oui."),
+    ("It's 20% off at AT&T.", "AT&T gives a 20% discount."),
+)
+
+
+@pytest.mark.parametrize(("text", "source"), RIGHT)
+def test_what_only_reminds_of_joined_or_foreign_text_is_kept(text: str, source: str) -> None:
+    assert parse_reply(text, source, is_rewrite=True) == Parsed(text)

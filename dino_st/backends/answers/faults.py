@@ -61,9 +61,10 @@ _NAMES_ENGLISH = re.compile(
     re.IGNORECASE,
 )
 
-_JOINT = re.compile(r"[;/]\s+|\bor\b", re.IGNORECASE)
+_JOINT = re.compile(r"[;:/]\s+|\s[-–—]{1,2}\s|\bor\b", re.IGNORECASE)
 _LINK = r"""(?:\s{0,9}(?:[:;–—/|=→]|\.{2,9})|\s{1,9}-{1,3}(?=\s)
-    |,?\s(?:meaning|which\ (?:means|is\ to\ say)|that\ is|i\.e|in\ other\ words|alternatively)\b|,\s(?:or|aka)\b)"""
+    |,?\s(?:meaning|which\ (?:means|is\ to\ say)|that\ is|i\.e|in\ other\ words|alternatively)\b|,\s(?:or|aka)\b
+    |\s(?:becomes|means|equals)\b)"""
 _LINKED_BEHIND = re.compile(rf"""[.!?"”')]{{0,4}}{_LINK}""", re.VERBOSE)
 _LINKED_BEFORE = re.compile(rf"""{_LINK}[\s"“'(,:]{{0,9}}\Z""", re.VERBOSE)
 """What joins two versions of one sentence in a text."""
@@ -96,7 +97,7 @@ _GOES_ON = re.compile(
 )
 _STRANDED = re.compile(
     r"\b(?:at|for|to|as|by|toward|towards|through|about)\Z(?<!\bin for)(?<!\bas for)(?<!near by)(?<!close by)"
-    r"|\s(?:between|during|until|upon|among|against|without)\Z(?<!in between)(?<!far between)",
+    r"|\s(?:between|during|until|upon|among|against|without|despite)\Z(?<!in between)(?<!far between)",
 )
 _MAY_STRAND = re.compile(
     r"\b(?:that|which|who\w*|what\w*|where|how|than)\b|\w (?:he|she|it|they|we|you|I) (?:\w+ ){1,2}\w+\Z|\bto \w+ \w+\Z"

@@ -85,12 +85,13 @@ _SURE = _ENGLISH - frozenset(re.findall(r"\w+", "and but been had have he her hi
 """Small words of English that are no words of the others at all."""
 _FEW, _LONG, _EVERY, _AHEAD = 2, 4, 3, 2
 _WORD = re.compile(r"[^\W\d_]+")
+_CLAUSE = re.compile(r"[,;:.!?()\[\]/|\"“”«»]+\s*|\s[-–—]+\s")
 _ACCENTED = re.compile("[\u00df-\u024f\u1e00-\u1eff]")
 _ING = re.compile("[a-z]{2,}[^aeiou]ing")
 
 
 def is_in_another_language(text: str, source: str, instruction: str = "", *, asks_for_english: bool = False) -> bool:
-    """Whether a text and its source are in two languages, of which one may be English; in doubt they are in one.
+    """Whether a text, or a clause of it, and its source are in two languages; in doubt they are in one.
 
     A source of few words without a sign of another language is taken for English where its instruction is, or where
     that asks for English; English is then no other language than its source's.
@@ -103,13 +104,17 @@ def is_in_another_language(text: str, source: str, instruction: str = "", *, ask
     """
     found, given, asked = _Words.of(text), _Words.of(source), _Words.of(instruction)
     is_taken_for_english = asks_for_english or (given.shared and asked.are_english())
+    clauses = [_Words.of(clause) for clause in _CLAUSE.split(text) if clause.strip().count(" ") >= _LONG]
     if given.are_english() or (not given.strange and is_taken_for_english):
-        return found.are_of_others(given.all)
+        return found.are_of_others(given.all) or any(clause.are_of_others(given.all) for clause in clauses)
     if asks_for_english:
         return False
     has_some = len(found.english | found.shared) >= min(_FEW, len(found.all) // _EVERY)
     is_english = len(found.english) >= _FEW or (has_some and bool(found.sure - given.all))
-    if is_english and not found.others - given.all and given.are_of_others(frozenset()):
+    if given.are_of_others(frozenset()) and (
+        (is_english and not found.others - given.all)
+        or any(len(clause.sure - given.all) >= _FEW and not clause.others for clause in clauses)
+    ):
         return True
     return not found.sure and not given.sure and found.are_told_apart(given)
 

@@ -7,11 +7,13 @@ or another token, or before the end of a line. One between words, or that the so
 from __future__ import annotations
 
 import ast
+import html
 import json
 import re
 from functools import lru_cache
 from itertools import islice
 from typing import Any
+from urllib.parse import unquote
 
 CONTROL_TOKEN = re.compile(
     r"""
@@ -63,6 +65,45 @@ _BARE_ROLE = re.compile(
 """What is left of a turn's tokens where a server took off their brackets."""
 
 
+_ENTITY = re.compile(r"&(?:[a-zA-Z]{2,9}|#\d{1,6}|#x[\da-fA-F]{1,5});")
+_ESCAPE = re.compile(r"""\\{1,2}(?:u([\da-fA-F]{4})|(["'/]))""")
+_PERCENTS = re.compile(r"\s*[^\s%]+(?:%[\da-fA-F]{2}[^\s%]*){2,}\s*")
+
+
+def decoded(reply: str, source: str = "") -> str:
+    r"""A reply whose HTML entities, JSON escapes or percent codes are signs again, where that is what they are.
+
+    Angle brackets stay entities, JSON keeps its escapes, and so does what the source sentence has as well.
+
+    Example:
+        >>> decoded("Tom &amp; Al&#39;s"), decoded(r"He said \"no\" in a caf\u00e9."), decoded("He%20came%20home.")
+        ("Tom & Al's", 'He said "no" in a café.', 'He came home.')
+    """
+    if "&" in reply and not _ENTITY.search(source):
+        reply = _ENTITY.sub(_unescaped, _ENTITY.sub(_unescaped, reply))  # `&amp;#39;` was escaped twice
+    if "\\" in reply and "\\" not in source:
+        if reply.startswith('"{') and isinstance(inner := _json_or_none(reply.strip()), str):
+            return inner
+        if not set("{[") & set(reply) and "\\" not in _ESCAPE.sub("", reply):
+            whole = _ESCAPE.sub(lambda found: found[2] or chr(int(found[1], 16)), reply)
+            reply = whole.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if "%20" in reply and _PERCENTS.fullmatch(reply):
+        reply = unquote(reply, errors="replace")
+    return reply
+
+
+def _unescaped(entity: re.Match[str]) -> str:
+    sign = html.unescape(entity[0])
+    return entity[0] if sign in "<>" or not (sign.isprintable() or sign == "\u00a0") else sign
+
+
+def _json_or_none(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def plain_text(reply: str, source: str = "", *, finished: bool = True) -> tuple[str | None, bool]:
     r"""The answer in a reply, without thinking blocks, channels, answer tags, `\boxed{}`, and tokens of turns.
 
@@ -74,6 +115,7 @@ def plain_text(reply: str, source: str = "", *, finished: bool = True) -> tuple[
         >>> plain_text("<|channel|>analysis<|message|>So …", finished=False)
         (None, False)
     """
+    reply = decoded(reply, source)
     text, own = _BARE_CHANNEL.sub("", reply), set(CONTROL_TOKEN.findall(source))
     if not text.strip() and reply.strip():
         return None, False

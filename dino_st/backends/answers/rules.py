@@ -183,7 +183,7 @@ FAULTS = (
         re.compile(
             "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffd"
             "\ud800-\udfff\ue000-\uf8ff\U000e0000-\U000e007f\U000f0000-\U0010ffff]|[ÃÂ][\x80-\xbf]|â€|"
-            r"(?<=\w)Â(?=\s)"
+            r"(?<=[a-z])Â(?=\W)"
         ),
     ),
     Rule(
@@ -247,7 +247,10 @@ FAULTS = (
             |upgrade~to~(?:pro|plus|premium)|cuda~out~of~memory|request~timed~out|model~is~(?:currently~)?(?:loading|overloaded)
             |upstream~connect~error|content~management~polic(?:y|ies)
             |(?:content|response|request|prompt|output)~(?:was~|is~|has~been~)?(?:blocked|filtered|flagged|rejected)~(?:by|due~to)
-            |exceeded~your~(?:current~)?quota|we~are~at~capacity)\b
+            |exceeded~your~(?:current~)?quota|we~are~at~capacity|no~endpoints~found|provider~returned~error|upstream~error|invalid~api~key
+            |connection~reset~by~peer|openrouter~processing|not~found,~try~pulling|insufficient~credits
+            |(?:message|content|response|text|request)~(?:was~|is~|has~been~)?(?:blocked|removed|hidden)~by~(?:our|the|a|content|safety)?~?
+             (?:safety|content|moderat\w+|filters?))\b|\A\W*(?:content|response|message)~(?:was~|is~)?(?:blocked|removed|filtered|hidden)\W*\Z
             |\A\W*(?:no~changes?~(?:is~|are~)?(?:needed|necessary|required)|the~sentence~(?:remains|is)~unchanged|see~above)\W*\Z"""
         ),
     ),

@@ -111,7 +111,7 @@ _AROUND = {
       |that~is(?:~to~say)?|i\.e\.?),?~?[,:]|\A\W*i\.e\.""": pattern(
         r"\b(?:essen|short|brief|sum|simpl|basic|that~is|i\.e)"
     ),
-    r"""\A\W*(?:(?:it|this|which)~means(?!~the~same)|the~(?:meaning|gist|idea|point|message)~is~that|(?:please~)?note~that|p\.?\s?s\.)
+    r"""\A\W*(?:(?:it|this|which)~means(?!~(?:the~same|a~lot|(?:so~)?much|more|everything|nothing)\b)|the~(?:meaning|gist|idea|point|message)~is~that|(?:please~)?note~that|p\.?\s?s\.)
       (?!\w)""": pattern(r"\b(?:mean|gist|idea|point|messag|note|notic|please|p\.?s\.)"),
     r"\A\W*(?:correct|exactly|true|that['’]s~right),\s": pattern(r"\b(?:correct|right|exact|true)"),
     r"\A(?:hi|hello|hey|user|greetings)[,!]\s": pattern(r"\A\Z|\b(?:hi|hello|hey|user|greet\w*)\b"),
@@ -120,7 +120,9 @@ _AROUND = {
       \s(?:[-–—=]|->)\s""": None,
     r"""\A(?:ok|okay|sure|done)\s(?-i:(?=[A-Z]))
       |\A(?:ok|okay|got~it|alright|yep|yup|nope|understood),?\s(?:so~|then~)?(?=(?:an?|the|two|some|he|she|it|they|there|his|her|their|this)\b)
-      |\A\W*+(?:for~(?:instance|example)|e\.g\.),?\s|\A\W*+(?:as~)?per~(?:the|your|these)~\w+,\s""": pattern(
+      |\A\W*+(?:(?:for|as~an)~(?:instance|example)|e\.g\.),?\s
+      |\A\W*+(?:thinking\s?(?:\.{3}|…)|thought~for~(?:\d+|a~few)~seconds)\s
+      |\A\W*+(?:as~)?per~(?:the|your|these)~\w+,\s""": pattern(
         r"\b(?:ok|okay|got|alright|yep|yup|nope|understood|instance|example|like|e\.g|such~as|per|order|accord)"
     ),
     rf"\A\W*to~{_SAYING}~(?:it|this|that)\b[^,.:]{{0,30}}[,:]": SPEECH,
@@ -183,7 +185,7 @@ _AROUND = {
       |(?:completely~|totally~)?unrelated(?:ly)?(?:,|~(?:to|but)\b)|speaking~of~something~(?:else|different)
       |(?:chang|switch)ing~(?:the~)?(?:subject|topic)s?)\b""": pattern("note|topic|subject|matter|relat|differ|else"),
     rf"""\A\W*what~(?:the|this|that|your)~{_OF_WORDS}~(?:\w+~){{0,2}}(?:is|means)\b""": _ABOUT_WORDS,
-    rf"""\A\W*(?:in|based~on|from|per)~(?:the|this|your)~{_OF_WORDS},|\A\W*as~(?:stated|mentioned|noted)(?:~above)?,
+    rf"""\A\W*(?:in|based~on|from|per)~(?:the|this|your)~(?:{_OF_WORDS}|\w+~(?:provided|given|available|above)),|\A\W*as~(?:stated|mentioned|noted)(?:~above)?,
       |\A\W*it~can~be~(?:inferred|concluded|assumed)~that\b|\A\W*the~opposite~(?:is|would~be)\b""": pattern(
         rf"{_ABOUT_WORDS.pattern}|\b(?:state|mention|not|infer|conclu|assum|impl|opposite|contrary)"
     ),
@@ -220,7 +222,10 @@ _REMARKS = {
     r"\A\W*instead~of~[\"“'‘][^\"“”'‘’]{1,300}[\"”'’],\s": pattern('instead|["“‘]'),
     r"""[,–—-]\s(?:just~)?(?:as~(?:you~)?(?:requested|asked|instructed|wanted|above)|per~your~request|in~short|to~be~(?:precise|clear)
       |to~put~it~(?:\w+~)?\w+|for~instance|if~you~(?:like|prefer|will)|(?:i~)?hope~(?:this|that|it)~(?:helps|works)|done|end
-      |let~me~know)\W*\Z""": pattern(r"\b(?:request|ask|instruct|short|precise|clear|example|instance|if~you|e\.g)"),
+      |let~me~know|please~confirm|over~and~out
+      |(?:in~)?(?:\d{1,2}|t(?:wo|hree|en)|four|five|six|seven|eight|nine)~words)\W*\Z""": pattern(
+        r"\b(?:words|confirm|request|ask|instruct|short|precise|clear|example|instance|if~you|e\.g)"
+    ),
     r"""\w~as~(?:you~)?(?:requested|instructed)\W*\Z""": pattern(
         r"\b(?:request|ask|instruct|want|wish|told|tell|order|demand|need|requir|direct|command|call|say|said|bid|bade)"
     ),
@@ -230,7 +235,8 @@ _REMARKS = {
     ),
     r"""[,;–—-]\s(?:(?:do(?:es)?|will|would|did)~(?:that|this|it|these)~(?:work|help|do|suit|fit|make~sense)(?:~for~you)?|how(?:['’]s|~about|~is)~
       (?:that|this)|is~(?:that|this|it)~(?:ok(?:ay)?|fine|better|good|right|correct)|makes?~sense|sounds?~good
-      |any(?:thing)?~(?:else|more)|(?:is|are)~you~\w+~with~(?:that|this|it))\?\W*\Z""": re.compile(r"[?？]"),
+      |any(?:thing)?~(?:else|more)|(?:want|need)~(?:another|more)(?:~one)?
+      |(?:is|are)~you~\w+~with~(?:that|this|it))\?\W*\Z""": re.compile(r"[?？]"),
     r"""[,;–—-]\s(?:and~)?if~(?:that|this|it)~(?:makes~(?:any~|more~)?sense|helps|works|is~(?:ok(?:ay)?|fine|better|clearer))
       (?:~(?:to|for)~you)?\W*\Z""": pattern(r"\b(?:if|sense|help|works?|fine)\b"),
     r"""[,;–—-]\s(?:thanks|thank~you|cheers|you(?:['’]re|~are)~welcome)(?:~(?:so~much|very~much|a~lot|again|for~\w+ing))?
@@ -242,7 +248,7 @@ _REMARKS = {
         r"""\b(?:original|retain|preserv|keep|kept|maintain|says?|said|stat|claim|writ|word|phras|sentence|premise|others?|more
         |so~on|etc)"""
     ),
-    r"(?<=[a-z]{2}[.!?])\s-{1,2}\s": pattern(r"\s-{1,2}\s"),
+    r"(?<=[a-z]{2}[.!?])\s(?:-{1,2}|[&+])\s": pattern(r"\s(?:-{1,2}|[&+])\s"),
     rf"""{_MENTION}~(?:(?:is|was|are|were|has~been|ha[ds]|can~be|could~be)~)?(?:replac\w+|becom\w+|became|chang\w+
       |swapp\w+|substitut\w+|turn\w*|instead|for|with|to|by|means?)~(?:(?:by|with|to|into|of|for|as|the
       |word)~)*{_MENTION}""": _MARKED,
@@ -393,7 +399,7 @@ _VARIANTS = {
     r"(?-i:[a-z]~\((?!some)[a-z]{4,}\)~[a-z]|[a-z]{2}\(e?s\))": _BRACKETED,
     r"""\((?:or|also|aka|i\.e\.|e\.g\.|alternatively|that~is|meaning|originally|instead~of|in~other~words),?
       ~(?:(?:an?|the)~)?[a-z]+(?:~[a-z]+)?\)""": _BRACKETED,
-    r",~or~(?:an?~|the~|rather~|simply~)?\w+,~": _OR,
+    r",~or~(?:an?~|the~|rather~|simply~|in~)?\w+,~": _OR,
     rf"""\A(?!.*(?:{_OPEN})).*\b{_PAST}~(?:and/)?or~{_PAST}~
       (?:the|an?|his|her|its|their|my|our|your|this|that|it|them|him)\b""": pattern(rf"/|\bor\b|{_OPEN}"),
     r",~(?:wait|scratch~that|correction|i~mean)[,:]?~(?!for\b)|(?:\.{3}|…)\s?(?:no|wait|actually|sorry),~": pattern(
@@ -504,6 +510,8 @@ _NUMBERS = {
 _UNITS = r"""(?:(?:second|minute|hour|day|week|month|year|mile|dollar|euro|point|meter|metre)s?|people|percent|segundos?
     |minutos?|horas?|d[ií]as?|semanas?|mes(?:es)?|años?|anos?|jours?|heures?|semaines?|mois|ans|tagen?|stunden?|minuten|wochen?|monaten?
     |jahren?|secondi|minuti|or[ae]|giorni|settimane|mesi|anni|dagen|uren?|weken|maanden|jaar)\b"""
+_JOINER = "(?:-{1,2}>|={1,2}>|>>|[\u2190-\u21ff\u2794-\u27be\u27f0-\u27ff\u2900-\u297f\u2b00-\u2b11▶►•·¦‣])"
+"""Arrows and bars."""
 _SIGNS = {
     rf"(?-i:(?<![\w.&])(?:XX?|NN?)~)(?={_UNITS})": None,
     rf"\w~(?:\.{{3}}|…)~(?={_UNITS})": re.compile(r"\.{3}|…"),
@@ -520,12 +528,19 @@ _SIGNS = {
     ),
     r"""[.!?…]["”’)]?\s?(?![.!?…"”“’'»«)\]])[^\w\s]\S{0,9}\Z""": re.compile(r"[^\w\s.!?…\"”“’'»«)\]]\S{0,9}\Z"),
     r"(?-i:[a-z]~\[(?!sic\b)[a-z]+(?:~[a-z]+)*\]|~<[a-z]+(?:~[a-z]+)+>|[a-z]{3}\\[a-z]{3})": re.compile(r"[\[<\\]"),
-    r"\A(?:\#\w+\s?)+\Z|\A\w+\s?=\s": re.compile("[#=]"),
+    r"\A(?:\#\w+\s?)+\Z|\A\w+\s?=[\s'\"“]|\A[a-z]+=[a-z]": re.compile("[#=]"),
     r"""[.!?]["”)]?[⁰¹²³⁴-⁹*†‡]+\Z|\s\#{2,}\W*\Z""": None,
     r"(?:(?<!\w)[^\W\d_\u2e80-\uffff]~){4}": None,
-    r"(?<=[^\W\d_])%(?:[2-7][\da-f](?=\w)|[c-e][\da-f]%)": None,
+    r"(?<=[^\W\d_])%(?:[2-7][\da-f]|[c-e][\da-f]%)|(?-i:[a-z]{2}=(?:[89A-F][\dA-F]|20|3D)(?![\dA-F]))": None,
+    rf"(?<!\s\d)\s(?:{_JOINER}|>)\s(?=[^\W\d])|(?<=[a-z]{{3}}[.!?])(?:{_JOINER}|/)(?=[^\W\d_])|\A\w+>~": re.compile(
+        rf"{_JOINER}|\s>\s"
+    ),
+    r"(?-i:[a-z]~(?:\.{3}|…|\[(?:\.{3}|…)\])~(?:the|an?|his|her|its|their|this|that|of|in|on|to)\b)": re.compile(
+        r"\.{3}|…"
+    ),
+    r"\[(?:\.{3}|…)\]\W*\Z|(?<!\w)-[a-z]+-(?!\w)": re.compile(r"\.{3}|…|(?<!\w)-\w"),
     r"\A[^\W\d_]+(?:[+_][^\W\d_]+){2,}\W*\Z|\b[^\W_]{1,30}(?:[+_][^\W\d_]{1,30}){4}": None,
-    r"&(?:amp|quot|apos|lt|gt|nbsp)\b|\\x[\da-f]{2}|\A\w+\(['\"]": None,
+    r"&(?:(?:amp|quot|apos|lt|gt|nbsp)\b|\#x?\d{2})|\\x[\da-f]{2}|\A\w+\(['\"]": None,
     r"\A[a-z]{12,}\W*\Z": re.compile(r"\A\S+(?:\s\S+){0,2}\Z"),
     r"\A\[.*\]\W*\Z": _BRACKETED,
     r"(?-i:(?<!Bowl )\bX{3,}\b)": None,
