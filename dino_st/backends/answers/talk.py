@@ -226,6 +226,9 @@ _REMARKS = {
       |(?:in~)?(?:\d{1,2}|t(?:wo|hree|en)|four|five|six|seven|eight|nine)~words)\W*\Z""": pattern(
         r"\b(?:words|confirm|request|ask|instruct|short|precise|clear|example|instance|if~you|e\.g)"
     ),
+    r"""[,;–—-]\s(?:(?:but|though|so|as|if)~)?(?:i~(?:think|guess|believe|suppose|assume|presume)(?:~\w+){0,3}
+      |i~can(?:not|['’]t)~(?:verify|confirm|say|be~sure|check)\b[^,]{0,30}|please~(?:double-?check|verify|check|note|correct)\b[^,]{0,30}
+      |(?:assuming|if|as)~(?:that|this|it)(?:['’]s|~is|~was)~what~you~\w+)\W*\Z""": pattern(_PERSONAL),
     r"""\w~as~(?:you~)?(?:requested|instructed)\W*\Z""": pattern(
         r"\b(?:request|ask|instruct|want|wish|told|tell|order|demand|need|requir|direct|command|call|say|said|bid|bade)"
     ),
@@ -248,7 +251,7 @@ _REMARKS = {
         r"""\b(?:original|retain|preserv|keep|kept|maintain|says?|said|stat|claim|writ|word|phras|sentence|premise|others?|more
         |so~on|etc)"""
     ),
-    r"(?<=[a-z]{2}[.!?])\s(?:-{1,2}|[&+])\s": pattern(r"\s(?:-{1,2}|[&+])\s"),
+    r"(?<=[a-z]{2}[.!?])\s-{1,2}\s|(?<=\w{2}[.!?])\s[&+]\s(?-i:(?=[a-z]))": pattern(r"\s(?:-{1,2}|[&+])\s"),
     rf"""{_MENTION}~(?:(?:is|was|are|were|has~been|ha[ds]|can~be|could~be)~)?(?:replac\w+|becom\w+|became|chang\w+
       |swapp\w+|substitut\w+|turn\w*|instead|for|with|to|by|means?)~(?:(?:by|with|to|into|of|for|as|the
       |word)~)*{_MENTION}""": _MARKED,
@@ -546,9 +549,11 @@ _SIGNS = {
     r"(?-i:(?<!Bowl )\bX{3,}\b)": None,
     r"\A(?:return|print|echo|assert)~?[\"'(]|\A(?:const|let|var|def)~\w+\s?=|(?<![\w'])''\Z|(?<=[.!?])''\Z": None,
     r"(?-i:\b[A-Z]{2,}(?:_[A-Z]+)+\b)|\s<-{1,2}\s|\s(?:;;|::)\s|\"{2}": re.compile(r"[A-Z]_|<-|;;|::|\"\""),
+    r"\s(?:[\#@]\w+\s*)+\Z|\shttps?://\S+\Z": re.compile(r"[#@]\w|https?:"),
+    r"[a-z]{3}[.!?]?\s(?:0?\.\d{1,4}|1\.00?)\Z": re.compile(r"\d"),
     r"==\w|\w==|⁇|\w''\w|\w\s?[✅✔☑✓❌✗✘]\ufe0f?\Z": None,
     r"(?-i:[a-z]\?(?:t|s|d|m|ll|re|ve)\b)": re.compile(r"\w[?’]\w"),
-    r"(?-i:(?<=[a-z]{3})(?:\.\.|\s?[,!?]\s?\.)\Z)": re.compile(r"[.,!?]\s?\."),
+    r"(?-i:(?<=[a-z]{3})(?:\.\s?\.|\s?[,!?]\s?\.)\Z)": re.compile(r"[.,!?]\s?\."),
     rf"\A(?=.*{_SMALL_WORDS}).*[«»‹›„「」『』《》]": re.compile("[«»‹›„「」『』《》]"),
     r"\w\s?[\u2600-\u27bf\U0001f300-\U0001faff]+\ufe0f?\Z": re.compile(r"[\u2600-\u27bf\U0001f300-\U0001faff]"),
     r"(?:[\uff21-\uff3a\uff41-\uff5a]|[\U0001d400-\U0001d7ff]){2}|[a-z]\s?[，。！？；：、]": re.compile(
@@ -575,8 +580,8 @@ _TWICE = pattern(
 )
 _DOUBLED = r"""\b(?!(?:that|had|is|so|no|very|really|much|many|more|far|long|too|ha|bye|blah|knock)~)
     ([^\W\d_]{2,})~(?-i:(?![A-Z]))\1\b"""
-_AGAIN = pattern(r"\b(\w+(?:~\w+){3,15})(?:,?~(?:and|or|but|then)~|,~)\1\b")
-"""Four words or more that stand there twice."""
+_AGAIN = pattern(r"\b(\w+(?:~\w+){3,15})(?:,?~(?:and|or|but|then)~|,~)\1\b|\A(\w+(?:~\w+){2,15})\b.{8,300}~\2\W*\Z")
+"""Four words or more that stand there twice, or three that a text begins and ends with."""
 _HALF_QUOTED = re.compile(
     r"\A(?!.*(?:(?<!\w)['‘](?!\Z)|['’](?!\w).)).*[.!?…]['’]\Z"
     r"|(?<![\w.\])'])'(?!(?:em|til|till|cause|tis|twas|round|bout|n|s)\b)[a-z][^'’]*\Z"
