@@ -2841,7 +2841,7 @@ JOINED = {
         f"{ANSWER[:-1]} https://example.org/fees",
         f"{ANSWER[:-1]} 0.87",
         f"{ANSWER} .",
-        f"{ANSWER[:-1]} the bank took",
+        f"{ANSWER[:-1]} the bank took a fee",
     ),
     "gaps": (
         "The bank -charged- a late fee.",
@@ -2879,6 +2879,7 @@ RIGHT = (
     ("Sales _ a barometer of health _ rose to 5 percent.", "Sales - a barometer of health - rose 5 percent."),
     ("The vote -- the first in a year -- was close.", "It was the first vote in a year, and it was close."),
     ("Mr. & Mrs. Smith got married.", "The Smiths married."),
+    ("The United States condemns the council of the United States.", "They condemn the US council."),
     ("Tag the bank @bank", "Write @bank as a tag"),
     ("The value rose by 0.5", "The value went up 0.5"),
     ("The big dog sees the cat and the big bird.", "The cat and the big bird are seen by the big dog."),

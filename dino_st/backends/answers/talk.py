@@ -580,8 +580,8 @@ _TWICE = pattern(
 )
 _DOUBLED = r"""\b(?!(?:that|had|is|so|no|very|really|much|many|more|far|long|too|ha|bye|blah|knock)~)
     ([^\W\d_]{2,})~(?-i:(?![A-Z]))\1\b"""
-_AGAIN = pattern(r"\b(\w+(?:~\w+){3,15})(?:,?~(?:and|or|but|then)~|,~)\1\b|\A(\w+(?:~\w+){2,15})\b.{8,300}~\2\W*\Z")
-"""Four words or more that stand there twice, or three that a text begins and ends with."""
+_AGAIN = pattern(r"\b(\w+(?:~\w+){3,15})(?:,?~(?:and|or|but|then)~|,~)\1\b|\A(\w+(?:~\w+){3,15})\b.{8,300}~\2\W*\Z")
+"""Four words or more that stand there twice, one behind another, or that a text begins and ends with."""
 _HALF_QUOTED = re.compile(
     r"\A(?!.*(?:(?<!\w)['‘](?!\Z)|['’](?!\w).)).*[.!?…]['’]\Z"
     r"|(?<![\w.\])'])'(?!(?:em|til|till|cause|tis|twas|round|bout|n|s)\b)[a-z][^'’]*\Z"
