@@ -60,6 +60,14 @@ _MOST, _SAME = 0.4, 0.1
 _SURE, _FEWEST_SURE, _LONG = 0.95, 5, 5
 """The share of lines, their number, and the letters and digits of a code from which on it is no word of a sentence."""
 
+_PHRASE, _ALL, _FEW_HUNDRED = 4, 0.95, 200
+"""Words of the longest beginning or end that is looked for; the share of fewer texts that have it, and how many say
+more."""
+
+_SAME_ENDS = {"begin": (2, _MANY, 0.8), "end": (2, _MANY, 0.5), "end ": (1, 50, 0.5)}
+"""Words, texts and the share of many texts, at least, from which on it is told that they begin, or end, with the same.
+Of windows of 61 English sets the share was 0.84 at most in 20 texts, and 0.72 and 0.34 in 200."""
+
 ENDED = re.compile(r"[.!?…:;؟।。！？][^\w\s]*\s*\Z")
 """How a sentence ends."""
 
@@ -104,6 +112,7 @@ def findings(texts: Sequence[str]) -> Iterator[Finding]:
     for name, having in fields.items():
         if len(having) >= max(_FEW, _MOST * len(texts)):
             yield Finding(name, len(having), having[0][:60])
+    yield from _with_same_ends([*dict.fromkeys(texts)])
     (most, times), *_ = Counter(texts).most_common(1) or [("", 0)]
     if times >= max(_MANY, _SAME * len(texts)):
         yield Finding("are one and the same", times, most[:60])
@@ -112,6 +121,23 @@ def findings(texts: Sequence[str]) -> Iterator[Finding]:
         most = f"the most of {'all' if is_most else 'nearly all'}"
         name = f"have {cut.size} {cut.unit}, {most}, and end in no mark, as where texts are cut"
         yield Finding(name, len(cut.texts), cut.texts[0][-60:])
+
+
+def _with_same_ends(texts: Sequence[str]) -> Iterator[Finding]:
+    """The longest words that texts begin with, and those that they end with, where nearly all, or many, have them."""
+    words = [re.findall(r"\w+(?:['’-]\w+)*", text.casefold()) for text in texts]
+    told = set()
+    for where, (least, fewest, share) in _SAME_ENDS.items():
+        share = share if len(texts) >= _FEW_HUNDRED else _ALL
+        for size in range(_PHRASE, least - 1, -1):
+            part = slice(-size, None) if where.startswith("end") else slice(size)
+            counts = Counter(tuple(one[part]) for one in words if len(one) > size)
+            most, times = max(counts.items(), key=lambda item: item[1], default=((), 0))
+            if where.strip() not in told and len(texts) >= fewest and times >= share * len(texts):
+                told.add(where.strip())
+                example = next(text for text, one in zip(texts, words, strict=True) if tuple(one[part]) == most)
+                name = f"{where.strip()} with the same words (“{' '.join(most)}”)"
+                yield Finding(name, times, example[-60:] if where.startswith("end") else example[:60])
 
 
 def _with_field(texts: Sequence[str], field: re.Pattern[str]) -> list[str]:

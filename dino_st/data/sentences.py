@@ -26,7 +26,7 @@ from dino_st.data.tables import (
 from dino_st.errors import InputError, OutputError, suggest
 from dino_st.support.files import similar_path
 from dino_st.support.progress import logger
-from dino_st.support.text import is_blank, printable
+from dino_st.support.text import is_blank, printable, without_form
 
 TEXT_COLUMNS = ("text", "sentence", "sentence1", "x1", "text_a")
 """Columns looked for, in this order, where none is named."""
@@ -49,7 +49,7 @@ _JSON_OBJECT = re.compile(r'\s*\{\s*"(\w| )*"\s*:')
 
 
 class DistinctTexts(Sequence[str]):
-    """An ordered set of texts that is read like a tuple.
+    """An ordered set of texts that is read like a tuple; two that differ in Unicode form or blanks alone are one.
 
     They stand in a private SQLite database: in memory while they fit into its cache of two megabytes, in a temporary
     file that nobody else sees from then on.
@@ -67,14 +67,16 @@ class DistinctTexts(Sequence[str]):
         self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._database.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
-            "CREATE TABLE texts (place INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);"
+            "CREATE TABLE texts (place INTEGER PRIMARY KEY, form TEXT NOT NULL UNIQUE, text TEXT);"
         )
         weakref.finalize(self, self._database.close)  # Python 3.13 warns of databases that are left open
 
     def add(self, text: str) -> bool:
         """Takes a text in as the last one, unless it is there; says whether it is new; OutputError: a full disk."""
+        form = without_form(text)
+        row = (self._length, form, None if form == text else text)
         try:
-            found = self._database.execute("INSERT OR IGNORE INTO texts VALUES (?, ?)", (self._length, text))
+            found = self._database.execute("INSERT OR IGNORE INTO texts VALUES (?, ?, ?)", row)
         except sqlite3.Error as error:
             raise OutputError(
                 f"the sentences do not fit into a temporary file ({error}); let TMPDIR name a directory with more room"
@@ -105,7 +107,7 @@ class DistinctTexts(Sequence[str]):
 
     def _select(self, start: int, stop: int) -> Iterator[str]:
         found = self._database.execute(
-            "SELECT text FROM texts WHERE place >= ? AND place < ? ORDER BY place", (start, stop)
+            "SELECT coalesce(text, form) FROM texts WHERE place >= ? AND place < ? ORDER BY place", (start, stop)
         )
         yield from (text for (text,) in found)  # a generator of its own keeps this object alive
 
@@ -125,6 +127,8 @@ class Sentences:
 
 def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Sentences:
     """Strips sentences, and byte-order marks, and skips and counts blank ones, duplicates, and ones with a NUL byte.
+
+    A duplicate may differ in its Unicode form, or in blanks.
 
     There may be any number of them, since few are in memory at a time; `limit` counts distinct ones. Raises InputError
     where an item is no text or nothing remains, and OutputError where the temporary directory has no more room.

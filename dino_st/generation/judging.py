@@ -96,6 +96,12 @@ _RATING = re.compile(
 """A number, with nothing but a label, marks, a tag, or JSON around it."""
 _TOO_LONG = "left out: too long for the judge"
 _NO_RATING = "left out: no rating"
+_OFF_SCALE, _SCALES = "off the scale", (10, 100)
+"""What a number is that is no rating, and the ends of larger scales that people ask judges for."""
+
+_OFTEN, _MOSTLY = 0.02, 0.3
+"""The share of numbers above the scale from which on it is told, and from which on the others are no ratings."""
+
 _FAILED = "failed requests"
 _OF_MODELS = ("dino-st", "torch", "transformers")
 _OF_CROSS_ENCODERS = ("dino-st", "sentence-transformers", "torch", "transformers")
@@ -437,7 +443,7 @@ def parse_rating(text: str, *, finished: bool = True) -> tuple[float | None, str
 
     Example:
         >>> parse_rating("Rating: 4.5"), parse_rating("5/5"), parse_rating("7")
-        ((0.9, ''), (None, 'no number alone'), (None, 'off the scale'))
+        ((0.9, ''), (None, 'no number alone'), (None, 'off the scale (up to 10)'))
     """
     answer, is_whole = plain_text(text, finished=finished)
     if answer is None or not is_whole:
@@ -446,7 +452,29 @@ def parse_rating(text: str, *, finished: bool = True) -> tuple[float | None, str
     if match is None:
         return None, "no number alone"
     value = float(match["number"])
-    return (value / HIGHEST, "") if 0 <= value <= HIGHEST else (None, "off the scale")
+    if 0 <= value <= HIGHEST:
+        return value / HIGHEST, ""
+    top = next((top for top in _SCALES if HIGHEST < value <= top), None)
+    return None, _OFF_SCALE if top is None else f"{_OFF_SCALE} (up to {top})"
+
+
+def check_scale(counts: Mapping[str, int], name: str) -> None:
+    """Warns of a judge some of whose replies are numbers of a larger scale; a ModelError where these are many.
+
+    Its ratings of 5 and less are of that scale, too.
+    """
+    tops = {top: counts.get(f"rejected: {_OFF_SCALE} (up to {top})", 0) for top in _SCALES}
+    beyond, kept = sum(tops.values()), counts.get("rows", 0)
+    if beyond < max(_FEW, _OFTEN * (beyond + kept)):
+        return
+    told = (
+        f"{beyond:,} replies of {name} are numbers above {HIGHEST}, as if it rated from 0 to "
+        f"{max(top for top, count in tops.items() if count)}, so that the {kept:,} ratings from 0 to {HIGHEST} may be "
+        "of that scale, too"
+    )
+    if beyond > _MOSTLY * (beyond + kept):
+        raise ModelError(f"{told}; do not use them, and take another judge, and another directory or --overwrite")
+    logger.warning("%s; take another judge", told)
 
 
 def tell_of_ratings(table: pa.Table, kind: str = "local") -> str:

@@ -477,7 +477,7 @@ def judge_data(
     chosen = JudgeOptions.of(options)
     directory, table, provenance = _written_anew(raw, output, "rated", overwrite=overwrite)
     spec = TaskSpec.load(provenance.get("task") or "sts-x2")
-    from dino_st.generation.judging import JudgingPlan, JudgingRun, ServerJudge, tell_of_ratings
+    from dino_st.generation.judging import JudgingPlan, JudgingRun, ServerJudge, check_scale, tell_of_ratings
     from dino_st.generation.scoring import scorable
 
     kind = _kind_of_judge(model, chat)
@@ -494,6 +494,7 @@ def judge_data(
     state_origin(output, **read_origin(raw))
     if not counts.get("rows"):
         raise ModelError(f"{model} rated none of {counts.get('pairs', 0):,} pairs: {_most_frequent(counts)}")
+    check_scale(counts, model)
     return counts, tell_of_ratings(directory.table(), kind)
 
 

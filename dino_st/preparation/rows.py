@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ from dino_st.errors import DatasetError
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.posterior import check_log_probs, check_num_tokens
 from dino_st.support.hashes import random_order
+from dino_st.support.progress import logger
+from dino_st.support.text import printable, without_form
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -188,6 +191,7 @@ def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions) -> RawP
     columns = [table[name] for name in text_columns]
     del raw, table  # so that the texts are let go of, too, once they are numbered
     codes, texts = text_codes(columns)
+    codes = _without_twins(codes, texts)
     return RawPairs(
         PairRows(codes[0], codes[-1], label, np.arange(len(label))),
         texts,
@@ -344,6 +348,30 @@ def text_codes(columns: list[pa.ChunkedArray]) -> tuple[list[Codes], pa.LargeStr
     ranks[order] = np.arange(len(order))
     codes = ranks[encoded.indices.to_numpy()]
     return np.split(codes, ends), encoded.dictionary.take(order)
+
+
+_ODD = r"[^ -~]|  |^ | $"
+"""What a text has, at least, that another may differ from in Unicode form or blanks alone."""
+
+
+def _without_twins(codes: list[Codes], texts: pa.LargeStringArray) -> list[Codes]:
+    """The codes of texts, alike also for texts that differ in Unicode form or blanks alone, which is told."""
+    stands_for, first = np.arange(len(texts)), dict[str, int]()
+    for place in np.flatnonzero(pc.match_substring_regex(texts, _ODD)).tolist():
+        text = texts[place].as_py()
+        if (form := without_form(text)) not in ("", text):
+            key = form.encode()
+            found = bisect_left(range(len(texts)), key, key=lambda other: texts[other].as_py().encode())
+            is_there = found < len(texts) and texts[found].as_py() == form
+            stands_for[place] = found if is_there else first.setdefault(form, place)
+    twins = np.flatnonzero(stands_for != np.arange(len(texts)))
+    if len(twins):
+        logger.info(
+            "%d texts differ from another one in Unicode form or blanks alone, such as %r; they count as the same",
+            len(twins),
+            printable(texts[int(twins[0])].as_py()),
+        )
+    return [stands_for[one] for one in codes]
 
 
 def rank_among_equals(groups: Codes) -> Codes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +24,7 @@ from dino_st.preparation.options import TripletOptions
 from dino_st.preparation.splits import PreparedSplits, format_counts
 from dino_st.support.hashes import keyed_bits
 from dino_st.support.progress import logger
-from dino_st.support.text import is_blank, normal_form
+from dino_st.support.text import is_blank, normal_form, without_form
 
 Texts = tuple[str, str, str]
 
@@ -160,8 +161,12 @@ def _drop(triplets: Iterable[Texts], counts: dict[str, int]) -> list[Texts]:
         ("blank", "anchor_is_positive", "positive_is_negative", "anchor_is_negative", "duplicate"), 0
     )
     kept: dict[Texts, None] = {}
-    for triplet in triplets:
-        anchor, positive, negative = texts = tuple(text.strip() for text in triplet)
+    stripped = [tuple(text.strip() for text in triplet) for triplet in triplets]
+    alike: dict[str, str] = {}  # the first of texts that differ in Unicode form or blanks alone
+    for text in sorted({*chain.from_iterable(stripped)}):
+        alike.setdefault(without_form(text), text)
+    for triplet in stripped:
+        anchor, positive, negative = texts = tuple(alike[without_form(text)] for text in triplet)
         of_anchor, of_positive, of_negative = (normal_form(text) or text for text in texts)
         if any(map(is_blank, texts)):
             dropped["blank"] += 1

@@ -81,6 +81,16 @@ def folded(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
 
 
+def without_form(text: str) -> str:
+    """A text as it counts among others that differ in Unicode form (composed or not) or in blanks alone.
+
+    Example:
+        >>> without_form(" A  cafe\N{COMBINING ACUTE ACCENT}\N{NO-BREAK SPACE}is open. ")
+        'A café is open.'
+    """
+    return " ".join(unicodedata.normalize("NFC", text).split())
+
+
 def words_in(text: str) -> list[re.Match[str]]:
     """Where the words and numbers, with their signs, stand in a text that is folded."""
     return list(_WORDS.finditer(text))

@@ -7,7 +7,7 @@ import pytest
 from dino_st.data.sentences import DistinctTexts
 from dino_st.errors import OutputError
 
-TEXTS = ["One.", "Two.", "Drei – ä.", "two.", "Two. "]
+TEXTS = ["One.", "Two.", "Drei – ä.", "two.", "  Two  of them. "]
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def texts() -> DistinctTexts:
 
 def test_texts_are_read_like_a_tuple(texts: DistinctTexts) -> None:
     assert list(texts) == texts[:] == TEXTS
-    assert (len(texts), texts[0], texts[-1]) == (5, "One.", "Two. ")
+    assert (len(texts), texts[0], texts[-1]) == (5, "One.", "  Two  of them. ")
     for part in (slice(1, 3), slice(-2, None), slice(3, 99), slice(4, 2), slice(None, None, 2), slice(None, None, -1)):
         assert texts[part] == TEXTS[part]
     with pytest.raises(IndexError):
@@ -29,6 +29,8 @@ def test_texts_are_read_like_a_tuple(texts: DistinctTexts) -> None:
 
 def test_a_text_is_taken_once_and_leaves_no_gap(texts: DistinctTexts) -> None:
     assert not texts.add("Two.")
+    assert not texts.add("Drei\u00a0– a\u0308.")
+    assert not texts.add("Two of them.")
     assert texts.add("Six.")
     assert texts[:] == [*TEXTS, "Six."]
 

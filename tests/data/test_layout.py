@@ -225,3 +225,24 @@ def test_long_texts_without_a_mark_are_not_always_cut(
     file.write_text("\n".join(json.dumps({"text": text}) for text in NOT_CUT[kind]), encoding="utf-8")
     read_sentences(file)
     assert "the most of all" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("{} {} Read more", "240 of 240 texts end with the same words (“read more”), such as"),
+        ("{} {} Share", "240 of 240 texts end with the same words (“share”), such as"),
+        ("Breaking news {} {}", "240 of 240 texts begin with the same words (“breaking news”), such as"),
+        ("A {} {}", ""),
+    ],
+)
+def test_words_that_all_texts_begin_or_end_with_are_told(
+    line: str, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [f"{one}{vowel}{two}" for one in "bdfgk" for vowel in "aeiou" for two in "rt"]
+    texts = [
+        line.format(f"{one} {other}s", f"plays {i % 7} of {other}.") for i, one in enumerate(words) for other in words
+    ]
+    (tmp_path / "a.txt").write_text("\n".join(texts[::10][:240]) + "\n", "utf-8")
+    read_sentences(tmp_path / "a.txt")
+    assert told in caplog.text if told else "the same words" not in caplog.text

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from dino_st.generation.judging import (
     JudgingRun,
     ModelJudge,
     ServerJudge,
+    check_scale,
     expected_rating,
     parse_rating,
     question,
@@ -101,7 +103,9 @@ def pair_asked(request: ChatRequest) -> tuple[str, str]:
         ("4\n5", None, "no number alone"),
         ("four", None, "no number alone"),
         ("", None, "no number alone"),
-        ("7", None, "off the scale"),
+        ("7", None, "off the scale (up to 10)"),
+        ("85.5", None, "off the scale (up to 100)"),
+        ("2024", None, "off the scale"),
         ("-1", None, "off the scale"),
         ("<think>Both", None, "cut off"),
     ],
@@ -366,6 +370,32 @@ def test_ratings_on_another_scale_or_without_spread_are_told(
 ) -> None:
     tell_of_ratings(pa.table({"judged": ratings}), kind)
     assert re.search(told, caplog.text) if told else not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("counts", "told", "is_refused"),
+    [
+        ({"rows": 1000, "rejected: off the scale (up to 10)": 9}, "", False),
+        (
+            {"rows": 1000, "rejected: off the scale (up to 10)": 60},
+            "60 replies .* from 0 to 10, .* the 1,000 rat",
+            False,
+        ),
+        ({"rows": 40, "rejected: off the scale (up to 10)": 60}, "the 40 ratings .* do not use them", True),
+        (
+            {"rows": 4, "rejected: off the scale (up to 10)": 6, "rejected: off the scale (up to 100)": 90},
+            "96 replies of it are numbers above 5, as if it rated from 0 to 100",
+            True,
+        ),
+        ({"rows": 10, "rejected: off the scale": 60, "rejected: no number alone": 90}, "", False),
+    ],
+)
+def test_a_judge_that_rates_on_a_larger_scale_is_told_and_refused_where_it_mostly_does(
+    counts: dict[str, int], told: str, is_refused: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ModelError, match=told) if is_refused else nullcontext():
+        check_scale(counts, "it")
+    assert re.search(told, caplog.text) if told and not is_refused else not caplog.text
 
 
 def judged(pairs: Dataset) -> Dataset:

@@ -89,6 +89,16 @@ def test_identical_blank_and_duplicate_pairs_are_dropped_and_counted() -> None:
     assert expected.items() <= splits.counts.items()
 
 
+def test_texts_that_differ_in_unicode_form_or_blanks_alone_are_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="dino_st")
+    raw = [("a", "caf\u00e9 b", 1.0), ("a", "cafe\u0301  b", 1.0), ("a", "A b", 0.0), ("a ", "A b", 0.0)]
+    raw += [("x  y", "x\u00a0y ", 1.0)]
+    splits = prepare_pairs(pairs(*raw), **PLAIN, validation_share=0)
+    assert sorted(all_rows(splits)) == [("a", "A b", 0.0), ("a", "caf\u00e9 b", 1.0)]
+    assert {"dropped_identical": 1, "dropped_duplicate": 2}.items() <= splits.counts.items()
+    assert "3 texts differ from another one in Unicode form or blanks alone, such as 'a '" in caplog.text
+
+
 @pytest.mark.filterwarnings("ignore:all pairs have the label")
 def test_dropping_can_be_switched_off() -> None:
     raw = pairs(("a", "a", 1.0), ("a", "b", 1.0), ("a", "b", 1.0))

@@ -252,6 +252,13 @@ def test_what_teaches_nothing_is_dropped_and_counted() -> None:
         prepare_triplets(dataset([("", "b", "c")]))
 
 
+def test_triplets_that_differ_in_unicode_form_or_blanks_alone_are_one_of_one_anchor() -> None:
+    rows = [("caf\u00e9", "b", "c  d"), ("cafe\u0301", "b ", "c d"), ("cafe\u0301", "x", "y")]
+    splits = prepare_triplets(dataset(rows), validation_share=0)
+    assert sorted(tuples(splits["train"])) == [("cafe\u0301", "b", "c  d"), ("cafe\u0301", "x", "y")]
+    assert splits.counts["dropped_duplicate"] == 1
+
+
 def test_the_split_is_by_anchor_and_does_not_depend_on_the_order_of_the_rows() -> None:
     rows = many(50)
     splits = prepare_triplets(dataset(rows), validation_share=0.2)
