@@ -112,7 +112,6 @@ def findings(texts: Sequence[str]) -> Iterator[Finding]:
     for name, having in fields.items():
         if len(having) >= max(_FEW, _MOST * len(texts)):
             yield Finding(name, len(having), having[0][:60])
-    yield from _with_same_ends([*dict.fromkeys(texts)])
     (most, times), *_ = Counter(texts).most_common(1) or [("", 0)]
     if times >= max(_MANY, _SAME * len(texts)):
         yield Finding("are one and the same", times, most[:60])
@@ -123,8 +122,9 @@ def findings(texts: Sequence[str]) -> Iterator[Finding]:
         yield Finding(name, len(cut.texts), cut.texts[0][-60:])
 
 
-def _with_same_ends(texts: Sequence[str]) -> Iterator[Finding]:
+def same_ends(texts: Sequence[str]) -> Iterator[Finding]:
     """The longest words that texts begin with, and those that they end with, where nearly all, or many, have them."""
+    texts = [*dict.fromkeys(texts)]
     words = [re.findall(r"\w+(?:['’-]\w+)*", text.casefold()) for text in texts]
     told = set()
     for where, (least, fewest, share) in _SAME_ENDS.items():

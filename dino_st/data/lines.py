@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, pairwise
 from typing import BinaryIO, NamedTuple
 
-from dino_st.data.layout import ENDED, code_in_lines, findings
+from dino_st.data.layout import ENDED, code_in_lines, findings, same_ends
 from dino_st.errors import InputError
 from dino_st.support.progress import logger
 from dino_st.support.text import printable
@@ -368,7 +368,7 @@ class Oddities:
                 printable(self._first[name]),
             )
         for column, sample in self._samples.items():
-            for name, count, example in findings(sample):
+            for name, count, example in chain(findings(sample), () if column else same_ends(sample)):
                 logger.warning(
                     "%s: %d of %d texts%s %s, such as %r; they are taken as they stand",
                     source,

@@ -1703,6 +1703,33 @@ def test_columns_that_are_shifted_by_a_row_are_told(
     assert re.search(r"first two texts of a row share 0\.\d+ .* of the next row 0\.\d+, as where columns", caplog.text)
 
 
+@pytest.mark.parametrize(("shift", "told"), [(1, "the row before"), (-1, "the next row"), (0, "")])
+def test_negatives_that_are_shifted_alone_are_told(
+    shift: int, told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [f"{one}{vowel}{two}" for one in "bdfgk" for vowel in "aeiou" for two in "rt"][:40]
+    anchors, positives, negatives = (
+        [text.format(word) for word in words]
+        for text in ("The {0} plays {0}s.", "Of {0}s the {0} has some.", "A {0} has no {0}s.")
+    )
+    moved = negatives[shift:] + negatives[:shift]
+    rows = map("{},{},{}\n".format, anchors, positives, moved)
+    triplets(written(tmp_path / "a.csv", "anchor,positive,negative\n" + "".join(rows)))
+    assert (f"with those of {told}, as where the negatives were shifted" in caplog.text) if told else not caplog.text
+
+
+def test_negatives_that_are_the_positives_of_the_next_row_are_none_that_were_shifted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [f"{one}{vowel}{two}" for one in "bdfgk" for vowel in "aeiou" for two in "rt"][:40]
+    anchors, positives = (
+        [text.format(word) for word in words] for text in ("The {0} plays {0}s.", "The {0} has {0}s.")
+    )
+    rows = map("{},{},{}\n".format, anchors, positives, positives[1:] + positives[:1])
+    triplets(written(tmp_path / "a.csv", "anchor,positive,negative\n" + "".join(rows)))
+    assert not caplog.text
+
+
 @pytest.mark.parametrize("scores", [range(60), range(7000, 100, -7)])
 def test_scores_that_count_the_rows_are_told(scores: range, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     scored(written(tmp_path / "a.csv", scored_rows(*scores)))
