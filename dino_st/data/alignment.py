@@ -1,4 +1,4 @@
-"""Columns or replies that were exchanged or shifted, and scores that were turned round, as the words shared show."""
+"""Columns or replies that were exchanged or shifted, scores that were turned round, or ratings that say nothing."""
 
 from __future__ import annotations
 
@@ -161,3 +161,36 @@ def warn_of_order(texts: pa.Table, scores: Sequence[float], source: str) -> None
             found.statistic,
             size,
         )
+
+
+_RATED, _WEAK, _DOUBT = 100, 0.1, 0.05
+"""From so many pairs on it is told that ratings go with scores no better than by chance: below this correlation, or
+where the chance of so high a one is larger than this if there is none."""
+
+
+def agreement(judged: Sequence[float], scores: Sequence[float], source: str) -> float | None:
+    """Spearman's correlation of a judge's ratings with the assigned scores; warns where it is backwards, or chance.
+
+    None where all ratings, or all scores, are equal.
+    """
+    from scipy.stats import spearmanr
+
+    if len(set(scores)) < 2 or len(set(judged)) < 2:
+        return None
+    found = spearmanr(judged, scores, alternative="greater")
+    told = f"Spearman {found.statistic:.2f} over {len(judged):,} pairs"
+    if 1 - found.pvalue < _BY_CHANCE:
+        logger.warning(
+            "%s: the higher the assigned score, the lower the judge's rating (%s), as where 0 means the same; "
+            "do not train on these ratings, and take another judge",
+            source,
+            told,
+        )
+    elif len(judged) >= _RATED and (found.statistic < _WEAK or found.pvalue > _DOUBT):
+        logger.warning(
+            "%s: the judge's ratings go with the assigned scores hardly better than by chance (%s): either says little "
+            "about these pairs; look at some (dino-st audit) before you train on the ratings",
+            source,
+            told,
+        )
+    return float(found.statistic)

@@ -26,6 +26,7 @@ from dino_st.backends.choice import backend_provenance
 from dino_st.backends.files import locate_model, model_files
 from dino_st.backends.journal import Ask, journalled
 from dino_st.backends.options import ModelOptions
+from dino_st.data.alignment import agreement
 from dino_st.data.cards import raw_card
 from dino_st.data.columns import JUDGED, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.shards import (
@@ -479,8 +480,6 @@ def check_scale(counts: Mapping[str, int], name: str) -> None:
 
 def tell_of_ratings(table: pa.Table, kind: str = "local") -> str:
     """How the ratings go with the scores that pairs have, as a sentence; warns of a judge that says nothing."""
-    from scipy.stats import spearmanr
-
     judged = table[JUDGED].to_pylist()
     value, most = Counter(judged).most_common(1)[0]
     if len(judged) > 1 and most >= _ALIKE * len(judged):
@@ -506,10 +505,9 @@ def tell_of_ratings(table: pa.Table, kind: str = "local") -> str:
             decimal,
         )
     scores = table[SCORE].to_pylist() if SCORE in table.column_names else []
-    if len(set(scores)) < 2 or len(set(judged)) < 2:
-        return f"mean rating {math.fsum(judged) / len(judged):.3f}"
-    agreement = float(spearmanr(judged, scores).statistic)
-    return f"mean rating {math.fsum(judged) / len(judged):.3f}; Spearman with the assigned scores {agreement:.3f}"
+    mean = f"mean rating {math.fsum(judged) / len(judged):.3f}"
+    correlation = agreement(judged, scores, "the ratings")
+    return mean if correlation is None else f"{mean}; Spearman with the assigned scores {correlation:.3f}"
 
 
 def _read(reply: ChatReply, before: Rating) -> Rating:

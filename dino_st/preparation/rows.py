@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dino_st.data.alignment import agreement
 from dino_st.data.columns import (
     JUDGED,
     LABEL,
@@ -188,6 +189,8 @@ def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions) -> RawP
     log_probs = _log_probs(table[LOG_PROBS], options.labels) if LOG_PROBS in more else None
     plain_log_prob = _plain_log_prob(table[PLAIN_LOG_PROB]) if PLAIN_LOG_PROB in more else None
     judged = _judged(table[JUDGED]) if JUDGED in more else None
+    if judged is not None:
+        agreement(judged.tolist(), table[label_column].to_pylist(), "the raw pairs")
     columns = [table[name] for name in text_columns]
     del raw, table  # so that the texts are let go of, too, once they are numbered
     codes, texts = text_codes(columns)

@@ -373,6 +373,40 @@ def test_ratings_on_another_scale_or_without_spread_are_told(
 
 
 @pytest.mark.parametrize(
+    ("rate", "told"),
+    [
+        (
+            lambda score, number: 0.9 - 0.7 * score + number % 4 / 40,
+            r"the lower the judge's rating \(Spearman -0\.\d+ over",
+        ),
+        (
+            lambda score, number: number * 37 % 101 / 101,
+            r"hardly better than by chance \(Spearman -?0\.\d+ over 120 pairs",
+        ),
+        (lambda score, number: 0.3 * score + number * 37 % 101 / 101 * 0.6, ""),
+    ],
+)
+def test_a_judge_that_rates_backwards_or_by_chance_is_told_by_judge_and_by_prepare(
+    rate: Callable[[float, int], float], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = pa.Table.from_pylist(
+        [
+            {
+                "sentence1": f"A man {number}.",
+                "sentence2": f"A dog {number}.",
+                "score": score,
+                "judged": rate(score, number),
+            }
+            for number, score in enumerate([0.0, 0.5, 1.0] * 40)
+        ]
+    )
+    for said in (tell_of_ratings, lambda pairs: prepare_pairs(pairs, target="judged")):
+        caplog.clear()
+        said(table)
+        assert re.search(told, caplog.text) if told else "Spearman" not in caplog.text
+
+
+@pytest.mark.parametrize(
     ("counts", "told", "is_refused"),
     [
         ({"rows": 1000, "rejected: off the scale (up to 10)": 9}, "", False),
