@@ -29,6 +29,11 @@ _MARK = re.compile(
 )
 """A control token as templates write them; those with nothing but a role are ordinary text to some models (Zephyr)."""
 
+_LONG = "\n".join(
+    f'Line {line}: "A prompt stands whole, whatever its length — up to its last line."' for line in range(30)
+)
+"""A user's turn of which the lines must stand in a chat, but for their blanks."""
+
 _DIRECTIVES = [f"%{letter}" for letter in "aAbBdeHIjmMpSUwWyYZ"] + ["%-d", "%-m", "%-H", "%-I", "%-M", "%-S"]
 
 
@@ -118,7 +123,7 @@ class ChatTemplate:
     `takes_system` says whether it has a place for a system turn (some refuse it, and some leave it out without a word),
     `tells_date` whether it asks for a date, which is `TEMPLATE_DATE`; `strange_marks` are control tokens that it writes
     and the tokenizer does not know; `sha256` is that of a chat that it made. A ModelError says that it cannot be
-    rendered, leaves a turn out, or makes another chat each time.
+    rendered, leaves a turn out or cuts it, or makes another chat each time.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -145,6 +150,8 @@ class ChatTemplate:
             rendered = self.render(user, opening)
         if user not in rendered or not rendered.endswith(opening):
             raise self._unusable(f"it leaves out the {'answer' if user in rendered else 'user'}'s turn")
+        if "".join(_LONG.split()) not in "".join(self.render(_LONG, opening).split()):
+            raise self._unusable(f"it cuts or changes a user's turn of several lines ({len(_LONG)} characters)")
         if rendered != self.render(user, opening):
             raise self._unusable("it makes another chat of the same turns each time")
         try:

@@ -92,6 +92,11 @@ TAKEN = {
         '<user>Hello.<assistant>Say "',
         None,
     ),
+    "one line of each turn": (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content|replace('\\n', ' ') }}{% endfor %}",
+        '<user>Hello.<assistant>Say "',
+        "<system>Mind.<user>Hello.",
+    ),
     "several, one by default": ({"default": TURNS, "tools": "{{ 1 }}"}, '<user>Hello.<assistant>Say "', "<system>"),
 }
 
@@ -126,6 +131,12 @@ UNUSABLE = {
     "chance": ("{{ range(10**5)|random }}" + TURNS, "makes another chat of the same turns each time"),
     "empty turns": (" ", "leaves out or changes the answer"),
     "shouts": ("{% for m in messages %}<{{ m.role }}>{{ m.content|upper }}{% endfor %}", "leaves out or changes"),
+    "keeps the first line": (
+        "{% for m in messages %}{{ m.content.split('\\n')[0] }}{% endfor %}",
+        "cuts or changes a user",
+    ),
+    "keeps 60 characters": ("{% for m in messages %}{{ m.content[:60] }}{% endfor %}", "cuts or changes a user"),
+    "truncates": ("{% for m in messages %}{{ m.content|truncate(500) }}{% endfor %}", "cuts or changes a user"),
     "raises at once": (
         "{{ raise_exception('Only for tools!') }}",
         r"refuses a chat of user and assis.*for tools!",
