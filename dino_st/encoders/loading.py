@@ -57,6 +57,9 @@ POOLINGS: dict[PoolingName, str] = {
 }
 """Ways from token vectors to a sentence's, and the mode of sentence-transformers' `Pooling` behind each."""
 
+_HOLDING = ("Transformer", "StaticEmbedding")
+"""Kinds of modules that are nothing without weights, in whatever place."""
+
 _PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 
 _HEADS = {
@@ -226,8 +229,26 @@ def _check_files(directory: Path) -> None:
                 f"{directory}: modules.json names a module {kind} in {home.name}, but {home.name}/config.json is "
                 "missing; copy or download the encoder completely"
             )
-    for home in homes:
-        _check_home(directory, home, needs_weights=home == homes[0])
+    for kind, home in _modules_of(directory):
+        _check_home(directory, home, needs_weights=home == homes[0] or kind in _HOLDING)
+    _warn_of_unread(directory, homes)
+
+
+def _warn_of_unread(directory: Path, homes: list[Path]) -> None:
+    """Warns of a numbered folder of weights, such as 2_Dense, if modules.json names no folder of that number.
+
+    Variants, of which one is named (2_Dense_512 and 2_Dense_1024), are no sign of a lost entry.
+    """
+    named = {home.name.partition("_")[0] for home in homes}
+    for weights in sorted(directory.glob("[0-9]*_*/model.safetensors")):
+        home = weights.parent
+        if home.name.partition("_")[0] not in named and (home / "config.json").is_file():
+            logger.warning(
+                "%s: modules.json does not name %s, which is left out; if it belongs to the encoder, copy modules.json "
+                "again, else move the folder elsewhere",
+                directory,
+                home.name,
+            )
 
 
 def homes_of(directory: Path) -> list[Path]:
@@ -242,7 +263,15 @@ def _modules_of(directory: Path) -> list[tuple[str, Path]]:
         return [("Transformer", directory)]
     try:
         modules = json.loads(file.read_text(encoding="utf-8"))
-        return [(str(one.get("type")).rpartition(".")[2], directory / str(one["path"])) for one in modules]
+        found = [(str(one.get("type")).rpartition(".")[2], directory / str(one["path"])) for one in modules]
+        for place, (kind, home) in enumerate(found):
+            if kind == "Router":  # the folders of its routes lie in its own
+                file = home / "router_config.json"
+                routes = json.loads(file.read_text(encoding="utf-8"))["types"]
+                found[place : place + 1] = [
+                    (str(kind).rpartition(".")[2], home / name) for name, kind in routes.items()
+                ]
+        return found
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ModelError(f"{file}: cannot be read as a list of modules ({error})") from error
 

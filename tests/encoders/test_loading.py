@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Router, Transformer
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -403,6 +403,29 @@ def test_a_model_of_another_kind_of_sentence_transformers_is_told_of(
     file.write_text(json.dumps(config | {"model_type": kind}), encoding="utf-8")
     load_trainable_encoder(with_dense, device="cpu")
     assert f"was made as a {kind}, not to give dense vectors of sentences" in caplog.text
+
+
+def test_a_module_with_weights_that_modules_json_no_longer_names_is_told(
+    with_dense: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(with_dense / "2_Dense", with_dense / "2_Dense_512")  # a variant, of which one is named
+    load_trainable_encoder(with_dense, device="cpu")
+    assert "does not name" not in caplog.text
+    file = with_dense / "modules.json"
+    file.write_text(json.dumps(json.loads(file.read_text())[:2]))
+    load_trainable_encoder(with_dense, device="cpu")
+    assert "modules.json does not name 2_Dense, which is left out" in caplog.text
+
+
+def test_an_encoder_with_routes_is_read_and_each_route_needs_its_weights(tmp_path: Path) -> None:
+    query, document = tiny_encoder(tmp_path / "query"), tiny_encoder(tmp_path / "document")
+    routes = Router.for_query_document(list(query), list(document))
+    SentenceTransformer(modules=[routes], device="cpu").save(str(tmp_path / "router"))
+    loaded = load_trainable_encoder(tmp_path / "router", device="cpu")
+    assert np.allclose(loaded.encode_document("the dog eats"), document.encode("the dog eats"), atol=1e-6)
+    (tmp_path / "router" / "document_0_Transformer" / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"holds no weights .*document_0_Transformer"):
+        load_trainable_encoder(tmp_path / "router", device="cpu")
 
 
 def test_an_encoder_that_makes_no_vector_of_a_text_is_refused(with_dense: Path) -> None:
