@@ -283,7 +283,8 @@ def _split_tables(directory: Path) -> Tables | None:
     if others:
         logger.info("%s: not trained on: %s", directory, ", ".join(others))
     read = {name: read_pairs_or_triplets(file) for name, (file,) in found.items()}
-    train, validation = (table.group_by(table.column_names).aggregate([]) for table in read.values())
+    both = [_without_order(table) for table in read.values()]
+    train, validation = (table.group_by(table.column_names).aggregate([]) for table in both)
     twice = 0
     if set(train.column_names) == set(validation.column_names):
         twice = validation.join(train, validation.column_names, join_type="left semi").num_rows
@@ -295,6 +296,16 @@ def _split_tables(directory: Path) -> Tables | None:
             stacklevel=4,
         )
     return read
+
+
+def _without_order(table: pa.Table) -> pa.Table:
+    """The same rows with the two sentences of each pair sorted, so that pairs are the same in either order."""
+    if not {SENTENCE1, SENTENCE2} <= set(table.column_names):
+        return table
+    one, other = table[SENTENCE1], table[SENTENCE2]
+    for name, sort in ((SENTENCE1, pc.min_element_wise), (SENTENCE2, pc.max_element_wise)):
+        table = table.set_column(table.column_names.index(name), name, sort(one, other))
+    return table
 
 
 def rows_hash(table: pa.Table) -> str:

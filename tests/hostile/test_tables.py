@@ -791,6 +791,13 @@ def test_training_warns_of_validation_rows_that_are_trained_on(
     assert "not trained on: test.csv" in caplog.text
 
 
+def test_validation_rows_that_are_trained_on_with_their_sentences_exchanged_are_told(tmp_path: Path) -> None:
+    written(tmp_path / "train.csv", HEAD + "a,b,1\nc,d,0\ne,f,1\n")
+    written(tmp_path / "valid.csv", HEAD + "d,c,0\nb,a,1\nh,g,0\n")
+    with pytest.warns(DinoWarning, match=r"2 of 3 rows of validation stand in train, too"):
+        pair_splits(tmp_path, 2, "cosine")
+
+
 def test_whole_directories_of_the_hub_are_read(tmp_path: Path) -> None:
     names = [f"data/train-0000{i}-of-00003{mark}.parquet" for i, mark in enumerate(("", "-0123456789abcdef", ""))]
     parts(tmp_path, *names, ".cache/huggingface/a.parquet")
