@@ -1351,6 +1351,40 @@ def test_any_other_ending_is_a_failure_with_its_name(reason: object, again: bool
     assert raised.value.again == again
 
 
+@pytest.mark.parametrize("place", ["choice", "reply"])
+@pytest.mark.parametrize(
+    ("more", "is_whole"),
+    [
+        ({"native_finish_reason": "MAX_TOKENS"}, False),
+        ({"done_reason": "length"}, False),
+        ({"truncated": True}, False),
+        ({"incomplete_details": {"reason": "max_output_tokens"}}, False),
+        ({"native_finish_reason": "SAFETY"}, None),
+        ({"incomplete_details": {"reason": "content_filter"}}, None),
+        ({"content_filter_results": {"hate": {"filtered": True, "severity": "high"}}}, None),
+        ({"native_finish_reason": "STOP", "done_reason": "stop", "truncated": False}, True),
+        ({"native_finish_reason": "completed", "incomplete_details": None}, True),
+        ({"content_filter_results": {"hate": {"filtered": False}, "error": None}}, True),
+    ],
+)
+def test_what_is_told_beside_the_finish_reason_goes_before_it(
+    more: dict[str, Any], is_whole: bool | None, place: str
+) -> None:
+    reply = body(TEXT, "stop")
+    (reply if place == "reply" else reply["choices"][0]).update(more)
+    if is_whole is None:
+        with pytest.raises(AttemptError, match="the answer ended with finish_reason") as raised:
+            read_answer(json.dumps(reply).encode())
+        assert not raised.value.again
+    else:
+        assert read_answer(json.dumps(reply).encode()).finished == is_whole
+
+
+def test_the_choice_of_index_0_is_read_wherever_it_stands() -> None:
+    first, second = body(TEXT)["choices"][0], body("It rains.")["choices"][0] | {"index": 1}
+    assert read_answer(json.dumps({"choices": [second, first]}).encode()).text == TEXT
+
+
 def test_content_in_parts_is_joined_without_thoughts() -> None:
     parts = [{"type": "thinking", "thinking": [{"text": "So …"}]}, {"type": "text", "text": "Some"}, "one plays."]
     assert read_answer(json.dumps(body(parts)).encode()).text == "Someone plays."

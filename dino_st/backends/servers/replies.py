@@ -23,6 +23,7 @@ _COMPLETE = re.compile(
     "completed|finish|finished|done|normal"
 )
 _CUT_OFF = re.compile("length|max_tokens|model_length|max_length|max_new_tokens|max_output_tokens|token_limit")
+_FILTERED = re.compile("safety|content_filter|content_filtered|recitation|blocklist|prohibited_content|spii|refusal")
 _OPEN_END = re.compile(r"[^\W_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]\Z|[,;:(–-]\Z")  # some scripts have no full stop
 _MAY_PASS = re.compile("error|abort|aborted|cancelled|canceled|timeout|overloaded")
 
@@ -132,15 +133,16 @@ def read_answer(body: bytes, limit: int | None = None) -> Answer:
     choices = content.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise AttemptError("the reply has no choices", answer=cost)
-    named = choices[0].get("finish_reason")
-    ending = str(named or "stop").lower()
+    choice = next((other for other in choices if isinstance(other, dict) and other.get("index") == 0), choices[0])
+    named = choice.get("finish_reason")
+    ending = _told_beside(content, choice) or str(named or "stop").lower()
     is_whole, is_cut_off = bool(_COMPLETE.fullmatch(ending)), bool(_CUT_OFF.fullmatch(ending))
     if not is_whole and not is_cut_off:
         is_passing = bool(_MAY_PASS.fullmatch(ending))
         reason = f"the answer ended with finish_reason {shortened(ending)!r}"
         raise AttemptError(reason, again=is_passing, server_trouble=is_passing, answer=cost)
-    message = part_of(choices[0], "message")
-    texts = [_joined(message.get("content")), message.get("refusal"), choices[0].get("text")]  # no chat's
+    message = part_of(choice, "message")
+    texts = [_joined(message.get("content")), message.get("refusal"), choice.get("text")]  # no chat's
     text = next((text for text in texts if isinstance(text, str) and text.strip()), None)
     if text is None and is_cut_off:
         reason = "the reply is empty at the limit of tokens; raise --max-new-tokens (models that think need many)"
@@ -164,6 +166,21 @@ def json_object(body: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise AttemptError("the reply is JSON, but no completion", server_trouble=True)
     return content
+
+
+def _told_beside(content: dict[str, Any], choice: dict[str, Any]) -> str | None:
+    """The reason that a text was filtered or cut off, where a server says it beside `finish_reason`."""
+    told = []
+    for record in (choice, content):
+        named = [record.get("native_finish_reason"), record.get("done_reason")]
+        named.append(part_of(record, "incomplete_details").get("reason"))
+        told += [str(reason).lower() for reason in named if reason]
+        results = part_of(record, "content_filter_results").values()
+        if any(isinstance(result, dict) and result.get("filtered") is True for result in results):
+            told.append("content_filter")
+        if record.get("truncated") is True:
+            told.append("length")
+    return next((reason for kind in (_FILTERED, _CUT_OFF) for reason in told if kind.fullmatch(reason)), None)
 
 
 def _joined(content: object) -> object:
