@@ -380,8 +380,11 @@ def _label_text(label: str | float) -> str:
 
 
 def check_not_prepared(raw: Place) -> None:
-    """Refuses a directory of `dino-st prepare`, which may have what was written for raw data."""
-    if (raw / PREPARATION_RECORD).is_file():
+    """Refuses a directory of `dino-st prepare`, or a file of its splits, which may have what is for raw data."""
+    whole = raw
+    if isinstance(raw, Path):  # the splits lie in the folder `data`
+        whole = next((place.parent for place in (raw, raw.parent) if place.name == "data"), raw)
+    if any((place / PREPARATION_RECORD).is_file() for place in (raw, whole)):
         raise InputError(f"{raw}: is prepared already; train on it, or give the directory of `dino-st generate`")
 
 

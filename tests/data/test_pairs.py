@@ -281,8 +281,9 @@ def test_what_is_no_raw_data_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"^{tmp_path / 't'}: holds triplets, not pairs; `dino-st prepare-triplets`"):
         read_raw(tmp_path / "t")
     (tmp_path / PREPARATION_RECORD).touch()
-    with pytest.raises(InputError, match=f"^{tmp_path}: is prepared already"):
-        read_raw(tmp_path)
+    for place in (tmp_path, tmp_path / "data", tmp_path / "data" / "train.parquet"):
+        with pytest.raises(InputError, match=f"^{place}: is prepared already"):
+            read_raw(place)
 
 
 def test_fields_beyond_ours_are_named_once_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
