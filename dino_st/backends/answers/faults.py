@@ -373,12 +373,13 @@ def _fault_by(rules: Iterable[Rule], text: str, source: str) -> Reason | None:
     """The reason of the first rule that a text breaks, while its source does not and is about something else."""
     for rule in rules:
         if (
-            (found := _marks(rule.pattern, text))
+            rule.pattern.search(text)
             and not (rule.unless and rule.unless.search(source))
             and not (rule.reason == "numbering" and _is_own_number(text, source))
-            and found - _marks(rule.pattern, source)
         ):
-            return rule.reason
+            own = set(_marks(rule.pattern, source))
+            if any(mark not in own for mark in _marks(rule.pattern, text)):
+                return rule.reason
     return None
 
 
@@ -398,9 +399,9 @@ def _has_variants(text: str) -> bool:
     )
 
 
-def _marks(pattern: re.Pattern[str], text: str) -> set[str]:
-    """What a pattern finds in a text, whatever the case and the numbers."""
-    return {re.sub(r"\d+", "0", found[0].casefold()) for found in pattern.finditer(text)}
+def _marks(pattern: re.Pattern[str], text: str) -> Iterator[str]:
+    """What a pattern finds in a text, one after the other, whatever the case and the numbers."""
+    return (re.sub(r"\d+", "0", found[0].casefold()) for found in pattern.finditer(text))
 
 
 def has_paired_marks(text: str) -> bool:
