@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -2511,6 +2512,16 @@ UNITS += [f"{unit} " for unit in UNITS]
 UNITS += ["{\n", "a\n", "1. a\n", "\n", "\t", "1\t", "\t1", "a\t", "Sure\n", '{"text": "a"}\n', "A. "]
 
 
+@pytest.fixture
+def without_collection() -> Iterator[None]:
+    """What other tests have left in memory is not gone over while time is measured."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("without_collection")
 @pytest.mark.parametrize(
     ("units", "length"), [(UNITS[::15], 40_000), pytest.param(UNITS, 200_000, marks=pytest.mark.slow)]
 )
