@@ -133,7 +133,7 @@ _CONSENT = r"""了解(?:いた|致)?しました|了解です|承知(?:いた|�
     |bien~sûr|d['’]accord|certainement|entendu|compris|por~supuesto|claro(?:~que~sí)?|desde~luego|entendido|de~acuerdo
     |certo|certamente|va~bene|capito|d['’]accordo|com~certeza|natuurlijk|begrepen|oczywiście|rozumiem|конечно|понятно|хорошо
     |понял[аи]?|tamam|elbette|tabii(?:~ki)?|anladım|حسن[\u064b\u0627]+|بالتأكيد|بالطبع|ठीक~है|ज़?\u093c?रूर|समझ~गया"""
-CONSENT = Rule("no answer", pattern(rf"\A\W*(?:はい[、。\s]*)?(?:{_CONSENT})\W*\Z"), pattern(_CONSENT))
+CONSENT = Rule("no answer", pattern(rf"\A\W*+(?:はい[、。\s]*)?(?:{_CONSENT})\W*\Z"), pattern(_CONSENT))
 """Consent alone, where the source sentence does not consent."""
 
 _YES = rf"""{_CONSENT}|sure(?:~thing)?|certainly|of~course|absolutely|gladly|no~problem|got~it|understood
@@ -146,7 +146,7 @@ LEAD = Rule(
     "talk",
     pattern(rf"\A\W*{_LEAD}(?:\s?[,，、،;；]|\s[-–—]{{1,2}}(?=\s))\s?(?!dass\b|que\b)(?=\w)"),
     pattern(
-        rf"""\A\Z|(?<!\w)(?:{_YES})(?!\w)|\A\W*(?:{_YES})|\b(?:cours|sure|certain|clear|doubt|natural|obvious|always|glad|natürlich|sicher
+        rf"""\A\Z|(?<!\w)(?:{_YES})(?!\w)|\A\W*+(?:{_YES})|\b(?:cours|sure|certain|clear|doubt|natural|obvious|always|glad|natürlich|sicher
         |klar|évid|natur|cert|segur|sem~dúvida|sin~duda)|[?？]"""
     ),
 )
@@ -179,7 +179,7 @@ _NOTHING = r"""kein(?:e[rn]?)?~(?:text|antwort|angaben?|daten|inhalt|satz)|keine
     |нет(?:~(?:данных|ответа|текста))?|пусто|неизвестно|ничего|yok|boş|[暂暫]?[无無](?:内容|内容)?|空|没有|不适用|未知|(?:該当)?(?:なし|無し)|不明|(?:해당~)?없음|لا~شيء|لا~يوجد|कोई~नहीं"""
 NOTHING = Rule(
     "no answer",
-    pattern(rf"\A\W*(?:{_NOTHING})\W*\Z"),
+    pattern(rf"\A\W*+(?:{_NOTHING})\W*\Z"),
     pattern(rf"\A\W*[^\W\u2e80-\uffff]+\W*\Z|\b(?:{_NOTHING})\b"),
 )
 """A word for nothing in place of a sentence."""
@@ -238,16 +238,16 @@ _SPEECH = {
         "sag|könnt|dir|dis|pourr|decir|dice|podr|puede|pot|può|diz|pode|zeg|сказ|можно|[说說言可]|bedeut|heiß|signif|vouloir|veut|beteken"
         "|значит|означ|意|anlam|뜻|말"
     ),
-    r"""\A\W*(?:(?:(?:vielen~)?dank[e]?|merci|(?:muchas~)?gracias|grazie|obrigad[oa]|bedankt|dank~je|спасибо|شكر\S*|dzięku\w+
+    r"""\A\W*+(?:(?:(?:vielen~)?dank[e]?|merci|(?:muchas~)?gracias|grazie|obrigad[oa]|bedankt|dank~je|спасибо|شكر\S*|dzięku\w+
       |질문해|sorunuz)\b|谢谢|感谢|ご質問).{0,20}(?:frage|question|pregunta|domanda|pergunta|vraag|вопрос|提问|问题|ありがとう|감사
       |سؤال|teşekkür|pytanie)""": ("dank|merci|grac|graz|obrig|спас|谢|ありがと|감사|شكر|teşekk|dzięk"),
-    r"""\A\W*(?:ich~)?hoffe,?~(?:das|dies|es)~hilft|\A\W*j['’]espère~que~(?:cela|ça)\b.{0,12}aide
+    r"""\A\W*+(?:ich~)?hoffe,?~(?:das|dies|es)~hilft|\A\W*j['’]espère~que~(?:cela|ça)\b.{0,12}aide
       |\A\W*espero~(?:que~(?:esto|te|le)|ter).{0,9}(?:ayud|serv|ajud)|\A\W*spero~(?:che~)?(?:questo|ti)\b.{0,12}(?:aiut|util)
       |hopelijk~helpt|\A\W*надеюсь,?~(?:это~)?помо|希望.{0,4}(?:对|對)[你您].{0,3}(?:帮助|幫助)
       |お役に立て""": "hoff|esp|spero|hop|наде|希望|役",
 }
 _REPLIES = {
-    r"""\A\W*(?:(?:ich~)?weiß~(?:ich~)?(?:es~)?(?:leider~)?nicht|keine~ahnung|je~ne~sais~pas|(?:yo~)?no~(?:lo~)?sé
+    r"""\A\W*+(?:(?:ich~)?weiß~(?:ich~)?(?:es~)?(?:leider~)?nicht|keine~ahnung|je~ne~sais~pas|(?:yo~)?no~(?:lo~)?sé
       |non~(?:lo~)?so|não~(?:o~)?sei|ik~weet~(?:het~)?niet|(?:я~)?не~знаю|我?不知道|わかりません|分かりません|知りません|모르겠(?:습니다|어요)|لا~أعرف
       |bilmiyorum|nie~wiem)\W*\Z""": (
         r"wiss|weiß|ahnung|sai[st]|savoir|sé\b|sab|ignor|so\b|sei\b|weet|зна|知|わか|분|모르|عرف|bil|wie[md]"
@@ -257,38 +257,38 @@ _REPLIES = {
       |お手伝いでき(?:ます|る)|무엇을~도와|كيف~يمكنني~مساعدتك|nasıl~yardımcı~ol|w~czym~mogę~(?:ci~|panu~)?pomóc""": (
         "helf|hilf|aid|ayud|serv|aiut|ajud|help|помо|帮|手伝|도와|ساعد|yardım|pom"
     ),
-    r"""\A\W*(?:bitte~(?:geben|gib|nennen?|senden?|schick\w*)\b.{0,30}\b(?:satz|text)\b|veuillez~(?:fournir|indiquer|donner|saisir)\b
+    r"""\A\W*+(?:bitte~(?:geben|gib|nennen?|senden?|schick\w*)\b.{0,30}\b(?:satz|text)\b|veuillez~(?:fournir|indiquer|donner|saisir)\b
       |por~favor,?~(?:proporcion|indi[qc]|env[ií]|forne)\w*|per~favore,?~(?:fornisc|indic|invi)\w*|请您?(?:提供|输入|发送)
       |пожалуйста,?~(?:предостав|введ|укаж)\w*)|(?:文|テキスト).{0,3}(?:入力|提供).{0,4}ください""": (
         "bitte|veuill|favor|请|пожал|ください|fourn|proporc|forne"
     ),
-    r"""\A\W*(?:kein\w*~änderung\w*~(?:nötig|notwendig|erforderlich)|aucune?~(?:modification|changement)~n\w+|ningún~cambio~nec\w+
+    r"""\A\W*+(?:kein\w*~änderung\w*~(?:nötig|notwendig|erforderlich)|aucune?~(?:modification|changement)~n\w+|ningún~cambio~nec\w+
       |nessuna~modifica~nec\w+|nenhuma~(?:alteração|mudança)~nec\w+|无需(?:修改|更改)|変更は?不要
       |改写如下|以下.{0,8}(?:句子|改写|言い換え))""": ("änder|modif|chang|cambi|alter|mud|改|変"),
 }
 _OF_NOUNS = "phrase|frase|oraci|satz|sätze|zin"
 _SAME = {
-    r"""\A\W*(?:der~satz~(?:bleibt|ist)~(?:\w+~)?(?:gleich|unverändert|klar|verständlich)
+    r"""\A\W*+(?:der~satz~(?:bleibt|ist)~(?:\w+~)?(?:gleich|unverändert|klar|verständlich)
       |la~(?:phrase|frase)~(?:reste~la~même|reste~inchangée
       |est~déjà~\w+|ya~es(?:tá)?~(?:\w+~)?\w+|è~già~\w+|resta~(?:uguale|invariata)|queda~igual)|la~oración~ya~es(?:tá)?~\w+
       |a~frase~(?:já~(?:é|está)~\w+|permanece~\w+)|de~zin~(?:blijft~(?:hetzelfde|gelijk|ongewijzigd)
       |is~al~\w+))\W*\Z""": _OF_NOUNS,
-    r"""\A\W*(?:keine~(?:\w+~)?änderung(?:en)?|sans~(?:aucun~)?changements?|(?:sin|ningún)~cambios?|sem~(?:alterações|mudanças)
+    r"""\A\W*+(?:keine~(?:\w+~)?änderung(?:en)?|sans~(?:aucun~)?changements?|(?:sin|ningún)~cambios?|sem~(?:alterações|mudanças)
       |nessun[ao]?~(?:modifica|cambiamento)|geen~(?:wijziging(?:en)?|verandering(?:en)?)|aucun~changement)\W*\Z""": (
         "änder|chang|camb|alter|mud|modif|wijzig|verander"
     ),
-    r"\A\W*(?:(?:sehr~)?gern(?:e)?~geschehen|de~rien|de~nada|prego|graag~gedaan|je~vous~en~prie)\W*\Z": (
+    r"\A\W*+(?:(?:sehr~)?gern(?:e)?~geschehen|de~rien|de~nada|prego|graag~gedaan|je~vous~en~prie)\W*\Z": (
         "dank|merci|graci|grazi|obrig|bedankt|gern|rien|nada|prego|graag|prie"
     ),
 }
 _IMPOSSIBLE = {
-    r"""\A\W*(?:(?:das|dies)~ist~(?:leider~)?nicht~möglich|(?:leider~)?nicht~möglich
+    r"""\A\W*+(?:(?:das|dies)~ist~(?:leider~)?nicht~möglich|(?:leider~)?nicht~möglich
       |(?:malheureusement,?~)?(?:ce|cela)~?(?:n['’])?est~(?:malheureusement~)?(?:pas~)?(?:im)?possible|ce~n['’]est~(?:malheureusement~)?pas~possible
       |(?:lamentablemente,?~)?(?:(?:eso|esto)~)?no~es~posible|(?:purtroppo,?~)?non~è~possibile|(?:infelizmente,?~)?não~é~possível
       |(?:dat|dit)~is~(?:helaas~)?niet~mogelijk)\W*\Z""": (
         "möglich|geht|kann|könn|possib|peu[tx]|pouv|posib|pued|pod|poss|può|mogelijk|kan"
     ),
-    r"""\A\W*(?:no~se~puede~(?:cambiar|reformular|reescribir|modificar)~la~(?:frase|oración)|la~phrase~ne~peut~pas~être~\w+
+    r"""\A\W*+(?:no~se~puede~(?:cambiar|reformular|reescribir|modificar)~la~(?:frase|oración)|la~phrase~ne~peut~pas~être~\w+
       |(?:der|dieser)~satz~(?:kann|lässt~sich)~(?:leider~)?nicht~.{0,30}|la~frase~non~può~essere~\w+|a~frase~não~pode~ser~\w+
       |la~(?:frase|oración)~no~(?:se~)?puede~.{0,30}|de~zin~kan~niet~.{0,30})\W*\Z""": _OF_NOUNS,
 }
@@ -310,7 +310,7 @@ _BOTH = {
     ),
 }
 _PERSONA = pattern(
-    r"""\A\W*(?:als~(?:ein~|een~|eine~)?(?:ki\b|ai\b|sprachmodell|taalmodel|ki-\w+|künstliche~intelligenz)|en~tant~que~(?:modèle|ia\b)
+    r"""\A\W*+(?:als~(?:ein~|een~|eine~)?(?:ki\b|ai\b|sprachmodell|taalmodel|ki-\w+|künstliche~intelligenz)|en~tant~que~(?:modèle|ia\b)
     |como~(?:um~|un~)?(?:modelo~(?:de~(?:leng|ling)|ling)|ia\b)|in~quanto~(?:modello|ia\b)|как~(?:языковая~модель|ии\b|искусственный)
     |作[为為]一?[个個]?(?:ai|人工智能|[语語]言模型)|(?:ai|人工知能|言語モデル)として|ai~언어~모델|bir~(?:yapay~zeka|dil~modeli)\b)"""
 )

@@ -193,7 +193,7 @@ FAULTS = (
             rf"""|\[(?:[\w' ]{{0,20}}\b)?(?i:{_BLANK})s?\]"""
             r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]|\sĠ\w+.*\sĠ\w|[a-z]{3}\\n[a-z]{3}|\A/\w+\s"""
             r"""|【|(?:(?<=[^\W\d]\s)|(?<=[.!?"”)]\s)|(?<=[.!?"”)\]]))\[\^?\d{1,3}\](?=(?:\[\^?\d{1,3}\]){0,9}[\s.!?]{0,3}\Z)|\[\^\d+\]|citeturn\d"""
-            r"""|\A\W*(?:assistant|final)+(?=[A-Z])|[.!?…"”](?:final|analysis|commentary|\s?(?:assistant|im_end|im_start|user)){1,9}\W*\Z"""
+            r"""|\A\W*+(?:assistant|final)+(?=[A-Z])|[.!?…"”](?:final|analysis|commentary|\s?(?:assistant|im_end|im_start|user)){1,9}\W*\Z"""
         ),
     ),
     Rule(
@@ -223,7 +223,7 @@ FAULTS = (
     Rule(
         "talk",
         pattern(
-            rf"""\A\W*(?:{SURE}(?:[!.:]\s|,?~(?:here|i~(?:can|will|would|understand)|i['’](?:ll|d)|let~me)\b)|{_HERE}{_TEXTS}|here~you~(?:go|are)\b
+            rf"""\A\W*+(?:{SURE}(?:[!.:]\s|,?~(?:here|i~(?:can|will|would|understand)|i['’](?:ll|d)|let~me)\b)|{_HERE}{_TEXTS}|here~you~(?:go|are)\b
             |{_HELP}~(?:be~)?(?:happy|glad)~to~(?:help|assist)\b
             |(?:the|a|one|your)~(?:possible~)?(?:paraphrase|{KINDS}~(?:sentence|version))\b)
             |\A\W?(?:(?:okay|ok|sure|certainly|as~requested|in~other~words|in~simpler?~(?:words|terms)),\s
@@ -236,13 +236,13 @@ FAULTS = (
     Rule(
         "no answer",
         pattern(
-            rf"""\A\W*(?:{SURE}|true|false|correct|exactly|agreed|done|go~ahead|(?:i(?:['’]m|~am)~)?ready
+            rf"""\A\W*+(?:{SURE}|true|false|correct|exactly|agreed|done|go~ahead|(?:i(?:['’]m|~am)~)?ready
             (?:~when(?:ever)?~you~are|~to~(?:help|assist|start|begin|go))?|(?:hello\W+|hi\W+)?(?:how|what)~(?:can|may)~i~(?:help|assist|do~for)~you\b.*
             |paraphrase|\d+(?:[.,]\d+)?|none(?:~(?:found|given|provided|available))?|null|nil|nan|n\.?\s?[/\\]?\s?a|undefined
             |not~(?:applicable|available|provided|specified|found|given|defined)|todo|tb[ad]|to~be~(?:determined|defined|announced)
             |no~(?:answer|output|response|change|text|data|content|result|sentence|value|input|information)s?|lorem~ipsum\b.*
             |(?:your|insert|new|rewritten|paraphrased)\b[\w\s]{{0,20}}\b(?:sentence|answer|text)(?:~goes)?(?:~here)?)\W*\Z
-            |\A\W*(?:error|exception|traceback)\b\s?[:(]|\b(?:please~)?try~again~(?:later|in~\w+~\w+)\b|\b(?:internal~server~error
+            |\A\W*+(?:error|exception|traceback)\b\s?[:(]|\b(?:please~)?try~again~(?:later|in~\w+~\w+)\b|\b(?:internal~server~error
             |service~(?:temporarily~)?unavailable|bad~gateway|rate~limit|too~many~requests|(?:daily|usage|message)~limit
             |upgrade~to~(?:pro|plus|premium)|cuda~out~of~memory|request~timed~out|model~is~(?:currently~)?(?:loading|overloaded)
             |upstream~connect~error|content~management~polic(?:y|ies)
@@ -250,14 +250,14 @@ FAULTS = (
             |exceeded~your~(?:current~)?quota|we~are~at~capacity|no~endpoints~found|provider~returned~error|upstream~error|invalid~api~key
             |connection~reset~by~peer|openrouter~processing|not~found,~try~pulling|insufficient~credits
             |(?:message|content|response|text|request)~(?:was~|is~|has~been~)?(?:blocked|removed|hidden)~by~(?:our|the|a|content|safety)?~?
-             (?:safety|content|moderat\w+|filters?))\b|\A\W*(?:content|response|message)~(?:was~|is~)?(?:blocked|removed|filtered|hidden)\W*\Z
-            |\A\W*(?:no~changes?~(?:is~|are~)?(?:needed|necessary|required)|the~sentence~(?:remains|is)~unchanged|see~above)\W*\Z"""
+             (?:safety|content|moderat\w+|filters?))\b|\A\W*+(?:content|response|message)~(?:was~|is~)?(?:blocked|removed|filtered|hidden)\W*\Z
+            |\A\W*+(?:no~changes?~(?:is~|are~)?(?:needed|necessary|required)|the~sentence~(?:remains|is)~unchanged|see~above)\W*\Z"""
         ),
     ),
     Rule(
         "no answer",
         pattern(
-            r"""\A\W*(?:(?:(?:label|class|score|rating|category|type|relation)\s?[:=]?\s?)?(?:\d(?:[.,]\d)?|[a-e]|entail(?:ment|s|ed)
+            r"""\A\W*+(?:(?:(?:label|class|score|rating|category|type|relation)\s?[:=]?\s?)?(?:\d(?:[.,]\d)?|[a-e]|entail(?:ment|s|ed)
             |contradict(?:ion|ory|s|ed)|neutral|paraphrases?|positive|negative|equivalen(?:t|ce)|(?:not~|dis|un)?(?:similar|related)
             |(?:semantic~)?(?:similarity|equivalence)|(?:high|low|medium|no)~(?:semantic~)?(?:similarity|overlap))
             |(?:hard|easy|true|false)~(?:negative|positive)|(?:positive|negative)~(?:pair|example|sample)|label|class|score

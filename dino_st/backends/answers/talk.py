@@ -91,29 +91,29 @@ def _rules(reason: Reason, rows: Mapping[str, re.Pattern[str] | None]) -> tuple[
 
 _AROUND = {
     rf"""\A(?!.*\b{SAYS}\b)(?:[\w'’]+[,:]?\s){{1,7}}["“](?-i:[A-Z])[^"“”]{{14,}}["”]\W?\Z""": _MARKED,
-    r"""\A\W*(?:h+mm*|uh+|um+|alright|understood|noted|got~it|perfect|absolutely|certainly|in~a~nutshell|to~clarify
+    r"""\A\W*+(?:h+mm*|uh+|um+|alright|understood|noted|got~it|perfect|absolutely|certainly|in~a~nutshell|to~clarify
       |to~be~(?:precise|clear|specific)|(?:more~)?(?:in)?formally),\s""": pattern(
         r"\b(?:hm+|alright|underst|noted|perfect|absolut|certain|clear|precise|specific|formal)"
     ),
-    r"\A\W*(?:replac|swapp|substitut)ing~[^,]{2,40}~(?:with|by|for)\b[^,]{0,30},\s": pattern(
+    r"\A\W*+(?:replac|swapp|substitut)ing~[^,]{2,40}~(?:with|by|for)\b[^,]{0,30},\s": pattern(
         "replac|swap|substitut|chang"
     ),
     r"""\A\W*the~(?:\w+~)?(?:answer|result|output|paraphrase|rewrite|rewritten~\w+)~(?:is|would~be|becomes)~
       (?-i:(?=[A-Z]\w*~\w+~\w+))""": pattern("answer|result|output"),
-    rf"""\A\W*(?:{_YOU})(?:\s*:|,?~?["“]|(?<=\bas)~(?-i:(?=[A-Z])))|\A\W*(?!i\b)(?:{_YOU})~that\b""": pattern(
+    rf"""\A\W*+(?:{_YOU})(?:\s*:|,?~?["“]|(?<=\bas)~(?-i:(?=[A-Z])))|\A\W*(?!i\b)(?:{_YOU})~that\b""": pattern(
         f"{_QUOTING}|{_MODAL}"
     ),
-    rf"""\A\W*(?:{_WAY})(?:\s*:|,?~?["“]|~that\b|~(?-i:(?=[A-Z])(?!I\b)))""": pattern(f"{_QUOTING}|{_OPTIONS}"),
-    rf"""\A\W*(?:(?:how|what)~about\b\s?[:,"“]|(?:{_HINT})\b[:,]?\s["“])""": re.compile(_QUOTING),
+    rf"""\A\W*+(?:{_WAY})(?:\s*:|,?~?["“]|~that\b|~(?-i:(?=[A-Z])(?!I\b)))""": pattern(f"{_QUOTING}|{_OPTIONS}"),
+    rf"""\A\W*+(?:(?:how|what)~about\b\s?[:,"“]|(?:{_HINT})\b[:,]?\s["“])""": re.compile(_QUOTING),
     r"""\A["“][^"“”]{12,}["”]\s(?:is|was|would|could|can|works?|also|fits?|sounds?|should|might|may|means?|has
       |reads)\b""": _MARKED,
-    r"""\A\W*(?:in~(?:essence|short|brief|summary)|to~(?:sum~up|summari[sz]e)|(?:put~)?simply(?:~put)?|basically|essentially
+    r"""\A\W*+(?:in~(?:essence|short|brief|summary)|to~(?:sum~up|summari[sz]e)|(?:put~)?simply(?:~put)?|basically|essentially
       |that~is(?:~to~say)?|i\.e\.?),?~?[,:]|\A\W*i\.e\.""": pattern(
         r"\b(?:essen|short|brief|sum|simpl|basic|that~is|i\.e)"
     ),
-    r"""\A\W*(?:(?:it|this|which)~means(?!~(?:the~same|a~lot|(?:so~)?much|more|everything|nothing)\b)|the~(?:meaning|gist|idea|point|message)~is~that|(?:please~)?note~that|p\.?\s?s\.)
+    r"""\A\W*+(?:(?:it|this|which)~means(?!~(?:the~same|a~lot|(?:so~)?much|more|everything|nothing)\b)|the~(?:meaning|gist|idea|point|message)~is~that|(?:please~)?note~that|p\.?\s?s\.)
       (?!\w)""": pattern(r"\b(?:mean|gist|idea|point|messag|note|notic|please|p\.?s\.)"),
-    r"\A\W*(?:correct|exactly|true|that['’]s~right),\s": pattern(r"\b(?:correct|right|exact|true)"),
+    r"\A\W*+(?:correct|exactly|true|that['’]s~right),\s": pattern(r"\b(?:correct|right|exact|true)"),
     r"\A(?:hi|hello|hey|user|greetings)[,!]\s": pattern(r"\A\Z|\b(?:hi|hello|hey|user|greet\w*)\b"),
     rf"""\A(?:(?:my|the|your|final|new)~)?(?:answer|title|caption|result|output|reply|response|attempt|version|sentence|paraphrase
       |rewrite|translation|correction|note|example|option|{SURE}|here~(?:it~is|we~go|you~go))(?:~\d{{1,2}})?
@@ -128,14 +128,14 @@ _AROUND = {
     rf"\A\W*to~{_SAYING}~(?:it|this|that)\b[^,.:]{{0,30}}[,:]": SPEECH,
     r"\A\W*in~(?:other|simpler?|plain|different|fewer)~(?:words|terms|english)\b": pattern("words|terms|english"),
     r"""\A[(\[][^()\[\]]{1,40}[)\]]:?\s["“]?(?-i:(?=[A-Z]))""": _BRACKETED,
-    r"""\A\W*(?:altered|changed|modified|simplified|restated|condensed|shortened|expanded|translated|reversed|negated|rewritten
+    r"""\A\W*+(?:altered|changed|modified|simplified|restated|condensed|shortened|expanded|translated|reversed|negated|rewritten
       |summari[sz]ed|said|put)(?:~\w+){0,3},\s""": pattern(
         r"\b(?:alter|chang|modif|simpl|short|expan|translat|revers|said\b|put\b)"
     ),
-    r"\A\W*(?:sorry~(?:about|for)~(?:that|this)|my~(?:apologies|mistake|bad)|apologies|oops|whoops)\b[,.!:]": pattern(
+    r"\A\W*+(?:sorry~(?:about|for)~(?:that|this)|my~(?:apologies|mistake|bad)|apologies|oops|whoops)\b[,.!:]": pattern(
         r"\b(?:sorry|apolog\w+|mistakes?|oops|fault|regrets?|excuse)\b"
     ),
-    r"""\A\W*(?:h+mm*|ok(?:ay)?|alright|let(?:['’]s|~me|~us)|i(?:['’]ll|~will|~need~to|~should|~must|~have~to)
+    r"""\A\W*+(?:h+mm*|ok(?:ay)?|alright|let(?:['’]s|~me|~us)|i(?:['’]ll|~will|~need~to|~should|~must|~have~to)
       |we~(?:need~to|should|must|have~to)|(?:re)?write|(?:\w+~){0,4}(?:it|sentence|version)~(?:now~)?(?:reads?|becomes?))\b
       [^:.!?]{0,60}:\s""": _COLON,
     r"\A(?:dear|hi|hello|hey)~[^,.!?]{1,30},\s": pattern(r"\A\Z|\b(?:dear|hi|hello|hey)\b"),
@@ -164,7 +164,7 @@ _AROUND = {
     r"\A(?-i:(?:assistant|user|model|system)~(?=[A-Z])|Assistant~(?=(?:The|An?|It|He|She|They|This)~))": None,
     r"""\A\W*the~(?:passive|active|negative|negated|affirmative|opposite|simplified|shorter|formal)~
       (?:form|voice|version)~(?:is|would~be)\b""": pattern(r"\b(?:form|voice|version|passive|active|negative)"),
-    rf"""\A\W*(?:it|this)~(?:says|states|reads|claims|implies|mentions)\b
+    rf"""\A\W*+(?:it|this)~(?:says|states|reads|claims|implies|mentions)\b
       |\A\W*according~to~(?:the|this|your)~{_OF_WORDS}\b""": pattern(
         rf"{_ABOUT_WORDS.pattern}|\b(?:state|read|tell|told|announc|claim|writ|wrote|impl|mention|according|warn|book|sign)"
     ),
@@ -177,19 +177,19 @@ _AROUND = {
       (?:says?|states?|asks?|wants?|means?|claims?|is~(?:saying|asking))\b|\A\W*user~(?:wants|asks)\b""": pattern(
         r"\b(?:user|speaker|author|writ|wrote|novel|book)"
     ),
-    rf"""\A\W*(?:the|your|an?)~{_ASSISTANT}~(?:should|must|needs~to|has~to|ought~to|is~to|will|would|can|could)~
+    rf"""\A\W*+(?:the|your|an?)~{_ASSISTANT}~(?:should|must|needs~to|has~to|ought~to|is~to|will|would|can|could)~
       (?:now~|then~)?(?:{_SAYING}|reply|respond|answer|produce|output|generate|give|provide|return|keep)\b""": pattern(
         rf"\b{_ASSISTANT}\b"
     ),
-    r"""\A\W*(?:\w+,~)?(?:on~an?~(?:(?:\w+ly)~)?(?:unrelated|different|separate|another|side)~(?:note|topic|subject|matter)
+    r"""\A\W*+(?:\w+,~)?(?:on~an?~(?:(?:\w+ly)~)?(?:unrelated|different|separate|another|side)~(?:note|topic|subject|matter)
       |(?:completely~|totally~)?unrelated(?:ly)?(?:,|~(?:to|but)\b)|speaking~of~something~(?:else|different)
       |(?:chang|switch)ing~(?:the~)?(?:subject|topic)s?)\b""": pattern("note|topic|subject|matter|relat|differ|else"),
     rf"""\A\W*what~(?:the|this|that|your)~{_OF_WORDS}~(?:\w+~){{0,2}}(?:is|means)\b""": _ABOUT_WORDS,
-    rf"""\A\W*(?:in|based~on|from|per)~(?:the|this|your)~(?:{_OF_WORDS}|\w+~(?:provided|given|available|above)),|\A\W*as~(?:stated|mentioned|noted)(?:~above)?,
+    rf"""\A\W*+(?:in|based~on|from|per)~(?:the|this|your)~(?:{_OF_WORDS}|\w+~(?:provided|given|available|above)),|\A\W*as~(?:stated|mentioned|noted)(?:~above)?,
       |\A\W*it~can~be~(?:inferred|concluded|assumed)~that\b|\A\W*the~opposite~(?:is|would~be)\b""": pattern(
         rf"{_ABOUT_WORDS.pattern}|\b(?:state|mention|not|infer|conclu|assum|impl|opposite|contrary)"
     ),
-    r"\A\W*(?:my|the)~(?:final~)?answer~(?:is|(?:w|c|sh)ould~be)~(?!that\b)": pattern("answer|reply|replied|respon"),
+    r"\A\W*+(?:my|the)~(?:final~)?answer~(?:is|(?:w|c|sh)ould~be)~(?!that\b)": pattern("answer|reply|replied|respon"),
     rf"""\A\W*+(?!i\b)(?:you|one|we|people)~(?:could|might|can|may|would)~(?:also|just|simply|perhaps|instead|alternatively|even)~
       {_SAYING}\b|\A\W*+one~(?:could|might|may)~(?:say|state|rephrase|reword)~(?!(?:no|it|so|to)\b)
       |\A\W*+(?:an?|one|another|the|my)~(?:\w+~){{0,2}}(?:way|option|possibility|version)~(?:of~{_SAYING}ing|to~{_SAYING})~(?:it|this|that|so|the~same(?:~thing)?)~is~\w
@@ -213,9 +213,9 @@ _REMARKS = {
     r",\s(?:which|that)~(?:is|amounts~to)~(?:\w+ly~)?the~same(?:~thing)?\W*\Z": pattern("same|equal|equivalent"),
     r""",\sas~(?:stated|described|mentioned|indicated|given|you~can~see)(?:~(?:above|before|here|earlier))?
       \W*\Z""": pattern(r"\bas\b|\bstat|descri|mention|indicat|given"),
-    r"""\A\W*(?:that|this|it)(?:['’]s|~is)~(?:not~(?:quite~)?(?:right|correct|true|accurate)|wrong|incorrect|false)\s?[:;,]
+    r"""\A\W*+(?:that|this|it)(?:['’]s|~is)~(?:not~(?:quite~)?(?:right|correct|true|accurate)|wrong|incorrect|false)\s?[:;,]
       \s""": pattern("right|wrong|correct|true|false|accura"),
-    r"""\A\W*(?:great|excellent|perfect|good|nice|wonderful|awesome|fantastic),\s(?=(?:each|every|the|an?|this|that|these|those|he|she
+    r"""\A\W*+(?:great|excellent|perfect|good|nice|wonderful|awesome|fantastic),\s(?=(?:each|every|the|an?|this|that|these|those|he|she
       |it|they|his|her|their|there|in|on|at)\b)""": pattern(
         "great|excellent|perfect|good|nice|wonder|awesome|fantastic"
     ),
@@ -330,11 +330,11 @@ _STATEMENTS = {
       |could~be|(?:is|are)~(?:about|already|too|not|saying|talking|describing|asking|stating|different|similar|unchanged|now
       |(?:an?~)?(?:\w+~){{0,2}}sentences?|(?:ok(?:ay)?|{_QUALITY}|the~same)(?:~(?:as~(?:is|it~is)|already|enough))?
       (?=\W*\Z)))\b""": _ABOUT_WORDS,
-    rf"""\A\W*(?:it|this|that|everything|nothing)(?:['’]s|~is|~was|~looks|~seems|~sounds)~(?:already|perfectly|as)~
+    rf"""\A\W*+(?:it|this|that|everything|nothing)(?:['’]s|~is|~was|~looks|~seems|~sounds)~(?:already|perfectly|as)~
       (?:\w+~(?:and|enough)~)?(?:{_QUALITY}|it~is)(?:~(?:as~(?:is|it~is)|already|enough))?\W*\Z""": pattern(
         rf"\b{_QUALITY}\b"
     ),
-    r"\A\W*(?:there~is~|there['’]s~)?no~(?:need|reason)~to~(?:chang|rephras|rewrit|alter|modif|improv)": pattern(
+    r"\A\W*+(?:there~is~|there['’]s~)?no~(?:need|reason)~to~(?:chang|rephras|rewrit|alter|modif|improv)": pattern(
         "need|reason"
     ),
     rf"""{_NO_COURT}(?:(?:this|that|here|it)(?:['’]s|~is)~)?(?:an?~|the~|another~|one~|my~|your~)?
@@ -351,12 +351,12 @@ _STATEMENTS = {
     rf"""{_NO_COURT}(?:(?:so|okay|ok|first|now|then|well)[,.]?~)*(?:(?:we|i|you)~)?(?:need(?:~to)?|have~to|should|must|want~to|let['’]s)~
       (?:now~)?(?:{_SAYING}|reformulate|describe|produce|make)~(?:\w+~){{0,4}}(?:sentence|statement|paraphrase)
       \b""": _ABOUT_WORDS,
-    r"""\A\W*(?:(?:so|okay|ok|first|now|then)[,.]?~)*(?:(?:we|i|you)~)?(?:need~to|have~to|should|must)~
+    r"""\A\W*+(?:(?:so|okay|ok|first|now|then)[,.]?~)*(?:(?:we|i|you)~)?(?:need~to|have~to|should|must)~
       (?:keep|preserve|retain|change|alter|include|mention|contradict|negate)~(?:(?:all|the|every|each|one|some|these|of)~)*
       (?:facts?|details?|information|meaning|numbers?|names?|words?|wording|original)\b""": pattern(
         r"\b(?:facts?|details?|inform|mean|number|name|word|origin|secret)"
     ),
-    r"""\A\W*(?:(?:so|okay|ok|first|now|well|h+mm*)[,.]?~)*let(?:['’]s|~me|~us)~(?:think|consider|figure~out|work~out|see)~
+    r"""\A\W*+(?:(?:so|okay|ok|first|now|well|h+mm*)[,.]?~)*let(?:['’]s|~me|~us)~(?:think|consider|figure~out|work~out|see)~
       (?:about~|of~)?(?:how|what~the|which|(?:an?|another|other|some)~ways?)\b""": pattern(
         r"\b(?:let|think|thought|consider|figure|wonder|see|look)"
     ),
@@ -364,20 +364,20 @@ _STATEMENTS = {
       (?:(?:is|are)~(?:not~)?(?:true|false|correct|incorrect|wrong|right|contradictory|consistent|equivalent)\W*\Z
       |(?:contradicts?|agrees?|disagrees?|oppos\w+|entails?)\b)""": _ABOUT_WORDS,
     r"\A\W*the~(?:\w+~)?meaning~(?:stays|remains|is|has|does|was)\b": pattern("mean"),
-    r"""\A\W*(?:i~apologi[sz]e|(?:my~)?apologies|(?:i(?:['’]m|~am)~)?sorry)~for~(?:the|any|this|my)~
+    r"""\A\W*+(?:i~apologi[sz]e|(?:my~)?apologies|(?:i(?:['’]m|~am)~)?sorry)~for~(?:the|any|this|my)~
       (?:confusion|inconvenience|misunderstanding|error|mistake)\b""": pattern(
         r"\b(?:sorry|apolog\w+|mistakes?|fault|regrets?|excuse|pardon|forgive)\b"
     ),
     r"\A\W*there(?:['’]s|~is)~nothing~(?:else~)?to~(?:change|rewrite|rephrase|add|improve|correct|fix)\b": pattern(
         r"\bnothing|\bno\b|\bnot\b|n['’]t\b"
     ),
-    r"""\A\W*(?:task|request|job|rewrite|changes?)~(?:was~|is~|were~|has~been~)?
+    r"""\A\W*+(?:task|request|job|rewrite|changes?)~(?:was~|is~|were~|has~been~)?
       (?:completed?|done|finished|applied|made)\b""": pattern(r"\b(?:task|request|job|work|chang)"),
     r"""\A\W*you~(?:should|could|can|may~want~to|might~want~to|need~to)~
       (?:contact|ask|check|call|consult|talk|speak|try|report|file)\b""": pattern(
-        r"\b(?:you|your|one|should|must|please|contact|ask|call|consult)\b|\A\W*(?:try|check|talk|speak|report|file)\b"
+        r"\b(?:you|your|one|should|must|please|contact|ask|call|consult)\b|\A\W*+(?:try|check|talk|speak|report|file)\b"
     ),
-    r"\A\W*(?:could|can|would)~you~(?:please~)?(?:clarify|explain|rephrase|specify|elaborate|provide)\b": pattern(
+    r"\A\W*+(?:could|can|would)~you~(?:please~)?(?:clarify|explain|rephrase|specify|elaborate|provide)\b": pattern(
         r"\b(?:you|clarif|expla|specif|elaborat|provid)"
     ),
     r"""\A\W*here(?:['’]s|~is|~are)~(?:one|two|three|another|some|an?~\w+)~(?:about|for|with|in|on|that)\b
@@ -411,7 +411,7 @@ _VARIANTS = {
     r"\A(?!.*\b(?:and|or)\b)[\w'’]+(?:~[\w'’]+)?(?:,\s[\w'’]+(?:~[\w'’]+)?){3,}\W*\Z": re.compile(
         ",.*,|[;&/]|\\band\\b"
     ),
-    r"\bor,?~alternatively\b|\A\W*(?:alternatively|or)\b\s?[,:]|[,;]~or~(?:rather|simply|just|else):": pattern(
+    r"\bor,?~alternatively\b|\A\W*+(?:alternatively|or)\b\s?[,:]|[,;]~or~(?:rather|simply|just|else):": pattern(
         "alternativ"
     ),
     r"\A\w+(?:,\s\w+){3,}\W*\Z": pattern(",.*,"),
@@ -420,15 +420,15 @@ _VARIANTS = {
 """Two variants in one text."""
 
 _OPENERS = {
-    r"""\A\W*(?:(?:it|this|that|they|these|those|both)~(?:is|are)~)?(?:not~)?(?:(?:completely|very|totally|quite|almost|exactly|somewhat)~)?
+    r"""\A\W*+(?:(?:it|this|that|they|these|those|both)~(?:is|are)~)?(?:not~)?(?:(?:completely|very|totally|quite|almost|exactly|somewhat)~)?
       (?:the~)?(?:same|similar|different|identical|opposite|unrelated|alike)\W*\Z""": pattern(
         r"\b(?:same|similar|differ|identical|opposite|relat|alike|equal)"
     ),
-    r"""\A\W*(?:(?:an?|the|one|two|ten|new|next|your|my|given|this|that|first|second|another|single|write|rework|rewrite|rephrase
+    r"""\A\W*+(?:(?:an?|the|one|two|ten|new|next|your|my|given|this|that|first|second|another|single|write|rework|rewrite|rephrase
       |continue|go~on~with|see|english)~)*(?:sentences?|paraphrases?|text|answer|reply|output|prompt
       |instructions?)\W*\Z""": pattern(r"\b(?:sentence|paraphrase|text|answer|reply|output|prompt|instruct)"),
-    r"\A\W*(?:given|new|ditto|idem|as~above|error(?:~\d+)?|\d{3}~not~found|n\.a|x+)\W*\Z": None,
-    r"""\A\W*(?:likewise|similarly|stop|end|i~give~up|next|continue|no~comment|i~have~(?:no~answer|nothing~to~(?:say|add)))
+    r"\A\W*+(?:given|new|ditto|idem|as~above|error(?:~\d+)?|\d{3}~not~found|n\.a|x+)\W*\Z": None,
+    r"""\A\W*+(?:likewise|similarly|stop|end|i~give~up|next|continue|no~comment|i~have~(?:no~answer|nothing~to~(?:say|add)))
       \W*\Z""": _BRIEF,
     rf"""\A\W*{_HM}(?:(?:that|this|it|what)(?:['’]s|~is|~was)?~)?(?:an?~)?(?:(?:really|very|such|quite|truly)~)?(?:an?~)?{_GREAT}
       ~(?:question|one|sentence|example|point|request|task|choice|idea|prompt|job|work)(?:~to~\w+)?\W*\Z""": pattern(
@@ -447,7 +447,7 @@ _OPENERS = {
       |please~wait|working~on~it|here~goes|next|continue)\W*\Z""": pattern(
         r"""\b(?:let|think|thought|see|try|tries|tried|start\w*|begin|wait|moment|second|consider|agree|underst\w+|help|next|continue)\b"""
     ),
-    rf"""\A\W*(?:{SURE}[\s,.!…]+)*(?:(?:you(?:['’]re|~are)~)?(?:very~|most~)?welcome
+    rf"""\A\W*+(?:{SURE}[\s,.!…]+)*(?:(?:you(?:['’]re|~are)~)?(?:very~|most~)?welcome
       |thanks?(?:~you)?(?:~(?:so|very)~much|~a~lot)?(?:~for~(?:your|the)~(?:question|input|clarification|request))?
       |(?:hi|hello|hey|greetings)(?:~(?:there|everyone|all|again))?|how~are~you(?:~today)?|great|good|nice|perfect
       |excellent|wonderful|awesome|interesting|cool|wow|fine|bye|goodbye|h+mm+|uh+|um+|oh|ah|well
@@ -458,11 +458,11 @@ _OPENERS = {
     r"\banything~else~(?:you|i~can)\b|\b(?:how|what)~(?:else~)?(?:can|may)~i~(?:help|assist|do~for)~you\b": pattern(
         r"\b(?:help|assist|service|serve|do~for|else)"
     ),
-    r"""\A\W*(?:\w+~of~)?my~(?:knowledge|training(?:~data)?|data)~(?:base~)?(?:only~)?(?:ends?|stops?|goes|extends?|reaches|is~limited
+    r"""\A\W*+(?:\w+~of~)?my~(?:knowledge|training(?:~data)?|data)~(?:base~)?(?:only~)?(?:ends?|stops?|goes|extends?|reaches|is~limited
       |was~cut|is~(?:only~)?up~to|comes~to)\b""": pattern(r"\b(?:know|learn|train|taught|data)"),
     r"""\bmy~(?:last|latest|knowledge|training)\b.{0,12}\b(?:update|cut-?off|data)\b|\blorem~ipsum\b
       |\Ahttps?://\S+\Z""": None,
-    r"""\A\W*(?:(?:the|with|has|have|of|an?|on|about|in|clearly|completely)~)*(?:same|similar|different|opposite|identical)~(?:meaning|sense|idea|sentence|wording
+    r"""\A\W*+(?:(?:the|with|has|have|of|an?|on|about|in|clearly|completely)~)*(?:same|similar|different|opposite|identical)~(?:meaning|sense|idea|sentence|wording
       |words|topic|as~(?:above|before|given|the~original))\b.{0,20}\Z""": pattern(
         "meaning|sense|idea|sentence|word|topic|same|similar|differ"
     ),
@@ -471,7 +471,7 @@ _OPENERS = {
 """What is said before the work, or instead of it; the whole text."""
 
 _SPOKEN = {
-    r"""\A\W*(?:(?:so|well|right|look|listen|anyway|i~mean|you~(?:know|see)|yes|yeah|no|nope),\s
+    r"""\A\W*+(?:(?:so|well|right|look|listen|anyway|i~mean|you~(?:know|see)|yes|yeah|no|nope),\s
       |(?:so|ok(?:ay)?|alright|well)~(?:then|so|now)\b,?\s)""": pattern(
         rf"""\A\Z|{_PERSONAL}|\b(?:so|well|right|anyhow|mean|know|see|yes|thus|therefore|hence|because|since|then)\b|[?!]"""
     ),
@@ -482,7 +482,7 @@ _SPOKEN = {
 """How people begin and end what they say to someone."""
 
 _SHORT_REFUSALS = {
-    r"""\A\W*(?:unfortunately,?~)?(?:(?:this|that|it)(?:['’]s|~is)~)?(?:unfortunately~)?(?:not~possible|impossible)
+    r"""\A\W*+(?:unfortunately,?~)?(?:(?:this|that|it)(?:['’]s|~is)~)?(?:unfortunately~)?(?:not~possible|impossible)
       \W*\Z""": pattern(r"possib|\bcan|could|\bable|unable|\bway\b|hopeless"),
     r"""\A\W*sorry,~(?:but~)?(?:the|your|this)~(?:input|sentence|prompt|request|message|text)~(?:you~\w+~)?(?:seems?|is|appears?|looks|was
       |does|cannot|can['’]t)\b""": pattern("sorry|apolog|input|sentence|prompt|request|message|text"),
