@@ -284,11 +284,16 @@ class OpenAIChat:
 
     def _tried(self, way: str) -> str | None:
         """Has the server score in a way, which is kept if it can; otherwise why it cannot."""
-        prompt, text = PROBE
+        prompts, text = PROBE
         self.way, found, failures = way, None, self.counted["failures"]
         try:
-            [reply] = self.complete([ChatRequest("probe", prompt, max_new_tokens=1, answer=text)])
-            fault = reply.failure if reply.text is None else TextScore.of(reply.text).fault
+            replies = self.complete([ChatRequest("probe", each, max_new_tokens=1, answer=text) for each in prompts])
+            scores = [TextScore.of(reply.text) for reply in replies if reply.text is not None]
+            fault = next(
+                filter(None, [*(reply.failure for reply in replies), *(score.fault for score in scores)]), None
+            )
+            if fault is None and len({score.log_prob for score in scores}) == 1:
+                fault = "a text is exactly as likely behind one prompt as behind another"
             found = way if fault is None else None
         except ModelError as error:  # there is no such path, or no such model
             if not self._was_reached:

@@ -65,6 +65,7 @@ class PairDraw:
     failed: str | None = None
     log_probs: tuple[float, ...] | None = None  # of the text under each label of the task, where it was scored
     scored: int = 0  # candidates among which it was chosen
+    alike: int = 0  # those of them that are as likely under every label
 
     @property
     def request_key(self) -> str:
@@ -165,13 +166,20 @@ class ChatPairRun:
                 advance(0 if number in finished else len(chunk))
         if store.on_disk is not None:
             write_rejected(store.on_disk, map(_lost_line, lost))
-        self._warn_if_alike(alike, same)
+        self._warn_if_alike(alike, same, store.counts)
 
-    def _warn_if_alike(self, alike: Counter[bool], same: Sequence[str]) -> None:
-        """Tells of a server that does not sample, or that answers everything with one text.
+    def _warn_if_alike(self, alike: Counter[bool], same: Sequence[str], counts: Counter[str]) -> None:
+        """Tells of a server that does not sample, or whose texts or scores do not depend on the prompt.
 
         `alike` counts whether all samples of a prompt are one text; `same` holds the texts that stand under all labels.
         """
+        if counts[_ALIKE] > max(2, _MANY_THE_SAME * counts[_SCORED]):
+            logger.warning(
+                "%d of %d scored texts are exactly as likely under every label, so that nothing was chosen by it; look "
+                "whether the server computes log-probabilities of a prompt",
+                counts[_ALIKE],
+                counts[_SCORED],
+            )
         if alike[True] > max(2, _MOST_ALIKE * alike.total()):
             logger.warning(
                 "%d of %d times all samples of one prompt are the same text, as if the server took the likeliest token "
@@ -293,8 +301,9 @@ class ChatPairRun:
 
 
 _MANY_THE_SAME = 0.1
-"""Share of sentences from which on one text for all labels is told."""
+"""Share of sentences, or of scored texts, from which on one text, or one score, for all labels is told."""
 
+_SCORED, _ALIKE = "candidates", "candidates as likely under every label"
 _MOST_ALIKE = 0.5
 """Share of prompts with several samples from which on it is told that these are the same."""
 
@@ -333,7 +342,9 @@ def _best(spec: TaskSpec, group: Sequence[PairDraw]) -> PairDraw:
         best = written[widest(spec, best.label, [draw.log_probs or () for draw in written])]
     best = best if failed is None else replace(failed, text=None, log_probs=None)
     reasons = "; ".join(draw.rejection for draw in group if draw.rejection)
-    return replace(best, tries=sum(draw.tries for draw in group), rejection=reasons or None, scored=len(written))
+    alike = sum(len({round(value, 4) for value in draw.log_probs or ()}) == 1 < len(spec.labels) for draw in written)
+    tries = sum(draw.tries for draw in group)
+    return replace(best, tries=tries, rejection=reasons or None, scored=len(written), alike=alike)
 
 
 def _counts(draws: Sequence[PairDraw]) -> dict[str, int]:
@@ -348,7 +359,8 @@ def _counts(draws: Sequence[PairDraw]) -> dict[str, int]:
                 "given up": int(draw.text is None and draw.failed is None),
                 "tokens": draw.num_tokens,
                 "failed requests": int(draw.failed is not None),
-                **({"candidates": draw.scored} if draw.scored else {}),
+                **({_SCORED: draw.scored} if draw.scored else {}),
+                **({_ALIKE: draw.alike} if draw.alike else {}),
             }
         )
         counts.update(f"rejected: {reason}" for reason in (draw.rejection or "").split("; ") if reason)

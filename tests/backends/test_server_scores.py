@@ -64,7 +64,18 @@ def test_the_first_way_that_works_is_looked_for_once() -> None:
         for number in range(3):
             scored(backend, f'Rain {number}."')
         assert backend.find_scoring() == "prompt_logprobs"
-    assert model.asked == {"echo": 1, "prompt_logprobs": 1 + 3}
+    assert model.asked == {"echo": 2, "prompt_logprobs": 2 + 3}
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_a_server_for_which_a_text_is_as_likely_behind_any_prompt_is_refused(value: float) -> None:
+    def spoil(reply: dict[str, Any]) -> None:
+        if logprobs := reply["choices"][0]["logprobs"]:
+            logprobs["token_logprobs"] = [value for _ in logprobs["tokens"]]
+
+    model = ScoringServer("echo", pattern=WORDS_AND_MARKS, spoil=spoil)
+    with served(model) as (backend, _), pytest.raises(ConfigurationError, match="echo: a text is exactly as likely"):
+        backend.find_scoring()
 
 
 def test_a_server_that_says_no_log_probabilities_is_refused_with_what_is_needed() -> None:

@@ -213,6 +213,22 @@ def test_a_text_split_otherwise_under_another_label_is_rejected(write: Write, mo
     assert ShardDirectory(out).counts["rejected: no score (split into other tokens under another label)"] > 0
 
 
+@pytest.mark.parametrize("words", [(), ("cat", "Nobody"), ("Nobody",)])
+def test_texts_that_are_as_likely_under_every_label_are_counted_and_told(
+    words: tuple[str, ...], write: Write, model: ScoringServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def spoil(reply: dict[str, Any]) -> None:
+        logprobs = reply["choices"][0]["logprobs"]
+        if logprobs and any(word in "".join(logprobs["tokens"]) for word in words):
+            logprobs["token_logprobs"] = [-1.0 for _ in logprobs["tokens"]]
+
+    model.spoil = spoil
+    counts = ShardDirectory(write()).counts
+    alike = counts["candidates as likely under every label"]
+    assert (alike > 0, alike == counts["candidates"]) == (bool(words), len(words) > 1)
+    assert (f"{alike} of {counts['candidates']} scored texts are exactly as likely" in caplog.text) == bool(words)
+
+
 # --- locally
 
 

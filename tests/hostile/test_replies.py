@@ -1360,18 +1360,26 @@ def test_any_other_ending_is_a_failure_with_its_name(reason: object, again: bool
         ({"done_reason": "length"}, False),
         ({"truncated": True}, False),
         ({"incomplete_details": {"reason": "max_output_tokens"}}, False),
+        ({"stopped_limit": True}, False),
+        ({"stop_type": "limit"}, False),
+        ({"status": "incomplete"}, False),
+        ({"finishReason": "MAX_TOKENS"}, False),
+        ({"finish_details": {"type": "max_tokens"}}, False),
+        ({"details": {"finish_reason": "length"}}, False),
         ({"native_finish_reason": "SAFETY"}, None),
         ({"incomplete_details": {"reason": "content_filter"}}, None),
         ({"content_filter_results": {"hate": {"filtered": True, "severity": "high"}}}, None),
         ({"native_finish_reason": "STOP", "done_reason": "stop", "truncated": False}, True),
         ({"native_finish_reason": "completed", "incomplete_details": None}, True),
+        ({"stopped_limit": False, "stop_type": "word", "status": "completed", "details": {"type": "text"}}, True),
         ({"content_filter_results": {"hate": {"filtered": False}, "error": None}}, True),
     ],
 )
+@pytest.mark.parametrize("reason", ["stop", None])
 def test_what_is_told_beside_the_finish_reason_goes_before_it(
-    more: dict[str, Any], is_whole: bool | None, place: str
+    more: dict[str, Any], is_whole: bool | None, place: str, reason: str | None
 ) -> None:
-    reply = body(TEXT, "stop")
+    reply = body(TEXT, reason)
     (reply if place == "reply" else reply["choices"][0]).update(more)
     if is_whole is None:
         with pytest.raises(AttemptError, match="the answer ended with finish_reason") as raised:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,9 +22,14 @@ _COMPLETE = re.compile(
     "none|null|stop|eos|eos_token|end|end_turn|end_of_text|end_of_turn|endoftext|stop_sequence|stop_token|stop_word|complete|"
     "completed|finish|finished|done|normal"
 )
-_CUT_OFF = re.compile("length|max_tokens|model_length|max_length|max_new_tokens|max_output_tokens|token_limit")
+_CUT_OFF = re.compile(
+    "(?:max_|model_)?length|max_(?:new_|output_|completion_)?tokens|limit|(?:token|length|output|context)_limit|incomplete"
+)
 _FILTERED = re.compile("safety|content_filter|content_filtered|recitation|blocklist|prohibited_content|spii|refusal")
 _OPEN_END = re.compile(r"[^\W_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]\Z|[,;:(–-]\Z")  # some scripts have no full stop
+_NAMES_ENDING = re.compile("(?:reason|status|type)$", re.IGNORECASE)
+_IS_CUT = {"truncated": "length", "stopped_limit": "length", "incomplete": "length", "filtered": "content_filter"}
+"""What a server says beside `finish_reason`: names of fields with a reason, and flags with what they mean."""
 _MAY_PASS = re.compile("error|abort|aborted|cancelled|canceled|timeout|overloaded")
 
 
@@ -135,7 +140,9 @@ def read_answer(body: bytes, limit: int | None = None) -> Answer:
         raise AttemptError("the reply has no choices", answer=cost)
     choice = next((other for other in choices if isinstance(other, dict) and other.get("index") == 0), choices[0])
     named = choice.get("finish_reason")
-    ending = _told_beside(content, choice) or str(named or "stop").lower()
+    told = [*_told_beside(choice), *_told_beside(content)]
+    beside = (reason for kind in (_FILTERED, _CUT_OFF) for reason in told if kind.fullmatch(reason))
+    ending = next(beside, str(named or "stop").lower())
     is_whole, is_cut_off = bool(_COMPLETE.fullmatch(ending)), bool(_CUT_OFF.fullmatch(ending))
     if not is_whole and not is_cut_off:
         is_passing = bool(_MAY_PASS.fullmatch(ending))
@@ -168,19 +175,15 @@ def json_object(body: bytes) -> dict[str, Any]:
     return content
 
 
-def _told_beside(content: dict[str, Any], choice: dict[str, Any]) -> str | None:
-    """The reason that a text was filtered or cut off, where a server says it beside `finish_reason`."""
-    told = []
-    for record in (choice, content):
-        named = [record.get("native_finish_reason"), record.get("done_reason")]
-        named.append(part_of(record, "incomplete_details").get("reason"))
-        told += [str(reason).lower() for reason in named if reason]
-        results = part_of(record, "content_filter_results").values()
-        if any(isinstance(result, dict) and result.get("filtered") is True for result in results):
-            told.append("content_filter")
-        if record.get("truncated") is True:
-            told.append("length")
-    return next((reason for kind in (_FILTERED, _CUT_OFF) for reason in told if kind.fullmatch(reason)), None)
+def _told_beside(record: dict[str, Any], depth: int = 3) -> Iterator[str]:
+    """The reasons that an answer ended, or was filtered or cut off, in the fields of a reply and of what they hold."""
+    for name, value in record.items():
+        if isinstance(value, dict) and name not in ("message", "logprobs") and depth:
+            yield from _told_beside(value, depth - 1)
+        elif isinstance(value, str) and _NAMES_ENDING.search(name):
+            yield value.lower()
+        elif value is True and (told := _IS_CUT.get(name)):
+            yield told
 
 
 def _joined(content: object) -> object:

@@ -30,8 +30,8 @@ Send = Callable[[str, Mapping[str, Any]], Awaitable[bytes]]
 WAYS = ("echo", "prompt_logprobs", "grammar")
 """How to ask, in the order in which it is tried."""
 
-PROBE = ('Sentence 1: "It rains."\nSentence 2: "', 'It snows today."')
-"""A prompt and a text that follows it, to see whether a server can score."""
+PROBE = ('Sentence 1: "It rains."\nSentence 2: "', 'Go on with: It snows "'), 'It snows today."'
+"""Two prompts and a text that follows them, to see whether a server can score, and by the prompt."""
 
 _LOWEST = -1000.0
 """Nats below which a token has no log-probability: servers write -9999 or the lowest number there is for none."""
