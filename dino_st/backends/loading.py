@@ -19,7 +19,7 @@ from dino_st.decoding.head import multiplies_bfloat16
 from dino_st.decoding.probe import probe
 from dino_st.decoding.stopping import end_of_text_ids
 from dino_st.encoders.directory import ADAPTER, SHARE_OF_EMBEDDING, cap_attention, merge_adapter, surplus_layers
-from dino_st.encoders.doubts import fluency_doubt, kind_doubt, spelling_doubt, vocabulary_doubt, zeros_doubt
+from dino_st.encoders.doubts import files_doubt, fluency_doubt, kind_doubt, spelling_doubt, vocabulary_doubt, zeros_doubt
 from dino_st.errors import (
     ConfigurationError,
     DinoError,
@@ -260,7 +260,7 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
     check_decoding(tokenizer, type(model).__name__)
     embedding = model.get_input_embeddings().weight
     doubts = [vocabulary_doubt(ids, embedding), spelling_doubt(tokenizer), zeros_doubt(model, embedding, ids)]
-    doubts.append(kind_doubt(model.config))
+    doubts += [files_doubt(tokenizer), kind_doubt(model.config)]
     for doubt in filter(None, doubts if any(doubts) else [fluency_doubt(model, tokenizer)]):
         warn(f"{type(model).__name__}: {doubt}", DinoWarning, stacklevel=2)
     if max(ids.values(), default=0) + 1 < size * SHARE_OF_EMBEDDING:

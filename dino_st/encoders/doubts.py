@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dino_st.encoders.directory import LAYER
@@ -88,6 +90,33 @@ def spelling_doubt(tokenizer: Any) -> str:
     return (
         f"{len(lost)} of {len(words)} words that its vocabulary has whole, such as {lost[0]!r}, are not read as they "
         "stand there, as where merges were lost or the normaliser is another model's; fetch the tokenizer files again"
+    )
+
+
+def files_doubt(tokenizer: Any) -> str:
+    """Says, if so, that a vocabulary written out beside tokenizer.json (vocab.txt, vocab.json) is another one.
+
+    Libraries read tokenizer.json, so that words which somebody wrote into the other file are not known.
+    """
+    directory = Path(str(getattr(tokenizer, "name_or_path", "") or ""))
+    if not (directory / "tokenizer.json").is_file():
+        return ""
+    try:
+        if (written := directory / "vocab.txt").is_file():
+            words = {word: number for number, word in enumerate(written.read_text("utf-8").rstrip("\n").split("\n"))}
+        elif (written := directory / "vocab.json").is_file():
+            words = json.loads(written.read_text("utf-8"))
+        else:
+            return ""
+    except (OSError, ValueError):
+        return f"{written.name} cannot be read; tokenizer.json, which stands beside it, is used"
+    known = tokenizer.get_vocab()
+    other = [word for word, number in words.items() if known.get(word) != number]
+    if not other:
+        return ""
+    return (
+        f"{written.name} and tokenizer.json differ in {len(other)} words, such as {other[0]!r}, and tokenizer.json is "
+        f"what is read; if {written.name} was changed by hand, make tokenizer.json anew from it"
     )
 
 

@@ -30,6 +30,7 @@ from dino_st.encoders.directory import (
 )
 from dino_st.encoders.doubts import (
     CHAT,
+    files_doubt,
     kind_doubt,
     marks_doubt,
     position_doubt,
@@ -593,7 +594,7 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
         else getattr(getattr(first, "embedding", None), "weight", None)
     )
     doubts = [vocabulary_doubt(tokenizer.get_vocab(), weights)] if weights is not None else []
-    doubts += [spelling_doubt(tokenizer), zeros_doubt(first, weights, tokenizer.get_vocab())]
+    doubts += [spelling_doubt(tokenizer), files_doubt(tokenizer), zeros_doubt(first, weights, tokenizer.get_vocab())]
     if transformer is not None:
         doubts += [
             kind_doubt(transformer.config),

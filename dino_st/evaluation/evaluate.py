@@ -47,6 +47,7 @@ from dino_st.evaluation.floors import FLOORS, floor_score
 from dino_st.evaluation.model_meta import directory_meta, loaded_meta
 from dino_st.evaluation.options import EvaluationOptions, SourceProtocol
 from dino_st.evaluation.table import ScoreTable
+from dino_st.models import tell_of_namesake
 from dino_st.support.files import TRAINING_RECORD, only_writer
 from dino_st.support.hub import asking_hub, fetch_model
 from dino_st.support.progress import progress
@@ -116,6 +117,8 @@ def evaluate_encoder(
     others = [task for task in instances if task not in own]
     # What is on this machine is looked for before the hub is asked, and all models before the first is scored.
     with _open_results(output_dir) as cache:
+        for floor in FLOORS.keys() & {model for model in named.values() if isinstance(model, str)}:
+            tell_of_namesake(floor)
         found = {
             name: model
             if isinstance(model, str) and model in FLOORS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 import warnings
 from collections.abc import Sequence
@@ -25,9 +26,27 @@ _MODELS = Path(__file__).parent
 def bundled_directory(model: str | os.PathLike[str]) -> Path | None:
     """The directory of a model that the package carries; None where it carries none of this name.
 
-    A directory of the same name is reached with a path, as in `./dino-tiny`.
+    A directory of the same name is reached with a path, as in `./dino-tiny`; where there is one, a warning says so.
     """
-    return _MODELS / model if model in (LANGUAGE_MODEL, ENCODER) else None
+    if model not in (LANGUAGE_MODEL, ENCODER):
+        return None
+    tell_of_namesake(str(model))
+    return _MODELS / model
+
+
+def tell_of_namesake(name: str) -> None:
+    """Warns, once, where a directory with a model bears the name of something that dino-st brings, which is used."""
+    if any(Path(name, file).exists() for file in ("config.json", "modules.json")):
+        _warn_of_namesake(name, Path(name).absolute())
+
+
+@functools.cache
+def _warn_of_namesake(name: str, directory: Path) -> None:
+    warnings.warn(
+        f"{name!r} means what comes with dino-st, and the model in {directory} is not read; say ./{name} for that one",
+        DinoWarning,
+        stacklevel=4,
+    )
 
 
 def similar_model(name: str) -> str | None:

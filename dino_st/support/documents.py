@@ -25,8 +25,8 @@ _YAML_HINT = "a bracket or quotation mark may be open, a text with a colon lack 
 _KINDS_OF_KEYS = {"tag:yaml.org,2002:bool": "true or false", "tag:yaml.org,2002:null": "nothing"}
 
 
-class _KeyTroubleError(ValueError):
-    """A key that stands twice, or that YAML takes for something else than a name."""
+class _TroubleError(ValueError):
+    """A key that stands twice, or a key or number that YAML takes for something else."""
 
 
 def read_document(file: Path | Traversable, error: type[DinoError]) -> Any:
@@ -52,7 +52,7 @@ def read_document(file: Path | Traversable, error: type[DinoError]) -> Any:
         where, hint = (mark.line + 1 if mark else 1), _YAML_HINT
     except yaml.reader.ReaderError as trouble:
         where, hint = text.count("\n", 0, trouble.position) + 1, "there is a character that YAML does not allow"
-    except _KeyTroubleError as trouble:
+    except _TroubleError as trouble:
         raise error(f"{file}: {trouble}") from None
     except (RecursionError, ValueError):  # a number of thousands of digits, a date that is none
         raise error(f"{file}: cannot be parsed: it is nested too deeply, or holds a value that is none") from None
@@ -92,21 +92,38 @@ def _distinct_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for key, value in items:
         if key in result:
-            raise _KeyTroubleError(f"the key {key!r} stands twice in one object; keep one")
+            raise _TroubleError(f"the key {key!r} stands twice in one object; keep one")
         result[key] = value
     return result
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, except that a key is a name, and that standing twice it is an error and no silent loss."""
+    """YAML's safe loader, except that what it would silently lose or take for something else is an error.
+
+    A key is a name and stands once; a number is decimal: no octal `010`, hexadecimal `0x10` or sexagesimal `1:30`.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
         for key in keys:
             if key.tag in _KINDS_OF_KEYS:
-                raise _KeyTroubleError(
+                raise _TroubleError(
                     f"line {key.start_mark.line + 1}: YAML reads the key {key.value or '~'} as "
                     f'{_KINDS_OF_KEYS[key.tag]}; put it in quotation marks: "{key.value}"'
                 )
         _distinct_keys([(str(self.construct_object(key, deep=True)), None) for key in keys])
         return super().construct_mapping(node, deep=deep)
+
+    def construct_decimal(self, node: yaml.ScalarNode) -> float:
+        is_whole = node.tag == "tag:yaml.org,2002:int"
+        value: float = self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
+        if ":" in node.value or is_whole and str(value) != node.value.lstrip("+").replace("_", ""):
+            raise _TroubleError(
+                f"line {node.start_mark.line + 1}: YAML reads {node.value} as {value}; write the number that is meant "
+                f'in decimal, as {value}, or, for a text, "{node.value}"'
+            )
+        return value
+
+
+for _kind in ("int", "float"):
+    _StrictLoader.add_constructor(f"tag:yaml.org,2002:{_kind}", _StrictLoader.construct_decimal)

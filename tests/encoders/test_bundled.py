@@ -36,7 +36,9 @@ def test_a_bundled_name_wins_over_a_directory_and_a_path_over_the_bundled_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / ENCODER).mkdir()
     (tmp_path / ENCODER / "config.json").write_text("{}")
-    assert local_directory(ENCODER) == bundled_directory(ENCODER)
+    with pytest.warns(DinoWarning, match=rf"the model in .*{ENCODER} is not read; say \./{ENCODER} for that one"):
+        assert local_directory(ENCODER) == bundled_directory(ENCODER)
+    assert local_directory(ENCODER) == bundled_directory(ENCODER)  # told once; a warning would be an error
     assert local_directory(f"./{ENCODER}") == tmp_path / ENCODER
 
 

@@ -523,6 +523,25 @@ def test_a_tokenizer_that_lost_merges_is_told(tmp_path: Path) -> None:
         LocalWriter(str(directory), device="cpu")
 
 
+@pytest.mark.parametrize("name", ["vocab.txt", "vocab.json"])
+def test_a_vocabulary_that_was_changed_beside_the_tokenizer_that_is_read_is_told(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    directory = Path(shutil.copytree(bundled_directory("dino-tiny") or "", tmp_path / "a"))
+    words = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+
+    def write() -> None:
+        lines = "\n".join(sorted(words, key=words.__getitem__))
+        (directory / name).write_text(json.dumps(words) if name == "vocab.json" else lines + "\n", encoding="utf-8")
+        load_trainable_encoder(directory, device="cpu")
+
+    write()
+    assert "differ" not in caplog.text
+    words["myocarditis"] = words.pop("Ġthe")
+    write()
+    assert f"{name} and tokenizer.json differ in 1 words, such as 'myocarditis', and tokenizer.json is" in caplog.text
+
+
 def test_capitals_that_a_normaliser_takes_from_a_vocabulary_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,7 +19,7 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 import mteb_tasks
 from dino_st.encoders.loading import load_trainable_encoder
-from dino_st.errors import ConfigurationError, EvaluationError, InputError, ModelError, OutputError
+from dino_st.errors import ConfigurationError, DinoWarning, EvaluationError, InputError, ModelError, OutputError
 from dino_st.evaluation import evaluate
 from dino_st.evaluation.evaluate import evaluate_encoder
 from dino_st.evaluation.model_meta import loaded_meta
@@ -395,6 +395,16 @@ def test_the_similarity_that_is_scored_is_told_where_it_is_not_the_encoders_own(
     model.similarity_fn_name = own
     evaluate_encoder(model, tasks=tasks(sts_dir))
     assert caplog.text.count("what is compared here is the cosine") == is_told
+
+
+def test_a_model_in_a_directory_named_like_a_floor_is_not_passed_over_in_silence(
+    sts_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tf-idf").mkdir()
+    (tmp_path / "tf-idf/modules.json").write_text("[]")
+    with pytest.warns(DinoWarning, match=r"'tf-idf' means what comes with dino-st, and the model in .* \./tf-idf"):
+        evaluate_encoder("tf-idf", tasks=tasks(sts_dir)[:1])
 
 
 def test_a_floor_for_which_nothing_is_shared_says_so(tmp_path: Path) -> None:
