@@ -19,7 +19,14 @@ from dino_st.decoding.head import multiplies_bfloat16
 from dino_st.decoding.probe import probe
 from dino_st.decoding.stopping import end_of_text_ids
 from dino_st.encoders.directory import ADAPTER, SHARE_OF_EMBEDDING, cap_attention, merge_adapter, surplus_layers
-from dino_st.encoders.doubts import files_doubt, fluency_doubt, kind_doubt, spelling_doubt, vocabulary_doubt, zeros_doubt
+from dino_st.encoders.doubts import (
+    files_doubt,
+    fluency_doubt,
+    kind_doubt,
+    spelling_doubt,
+    vocabulary_doubt,
+    zeros_doubt,
+)
 from dino_st.errors import (
     ConfigurationError,
     DinoError,

@@ -117,7 +117,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_decimal(self, node: yaml.ScalarNode) -> float:
         is_whole = node.tag == "tag:yaml.org,2002:int"
         value: float = self.construct_yaml_int(node) if is_whole else self.construct_yaml_float(node)
-        if ":" in node.value or is_whole and str(value) != node.value.lstrip("+").replace("_", ""):
+        if ":" in node.value or (is_whole and str(value) != node.value.lstrip("+").replace("_", "")):
             raise _TroubleError(
                 f"line {node.start_mark.line + 1}: YAML reads {node.value} as {value}; write the number that is meant "
                 f'in decimal, as {value}, or, for a text, "{node.value}"'
