@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dino_st.data.alignment import warn_of_alignment, warn_of_order
+from dino_st.data.alignment import warn_of_alignment
 from dino_st.data.columns import LABEL, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import check_scores, pair_columns
 from dino_st.data.tables import name_unused, number_value, table_rows, text_value
@@ -76,8 +76,7 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
         )
     sides = [pa.array([getattr(pair, name) for pair in pairs], pa.string()) for name in (SENTENCE1, SENTENCE2)]
     texts = pa.table(sides, names=[SENTENCE1, SENTENCE2])
-    warn_of_alignment(texts, str(file))
-    warn_of_order(texts, [pair.score for pair in pairs], str(file))
+    warn_of_alignment(texts, str(file), [pair.score for pair in pairs])
     return pairs
 
 

@@ -11,7 +11,7 @@ from itertools import combinations, pairwise, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.data.alignment import warn_of_alignment, warn_of_order
+from dino_st.data.alignment import warn_of_alignment
 from dino_st.data.cards import read_origin
 from dino_st.data.columns import (
     ANCHOR,
@@ -165,11 +165,10 @@ def pair_table(rows: Iterable[Row], source_names: Mapping[str, str], path: str) 
         _check_spelling(table[LABEL].unique().to_pylist(), path)
     if SENTENCE2 in table.column_names:
         texts = table.select([SENTENCE1, SENTENCE2])
-        warn_of_alignment(texts, path)
-        if SCORE in table.column_names:
-            scores = table[SCORE].to_pylist()
+        scores = table[SCORE].to_pylist() if SCORE in table.column_names else None
+        if scores is not None:
             check_scores(scores, first_of_score, path)
-            warn_of_order(texts, scores, path)
+        warn_of_alignment(texts, path, scores)
     return table
 
 

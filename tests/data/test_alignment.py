@@ -1,0 +1,80 @@
+"""What is told of files whose rows hold, throughout or in part, texts or scores of other rows."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dino_st.data.pairs import read_pairs
+from mteb_tasks.pairs import read_pair_file
+
+Rows = list[tuple[str, str, float]]
+
+
+def graded(number: int) -> Rows:
+    """Pairs whose second sentences keep none to five of the words of the first ones, as their scores say."""
+    draw, vocabulary = (
+        random.Random(3),
+        [f"{one}{two}{three}" for one in "bdfgk" for two in "aeiou" for three in "rtslm"],
+    )
+    rows = []
+    for i in range(number):
+        words = draw.sample(vocabulary, 12)
+        both = (["the", *words[:6]], ["the", *words[i % 6 + 1 : i % 6 + 7]])
+        first, second = (" ".join(one).capitalize() + "." for one in both)
+        rows.append((first, second, 5.0 - i % 6))
+    draw.shuffle(rows)
+    return rows
+
+
+def with_cell_deleted(rows: Rows, place: int) -> Rows:
+    seconds = [second for _, second, _ in rows]
+    return [
+        (first, second, score)
+        for (first, _, score), second in zip(rows, [*seconds[:place], *seconds[place + 1 :], "Nobody."], strict=True)
+    ]
+
+
+def with_sorted(rows: Rows, column: int) -> Rows:
+    columns: list[list[Any]] = [list(values) for values in zip(*rows, strict=True)]
+    columns[column] = sorted(columns[column])
+    return [*zip(*columns, strict=True)]
+
+
+@pytest.mark.parametrize("read", [read_pairs, read_pair_file])
+@pytest.mark.parametrize(
+    ("spoiled", "told"),
+    [
+        (lambda rows: with_cell_deleted(rows, 180), "exchanged or shifted: from about row 1[78]"),
+        (lambda rows: with_sorted(rows, 1), "upper half of the scores share 0.* one column was sorted or moved alone"),
+        (lambda rows: with_sorted(rows, 2), "the scores stand in order, and go with the words .* by chance"),
+    ],
+    ids=["cell deleted", "second sentences sorted", "scores sorted"],
+)
+def test_columns_out_of_step_with_the_others_are_told(
+    read: Callable[[Path], object],
+    spoiled: Callable[[Rows], Rows],
+    told: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = graded(240)
+
+    def look(rows: Rows) -> str:
+        caplog.clear()
+        lines = "".join(f"{first},{second},{score}\n" for first, second, score in rows)
+        (tmp_path / "a.csv").write_text(f"sentence1,sentence2,score\n{lines}")
+        read(tmp_path / "a.csv")
+        return caplog.text
+
+    assert not look(rows)
+    for column in range(3):
+        assert not look(sorted(rows, key=lambda row: row[column])), "whole rows may stand in any order"
+    found = look(spoiled(rows))
+    assert re.search(told, found)
+    assert found.count("WARNING") == 1
