@@ -228,7 +228,7 @@ def test_quotation_marks_stand_in_pairs_around_words(text: str, is_paired: bool)
         ("New", "New laws come.", None),
         (":", "Go home with me: now.", None),
         ("A", "A dog barks.", None),
-        ("Sentence 1", "Sentence 1 is short.", None),
+        ("Line 1", "Line 1 is short.", None),
         ("Zweitens:", "So gut. Zweitens: Er spielt.", "label"),
     ],
 )

@@ -494,7 +494,7 @@ SHAPES: dict[str, dict[str, str]] = {
     },
     "openers": {
         "That is a great question!": "no answer",
-        "What an interesting sentence!": "no answer",
+        "What an interesting sentence!": "talk",
         "I don't know.": "no answer",
         "Well, I'm not sure what to say.": "no answer",
         "Let me think about it.": "no answer",
@@ -506,7 +506,7 @@ SHAPES: dict[str, dict[str, str]] = {
         "https://example.org/flute": "no answer",
         "They are the same.": "no answer",
         "Completely different.": "no answer",
-        "The next sentence.": "no answer",
+        "The next sentence.": "talk",
         "Error 404": "no answer",
         "Ditto.": "no answer",
         "I have nothing to add.": "no answer",
@@ -541,7 +541,7 @@ SHAPES: dict[str, dict[str, str]] = {
         "1)TEXT": "numbering",
         "№1 TEXT": "numbering",
         "Fig. 1: TEXT": "numbering",
-        "answer2 = TEXT": "several answers",
+        "answer2 = TEXT": "talk",
         "#music #flute": "markup",
         "Someone plays\\\\blows it.": "markup",
         "A flute <of wood> is heard.": "markup",
@@ -571,7 +571,6 @@ SHAPES: dict[str, dict[str, str]] = {
 OWN_WORDS = [
     "I can't help it.",
     "It seems that you are tired.",
-    "[REDACTED] came.",
     "He wrote [sic] there.",
     "C:\\text is a folder.",
     "C:\\new is a folder.",
@@ -716,7 +715,7 @@ KEPT: dict[str, dict[str, str]] = {
     "signs": {
         "The single / double room was dirty.": "The single or double room was dirty.",
         "The film got 3* from me.": "I gave the film three stars.",
-        "The f**k he did.": "He did the thing.",
+        "The f**k he did.": "The f**k he had done it.",
         "It was very, very, very, very cold.": "It was extremely cold.",
         "Ha ha ha ha, said the man.": "The man laughed.",
         "Nooooo, the branch was closed!": "The branch was closed, sadly.",
@@ -2509,6 +2508,42 @@ def test_a_latin_reply_is_none_where_instruction_and_sentence_are_in_another_scr
     assert parse_reply(TEXT, source, prompt=f"Say it in English: {source}").text == TEXT
 
 
+OF_SCRIPTS = {
+    "犬が台所の机の下で眠っています。": (
+        "狗正在厨房的桌子下面睡觉。",
+        "Inu ga daidokoro no tsukue no shita de nete imasu.",
+        "A dog sleeps.",
+    ),
+    "狗正在厨房的桌子下面睡觉。": ("犬が台所の机の下で眠っています。", "Gou zheng zai chufang li shuijiao."),
+    "Собака спит под столом.": ("Sobaka spit pod stolom.", "The dog is asleep."),
+    "Ο σκύλος κοιμάται.": ("O skylos koimatai.",),
+}
+"""Sentences, and replies in another script, or of Chinese to Japanese."""
+
+
+@pytest.mark.parametrize("source", OF_SCRIPTS)
+@pytest.mark.parametrize("prompt", ["Write two sentences.", ""])
+def test_a_reply_in_another_script_than_its_sentence_is_none(source: str, prompt: str) -> None:
+    found = {reply: parse_reply(reply, source, prompt=f"{prompt} {source}").reason for reply in OF_SCRIPTS[source]}
+    assert found == dict.fromkeys(OF_SCRIPTS[source], "another script")
+    asked = {
+        parse_reply(reply, source, prompt=f"Say it in any language: {source}").text for reply in OF_SCRIPTS[source]
+    }
+    assert asked == {*OF_SCRIPTS[source]}
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("全員無事帰国。", "みんな無事に国へ帰りました。"),
+        ("我喜欢 Python 3。", "Python 我很喜欢。"),
+        ("NATO и UNESCO спорят.", "UNESCO спорит с NATO."),
+    ],
+)
+def test_few_letters_do_not_tell_a_script(text: str, source: str) -> None:
+    assert parse_reply(text, source, prompt=f"Write two sentences. {source}").text == text
+
+
 UNITS = [
     *"{[(<\"“”«'.…,;:-*_`|\\#~+/=1aAéж中。「😊",
     *("ab", "!?", ".user", "assistant", "final", "the", "</s>", "<think>", "</think>", "<|im_end|>", "<|", "|>", "[|"),
@@ -2767,7 +2802,7 @@ def test_a_sentence_beside_its_own_rewording_is_several_answers(joint: str) -> N
 
 def test_a_sentence_with_an_addition_is_kept_beside_none() -> None:
     for end in (
-        ", and then it comes back to the city in the evening.",
+        ", and then it comes back to the city.",
         ": all day.",
         " with two hundred people on board.",
     ):
@@ -2896,6 +2931,39 @@ JOINED = {
         f"{ANSWER} .",
         f"{ANSWER[:-1]} the bank took a fee",
     ),
+    "heads without a colon": (
+        *(
+            f"{head} {ANSWER}"
+            for head in ("Sentence B.", "Sentence 2", "Sentence two is", "Variation 1", "No. 2", "(2)", "Q.")
+        ),
+        *(f"{head} {ANSWER}" for head in ("Final answer", "Caption -", "Sure =", "Ok", "Assistant", "Negative")),
+        "No. 2 A bank's fee was taken.",
+        *(
+            f"{head} the bank took a fee."
+            for head in ("Let's go with", "My version is", "Meaning", "Alright—", "How about", "Unrelatedly,")
+        ),
+        "This sentence contains two topics.",
+        f'"{ANSWER}" - a reporter',
+    ),
+    "tails": (
+        f"{ANSWER}Human: Thanks",
+        *(f"{ANSWER[:-1]}{tail}" for tail in ("[DONE]", " END", " ▍", "▌", "; unrelated.", ".]", " and.", " the.")),
+        f"'{ANSWER}",
+        f"'{ANSWER[:-1]}, it's said.",
+    ),
+    "places to be filled in": tuple(
+        f"The {place} took a fee."
+        for place in ("[REDACTED]", "PERSON_1", "ORG_NAME_2", "$NAME", "%s", "b**k", "b*nk", "[...]", "[…]", "XXX")
+    ),
+    "letters twice": ("TThhee bbaannkk ttooookk aa ffeeee..", "The baannkkeerr took a fee."),
+    "copies of other marks": (
+        *(CLOSED.upper(), CLOSED[:-1], CLOSED[:-1] + "!"),
+        f"Instead of {CLOSED[:-1]}, the bank took a fee all the same.",
+        *(
+            f"{CLOSED[:-1]}{link} {ANSWER}"
+            for link in (" vs.", ", and", ", but", ", while", " >>", " <=>", ";", " ::", " —")
+        ),
+    ),
     "gaps": (
         "The bank -charged- a late fee.",
         "The bank ... a late fee.",
@@ -2910,8 +2978,27 @@ def test_joined_answers_mixed_languages_messages_and_gaps_are_not_stored(kind: s
     assert [reply for reply in JOINED[kind] if parse_reply(reply, CLOSED, is_rewrite=True).text] == []
 
 
+@pytest.mark.parametrize("kind", ["copies of other marks", "tails"])
+def test_copies_of_other_marks_and_texts_beside_the_sentence_are_not_stored_under_any_label(kind: str) -> None:
+    parsed = {reply: parse_reply(f'{reply}"', CLOSED, closing_marks='"').text for reply in JOINED[kind]}
+    assert [reply for reply, text in parsed.items() if text] == []
+    assert parse_reply(f'{CLOSED}"', CLOSED, closing_marks='"').text == CLOSED
+
+
 RIGHT = (
     ("It means a lot to me.", "That is important for me."),
+    ("Text Anna when you arrive.", "Send a text to Anna on arrival."),
+    ("Note Samsung is late.", "Note that Samsung is late."),
+    ("The best sentence is short.", "Good sentences are short."),
+    ("No. 2 Notre Dame won.", "Notre Dame, ranked no. 2, won."),
+    ("How about tea?", "Would you like tea?"),
+    ("“Who came?” – “I did.”", "“Who was it?” – “It was me.”"),
+    ("Write %s in [...] for $NAME.", "In [...] put %s for $NAME."),
+    ("The IAAF [council] met.", "The [council] of the IAAF met."),
+    ("He paid $USD 5 to the bookkeeper.", "The bookkeeper got $USD 5 of him."),
+    ("'Tis the boys' dog.", "It is the dog of the boys."),
+    ("This is what he is made of.", "He is made of this."),
+    ("The bus was late for the third time.", "The bus was late."),
     ("She said, “c'est la vie”, and left.", "She shrugged and left."),
     ("She ordered a café au lait and pain au chocolat.", "She had coffee and a pastry."),
     ("She visited Rio de Janeiro, São Paulo, and Belo Horizonte.", "She went to three cities in Brazil."),

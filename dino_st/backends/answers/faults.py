@@ -62,11 +62,12 @@ _NAMES_ENGLISH = re.compile(
 )
 
 _JOINT = re.compile(r"[;:/]\s+|\s[-–—]{1,2}\s|\bor\b", re.IGNORECASE)
-_LINK = r"""(?:\s{0,9}(?:[:;–—/|=→]|\.{2,9})|\s{1,9}-{1,3}(?=\s)
-    |,?\s(?:meaning|which\ (?:means|is\ to\ say)|that\ is|i\.e|in\ other\ words|alternatively)\b|,\s(?:or|aka)\b
-    |\s(?:becomes|means|equals)\b)"""
+_LINK = r"""(?:\s{0,9}(?:[:;–—/|=→]|\.{2,9})|\s{1,9}[^\w\s"'“”‘’(),.!?]{1,3}(?=\s)
+    |,?\s(?:meaning|which\ (?:means|is\ to\ say)|that\ is|i\.e|in\ other\ words|alternatively|vs)\b
+    |,\s(?:or|and|but|while|aka)\b|\s(?:becomes|means|equals)\b)"""
 _LINKED_BEHIND = re.compile(rf"""[.!?"”')]{{0,4}}{_LINK}""", re.VERBOSE)
 _LINKED_BEFORE = re.compile(rf"""{_LINK}[\s"“'(,:]{{0,9}}\Z""", re.VERBOSE)
+_INSTEAD = re.compile(r"\A\W*(?:instead of|rather than)\s", re.IGNORECASE)
 """What joins two versions of one sentence in a text."""
 _END = re.compile(r"[.!?…][\"”)]{0,9}\s+")
 _MARGIN, LONGEST = 100, 20_000
@@ -125,6 +126,9 @@ _INFLECTION = re.compile(
     r"(?:e?[sdnr]|e?st|i?ng?|ings?|i?ons?|ly|y|al|ies|ied|i?ers?|ful|less|ness|able|ment|way|man|men)s?"
 )
 _OF_SIGNS = frozenset({"LATIN", "MODIFIER", "FULLWIDTH", "MATHEMATICAL", "IDEOGRAPHIC"})
+_LATIN, _KANA, _HAN = map(re.compile, ("[A-Za-zÀ-ɏ]", "[\u3041-\u3096\u30a1-\u30fa]", "[\u3400-\u9fff]"))
+_LONG_HAN = 8
+"""Chinese characters from which on a Japanese sentence has kana, too."""
 _OF_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
 
 
@@ -181,7 +185,7 @@ def fault_of(
         return "talk"
     if _stops(text, source):
         return "cut off"
-    if (is_rewrite and is_beside_its_source(text, source)) or (_has_variants(text) and not _has_variants(source)):
+    if is_beside_its_source(text, source) or (_has_variants(text) and not _has_variants(source)):
         return "several answers"
     if count_sentences(text) > max(1, count_sentences(source)) and _is_for_a_sentence(prompt, source):
         return "several sentences"
@@ -220,19 +224,19 @@ def is_beside_its_source(text: str, source: str) -> bool:
     """Whether a text begins or ends with its source, word for word, linked to about as many words again.
 
     Example:
-        >>> is_beside_its_source("The bus was late: it came late.", "The bus was late.")
-        True
         >>> is_beside_its_source("The bus was late, and it came late.", "The bus was late.")
+        True
+        >>> is_beside_its_source("The bus was late for the third time.", "The bus was late.")
         False
     """
     own = count_words(normal_form(source))
     if own < _SHORT:
         return False
-    behind, before = beside(text, source)
+    behind, before = beside(_INSTEAD.sub("", text), source)
     least = max(_SHORT, _AS_LONG * own)
-    return (count_words(normal_form(behind)) >= least and _LINKED_BEHIND.match(behind) is not None) or (
-        count_words(normal_form(before)) >= least and _LINKED_BEFORE.search(before) is not None
-    )
+    return (
+        count_words(normal_form(behind)) >= least and bool(_LINKED_BEHIND.match(behind) or _INSTEAD.match(text))
+    ) or (count_words(normal_form(before)) >= least and _LINKED_BEFORE.search(before) is not None)
 
 
 def count_sentences(text: str) -> int:
@@ -326,15 +330,24 @@ def _is_own_number(text: str, source: str) -> bool:
 
 
 def _is_in_another_script(text: str, source: str, prompt: str) -> bool:
-    """Whether a text has a script that neither its source nor the prompt has, or none of a source in its own script.
+    """Whether a text has a script that neither its source nor the prompt has, or is in Latin where these are not.
 
-    A prompt that names a language may ask for any.
+    Chinese and Japanese are told apart by kana. A prompt that names a language may ask for any.
     """
     asked = _asked(prompt, source)
     if not (source or prompt) or _NAMES_A_LANGUAGE.search(asked):
         return False
     own, found, of_prompt = _scripts(source, every=True), _scripts(text), _scripts(asked, every=True)
-    return bool(found - own - of_prompt) or bool(own & of_prompt and not found and re.search("[a-z]", text))
+    is_latin = not found and re.search("[a-z]{2}", text) is not None
+    is_own = 2 * len(_LATIN.findall(source)) < sum(map(str.isalpha, source)) or bool(own & of_prompt)
+    is_own &= not _NAMES_ONE_IN_LATIN.search(asked)
+    has_kana, is_chinese = ([bool(test(each)) for each in (source, text)] for test in (_KANA.search, _is_chinese))
+    is_mixed = (has_kana[0] and is_chinese[1]) or (is_chinese[0] and has_kana[1] and not _KANA.search(asked))
+    return bool(found - own - of_prompt) or (is_latin and is_own) or is_mixed
+
+
+def _is_chinese(text: str) -> bool:
+    return len(_HAN.findall(text)) >= _LONG_HAN and not _KANA.search(text)
 
 
 def _is_in_another_language(text: str, source: str, prompt: str) -> bool:

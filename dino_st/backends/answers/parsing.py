@@ -30,7 +30,7 @@ from dino_st.backends.answers.rules import (
     Reason,
 )
 from dino_st.backends.answers.talk import FRAMES, SPEECH
-from dino_st.support.text import normal_form
+from dino_st.support.text import normal_form, without_form
 from dino_st.tasks.spec import OPENED_BY
 
 _LAYERS, _LOOK, _MOST_LINES = 4, 20, 300
@@ -150,7 +150,8 @@ def parse_reply(
         min_words=min_words,
         is_rewrite=is_rewrite,
     )
-    is_kept = reason is None or (bool(closing_marks) and normal_form(texts[0]) == given and reason == "echo")
+    is_copy = without_form(texts[0]) == without_form(source)  # and of no other case or marks
+    is_kept = reason is None or (bool(closing_marks) and is_copy and reason == "echo")
     return Parsed(texts[0]) if is_kept else Parsed(None, reason)
 
 

@@ -200,7 +200,7 @@ FAULTS = (
         "cut off",
         re.compile(
             r"\A(?:\.{2,}|…)\s*\w|[,;]\Z|\s(?:the|and|because|although|their|my|your|its|than|[a-z]+ed by)\Z"
-            r"|\s(?:the|an?|and|of|to|with|their|my|your|its)\s?(?:\.{3}|…)\Z|\s[-–—]{1,3}\Z"
+            r"|\s(?:the|an?|and|of|to|with|their|my|your|its)\s?(?:\.{3}|…)\Z|\s(?:the|an|and|or)\.\Z|\s[-–—]{1,3}\Z"
         ),
     ),
     Rule(
@@ -219,15 +219,14 @@ FAULTS = (
             |\A(?=["“][^"“”]*[.!?…]["”]\W{1,9}(?:\w{1,20}\W{1,9})?["“].*["”]\Z)"""
         ),
     ),
-    Rule("label", pattern(rf"""(?:\A|(?<=[.!?:"”…])\s+){_ANY_LABEL}(?=\s|\Z)|\A{_TITLE}[^\w.!?]*\Z""")),
+    Rule("label", pattern(rf"""(?:\A|(?<=[.!?:"”…])\s*){_ANY_LABEL}(?=\s|\Z)|\A{_TITLE}[^\w.!?]*\Z""")),
     Rule(
         "talk",
         pattern(
             rf"""\A\W*+(?:{SURE}(?:[!.:]\s|,?~(?:here|i~(?:can|will|would|understand)|i['’](?:ll|d)|let~me)\b)|{_HERE}{_TEXTS}|here~you~(?:go|are)\b
             |{_HELP}~(?:be~)?(?:happy|glad)~to~(?:help|assist)\b
             |(?:the|a|one|your)~(?:possible~)?(?:paraphrase|{KINDS}~(?:sentence|version))\b)
-            |\A\W?(?:(?:okay|ok|sure|certainly|as~requested|in~other~words|in~simpler?~(?:words|terms)),\s
-              |(?:paraphrase|positive|negative|contradiction)\s(?:[-–—]\s|(?-i:(?=[A-Z]))))
+            |\A\W?(?:(?:okay|ok|sure|certainly|as~requested|in~other~words|in~simpler?~(?:words|terms)),\s)
             |\((?=[^()]*\)\W{{0,3}}\Z)|（(?=[^（）]*）\W?\Z)|(?<=[.!?…])\s?\[(?=[^][]*\]\W?\Z)
             |(?<=[.!?…])\s(?:[—–]{{1,2}}\s|\#(?=\w))
             |(?<=[.!?…"”)])\W{{0,9}}\s{_AFTERWORD}|:\Z|(?<=[.!?…])\s(?=["“][^"“”]+["”]\W?\Z)"""
@@ -268,6 +267,8 @@ FAULTS = (
     ),
     Rule(
         "repetition",
-        pattern(r"([^\W\d])\1{6}|([^\w\s.])\2{4}|\b(\w+)(?:\W+\3\b){4}|\b(\w[^.!?]{5,80}\w)(?:\W+\4\b){2}"),
+        pattern(
+            r"([^\W\d])\1{6}|([^\w\s.])\2{4}|\b(\w+)(?:\W+\3\b){4}|\b(\w[^.!?]{5,80}\w)(?:\W+\4\b){2}|(?:([^\W\d_])\5){4}"
+        ),
     ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from dino_st.backends.answers.rules import ABOUT_THE_TASK, OF_COURTS, SAYS, SURE, Reason, Rule, pattern
+from dino_st.backends.answers.rules import ABOUT_THE_TASK, KINDS, OF_COURTS, SAYS, SURE, Reason, Rule, pattern
 
 _SAYING = "(?:say|put|write|phrase|express|rephrase|reword|paraphrase|rewrite|state|word|restate)"
 _SAID = "(?:(?:re|para)?phrased|(?:re)?worded|(?:re)?written|(?:re)?stated|said|put|expressed)"
@@ -90,9 +90,16 @@ def _rules(reason: Reason, rows: Mapping[str, re.Pattern[str] | None]) -> tuple[
 
 
 _AROUND = {
+    rf"""\A(?:{KINDS}~|final~|my~|the~)*(?:sentence|answer|output|result|response|reply|version|varia(?:nt|tion)|paraphrase|rewrite|text|string
+      |option|example|attempt|draft|premise|hypothesis|contradiction|positive|negative|begin|title|caption|note|translation|correction|ok(?:ay)?|sure|done|q)
+      (?:~?(?:no\.~)?(?:\d{{1,2}}|[a-d]|one|two))?[.)]?\s(?:(?:[-–—=]|->)\s|(?-i:(?=(?:[A-Z][\w'’]*~){{1,3}}[a-z\d])))
+      |\A(?:{SURE}|here~(?:it~is|we~go|you~go))\s(?:[-–—=]|->)\s""": pattern(
+        r"""\b(?:sentence|answer|output|result|respon|reply|version|varia|paraphras|text|string|option|example|attempt|draft|premise
+        |hypothes|contradict|positiv|negativ|begin|writ|ok|sure|done|note)"""
+    ),
     rf"""\A(?!.*\b{SAYS}\b)(?:[\w'’]+[,:]?\s){{1,7}}["“](?-i:[A-Z])[^"“”]{{14,}}["”]\W?\Z""": _MARKED,
     r"""\A\W*+(?:h+mm*|uh+|um+|alright|understood|noted|got~it|perfect|absolutely|certainly|in~a~nutshell|to~clarify
-      |to~be~(?:precise|clear|specific)|(?:more~)?(?:in)?formally),\s""": pattern(
+      |to~be~(?:precise|clear|specific)|(?:more~)?(?:in)?formally)(?:,\s|\s?[–—]+)""": pattern(
         r"\b(?:hm+|alright|underst|noted|perfect|absolut|certain|clear|precise|specific|formal)"
     ),
     r"\A\W*+(?:replac|swapp|substitut)ing~[^,]{2,40}~(?:with|by|for)\b[^,]{0,30},\s": pattern(
@@ -103,10 +110,18 @@ _AROUND = {
     rf"""\A\W*+(?:{_YOU})(?:\s*:|,?~?["“]|(?<=\bas)~(?-i:(?=[A-Z])))|\A\W*(?!i\b)(?:{_YOU})~that\b""": pattern(
         f"{_QUOTING}|{_MODAL}"
     ),
-    rf"""\A\W*+(?:{_WAY})(?:\s*:|,?~?["“]|~that\b|~(?-i:(?=[A-Z])(?!I\b)))""": pattern(f"{_QUOTING}|{_OPTIONS}"),
-    rf"""\A\W*+(?:(?:how|what)~about\b\s?[:,"“]|(?:{_HINT})\b[:,]?\s["“])""": re.compile(_QUOTING),
-    r"""\A["“][^"“”]{12,}["”]\s(?:is|was|would|could|can|works?|also|fits?|sounds?|should|might|may|means?|has
-      |reads)\b""": _MARKED,
+    rf"""\A\W*+(?:{_WAY})(?:\s*:|,?~?["“]|~that\b|~(?-i:(?=[A-Z])(?!I\b)))
+      |\A\W*+my~(?:\w+~)?(?:version|rewording|rewrite|paraphrase|take|variant|sentence)~(?:is|would~be)\b""": pattern(
+        f"{_QUOTING}|{_OPTIONS}"
+    ),
+    rf"""\A\W*+(?:how~about\b|what~about\s?[:,"“]|(?:{_HINT})\b[:,]?\s["“])""": re.compile(
+        rf"\A\Z|{_QUOTING}|\?|\babout\b"
+    ),
+    r"\A\W*+(?:let(?:['’]s|~me|~us)~go~with\b|meaning,?\s|(?:unrelatedly|similarly),\s)": pattern(
+        r"\A\Z|\b(?:go(?:es)?|also|too)\b|\b(?:mean|relat|simil|same)"
+    ),
+    r"""\A["“][^"“”]{12,}["”]\s(?:[-–—(](?!\s?["“])|(?:is|was|would|could|can|works?|also|fits?|sounds?|should|might|may|means?|has
+      |reads)\b)""": _MARKED,
     r"""\A\W*+(?:in~(?:essence|short|brief|summary)|to~(?:sum~up|summari[sz]e)|(?:put~)?simply(?:~put)?|basically|essentially
       |that~is(?:~to~say)?|i\.e\.?),?~?[,:]|\A\W*i\.e\.""": pattern(
         r"\b(?:essen|short|brief|sum|simpl|basic|that~is|i\.e)"
@@ -115,11 +130,7 @@ _AROUND = {
       (?!\w)""": pattern(r"\b(?:mean|gist|idea|point|messag|note|notic|please|p\.?s\.)"),
     r"\A\W*+(?:correct|exactly|true|that['’]s~right),\s": pattern(r"\b(?:correct|right|exact|true)"),
     r"\A(?:hi|hello|hey|user|greetings)[,!]\s": pattern(r"\A\Z|\b(?:hi|hello|hey|user|greet\w*)\b"),
-    rf"""\A(?:(?:my|the|your|final|new)~)?(?:answer|title|caption|result|output|reply|response|attempt|version|sentence|paraphrase
-      |rewrite|translation|correction|note|example|option|{SURE}|here~(?:it~is|we~go|you~go))(?:~\d{{1,2}})?
-      \s(?:[-–—=]|->)\s""": None,
-    r"""\A(?:ok|okay|sure|done)\s(?-i:(?=[A-Z]))
-      |\A(?:ok|okay|got~it|alright|yep|yup|nope|understood),?\s(?:so~|then~)?(?=(?:an?|the|two|some|he|she|it|they|there|his|her|their|this)\b)
+    r"""\A(?:ok|okay|got~it|alright|yep|yup|nope|understood),?\s(?:so~|then~)?(?=(?:an?|the|two|some|he|she|it|they|there|his|her|their|this)\b)
       |\A\W*+(?:(?:for|as~an)~(?:instance|example)|e\.g\.),?\s
       |\A\W*+(?:thinking\s?(?:\.{3}|…)|thought~for~(?:\d+|a~few)~seconds)\s
       |\A\W*+(?:as~)?per~(?:the|your|these)~\w+,\s""": pattern(
@@ -151,14 +162,10 @@ _AROUND = {
         r"\b(?:i|my|would|apolog\w+|sorry|regret\w*|quot\w+|period|stop|story|end|more|https?|rt|javascript)\b"
     ),
     r"""\A(?-i:(?:TRUE|FALSE|YES)~(?=[A-Z]))|\A\W*+(?:tl;?dr|fyi)\b|\A\W*+(?:namely|specifically|in~summary|in~essence),?~
-      |\A\W*+(?:\w+~){0,3}?you~(?:want|wanted|asked)\b[^:.]{0,20}:|\A(?:q|ans|resp)\.\s(?-i:(?=[A-Z]))|\s[-–—|]\s(?:reuters|bbc(?:~news)?
+      |\A\W*+(?:\w+~){0,3}?you~(?:want|wanted|asked)\b[^:.]{0,20}:|\A(?:ans|resp)\.\s(?-i:(?=[A-Z]))|\s[-–—|]\s(?:reuters|bbc(?:~news)?
       |cnn|wikipedia|associated~press|afp|bloomberg|fox~news|al~jazeera)\W*\Z""": pattern(
         r"""\b(?:true|false|yes|fyi|namely|specific|particular|exact|summar|essen|you|reuters|bbc|cnn|wikipedia|press|afp|bloomberg|news
         |jazeera)|tl;?dr|\A[a-z]{1,4}\."""
-    ),
-    r"""\A(?-i:(?:Begin|Text|String|Output|Answer|Reply|Result|Version~[A-Z0-9]|Hypothesis|Premise)~(?=[A-Z][\w'’]*~\w))
-      |\A(?:sentence\s?\d|hypothesis|premise|paraphrase|output|text\d)~(?-i:(?=[A-Z]))""": pattern(
-        r"\b(?:begin|text|string|output|answer|reply|result|version|hypothes|premise|sentence)"
     ),
     r"\A(?-i:[A-Z]\w+(?:~[-–—]|;)~(?=[A-Z]\w*~\w+~\w+))": re.compile(r"\s[-–—]\s|[;:]"),
     r"\A(?-i:(?:assistant|user|model|system)~(?=[A-Z])|Assistant~(?=(?:The|An?|It|He|She|They|This)~))": None,
@@ -271,8 +278,10 @@ _REMARKS = {
       (?:words|terms))\W*\Z""": pattern(r"\b(?:more|less|formal|casual|style|version|passive|active|words)\b"),
     r"""(?:\s[-–—]\s|[,;]\s(?:and~)?)(?:this|it)~(?:keep|preserv|retain|maintain|convey|revers|contradict|negat|express)\w*\b.{0,30}
       \b(?:sense|idea|message|tone|intent|original|first|facts?|information|premise)\b""": None,
-    r"""[,;–—-]\s(?:(?:which|but|and|so|this|that|it)~)*(?:is~|are~)?(?:(?:about|on)~)?an?~(?:\w+ly~)?(?:different|unrelated|new|separate
-      |other)~(?:topic|subject|matter|meaning|statement|sentence)\W*\Z""": pattern("topic|subject|matter|differ|relat"),
+    r"""[,;–—-]\s(?:(?:which|but|and|so|this|that|it)~)*(?:is~|are~)?(?:\w+ly~)?(?:unrelated|(?:(?:about|on)~)?an?~(?:\w+ly~)?(?:different
+      |unrelated|new|separate|other)~(?:topic|subject|matter|meaning|statement|sentence))\W*\Z""": pattern(
+        "topic|subject|matter|differ|relat"
+    ),
     r"""[,;–—-]\s(?:(?:and|thus|thereby|which|that)~)?(?:(?:directly|clearly|completely)~)?(?:contradict|negat|revers|oppos|repeat|mirror)
       \w*~(?:the|your)~(?:\w+~)?(?:original|given|first|premise|statement|sentence)(?:~(?:one|sentence|statement|claim|fact))?
       \W*\Z|,~so~(?:both|they|the~two)~(?:can(?:not|['’]t)|could~not)~(?:both~)?be~true\W*\Z""": pattern(
@@ -337,17 +346,12 @@ _STATEMENTS = {
     r"\A\W*+(?:there~is~|there['’]s~)?no~(?:need|reason)~to~(?:chang|rephras|rewrit|alter|modif|improv)": pattern(
         "need|reason"
     ),
-    rf"""{_NO_COURT}(?:(?:this|that|here|it)(?:['’]s|~is)~)?(?:an?~|the~|another~|one~|my~|your~)?
-      (?:(?:completely|slightly|very|totally|entirely|somewhat)~)?(?:similar|different|opposite|unrelated|new|rewritten|given
-      |following|contradictory|identical|related|second|original|simple|short|random|possible)~
-      (?:\w+~)?sentence\b""": _ABOUT_WORDS,
-    rf"""{_NO_COURT}(?:(?:this|that|here|it)(?:['’]s|~is)~)?(?:(?:an?|one|another|the|my|your)~)?
-      sentence~(?:with|about|in|on|that|of|for|from)\b""": _ABOUT_WORDS,
-    rf"""{_NO_COURT}(?:this|that|here|it)(?:['’]s|~is)~(?:an?|the|my|your|another|one)~(?:\w+~){{0,2}}
-      (?:sentence|rewording|restatement|rewrite)\b""": _ABOUT_WORDS,
+    rf"""{_NO_COURT}(?:(?:this|that|here|it)(?:['’]s|~is)~)?(?:(?:an?|one|another|the|my|your)~)?(?:\w+~){{0,3}}?
+      (?:sentence|rewording|restatement)\b(?!['’]|~was\b)""": _ABOUT_WORDS,
     r"\bthe~(?:given|original|above|following)~sentences?\b": _ABOUT_WORDS,
-    rf"""{_NO_COURT}(?:sentence~(?:\d|one|two)~(?:is|was|would~be|could~be|reads|says|states|means)~that\b
-      |.*\w~sentence~(?:\d|one|two)\b|.*\bthe~(?:first|second|other|previous)~sentence\b(?!~of\b))""": _ABOUT_WORDS,
+    rf"{_NO_COURT}.*(?:\w~sentence~(?:\d|one|two)|\bthe~(?:first|second|other|previous)~sentence)\b(?!~of\b)": (
+        _ABOUT_WORDS
+    ),
     rf"""{_NO_COURT}(?:(?:so|okay|ok|first|now|then|well)[,.]?~)*(?:(?:we|i|you)~)?(?:need(?:~to)?|have~to|should|must|want~to|let['’]s)~
       (?:now~)?(?:{_SAYING}|reformulate|describe|produce|make)~(?:\w+~){{0,4}}(?:sentence|statement|paraphrase)
       \b""": _ABOUT_WORDS,
@@ -414,7 +418,6 @@ _VARIANTS = {
     r"\bor,?~alternatively\b|\A\W*+(?:alternatively|or)\b\s?[,:]|[,;]~or~(?:rather|simply|just|else):": pattern(
         "alternativ"
     ),
-    r"\A\w+(?:,\s\w+){3,}\W*\Z": pattern(",.*,"),
     r"\A\w+(?:,~and~\w+)?\s[=≈]\s\w+": re.compile("[=≈]"),
 }
 """Two variants in one text."""
@@ -495,7 +498,7 @@ _NUMBERS = {
     r"""\A\(?\d{1,3}[.)](?-i:(?=[A-Z"“]))|\A[①-⓿❶-➓\uff10-\uff19]|\A\d\ufe0f|[.!?]["”)]?[①-⓿❶-➓]+\Z""": re.compile(
         r"\A\(?\d|[①-⓿❶-➓\uff10-\uff19\ufe0f]"
     ),
-    r"\A(?:(?:figure|fig\.?|table|example|no\.)~?|№~?)\d+(?:\s?[.:]\s|~(?-i:(?=[A-Z][a-z]+~[a-z])))": pattern(
+    r"\A(?:(?:figure|fig\.?|table|example|no\.)~?|№~?)\d+(?:\s?[.:]\s|~(?-i:(?=[A-Z][\w'’]*~[a-z\d])))": pattern(
         r"\b(?:figure|fig|table|example|no\.)|№"
     ),
     r"\A\#\d+[:.)]?\s": re.compile("#"),
@@ -538,33 +541,31 @@ _SIGNS = {
     rf"(?<!\s\d)\s(?:{_JOINER}|>)\s(?=[^\W\d])|(?<=[a-z]{{3}}[.!?])(?:{_JOINER}|/)(?=[^\W\d_])|\A\w+>~": re.compile(
         rf"{_JOINER}|\s>\s"
     ),
-    r"(?-i:[a-z]~(?:\.{3}|…|\[(?:\.{3}|…)\])~(?:the|an?|his|her|its|their|this|that|of|in|on|to)\b)": re.compile(
-        r"\.{3}|…"
-    ),
-    r"\[(?:\.{3}|…)\]\W*\Z|(?<!\w)-[a-z]+-(?!\w)": re.compile(r"\.{3}|…|(?<!\w)-\w"),
+    r"(?-i:[a-z]~(?:\.{3}|…)~(?:the|an?|his|her|its|their|this|that|of|in|on|to)\b)": re.compile(r"\.{3}|…"),
+    r"(?<!\w)([-\x7e])[a-z]+\1(?!\w)": re.compile(r"(?<!\w)[-\x7e]\w"),
     r"\A[^\W\d_]+(?:[+_][^\W\d_]+){2,}\W*\Z|\b[^\W_]{1,30}(?:[+_][^\W\d_]{1,30}){4}": None,
     r"&(?:(?:amp|quot|apos|lt|gt|nbsp)\b|\#x?\d{2})|\\x[\da-f]{2}|\A\w+\(['\"]": None,
     r"\A[a-z]{12,}\W*\Z": re.compile(r"\A\S+(?:\s\S+){0,2}\Z"),
     r"\A\[.*\]\W*\Z": _BRACKETED,
-    r"(?-i:(?<!Bowl )\bX{3,}\b)": None,
     r"\A(?:return|print|echo|assert)~?[\"'(]|\A(?:const|let|var|def)~\w+\s?=|(?<![\w'])''\Z|(?<=[.!?])''\Z": None,
-    r"(?-i:\b[A-Z]{2,}(?:_[A-Z]+)+\b)|\s<-{1,2}\s|\s(?:;;|::)\s|\"{2}": re.compile(r"[A-Z]_|<-|;;|::|\"\""),
+    r"\s<-{1,2}\s|\s(?:;;|::)\s|\"{2}": re.compile(r"<-|;;|::|\"\""),
+    r"""(?-i:\b[A-Z]{2,}(?:_[A-Z\d]+)+\b|\[(?:[A-Z]{8,}|DONE)\]|(?<!\S)\$[A-Z_]{3,}\b(?!~?\d)|(?<!Bowl )\bX{3,}\b)
+      |(?-i:[a-z]\*+[a-z])|(?<!\S)%[sd]\b|\[(?:\.{3}|…)\]""": None,
     r"\s(?:[\#@]\w+\s*)+\Z|\shttps?://\S+\Z": re.compile(r"[#@]\w|https?:"),
     r"[a-z]{3}[.!?]?\s(?:0?\.\d{1,4}|1\.00?)\Z": re.compile(r"\d"),
-    r"==\w|\w==|⁇|\w''\w|\w\s?[✅✔☑✓❌✗✘]\ufe0f?\Z": None,
+    r"==\w|\w==|⁇|\w''\w": None,
     r"(?-i:[a-z]\?(?:t|s|d|m|ll|re|ve)\b)": re.compile(r"\w[?’]\w"),
     r"(?-i:(?<=[a-z]{3})(?:\.\s?\.|\s?[,!?]\s?\.)\Z)": re.compile(r"[.,!?]\s?\."),
     rf"\A(?=.*{_SMALL_WORDS}).*[«»‹›„「」『』《》]": re.compile("[«»‹›„「」『』《》]"),
-    r"\w\s?[\u2600-\u27bf\U0001f300-\U0001faff]+\ufe0f?\Z": re.compile(r"[\u2600-\u27bf\U0001f300-\U0001faff]"),
+    r"\w\s?[\u2500-\u27bf\U0001f300-\U0001faff]+\ufe0f?\Z": re.compile(r"[\u2500-\u27bf\U0001f300-\U0001faff]"),
     r"(?:[\uff21-\uff3a\uff41-\uff5a]|[\U0001d400-\U0001d7ff]){2}|[a-z]\s?[，。！？；：、]": re.compile(
         "[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff00-\uffef\U0001d400-\U0001d7ff，。！？；：、]"
     ),
     r"\w\s(?:n['’]t|['’](?:s|re|ve|ll|d|m))\b|\s\#\#\w": re.compile(r"\w\s(?:[.,?!;]|n['’]t|['’]s|#)|\A\S+\Z"),
-    r"""(?-i:[.!?…]["”]?[A-Z]{2,}\Z)|(?<!\S)@user\b|(?-i:\b(?:HTTPURL|URL|USER)\b)
+    r"""(?-i:[.!?…]["”]?[A-Z]{2,}\Z|\s(?:END|EO[ST]|DONE)\Z)|(?<!\S)@user\b|(?-i:\b(?:HTTPURL|URL|USER)\b)
       |(?-i:\b(?:Person|Entity|Speaker)~\d\b)""": None,
     r"[/—–&=+<\\^]\Z|\band/or\Z": re.compile(r"[/—–&=+<\\^]\Z"),
-    r"\A[^()]+(?<![:;=8-])\)[^()]*\Z|\[(?=[^][]{2,}\Z)": re.compile(r"[()\[\]]"),
-    r"(?<!\w)\x7e[a-z]+\x7e(?!\w)": None,
+    r"\A[^()]+(?<![:;=8-])\)[^()]*\Z|\A[^][]+\]|\[(?=[^][]{2,}\Z)": re.compile(r"[()\[\]]"),
     r"(?<![:;=8-])\((?=[^()]{2,}\Z)": re.compile(r"\([^()]*\Z"),
 }
 """What is left of other forms: footnotes, spaced or joined letters, escapes."""
@@ -584,7 +585,7 @@ _AGAIN = pattern(r"\b(\w+(?:~\w+){3,15})(?:,?~(?:and|or|but|then)~|,~)\1\b|\A(\w
 """Four words or more that stand there twice, one behind another, or that a text begins and ends with."""
 _HALF_QUOTED = re.compile(
     r"\A(?!.*(?:(?<!\w)['‘](?!\Z)|['’](?!\w).)).*[.!?…]['’]\Z"
-    r"|(?<![\w.\])'])'(?!(?:em|til|till|cause|tis|twas|round|bout|n|s)\b)[a-z][^'’]*\Z"
+    r"|(?<![\w.\])'])'(?!(?i:em|til|till|cause|tis|twas|round|bout|n|s)\b)[^\W\d_](?:[^'’]|(?<=\w)['’](?=\w))*\Z"
 )
 """One single mark behind the end, which no mark opens and no apostrophe excuses, or one that is never closed."""
 
