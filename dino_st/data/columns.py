@@ -6,6 +6,8 @@ Raw pairs are a `datasets.Dataset` with `sentence1`, `sentence2` and either `sco
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +57,12 @@ PROVENANCE_COLUMNS = ("x1_index", "sample", "tries", NUM_TOKENS)
 """Where a raw pair comes from, as integers: the position of x1 in the deduplicated input, the number of the draw among
 those for the same x1 and label, the draws that it took (1 when the first was accepted), and tokens of x2."""
 
+
+ROWS_AT_ONCE = 10_000
+"""Rows that are looked at together where they must be Python's."""
+
+_PLAIN_JSON = r"^[ !#-\[\]-~]*$"
+"""Texts that JSON only puts between quotation marks."""
 
 _SURELY_VISIBLE = r"[!-~\p{Lu}\p{Ll}\p{P}\p{N}]"
 """What stands in almost every text, so that few are looked at sign by sign."""
@@ -134,6 +142,39 @@ def as_table(dataset: Dataset | pa.Table, name: str = "the data set") -> pa.Tabl
     table: pa.Table = dataset.with_format("arrow")[:]
     scattered = table.num_columns and table.column(0).num_chunks * _ROWS_OF_A_CHUNK > len(table)
     return table.combine_chunks() if scattered else table  # selected rows are a chunk each, for which all is done anew
+
+
+def rows_hash(table: pa.Table) -> str:
+    """Sixteen hexadecimal digits of a SHA-256 of all rows as JSON, however the table is cut into chunks."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    digest = hashlib.sha256()
+    opens, comma, closes, nothing = (pa.scalar(sign, pa.large_string()) for sign in ("[", ", ", "]", ""))
+    for batch in table.to_batches(max_chunksize=ROWS_AT_ONCE):
+        cells = [part for column in batch.columns for part in (comma, _json_values(column))][1:]
+        rows = pc.binary_join_element_wise(opens, *cells, closes, nothing)
+        _, ends, letters = rows.buffers()  # one row directly behind the other
+        digest.update(memoryview(letters)[: np.frombuffer(ends, np.int64)[len(rows)]] if len(rows) else b"")
+    return digest.hexdigest()[:16]
+
+
+def _json_values(column: pa.Array) -> pa.LargeStringArray:
+    """The values as `json.dumps` writes them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = pa.large_string()
+    if pa.types.is_floating(column.type) and len(column):
+        return pa.array(json.dumps(column.to_pylist())[1:-1].split(", "), kind)
+    if column.null_count or not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return pa.array([json.dumps(value) for value in column.to_pylist()], kind)
+    texts, quote = column.cast(kind), pa.scalar('"', kind)
+    is_plain = pc.match_substring_regex(texts, _PLAIN_JSON)
+    written = pc.binary_join_element_wise(quote, texts, quote, pa.scalar("", kind))
+    others = [json.dumps(text) for text in texts.filter(pc.invert(is_plain)).to_pylist()]
+    return pc.replace_with_mask(written, pc.invert(is_plain), pa.array(others, kind))
 
 
 def numeric_pairs(dataset: Dataset | pa.Table, *, name: str = "the data set") -> pa.Table:

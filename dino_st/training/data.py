@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Set
@@ -18,6 +16,7 @@ from dino_st.data.columns import (
     ANCHOR,
     NEGATIVE,
     POSITIVE,
+    ROWS_AT_ONCE,
     SCORE,
     SENTENCE1,
     SENTENCE2,
@@ -25,6 +24,7 @@ from dino_st.data.columns import (
     as_table,
     numeric_pairs,
     refuse_blank,
+    rows_hash,
 )
 from dino_st.data.tables import splits_of, table_ending
 from dino_st.data.triplets import read_pairs_or_triplets, triplet_table
@@ -43,14 +43,8 @@ if TYPE_CHECKING:
 Tables = dict[str, pa.Table]
 """The rows of `train` and `validation`."""
 
-_BATCH = 10_000
-"""Rows that are looked at together where they must be Python's."""
-
 _MAPPED_BYTES = 200_000_000
 """Size of a file from which on its rows are mapped into memory."""
-
-_PLAIN_JSON = r"^[ !#-\[\]-~]*$"
-"""Texts that JSON only puts between quotation marks."""
 
 _LABELS = ("label", "labels", "score", "scores")
 """Columns that sentence-transformers takes for labels, and the contrastive loss ignores."""
@@ -173,7 +167,7 @@ def _without(table: pa.Table, columns: tuple[str, str], pairs: Set[tuple[str, st
 
 def _rows(table: pa.Table, columns: tuple[str, str]) -> Iterator[tuple[str, str]]:
     """The texts of two columns, row by row."""
-    for batch in table.select(list(columns)).to_batches(max_chunksize=_BATCH):
+    for batch in table.select(list(columns)).to_batches(max_chunksize=ROWS_AT_ONCE):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
@@ -306,32 +300,6 @@ def _without_order(table: pa.Table) -> pa.Table:
     for name, sort in ((SENTENCE1, pc.min_element_wise), (SENTENCE2, pc.max_element_wise)):
         table = table.set_column(table.column_names.index(name), name, sort(one, other))
     return table
-
-
-def rows_hash(table: pa.Table) -> str:
-    """Sixteen hexadecimal digits of a SHA-256 of all rows as JSON, however the table is cut into chunks."""
-    digest = hashlib.sha256()
-    opens, comma, closes, nothing = (pa.scalar(sign, pa.large_string()) for sign in ("[", ", ", "]", ""))
-    for batch in table.to_batches(max_chunksize=_BATCH):
-        cells = [part for column in batch.columns for part in (comma, _json_values(column))][1:]
-        rows = pc.binary_join_element_wise(opens, *cells, closes, nothing)
-        _, ends, letters = rows.buffers()  # one row directly behind the other
-        digest.update(memoryview(letters)[: np.frombuffer(ends, np.int64)[len(rows)]] if len(rows) else b"")
-    return digest.hexdigest()[:16]
-
-
-def _json_values(column: pa.Array) -> pa.LargeStringArray:
-    """The values as `json.dumps` writes them."""
-    kind = pa.large_string()
-    if pa.types.is_floating(column.type) and len(column):
-        return pa.array(json.dumps(column.to_pylist())[1:-1].split(", "), kind)
-    if column.null_count or not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return pa.array([json.dumps(value) for value in column.to_pylist()], kind)
-    texts, quote = column.cast(kind), pa.scalar('"', kind)
-    is_plain = pc.match_substring_regex(texts, _PLAIN_JSON)
-    written = pc.binary_join_element_wise(quote, texts, quote, pa.scalar("", kind))
-    others = [json.dumps(text) for text in texts.filter(pc.invert(is_plain)).to_pylist()]
-    return pc.replace_with_mask(written, pc.invert(is_plain), pa.array(others, kind))
 
 
 def _triplets(split: Dataset | pa.Table, name: str, *, may_be_empty: bool) -> pa.Table:

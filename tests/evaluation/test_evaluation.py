@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -424,6 +425,31 @@ def test_tokens_are_looked_at_once_for_a_model(sts_dir: Path, encoder: Path, mon
     for texts in (["One."], ["Two."]):
         once.encode([{"text": texts}], task_metadata=tasks(sts_dir)[0].metadata, hf_split="test", hf_subset="default")
     assert asked == [1]
+
+
+@pytest.mark.parametrize(("split", "level"), [("train", "WARNING"), ("validation", "INFO")])
+def test_pairs_that_an_encoder_was_trained_with_are_told(
+    split: str, level: str, encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        ["A man plays.", "A man sings.", 0.5],
+        ["It rains.", "It is raining.", 0.9],
+        ["It snows.", "Dogs bark.", 0.1],
+    ]
+    facts = {f"{split} sha256": hashlib.sha256("".join(map(json.dumps, rows)).encode()).hexdigest()[:16]}
+    model = shutil.copytree(encoder, tmp_path / "model")
+    (model / "training.json").write_text(json.dumps({"data": facts}))
+
+    def told(*rows: list[Any]) -> list[str]:
+        caplog.clear()
+        file = tmp_path / "pairs.csv"
+        file.write_text("sentence1,sentence2,score\n" + "".join("{},{},{}\n".format(*row) for row in rows))
+        with caplog.at_level("INFO"):
+            evaluate_encoder(model, tasks=[DinoPairs(file)])
+        return [record.levelname for record in caplog.records if f"the {split} pairs of" in record.message]
+
+    assert told(*rows) == [level]
+    assert told(*rows[:2]) == [], "a part of them has another hash"
 
 
 @pytest.mark.parametrize(("chosen", "level"), [(3, "INFO"), (None, "WARNING")])

@@ -11,12 +11,12 @@ import datasets
 import pyarrow as pa
 import pytest
 
-from dino_st.data.columns import as_table
+from dino_st.data.columns import as_table, rows_hash
 from dino_st.errors import DatasetError, InputError
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import save_prepared
 from dino_st.training import data
-from dino_st.training.data import as_datasets, data_facts, pair_splits, rows_hash, triplet_splits
+from dino_st.training.data import as_datasets, data_facts, pair_splits, triplet_splits
 from dino_st.training.options import ContrastiveOptions
 from tests.training.test_contrastive import triplet_dict
 from tests.training_fixtures import raw_pairs
