@@ -2951,6 +2951,18 @@ JOINED = {
         f"'{ANSWER}",
         f"'{ANSWER[:-1]}, it's said.",
     ),
+    "remarks that end in a word of the job": (
+        *(
+            f"{ANSWER[:-1]}{tail}."
+            for tail in (", a neat little paraphrase", ", which flips the polarity", " – same claim, other words")
+        ),
+        *(
+            f"{ANSWER[:-1]}{tail}."
+            for tail in ("; it keeps most of the wording", ", so now it is a negation", ", by way of synonyms")
+        ),
+        "This sentence will never end.",
+        "Your statement needs a verb.",
+    ),
     "places to be filled in": tuple(
         f"The {place} took a fee."
         for place in ("[REDACTED]", "PERSON_1", "ORG_NAME_2", "$NAME", "%s", "b**k", "b*nk", "[...]", "[…]", "XXX")
@@ -2999,6 +3011,9 @@ RIGHT = (
     ("'Tis the boys' dog.", "It is the dog of the boys."),
     ("This is what he is made of.", "He is made of this."),
     ("The bus was late for the third time.", "The bus was late."),
+    ("It ended, which makes sense to me.", "That it is over seems right to me."),
+    ("The original building was red.", "At first the house was red."),
+    ("The sentence was clear: he must leave.", "It was clear that he must leave."),
     ("She said, “c'est la vie”, and left.", "She shrugged and left."),
     ("She ordered a café au lait and pain au chocolat.", "She had coffee and a pastry."),
     ("She visited Rio de Janeiro, São Paulo, and Belo Horizonte.", "She went to three cities in Brazil."),

@@ -72,10 +72,14 @@ _FACT = (
     "|outcome|result|action|event|actor|agent|person|animal|colou?r|meaning|sense|message|idea|information|details?"
 )
 """What can be changed in what a sentence tells."""
-_GRAMMAR = (
-    "verb|noun|adjective|adverb|pronoun|tense|voice|tone|wording|phrasing|synonyms?|sentence~structure|polarity|word~order"
-    "|(?:the|simpler|different|plain)~language|style|register|grammar"
-)
+_JOB = r"""meaning|(?<!makes~)sense|wording|phrasing|premise
+    |(?:paraphras|rewrit|reword|restat|rephras|contradict|entail|simplif|clarif)\w*|negat(?:ion|ed|es|ing)|contrary|opposite|tense|polarity
+    |synonyms?|verb|noun|adjective|adverb|pronoun|passive|(?:in)?formal(?:ly)?|(?:casual|neutral|literal|colloquial)(?:ly)?|concise|unrelated
+    |clarity|brevity|differently|prompt|guidelines|grammar|(?<=for~)variety|sentences?|word~order|(?<!unlike~the~)original|register|tone|intent|(?:same|similar
+    |different|opposite|other|simpler?|fewer|plain|new|separate|unrelated|active|alternative|first|original|given|more|less)~(?:idea|message
+    |words|structure|topic|subject|matter|terms|voice|form|version|style|tone|language|simple|natural|direct|polite|detailed|descriptive|facts?
+    |claim|statement|information)"""
+"""What a remark on the task ends with."""
 _DATELINE = (
     r"\A(?-i:[A-Z][A-Z.]{2,}(?:~[A-Z]{2,}){0,2})(?:,~[^-–—]{1,25})?(?:~?\([^()]{1,30}\))?~?[-–—]{1,2}~|"
     r"\A(?-i:[A-Z])\w+(?:~\w+)?(?:,~(?:jan|feb|mar|apr|may|june?|july?|aug|sep|oct|nov|dec)\w*\.?~\d{1,2}~?[-–—]{1,2}"
@@ -105,15 +109,16 @@ _AROUND = {
     r"\A\W*+(?:replac|swapp|substitut)ing~[^,]{2,40}~(?:with|by|for)\b[^,]{0,30},\s": pattern(
         "replac|swap|substitut|chang"
     ),
-    r"""\A\W*the~(?:\w+~)?(?:answer|result|output|paraphrase|rewrite|rewritten~\w+)~(?:is|would~be|becomes)~
-      (?-i:(?=[A-Z]\w*~\w+~\w+))""": pattern("answer|result|output"),
+    r"""\A\W*+(?:the~(?:final~)?answer|my~(?:\w+~)?(?:answer|version|rewording|rewrite|paraphrase|take|variant)
+      |the~(?:passive|active|negat\w+|affirmative|opposite|simplified|shorter|formal)~(?:form|voice|version))
+      ~(?:is|(?:w|c|sh)ould~be)~(?!that\b)|\A\W*the~(?:\w+~)?(?:result|output|paraphrase|rewrite|rewritten~\w+)
+      ~(?:is|would~be|becomes)~(?-i:(?=[A-Z]\w*~\w+~\w+))""": pattern(
+        rf"{_OPTIONS}|\b(?:answer|result|output|repl(?:y|ied)|respon|form|voice|passive|active|negative)"
+    ),
     rf"""\A\W*+(?:{_YOU})(?:\s*:|,?~?["“]|(?<=\bas)~(?-i:(?=[A-Z])))|\A\W*(?!i\b)(?:{_YOU})~that\b""": pattern(
         f"{_QUOTING}|{_MODAL}"
     ),
-    rf"""\A\W*+(?:{_WAY})(?:\s*:|,?~?["“]|~that\b|~(?-i:(?=[A-Z])(?!I\b)))
-      |\A\W*+my~(?:\w+~)?(?:version|rewording|rewrite|paraphrase|take|variant|sentence)~(?:is|would~be)\b""": pattern(
-        f"{_QUOTING}|{_OPTIONS}"
-    ),
+    rf"""\A\W*+(?:{_WAY})(?:\s*:|,?~?["“]|~that\b|~(?-i:(?=[A-Z])(?!I\b)))""": pattern(f"{_QUOTING}|{_OPTIONS}"),
     rf"""\A\W*+(?:how~about\b|what~about\s?[:,"“]|(?:{_HINT})\b[:,]?\s["“])""": re.compile(
         rf"\A\Z|{_QUOTING}|\?|\babout\b"
     ),
@@ -143,8 +148,10 @@ _AROUND = {
       |summari[sz]ed|said|put)(?:~\w+){0,3},\s""": pattern(
         r"\b(?:alter|chang|modif|simpl|short|expan|translat|revers|said\b|put\b)"
     ),
-    r"\A\W*+(?:sorry~(?:about|for)~(?:that|this)|my~(?:apologies|mistake|bad)|apologies|oops|whoops)\b[,.!:]": pattern(
-        r"\b(?:sorry|apolog\w+|mistakes?|oops|fault|regrets?|excuse)\b"
+    r"""\A\W*+(?:(?:i~apologi[sz]e|(?:my~)?apologies|(?:i(?:['’]m|~am)~)?sorry)~(?:about|for)~(?:the|any|this|my|that)
+      (?:~(?:confusion|inconvenience|misunderstanding|error|mistake)\b|[,.!:])
+      |(?:my~(?:apologies|mistake|bad)|apologies|oops|whoops)[,.!:])""": pattern(
+        r"\b(?:sorry|apolog\w+|mistakes?|oops|fault|regrets?|excuse|pardon|forgive)\b"
     ),
     r"""\A\W*+(?:h+mm*|ok(?:ay)?|alright|let(?:['’]s|~me|~us)|i(?:['’]ll|~will|~need~to|~should|~must|~have~to)
       |we~(?:need~to|should|must|have~to)|(?:re)?write|(?:\w+~){0,4}(?:it|sentence|version)~(?:now~)?(?:reads?|becomes?))\b
@@ -169,8 +176,6 @@ _AROUND = {
     ),
     r"\A(?-i:[A-Z]\w+(?:~[-–—]|;)~(?=[A-Z]\w*~\w+~\w+))": re.compile(r"\s[-–—]\s|[;:]"),
     r"\A(?-i:(?:assistant|user|model|system)~(?=[A-Z])|Assistant~(?=(?:The|An?|It|He|She|They|This)~))": None,
-    r"""\A\W*the~(?:passive|active|negative|negated|affirmative|opposite|simplified|shorter|formal)~
-      (?:form|voice|version)~(?:is|would~be)\b""": pattern(r"\b(?:form|voice|version|passive|active|negative)"),
     rf"""\A\W*+(?:it|this)~(?:says|states|reads|claims|implies|mentions)\b
       |\A\W*according~to~(?:the|this|your)~{_OF_WORDS}\b""": pattern(
         rf"{_ABOUT_WORDS.pattern}|\b(?:state|read|tell|told|announc|claim|writ|wrote|impl|mention|according|warn|book|sign)"
@@ -196,7 +201,6 @@ _AROUND = {
       |\A\W*it~can~be~(?:inferred|concluded|assumed)~that\b|\A\W*the~opposite~(?:is|would~be)\b""": pattern(
         rf"{_ABOUT_WORDS.pattern}|\b(?:state|mention|not|infer|conclu|assum|impl|opposite|contrary)"
     ),
-    r"\A\W*+(?:my|the)~(?:final~)?answer~(?:is|(?:w|c|sh)ould~be)~(?!that\b)": pattern("answer|reply|replied|respon"),
     rf"""\A\W*+(?!i\b)(?:you|one|we|people)~(?:could|might|can|may|would)~(?:also|just|simply|perhaps|instead|alternatively|even)~
       {_SAYING}\b|\A\W*+one~(?:could|might|may)~(?:say|state|rephrase|reword)~(?!(?:no|it|so|to)\b)
       |\A\W*+(?:an?|one|another|the|my)~(?:\w+~){{0,2}}(?:way|option|possibility|version)~(?:of~{_SAYING}ing|to~{_SAYING})~(?:it|this|that|so|the~same(?:~thing)?)~is~\w
@@ -253,7 +257,7 @@ _REMARKS = {
       \W*\Z""": pattern(rf"{_PERSONAL}|\b(?:thank|grateful|gratitude|appreciat|cheer|welcom|please|said|sa(?:id|ys?))"),
     r"(?<=\w)[;,]?\s(?:[-–—]\s)?in~other~words\b": pattern("words|terms"),
     r"""[,;–—-]\s?(?:(?:and|but|while|though|although|as)~)?(?:this|it|the~original)~(?:retains?|preserves?|keeps?|maintains?|says|states|claims)\b
-      (?:~\w+){0,4}\W*\Z|,\s(?:re(?:written|phrased|worded|stated)|paraphrased)\W*\Z|\bif~the~(?:sentence|statement|premise)~is\b
+      (?:~\w+){0,4}\W*\Z|\bif~the~(?:sentence|statement|premise)~is\b
       |(?:,|\.{3})?~and~so~(?:on|forth)(?:~and~so~forth)?\W*\Z""": pattern(
         r"""\b(?:original|retain|preserv|keep|kept|maintain|says?|said|stat|claim|writ|word|phras|sentence|premise|others?|more
         |so~on|etc)"""
@@ -269,23 +273,9 @@ _REMARKS = {
       (?:~(?:thing|meaning|idea|message|sense|information|content|point|sentiment|facts?)\b|\W*\Z)""": pattern(
         r"\b(?:same|similar|identical|agree|equal|alike|opposite|differ|also\b|too\b|echo|repeat)"
     ),
-    r"""[,;–—-]\s(?:but~|and~|though~)?(?:(?:just|only|now|slightly|much|also|still|a~(?:bit|little))~)*
-      (?:(?:in~)?an?~)?(?:(?:in)?formal(?:ly)?|casual(?:ly)?|neutral(?:ly)?|literal(?:ly)?|colloquial(?:ly)?|concise|simplified
-      |(?:more|less)~(?:formal|concise|casual|simple|natural|direct|polite|literal|detailed|descriptive)(?:ly)?
-      |(?:with~)?(?:the~)?(?:same|similar|different)~(?:meaning|idea|thing|sense|message|words|wording|structure)
-      |(?:in~)?(?:the~)?(?:passive|active)(?:~voice|~form)?|(?:formal|informal|casual|literal|simplified|alternative)
-      ~(?:version|wording|style|tone|language)|(?:in|using|with)~(?:other|different|simpler|fewer|plain|new)~
-      (?:words|terms))\W*\Z""": pattern(r"\b(?:more|less|formal|casual|style|version|passive|active|words)\b"),
-    r"""(?:\s[-–—]\s|[,;]\s(?:and~)?)(?:this|it)~(?:keep|preserv|retain|maintain|convey|revers|contradict|negat|express)\w*\b.{0,30}
-      \b(?:sense|idea|message|tone|intent|original|first|facts?|information|premise)\b""": None,
-    r"""[,;–—-]\s(?:(?:which|but|and|so|this|that|it)~)*(?:is~|are~)?(?:\w+ly~)?(?:unrelated|(?:(?:about|on)~)?an?~(?:\w+ly~)?(?:different
-      |unrelated|new|separate|other)~(?:topic|subject|matter|meaning|statement|sentence))\W*\Z""": pattern(
-        "topic|subject|matter|differ|relat"
-    ),
-    r"""[,;–—-]\s(?:(?:and|thus|thereby|which|that)~)?(?:(?:directly|clearly|completely)~)?(?:contradict|negat|revers|oppos|repeat|mirror)
-      \w*~(?:the|your)~(?:\w+~)?(?:original|given|first|premise|statement|sentence)(?:~(?:one|sentence|statement|claim|fact))?
-      \W*\Z|,~so~(?:both|they|the~two)~(?:can(?:not|['’]t)|could~not)~(?:both~)?be~true\W*\Z""": pattern(
-        r"\b(?:original|first|premise|statement|sentence|contra|oppos|revers|both|claim)"
+    rf"""(?:[,;]|\s[-–—])\s(?!.{{0,60}}\b{SAYS})(?:[\w'’-]+~){{0,5}}?(?:{_JOB})(?:~(?:the~)?(?:it|that|form|version|way|tone|style|manner|language)|~(?:to|into|for|as)~[^,]{{1,30}})?\W*\Z
+      |,~so~(?:both|they|the~two)~(?:can(?:not|['’]t)|could~not)~(?:both~)?be~true\W*\Z""": pattern(
+        rf"\b(?:both|{_JOB})"
     ),
     r"""\b(?:like|unlike|similar~to|contrary~to|in~contrast~to|different~from|opposite~(?:of|to))~(?:the|your)~(?:given|original
       |input|provided|above|first|second)~(?:one|sentence|statement|text|premise)\W*\Z""": pattern(
@@ -307,38 +297,22 @@ _REMARKS = {
     r"(?<=\w)\s\[[a-z][^][]{0,40}\]\W?\Z|\s/[a-z~]{1,20}/\W?\Z": re.compile(r"[(\[/]"),
     rf""",\s{_SO}(?:revers|invert|flipp|swapp|alter|chang|switch|negat|modify|shift)ing~(?:{_DETERMINER}~)?(?:\w+~){{0,2}}?
       (?:{_FACT})(?:~(?:to|from|into|with|for|of|between)~[^,]{{1,30}})?\W*\Z
-      |,\s{_SO}\w+ing~(?:{_DETERMINER}~)?(?:\w+~){{0,2}}?(?:{_GRAMMAR})(?:~(?:to|into|with|for)~[^,]{{1,30}})?\W*\Z
-      |,\s{_SO}(?:contradict|negat|revers|invert|oppos|flipp)ing~(?:it|this|that|(?:the|this|that)~{_OF_WORDS})\W*\Z
       |,\s{_SO}making~it~(?:now~)?(?:more~|less~)?(?:passive|active|negative|positive|false|untrue|shorter|longer|simpler|formal
       |informal|clearer|a~question)\W*\Z
       |,\s(?:replac|swapp|substitut)ing~\w+~(?:with|by|for)~\w+\W*\Z|,\sadding~(?:more~|some~)?(?:details?|context|information)\W*\Z
-      |,\s(?:(?:and|but)~)?(?:which|this|that|it)~(?:is|means|says)~(?:now~)?(?:exactly~)?the~(?:opposite|contrary|reverse)\W*\Z
-      |,\s(?:now~)?(?:in~)?(?:the~)?(?:past|present|future)~tense\W*\Z
       |,\s(?:(?:with|at|on|in)~)?(?:an?~)?(?:different|changed|altered|opposite)~(?:{_FACT})\W*\Z|,\swith~the~(?:{_FACT})~(?:\w+ed)\W*\Z
-      |,\s(?:changed|altered|swapped|reversed|flipped)~(?:the~)?(?:{_FACT}|{_GRAMMAR})\W*\Z
-      |,\s(?:as~)?(?:an?~)?(?:contradiction|negation|paraphrase|rewrite|rewording|entailment|opposite)\W*\Z
-      |,\s{_SAID}(?:~(?:differently|otherwise|another~way|simply|for~(?:clarity|variety|brevity)))\W*\Z
-      |,\sfor~(?:clarity|variety|brevity)\W*\Z|,\sas~the~(?:opposite|reverse|contrary|negation)~of~[^,]{{1,40}}\Z
-      |,\s(?:which|and)~(?:keep|preserve|retain|maintain|convey|change|reverse|negate|contradict)s?~(?:the|its)~(?:\w+~)?(?:sense|meaning
-      |message|tone|idea|original|claim|statement|sentence|premise)\W*\Z|,\s(?:{_SAID}~)?(?:in|using|with)~(?:(?:only|just|fewer|more)~)*(?:\w+~)?
-      words\W*\Z|,\sin~an?~(?:(?:more|less)~)?(?:formal|informal|casual|simpler?|neutral|polite|shorter|concise)~(?:way|style|tone|manner
-      |form|voice|wording)\W*\Z""": pattern(
+      |,\s(?:changed|altered|swapped|reversed|flipped)~(?:the~)?(?:{_FACT})\W*\Z
+      |,\s(?:{_SAID}~)?(?:in|using|with)~(?:(?:only|just|fewer|more)~)*(?:\w+~)?words\W*\Z""": pattern(
         rf"""\b(?:revers|invert|flip|swap|alter|chang|switch|negat|modif|shift|contra|oppos|replac|substitut|differ|detail|inform
-        |clar|vari|brev|passive|active|words?\b|way|style|formal|sense|mean|{_GRAMMAR})"""
+        |clar|vari|brev|passive|active|words?\b|{_JOB})"""
     ),
 }
 """Remarks behind a sentence, or inside."""
 
 _STATEMENTS = {
-    rf"""{_NO_COURT}(?:(?:yes|no|well|so|ok(?:ay)?|thus|hence|then|therefore|now|actually|here|both)[,:]?~)*
-      (?:the|this|that|your|both|these|those|my|each)~(?:(?:given|above|following|original|new|first|second|other|rewritten|provided
-      |input|two|whole|resulting|final|same|current)~)*{_OF_WORDS}~
-      (?:(?:already|simply|also|basically|essentially|only|just|both|does~not|do~not|doesn['’]t|don['’]t)~)*
-      (?:means?|describes?|informs?|conveys?|express(?:es)?|impl(?:y|ies)|indicates?|suggests?|refers?|mentions?|contains?|uses?|tells?
-      |talks?|says?|reads|becomes?|remains?|stays?|needs?|lacks?|focus\w*|can(?:not|['’]t)?~(?:not~)?(?:be|only|mean)
-      |could~be|(?:is|are)~(?:about|already|too|not|saying|talking|describing|asking|stating|different|similar|unchanged|now
-      |(?:an?~)?(?:\w+~){{0,2}}sentences?|(?:ok(?:ay)?|{_QUALITY}|the~same)(?:~(?:as~(?:is|it~is)|already|enough))?
-      (?=\W*\Z)))\b""": _ABOUT_WORDS,
+    rf"""{_NO_COURT}(?:(?:yes|no|well|so|ok(?:ay)?|thus|hence|then|therefore|now|actually|here|both)[,:.]?~)*(?:the|this|that|your|both|these
+      |those|two|my|each)~(?:\w+~){{0,2}}?{_OF_WORDS}~(?:(?<!original~)|(?=is\b))(?!(?:of|from|by|in|on|at|for|to|that|which|who|and|or)\b|\w+ed~(?!not\b)
+      |(?:was|were|had|came|went|made|sent|said)\b)\w""": _ABOUT_WORDS,
     rf"""\A\W*+(?:it|this|that|everything|nothing)(?:['’]s|~is|~was|~looks|~seems|~sounds)~(?:already|perfectly|as)~
       (?:\w+~(?:and|enough)~)?(?:{_QUALITY}|it~is)(?:~(?:as~(?:is|it~is)|already|enough))?\W*\Z""": pattern(
         rf"\b{_QUALITY}\b"
@@ -348,10 +322,8 @@ _STATEMENTS = {
     ),
     rf"""{_NO_COURT}(?:(?:this|that|here|it)(?:['’]s|~is)~)?(?:(?:an?|one|another|the|my|your)~)?(?:\w+~){{0,3}}?
       (?:sentence|rewording|restatement)\b(?!['’]|~was\b)""": _ABOUT_WORDS,
-    r"\bthe~(?:given|original|above|following)~sentences?\b": _ABOUT_WORDS,
-    rf"{_NO_COURT}.*(?:\w~sentence~(?:\d|one|two)|\bthe~(?:first|second|other|previous)~sentence)\b(?!~of\b)": (
-        _ABOUT_WORDS
-    ),
+    rf"{_NO_COURT}.*(?:\w~sentence~(?:\d|one|two)|\bthe~(?:first|second|other|previous)~sentence)\b(?!~of\b)"
+    r"|\bthe~(?:given|original|above|following)~sentences?\b": _ABOUT_WORDS,
     rf"""{_NO_COURT}(?:(?:so|okay|ok|first|now|then|well)[,.]?~)*(?:(?:we|i|you)~)?(?:need(?:~to)?|have~to|should|must|want~to|let['’]s)~
       (?:now~)?(?:{_SAYING}|reformulate|describe|produce|make)~(?:\w+~){{0,4}}(?:sentence|statement|paraphrase)
       \b""": _ABOUT_WORDS,
@@ -364,14 +336,7 @@ _STATEMENTS = {
       (?:about~|of~)?(?:how|what~the|which|(?:an?|another|other|some)~ways?)\b""": pattern(
         r"\b(?:let|think|thought|consider|figure|wonder|see|look)"
     ),
-    rf"""{_NO_COURT}(?:(?:yes|no)[,.]?~)?(?:(?:the|this|that|your|both|these|two)~)+{_OF_WORDS}~
-      (?:(?:is|are)~(?:not~)?(?:true|false|correct|incorrect|wrong|right|contradictory|consistent|equivalent)\W*\Z
-      |(?:contradicts?|agrees?|disagrees?|oppos\w+|entails?)\b)""": _ABOUT_WORDS,
     r"\A\W*the~(?:\w+~)?meaning~(?:stays|remains|is|has|does|was)\b": pattern("mean"),
-    r"""\A\W*+(?:i~apologi[sz]e|(?:my~)?apologies|(?:i(?:['’]m|~am)~)?sorry)~for~(?:the|any|this|my)~
-      (?:confusion|inconvenience|misunderstanding|error|mistake)\b""": pattern(
-        r"\b(?:sorry|apolog\w+|mistakes?|fault|regrets?|excuse|pardon|forgive)\b"
-    ),
     r"\A\W*there(?:['’]s|~is)~nothing~(?:else~)?to~(?:change|rewrite|rephrase|add|improve|correct|fix)\b": pattern(
         r"\bnothing|\bno\b|\bnot\b|n['’]t\b"
     ),
