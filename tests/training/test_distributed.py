@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.sampler import ProportionalBatchSampler
 from torch.utils.data import ConcatDataset
 from typer.testing import CliRunner
@@ -22,25 +25,55 @@ from typer.testing import CliRunner
 from dino_st.cli.main import app
 from dino_st.errors import ConfigurationError, DinoWarning
 from dino_st.pipeline.recipe import load_recipe, run_recipe
+from dino_st.preparation.prepare import prepare_pairs
+from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.training import distributed
 from dino_st.training.batches import batches_by_kind
 from dino_st.training.train import train_contrastive
 from tests.training import together
-from tests.training_fixtures import LAUNCHED, prepared_splits, record
+from tests.training_fixtures import LAUNCHED, prepared_splits, raw_pairs, record, validation_spearman
 
 ROOT = Path(__file__).parents[2]
 
 
-def launch(what: str, directory: Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
-    """Has several processes do something of `together`."""
-    torchrun = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--standalone"]
+def launch(directory: Path, *parts: str) -> subprocess.CompletedProcess[str]:
+    """Has two processes do parts of `together`, one behind another."""
+    torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
     return subprocess.run(
-        [sys.executable, *torchrun, str(Path(__file__).with_name("together.py")), what, str(directory)],
+        [sys.executable, *torchrun, str(Path(__file__).with_name("together.py")), str(directory), *parts],
         capture_output=True,
         text=True,
         timeout=600,
         env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONPATH": str(ROOT)},
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """What two processes did, which start only twice, since that takes most of the time; one process did `*-1`."""
+
+    directory: Path
+    killed: subprocess.CompletedProcess[str]
+    """One of the two was killed in a training; `out-killed` is what it left."""
+    done: subprocess.CompletedProcess[str]
+    """All parts, the last of which is that training again."""
+
+
+@pytest.fixture(scope="module")
+def runs(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    directory = tmp_path_factory.mktemp("together")
+    (directory / "bert").symlink_to(bert)
+    together.masked_bert(directory / "masked-bert")
+    together.masked_bert(directory / "dropout-bert", dropout=0.1)
+    together.triplet_splits().save_to_disk(directory / "data")
+    save_prepared(prepare_pairs(raw_pairs(30)), directory / "set")
+    together.gradients(directory)
+    together.trainings(directory)
+    killed = launch(directory, "killed")
+    shutil.copytree(directory / "out", directory / "out-killed")
+    done = launch(directory, "gradients", "trainings", "resumed", "killed")
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Runs(directory, killed, done)
 
 
 def batches(processes: int, rank: int) -> list[list[int]]:
@@ -129,12 +162,8 @@ def test_the_first_process_alone_prints_the_summary(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.slow
-def test_the_gradients_of_two_processes_are_those_of_one(bert: Path, tmp_path: Path) -> None:
-    (tmp_path / "bert").symlink_to(bert)
-    together.gradients(tmp_path)
-    done = launch("gradients", tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (torch.load(tmp_path / f"gradients-{processes}.pt") for processes in (1, 2))
+def test_the_gradients_of_two_processes_are_those_of_one(runs: Runs) -> None:
+    one, two = (torch.load(runs.directory / f"gradients-{processes}.pt") for processes in (1, 2))
     for name, expected in one.items():
         largest = max(float(gradient.abs().max()) for key, gradient in expected.items() if key != "loss")
         assert two[name].keys() == expected.keys()
@@ -158,14 +187,10 @@ def saved(directory: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_two_processes_train_to_the_weights_of_one(tmp_path: Path) -> None:
-    together.masked_bert(tmp_path / "masked-bert")
-    together.trainings(tmp_path)
-    done = launch("trainings", tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "FutureWarning" not in done.stderr
-    for name, steps in (("triplets", 6), ("whole", 6), ("everything", 12), ("cosine", 6), ("joint", 24)):
-        one, two = (tmp_path / f"{name}-{processes}" for processes in (1, 2))
+def test_two_processes_train_to_the_weights_of_one(runs: Runs) -> None:
+    assert "FutureWarning" not in runs.done.stderr
+    for name, steps in (("triplets", 6), ("whole", 6), ("everything", 12), ("cosine", 6), ("joint", 16)):
+        one, two = (runs.directory / f"{name}-{processes}" for processes in (1, 2))
         assert [record(place)["processes"] for place in (one, two)] == [1, 2]
         last = f"checkpoints/checkpoint-{steps}"
         assert len(losses(one / last)) == steps
@@ -179,37 +204,47 @@ def test_two_processes_train_to_the_weights_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_two_processes_save_the_weights_that_they_scored_last_and_agree_with_one(runs: Runs) -> None:
+    one, two = (record(runs.directory / f"plain-{processes}") for processes in (1, 2))
+    assert two["processes"] == 2
+    assert two["start"] == pytest.approx(one["start"], abs=1e-6)
+    # 216 training pairs: 14 batches of 16, of which the last has 8.
+    assert [score["step"] for score in one["curve"]] == [4, 8, 12, 14]
+    assert [score["step"] for score in two["curve"]] == [4, 8, 12, 14]
+    assert two["best"]["spearman"] == pytest.approx(one["best"]["spearman"], abs=0.1)
+    # The last evaluation was made with the weights of both processes: they have to be those of the checkpoint.
+    saved = SentenceTransformer(str(runs.directory / "plain-2"), device="cpu")
+    validation = load_prepared(runs.directory / "set")["validation"]
+    assert validation_spearman(saved, validation) == pytest.approx(two["best"]["spearman"], abs=1e-5)
+    assert not (runs.directory / "plain-2/checkpoints").exists()
+
+
+@pytest.mark.slow
 def test_what_two_processes_began_they_continue_to_the_same_weights_and_different_data_are_refused(
-    tmp_path: Path,
+    runs: Runs,
 ) -> None:
-    done = launch("resumed", tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
     for rank in range(2):
-        assert "checkpoint-3" in (tmp_path / f"interrupted-{rank}").read_text()
-        refused = (tmp_path / f"refused-{rank}").read_text()
+        assert "checkpoint-3" in (runs.directory / f"interrupted-{rank}").read_text()
+        refused = (runs.directory / f"refused-{rank}").read_text()
         assert refused.startswith(
             "ConfigurationError: the processes that train together were not given the same data: "
         )
         assert "rank 0 has train sha256" in refused
-    straight, resumed = (saved(tmp_path / name) for name in ("straight", "resumed"))
+    straight, resumed = (saved(runs.directory / name) for name in ("straight", "resumed"))
     assert straight.keys() == resumed.keys()
     assert all(torch.equal(weight, resumed[key]) for key, weight in straight.items())
-    assert record(tmp_path / "straight")["curve"] == record(tmp_path / "resumed")["curve"]
-    assert not (tmp_path / "different").exists()
+    assert record(runs.directory / "straight")["curve"] == record(runs.directory / "resumed")["curve"]
+    assert not (runs.directory / "different").exists()
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_ends_the_others_and_the_same_command_goes_on(bert: Path, tmp_path: Path) -> None:
-    (tmp_path / "bert").symlink_to(bert)
-    together.triplet_splits().save_to_disk(tmp_path / "data")
-    ended = launch("killed", tmp_path)
-    assert ended.returncode != 0
-    assert (tmp_path / "killed").exists()
-    assert "another of the processes that train together has ended" in ended.stderr or "Interrupted." in ended.stderr
-    assert record(tmp_path / "out")["status"] == "running"
-    assert not (tmp_path / "out/model.safetensors").exists()
-    done = launch("killed", tmp_path)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("Spearman × 100") == 1
-    outcome = record(tmp_path / "out")
+def test_a_process_that_is_killed_ends_the_others_and_the_same_command_goes_on(runs: Runs) -> None:
+    assert runs.killed.returncode != 0
+    assert (runs.directory / "killed").exists()
+    told = runs.killed.stderr
+    assert "another of the processes that train together has ended" in told or "Interrupted." in told
+    assert record(runs.directory / "out-killed")["status"] == "running"
+    assert not (runs.directory / "out-killed/model.safetensors").exists()
+    assert runs.done.stdout.count("Spearman × 100") == 1
+    outcome = record(runs.directory / "out")
     assert (outcome["status"], [score["step"] for score in outcome["curve"]]) == ("complete", [1, 2, 3, 4, 5, 6])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +30,7 @@ from dino_st.errors import (
     TrainingError,
 )
 from dino_st.preparation.prepare import prepare_pairs
-from dino_st.preparation.splits import load_prepared, save_prepared
+from dino_st.preparation.splits import save_prepared
 from dino_st.training.data import pair_splits
 from dino_st.training.train import train_encoder
 from tests.hub_stand_in import problems
@@ -407,48 +406,6 @@ def test_running_out_of_memory_says_what_to_make_smaller(
     monkeypatch.setattr(CosineSimilarityLoss, "forward", exhausted)
     with pytest.raises(OutOfMemoryError, match=r"a batch of 16 pairs does not fit.*smaller batch_size"):
         train_encoder(splits, bert, tmp_path / "out", **QUICK)
-
-
-SCRIPT = """
-import sys, warnings
-from dino_st.training.train import train_encoder
-model = train_encoder(sys.argv[1], sys.argv[2], sys.argv[3], batch_size=16, learning_rate=1e-3, evaluation_steps=4,
-                      device="cpu")
-import torch.distributed
-if torch.distributed.is_initialized():  # torch's threads may abort a process that ends without this
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_train_together_and_agree_with_one(bert: Path, tmp_path: Path) -> None:
-    save_prepared(prepare_pairs(raw_pairs(30)), tmp_path / "set")
-    (tmp_path / "script.py").write_text(SCRIPT)
-    for name, launch in (
-        ("two", [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]),
-        ("one", [sys.executable]),
-    ):
-        done = subprocess.run(
-            [*launch, str(tmp_path / "script.py"), *map(str, (tmp_path / "set", bert, tmp_path / name))],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-    two, one = record(tmp_path / "two"), record(tmp_path / "one")
-    assert two["processes"] == 2
-    assert two["start"] == pytest.approx(one["start"], abs=1e-6)
-    # 216 training pairs: 14 batches of 16, of which the last has 8.
-    assert [score["step"] for score in one["curve"]] == [4, 8, 12, 14]
-    assert [score["step"] for score in two["curve"]] == [4, 8, 12, 14]
-    assert two["best"]["spearman"] == pytest.approx(one["best"]["spearman"], abs=0.1)
-    # The last evaluation was made with the weights of both processes: they have to be those of the checkpoint.
-    saved = SentenceTransformer(str(tmp_path / "two"), device="cpu")
-    validation = load_prepared(tmp_path / "set")["validation"]
-    assert validation_spearman(saved, validation) == pytest.approx(two["best"]["spearman"], abs=1e-5)
-    assert not (tmp_path / "two" / "checkpoints").exists()
 
 
 def test_a_batch_that_the_processes_cannot_share_is_refused(

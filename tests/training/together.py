@@ -1,4 +1,4 @@
-"""What several processes do together in the tests, as `torchrun … together.py WHAT DIRECTORY`; one does it without."""
+"""What several processes do together in the tests, as `torchrun … together.py DIRECTORY WHAT…`; one does it without."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from dino_st.errors import DinoError
 from dino_st.training.objective import contrastive_loss, graded_loss
 from dino_st.training.options import ContrastiveOptions
 from dino_st.training.train import train_contrastive, train_encoder
-from tests.training_fixtures import make_tokenizer, sentences
+from tests.training_fixtures import QUICK, make_tokenizer, sentences
 
 RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 SHORT: dict[str, Any] = {"learning_rate": 3e-3, "evaluation_steps": 1, "epochs": 2, "device": "cpu", "pooling": "mean"}
@@ -87,7 +88,9 @@ def gradients(directory: Path) -> None:
             for holder in (loss, getattr(loss, "loss", loss)):
                 holder.model = wrapped
         part = slice(RANK * size, (RANK + 1) * size)
-        value = loss([dict(model.preprocess(column[part])) for column in pairs], labels[part])
+        with warnings.catch_warnings():  # as in trainings
+            warnings.filterwarnings("ignore", r"torch\.distributed\.nn\.functional\.all_gather", FutureWarning)
+            value = loss([dict(model.preprocess(column[part])) for column in pairs], labels[part])
         value.backward()
         value = value.detach().clone()
         if WORLD > 1:
@@ -108,7 +111,8 @@ def trainings(directory: Path) -> None:
     everything = {**TRIPLETS, **HEADS, "keep_checkpoints": True, "loss": "cosent", "pairs_batch_size": 32}
     train_contrastive(triplet_splits(), encoder, place(directory, "everything"), pairs=pairs, **everything)
     train_encoder(pairs, encoder, place(directory, "cosine"), **kept, balanced_batches=True)
-    train_encoder(pairs, encoder, place(directory, "joint"), **kept | {"batch_size": 12}, objective="joint")
+    train_encoder(pairs, encoder, place(directory, "joint"), **kept | {"batch_size": 20}, objective="joint")
+    train_encoder(directory / "set", directory / "bert", place(directory, "plain"), **QUICK)
 
 
 def place(directory: Path, name: str) -> Path:
@@ -117,7 +121,7 @@ def place(directory: Path, name: str) -> Path:
 
 def resumed(directory: Path) -> None:
     """With dropout: a training, the same interrupted and continued, and what is made of data that differ."""
-    encoder = masked_bert(directory / f"dropout-{RANK}", dropout=0.1)
+    encoder = directory / "dropout-bert"
     train_contrastive(triplet_splits(), encoder, directory / "straight", **TRIPLETS, **HEADS)
     with calling(lambda step: interrupt() if step == 4 else None), contextlib.suppress(KeyboardInterrupt):
         train_contrastive(triplet_splits(), encoder, directory / "resumed", **TRIPLETS, **HEADS)
@@ -176,10 +180,11 @@ def killed(directory: Path) -> None:
 
 
 def main() -> None:
-    what, directory = globals()[sys.argv[1]], Path(sys.argv[2])
-    if what is gradients and WORLD > 1:
+    directory, *parts = sys.argv[1:]
+    if "gradients" in parts:
         distributed.init_process_group("gloo")
-    what(directory)
+    for part in parts:
+        globals()[part](Path(directory))
     if distributed.is_initialized():
         gc.collect()  # what still holds the group would end it a second time, at the interpreter's end
         distributed.barrier()
