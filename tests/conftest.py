@@ -22,8 +22,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from dino_st.encoders.directory import cap_attention
+from tests.cards import compile_templates_once
 
 torch.set_num_threads(1)
+compile_templates_once()
 
 CORPUS = [
     'A man said "yes." Then a woman said, "no". "Why?" they asked.',

@@ -23,6 +23,7 @@ from dino_st.errors import DinoError
 from dino_st.training.objective import contrastive_loss, graded_loss
 from dino_st.training.options import ContrastiveOptions
 from dino_st.training.train import train_contrastive, train_encoder
+from tests.cards import compile_templates_once
 from tests.training_fixtures import QUICK, make_tokenizer, sentences
 
 RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -180,6 +181,7 @@ def killed(directory: Path) -> None:
 
 
 def main() -> None:
+    compile_templates_once()
     directory, *parts = sys.argv[1:]
     if "gradients" in parts:
         distributed.init_process_group("gloo")
