@@ -80,8 +80,8 @@ def _options(content: Any, info: ValidationInfo) -> Any:
         raise ConfigurationError(f"expected a mapping of options, given {type(content).__name__}")
     given = {"seed": fields.get("seed", 42), **content}
     if section == "generate" and is_contrastive and is_syncse_task(fields.get("task", "")):
-        SynCSEOptions.of(**{name: value for name, value in given.items() if name in SynCSEOptions.model_fields})
-        others = [name for name in given if name not in SynCSEOptions.model_fields]
+        others = dict(given)
+        SynCSEOptions.take_from(others)
         check_options(fields.get("backend", "local"), base_url=fields.get("base_url"), options=others)
         return given
     if section == "generate":

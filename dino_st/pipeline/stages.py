@@ -222,28 +222,25 @@ def generate_triplet_data(work: Generation, model: str, output: Place) -> Genera
     chat = ChatOptions.take_from(given)
     cluster = ClusterOptions.take_from(given)
     _check_options(work.task, chat.backend, given, SynCSEOptions.model_fields)
-    own = {name: value for name, value in given.items() if name in SynCSEOptions.model_fields}
-    options = SynCSEOptions.of(**own)
+    options = SynCSEOptions.take_from(given)
     spec = load_syncse_spec(work.task)
     check_arguments(spec, has_sentences=work.input is not None, num=work.num)
     sentences = work.sentences()
     texts = None if sentences is None else sentences.texts
-    of_model = {name: value for name, value in given.items() if name not in own}
     if work.dry_run:
-        return _planned(_dry_run_of_triplets(model, spec, options, chat, of_model, texts or (), work.num))
+        return _planned(_dry_run_of_triplets(model, spec, options, chat, given, texts or (), work.num))
     directory = ShardDirectory(output, overwrite=work.overwrite)
     check_can_become_directory(directory.on_disk)
     from dino_st.syncse.run import known_configuration, run_triplets
 
     known = known_configuration(spec, options, texts, work.num)
     if chat.backend == "local":
-        local = {name: value for name, value in of_model.items() if name in ModelOptions.model_fields}
-        identity = {"backend": "local", "model": model, **ModelOptions.of(**local).known_identity()}
+        identity = {"backend": "local", "model": model, **ModelOptions.take_from(dict(given)).known_identity()}
         _look_before(model, directory, {**known, "backend": identity}, cluster, "backend")
     directory.check_continues(known)
     start = time.monotonic()
-    of_model |= cluster.model_dump(exclude_unset=True)
-    _, usage = run_triplets(model, texts, work.num, spec, options, chat, of_model, directory, True)
+    given |= cluster.model_dump(exclude_unset=True)
+    _, usage = run_triplets(model, texts, work.num, spec, options, chat, given, directory, True)
     if chat.backend == "openai":
         _check_answered(usage, output)
     missing = directory.counts["given up"]
@@ -284,8 +281,7 @@ def _dry_run_of_triplets(
 
     local = None
     if chat.backend == "local":
-        known = {name: value for name, value in of_model.items() if name in ModelOptions.model_fields}
-        local = Outline.of(model, ModelOptions.of(**known))
+        local = Outline.of(model, ModelOptions.take_from(dict(of_model)))
     is_chat = local is None or local.prompter.prompt_format == "chat"
     if isinstance(spec, ScratchSpec):
         writer = SentenceWriter(spec, _asks_nobody, is_chat, local is not None, options)
@@ -482,7 +478,7 @@ def judge_data(
 
     kind = _kind_of_judge(model, chat)
     origin = {"model": provenance["model"]} if "model" in provenance else {}
-    local = ModelOptions.of(**{name: value for name, value in of_backend.items() if name in ModelOptions.model_fields})
+    local = ModelOptions.take_from(dict(of_backend))
     plan = JudgingPlan(spec, scorable(table), origin, kind, chosen, local)
     directory.check_continues({**plan.known, "judge": {**plan.known["judge"], "model": model}})
     if kind == ServerJudge.kind:

@@ -36,9 +36,9 @@ class FrozenOptions(BaseModel):
         return values | dict.fromkeys(empty) if empty else values
 
     @classmethod
-    def take_from(cls, given: dict[str, Any]) -> Self:
-        """Takes these options out of others that are given along with them."""
-        return cls.of(**{name: given.pop(name) for name in cls.model_fields if name in given})
+    def take_from(cls, given: dict[str, Any], options: Self | None = None) -> Self:
+        """Takes these options out of others that are given along with them; see `of`."""
+        return cls.of(options, **{name: given.pop(name) for name in cls.model_fields if name in given})
 
     @classmethod
     def of(cls, options: Self | None = None, /, **changes: Any) -> Self:

@@ -299,11 +299,9 @@ def generate_triplets(
         PendingError: If batches are not waited for (`batch_wait=False`) and not answered yet; call again later.
     """
     spec = load_syncse_spec(task)
-    own = {name: value for name, value in changes.items() if name in SynCSEOptions.model_fields}
-    of_model = {name: value for name, value in changes.items() if name not in own}
-    chosen = SynCSEOptions.of(options, **own)
+    chosen = SynCSEOptions.take_from(changes, options)
     chat = ChatOptions.of(backend=backend, base_url=base_url)
-    return run_triplets(model, sentences, num, spec, chosen, chat, of_model, output_dir, show_progress)[0].to_dataset()
+    return run_triplets(model, sentences, num, spec, chosen, chat, changes, output_dir, show_progress)[0].to_dataset()
 
 
 def run_triplets(
