@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dino_st.data.columns import LABEL, LOG_PROBS, POSITIVE, SCORE, SENTENCE1, SENTENCE2
+from dino_st.data.columns import LABEL, LOG_PROBS, NEGATIVE, POSITIVE, SCORE, SENTENCE1, SENTENCE2
 from dino_st.support.progress import logger
 from dino_st.support.text import printable
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 Summary = Mapping[str, Mapping[str, Any]]
 """By label: `pairs`, of these `identical` (share of x1 = x2), `overlap` (median) and `posterior` (mean, where there is
 one), and after a preparation `dropped` (pairs that are not among them) and `dropped_identical`; `habits`, in words,
-where texts have some (see `dino_st.data.habits`); `strangers`, in words, where texts are no more like their own
+where texts have some (see `dino_st.data.habits`); `copies`, in words, where texts that should differ are their
+sentences but for case and marks; `strangers`, in words, where texts are no more like their own
 sentences than like others. Of a triplet's roles there are the last two alone."""
 
 Rows = Sequence[Sequence[str]]
@@ -116,6 +117,8 @@ def summarise(
     parts: Iterable[Mapping[str, LabelStatistics]], samples: Mapping[str, TextSample] | None = None
 ) -> dict[str, dict[str, Any]]:
     """Joins what was seen of several parts of a data set, and looks for habits in samples of its texts."""
+    from dino_st.data.habits import ones_for_many
+
     whole: dict[str, LabelStatistics] = {}
     for part in parts:
         for label, statistics in part.items():
@@ -132,6 +135,11 @@ def summarise(
     for label in sorted(samples or {}):
         if samples and (habits := samples[label].habits()):
             summary.setdefault(label, {})["habits"] = habits
+    for label, habit in ones_for_many(samples or {}):
+        summary.setdefault(label, {})["habits"] = [*summary.get(label, {}).get("habits", ()), habit]
+    for label in _lower(samples or {}):
+        if samples and (copies := samples[label].copies()):
+            summary.setdefault(label, {})["copies"] = copies
     for label in _alike(samples or {}):
         if samples and (strangers := samples[label].strangers()):
             summary.setdefault(label, {})["strangers"] = strangers
@@ -143,6 +151,13 @@ def _alike(labels: Iterable[str]) -> list[str]:
     numbers = {label: number for label in sorted(labels) if (number := _number(label)) is not None}
     half = max(numbers.values(), default=0) / 2
     return [POSITIVE] * (POSITIVE in labels) + [label for label, number in numbers.items() if number >= half > 0]
+
+
+def _lower(labels: Iterable[str]) -> list[str]:
+    """Of some labels those of pairs that should differ: negatives, and all of a scale but its upper end."""
+    numbers = {label: number for label in sorted(labels) if (number := _number(label)) is not None}
+    highest = max(numbers.values(), default=0)
+    return [NEGATIVE] * (NEGATIVE in labels) + [label for label, number in numbers.items() if number < highest]
 
 
 def quality_table(summary: Summary) -> tuple[str, Rows]:
@@ -253,6 +268,12 @@ def warn_of_doubts(summary: Summary, configuration: Mapping[str, Any] | None = N
             "An encoder may learn this and not the meaning; look at the texts, leave out those that are no sentences, "
             "or generate with another instruction or model",
             "\n  ".join(habits),
+        )
+    if copies := [f"label {label}: {one['copies']}" for label, one in summary.items() if "copies" in one]:
+        logger.warning(
+            "texts that should differ are their sentences but for case and marks: %s; `near_copy_edit` of `dino-st "
+            "prepare` drops such pairs",
+            "; ".join(copies),
         )
     if strangers := [f"label {label}: {one['strangers']}" for label, one in summary.items() if "strangers" in one]:
         logger.warning(

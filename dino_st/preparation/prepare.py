@@ -185,7 +185,9 @@ def _quality(raw: RawPairs, written: _Written, rows: PairRows, posterior: Floats
     """What can be seen of the labels of the pairs that are kept, and how many of each were dropped."""
     if not raw.is_pair:
         return {}
-    found = {}
+    parts: dict[str, LabelStatistics] = {}
+    samples: dict[str, TextSample] = {}
+    counts: dict[str, dict[str, float]] = {}
     for label, value in enumerate(raw.labels):
         if written.pairs[label]:
             own = rows.take(rows.label == label)
@@ -194,14 +196,16 @@ def _quality(raw: RawPairs, written: _Written, rows: PairRows, posterior: Floats
             overlaps = word_overlap(sample.first, sample.second, raw.texts)
             copies = int((own.first == own.second).sum())
             name = value if isinstance(value, str) else format(value, "g")
-            texts = TextSample(zip(*(column.to_pylist() for column in raw.texts_of(sample)), strict=True))
-            found[name] = summarise([{name: LabelStatistics.of(0, overlaps, believed)}], {name: texts})[name] | {
+            parts[name] = LabelStatistics.of(0, overlaps, believed)
+            samples[name] = TextSample(zip(*(column.to_pylist() for column in raw.texts_of(sample)), strict=True))
+            counts[name] = {
                 "pairs": len(own),
                 "identical": round(copies / max(len(own), 1), 4),
                 "dropped": int(written.pairs[label]) - len(own),
                 "dropped_identical": int(written.identical[label]) - copies,
             }
-    return found
+    found = summarise([parts], samples)
+    return {name: found[name] | counts[name] for name in parts}
 
 
 def drop_worthless(raw: RawPairs, options: PreparationOptions, rejections: Rejections) -> PairRows:

@@ -15,7 +15,7 @@ from datasets import Dataset
 from dino_st import prepare_pairs
 from dino_st.backends.chat import ChatRequest
 from dino_st.data.habits import SAMPLED, TextSample
-from dino_st.data.quality import doubts, quality_lines, quality_section, summarise
+from dino_st.data.quality import doubts, habits_in, quality_lines, quality_section, summarise, warn_of_doubts
 from dino_st.data.shards import MANIFEST, RowsInMemory, ShardDirectory, Wave, samples_of
 from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.preparation.triplets import prepare_triplets
@@ -237,6 +237,48 @@ def test_texts_that_belong_to_other_sentences_are_told(text_of: Callable[[int], 
     summary = summarise([], {"1": TextSample(made), "0.5": TextSample(made), "0": TextSample(made)})
     assert [label for label, one in summary.items() if "strangers" in one] == ["0.5", "1"] * is_told
     assert not any("strangers" in one for one in summarise([], {"0": TextSample(made), "5": TextSample()}).values())
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences", "is_told"),
+    [
+        ("Sorry, something went wrong.", 10, True),
+        ("Sorry, something went wrong.", 4, False),
+        ("Sorry, no.", 10, False),  # so short a text may stand for many
+        ("The first man plays it.", 10, False),  # as texts on the same things are
+    ],
+)
+def test_a_text_of_a_few_in_a_hundred_sentences_under_all_labels_is_told(
+    text: str, sentences: int, is_told: bool
+) -> None:
+    labels = ("1", "0.5", "0")
+    made = {
+        label: [(f"The first man plays {i} it.", f"Somebody plays {label} of {i}.") for i in range(100)]
+        for label in labels
+    }
+    for i in range(sentences):
+        own = made[labels[i % 3]]
+        own[i] = (own[i][0], text)
+    found = habits_in(summarise([], {label: TextSample(pairs) for label, pairs in made.items()}))
+    told = [habit for habit in found if text in habit]
+    assert len(told) == is_told
+    assert all(f"is the text of {sentences} different sentences, among 300 pairs of all labels" in one for one in told)
+
+
+@pytest.mark.parametrize(("copies", "is_told"), [(5, True), (4, False)])
+def test_texts_that_should_differ_and_do_so_in_case_and_marks_alone_are_told(
+    copies: int, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = [
+        (one := sentence(i, "first"), one.upper().replace(".", "!") if i < copies else f"Nobody is in room {i}.")
+        for i in range(100)
+    ]
+    warn_of_doubts(summarise([], {label: TextSample(made) for label in ("0", "0.5", "1", "negative", "word")}))
+    told = [record.message for record in caplog.records if "case and marks" in record.message]
+    assert len(told) == is_told
+    for label in ("0", "0.5", "negative") if is_told else ():
+        assert f"label {label}: {copies} of 100 (as in “" in told[0]
+    assert not any("label 1: " in one or "label word: " in one for one in told)
 
 
 @pytest.mark.parametrize("further", [0, 1])
