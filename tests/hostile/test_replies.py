@@ -468,7 +468,7 @@ SHAPES: dict[str, dict[str, str]] = {
         "The [boy/man] is playing the flute.": "several answers",
         "Someone is playing the flute, or alternatively a flute is heard.": "several answers",
         "Someone is playing the flute; someone is playing the flute today.": "several answers",
-        "Someone is playing the flute someone is playing the flute": "several answers",
+        "Someone is playing the flute someone is playing the flute": "repetition",
         "1) Someone is playing the flute 2) A flute is heard.": "several answers",
         '"Someone is playing the flute" or "A flute is heard"': "several answers",
         "boy, man, person, player, flute": "several answers",
@@ -2968,6 +2968,11 @@ JOINED = {
         for place in ("[REDACTED]", "PERSON_1", "ORG_NAME_2", "$NAME", "%s", "b**k", "b*nk", "[...]", "[…]", "XXX")
     ),
     "letters twice": ("TThhee bbaannkk ttooookk aa ffeeee..", "The baannkkeerr took a fee."),
+    "words twice, and letters lost": (
+        "The bank took The bank took a fee.",
+        "Th? b?nk took a fee.",
+        "The bank took a f?e.",
+    ),
     "copies of other marks": (
         *(CLOSED.upper(), CLOSED[:-1], CLOSED[:-1] + "!"),
         f"Instead of {CLOSED[:-1]}, the bank took a fee all the same.",
@@ -3011,6 +3016,10 @@ RIGHT = (
     ("'Tis the boys' dog.", "It is the dog of the boys."),
     ("This is what he is made of.", "He is made of this."),
     ("The bus was late for the third time.", "The bus was late."),
+    ("Let's keep the change.", "We should keep the change."),
+    ("I need to change my pin number.", "I want another pin."),
+    ("We need to make a new start.", "A new start is due."),
+    ("He sang la la la la.", "He sang."),
     ("It ended, which makes sense to me.", "That it is over seems right to me."),
     ("The original building was red.", "At first the house was red."),
     ("The sentence was clear: he must leave.", "It was clear that he must leave."),

@@ -78,7 +78,7 @@ _JOB = r"""meaning|(?<!makes~)sense|wording|phrasing|premise
     |clarity|brevity|differently|prompt|guidelines|grammar|(?<=for~)variety|sentences?|word~order|(?<!unlike~the~)original|register|tone|intent|(?:same|similar
     |different|opposite|other|simpler?|fewer|plain|new|separate|unrelated|active|alternative|first|original|given|more|less)~(?:idea|message
     |words|structure|topic|subject|matter|terms|voice|form|version|style|tone|language|simple|natural|direct|polite|detailed|descriptive|facts?
-    |claim|statement|information)"""
+    |claim|statement|information)|(?:given|original|above)~one"""
 """What a remark on the task ends with."""
 _DATELINE = (
     r"\A(?-i:[A-Z][A-Z.]{2,}(?:~[A-Z]{2,}){0,2})(?:,~[^-–—]{1,25})?(?:~?\([^()]{1,30}\))?~?[-–—]{1,2}~|"
@@ -277,10 +277,6 @@ _REMARKS = {
       |,~so~(?:both|they|the~two)~(?:can(?:not|['’]t)|could~not)~(?:both~)?be~true\W*\Z""": pattern(
         rf"\b(?:both|{_JOB})"
     ),
-    r"""\b(?:like|unlike|similar~to|contrary~to|in~contrast~to|different~from|opposite~(?:of|to))~(?:the|your)~(?:given|original
-      |input|provided|above|first|second)~(?:one|sentence|statement|text|premise)\W*\Z""": pattern(
-        rf"{_ABOUT_WORDS.pattern}|\b(?:given|original|first|second|one)\b"
-    ),
     r"""[,;–—-]\s(?:while~|and~)?(?:keep|preserv|maintain|retain)ing~(?:all|every|each|both|the)~(?:of~)?(?:the~)?(?:\w+~)?
       (?:facts?|details?|information|meaning|content|sense|wording)\W*\Z
       |[,;–—-]\s(?:with~)?(?:all|every|the|no)~(?:\w+~)?(?:facts?|details?|information|meaning|content)~(?:is~|are~)?(?:kept|preserved
@@ -324,17 +320,14 @@ _STATEMENTS = {
       (?:sentence|rewording|restatement)\b(?!['’]|~was\b)""": _ABOUT_WORDS,
     rf"{_NO_COURT}.*(?:\w~sentence~(?:\d|one|two)|\bthe~(?:first|second|other|previous)~sentence)\b(?!~of\b)"
     r"|\bthe~(?:given|original|above|following)~sentences?\b": _ABOUT_WORDS,
-    rf"""{_NO_COURT}(?:(?:so|okay|ok|first|now|then|well)[,.]?~)*(?:(?:we|i|you)~)?(?:need(?:~to)?|have~to|should|must|want~to|let['’]s)~
-      (?:now~)?(?:{_SAYING}|reformulate|describe|produce|make)~(?:\w+~){{0,4}}(?:sentence|statement|paraphrase)
-      \b""": _ABOUT_WORDS,
-    r"""\A\W*+(?:(?:so|okay|ok|first|now|then)[,.]?~)*(?:(?:we|i|you)~)?(?:need~to|have~to|should|must)~
-      (?:keep|preserve|retain|change|alter|include|mention|contradict|negate)~(?:(?:all|the|every|each|one|some|these|of)~)*
-      (?:facts?|details?|information|meaning|numbers?|names?|words?|wording|original)\b""": pattern(
-        r"\b(?:facts?|details?|inform|mean|number|name|word|origin|secret)"
-    ),
-    r"""\A\W*+(?:(?:so|okay|ok|first|now|well|h+mm*)[,.]?~)*let(?:['’]s|~me|~us)~(?:think|consider|figure~out|work~out|see)~
-      (?:about~|of~)?(?:how|what~the|which|(?:an?|another|other|some)~ways?)\b""": pattern(
-        r"\b(?:let|think|thought|consider|figure|wonder|see|look)"
+    rf"""{_NO_COURT}(?:(?:so|okay|ok|first|now|then|well|h+mm*)[,.]?~)*(?:(?:we|i|you)~)?(?:(?:need(?:~to)?|have~to|should|must|want~to
+      |let['’]s)~(?:now~)?(?:{_SAYING}|reformulate|describe|produce|make|keep|preserve|retain|change|alter|include|mention|contradict|negate)~
+      (?:(?:[\w,:]+~){{0,5}}?(?:{_JOB}|statement)|(?:(?:all|the|every|each|one|some|these|of)~)*(?:facts?|details?|information|numbers?
+      |names?|words?))
+      |let(?:['’]s|~me|~us)~(?:think|consider|figure~out|work~out|see)~(?:about~|of~)?(?:how|what~the|which|(?:an?|another|other|some)~ways?))
+      \b""": pattern(
+        rf"""{_ABOUT_WORDS.pattern}|\b(?:facts?|details?|inform|mean|number|name|word|origin|secret|let|think|thought|consider|figure
+        |wonder|see|look)"""
     ),
     r"\A\W*the~(?:\w+~)?meaning~(?:stays|remains|is|has|does|was)\b": pattern("mean"),
     r"\A\W*there(?:['’]s|~is)~nothing~(?:else~)?to~(?:change|rewrite|rephrase|add|improve|correct|fix)\b": pattern(
@@ -519,7 +512,7 @@ _SIGNS = {
     r"\s(?:[\#@]\w+\s*)+\Z|\shttps?://\S+\Z": re.compile(r"[#@]\w|https?:"),
     r"[a-z]{3}[.!?]?\s(?:0?\.\d{1,4}|1\.00?)\Z": re.compile(r"\d"),
     r"==\w|\w==|⁇|\w''\w": None,
-    r"(?-i:[a-z]\?(?:t|s|d|m|ll|re|ve)\b)": re.compile(r"\w[?’]\w"),
+    r"(?-i:[a-z]\?[a-z])": re.compile(r"\w[?’]\w"),
     r"(?-i:(?<=[a-z]{3})(?:\.\s?\.|\s?[,!?]\s?\.)\Z)": re.compile(r"[.,!?]\s?\."),
     rf"\A(?=.*{_SMALL_WORDS}).*[«»‹›„「」『』《》]": re.compile("[«»‹›„「」『』《》]"),
     r"\w\s?[\u2500-\u27bf\U0001f300-\U0001faff]+\ufe0f?\Z": re.compile(r"[\u2500-\u27bf\U0001f300-\U0001faff]"),
@@ -546,8 +539,10 @@ _TWICE = pattern(
 )
 _DOUBLED = r"""\b(?!(?:that|had|is|so|no|very|really|much|many|more|far|long|too|ha|bye|blah|knock)~)
     ([^\W\d_]{2,})~(?-i:(?![A-Z]))\1\b"""
-_AGAIN = pattern(r"\b(\w+(?:~\w+){3,15})(?:,?~(?:and|or|but|then)~|,~)\1\b|\A(\w+(?:~\w+){3,15})\b.{8,300}~\2\W*\Z")
-"""Four words or more that stand there twice, one behind another, or that a text begins and ends with."""
+_AGAIN = pattern(
+    r"""\b(\w+(?:~\w+){2,15})~\1\b|\b(\w+(?:~\w+){3,15})(?:,?~(?:and|or|but|then)~|,~)\2\b|\A(\w+(?:~\w+){3,15})\b.{8,300}~\3\W*\Z"""
+)
+"""Three words or more twice in a row, or four that a link joins to themselves, or that a text begins and ends with."""
 _HALF_QUOTED = re.compile(
     r"\A(?!.*(?:(?<!\w)['‘](?!\Z)|['’](?!\w).)).*[.!?…]['’]\Z"
     r"|(?<![\w.\])'])'(?!(?i:em|til|till|cause|tis|twas|round|bout|n|s)\b)[^\W\d_](?:[^'’]|(?<=\w)['’](?=\w))*\Z"
