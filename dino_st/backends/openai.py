@@ -289,9 +289,8 @@ class OpenAIChat:
         try:
             replies = self.complete([ChatRequest("probe", each, max_new_tokens=1, answer=text) for each in prompts])
             scores = [TextScore.of(reply.text) for reply in replies if reply.text is not None]
-            fault = next(
-                filter(None, [*(reply.failure for reply in replies), *(score.fault for score in scores)]), None
-            )
+            faults = (*(reply.failure for reply in replies), *(score.fault for score in scores))
+            fault = next(filter(None, faults), None)
             if fault is None and len({score.log_prob for score in scores}) == 1:
                 fault = "a text is exactly as likely behind one prompt as behind another"
             found = way if fault is None else None
@@ -301,7 +300,7 @@ class OpenAIChat:
             fault = str(error)
         finally:
             self.way, self.counted["failures"] = found, failures  # a probe that fails is none of the run's
-        if fault is not None and fault.startswith(_NO_CONNECTION):
+        if fault is not None and fault.startswith(_NO_CONNECTION) and not self._was_reached:
             raise ModelError(f"{fault}; look whether {self._host} works, and run again")
         return fault
 

@@ -78,6 +78,15 @@ def test_a_server_for_which_a_text_is_as_likely_behind_any_prompt_is_refused(val
         backend.find_scoring()
 
 
+def test_a_way_in_which_a_server_breaks_the_connection_leaves_the_reasons_of_the_others() -> None:
+    def script(prompt: str, attempt: int) -> str:
+        return "reset" if "tokenize" in prompt else "ok"
+
+    tried = "tried echo: the reply holds no .* grammar: no connection to"
+    with served(ScoringServer(), script) as (backend, _), pytest.raises(ConfigurationError, match=tried):
+        backend.find_scoring()
+
+
 def test_a_server_that_says_no_log_probabilities_is_refused_with_what_is_needed() -> None:
     with served(ScoringServer()) as (backend, _):
         needed = (
