@@ -2969,6 +2969,8 @@ JOINED = {
     ),
     "letters twice": ("TThhee bbaannkk ttooookk aa ffeeee..", "The baannkkeerr took a fee."),
     "words twice, and letters lost": (
+        f"{ANSWER}{ANSWER}",
+        "It's all the bank's.It's all the bank's.",
         "The bank took The bank took a fee.",
         "Th? b?nk took a fee.",
         "The bank took a f?e.",

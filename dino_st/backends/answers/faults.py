@@ -397,14 +397,16 @@ def _fault_by(rules: Iterable[Rule], text: str, source: str) -> Reason | None:
 
 
 def _has_variants(text: str) -> bool:
-    """Whether a text says the same twice: two of its parts have most of their words in common.
+    """Whether a text says the same twice: two of its parts have most of their words in common, or its halves all.
 
     Example:
         >>> _has_variants("A hound dozes under it; a hound sleeps under it."), _has_variants("Cold; she left.")
         (True, False)
     """
     parts = [normal_form(part).split() for part in _JOINT.split(text)]
-    return any(
+    words = normal_form(text).split()
+    half = len(words) // 2
+    return (half >= _FEW and words[:half] == words[half:]) or any(
         min(len(one), len(other)) >= _FEW and len({*one} & {*other}) >= _ALIKE * max(len({*one}), len({*other}))
         for one, other in pairwise(parts)
     )
