@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from dino_st.data.habits import TextSample
 
 Summary = Mapping[str, Mapping[str, Any]]
-"""By label: `pairs`, of these `identical` (share of x1 = x2), `overlap` (median) and `posterior` (mean, where there is
-one), and after a preparation `dropped` (pairs that are not among them) and `dropped_identical`; `habits`, in words,
-where texts have some (see `dino_st.data.habits`); `copies`, in words, where texts that should differ are their
-sentences but for case and marks; `strangers`, in words, where texts are no more like their own
-sentences than like others. Of a triplet's roles there are the last two alone."""
+"""By label: `pairs`, of these `identical` (share of x1 = x2), `overlap` (median) and `posterior` (mean, where known),
+and after a preparation `dropped` (pairs that are not among them) and `dropped_identical`. In words, where there is
+something to say (see `dino_st.data.habits`): `habits`; `copies`, texts that should differ and are their sentences but
+for case and marks; `out_of_order`, sentences for which the lowest label has texts that are more like x1; `strangers`,
+texts that are no more like their own sentences than like others. Of a triplet's roles there are those in words
+alone."""
 
 Rows = Sequence[Sequence[str]]
 
@@ -117,7 +118,7 @@ def summarise(
     parts: Iterable[Mapping[str, LabelStatistics]], samples: Mapping[str, TextSample] | None = None
 ) -> dict[str, dict[str, Any]]:
     """Joins what was seen of several parts of a data set, and looks for habits in samples of its texts."""
-    from dino_st.data.habits import ones_for_many
+    from dino_st.data.habits import ones_for_many, out_of_order
 
     whole: dict[str, LabelStatistics] = {}
     for part in parts:
@@ -135,6 +136,12 @@ def summarise(
     for label in sorted(samples or {}):
         if samples and (habits := samples[label].habits()):
             summary.setdefault(label, {})["habits"] = habits
+    scale = sorted((number, label) for label in samples or {} if (number := _number(label)) is not None)
+    if samples and len(scale) > 1:
+        lowest, highest = scale[0][1], scale[-1][1]
+        if wrong := out_of_order(samples[highest], samples[lowest]):
+            words = f"{wrong}, texts of label {lowest} share more words with x1 than those of {highest}"
+            summary.setdefault(highest, {})["out_of_order"] = words
     for label, habit in ones_for_many(samples or {}):
         summary.setdefault(label, {})["habits"] = [*summary.get(label, {}).get("habits", ()), habit]
     for label in _lower(samples or {}):
@@ -222,6 +229,7 @@ def doubts(summary: Summary) -> list[str]:
             above, below = measured(summary[higher]), measured(summary[lower])
             if below > above + _MARGIN:
                 found.append(f"texts of label {lower} {words} {below:.2f} against {above:.2f}) than of {higher}")
+    found += [one["out_of_order"] for one in summary.values() if "out_of_order" in one]
     for label, one in summary.items():
         copies, written = _copies(one), one["pairs"] + one.get("dropped", 0)
         if copies > _MANY_COPIES and (written >= _ENOUGH or copies * written >= _FEW_COPIES):

@@ -353,16 +353,20 @@ def text_codes(columns: list[pa.ChunkedArray]) -> tuple[list[Codes], pa.LargeStr
     return np.split(codes, ends), encoded.dictionary.take(order)
 
 
-_ODD = r"[^ -~]|  |^ | $"
-"""What a text has, at least, that another may differ from in Unicode form or blanks alone."""
+_BEYOND_ASCII = r"[^ -~]"
+_BLANKS = r"[\t-\r\x1c-\x1f\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]|  |^ | $"
+"""Blanks that are not one space between two words."""
 
 
 def _without_twins(codes: list[Codes], texts: pa.LargeStringArray) -> list[Codes]:
     """The codes of texts, alike also for texts that differ in Unicode form or blanks alone, which is told."""
     stands_for, first = np.arange(len(texts)), dict[str, int]()
-    for place in np.flatnonzero(pc.match_substring_regex(texts, _ODD)).tolist():
-        text = texts[place].as_py()
-        if (form := without_form(text)) not in ("", text):
+    has_blanks = pc.match_substring_regex(texts, _BLANKS).to_numpy(zero_copy_only=False)
+    others = np.flatnonzero(pc.match_substring_regex(texts, _BEYOND_ASCII))
+    beyond = texts.take(pa.array(others))
+    is_decomposed = pc.not_equal(pc.utf8_normalize(beyond, "NFC"), beyond).to_numpy(zero_copy_only=False)
+    for place in np.union1d(np.flatnonzero(has_blanks), others[is_decomposed]).tolist():
+        if form := without_form(texts[place].as_py()):
             key = form.encode()
             found = bisect_left(range(len(texts)), key, key=lambda other: texts[other].as_py().encode())
             is_there = found < len(texts) and texts[found].as_py() == form

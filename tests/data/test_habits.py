@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,15 @@ from datasets import Dataset
 from dino_st import prepare_pairs
 from dino_st.backends.chat import ChatRequest
 from dino_st.data.habits import SAMPLED, TextSample
-from dino_st.data.quality import doubts, habits_in, quality_lines, quality_section, summarise, warn_of_doubts
+from dino_st.data.quality import (
+    LabelStatistics,
+    doubts,
+    habits_in,
+    quality_lines,
+    quality_section,
+    summarise,
+    warn_of_doubts,
+)
 from dino_st.data.shards import MANIFEST, RowsInMemory, ShardDirectory, Wave, samples_of
 from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.preparation.triplets import prepare_triplets
@@ -263,6 +272,22 @@ def test_a_text_of_a_few_in_a_hundred_sentences_under_all_labels_is_told(
     told = [habit for habit in found if text in habit]
     assert len(told) == is_told
     assert all(f"is the text of {sentences} different sentences, among 300 pairs of all labels" in one for one in told)
+
+
+@pytest.mark.parametrize(("exchanged", "is_told"), [(2, False), (30, True)])
+def test_labels_that_were_exchanged_for_a_part_of_the_sentences_are_told(exchanged: int, is_told: bool) -> None:
+    made: dict[str, list[tuple[str, str]]] = {"1": [], "0": []}
+    for i in range(1500):
+        one = f"A man in room {i} plays the flute."
+        texts = {"1": f"Somebody in room {i} plays the flute.", "0": "Nobody knows why it rains."}
+        above, below = ("0", "1") if i % 100 < exchanged else ("1", "0")
+        made["1"].append((one, texts[above]))
+        made["0"].append((one, texts[below]))
+    samples = {label: TextSample(pairs) for label, pairs in made.items()}
+    found = doubts(summarise([{label: LabelStatistics(overlaps=Counter({0.5: 1500})) for label in made}], samples))
+    assert (
+        any("sentences, texts of label 0 share more words with x1 than those of 1" in one for one in found) == is_told
+    )
 
 
 @pytest.mark.parametrize(("copies", "is_told"), [(5, True), (4, False)])

@@ -111,7 +111,14 @@ def test_a_preparation_says_how_its_labels_look_and_doubts_them(caplog: pytest.L
     habits = {label: one.pop("habits") for label, one in splits.quality.items()}
     assert splits.quality == {
         "0": {"pairs": 21, "identical": 0.0, "overlap": 0.5, "dropped": 9, "dropped_identical": 9},
-        "1": {"pairs": 30, "identical": 0.0, "overlap": 0.2, "dropped": 0, "dropped_identical": 0},
+        "1": {
+            "pairs": 30,
+            "identical": 0.0,
+            "overlap": 0.2,
+            "dropped": 0,
+            "dropped_identical": 0,
+            "out_of_order": "for 21 of 21 sentences, texts of label 0 share more words with x1 than those of 1",
+        },
     }
     [caption, head, zero, _] = quality_lines(splits.quality)
     assert caption.startswith("Of the pairs of each label that are kept: ")

@@ -132,7 +132,9 @@ def digest(splits: PreparedSplits) -> str:
         row["value"] = None if row["value"] is None else round(row["value"], 9)
     rows = {name: [list(row.values()) for row in split] for name, split in splits.items()}
     quality = {
-        label: {name: value for name, value in one.items() if name not in ("habits", "strangers", "copies")}
+        label: {
+            name: value for name, value in one.items() if name not in ("habits", "strangers", "copies", "out_of_order")
+        }
         for label, one in splits.quality.items()
     }
     facts = [rows, rejected, splits.counts, quality, splits.provenance.get("label_posterior")]
