@@ -7,6 +7,7 @@ that results stored for one set of weights are never taken for another's.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -170,15 +171,35 @@ def _relevant_files(directory: Path) -> Iterator[Path]:
 
 
 def state_revision(encoder: SentenceTransformer) -> str:
-    """Hashes a loaded encoder, its modules, prompts and every weight: forty hexadecimal digits of a SHA-256."""
+    """Hashes a loaded encoder, its modules, settings and every weight: forty hexadecimal digits of a SHA-256."""
     import torch
 
-    digest = hashlib.sha256(repr((encoder, sorted(encoder.prompts.items()), encoder.max_seq_length)).encode())
+    settings = (
+        sorted(encoder.prompts.items()),
+        encoder.default_prompt_name,
+        encoder.max_seq_length,
+        encoder.truncate_dim,
+        encoder.similarity_fn_name,
+        _words(getattr(encoder, "tokenizer", None)),
+    )
+    digest = hashlib.sha256(repr((encoder, *settings)).encode())
     for name, weight in encoder.state_dict().items():
-        flat = weight.detach().cpu().contiguous().flatten().view(torch.uint8)
         digest.update(f"{name}\n".encode())
-        digest.update(flat.numpy())
+        if isinstance(weight, torch.Tensor) and not weight.is_quantized:
+            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        else:  # what torch quantised is packed
+            packed = io.BytesIO()
+            torch.save(weight, packed)
+            digest.update(packed.getvalue())
     return digest.hexdigest()[:40]
+
+
+def _words(tokenizer: Any) -> str:
+    """What a fast tokenizer reads, as JSON; how it pads and cuts changes with every text. Empty for any other."""
+    backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
+    if not hasattr(backend, "to_str"):
+        return ""
+    return json.dumps(json.loads(backend.to_str()) | {"padding": None, "truncation": None})
 
 
 def merge_adapter(model: Any, adapter: Path) -> Any:

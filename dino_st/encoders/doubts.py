@@ -227,7 +227,8 @@ _FEW_ZEROS, _SHARE_OF_ZEROS = 256, 0.01
 def zeros_doubt(model: Any, embedding: Any, vocabulary: Mapping[str, int]) -> str:
     """Says, if so, that words of a vocabulary, or whole matrices of a model's layers, have no weight but zero.
 
-    So it is where a file was allocated and its content never came. Rows beyond the vocabulary may be zero.
+    So it is where a file was allocated and its content never came. Rows beyond the vocabulary may be zero, and so is
+    half of an adapter before it is trained.
     """
     found = []
     if embedding is not None and not embedding.is_meta:
@@ -236,7 +237,8 @@ def zeros_doubt(model: Any, embedding: Any, vocabulary: Mapping[str, int]) -> st
         zeros = int(is_zero[numbers].sum())
         if zeros > max(_FEW_ZEROS, _SHARE_OF_ZEROS * len(numbers)):
             found.append(f"the vectors of {zeros} of its {len(numbers)} tokens")
-    empty = [name for name, weight in model.named_parameters() if LAYER.match(name) and _is_empty(weight)]
+    own = ((name, weight) for name, weight in model.named_parameters() if LAYER.match(name) and ".lora_" not in name)
+    empty = [name for name, weight in own if _is_empty(weight)]
     if empty:
         found.append(f"{len(empty)} weight matrices of its layers, such as {empty[0]!r},")
     if not found:

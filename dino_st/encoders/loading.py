@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import string
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -219,6 +220,49 @@ def _check_object(model: Any) -> None:
             stacklevel=3,
         )
         model.float()
+
+
+_PROBES = ("A man is playing a flute.", "The train to the coast leaves at nine.", "Bread rises.")
+_SAME = 1e-3
+"""How much vectors may differ, as a share of their length, that are the same but for rounding."""
+
+
+def check_saved_form(encoder: SentenceTransformer) -> None:
+    """Refuses (ModelError) an encoder that is another one when it is saved and read again, so that training is lost.
+
+    Parts that write their weights under names which they do not read, such as a PEFT model, or a pruned or parallel
+    one, in place of a module's own model, make such an encoder; so do settings that no file holds. One with modules
+    that are not of sentence-transformers may need code to be read: that it cannot be is a warning.
+    """
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    own = encoder.encode(_PROBES, convert_to_tensor=True, show_progress_bar=False).cpu()
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        encoder.save_pretrained(folder, create_model_card=False)
+        try:
+            with _worded("the encoder, as it would be saved", "an encoder"), quiet_transformers():
+                again = SentenceTransformer(folder, device="cpu", local_files_only=True, trust_remote_code=False)
+            found = again.encode(_PROBES, convert_to_tensor=True, show_progress_bar=False)
+        except ModelError as error:
+            if all(type(module).__module__.startswith("sentence_transformers.") for module in encoder):
+                raise ModelError(f"{error} {_UNWRAP}") from error
+            logger.warning("the encoder, as it will be saved, cannot be read here: %s", first_line(error))
+            return
+    names = {name.replace("_orig_mod.", "") for name in encoder.state_dict()}  # torch.compile's, which is saved well
+    if unlike := names ^ again.state_dict().keys():
+        raise ModelError(
+            f"weights of the encoder have other names once it is saved, such as {min(unlike)!r}. {_UNWRAP}"
+        )
+    if found.shape != own.shape or (found - own).norm(dim=1).max() > _SAME * own.norm(dim=1).max():
+        raise ModelError(f"the encoder gives other vectors when it is saved and read again. {_UNWRAP}")
+
+
+_UNWRAP = (
+    "Hand it in without what is wrapped around its parts: adapters by encoder.add_adapter(...) or merged into their "
+    "base (merge_and_unload), compilation by the option torch_compile"
+)
 
 
 def _check_files(directory: Path) -> None:

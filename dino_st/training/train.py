@@ -41,7 +41,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dino_st.encoders.directory import directory_revision, local_directory
-from dino_st.encoders.loading import encoder_files, load_trainable_encoder, warn_of_similarity, warn_of_tokens
+from dino_st.encoders.loading import (
+    check_saved_form,
+    encoder_files,
+    load_trainable_encoder,
+    warn_of_similarity,
+    warn_of_tokens,
+)
 from dino_st.errors import (
     ConfigurationError,
     DinoError,
@@ -346,6 +352,7 @@ def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> t
     from transformers import set_seed
 
     from dino_st.training.batches import texts_of
+    from dino_st.training.trainer import quiet_bars
 
     set_seed(options.seed)  # which draws the weights that no file holds, such as those of BERT's unused pooler
     shape = {name: getattr(options, name) for name in ("max_seq_length", "layers", "pooling", "bidirectional")}
@@ -354,6 +361,9 @@ def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> t
     is_chosen = options.max_seq_length is not None
     cut = warn_of_tokens(model, texts_of(objective.parts(), _LOOKED_AT), name, is_length_chosen=is_chosen)
     warn_of_similarity(model, name)
+    if model is encoder:
+        with quiet_bars():
+            check_saved_form(model)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise TrainingError(
             "no weight of the encoder can be trained, since all are frozen (requires_grad); thaw them, and merge an "

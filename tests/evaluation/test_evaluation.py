@@ -22,7 +22,7 @@ import mteb_tasks
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError, DinoWarning, EvaluationError, InputError, ModelError, OutputError
 from dino_st.evaluation import evaluate
-from dino_st.evaluation.evaluate import evaluate_encoder
+from dino_st.evaluation.evaluate import evaluate_encoder, find_model
 from dino_st.evaluation.model_meta import loaded_meta
 from dino_st.evaluation.table import MTEBS_OWN
 from dino_st.pipeline.stages import Evaluation, evaluate_models
@@ -396,6 +396,19 @@ def test_the_similarity_that_is_scored_is_told_where_it_is_not_the_encoders_own(
     model.similarity_fn_name = own
     evaluate_encoder(model, tasks=tasks(sts_dir))
     assert caplog.text.count("what is compared here is the cosine") == is_told
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated", "ignore:torch.quantize_per_tensor")
+def test_settings_and_quantised_weights_of_a_model_handed_in_are_part_of_its_revision(tmp_path: Path) -> None:
+    model = SentenceTransformer(str(make_transformer(tmp_path)), device="cpu")
+    found = {find_model(model).revision}
+    model.encode(["a dog"])
+    assert find_model(model).revision in found
+    for name, value in {"truncate_dim": 4, "similarity_fn_name": "dot"}.items():
+        setattr(model, name, value)
+        found.add(find_model(model).revision)
+    found.add(find_model(torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)).revision)
+    assert len(found) == 4
 
 
 def test_a_model_in_a_directory_named_like_a_floor_is_not_passed_over_in_silence(

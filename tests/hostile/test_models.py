@@ -191,6 +191,13 @@ def test_a_decoder_that_counts_positions_from_its_padding_reads_as_many_as_it_ha
     )
 
 
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated", "ignore:torch.quantize_per_tensor")
+def test_an_output_layer_that_torch_quantised_is_refused_in_words() -> None:
+    packed = torch.ao.quantization.quantize_dynamic(llama(), {torch.nn.Linear}, torch.qint8)
+    with pytest.raises(ModelError, match=r"its output layer, a Linear, has no matrix of weights, as where torch quant"):
+        probe(packed)
+
+
 def test_weights_that_are_no_numbers_are_told_at_once() -> None:
     model = build("llama")
     model.model.norm.weight.data.fill_(torch.nan)

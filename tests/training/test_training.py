@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, TrainerCallback
 
 from dino_st.data.cards import read_header, state_origin
-from dino_st.encoders.loading import load_trainable_encoder
+from dino_st.encoders.loading import check_saved_form, load_trainable_encoder
 from dino_st.errors import (
     ConfigurationError,
     DatasetError,
@@ -485,6 +486,56 @@ def test_an_encoder_handed_in_with_half_its_bits_is_trained_in_float32(splits: D
         train_encoder(splits, model, tmp_path / "float16", **QUICK)
     assert record(tmp_path / "float16")["curve"] == record(tmp_path / "float32")["curve"]
     assert all(torch.equal(weight, weights(expected)[name]) for name, weight in weights(model).items())
+
+
+def _with_peft_inside(model: SentenceTransformer) -> None:
+    peft = pytest.importorskip("peft", reason="needs peft")
+    inner: Any = model[0]
+    inner.model = peft.get_peft_model(inner.model, peft.LoraConfig(target_modules=["query", "value"]))
+
+
+def _with_hidden_weights(model: SentenceTransformer) -> None:
+    torch.nn.utils.parametrizations.weight_norm(model[0].model.encoder.layer[0].output.dense)
+
+
+def _with_a_setting_that_no_file_holds(model: SentenceTransformer) -> None:
+    cast("Any", model[1]).register_forward_hook(
+        lambda module, given, features: features | {"sentence_embedding": 2 * features["sentence_embedding"]}
+    )
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft against transformers
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_with_peft_inside, r"have other names once it is saved, such as '0\.model.*merge_and_unload"),
+        (_with_hidden_weights, r"have other names once it is saved, such as '0\.model.*merge_and_unload"),
+        (_with_a_setting_that_no_file_holds, "gives other vectors when it is saved and read again"),
+    ],
+)
+def test_an_encoder_that_is_another_one_once_saved_is_refused_before_it_is_trained(
+    change: Callable[[SentenceTransformer], None], message: str, splits: DatasetDict, tmp_path: Path
+) -> None:
+    model = tiny_encoder(tmp_path / "base")
+    change(model)
+    with pytest.raises(ModelError, match=message):
+        train_encoder(splits, model, tmp_path / "out", **QUICK)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft against transformers
+def test_a_compiled_encoder_is_taken_and_an_adapter_that_sentence_transformers_added_is_trained_and_saved(
+    splits: DatasetDict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    peft = pytest.importorskip("peft", reason="needs peft")
+    model = tiny_encoder(tmp_path / "base")
+    cast("Any", model[0]).model = torch.compile(cast("Any", model[0]).model, backend="eager")
+    check_saved_form(model)
+    model = tiny_encoder(tmp_path / "base")
+    model.add_adapter(peft.LoraConfig(target_modules=["query", "value"]))
+    trained = train_encoder(splits, model, tmp_path / "out", **QUICK)
+    assert "nothing but zeros" not in caplog.text
+    saved = load_trainable_encoder(tmp_path / "out", device="cpu")
+    assert np.allclose(saved.encode("the dog eats"), trained.encode("the dog eats"), atol=1e-5)
 
 
 def test_something_else_handed_in_is_named(splits: DatasetDict, bert: Path, tmp_path: Path) -> None:
