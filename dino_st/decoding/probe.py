@@ -101,13 +101,13 @@ def _ordinary_tokens(model: Any) -> list[int]:
     settings = model.config.get_text_config().to_dict() | model.config.to_dict()
     names = [name for name in settings if name.endswith(("_token_id", "_token_index"))]
     special = {settings[name] for name in names if isinstance(settings[name], int)}
-    weights = model.get_output_embeddings().weight
-    if not isinstance(weights, torch.Tensor):
+    layer = model.get_output_embeddings()
+    if not isinstance(layer.weight, torch.Tensor):
         raise ModelError(
-            f"{type(model).__name__}: its output layer, a {type(model.get_output_embeddings()).__name__}, has no matrix "
-            "of weights, as where torch quantised it; give the model as it was before"
+            f"{type(model).__name__}: its output layer, a {type(layer).__name__}, has no matrix of weights, as where "
+            "torch quantised it; give the model as it was before"
         )
-    size = weights.shape[0]
+    size = layer.weight.shape[0]
     return [id_ % size for id_ in range(size // 2, size // 2 + min(size, 64)) if id_ % size not in special] or [0]
 
 

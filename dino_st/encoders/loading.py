@@ -144,7 +144,21 @@ def load_trainable_encoder(
         )
     _check_vocabulary(model, name)
     _limit_length(model, max_seq_length, name)
+    if names := routes(model):
+        logger.warning(
+            "%s reads texts by routes (%s); a pair of sentences says nothing of these, so that both go by the default "
+            "one",
+            name,
+            ", ".join(names),
+        )
     return model
+
+
+def routes(encoder: SentenceTransformer) -> list[str]:
+    """The names of an encoder's routes, such as query and document; none where all texts go through the same modules."""
+    from sentence_transformers.sentence_transformer.modules import Router
+
+    return [name for module in encoder if isinstance(module, Router) for name in module.sub_modules]
 
 
 def load_cross_encoder(directory: Path, name: str, *, device: str = "auto") -> CrossEncoder:
@@ -220,6 +234,7 @@ def _check_object(model: Any) -> None:
             stacklevel=3,
         )
         model.float()
+    _check_finite(model, "the encoder")
 
 
 _PROBES = ("A man is playing a flute.", "The train to the coast leaves at nine.", "Bread rises.")
@@ -339,6 +354,10 @@ def _check_weights(module: Any, home: Path, name: str) -> None:
             )
         if surplus := surplus_layers(transformer, report):
             raise ModelError(f"{name}: {surplus}")
+    _check_finite(module, name)
+
+
+def _check_finite(module: Any, name: str) -> None:
     broken = next((key for key, weight in module.named_parameters() if not _is_finite(weight)), None)
     if broken is not None:
         raise ModelError(f"{name}: the weights {broken!r} hold NaN or infinite numbers; copy or train the model again")

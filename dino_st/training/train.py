@@ -45,6 +45,7 @@ from dino_st.encoders.loading import (
     check_saved_form,
     encoder_files,
     load_trainable_encoder,
+    routes,
     warn_of_similarity,
     warn_of_tokens,
 )
@@ -361,6 +362,11 @@ def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> t
     is_chosen = options.max_seq_length is not None
     cut = warn_of_tokens(model, texts_of(objective.parts(), _LOOKED_AT), name, is_length_chosen=is_chosen)
     warn_of_similarity(model, name)
+    if names := routes(model):
+        raise TrainingError(
+            f"{name} reads texts by routes ({', '.join(names)}), and pairs of sentences do not say which; train it "
+            "with sentence-transformers' own Trainer on these splits, with router_mapping, or take an encoder without routes"
+        )
     if model is encoder:
         with quiet_bars():
             check_saved_form(model)

@@ -16,6 +16,7 @@ from datasets import Dataset, DatasetDict
 from huggingface_hub import ModelCardData
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Router
 from transformers import AutoModel, TrainerCallback
 
 from dino_st.data.cards import read_header, state_origin
@@ -541,6 +542,23 @@ def test_a_compiled_encoder_is_taken_and_an_adapter_that_sentence_transformers_a
 def test_something_else_handed_in_is_named(splits: DatasetDict, bert: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="the encoder is a BertModel; expected a directory"):
         train_encoder(splits, AutoModel.from_pretrained(bert), tmp_path / "out", **QUICK)
+
+
+def test_an_encoder_with_routes_is_refused_since_pairs_do_not_say_which(
+    splits: DatasetDict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    query, document = tiny_encoder(tmp_path / "query"), tiny_encoder(tmp_path / "document")
+    model = SentenceTransformer(modules=[Router.for_query_document(list(query), list(document))], device="cpu")
+    with pytest.raises(TrainingError, match=r"reads texts by routes \(query, document\), .* router_mapping"):
+        train_encoder(splits, model, tmp_path / "out", **QUICK)
+    assert "a pair of sentences says nothing of these, so that both go by the default one" in caplog.text
+
+
+def test_an_encoder_handed_in_with_a_weight_that_is_no_number_is_refused(splits: DatasetDict, tmp_path: Path) -> None:
+    model = tiny_encoder(tmp_path / "encoder")
+    model[0].model.get_input_embeddings().weight.data[-1] = torch.nan
+    with pytest.raises(ModelError, match=r"the encoder: the weights .*word_embeddings.weight' hold NaN"):
+        train_encoder(splits, model, tmp_path / "out", **QUICK)
 
 
 def test_an_encoder_whose_weights_are_all_frozen_is_refused(splits: DatasetDict, tmp_path: Path) -> None:
