@@ -155,7 +155,7 @@ def load_trainable_encoder(
 
 
 def routes(encoder: SentenceTransformer) -> list[str]:
-    """The names of an encoder's routes, such as query and document; none where all texts go through the same modules."""
+    """The names of an encoder's routes, such as query and document; none where all texts go one way."""
     from sentence_transformers.sentence_transformer.modules import Router
 
     return [name for module in encoder if isinstance(module, Router) for name in module.sub_modules]

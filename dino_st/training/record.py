@@ -66,7 +66,7 @@ class TrainingRecord(BaseModel):
     status: Literal["running", "complete"] = "running"  # whether the model beside it is the outcome
     options: TrainingOptions | ContrastiveOptions
     encoder: str  # name or directory that training started from
-    encoder_revision: str | None  # hash of that directory's content, where it is one
+    encoder_revision: str | None  # hash of the content of that directory or object; none for a name on the hub
     data: dict[str, int | str]  # rows of each split, and a hash of all of them
     provenance: dict[str, Any]  # where the data came from
     processes: int  # that trained together
@@ -131,7 +131,7 @@ def differences(old: TrainingRecord, new: TrainingRecord) -> list[str]:
             found.append(f"the {counted} are others (were {was}, now {new.data[counted]})")
     if (old.encoder_revision or old.encoder) != (new.encoder_revision or new.encoder):
         what = changes({"encoder": old.encoder}, {"encoder": new.encoder})
-        found += what or [f"the content of encoder {new.encoder!r} has changed"]
+        found += what or [f"the content of encoder {new.encoder!r} has changed, as that of an object does in training"]
     return found
 
 

@@ -40,7 +40,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from dino_st.encoders.directory import directory_revision, local_directory
+from dino_st.encoders.directory import directory_revision, local_directory, state_revision
 from dino_st.encoders.loading import (
     check_saved_form,
     encoder_files,
@@ -264,7 +264,9 @@ def _new_record(
 ) -> TrainingRecord:
     """What a run is, written down before it starts."""
     name, revision = type(encoder).__name__, None
-    if isinstance(encoder, str | os.PathLike):
+    if hasattr(encoder, "prompts"):  # an object, which is looked at when it is loaded
+        revision = state_revision(encoder)
+    elif isinstance(encoder, str | os.PathLike):
         encoder_files(encoder)
         directory = local_directory(encoder)
         name = os.fspath(encoder) if directory is None else directory.name
@@ -365,7 +367,7 @@ def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> t
     if names := routes(model):
         raise TrainingError(
             f"{name} reads texts by routes ({', '.join(names)}), and pairs of sentences do not say which; train it "
-            "with sentence-transformers' own Trainer on these splits, with router_mapping, or take an encoder without routes"
+            "with sentence-transformers' own Trainer on these splits, with router_mapping, or take one without routes"
         )
     if model is encoder:
         with quiet_bars():

@@ -544,6 +544,21 @@ def test_something_else_handed_in_is_named(splits: DatasetDict, bert: Path, tmp_
         train_encoder(splits, AutoModel.from_pretrained(bert), tmp_path / "out", **QUICK)
 
 
+def test_another_encoder_handed_in_is_not_answered_with_the_one_that_was_trained(
+    splits: DatasetDict, tmp_path: Path
+) -> None:
+    model = tiny_encoder(tmp_path / "encoder")
+    train_encoder(splits, model, tmp_path / "out", **QUICK)
+    for other in (model, tiny_encoder(tmp_path / "encoder")):
+        other.truncate_dim = 16 if other is not model else None
+        with pytest.raises(
+            OutputError, match="the content of encoder 'SentenceTransformer' has changed, as that of an"
+        ):
+            train_encoder(splits, other, tmp_path / "out", **QUICK)
+    again = train_encoder(splits, tiny_encoder(tmp_path / "encoder"), tmp_path / "out", **QUICK)
+    assert all(torch.equal(weight, weights(model)[name]) for name, weight in weights(again).items())
+
+
 def test_an_encoder_with_routes_is_refused_since_pairs_do_not_say_which(
     splits: DatasetDict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
