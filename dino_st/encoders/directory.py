@@ -181,12 +181,17 @@ def state_revision(encoder: SentenceTransformer) -> str:
         encoder.truncate_dim,
         encoder.similarity_fn_name,
         _words(getattr(encoder, "tokenizer", None)),
+        [
+            (name, module.active_adapters, getattr(module, "disable_adapters", False))
+            for name, module in encoder.named_modules()
+            if isinstance(getattr(module, "active_adapters", None), list)  # a layer of PEFT's
+        ],
     )
     digest = hashlib.sha256(repr((encoder, *settings)).encode())
     for name, weight in encoder.state_dict().items():
         digest.update(f"{name}\n".encode())
         if isinstance(weight, torch.Tensor) and not weight.is_quantized:
-            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
         else:  # what torch quantised is packed
             packed = io.BytesIO()
             torch.save(weight, packed)

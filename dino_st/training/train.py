@@ -264,13 +264,13 @@ def _new_record(
 ) -> TrainingRecord:
     """What a run is, written down before it starts."""
     name, revision = type(encoder).__name__, None
-    if hasattr(encoder, "prompts"):  # an object, which is looked at when it is loaded
-        revision = state_revision(encoder)
-    elif isinstance(encoder, str | os.PathLike):
+    if isinstance(encoder, str | os.PathLike):
         encoder_files(encoder)
         directory = local_directory(encoder)
         name = os.fspath(encoder) if directory is None else directory.name
         revision = None if directory is None else directory_revision(directory)
+    elif hasattr(encoder, "prompts"):  # else it is no encoder, which is told when it is to be loaded
+        revision = state_revision(encoder)
     return TrainingRecord(
         options=options,
         encoder=name,

@@ -411,6 +411,19 @@ def test_settings_and_quantised_weights_of_a_model_handed_in_are_part_of_its_rev
     assert len(found) == 4
 
 
+@pytest.mark.filterwarnings("ignore")  # peft's, of FutureWarnings and of two adapters
+def test_which_adapters_of_a_model_handed_in_are_active_is_part_of_its_revision(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft", reason="needs peft")
+    model = SentenceTransformer(str(make_transformer(tmp_path)), device="cpu")
+    found = set()
+    for name in ("one", "two"):
+        model.add_adapter(peft.LoraConfig(target_modules=["query"], init_lora_weights=False), name)
+    for change in (lambda: model.set_adapter("one"), lambda: model.set_adapter("two"), model.disable_adapters):
+        change()
+        found.add(find_model(model).revision)
+    assert len(found) == 3
+
+
 def test_a_model_in_a_directory_named_like_a_floor_is_not_passed_over_in_silence(
     sts_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
