@@ -25,6 +25,7 @@ _SELDOM = {
         r"(?<!\bvol)(?<!\bfig)(?<!\bsec)[a-zà-ÿ]{3}[.!?][\"”’)]*(?:\d{1,2}|\[\d{1,3}\])(?=\s|$)",
         0.05,
     ),
+    "question marks inside words, as where letters were lost": (r"[^\W\d_]\?[^\W\d_]|\b[^\W\d_]+\? [a-z]", 0.2),
     "an address and nothing else": (r"^\w+://\S+$", 0.1),
     "several lines, as messages do": (r"\S[ \t]*\n\s*\S", 0.3),
     "over 2,000 characters, as whole documents do": (r"^(?s:.{2000})", 0.1),

@@ -238,6 +238,9 @@ _ODDITIES = {
     "characters as HTML writes them": r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});",
     "characters as web addresses write them": r"%20|%[0-9A-F]{2}[^%\s]*%[0-9A-F]{2}",
     "characters behind a backslash, as programs write them": r"\\(?:[ntr\"'/]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})|\\$",
+    "places of a template": r"\$\{\w[\w.]*\}|%\(\w+\)[sdif]",
+    "signs without a letter, as PDF files have them (cid, private use)": "\\(cid:\\d+\\)|[\ue000-\uf8ff]",
+    "tags of forums ([b], [quote])": r"\[/(?:b|i|u|url|quote|img|code|color|size|list)\]",
     "commands of LaTeX": r"\\[a-zA-Z]{3,}|\$[^$]{0,60}[_^\\][^$]{0,60}\$",
     "characters as mails write them": r"=\?[\w-]+\?[qQbB]\?|=[0-9A-F]{2}.*=[0-9A-F]{2}|\w=$",
     _QUOTED: r"^(?:\[(?:'.*'|\".*\")\]|b'.*'|b\".*\")$",
@@ -249,6 +252,7 @@ _ODDITIES = {
     "marks of a tokenizer": r"-[LR][RSC]B-|(?:^| )@[-.,]@(?: |$)|@@ |[▁Ġ]|(?:^| )##\w",
     "words with tags": r"(?:\S{1,40}[/_](?:[A-Z]{2,4}\$?|[.,:])(?:\s+|$)){3}",
     "Markdown or wiki markup": (
+        r"\[[^\][]{1,60}\]\([^()\s]{1,200}\)|"
         r"\[\[[^\]]{1,99}\]\]|\{\{[^}]{1,99}\}\}|\]\(https?://|^\s*(?:#{1,6} |```)|'{3}|\*\*\w|^\.\. \w+::|^#\+\w|"
         r"^\s*={1,6} [^=]+ ={1,6}\s*$"
     ),
@@ -262,8 +266,8 @@ _ODDITIES = {
 """What sentences seldom hold, as regular expressions; what is told only where most texts have it is in `layout`."""
 
 _MAY_BE_RARE = re.compile(
-    "[\t<>&%$♪♫\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029\ufb00-\ufb06\xad▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}"
-    "|^[\"'\\s(:.-]|^b[\"']|"
+    "[\t<>&%$♪♫\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029\ue000-\uf8ff\ufb00-\ufb06\xad▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}"
+    "|\\(cid:|^[\"'\\s(:.-]|^b[\"']|"
     r"^\W*(?i:page|seite)|^\s*[-+\d#].{2,13}$|^\s*\w{3,4}[-.]?\d\d\s*$|"
     r"^(?i:\W*(?:grand|sub|tota|su[m]|av|me(?:an|dian)|count|number|(?:ins)?gesamt|mittelw|durchs|somm|moyen"
     r"|promed|\(?\d+ [rpsei]"
