@@ -1701,7 +1701,7 @@ KINDS: dict[str, Kind] = {
 }
 
 
-@pytest.mark.parametrize("number", [120, pytest.param(1600, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [120, pytest.param(750, marks=pytest.mark.slow)])
 def test_of_sixty_kinds_of_replies_every_good_one_is_stored_once_and_no_other(number: int, tmp_path: Path) -> None:
     assert len(KINDS) >= 60
     spec = load_syncse_spec("syncse-partial")
@@ -1726,7 +1726,7 @@ def test_of_sixty_kinds_of_replies_every_good_one_is_stored_once_and_no_other(nu
             triplets = generate_triplets(client(server, concurrency=32), sentences, output_dir=raw)
         requests, prompts = sum(server.asked.values()), len(server.asked)
     least = prompts + kinds["again"] + kinds["failed"]
-    assert 5_000 * (number > 1_000) <= requests <= 1.3 * least
+    assert 5_000 * (number > 120) <= requests <= 1.3 * least
     lost = (
         [json.loads(line) for line in (raw / "rejected.jsonl").read_text().splitlines()]
         if len(triplets) < number
