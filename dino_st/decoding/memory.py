@@ -73,7 +73,7 @@ def streams_at_once(rows: int, model: Any, device: torch.device | None = None) -
 
 
 def decoding_bytes(
-    model: Any, reading: Reading, rows: int, prompt_tokens: int, new_tokens: int, device: torch.device | None = None
+    model: Any, reading: Reading, rows: int, prompt_tokens: int, new_tokens: int, device: torch.device
 ) -> float:
     """Memory that so many streams take; the arguments are those of `automatic_rows`.
 

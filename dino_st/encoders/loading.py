@@ -161,7 +161,7 @@ def routes(encoder: SentenceTransformer) -> list[str]:
     return [name for module in encoder if isinstance(module, Router) for name in module.sub_modules]
 
 
-def load_cross_encoder(directory: Path, name: str, *, device: str = "auto") -> CrossEncoder:
+def load_cross_encoder(directory: Path, name: str, *, device: str) -> CrossEncoder:
     """Loads a cross-encoder with the checks that an encoder gets; a ModelError says what is missing or damaged."""
     from sentence_transformers import CrossEncoder
 

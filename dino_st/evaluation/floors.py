@@ -64,7 +64,7 @@ FLOORS: dict[str, Callable[[Sequence[str], Sequence[str]], Vector]] = {
 }
 
 
-def floor_score(name: str, task: AbsTask, protocol: str = "all") -> float:
+def floor_score(name: str, task: AbsTask, protocol: str) -> float:
     """Scores a floor on an STS task whose data is loaded: the mean Spearman correlation of its subsets and splits.
 
     The protocols `"mean"` and `"wmean"` fall back to `"all"` where the task has one source. Raises ConfigurationError

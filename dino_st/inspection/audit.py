@@ -209,7 +209,7 @@ def order_for(annotator: str, sample: Sequence[AuditPair], options: AuditOptions
 
 
 def run_audit(
-    directory: Path, answers: Path, options: AuditOptions, ask: Ask, show: Show, *, annotators: Sequence[str] = ()
+    directory: Path, answers: Path, options: AuditOptions, ask: Ask, show: Show, *, annotators: Sequence[str]
 ) -> str | None:
     """Draws the sample, or finds it half judged, and asks until the end or until the judge quits.
 

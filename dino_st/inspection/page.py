@@ -159,7 +159,7 @@ def subject_of(directories: Path | Sequence[Path]) -> str:
     return short_hash("\0".join(str(directory.resolve()) for directory in several))
 
 
-def check_page_directory(output: Path, subject: str, *, overwrite: bool = False) -> None:
+def check_page_directory(output: Path, subject: str, *, overwrite: bool) -> None:
     """Raises unless the output is new, empty, or an earlier report on the same subject, or on any with `overwrite`."""
     check_can_become_directory(output)
     if not output.is_dir() or not any(output.iterdir()):
