@@ -31,8 +31,6 @@ Objectives = Callable[[DatasetDict, TrainingOptions], Objective]
 Scorer = Callable[[Dataset, int], Callable[[Sequence[str], Sequence[str]], Floats]]
 """Trained on pairs, for a fold of that number; scores other pairs, on a scale of its own."""
 
-_TEMPERATURE = 0.05
-"""That of the joint objective's contrastive loss, whose scale is 20."""
 _SPREAD = 0.2
 """Temperature of the distributions over a list: scores that are 0.4 apart, as those of two labels, become 2 apart."""
 

@@ -21,7 +21,6 @@ from tests.docs.test_pages import ROOT, blocks
 from tests.hostile_server import MODEL, completion, hostile_server
 
 EXAMPLES = sorted(path.parent.name for path in (ROOT / "examples").glob("*/README.md"))
-NEEDS = {"trainer-with-trackers": ("tensorboard",), "notebook": ("nbclient", "ipykernel")}
 
 pytestmark = pytest.mark.filterwarnings("default::dino_st.errors.DinoWarning")  # few sentences are worth a warning
 
