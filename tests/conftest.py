@@ -181,3 +181,10 @@ def splits() -> Any:
     from tests.training_fixtures import prepared_splits
 
     return prepared_splits(160, 60)
+
+
+@pytest.fixture
+def asking_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has chat servers of this machine asked without a proxy, and no key of whoever runs the tests sent."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)

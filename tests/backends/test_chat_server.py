@@ -25,6 +25,7 @@ MISSING = [name for name in ("openai", "fastapi", "uvicorn") if find_spec(name) 
 PROGRAM = Path(sys.executable).parent / "transformers"
 
 pytestmark = [
+    pytest.mark.usefixtures("asking_this_machine"),
     pytest.mark.slow,
     pytest.mark.skipif(
         bool(MISSING), reason=f'{", ".join(MISSING)} not installed; run: pip install "transformers[serving]"'
@@ -84,12 +85,6 @@ def served(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
 def test_a_real_server_answers_every_request(served: tuple[str, Path]) -> None:

@@ -20,10 +20,7 @@ TEXT = 'Rain falls."'
 WORDS_AND_MARKS = r" ?\w+|[^\w\s]|\s"
 
 
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+pytestmark = pytest.mark.usefixtures("asking_this_machine")
 
 
 @contextmanager

@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from dino_st.cli.main import app
 from dino_st.errors import OutputError
 from dino_st.syncse.run import generate_triplets
+from tests.cli.commands import run, words_of
 from tests.data.test_shards_on_object_stores import contents
 from tests.shelf import Shelf
 
@@ -19,15 +18,6 @@ FLAGS = ["--max-new-tokens", "14", "--top-k", "60", "--dtype", "float32", "--dev
 MOUNT = "mount it, or write to a disk and copy"
 COPY = "this is an address, which is not read here: copy what is there"
 OF_SERVER = "--backend openai --base-url http://127.0.0.1:9/v1 --decay-constant 0"
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def words_of(result: Result) -> str:
-    assert "Traceback" not in result.output
-    return " ".join(result.output.split())
 
 
 @pytest.fixture

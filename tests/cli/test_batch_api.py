@@ -28,10 +28,7 @@ FAST = ("--backoff-seconds", "0.001", "--longest-wait-seconds", "0.01")
 SOON = ("--batch-api", "--batch-poll-seconds", "0.01")
 
 
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+pytestmark = pytest.mark.usefixtures("asking_this_machine")
 
 
 @pytest.fixture

@@ -9,23 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from dino_st.backends.chat import ChatRequest
 from dino_st.backends.openai import OpenAIChat
-from dino_st.cli.main import app
 from dino_st.cli.support import console, print_pairs
 from dino_st.pipeline import stages
 from dino_st.support.files import PREPARATION_RECORD
+from tests.cli.commands import run, words_of
 from tests.hostile_server import hostile_server
-
-
-def run(*arguments: str | Path) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def words_of(result: Result) -> str:
-    return " ".join(result.output.split())
 
 
 @pytest.fixture

@@ -7,22 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from dino_st.cli.main import app
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import OutputError
 from dino_st.models import bundled_directory
 from dino_st.preparation.splits import load_prepared, save_prepared
 from dino_st.support.files import PREPARATION_RECORD, only_writer
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-
-def words_of(result: Result) -> str:
-    return " ".join(result.output.split())
+from tests.cli.commands import run, words_of
 
 
 def contents(directory: Path) -> dict[Path, bytes]:

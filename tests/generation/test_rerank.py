@@ -29,10 +29,7 @@ TEXTS = tuple(f"{who} {what} {where}." for who in ("A cat", "Nobody") for what i
 WORDS_AND_MARKS = r" ?\w+|[^\w\s]|\s"
 
 
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+pytestmark = pytest.mark.usefixtures("asking_this_machine")
 
 
 def test_a_margin_is_over_the_likeliest_counter_label_alone() -> None:
