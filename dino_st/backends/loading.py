@@ -18,7 +18,14 @@ from dino_st.backends.files import GGUF, base_of, check_gguf, hash_weight_files,
 from dino_st.decoding.head import multiplies_bfloat16
 from dino_st.decoding.probe import probe
 from dino_st.decoding.stopping import end_of_text_ids
-from dino_st.encoders.directory import ADAPTER, SHARE_OF_EMBEDDING, cap_attention, merge_adapter, surplus_layers
+from dino_st.encoders.directory import (
+    ADAPTER,
+    SHARE_OF_EMBEDDING,
+    active_adapters,
+    cap_attention,
+    merge_adapter,
+    surplus_layers,
+)
 from dino_st.encoders.doubts import (
     files_doubt,
     fluency_doubt,
@@ -308,7 +315,8 @@ def hash_weights(files: Path | None, model: Any) -> str:
     """SHA-256 over the files that a model was loaded from, or over its tensors if it was handed in."""
     if files is not None and (stored := hash_weight_files(files)) is not None:
         return stored
-    digest = hashlib.sha256()
+    adapters = active_adapters(model)
+    digest = hashlib.sha256(repr(adapters).encode() if adapters else b"")
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())

@@ -23,6 +23,7 @@ from dino_st.models import bundled_directory, similar_model
 from dino_st.support.files import similar_path
 
 if TYPE_CHECKING:
+    import torch
     from sentence_transformers import SentenceTransformer
 
 ADAPTER = "adapter_config.json"
@@ -181,11 +182,7 @@ def state_revision(encoder: SentenceTransformer) -> str:
         encoder.truncate_dim,
         encoder.similarity_fn_name,
         _words(getattr(encoder, "tokenizer", None)),
-        [
-            (name, module.active_adapters, getattr(module, "disable_adapters", False))
-            for name, module in encoder.named_modules()
-            if isinstance(getattr(module, "active_adapters", None), list)  # a layer of PEFT's
-        ],
+        active_adapters(encoder),
     )
     digest = hashlib.sha256(repr((encoder, *settings)).encode())
     for name, weight in encoder.state_dict().items():
@@ -205,6 +202,15 @@ def _words(tokenizer: Any) -> str:
     if not hasattr(backend, "to_str"):
         return ""
     return json.dumps(json.loads(backend.to_str()) | {"padding": None, "truncation": None})
+
+
+def active_adapters(model: torch.nn.Module) -> list[tuple[str, list[str]]]:
+    """The layers of a loaded model that have adapters of PEFT's, with the names of those that are active."""
+    return [
+        (name, [] if getattr(module, "disable_adapters", False) else module.active_adapters)
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "active_adapters", None), list)
+    ]
 
 
 def merge_adapter(model: Any, adapter: Path) -> Any:

@@ -554,6 +554,16 @@ def test_an_adapter_is_merged_into_the_base_model_that_it_names(adapter: Path) -
     assert hash_weights(adapter, model) not in hashes
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_whether_an_adapter_is_active_is_part_of_the_hash_of_a_model_handed_in(adapter: Path) -> None:
+    import peft
+
+    model: Any = peft.PeftModel.from_pretrained(load(adapter.parent / "base")[0], str(adapter))
+    active = hash_weights(None, model)
+    model.base_model.disable_adapter_layers()
+    assert hash_weights(None, model) != active
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft against transformers
 def test_an_adapter_that_changes_nothing_is_told(adapter: Path) -> None:
     with warnings.catch_warnings():
