@@ -123,6 +123,36 @@ def shares_of_strangers(pairs: Sequence[tuple[str, str]]) -> tuple[float, float]
     return (own, others) if is_near and others > _ONE_LANGUAGE else None
 
 
+_LIKE_ANOTHER, _UNLIKE_ITS_OWN = 0.4, 0.1
+"""Which share of words a text has in common with another's sentence, at least, and with its own, at most."""
+
+
+def texts_of_others(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Of pairs that should be alike, some thousand at most, the texts that seem to be of another pair's sentence.
+
+    Returned are such texts, each with that sentence.
+    """
+    import numpy as np
+    import pyarrow as pa
+    from scipy.sparse import csr_array
+
+    from dino_st.support.similarity import words
+
+    if len(pairs) < _ENOUGH:
+        return []
+    firsts, seconds = zip(*pairs, strict=True)
+    codes, places = words(pa.array([*firsts, *seconds], pa.large_string()))
+    having = csr_array((np.ones(len(codes), np.float32), (places, codes)), shape=(2 * len(pairs), len(codes) + 1))
+    having.sum_duplicates()
+    having.data[:] = 1
+    sizes, number = np.asarray(having.sum(axis=1)).ravel(), len(pairs)
+    common = (having[number:] @ having[:number].T).toarray()
+    shares = common / np.maximum(sizes[number:, None] + sizes[None, :number] - common, 1)
+    nearest = shares.argmax(axis=1)
+    found = (shares.diagonal() <= _UNLIKE_ITS_OWN) & (shares.max(axis=1) >= _LIKE_ANOTHER)
+    return [(seconds[place], firsts[nearest[place]]) for place in np.flatnonzero(found).tolist()]
+
+
 _TIMES_ALONE, _ERRORS = 1.75, 6
 """How many times as many words anchors share with negatives of other rows, and by how many standard errors more. With
 50 sets of triplets it was 3 errors at most; 12 and 1.7 times where neighbours were taken for triplets."""

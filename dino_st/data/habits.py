@@ -9,12 +9,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import nsmallest
+from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
 
-from dino_st.data.alignment import shares_of_strangers
+from dino_st.data.alignment import shares_of_strangers, texts_of_others
 from dino_st.data.layout import ENDED, cut_at, size_of
 from dino_st.support.hashes import keyed_bits
+from dino_st.support.languages import is_in_another_language
 from dino_st.support.text import MARKS, UNSPACED, WORD, normal_form, printable
 
 SAMPLED = 1_000
@@ -29,12 +31,18 @@ _SHARES = {
     "part": 0.1,
     "text": 0.08,
     "cut": 0.1,
-    "no mark": 0.5,
+    "no mark": 0.25,
+    "joined": 0.02,
+    "language": 0.2,
 }
 """Of how many of the texts a habit of each kind is one, at least."""
-_WORDS_OF_ONE, _FEW_SENTENCES, _SHARE_OF_ONE, _FOREIGN = 4, 5, 0.02, 0.1
-"""Words of a text, sentences that have it and their share of all pairs, at least, and the share of words that it has in
-common with them, at most; in 39,000 generated pairs no text stands for more than 4 in 1,000."""
+_WORDS_OF_ONE, _FEW_SENTENCES, _SHARE_OF_ONE, _SHARE_OF_ALL, _FOREIGN = 4, 5, 0.02, 0.03, 0.1
+"""Words of a text, sentences that have it and their share of all pairs, at least, the share of pairs whose texts stand
+for several sentences, and the share of words that such a text has in common with them, at most; in 39,000 generated
+pairs no text stands for more than 4 in 1,000, and none of those that are looked at stands for two."""
+
+_FEW_OF_OTHERS, _SHARE_OF_OTHERS = 5, 0.03
+"""Texts that belong to other sentences, at least; in labelled and generated data it were 8 in 1,000."""
 
 _FEW_COPIES, _SHARE_OF_COPIES = 5, 0.005
 """Copies but for case and marks, at least; in 39,000 generated pairs it were 4 in 10,000 of those of label 0.5."""
@@ -42,7 +50,7 @@ _FEW_COPIES, _SHARE_OF_COPIES = 5, 0.005
 _FEW_WRONG, _SHARE_WRONG = 5, 0.1
 """Sentences whose labels seem exchanged, at least; in 39,000 generated pairs it were 2 in 1,000."""
 
-_LONGEST, _SHOWN = 1_000, 90
+_LONGEST, _SHOWN, _LONG_AS_ONE = 1_000, 90, 9
 _RUN = rf"[^\W{UNSPACED}](?:[^\W{UNSPACED}]|[{MARKS}])*"
 _LETTERS = rf"(?:[{UNSPACED}]|{_RUN}(?:['’-]{_RUN})*)"
 _WORD = re.compile(rf"(?:{_LETTERS}|[^\w{MARKS}\s])[^\w{MARKS}\s]*")
@@ -106,7 +114,14 @@ class TextSample:
         pairs = self.pairs()
         shares = shares_of_strangers(pairs)
         if shares is None:
-            return ""
+            found = texts_of_others(pairs)
+            if len(found) < max(_FEW_OF_OTHERS, _SHARE_OF_OTHERS * len(pairs)):
+                return ""
+            text, other = found[0]
+            return (
+                f"{len(found):,} of {len(pairs):,} texts share many words with other sentences and hardly any with "
+                f"their own (as “{printable(text)[:_SHOWN]}” with “{printable(other)[:_SHOWN]}”)"
+            )
         own, others = shares
         return (
             f"{len(pairs):,} texts share {own:.3f} of their words with their own sentences and {others:.3f} with others"
@@ -154,14 +169,14 @@ def out_of_order(upper: TextSample, lower: TextSample) -> str:
 def ones_for_many(samples: Mapping[str, TextSample]) -> list[tuple[str, str]]:
     """Texts that stand for many sentences with which they share no words: the label that has each most, and words."""
     having: defaultdict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
-    found, number = [], 0
+    found: list[tuple[int, str, str]] = []
+    number = 0
     for label in sorted(samples):
         for first, second in (pairs := samples[label].pairs()):
             having[_plain(second)][first] = label, second
         number += len(pairs)
-    few = max(_FEW_SENTENCES, _SHARE_OF_ONE * number)
     for text, of_sentences in sorted(having.items(), key=lambda item: (-len(item[1]), item[0])):
-        if len(of_sentences) < few:
+        if len(of_sentences) < 2:
             break
         words = set(re.findall(_LETTERS, text))
         others = [set(re.findall(_LETTERS, _plain(first))) for first in of_sentences]
@@ -169,8 +184,11 @@ def ones_for_many(samples: Mapping[str, TextSample]) -> list[tuple[str, str]]:
         if len(words) >= _WORDS_OF_ONE and shared <= _FOREIGN * len(others):
             (label, example), _ = Counter(of_sentences.values()).most_common(1)[0]
             told = f"“{printable(example)[:_SHOWN]}” is the text of {len(others):,} different sentences"
-            found.append((label, f"{told}, among {number:,} pairs of all labels"))
-    return found[:_MOST]
+            found.append((len(others), label, f"{told}, among {number:,} pairs of all labels"))
+    few = max(_FEW_SENTENCES, _SHARE_OF_ONE * number)
+    if sum(times for times, _, _ in found) < max(_FEW_SENTENCES, _SHARE_OF_ALL * number):
+        found = [one for one in found if one[0] >= few]
+    return [(label, told) for _, label, told in found[:_MOST]]
 
 
 def _habits_of(pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -203,7 +221,25 @@ def _compared(pairs: Sequence[tuple[str, str]]) -> tuple[dict[_Feature, dict[str
         having[_Feature("are cut at", f"{cut.size} {cut.unit}", "cut")] = {
             first: second for first, second in pairs if second in ends
         }
+    joined = _joined(pairs) if pairs else set()
+    for first, second in pairs:
+        if joined.intersection(re.findall(_LETTERS, _plain(second))):
+            having[_Feature("have two words without the space between them", "", "joined")][first] = second
+        if _is_latin(second) != _is_latin(first) or is_in_another_language(second, first):
+            having[_Feature("are in another language than their sentences", "", "language")][first] = second
     return having, missing
+
+
+def _joined(pairs: Sequence[tuple[str, str]]) -> set[str]:
+    """Two words in a row of any text, written as one; those that a sentence has as a word, as `everyday`, are none."""
+    sentences, texts = ([re.findall(_LETTERS, _plain(text)) for text in side] for side in zip(*pairs, strict=True))
+    both = {one + other for words in (*sentences, *texts) for one, other in pairwise(words)}
+    return {word for word in both.difference(*sentences) if len(word) >= _LONG_AS_ONE}
+
+
+def _is_latin(text: str) -> bool:
+    letters = [letter for letter in text if letter.isalpha()]
+    return 2 * sum(letter < "\u0250" or "\u1e00" <= letter <= "\u1eff" for letter in letters) >= len(letters)
 
 
 def _in_words(feature: _Feature, texts: Mapping[str, str], missing: int, pairs: int) -> str:

@@ -246,7 +246,9 @@ _ODDITIES = {
     _QUOTED: r"^(?:\[(?:'.*'|\".*\")\]|b'.*'|b\".*\")$",
     "formulas of a spreadsheet": r"^=[A-Z(+-]|^[+@][A-Z]+\d",
     "characters as Excel writes them": r"_x[0-9A-F]{4}_",
-    "characters that were read in a wrong encoding": ("\ufffd|Ã[\x80-\xbf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]"),
+    "characters that were read in a wrong encoding": (
+        "[\xc0-\xff]{4}|\ufffd|Ã[\x80-\xbf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]"
+    ),
     "control characters or further line ends": "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029]|\\^M$",
     "letters joined as in print, or soft hyphens, as PDF files have them": "[\ufb00-\ufb06]|\\w\xad\\w",
     "marks of a tokenizer": r"-[LR][RSC]B-|(?:^| )@[-.,]@(?: |$)|@@ |[▁Ġ]|(?:^| )##\w",

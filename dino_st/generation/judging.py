@@ -103,6 +103,9 @@ _OFF_SCALE, _SCALES = "off the scale", (10, 100)
 _OFTEN, _MOSTLY = 0.02, 0.3
 """The share of numbers above the scale from which on it is told, and from which on the others are no ratings."""
 
+_APART, _OFTEN_TORN, _TORN = 0.6, 0.1, "ratings of the two orders far apart"
+"""The difference of the ratings of a pair's two orders that are far apart, and the share of such pairs that is told."""
+
 _FAILED = "failed requests"
 _OF_MODELS = ("dino-st", "torch", "transformers")
 _OF_CROSS_ENCODERS = ("dino-st", "sentence-transformers", "torch", "transformers")
@@ -117,6 +120,7 @@ class Rating(NamedTuple):
     score: float | None
     reason: str | None = None
     rejected: tuple[str, ...] = ()
+    is_torn: bool = False  # whether the two orders of a pair got ratings that are far apart
 
 
 class Judge(Protocol):
@@ -371,6 +375,7 @@ class JudgingRun:
                 lost.append({SENTENCE1: row[SENTENCE1], SENTENCE2: row[SENTENCE2], "reason": rating.reason})
         counts = Counter({"pairs": len(rows), "rows": len(kept), _FAILED: 0})
         for rating in ratings:
+            counts.update([_TORN] if rating.is_torn else [])
             reason = rating.reason or ""
             counts.update([reason if reason.startswith("left out") else _FAILED] if reason else [])
             counts.update(f"rejected: {one}" for one in rating.rejected)
@@ -478,6 +483,21 @@ def check_scale(counts: Mapping[str, int], name: str) -> None:
     logger.warning("%s; take another judge", told)
 
 
+def check_orders(counts: Mapping[str, int], name: str) -> None:
+    """Warns of a judge that rates many pairs otherwise when their sentences are exchanged: it guesses."""
+    torn, kept = counts.get(_TORN, 0), counts.get("rows", 0)
+    if torn >= max(_FEW, _OFTEN_TORN * kept):
+        logger.warning(
+            "%s rates %d of %d pairs at least %.0f of %d points higher or lower when their sentences are exchanged; "
+            "their means say little, so look at some (dino-st audit), or take another judge",
+            name,
+            torn,
+            kept,
+            HIGHEST * _APART,
+            HIGHEST,
+        )
+
+
 def tell_of_ratings(table: pa.Table, kind: str = "local") -> str:
     """How the ratings go with the scores that pairs have, as a sentence; warns of a judge that says nothing."""
     judged = table[JUDGED].to_pylist()
@@ -524,7 +544,7 @@ def _mean(one: Rating, other: Rating) -> Rating:
     rejected = (*one.rejected, *other.rejected)
     if one.score is None or other.score is None:
         return Rating(None, one.reason or other.reason, rejected)
-    return Rating((one.score + other.score) / 2, None, rejected)
+    return Rating((one.score + other.score) / 2, None, rejected, abs(one.score - other.score) >= _APART)
 
 
 def _card(spec: TaskSpec, judge: str, directory: str, **facts: Any) -> str:

@@ -473,7 +473,14 @@ def judge_data(
     chosen = JudgeOptions.of(options)
     directory, table, provenance = _written_anew(raw, output, "rated", overwrite=overwrite)
     spec = TaskSpec.load(provenance.get("task") or "sts-x2")
-    from dino_st.generation.judging import JudgingPlan, JudgingRun, ServerJudge, check_scale, tell_of_ratings
+    from dino_st.generation.judging import (
+        JudgingPlan,
+        JudgingRun,
+        ServerJudge,
+        check_orders,
+        check_scale,
+        tell_of_ratings,
+    )
     from dino_st.generation.scoring import scorable
 
     kind = _kind_of_judge(model, chat)
@@ -491,6 +498,7 @@ def judge_data(
     if not counts.get("rows"):
         raise ModelError(f"{model} rated none of {counts.get('pairs', 0):,} pairs: {_most_frequent(counts)}")
     check_scale(counts, model)
+    check_orders(counts, model)
     return counts, tell_of_ratings(directory.table(), kind)
 
 

@@ -71,6 +71,13 @@ def some(change: Callable[[str], str], one_in: int = 8) -> Callable[[str, int], 
     return lambda text, i: text if i % one_in else change(text)
 
 
+def german(place: int) -> str:
+    drawn = random.Random(place)
+    first = drawn.choice(("Der Mann", "Eine Frau", "Das Kind", "Unser Lehrer", "Jeder Gast", "Mein Nachbar"))
+    does = drawn.choice(("wartet auf", "lacht über", "singt für", "schreibt an", "redet mit", "zeigt auf"))
+    return f"{first} {does} {drawn.choice(('uns', 'die Katze', 'das Haus', 'mich', 'einen Hund'))}."
+
+
 def inside(text: str) -> str:
     return f"{text[0].lower()}{text[1:]}"
 
@@ -92,7 +99,11 @@ HABITS: dict[str, Callable[[str, int], str]] = {
     ),
     "contain “(”": some(lambda text: f"{text[:-1]} ({random.Random(text).choice(WHO)})."),
     "are “the service is not available.”": some(lambda text: "The service is not available."),
-    "have no mark at their end": lambda text, i: text[: len(text) - 1 - i % 9],
+    "have no mark at their end": some(lambda text: text.rsplit(" ", 1)[0], one_in=3),
+    "have two words without the space between them": some(
+        lambda text: " ".join(text.split(" ")[:-2]) + " " + "".join(text.split(" ")[-2:])
+    ),
+    "are in another language than their sentences": lambda text, i: german(i) if i % 3 else text,
     "are cut at 6 words": lambda text, i: " ".join(text.split()[:6]),
     "are cut at 25 characters": lambda text, i: text[:25].rstrip(),
 }
@@ -235,17 +246,29 @@ def reworded(text: str) -> str:
         (lambda i: reworded(sentence(i, "first")), False),
         (lambda i: reworded(sentence((i + 1) % 400, "first")), True),
         (lambda i: reworded(sentence(random.Random(i).randrange(400), "first")), True),
-        (lambda i: reworded(sentence(i + i % 2, "first")), False),  # half of them are right
+        (lambda i: reworded(sentence(i + i % 2, "first")), True),  # half of them are right
+        (lambda i: reworded(sentence(i + (i % 50 == 0), "first")), False),
         (lambda i: f"Satz {i} ist übersetzt.", False),
     ],
 )
 def test_texts_that_belong_to_other_sentences_are_told(text_of: Callable[[int], str], is_told: bool) -> None:
     made = [(sentence(i, "first"), text_of(i)) for i in range(400)]
     assert bool(TextSample(made).strangers()) == is_told
-    assert TextSample(made[:40]).strangers() == "", "of so few the mean tells nothing"
+    assert TextSample(made[:19]).strangers() == "", "so few tell nothing"
     summary = summarise([], {"1": TextSample(made), "0.5": TextSample(made), "0": TextSample(made)})
     assert [label for label, one in summary.items() if "strangers" in one] == ["0.5", "1"] * is_told
     assert not any("strangers" in one for one in summarise([], {"0": TextSample(made), "5": TextSample()}).values())
+
+
+def test_texts_of_a_few_sentences_each_are_told_where_there_are_many_of_them() -> None:
+    made = [(f"The first man plays {i} it.", f"Somebody plays {i}.") for i in range(100)]
+    for i in range(6):
+        made[i] = (made[i][0], f"Nothing of the kind was {('asked', 'heard', 'seen')[i % 3]}.")
+    for few in (0, 2):
+        told = [one for one in habits_in(summarise([], {"1": TextSample(made[few:])})) if "was asked.”" in one]
+        assert [f"is the text of 2 different sentences, among {100 - few} pairs" in one for one in told] == [True] * (
+            not few
+        )
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from dino_st.generation.judging import (
     JudgingRun,
     ModelJudge,
     ServerJudge,
+    check_orders,
     check_scale,
     expected_rating,
     parse_rating,
@@ -144,6 +145,17 @@ def test_both_orders_of_a_pair_are_rated_and_the_mean_is_taken(tmp_path: Path) -
     chat = FakeChat(lambda request: "5" if pair_asked(request)[0] < pair_asked(request)[1] else "4")
     run(ServerJudge(chat, JudgeOptions()), JudgeOptions()).into(ShardDirectory(tmp_path / "judged"))
     assert {row["judged"] for row in rows_of(tmp_path / "judged")} == {0.9}
+
+
+@pytest.mark.parametrize(("high", "is_told"), [("5", True), ("2", False)])
+def test_a_judge_that_rates_the_two_orders_of_a_pair_far_apart_is_told(
+    high: str, is_told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = [{"sentence1": f"A man {i}.", "sentence2": f"Two men {i}.", "score": 1.0} for i in range(6)]
+    chat = FakeChat(lambda request: high if pair_asked(request)[0] < pair_asked(request)[1] else "0")
+    judging = run(ServerJudge(chat, JudgeOptions()), JudgeOptions(), pairs)
+    check_orders(judging.into(ShardDirectory(tmp_path / "judged")).counts, "it")
+    assert ("it rates 6 of 6 pairs at least 3 of 5 points higher or lower" in caplog.text) == is_told
 
 
 def test_bad_replies_of_a_server_are_counted_and_asked_for_again(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 
 from dino_st.backends.answers.comparison import repeats
 from dino_st.backends.answers.faults import fault_of
-from dino_st.backends.answers.languages import is_in_another_language
 from dino_st.backends.answers.parsing import Parsed, parse_list, parse_reply
 from dino_st.backends.chat import ChatRequest
 from dino_st.backends.journal import ReplyJournal
@@ -35,6 +34,7 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import ConfigurationError, MissingExtraError, ModelError
 from dino_st.generation.chat import ChatPairRun
 from dino_st.generation.options import GenerationOptions
+from dino_st.support.languages import is_in_another_language
 from dino_st.syncse.run import generate_triplets
 from dino_st.tasks.spec import TaskSpec
 from dino_st.tasks.syncse import PartialSpec, load_syncse_spec

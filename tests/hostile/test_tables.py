@@ -1273,6 +1273,7 @@ def test_rows_that_annotators_turned_down_are_told(
         ("A man_x000D_ plays.", "characters as Excel writes them"),
         ("CafÃ© noir.", "characters that were read in a wrong encoding"),
         ("Itâ€™s raining.", "characters that were read in a wrong encoding"),
+        ("Ïðèâåò, êàê äåëà?", "characters that were read in a wrong encoding"),
         ("A \x1b[31mman\x1b[0m plays.", "control characters"),
         ("A man plays.^M", "control characters or further line ends"),
         ("A man\u2028plays.", "control characters or further line ends"),

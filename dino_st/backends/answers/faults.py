@@ -10,7 +10,6 @@ from itertools import pairwise
 
 from dino_st.backends.answers import foreign
 from dino_st.backends.answers.comparison import beside, repeats
-from dino_st.backends.answers.languages import goes_on, is_in_another_language
 from dino_st.backends.answers.rules import (
     FAULTS,
     LABELLED,
@@ -22,6 +21,7 @@ from dino_st.backends.answers.rules import (
     Rule,
 )
 from dino_st.backends.answers.talk import TALK
+from dino_st.support.languages import goes_on, is_in_another_language
 from dino_st.support.text import count_words, normal_form
 
 _LIKE_AN_EXAMPLE = 5
