@@ -50,6 +50,9 @@ _FEW_COPIES, _SHARE_OF_COPIES = 5, 0.005
 _FEW_WRONG, _SHARE_WRONG = 5, 0.1
 """Sentences whose labels seem exchanged, at least; in 39,000 generated pairs it were 2 in 1,000."""
 
+_FEW_TWICE, _SHARE_TWICE = 5, 0.02
+"""Texts that stand under several labels of one sentence, at least; in 39,000 generated pairs it were 4 in 10,000."""
+
 _LONGEST, _SHOWN, _LONG_AS_ONE = 1_000, 90, 9
 _RUN = rf"[^\W{UNSPACED}](?:[^\W{UNSPACED}]|[{MARKS}])*"
 _LETTERS = rf"(?:[{UNSPACED}]|{_RUN}(?:['’-]{_RUN})*)"
@@ -166,6 +169,20 @@ def out_of_order(upper: TextSample, lower: TextSample) -> str:
     return f"for {wrong:,} of {len(both):,} sentences" if wrong >= max(_FEW_WRONG, _SHARE_WRONG * len(both)) else ""
 
 
+def under_several_labels(samples: Mapping[str, TextSample]) -> str:
+    """In words, that texts stand under several labels of one sentence, which they do not copy; empty where few do."""
+    labels: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    for label, sample in samples.items():
+        for first, second in sample.pairs():
+            if (text := normal_form(second)) != normal_form(first):
+                labels[first, text].add(label)
+    found = sorted(pair for pair, those in labels.items() if len(those) > 1)
+    if len(found) < max(_FEW_TWICE, _SHARE_TWICE * len(labels)):
+        return ""
+    shown = printable(found[0][1])[:_SHOWN]
+    return f"{len(found):,} of {len(labels):,} texts stand under several labels of their sentence (“{shown}”)"
+
+
 def ones_for_many(samples: Mapping[str, TextSample]) -> list[tuple[str, str]]:
     """Texts that stand for many sentences with which they share no words: the label that has each most, and words."""
     having: defaultdict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
@@ -179,9 +196,11 @@ def ones_for_many(samples: Mapping[str, TextSample]) -> list[tuple[str, str]]:
         if len(of_sentences) < 2:
             break
         words = set(re.findall(_LETTERS, text))
+        if len(words) < _WORDS_OF_ONE:
+            continue
         others = [set(re.findall(_LETTERS, _plain(first))) for first in of_sentences]
         shared = sum(len(words & other) / len(words | other) for other in others)
-        if len(words) >= _WORDS_OF_ONE and shared <= _FOREIGN * len(others):
+        if shared <= _FOREIGN * len(others):
             (label, example), _ = Counter(of_sentences.values()).most_common(1)[0]
             told = f"“{printable(example)[:_SHOWN]}” is the text of {len(others):,} different sentences"
             found.append((len(others), label, f"{told}, among {number:,} pairs of all labels"))

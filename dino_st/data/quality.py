@@ -23,7 +23,8 @@ Summary = Mapping[str, Mapping[str, Any]]
 """By label: `pairs`, of these `identical` (share of x1 = x2), `overlap` (median) and `posterior` (mean, where known),
 and after a preparation `dropped` (pairs that are not among them) and `dropped_identical`. In words, where there is
 something to say (see `dino_st.data.habits`): `habits`; `copies`, texts that should differ and are their sentences but
-for case and marks; `out_of_order`, sentences for which the lowest label has texts that are more like x1; `strangers`,
+for case and marks; `out_of_order`, sentences for which the lowest label has texts that are more like x1, or several
+labels have one text; `strangers`,
 texts that are no more like their own sentences than like others. Of a triplet's roles there are those in words
 alone."""
 
@@ -118,7 +119,7 @@ def summarise(
     parts: Iterable[Mapping[str, LabelStatistics]], samples: Mapping[str, TextSample] | None = None
 ) -> dict[str, dict[str, Any]]:
     """Joins what was seen of several parts of a data set, and looks for habits in samples of its texts."""
-    from dino_st.data.habits import ones_for_many, out_of_order
+    from dino_st.data.habits import ones_for_many, out_of_order, under_several_labels
 
     whole: dict[str, LabelStatistics] = {}
     for part in parts:
@@ -142,6 +143,9 @@ def summarise(
         if wrong := out_of_order(samples[highest], samples[lowest]):
             words = f"{wrong}, texts of label {lowest} share more words with x1 than those of {highest}"
             summary.setdefault(highest, {})["out_of_order"] = words
+    if several := under_several_labels(samples or {}):
+        known = summary.setdefault(min(samples or {}), {})
+        known["out_of_order"] = "; ".join(filter(None, [known.get("out_of_order"), several]))
     for label, habit in ones_for_many(samples or {}):
         summary.setdefault(label, {})["habits"] = [*summary.get(label, {}).get("habits", ()), habit]
     for label in _lower(samples or {}):

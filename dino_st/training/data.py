@@ -221,6 +221,7 @@ def _given_splits(data: str | os.PathLike[str] | DatasetDict) -> tuple[Mapping[s
         if (tables := _split_tables(Path(data))) is not None:
             return tables, {}
         record, tables = read_tables(Path(data), read=_rows_of)
+        _warn_of_both(Path(data), tables, least=_IN_BOTH)
         return tables, _origin(record.provenance, record.options, record.counts)
     if not isinstance(data, Mapping) or not {"train", "validation"} <= set(data):
         given = f"the splits {list(data)}" if isinstance(data, Mapping) else f"a {type(data).__name__}"
@@ -277,23 +278,39 @@ def _split_tables(directory: Path) -> Tables | None:
     if others:
         logger.info("%s: not trained on: %s", directory, ", ".join(others))
     read = {name: read_pairs_or_triplets(file) for name, (file,) in found.items()}
-    both = [_without_order(table) for table in read.values()]
+    _warn_of_both(directory, read)
+    return read
+
+
+_TEXTS = frozenset((SENTENCE1, SENTENCE2, *TRIPLET_COLUMNS))
+_IN_BOTH = 0.01
+"""Share of the validation rows of a set that was prepared, of which single ones may stand in train by chance."""
+
+
+def _warn_of_both(directory: Path, tables: Mapping[str, pa.Table], least: float = 0) -> None:
+    """Warns where more than so many of the validation rows stand in train, too, but for order, blanks and case."""
+    both = [_without_form(tables[name]) for name in ("train", "validation")]
     train, validation = (table.group_by(table.column_names).aggregate([]) for table in both)
     twice = 0
-    if set(train.column_names) == set(validation.column_names):
+    if train.column_names and set(train.column_names) == set(validation.column_names):
         twice = validation.join(train, validation.column_names, join_type="left semi").num_rows
-    if twice:
+    if twice > least * len(validation):
         warnings.warn(
             f"{directory}: {twice} of {len(validation)} rows of validation stand in train, too, so that it says "
             "little of other texts; leave them out of one",
             DinoWarning,
             stacklevel=4,
         )
-    return read
 
 
-def _without_order(table: pa.Table) -> pa.Table:
-    """The same rows with the two sentences of each pair sorted, so that pairs are the same in either order."""
+def _without_form(table: pa.Table) -> pa.Table:
+    """The texts of rows as they count among others: without Unicode form, blanks, case and the order of a pair's."""
+    table = table.select([name for name in table.column_names if name in _TEXTS])
+    for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            folded = pc.utf8_lower(pc.utf8_normalize(column, "NFC"))
+            folded = pc.utf8_trim_whitespace(pc.replace_substring_regex(folded, r"[\s\pZ]+", " "))
+            table = table.set_column(place, name, folded)
     if not {SENTENCE1, SENTENCE2} <= set(table.column_names):
         return table
     one, other = table[SENTENCE1], table[SENTENCE2]

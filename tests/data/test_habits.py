@@ -260,6 +260,18 @@ def test_texts_that_belong_to_other_sentences_are_told(text_of: Callable[[int], 
     assert not any("strangers" in one for one in summarise([], {"0": TextSample(made), "5": TextSample()}).values())
 
 
+@pytest.mark.parametrize(("both", "is_told"), [(6, True), (4, False)])
+def test_texts_that_stand_under_several_labels_of_one_sentence_are_told(both: int, is_told: bool) -> None:
+    made = {label: [(sentence(i, "first"), sentence(i, label)) for i in range(80)] for label in ("1", "0.5")}
+    for i in range(both):
+        made["0.5"][i] = (made["0.5"][i][0], made["1"][i][1].upper())
+    made["0.5"] += [(text, text) for text, _ in made["1"][:20]]
+    made["1"] += [(text, text) for text, _ in made["1"][:20]]
+    summary = summarise([], {label: TextSample(pairs) for label, pairs in made.items()})
+    told = " ".join(one.get("out_of_order", "") for one in summary.values())
+    assert (f"{both} of {160 - both} texts stand under several labels of their sentence" in told) == is_told
+
+
 def test_texts_of_a_few_sentences_each_are_told_where_there_are_many_of_them() -> None:
     made = [(f"The first man plays {i} it.", f"Somebody plays {i}.") for i in range(100)]
     for i in range(6):

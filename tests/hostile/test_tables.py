@@ -28,6 +28,7 @@ from dino_st.data.tables import table_rows
 from dino_st.data.triplets import read_triplets
 from dino_st.errors import DatasetError, DinoWarning, InputError
 from dino_st.preparation.prepare import prepare_pairs
+from dino_st.preparation.splits import save_prepared
 from dino_st.preparation.triplets import prepare_triplets
 from dino_st.training.data import pair_splits, triplet_splits
 from dino_st.training.fit import to_input_examples
@@ -789,6 +790,15 @@ def test_training_warns_of_validation_rows_that_are_trained_on(
         splits, _ = pair_splits(tmp_path, 2, "cosine")
     assert [splits[name].num_rows for name in splits] == [3, 3]
     assert "not trained on: test.csv" in caplog.text
+
+
+def test_validation_rows_of_a_prepared_set_that_are_trained_on_are_told(tmp_path: Path) -> None:
+    rows = [(f"Das Haus {i} ist alt.", f"Haus {i} steht lange.", 1.0) for i in range(30)]
+    both = [*rows, *((second, f" {first.upper()} ", score) for first, second, score in rows)]
+    pairs = Dataset.from_list([dict(zip(("sentence1", "sentence2", "score"), row, strict=True)) for row in both])
+    save_prepared(prepare_pairs(pairs, random_negatives=0, validation_share=0.2), tmp_path / "set")
+    with pytest.warns(DinoWarning, match=r"set: \d+ of 12 rows of validation stand in train, too"):
+        pair_splits(tmp_path / "set", 2, "cosine")
 
 
 def test_validation_rows_that_are_trained_on_with_their_sentences_exchanged_are_told(tmp_path: Path) -> None:
