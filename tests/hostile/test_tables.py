@@ -793,11 +793,11 @@ def test_training_warns_of_validation_rows_that_are_trained_on(
 
 
 def test_validation_rows_of_a_prepared_set_that_are_trained_on_are_told(tmp_path: Path) -> None:
-    rows = [(f"Das Haus {i} ist alt.", f"Haus {i} steht lange.", 1.0) for i in range(30)]
+    rows = [(f"Das Haus {i} ist alt.", f"Haus {i} steht lange.", 0.5 + i % 2 / 2) for i in range(30)]
     both = [*rows, *((second, f" {first.upper()} ", score) for first, second, score in rows)]
     pairs = Dataset.from_list([dict(zip(("sentence1", "sentence2", "score"), row, strict=True)) for row in both])
     save_prepared(prepare_pairs(pairs, random_negatives=0, validation_share=0.2), tmp_path / "set")
-    with pytest.warns(DinoWarning, match=r"set: \d+ of 12 rows of validation stand in train, too"):
+    with pytest.warns(DinoWarning, match=r"set: 10 of 11 rows of validation stand in train, too"):
         pair_splits(tmp_path / "set", 2, "cosine")
 
 
