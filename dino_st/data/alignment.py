@@ -99,6 +99,11 @@ def _warn_of_shift(rows: _Rows, source: str) -> bool:
     return False
 
 
+def shared_words(pairs: Sequence[tuple[str, str]]) -> Floats:
+    """The share of words that the two texts of each of some pairs have in common, of shape `(pairs,)`; one at least."""
+    return _Rows([*zip(*pairs, strict=True)]).shared(0, 1)
+
+
 _OF_A_RUN, _MUCH_MORE, _A_LITTLE, _ONE_LANGUAGE = 50, 1.5, 0.05, 0.015
 """Of so many pairs the mean tells; what texts share more with their own sentences; what any two of a language share."""
 
@@ -134,19 +139,14 @@ def texts_of_others(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """
     import numpy as np
     import pyarrow as pa
-    from scipy.sparse import csr_array
 
-    from dino_st.support.similarity import words
+    from dino_st.support.similarity import word_sets
 
     if len(pairs) < _ENOUGH:
         return []
     firsts, seconds = zip(*pairs, strict=True)
-    codes, places = words(pa.array([*firsts, *seconds], pa.large_string()))
-    having = csr_array((np.ones(len(codes), np.float32), (places, codes)), shape=(2 * len(pairs), len(codes) + 1))
-    having.sum_duplicates()
-    having.data[:] = 1
-    sizes, number = np.asarray(having.sum(axis=1)).ravel(), len(pairs)
-    common = (having[number:] @ having[:number].T).toarray()
+    sets, number = word_sets(pa.array([*firsts, *seconds], pa.large_string())), len(pairs)
+    sizes, common = np.diff(sets.indptr), (sets[number:] @ sets[:number].T).toarray()
     shares = common / np.maximum(sizes[number:, None] + sizes[None, :number] - common, 1)
     nearest = shares.argmax(axis=1)
     found = (shares.diagonal() <= _UNLIKE_ITS_OWN) & (shares.max(axis=1) >= _LIKE_ANOTHER)

@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import NamedTuple
 
-from dino_st.data.alignment import shares_of_strangers, texts_of_others
+from dino_st.data.alignment import shared_words, shares_of_strangers, texts_of_others
 from dino_st.data.layout import ENDED, cut_at, size_of
 from dino_st.support.hashes import keyed_bits
 from dino_st.support.languages import is_in_another_language
@@ -149,21 +149,13 @@ def out_of_order(upper: TextSample, lower: TextSample) -> str:
 
     They are compared sentence by sentence, so that labels show that were exchanged for a part of the sentences.
     """
-    import numpy as np
-    import pyarrow as pa
-
-    from dino_st.support.similarity import word_overlap
-
-    pairs = [pair for sample in (upper, lower) for pair in sample.pairs()]
-    places, number = np.arange(len(pairs)), len(upper.pairs())
-    shared = word_overlap(
-        places,
-        places + len(pairs),
-        pa.array([text for side in zip(*pairs, strict=True) for text in side], pa.large_string()),
-    )
+    pairs = [(place, pair) for place, sample in enumerate((upper, lower)) for pair in sample.pairs()]
+    if not pairs:
+        return ""
+    shared = shared_words([pair for _, pair in pairs]).tolist()
     by_sentence: defaultdict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for place, ((first, _), overlap) in enumerate(zip(pairs, shared.tolist(), strict=True)):
-        by_sentence[first][place >= number].append(overlap)
+    for (place, (first, _)), overlap in zip(pairs, shared, strict=True):
+        by_sentence[first][place].append(overlap)
     both = [(fmean(above), fmean(below)) for above, below in by_sentence.values() if above and below]
     wrong = sum(above < below for above, below in both)
     return f"for {wrong:,} of {len(both):,} sentences" if wrong >= max(_FEW_WRONG, _SHARE_WRONG * len(both)) else ""

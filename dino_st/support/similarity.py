@@ -56,6 +56,14 @@ def words(texts: pa.LargeStringArray) -> tuple[Codes, Codes]:
     return pieces.dictionary_encode().indices.to_numpy()[is_word].astype(np.int64), text[is_word]
 
 
+def word_sets(texts: pa.LargeStringArray) -> csr_array:
+    """Which words each text has: 1 where it has one, else 0; sparse, of shape `(texts, words)`."""
+    codes, text = words(texts)
+    sets = csr_array((np.ones(len(codes)), (text, codes)), (len(texts), int(codes.max(initial=0)) + 1))
+    sets.data[:] = 1
+    return sets
+
+
 def word_overlap(first: Codes, second: Codes, texts: pa.LargeStringArray) -> Floats:
     """The share of shared words, |A ∩ B| / |A ∪ B| (Jaccard), 0 where neither text has a word; shape `(pairs,)`.
 
@@ -65,9 +73,7 @@ def word_overlap(first: Codes, second: Codes, texts: pa.LargeStringArray) -> Flo
 
     def compare(part: slice) -> None:
         numbers, places = np.unique(np.concatenate([first[part], second[part]]), return_inverse=True)
-        codes, text = words(texts.take(pa.array(numbers)))
-        sets = csr_array((np.ones(len(codes)), (text, codes)), (len(numbers), int(codes.max(initial=0)) + 1))
-        sets.data[:] = 1
+        sets = word_sets(texts.take(pa.array(numbers)))
         a, b = np.split(places, 2)
         sizes, shared = np.diff(sets.indptr), sets[a].multiply(sets[b]).sum(axis=1)
         union = sizes[a] + sizes[b] - shared
