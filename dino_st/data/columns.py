@@ -58,6 +58,9 @@ PROVENANCE_COLUMNS = ("x1_index", "sample", "tries", NUM_TOKENS)
 those for the same x1 and label, the draws that it took (1 when the first was accepted), and tokens of x2."""
 
 
+ROWS_HASH = " sha256"
+"""What stands behind the name of a split where a record has the hash of its rows."""
+
 ROWS_AT_ONCE = 10_000
 """Rows that are looked at together where they must be Python's."""
 

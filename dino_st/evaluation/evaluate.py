@@ -24,7 +24,7 @@ from mteb.abstasks.sts import AbsTaskSTS
 from mteb.models.abs_encoder import get_prompt_name
 from numpy.typing import NDArray
 
-from dino_st.data.columns import PAIR_COLUMNS, as_table, rows_hash
+from dino_st.data.columns import PAIR_COLUMNS, ROWS_HASH, as_table, rows_hash
 from dino_st.data.sentences import read_sentences
 from dino_st.encoders.baselines import find_baseline
 from dino_st.encoders.directory import (
@@ -65,9 +65,6 @@ if TYPE_CHECKING:
 
 Matrix = NDArray[Any]
 logger = logging.getLogger(__name__)
-
-_HASHED = " sha256"
-"""How the names of hashes end in what a training record says of its data."""
 
 _LONG = 5.0
 """Seconds that a task takes when a line tells that it is done."""
@@ -238,14 +235,14 @@ def _warn_of_known_pairs(found: FoundEncoder, tasks: Iterable[AbsTask]) -> None:
     """Says where the pairs of a task are those that an encoder was trained on, or chosen by, all in the same order."""
     record = read_settings(found.directory, TRAINING_RECORD) if found.directory else None
     facts = (record or {}).get("data")
-    known = {facts[name]: name for name in facts if name.endswith(_HASHED)} if isinstance(facts, dict) else {}
+    known = {facts[name]: name for name in facts if name.endswith(ROWS_HASH)} if isinstance(facts, dict) else {}
     for task in tasks if known else ():
         if not isinstance(task, AbsTaskSTS) or not hasattr(task, "data_revision"):
             continue
         for split in task.eval_splits:
             pairs = cast("Any", task.dataset)[split].select_columns(list(PAIR_COLUMNS))
             if (name := known.get(rows_hash(as_table(pairs)))) is not None:
-                split_name = name.removesuffix(_HASHED)
+                split_name = name.removesuffix(ROWS_HASH)
                 logger.log(
                     logging.WARNING if split_name == "train" else logging.INFO,
                     "%s: these are the %s pairs of %s itself, so that the score says little of other texts",

@@ -17,6 +17,7 @@ from dino_st.data.columns import (
     NEGATIVE,
     POSITIVE,
     ROWS_AT_ONCE,
+    ROWS_HASH,
     SCORE,
     SENTENCE1,
     SENTENCE2,
@@ -206,13 +207,13 @@ def as_datasets(tables: Tables, facts: Mapping[str, int | str]) -> DatasetDict:
     """The splits as data sets, whose fingerprints are the hashes that `data_facts` made of them."""
     from datasets import Dataset, DatasetDict
 
-    return DatasetDict({name: Dataset(table, fingerprint=facts[f"{name} sha256"]) for name, table in tables.items()})
+    return DatasetDict({name: Dataset(table, fingerprint=facts[name + ROWS_HASH]) for name, table in tables.items()})
 
 
 def data_facts(splits: Mapping[str, Dataset | pa.Table], kind: str) -> dict[str, int | str]:
     """What a training record says of its data: rows of each split, of the kind `pairs`, say, and a hash of them."""
     rows: dict[str, int | str] = {f"{name} {kind}": len(split) for name, split in splits.items()}
-    return rows | {f"{name} sha256": rows_hash(as_table(split)) for name, split in splits.items()}
+    return rows | {name + ROWS_HASH: rows_hash(as_table(split)) for name, split in splits.items()}
 
 
 def _given_splits(data: str | os.PathLike[str] | DatasetDict) -> tuple[Mapping[str, Any], dict[str, Any]]:

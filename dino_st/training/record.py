@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from dino_st.data.columns import ROWS_HASH
 from dino_st.errors import OutputError, TrainingError
 from dino_st.support.documents import read_validated
 from dino_st.support.files import CARD, TRAINING_RECORD, is_content, make_directory, write_text
@@ -124,7 +125,7 @@ def differences(old: TrainingRecord, new: TrainingRecord) -> list[str]:
     """What one run has otherwise than another, in words."""
     found = changes(*(one.options.model_dump(exclude=_FREE_OPTIONS) for one in (old, new)))
     for name in new.data:
-        part = name.removesuffix(" sha256")
+        part = name.removesuffix(ROWS_HASH)
         if part != name and old.data.get(name) != new.data[name]:
             counted = next(other for other in new.data if other.startswith(f"{part} ") and other != name)
             was = old.data.get(counted, "none")

@@ -40,6 +40,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from dino_st.data.columns import ROWS_HASH
 from dino_st.encoders.directory import directory_revision, local_directory, state_revision
 from dino_st.encoders.loading import (
     check_saved_form,
@@ -340,7 +341,7 @@ def _train_or_resume(
 def _common(record: TrainingRecord, earlier: TrainingRecord | None) -> dict[str, str]:
     """What must be the same for all processes that train together, by what people call it."""
     return {
-        "data": ", ".join(f"{name} {value}" for name, value in record.data.items() if "sha256" in name),
+        "data": ", ".join(f"{name} {value}" for name, value in record.data.items() if name.endswith(ROWS_HASH)),
         "options": str(record.options.model_dump(exclude={"device"})),
         "encoder": record.encoder_revision or record.encoder,
         "output directory": "a new one" if earlier is None else f"a run that is {earlier.status}",
