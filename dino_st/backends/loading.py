@@ -274,7 +274,7 @@ def check_tokenizer(model: Any, tokenizer: Any, prompt: Sequence[int]) -> None:
     check_decoding(tokenizer, type(model).__name__)
     embedding = model.get_input_embeddings().weight
     doubts = [vocabulary_doubt(ids, embedding), spelling_doubt(tokenizer), zeros_doubt(model, embedding, ids)]
-    doubts += [files_doubt(tokenizer), kind_doubt(model.config)]
+    doubts += [files_doubt(tokenizer, ids), kind_doubt(model.config)]
     for doubt in filter(None, doubts if any(doubts) else [fluency_doubt(model, tokenizer)]):
         warn(f"{type(model).__name__}: {doubt}", DinoWarning, stacklevel=2)
     if max(ids.values(), default=0) + 1 < size * SHARE_OF_EMBEDDING:

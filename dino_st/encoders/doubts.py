@@ -93,10 +93,11 @@ def spelling_doubt(tokenizer: Any) -> str:
     )
 
 
-def files_doubt(tokenizer: Any) -> str:
+def files_doubt(tokenizer: Any, vocabulary: Mapping[str, int]) -> str:
     """Says, if so, that a vocabulary written out beside tokenizer.json (vocab.txt, vocab.json) is another one.
 
-    Libraries read tokenizer.json, so that words which somebody wrote into the other file are not known.
+    Libraries read tokenizer.json, which gave the vocabulary at hand, so that words which somebody wrote into the other
+    file are not known.
     """
     directory = Path(str(getattr(tokenizer, "name_or_path", "") or ""))
     if not (directory / "tokenizer.json").is_file():
@@ -110,8 +111,7 @@ def files_doubt(tokenizer: Any) -> str:
             return ""
     except (OSError, ValueError):
         return f"{written.name} cannot be read; tokenizer.json, which stands beside it, is used"
-    known = tokenizer.get_vocab()
-    other = [word for word, number in words.items() if known.get(word) != number]
+    other = [word for word, number in words.items() if vocabulary.get(word) != number]
     if not other:
         return ""
     return (

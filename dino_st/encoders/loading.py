@@ -630,12 +630,13 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
     tokenizer: Any = getattr(first, "tokenizer", None)
     if not hasattr(tokenizer, "get_vocab"):
         return
-    if set(tokenizer.get_vocab()) <= set(getattr(tokenizer, "all_special_tokens", ())):
+    vocabulary = tokenizer.get_vocab()  # built anew at each call
+    if set(vocabulary) <= set(getattr(tokenizer, "all_special_tokens", ())):
         raise ModelError(
             f"{name}: its tokenizer knows no words, as where tokenizer.json is missing; copy or download it completely"
         )
     embedding = first.model.get_input_embeddings() if hasattr(first, "model") else first
-    rows, last = getattr(embedding, "num_embeddings", None), max(tokenizer.get_vocab().values(), default=0)
+    rows, last = getattr(embedding, "num_embeddings", None), max(vocabulary.values(), default=0)
     if isinstance(rows, int) and last >= rows:
         raise ModelError(
             f"{name}: the tokenizer has tokens up to number {last}, but the embedding has {rows} rows; copy the "
@@ -656,8 +657,8 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
         if transformer
         else getattr(getattr(first, "embedding", None), "weight", None)
     )
-    doubts = [vocabulary_doubt(tokenizer.get_vocab(), weights)] if weights is not None else []
-    doubts += [spelling_doubt(tokenizer), files_doubt(tokenizer), zeros_doubt(first, weights, tokenizer.get_vocab())]
+    doubts = [vocabulary_doubt(vocabulary, weights)] if weights is not None else []
+    doubts += [spelling_doubt(tokenizer), files_doubt(tokenizer, vocabulary), zeros_doubt(first, weights, vocabulary)]
     if transformer is not None:
         doubts += [
             kind_doubt(transformer.config),
@@ -665,7 +666,7 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
             position_doubt(transformer),
         ]
     if isinstance(model, SentenceTransformer):
-        doubts += [vectors_doubt(model, tokenizer.get_vocab()), template_doubt(model)]
+        doubts += [vectors_doubt(model, vocabulary), template_doubt(model)]
     for doubt in filter(None, doubts):
         logger.warning("%s: %s", name, doubt)
 
