@@ -24,9 +24,8 @@ Summary = Mapping[str, Mapping[str, Any]]
 and after a preparation `dropped` (pairs that are not among them) and `dropped_identical`. In words, where there is
 something to say (see `dino_st.data.habits`): `habits`; `copies`, texts that should differ and are their sentences but
 for case and marks; `out_of_order`, sentences for which the lowest label has texts that are more like x1, or several
-labels have one text; `strangers`,
-texts that are no more like their own sentences than like others. Of a triplet's roles there are those in words
-alone."""
+labels have one text; `strangers`, texts that are no more like their own sentences than like others. Of a triplet's
+roles there are those in words alone."""
 
 Rows = Sequence[Sequence[str]]
 
@@ -121,6 +120,7 @@ def summarise(
     """Joins what was seen of several parts of a data set, and looks for habits in samples of its texts."""
     from dino_st.data.habits import ones_for_many, out_of_order, under_several_labels
 
+    samples = samples or {}
     whole: dict[str, LabelStatistics] = {}
     for part in parts:
         for label, statistics in part.items():
@@ -134,25 +134,25 @@ def summarise(
             "overlap": round(one.median_overlap(), 4),
             **({"posterior": round(one.believed * _UNIT / one.posteriors, 4)} if one.posteriors else {}),
         }
-    for label in sorted(samples or {}):
-        if samples and (habits := samples[label].habits()):
+    for label in sorted(samples):
+        if habits := samples[label].habits():
             summary.setdefault(label, {})["habits"] = habits
-    scale = sorted((number, label) for label in samples or {} if (number := _number(label)) is not None)
-    if samples and len(scale) > 1:
+    scale = sorted((number, label) for label in samples if (number := _number(label)) is not None)
+    if len(scale) > 1:
         lowest, highest = scale[0][1], scale[-1][1]
         if wrong := out_of_order(samples[highest], samples[lowest]):
             words = f"{wrong}, texts of label {lowest} share more words with x1 than those of {highest}"
             summary.setdefault(highest, {})["out_of_order"] = words
-    if several := under_several_labels(samples or {}):
-        known = summary.setdefault(min(samples or {}), {})
+    if several := under_several_labels(samples):
+        known = summary.setdefault(min(samples), {})
         known["out_of_order"] = "; ".join(filter(None, [known.get("out_of_order"), several]))
-    for label, habit in ones_for_many(samples or {}):
+    for label, habit in ones_for_many(samples):
         summary.setdefault(label, {})["habits"] = [*summary.get(label, {}).get("habits", ()), habit]
-    for label in _lower(samples or {}):
-        if samples and (copies := samples[label].copies()):
+    for label in _lower(samples):
+        if copies := samples[label].copies():
             summary.setdefault(label, {})["copies"] = copies
-    for label in _alike(samples or {}):
-        if samples and (strangers := samples[label].strangers()):
+    for label in _alike(samples):
+        if strangers := samples[label].strangers():
             summary.setdefault(label, {})["strangers"] = strangers
     return summary
 

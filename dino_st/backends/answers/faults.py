@@ -67,8 +67,8 @@ _LINK = r"""(?:\s{0,9}(?:[:;–—/|=→]|\.{2,9})|\s{1,9}[^\w\s"'“”‘’()
     |,\s(?:or|and|but|while|aka)\b|\s(?:becomes|means|equals)\b)"""
 _LINKED_BEHIND = re.compile(rf"""[.!?"”')]{{0,4}}{_LINK}""", re.VERBOSE)
 _LINKED_BEFORE = re.compile(rf"""{_LINK}[\s"“'(,:]{{0,9}}\Z""", re.VERBOSE)
-_INSTEAD = re.compile(r"\A\W*(?:instead of|rather than)\s", re.IGNORECASE)
 """What joins two versions of one sentence in a text."""
+_INSTEAD = re.compile(r"\A\W*(?:instead of|rather than)\s", re.IGNORECASE)
 _END = re.compile(r"[.!?…][\"”)]{0,9}\s+")
 _MARGIN, LONGEST = 100, 20_000
 _ASIDE, _VERDICT = 12, 6
