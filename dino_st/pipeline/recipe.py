@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from dino_st.backends.choice import check_options
 from dino_st.backends.options import BackendName, SynCSEOptions
@@ -42,9 +41,9 @@ from dino_st.pipeline.stages import (
     train_model,
 )
 from dino_st.preparation.options import PreparationOptions, TripletOptions
-from dino_st.support.documents import read_document
+from dino_st.support.documents import read_document, read_value
 from dino_st.support.files import check_can_become_directory, similar_path
-from dino_st.support.options import explain
+from dino_st.support.options import NumbersAreNoAnswers, explain
 from dino_st.tasks.spec import MOST_TEXTS, TaskSpec
 from dino_st.tasks.syncse import ScratchSpec, is_syncse_task, load_syncse_spec
 from dino_st.training.distributed import count_processes
@@ -93,7 +92,7 @@ def _options(content: Any, info: ValidationInfo) -> Any:
     return PreparationOptions.of(**given)
 
 
-class _Section(BaseModel):
+class _Section(NumbersAreNoAnswers):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
 
@@ -102,7 +101,7 @@ class SentencesSection(_Section):
 
     task: str = "sts-x1"  # one without inputs
     num: Annotated[int, Field(ge=1, le=MOST_TEXTS)]
-    options: dict[str, Any] = {}  # of generation, where they differ from those of the pairs
+    options: dict[str, Any] = Field(default_factory=dict)  # of generation, where they differ from those of the pairs
 
 
 class EvaluationSection(EvaluationOptions):
@@ -264,10 +263,7 @@ def _apply_change(content: dict[str, Any], change: str) -> None:
     key, equals, value = change.partition("=")
     if not equals or not key.strip():
         raise ConfigurationError(f"--set {change!r}: expected KEY=VALUE, such as train.epochs=2")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError:
-        parsed = value
+    parsed = read_value(value, ConfigurationError, f"--set {change}")
     if isinstance(parsed, str):  # YAML reads 1e-4 as text; people mean a number
         with contextlib.suppress(ValueError):
             parsed = float(parsed)

@@ -64,6 +64,16 @@ def read_document(file: Path | Traversable, error: type[DinoError]) -> Any:
     raise error(f"{file}: cannot be parsed as {kind}, line {where}: {line.strip()[:80]!r}; {hint}")
 
 
+def read_value(text: str, error: type[DinoError], where: str) -> Any:
+    """Reads a value of the command line as strictly as a YAML file; what is no YAML is a text."""
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except _TroubleError as trouble:
+        raise error(f"{where}: {trouble}") from None
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return text
+
+
 def read_validated(file: Path, kind: type[Record], error: type[DinoError], advice: str) -> Record:
     """Reads JSON that a pydantic model describes.
 

@@ -6,9 +6,23 @@ import re
 from collections.abc import Mapping
 from typing import Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from dino_st.errors import ConfigurationError, suggest
+
+_EXPECTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a mapping of names to values",
+    "model": "a mapping of names to values",
+}
+"""What pydantic expects, by the beginning of the type of its error, in words of those who write options and files."""
+
+_YAML_HINT = "YAML reads yes, no, on and off without quotation marks as true or false"
 
 
 def option(default: Any, description: str, **bounds: Any) -> Any:
@@ -16,7 +30,36 @@ def option(default: Any, description: str, **bounds: Any) -> Any:
     return Field(default, description=description, **bounds)
 
 
-class FrozenOptions(BaseModel):
+class NumbersAreNoAnswers(BaseModel):
+    """A model in which true and false, as which YAML reads yes, no, on and off, are not taken for the numbers 1 and 0.
+
+    Where an option may be the word `on` or `off`, they are these words.
+    """
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_not_one(cls, value: Any, info: ValidationInfo) -> Any:
+        return _truth_as_text(value, _kinds_of(cls.model_fields[str(info.field_name)].annotation))
+
+
+def _kinds_of(annotation: Any) -> set[Any]:
+    """The types and literal values that an annotation is made of."""
+    parts = get_args(annotation)
+    return set().union(*map(_kinds_of, parts)) if parts else {annotation}
+
+
+def _truth_as_text(value: Any, kinds: set[Any]) -> Any:
+    """True and false as texts, alone and in lists, where on or off, or a number and no truth, may stand."""
+    if isinstance(value, list | tuple):
+        return [_truth_as_text(item, kinds) for item in value]
+    if not isinstance(value, bool) or bool in kinds:
+        return value
+    if {"on", "off"} <= kinds:
+        return "on" if value else "off"
+    return str(value).lower() if kinds & {int, float} else value
+
+
+class FrozenOptions(NumbersAreNoAnswers):
     """Options of one stage. Name, type, default, bounds and help of each stand in its field, and nowhere else.
 
     The command line (`dino_st.cli.arguments`), recipe files and Python functions all take them from there.
@@ -81,22 +124,24 @@ def explain(error: ValidationError, model: Any, *, noun: str = "field") -> list[
     for problem in error.errors():
         where, legal = _place(model, problem["loc"])
         message, given = problem["msg"].removeprefix("Value error, "), problem["input"]
+        kind, _, rest = problem["type"].partition("_")
+        if kind in _EXPECTED and rest in ("type", "parsing", "from_float"):
+            message = f"Input should be {_EXPECTED[kind]}"
         name = str(problem["loc"][-1]) if problem["loc"] else ""
         if problem["type"] == "literal_error" and isinstance(given, str):
             nearest, is_near, _ = suggest(given, re.findall(r"'([^']*)'", message)).partition("? ")
             message += f"; {nearest}?" if is_near else ""
+        hint = f" ({_YAML_HINT})" if given in ("true", "false") or isinstance(given, bool) else ""
         if problem["type"] == "extra_forbidden":
             unknown = f"there is no option {name!r}" if noun == "option" else f"{where}: unknown field"
             lines.append(f"{unknown}{': ' if noun == 'option' else '; '}{suggest(name, legal)}")
         elif problem["type"] == "missing":
             lines.append(f"{where}: this {noun} is missing")
         elif noun == "option":
-            expected = f"expected {message.removeprefix('Input should be ')}"
+            expected = f"expected {message.removeprefix('Input should be ')}{hint}"
             lines.append(f"option {where!r} is {given!r}; {expected}" if where else expected)
         else:
-            message = message if problem["type"] == "value_error" else f"{message}; given: {given!r:.80}"
-            if problem["type"] == "string_type" and isinstance(given, bool):
-                message += " (YAML reads yes, no, on and off without quotation marks as true or false)"
+            message = message if problem["type"] == "value_error" else f"{message}; given: {given!r:.80}{hint}"
             lines.append(f"{where}: {message}" if where else message)
     return lines
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dino_st.errors import ConfigurationError, TaskSpecError, suggest
-from dino_st.support.options import explain
+from dino_st.support.options import NumbersAreNoAnswers, explain
 from dino_st.tasks.spec import PLACEHOLDER, SHIPPED, builtin_tasks, check_number, read_spec
 
 _SUFFIXES = (".yaml", ".yml")
@@ -22,7 +22,7 @@ _SUFFIXES = (".yaml", ".yml")
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 
 
-class _Model(BaseModel):
+class _Model(NumbersAreNoAnswers):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 

@@ -111,6 +111,11 @@ def test_an_input_is_looked_for_beside_the_recipe(recipe_file: Path) -> None:
         ("model", "expected KEY=VALUE"),
         ("model.name=3", "'model' is a value, not a section"),
         ("seed=-1", "seed: "),
+        ("seed=010", "--set seed=010: line 1: YAML reads 010 as 8"),
+        ("seed=2020-99-99", "seed: Input should be a whole number; given: '2020-99-99'"),
+        ("limit=yes", "limit: Input should be a whole number; given: 'true' .YAML reads yes"),
+        ("generate.samples=yes", "generate: option 'samples' is 'true'; expected a whole number"),
+        ("evaluate.pairs=judged.csv", "pairs: Input should be a list; given: 'judged.csv'"),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(change: str, message: str, recipe_file: Path) -> None:
