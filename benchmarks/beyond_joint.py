@@ -1,7 +1,7 @@
 """What was tried beyond the joint objective: rows of `real_writer.py`, measured in `docs/results.md`.
 
 Each starts from pairs with scores that are split already, so that no pair of the validation split is contrasted,
-listed or scored. The losses are those of sentence-transformers.
+listed or scored. The losses are those of sentence-transformers, and one of a paper that it lacks.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from datasets import Dataset, DatasetDict
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import DistillKLDivLoss, GISTEmbedLoss
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
-from sentence_transformers.util import pairwise_cos_sim
+from sentence_transformers.util import cos_sim, pairwise_cos_sim
 from sklearn.isotonic import IsotonicRegression
 from transformers import PreTrainedTokenizerFast
 
@@ -35,11 +36,11 @@ _SPREAD = 0.2
 """Temperature of the distributions over a list: scores that are 0.4 apart, as those of two labels, become 2 apart."""
 
 
-def hard_negatives(*scores: float, guide: dict[str, Any] | None = None) -> Objectives:
+def hard_negatives(*scores: float, guide: dict[str, Any] | None = None, decay_width: float | None = None) -> Objectives:
     """The joint objective whose contrasted pairs have other texts of their x1 as hard negatives, one of each score.
 
     With `guide`, arguments of `GISTEmbedLoss` (arXiv 2402.16829), texts that the untrained encoder finds more alike
-    than the pair's own are no negatives.
+    than the pair's own are no negatives; with `decay_width`, hard negatives count as in `GaussianDecayLoss`.
     """
 
     def objective(splits: DatasetDict, options: TrainingOptions) -> Objective:
@@ -48,9 +49,12 @@ def hard_negatives(*scores: float, guide: dict[str, Any] | None = None) -> Objec
         rows = list(zip(*with_negatives(splits["train"], options.positive_score, scores), strict=True))
         contrasted = Dataset.from_dict(dict(zip(columns, map(list, rows), strict=True)))
         parts = DatasetDict(graded=joint.train["graded"], positives=contrasted)
-        if guide is None:
-            return dataclasses.replace(joint, train=parts)
-        loss = functools.partial(guided, joint=joint.loss, arguments=guide)
+        if decay_width is not None:
+            loss = functools.partial(decayed, joint=joint.loss, width=decay_width)
+        elif guide is not None:
+            loss = functools.partial(guided, joint=joint.loss, arguments=guide)
+        else:
+            loss = joint.loss
         return dataclasses.replace(joint, train=parts, loss=loss)
 
     return objective
@@ -92,6 +96,38 @@ def guided(
     for module, tokenizer in zip(modules, own, strict=True):
         module.tokenizer = tokenizer
     return joint(model) | {"positives": loss}
+
+
+class GaussianDecayLoss(torch.nn.Module):
+    """Contrasts pairs in a batch, each with a hard negative that counts less while it is as alike as at the start.
+
+    As the published code of GCSE (arXiv 2409.12887) does: where a hard negative's similarity over the temperature, s,
+    is not above what the frozen start finds, s₀, the logit becomes s − s·exp(−(s − s₀)² / 2α²), α being the `width`.
+    So a negative that is none hardly pushes, and one that gives way soon counts in full.
+    """
+
+    def __init__(self, model: SentenceTransformer, *, width: float, scale: float = 20.0) -> None:
+        super().__init__()
+        self.model, self.width, self.scale = model, width, scale
+        self.start = copy.deepcopy(model).requires_grad_(False).eval()
+
+    def forward(self, sentence_features: Sequence[dict[str, Any]], labels: Any) -> torch.Tensor:
+        """The mean cross-entropy over the rows of three columns: anchor, positive and hard negative."""
+        anchors, positives, negatives = (self.model(dict(column))["sentence_embedding"] for column in sentence_features)
+        with torch.no_grad():
+            first, *_, last = (self.start(dict(column))["sentence_embedding"] for column in sentence_features)
+            before = self.scale * pairwise_cos_sim(first, last)
+        logits = self.scale * cos_sim(anchors, torch.cat((positives, negatives)))
+        rows = torch.arange(len(anchors), device=logits.device)
+        now = logits[rows, len(rows) + rows].detach()
+        decay = torch.exp(-((now - before) ** 2) / (2 * self.width**2)).masked_fill(now > before, 0)
+        own = torch.zeros_like(logits).index_put((rows, len(rows) + rows), -now * decay)
+        return torch.nn.functional.cross_entropy(logits + own, rows)
+
+
+def decayed(model: SentenceTransformer, *, joint: Callable[[SentenceTransformer], Any], width: float) -> dict[str, Any]:
+    """The joint losses, the contrastive one a `GaussianDecayLoss`."""
+    return joint(model) | {"positives": GaussianDecayLoss(model, width=width)}
 
 
 def ranking_lists(length: int) -> Objectives:

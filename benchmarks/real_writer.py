@@ -102,6 +102,8 @@ ROWS = (
                 "objective": ranking_lists(5),
             },
             "cross-fitted targets": {"folds": 3},
+            "decayed hard negatives of label 0.5, width 0.17": {"objective": hard_negatives(0.5, decay_width=0.17)},
+            "decayed hard negatives of label 0.5, width 8.58": {"objective": hard_negatives(0.5, decay_width=8.58)},
         }.items()
     ),
 )
