@@ -27,6 +27,7 @@ from dino_st.data.pairs import PAIR_NAMES, PairColumns, pair_table
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.data.tables import Row, name_unused, pick_columns, table_rows, text_value
 from dino_st.errors import DatasetError
+from dino_st.support.progress import logger
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,11 +42,23 @@ _NAMES = {
 """Other names under which files have the columns."""
 
 
+_SHOWN = 80
+"""Characters of a text in a message."""
+
+
 def triplet_table(dataset: Dataset | pa.Table, *, name: str = "the data set") -> pa.Table:
     """Checks that a data set holds triplets, and takes its three columns, whatever their names (see `_NAMES`).
 
-    Raises DatasetError where it is no single `datasets.Dataset`, has no rows, lacks a column, or a value is no text.
+    Rows that seem shifted, or contradict one another, are told. Raises DatasetError where it is no single
+    `datasets.Dataset`, has no rows, lacks a column, or a value is no text.
     """
+    table = _three_columns(dataset, name)
+    warn_of_alignment(table, name)
+    _warn_of_contradictions(table, name)
+    return table
+
+
+def _three_columns(dataset: Dataset | pa.Table, name: str) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -63,9 +76,35 @@ def triplet_table(dataset: Dataset | pa.Table, *, name: str = "the data set") ->
                 f"dataset.filter(lambda row: row[{source!r}] is not None)"
             )
         columns.append(pc.cast(texts, pa.string()))
-    table = pa.table(columns, names=list(found))
-    warn_of_alignment(table, name)
-    return table
+    return pa.table(columns, names=list(found))
+
+
+def _warn_of_contradictions(table: pa.Table, name: str) -> None:
+    """Says how many negatives are positives of the same anchor in other rows, in either order of the two sentences."""
+    import numpy as np
+    import pyarrow as pa
+
+    chunks = [chunk.cast(pa.large_string()) for column in table.columns for chunk in column.chunks]
+    encoded = pa.chunked_array(chunks).dictionary_encode().combine_chunks()
+    anchors, *others = encoded.indices.to_numpy().astype(np.int64).reshape(3, -1)
+    positives, negatives = (
+        np.minimum(anchors, texts) * len(encoded.dictionary) + np.maximum(anchors, texts) for texts in others
+    )
+    pairs, rows = np.unique(positives, return_index=True)
+    places = np.searchsorted(pairs, negatives) % len(pairs)
+    found = np.flatnonzero((pairs[places] == negatives) & (positives != negatives))
+    if len(found):
+        row = int(found[0])
+        logger.warning(
+            "%s: the negative of %d of %d rows is the positive of the same anchor in another row, as %r (negative in "
+            "row %d, positive in row %d); each counts as it stands; leave the wrong ones out",
+            name,
+            len(found),
+            len(table),
+            table[NEGATIVE][row].as_py()[:_SHOWN],
+            row + 1,
+            int(rows[places[row]]) + 1,
+        )
 
 
 def read_triplets(path: str | os.PathLike[str]) -> Dataset:
@@ -78,11 +117,12 @@ def read_triplets(path: str | os.PathLike[str]) -> Dataset:
 def read_triplet_table(path: str | os.PathLike[str]) -> pa.Table:
     """Reads `anchor`, `positive` and `negative` from a directory of shards, or whatever `table_rows` reads.
 
-    Raises InputError where the file cannot be read or is of another kind, and DatasetError as `triplet_table` does.
+    What is told of triplets is told where they are prepared or trained on. Raises InputError where the file cannot be
+    read or is of another kind, and DatasetError as `triplet_table` does.
     """
     file = Path(path)
     if (file / MANIFEST).is_file():
-        return triplet_table(ShardDirectory.to_read(file).table(), name=str(file))
+        return _three_columns(ShardDirectory.to_read(file).table(), str(file))
     return _of_rows(table_rows(file, name_unused(file, _places)), file)
 
 
@@ -109,7 +149,7 @@ def _of_rows(rows: Iterable[Row], file: Path) -> pa.Table:
         for column, value in row.items():
             columns[column].append(text_value(where, column, value))
     table = pa.table({column: pa.array(texts, pa.string()) for column, texts in columns.items()})
-    return triplet_table(table, name=str(file))
+    return _three_columns(table, str(file))
 
 
 def _places(names: Sequence[str], where: str) -> dict[str, str]:

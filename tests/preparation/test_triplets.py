@@ -134,6 +134,21 @@ def test_what_is_no_table_of_triplets_is_said() -> None:
     assert {str(kind) for kind in table.schema.types} == {"string"}
 
 
+def test_triplets_that_contradict_one_another_are_told_once_with_their_rows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [("a one", "b two", "c three"), ("a one", "d four", "b two"), ("d four", "e five", "a one")]
+    of_other_anchors = [(f"s{i} x", f"t{i} y", f"t{i - 1} y") for i in range(9)]
+    lines = ["anchor,positive,negative", *map(",".join, rows + of_other_anchors), "f six,g seven,g seven"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    prepare_triplets(read_triplets(tmp_path / "t.csv"))
+    told = [record.getMessage() for record in caplog.records if "same anchor" in record.getMessage()]
+    assert told == [
+        "the triplets: the negative of 2 of 13 rows is the positive of the same anchor in another row, as 'b two' "
+        "(negative in row 2, positive in row 1); each counts as it stands; leave the wrong ones out"
+    ]
+
+
 @pytest.mark.parametrize(
     "header", ["sent0,sent1,hard_neg\n", "sentence,positive,hard_negative\r\n", "﻿sent0,sent1,hard_neg\n"]
 )
