@@ -146,7 +146,9 @@ def summarise(
     if several := under_several_labels(samples):
         known = summary.setdefault(min(samples), {})
         known["out_of_order"] = "; ".join(filter(None, [known.get("out_of_order"), several]))
-    for label, habit in ones_for_many(samples):
+    highest_ones = sorted({*_alike(samples)}.difference(_lower(samples)))
+    answers = [(label, told) for label in highest_ones if (told := samples[label].answers())]
+    for label, habit in (*answers, *ones_for_many(samples)):
         summary.setdefault(label, {})["habits"] = [*summary.get(label, {}).get("habits", ()), habit]
     for label in _lower(samples):
         if copies := samples[label].copies():

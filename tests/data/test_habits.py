@@ -82,6 +82,16 @@ def inside(text: str) -> str:
     return f"{text[0].lower()}{text[1:]}"
 
 
+def fronted(text: str) -> str:
+    """A sentence of these parts whose last one stands first."""
+    [where] = (where for where in WHERE if text.endswith(f" {where}."))
+    return f"{where[0].upper()}{where[1:]}, {inside(text).removesuffix(f' {where}.')}."
+
+
+def with_words_twice(text: str, words: int) -> str:
+    return " ".join([*text.split()[: words + 1], *text.split()[1:]])
+
+
 HABITS: dict[str, Callable[[str, int], str]] = {
     "begin with “of course,”": some(lambda text: f"Of course, {inside(text)}"),
     "begin with “natürlich,”": some(lambda text: f"Natürlich, {inside(text)}"),
@@ -103,6 +113,8 @@ HABITS: dict[str, Callable[[str, int], str]] = {
     "have two words without the space between them": some(
         lambda text: " ".join(text.split(" ")[:-2]) + " " + "".join(text.split(" ")[-2:])
     ),
+    "have one to three words twice in a row": lambda text, i: text if i % 25 else with_words_twice(text, 1 + i % 3),
+    "have no capital": some(str.lower, one_in=3),
     "are in another language than their sentences": lambda text, i: german(i) if i % 3 else text,
     "are cut at 6 words": lambda text, i: " ".join(text.split()[:6]),
     "are cut at 25 characters": lambda text, i: text[:25].rstrip(),
@@ -130,10 +142,63 @@ def test_what_many_texts_have_and_their_sentences_have_not_is_told_with_its_numb
         lambda text, i: "Yes." if i == 0 else text,
         some(lambda text: f"Of course, {inside(text)}", one_in=25),
         some(lambda text: f"{text[:-1]}, {random.Random(text).choice(WHOM)}."),
+        lambda _, i: fronted(sentence(i, "first")),
+        lambda text, i: text if i % 80 else with_words_twice(text, 2),
     ],
 )
 def test_good_texts_have_no_habit(change: Callable[[str, int], str]) -> None:
     assert TextSample(pairs(change)).habits() == []
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda text: text.encode("ascii", "ignore").decode(),
+        lambda text: text.replace("ü", "u").replace("ö", "o"),
+        lambda text: text.replace("ü", "ue").replace("ö", "oe"),
+    ],
+)
+def test_words_that_others_have_with_accents_are_told(lose: Callable[[str], str]) -> None:
+    words = (
+        ("Der Müller", "Die Mütter", "Meine Mutter", "Unser König", "Der Gärtner"),
+        ("hört", "kocht", "übt", "lacht"),
+    )
+    drawn = [[[random.Random(f"{i} {j}").choice(part) for part in words] for j in (0, 1)] for i in range(400)]
+    made = [(f"{' '.join(one)} {i}.", f"{' '.join(other)} {i}.") for i, (one, other) in enumerate(drawn)]
+    assert TextSample(made).habits() == []
+    few = [(one, lose(two)) if i < 8 else (one, two) for i, (one, two) in enumerate(made)]
+    assert TextSample(few).habits() == []
+    lost = [(one, lose(two)) if i % 10 < 2 else (one, two) for i, (one, two) in enumerate(made)]
+    [told] = TextSample(lost).habits()
+    assert "have words without the accents that others have (as in “" in told
+
+
+@pytest.mark.parametrize(
+    ("label", "asking", "answered", "asking_back", "is_told"),
+    [
+        ("1", 20, 20, 0, True),
+        ("positive", 20, 12, 0, True),
+        ("0.5", 20, 20, 0, False),  # an answer is on the topic
+        ("negative", 20, 20, 0, False),
+        ("1", 8, 8, 0, False),
+        ("1", 30, 12, 0, False),
+        ("1", 20, 20, 4, False),  # as texts of another kind than the sentences may be
+    ],
+)
+def test_questions_that_are_answered_are_told(
+    label: str, asking: int, answered: int, asking_back: int, *, is_told: bool
+) -> None:
+    def reworded(i: int) -> str:
+        asks = answered <= i < asking or asking <= i < asking + asking_back
+        return f"Does {inside(sentence(i, 'second'))[:-1]}?" if asks else sentence(i, "second")
+
+    made = [
+        (f"Why {inside(sentence(i, 'first'))[:-1]}?" if i < asking else sentence(i, "first"), reworded(i))
+        for i in range(100)
+    ]
+    found = habits_in(summarise([], {label: TextSample(made), **({"1": TextSample()} if label == "0.5" else {})}))
+    words = f"label {label}: for {answered} of {asking} sentences that ask something, texts ask nothing (as in “"
+    assert [words in one for one in found if "ask" in one] == [True] * is_told
 
 
 def test_a_beginning_that_the_sentences_have_as_often_is_none() -> None:
