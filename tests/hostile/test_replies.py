@@ -2474,10 +2474,25 @@ def test_plans_and_remarks_on_the_task_are_no_sentence(reason: str) -> None:
         ("On a different note, he left.", "To change the subject, he left."),
         ("The city is old [1].", "It is an old city [2]."),
         ("Set a[1] to nine, please.", "The second entry is to be nine."),
+        ("The second sentence was corrected by the tutor.", "The tutor corrected the second sentence."),
+        ("The new version had spread by Monday, experts say.", "Experts say the new version had spread by Monday."),
+        ("Candy - Thanks for starting us off today.", "Thanks Candy for starting the thread."),
     ],
 )
 def test_what_only_reminds_of_the_task_is_kept(text: str, source: str) -> None:
     assert parse_reply(text, source) == Parsed(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("The second sentence was corrected by the tutor.", "The tutor corrected the third exercise."),
+        ("The second sentence is a paraphrase.", "The tutor corrected the second sentence."),
+        ("Sure - the tutor corrected the second sentence.", "The tutor corrected the second sentence at noon."),
+    ],
+)
+def test_talk_in_words_that_the_sentence_has_not_is_talk(text: str, source: str) -> None:
+    assert parse_reply(text, source) == Parsed(None, "talk")
 
 
 @pytest.mark.parametrize(

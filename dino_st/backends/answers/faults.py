@@ -383,7 +383,10 @@ def _scripts(text: str, *, every: bool = False) -> set[str]:
 
 
 def _fault_by(rules: Iterable[Rule], text: str, source: str) -> Reason | None:
-    """The reason of the first rule that a text breaks, while its source does not and is about something else."""
+    """The reason of the first rule that a text breaks, while its source does not and is about something else.
+
+    Talk in the words of its source alone, as `The second sentence` may be where that has them, is none.
+    """
     for rule in rules:
         if (
             rule.pattern.search(text)
@@ -391,8 +394,10 @@ def _fault_by(rules: Iterable[Rule], text: str, source: str) -> Reason | None:
             and not (rule.reason == "numbering" and _is_own_number(text, source))
         ):
             own = set(_marks(rule.pattern, source))
-            if any(mark not in own for mark in _marks(rule.pattern, text)):
-                return rule.reason
+            given = set(normal_form(source).split()) if rule.reason == "talk" else set()
+            for mark in _marks(rule.pattern, text):
+                if mark not in own and not (given and given.issuperset(normal_form(mark).split() or [""])):
+                    return rule.reason
     return None
 
 
