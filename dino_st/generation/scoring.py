@@ -33,7 +33,7 @@ from dino_st.decoding.options import DecodingOptions
 from dino_st.errors import DatasetError
 from dino_st.generation.waves import Writers
 from dino_st.support.hashes import hash_texts, versions
-from dino_st.support.progress import progress
+from dino_st.support.progress import logger, progress
 from dino_st.tasks.spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -47,6 +47,8 @@ ROWS_IN_WAVE = 2048
 """Pairs that are stored together; a run that was interrupted goes on behind the last such group."""
 _SAMPLE = 1000
 """Pairs looked at to guess how long prompts are."""
+_NAMED, _SHOWN = 5, 40
+"""Labels that are named in a warning, and characters of each."""
 _TOO_LONG = "left out: prompt too long for the model"
 
 
@@ -219,6 +221,26 @@ def scorable(dataset: Dataset | pa.Table) -> pa.Table:
         if row is not None:
             raise DatasetError(f"column {name!r} is {texts[row]!r} in row {row}; expected a text")
     return table
+
+
+def warn_of_other_labels(spec: TaskSpec, table: pa.Table) -> None:
+    """Says how many pairs have labels that the task has not: what is asked about are the task's alone."""
+    name = SCORE if SCORE in table.column_names else LABEL
+    values, known = table[name].to_pylist(), set(spec.labels)
+    if name == SCORE and spec.has_scores:
+        values = [format(value, ".6g") for value in values]
+        known = {format(float(label), ".6g") for label in spec.labels}
+    others = Counter(value for value in values if value not in known)
+    if others:
+        logger.warning(
+            "%d of %d pairs have a label that task %r has not (%s); its labels are %s, and of these alone is asked how "
+            "likely each text is. Give the task that the pairs were written for (--task)",
+            others.total(),
+            len(table),
+            spec.task_name,
+            ", ".join(str(label)[:_SHOWN] for label, _ in others.most_common(_NAMED)) + ", …" * (len(others) > _NAMED),
+            ", ".join(spec.labels),
+        )
 
 
 def _with_scores(row: dict[str, Any], scored: Scored) -> dict[str, Any]:

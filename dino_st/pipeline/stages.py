@@ -411,12 +411,13 @@ def score_data(
     spec = TaskSpec.load(task or provenance.get("task") or "sts-x2")
     if not spec.needs_input:
         raise ConfigurationError(f"task {spec.task_name!r} has no pairs; give the task they were written for: --task")
-    from dino_st.generation.scoring import ScoringPlan, scorable
+    from dino_st.generation.scoring import ScoringPlan, scorable, warn_of_other_labels
 
     origin = {"model": provenance["model"]} if "model" in provenance else {}
     if (raw / MANIFEST).is_file():
         origin["counts"] = dict(ShardDirectory(raw).counts)
     plan = ScoringPlan(spec, scorable(table), origin, chosen)
+    warn_of_other_labels(spec, table)
     has_workers = _look_before(model, directory, {**plan.known, **chosen.known_identity()}, cluster)
     _write(plan, model, directory, cluster if has_workers else None)
     state_origin(output, **read_origin(raw))
@@ -530,6 +531,12 @@ def prepare_data(
     # Log-probabilities stand in the order of the task's labels.
     in_another_order = LOG_PROBS in table.column_names and set(options.labels) == set(labels or ())
     options = options.with_labels(labels if in_another_order or "labels" not in options.model_fields_set else None)
+    if LOG_PROBS in table.column_names and options.uses_posterior and labels and set(labels) != set(options.labels):
+        raise ConfigurationError(
+            f"labels = {list(options.labels)}, and the log-probabilities of {raw} are those of the labels of its task: "
+            f"{labels}. Score the pairs under the task that they were written for (dino-st score --task), or leave out "
+            "the options that use log-probabilities"
+        )
     check_replaces(output, options, provenance, overwrite=overwrite)
     from dino_st.preparation.prepare import NothingLeftError, prepare_rows
     from dino_st.preparation.rows import read_raw_pairs

@@ -141,6 +141,11 @@ class PreparationOptions(FrozenOptions):
         """Whether an option cannot do without the log-probabilities of the pairs."""
         return self.min_posterior is not None or self.target.startswith("posterior")
 
+    @property
+    def uses_posterior(self) -> bool:
+        """Whether an option looks at the log-probabilities of the pairs where they have some."""
+        return self.needs_posterior or self.drop_label_conflicts
+
     def smoothed(self, label: float) -> float:
         """The training score of a label: y·(1-s) + s·mean(labels), which is 0.8·y + 0.1 for 0, 0.5, 1 and s = 0.2.
 

@@ -19,7 +19,8 @@ from dino_st.cli.main import app
 from dino_st.data.columns import LOG_PROBS, PLAIN_LOG_PROB
 from dino_st.errors import ConfigurationError, DatasetError, OutputError
 from dino_st.generation import scoring
-from dino_st.pipeline.stages import score_data
+from dino_st.pipeline.stages import prepare_data, score_data
+from dino_st.preparation.options import PreparationOptions
 from tests.shards_fixtures import rows_of
 
 SENTENCES = ["A man is playing a guitar.", "Two dogs run in the snow.", "Where is the bank?", "The sun is a star."]
@@ -110,6 +111,20 @@ def test_a_pair_beyond_the_models_context_is_left_out_and_counted(tmp_path: Path
     file.write_text("\n".join(map(json.dumps, rows)))
     counts = score_data(file, "dino-tiny", tmp_path / "scored")
     assert (counts["rows"], counts["left out: prompt too long for the model"]) == (1, 1)
+
+
+def test_labels_that_the_task_has_not_are_told_and_its_log_probabilities_are_taken_for_no_other_ones(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, scored = tmp_path / "pairs.csv", tmp_path / "scored"
+    file.write_text("sentence1,sentence2,score\n" + "".join(f"A dog {n} runs.,A cat {n}.,{n % 3}\n" for n in range(6)))
+    score_data(file, "dino-tiny", scored)
+    told = [record.getMessage() for record in caplog.records if "has not" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("2 of 6 pairs have a label that task 'sts-x2' has not (2); its labels are 1, 0.5, 0, and")
+    options = PreparationOptions(labels=(0, 1, 2), min_posterior=0.1, posterior_temperature=1)
+    with pytest.raises(ConfigurationError, match=r"those of the labels of its task: \[1\.0, 0\.5, 0\.0\]. Score"):
+        prepare_data(scored, tmp_path / "prepared", options)
 
 
 def test_an_interrupted_run_keeps_its_batch_size_where_free_memory_has_changed(
