@@ -117,17 +117,16 @@ def read_triplets(path: str | os.PathLike[str]) -> Dataset:
 def read_triplet_table(path: str | os.PathLike[str]) -> pa.Table:
     """Reads `anchor`, `positive` and `negative` from a directory of shards, or whatever `table_rows` reads.
 
-    What is told of triplets is told where they are prepared or trained on. Raises InputError where the file cannot be
-    read or is of another kind, and DatasetError as `triplet_table` does.
+    Raises InputError where the file cannot be read or is of another kind, and DatasetError as `triplet_table` does.
     """
     file = Path(path)
     if (file / MANIFEST).is_file():
-        return _three_columns(ShardDirectory.to_read(file).table(), str(file))
-    return _of_rows(table_rows(file, name_unused(file, _places)), file)
+        return triplet_table(ShardDirectory.to_read(file).table(), name=str(file))
+    return triplet_table(_of_rows(table_rows(file, name_unused(file, _places)), file), name=str(file))
 
 
 def read_pairs_or_triplets(path: str | os.PathLike[str]) -> pa.Table:
-    """Reads a table of pairs or of triplets, whichever its columns say."""
+    """Reads a table of pairs or of triplets, whichever its columns say; `triplet_table` tells more of these."""
     file, of_pairs = Path(path), PairColumns()
 
     def chosen(names: Sequence[str], where: str) -> Mapping[str, str]:

@@ -458,7 +458,7 @@ def test_directories_that_are_missing_foreign_or_damaged_are_refused(tmp_path: P
     record = tmp_path / "set" / "preparation.json"
     content = json.loads(record.read_text(encoding="utf-8"))
     record.write_text(json.dumps(content | {"counts": "many"}), encoding="utf-8")
-    with pytest.raises(InputError, match=r"preparation\.json: counts: Input should be an object"):
+    with pytest.raises(InputError, match=r"preparation\.json: counts: Input should be a mapping"):
         load_prepared(tmp_path / "set")
     record.write_text(json.dumps(content), encoding="utf-8")
     (tmp_path / "set" / "data" / "train.parquet").write_bytes(b"PAR1")

@@ -141,7 +141,7 @@ def test_triplets_that_contradict_one_another_are_told_once_with_their_rows(
     of_other_anchors = [(f"s{i} x", f"t{i} y", f"t{i - 1} y") for i in range(9)]
     lines = ["anchor,positive,negative", *map(",".join, rows + of_other_anchors), "f six,g seven,g seven"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
-    prepare_triplets(read_triplets(tmp_path / "t.csv"))
+    prepare_triplet_data(tmp_path / "t.csv", tmp_path / "prepared", TripletOptions())
     told = [record.getMessage() for record in caplog.records if "same anchor" in record.getMessage()]
     assert told == [
         "the triplets: the negative of 2 of 13 rows is the positive of the same anchor in another row, as 'b two' "
