@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 _SELDOM = {
@@ -96,23 +96,30 @@ class Finding(NamedTuple):
     example: str
 
 
-def findings(texts: Sequence[str]) -> Iterator[Finding]:
-    """What is wrong with the texts of a column, in words that follow `12 of 20 texts`."""
-    signs: dict[str, list[str]] = defaultdict(list)
+def findings(texts: Sequence[str], told: Collection[str] = ()) -> Iterator[Finding]:
+    """What is wrong with the texts of a column, in words that follow `12 of 20 texts`.
+
+    Of texts of which something was told, before or here, no number, code or label is told.
+    """
+    signs: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for text in texts:
         if (found := _ANY.search(text)) is not None:
-            signs[list(_SELDOM)[(found.lastindex or 1) - 1]].append(text[max(0, found.start() - 20) :])
+            signs[list(_SELDOM)[(found.lastindex or 1) - 1]].append((text, max(0, found.start() - 20)))
+    is_told = {*told}
     for name, having in signs.items():
         if len(having) > _SELDOM[name][1] * len(texts):
-            yield Finding(f"hold {name}", len(having), having[0][:60])
+            text, start = having[0]
+            yield Finding(f"hold {name}", len(having), text[start : start + 60])
+            is_told.update(text for text, _ in having)
+    others = [text for text in texts if text not in is_told]
     fields = {
-        "are a single word or code": list(filter((_WORD if len(texts) >= _MANY else _CODE_ALONE).fullmatch, texts)),
-        "hold a number, a code or a label before them": _with_field(texts, _BEFORE),
-        "hold a number, a code or a label behind them": _with_field(texts, _BEHIND),
+        "are a single word or code": list(filter((_WORD if len(texts) >= _MANY else _CODE_ALONE).fullmatch, others)),
+        "hold a number, a code or a label before them": _with_field(others, _BEFORE),
+        "hold a number, a code or a label behind them": _with_field(others, _BEHIND),
     }
-    for name, having in fields.items():
-        if len(having) >= max(_FEW, _MOST * len(texts)):
-            yield Finding(name, len(having), having[0][:60])
+    for name, found_in in fields.items():
+        if len(found_in) >= max(_FEW, _MOST * len(texts)):
+            yield Finding(name, len(found_in), found_in[0][:60])
     (most, times), *_ = Counter(texts).most_common(1) or [("", 0)]
     if times >= max(_MANY, _SAME * len(texts)):
         yield Finding("are one and the same", times, most[:60])

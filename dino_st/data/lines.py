@@ -108,7 +108,8 @@ _KINDS = (
     ),
     _Kind(
         "subtitles",
-        r"^\[?(?:\d+:)?\d+:\d\d[,.]\d{1,3} *--> *\d|\A\[Script Info\]|\A(?:\[\d\d:\d\d[.:]\d\d\][^\n]*(?:\n|\Z)){2}",
+        r"^\[?(?:\d+:)?\d+:\d\d[,.]\d{1,3} *--> *\d|\A\[Script Info\]|"
+        r"\A\d+:\d\d:\d\d\.\d{3},\d+:\d\d:\d\d\.\d{3}$|\A(?:\[\d\d:\d\d[.:]\d\d\][^\n]*(?:\n|\Z)){2}",
     ),
     _Kind("CoNLL-U", r"^# (?:text|sent_id|newdoc|newpar|global\.columns)\b[^\n]*\n(?:#[^\n]*\n)*\d+(?:-\d+)?\t"),
     _Kind(
@@ -162,6 +163,7 @@ _KINDS = (
     _Kind("questions with labels (TREC)", r"\A(?:(?:ABBR|DESC|ENTY|HUM|LOC|NUM):\w+ [^\n]*(?:\n|\Z)){2}", _AS_TABLE),
     _Kind("FASTA (sequences)", r"\A>\S[^\n]*\n[A-Z*-]{10,}[ \t]*(?:\n|\Z)"),
     _Kind("a list of files", r"\A(?:(?!\w+://)\S*[/\\]\S*\.\w{1,5}[ \t]*(?:\n|\Z)){2}", "name the files themselves"),
+    _Kind("a list of addresses", r"\A(?:\w+://\S+\s*(?:\n|\Z)){4,}\Z", "take the sentences of the pages, one a line"),
     _Kind("columns between |", r"\A\w+(?:\|\w+)+\n(?=[^\n]*\|)|\A(?:\d+\|[^\n]*\w[^\n]*(?:\n|\Z)){2}", _AS_TABLE),
     _Kind("columns between |||", r"\A(?:(?=[^\n]*\S *\|\|\| *\S)[^\n]*(?:\n|\Z)){2}", _AS_TABLE),
     _Kind("columns between tabs", r"\A(?:^(?=[^\n]*\S\t+\S)[^\n]*(?:\n|\Z)|^[ \t]*\n){2,}\Z", _AS_TABLE),
@@ -321,6 +323,7 @@ class Oddities:
         self._first: dict[str, str] = {}
         self._missing: Counter[str] = Counter()
         self._samples: dict[str, list[str]] = defaultdict(list)
+        self._told: set[str] = set()  # some of those of which something is told
 
     def look(self, text: str, column: str | None = "") -> None:
         """Takes one more text into account; one of no column is compared with none."""
@@ -334,12 +337,14 @@ class Oddities:
             and len(sample := self._samples[column]) < _SAMPLE
         ):
             sample.append(text)
-        text = text[:_LOOKED_AT]
+        whole, text = text, text[:_LOOKED_AT]
         if _NO_VALUE.fullmatch(text.strip()):
             self._missing[text[:_NAMED]] += 1
             return
         found = _ANY.search(text) if _MAY_BE_RARE.search(text) else None
         if found is not None:
+            if column is not None and len(self._told) < _SAMPLE:
+                self._told.add(whole)
             name = list(_ODDITIES)[(found.lastindex or 1) - 1]
             self._counts[name] += 1
             if name == _QUOTED and column is not None:
@@ -351,11 +356,13 @@ class Oddities:
         """Raises InputError where most texts of a column are none as they stand; to be called behind the last one."""
         for column, quoted in self._quoted.items():
             if 2 * quoted > self._of_columns[column]:
+                self._counts.pop(_QUOTED)  # which says so, too
                 of_column = f" of column {column!r}" if column else ""
                 raise InputError(
                     f"{quoted} of {self._of_columns[column]} texts{of_column} are such as "
                     f"{printable(self._first[_QUOTED])!r}, as Python prints lists and bytes; write the texts "
-                    "themselves (text, text[0] or text.decode())"
+                    "themselves: bytes as text.decode(), the texts of a list in rows of their own, words with spaces "
+                    "between them"
                 )
 
     def tell(self, source: str) -> None:
@@ -374,7 +381,8 @@ class Oddities:
                 printable(self._first[name]),
             )
         for column, sample in self._samples.items():
-            for name, count, example in chain(findings(sample), () if column else same_ends(sample)):
+            others = () if column else [text for text in sample if text not in self._told]
+            for name, count, example in chain(findings(sample, self._told), same_ends(others)):
                 logger.warning(
                     "%s: %d of %d texts%s %s, such as %r; they are taken as they stand",
                     source,
@@ -404,15 +412,15 @@ def sentence_lines(stream: BinaryIO) -> Iterator[str]:
         size += len(line)
         if len(head) == _HEAD_LINES or size > _HEAD_CHARACTERS:
             break
+    text = "\n".join(line[:_LOOKED_AT] for line in head)
+    for kind, signs in _SIGNS:
+        if signs.search(text):
+            raise InputError(f"this looks like {kind.name}, whose lines are no sentences; {kind.advice}")
     if width := _width_of_prose(head):
         raise InputError(
             f"this looks like prose that is broken at {width} characters, whose lines are no sentences; join them, "
             "and write a sentence a line"
         )
-    text = "\n".join(line[:_LOOKED_AT] for line in head)
-    for kind, signs in _SIGNS:
-        if signs.search(text):
-            raise InputError(f"this looks like {kind.name}, whose lines are no sentences; {kind.advice}")
     if code := code_in_lines(head):
         raise InputError(
             f"(nearly) every line has an id, a code or a time before or behind its text, such as {printable(code)!r}; "

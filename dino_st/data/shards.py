@@ -52,7 +52,7 @@ from dino_st.support.files import (
 )
 from dino_st.support.hashes import hash_file, hash_stream, keyed_bits
 from dino_st.support.objects import ObjectPath, Place, place
-from dino_st.support.options import changes
+from dino_st.support.options import are_others, changes
 from dino_st.support.progress import logger
 from dino_st.support.text import flat_facts
 
@@ -921,8 +921,7 @@ def run_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         *groups, last = name.split(".")
         if last == "sha256":
             kind = next(one for one in ("sentences", "pairs") if f"inputs.{one}" in {**old, **new})
-            was, now_are = (one.get(f"inputs.{kind}") or "none" for one in (old, new))
-            lines.append(f"the {kind} are others (were {was}, now {now_are})")
+            lines.append(are_others(kind, *(one.get(f"inputs.{kind}") or "none" for one in (old, new))))
         elif last in _HASHES:
             if "model" not in found:
                 lines.append(f"the {_HASHES[last]} of model {new.get('model')!r} has changed")

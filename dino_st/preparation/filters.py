@@ -225,8 +225,8 @@ def filter_doubtful_labels(
         rows = rejections.drop(rows, _conflicting(rows, posterior, len(raw.labels)), "label_conflict")
     elif len(rows) and (conflicting := int(_conflicting(rows, None, len(raw.labels)).sum())):
         logger.warning(
-            "%d of %d rows stand there with another label, too; each counts as it stands; --drop-label-conflicts "
-            "(drop_label_conflicts=True) keeps the likelier label, or none where the pairs have no log-probabilities",
+            "%d of %d rows stand there with another label, too; each counts as it stands; "
+            "drop_label_conflicts=True keeps the likelier label, or none where the pairs have no log-probabilities",
             conflicting,
             len(rows),
         )

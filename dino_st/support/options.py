@@ -108,6 +108,12 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [f"{name} was {_brief(before.get(name))}, now {_brief(now.get(name))}" for name in names]
 
 
+def are_others(what: str, before: Any, now: Any) -> str:
+    """Says that what a run reads are other rows than those of an earlier one, of so many before and now."""
+    counts = f"were {before}, now {now}" if before != now else f"{now} as before, of other content or in another order"
+    return f"the {what} are others ({counts})"
+
+
 def _brief(value: Any) -> str:
     text = "none" if value is None else repr(value)
     longest = 160 if isinstance(value, str) else 60  # paths differ at their end

@@ -13,7 +13,7 @@ from dino_st.data.columns import ROWS_HASH
 from dino_st.errors import OutputError, TrainingError
 from dino_st.support.documents import read_validated
 from dino_st.support.files import CARD, TRAINING_RECORD, is_content, make_directory, write_text
-from dino_st.support.options import changes
+from dino_st.support.options import are_others, changes
 from dino_st.support.text import facts_table, flat_facts
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 
@@ -128,8 +128,7 @@ def differences(old: TrainingRecord, new: TrainingRecord) -> list[str]:
         part = name.removesuffix(ROWS_HASH)
         if part != name and old.data.get(name) != new.data[name]:
             counted = next(other for other in new.data if other.startswith(f"{part} ") and other != name)
-            was = old.data.get(counted, "none")
-            found.append(f"the {counted} are others (were {was}, now {new.data[counted]})")
+            found.append(are_others(counted, old.data.get(counted, "none"), new.data[counted]))
     if (old.encoder_revision or old.encoder) != (new.encoder_revision or new.encoder):
         what = changes({"encoder": old.encoder}, {"encoder": new.encoder})
         found += what or [f"the content of encoder {new.encoder!r} has changed, as that of an object does in training"]

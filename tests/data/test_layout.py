@@ -55,7 +55,7 @@ TOLD: dict[str, tuple[Callable[[int, str], str], str]] = {
     "numbers in brackets": (lambda i, text: f"({i + 1}) {text}", "before"),
     "boxes to tick": (lambda i, text: f"[{' x'[i % 2]}] {text}", "before"),
     "bullets": (lambda i, text: f"• {text}", "before"),
-    "languages": (lambda i, text: f"<{('en', 'de')[i % 2]}> {text}", "before"),
+    "languages": (lambda i, text: f"[{('en', 'de')[i % 2]}] {text}", "before"),
     "the same before all": (lambda i, text: f"text: {text}", "before"),
     "numbered labels": (lambda i, text: f"Sentence {i + 1}: {text}", "before"),
     "labels that come three times each": (lambda i, text: f"{NAMES[i // 3]}: {text}", "before"),
@@ -106,11 +106,30 @@ def test_a_column_of_codes_beside_the_texts_is_told(
     rows = "".join(f'{text.format(i, i)},"{one}",{i % 2}\n' for i, one in enumerate(SENTENCES))
     file.write_text("text,caption,x\n" + rows, encoding="utf-8")
     assert len(read_sentences(file).texts) == 12
-    assert re.search("12 of 12 texts of column 'text' are a single word or code", caplog.text)
+    told = "are a single word or code|hold no space|hold an address and nothing else"
+    assert re.search(f"12 of 12 texts of column 'text' ({told})", caplog.text)
     caplog.clear()
     file.write_text("sentence1,sentence2,score\n" + rows, encoding="utf-8")
     assert len(read_pairs(file)) == 12
-    assert "12 of 12 texts of column 'sentence1' are a single word or code" in caplog.text
+    assert re.search(f"12 of 12 texts of column 'sentence1' ({told})", caplog.text)
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda i, text: f"Die Stra=C3=9Fe {i} {text} 0.", "characters as mails write them"),
+        (lambda i, text: f"{text} twenty @-@ two 1 @,@ 000", "marks of a tokenizer"),
+        (lambda i, text: f"<unk> and <unk> {text}", "tags of HTML or XML"),
+        (lambda i, text: f"0:{10 + i}", "nothing but numbers"),
+    ],
+)
+def test_what_is_told_of_texts_is_not_told_again_as_their_first_and_last_words(
+    write: Callable[[int, str], str], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("\n".join(f"{write(i, text)}" for i, text in enumerate(SENTENCES * 2)), encoding="utf-8")
+    read_sentences(file)
+    assert [record.getMessage().partition(" hold ")[2].partition(",")[0] for record in caplog.records] == [told]
 
 
 def test_single_words_are_told_where_they_are_many(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -371,7 +371,7 @@ def test_what_people_write_for_no_value_is_counted_wherever_it_stands(
 
 
 @pytest.mark.parametrize("cell", ["['A man {}.']", '[""A man {}.""]', "b'A man {}.'"])
-def test_tables_of_what_python_prints_are_refused(cell: str, tmp_path: Path) -> None:
+def test_tables_of_what_python_prints_are_refused(cell: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = "".join(f'"{cell.format(i)}"\n' for i in range(3))
     triplet_rows = "".join(f'A {i}.,B {i}.,"{cell.format(i)}"\n' for i in range(3))
     with pytest.raises(InputError, match=r"3 of 3 texts of column 'negative' are such"):
@@ -380,6 +380,7 @@ def test_tables_of_what_python_prints_are_refused(cell: str, tmp_path: Path) -> 
         InputError, match=r"a\.csv: 3 of 3 texts of column 'text' are such as .*as Python prints lists and bytes"
     ):
         sentences(written(tmp_path / "a.csv", "text\n" + rows))
+    assert "as Python writes them" not in caplog.text, "the error says so"
 
 
 @pytest.mark.parametrize(
@@ -1113,6 +1114,8 @@ def test_triplets_of_two_families_are_refused(tmp_path: Path) -> None:
         ("(4 (2 A) (3 (2 man) (2 plays)))\n", "trees of a parser"),
         (">sp|P69905 HBA\nMVLSPADKTNVKAAWGKVGA\n", "FASTA"),
         ("data/a.wav\ndata/b.wav\n", "a list of files"),
+        ("".join(f"https://example.org/{'a' * (60 + n % 3)}\n" for n in range(40)), "a list of addresses"),
+        ("0:00:00.599,0:00:04.160\nA man plays.\n\n0:00:04.160,0:00:09.000\nIt rains.\n", "looks like subtitles"),
         ("C:\\data\\a.wav\nC:\\data\\b.wav\n", "a list of files"),
         ("['A man plays.']\n['It rains.']\n", "what Python or R prints"),
         ("b'A man plays.'\nb'It rains.'\n", "2 of 2 texts are such as .*as Python prints lists and bytes"),

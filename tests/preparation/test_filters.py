@@ -272,7 +272,7 @@ def test_labels_that_conflict_are_told_where_they_stay(caplog: pytest.LogCapture
     told = "2 of 4 rows stand there with another label, too"
     assert len(kept(rows)[0]) == 4
     assert told in caplog.text
-    assert "--drop-label-conflicts" in caplog.text
+    assert "as it stands; drop_label_conflicts=True keeps" in caplog.text
     caplog.clear()
     kept(rows, drop_label_conflicts=True)
     kept(raw(("a", "b", 0.0), ("a", "b", 0.0), ("a", "c", 1.0)))
