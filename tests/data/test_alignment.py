@@ -46,6 +46,16 @@ def with_sorted(rows: Rows, column: int) -> Rows:
     return [*zip(*columns, strict=True)]
 
 
+def with_scores_moved(rows: Rows, begin: int) -> Rows:
+    scores = [score for _, _, score in rows]
+    scores[begin + 1 :] = scores[begin:-1]
+    return [(first, second, score) for (first, second, _), score in zip(rows, scores, strict=True)]
+
+
+def with_scores_turned(rows: Rows, begin: int) -> Rows:
+    return [*rows[:begin], *((first, second, 5 - score) for first, second, score in rows[begin:])]
+
+
 @pytest.mark.parametrize("read", [read_pairs, read_pair_file])
 @pytest.mark.parametrize(
     ("spoiled", "told"),
@@ -53,8 +63,20 @@ def with_sorted(rows: Rows, column: int) -> Rows:
         (lambda rows: with_cell_deleted(rows, 180), "exchanged or shifted: from about row 1[78]"),
         (lambda rows: with_sorted(rows, 1), "upper half of the scores share 0.* one column was sorted or moved alone"),
         (lambda rows: with_sorted(rows, 2), "the scores stand in order, and go with the words .* by chance"),
+        (lambda rows: with_scores_moved(rows, 0), "from about row 1 to row 239 .* scores of the next row"),
+        (lambda rows: with_scores_moved(rows[::-1], 120)[::-1], "to row 1[12]. .* scores of the row before"),
+        (lambda rows: with_scores_moved(rows[60:140], 0), "to row 79 .* scores of the next row"),
+        (lambda rows: with_scores_turned(rows, 160), "from about row 161 to row 240 .* but backwards"),
     ],
-    ids=["cell deleted", "second sentences sorted", "scores sorted"],
+    ids=[
+        "cell deleted",
+        "second sentences sorted",
+        "scores sorted",
+        "scores moved down",
+        "scores moved up in a part",
+        "scores of few pairs moved",
+        "scores of a part turned round",
+    ],
 )
 def test_columns_out_of_step_with_the_others_are_told(
     read: Callable[[Path], object],
