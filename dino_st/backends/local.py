@@ -69,13 +69,17 @@ class LocalWriter(Prompter):
         self.options = ModelOptions.of(options, **changes)
         self._files: Path | None = None
         if not isinstance(model, str | Path) and not _is_model_and_tokenizer(model):
+            given = type(model).__name__
+            if isinstance(model, tuple):
+                given = f"({', '.join(type(part).__name__ for part in model)})"
             raise ConfigurationError(
-                f"model: given {type(model).__name__}; expected a directory, a hub name, or a pair (model, tokenizer)"
+                f"model: given {given}; expected a directory, a hub name, or a pair (model, tokenizer) of transformers"
             )
         if isinstance(model, tuple):
             self.model, self.tokenizer = model
             self.name = str(getattr(self.model.config, "_name_or_path", "") or type(self.model).__name__)
             self.model.eval()
+            self._check_place()
         else:
             device = resolve_device(self.options.device)
             dtype = resolve_dtype(self.options.dtype, device)
@@ -96,6 +100,18 @@ class LocalWriter(Prompter):
         self.dtype = str(self.model.dtype).removeprefix("torch.")
         self.device = str(self.model.device.type)
         self._hashes: dict[str, str] = {}  # which copies of this writer share
+
+    def _check_place(self) -> None:
+        """Raises if a model that was handed in is of another type, or elsewhere, than the options say."""
+        has = {"dtype": str(self.model.dtype).removeprefix("torch."), "device": str(self.model.device)}
+        for name, own in has.items():
+            wanted = str(getattr(self.options, name))
+            if wanted not in ("auto", own, own.partition(":")[0]):
+                converted = f"model.to({wanted!r})" if name == "device" else f"model.to(torch.{wanted})"
+                raise ConfigurationError(
+                    f"{name} is {wanted!r}, but the model that was handed in has {own!r} and stays as it is; leave "
+                    f"{name} out, or hand in {converted}"
+                )
 
     def weights_hash(self) -> str:
         """SHA-256 of the weights; see `hash_weights`."""
@@ -206,5 +222,5 @@ def _is_model_and_tokenizer(given: Any) -> bool:
         isinstance(given, tuple)
         and len(given) == 2
         and hasattr(given[0], "config")
-        and callable(getattr(given[1], "get_vocab", None))
+        and hasattr(given[1], "added_tokens_decoder")
     )

@@ -40,6 +40,14 @@ class Prompter:
                 stacklevel=3,
             )
 
+        if self._template and self._template.ignores_roles:
+            warn(
+                f"the chat template of {name} writes an answer's turn like a user's, so that every answer begins as if "
+                "the user went on; take this model's own template, or choose --prompt-format raw",
+                DinoWarning,
+                stacklevel=3,
+            )
+
     def say_format(self) -> None:
         """Logs how `auto` was decided, since it changes what is written."""
         if self._template is None:

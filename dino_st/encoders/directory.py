@@ -239,6 +239,12 @@ def merge_adapter(model: Any, adapter: Path) -> Any:
             DinoWarning,
             stacklevel=2,
         )
+    if not hasattr(joined.base_model, "merge_and_unload"):
+        kind = joined.peft_config["default"].peft_type.value
+        raise ModelError(
+            f"the adapter is of type {kind}, which adds virtual tokens and cannot be merged into its base "
+            "model; expected one that changes weights, such as LoRA"
+        )
     return joined.merge_and_unload()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_st.encoders.directory import LAYER
+from dino_st.errors import ModelError, first_line
 
 _BEFORE_WORDS = ("Ġ", "▁", "")
 _WORD = re.compile(r"[Ġ▁]?[^\W\d_]{3,}")
@@ -173,12 +174,18 @@ def vectors_doubt(encoder: Any, vocabulary: Mapping[str, int]) -> str:
     """Says, if so, that texts of other words have one vector, or a text has another one beside a longer text.
 
     The former is so where a norm or its epsilon is wrong, the latter where padding comes first, and the positions or
-    the pooling count from it.
+    the pooling count from it, or where a layer reads it. Raises ModelError where the encoder cannot encode a text.
     """
     if len(vocabulary) < _LEAST_WORDS:
         return ""
     mode, options = encoder.training, {"convert_to_numpy": True, "normalize_embeddings": True}
-    alone = encoder.encode([_TEXTS[0]], show_progress_bar=False, **options)
+    try:
+        alone = encoder.encode([_TEXTS[0]], show_progress_bar=False, **options)
+    except Exception as error:  # a module is a program
+        raise ModelError(
+            f"{' + '.join(type(module).__name__ for module in encoder)} cannot encode a sentence, neither here nor in "
+            f"sentence-transformers: {type(error).__name__}: {first_line(error)}. Give an encoder whose encode works"
+        ) from error
     vectors = encoder.encode([*_TEXTS, _SENTENCES], show_progress_bar=False, **options)
     encoder.train(mode)
     if ((vectors[: len(_TEXTS)] - vectors[0]) ** 2).sum(1).max() / 2 <= _TELLS_APART:
@@ -187,10 +194,13 @@ def vectors_doubt(encoder: Any, vocabulary: Mapping[str, int]) -> str:
             "the weights, or some were lost; fetch or train the encoder again"
         )
     if ((vectors[0] - alone[0]) ** 2).sum() / 2 > _MOVED:
-        return (
-            "it gives a text another vector where a longer one is encoded with it, as where padding stands before the "
-            "words and positions are counted from it; set padding_side in tokenizer_config.json to 'right'"
-        )
+        moved = "it gives a text another vector where a longer one is encoded with it, as where "
+        if getattr(encoder.tokenizer, "padding_side", "") == "left":
+            return (
+                f"{moved}padding stands before the words and positions are counted from it; set padding_side in "
+                "tokenizer_config.json to 'right'"
+            )
+        return f"{moved}a layer goes over the padding, too (CNN); leave that layer out, or encode texts one at a time"
     return ""
 
 

@@ -62,6 +62,9 @@ POOLINGS: dict[PoolingName, str] = {
 _HOLDING = ("Transformer", "StaticEmbedding")
 """Kinds of modules that are nothing without weights, in whatever place."""
 
+_WEIGHTLESS = ("BoW",)
+"""Kinds of modules that an encoder may begin with and that have none."""
+
 _PICKLES = ("pytorch_model*.bin", "adapter_model.bin", "*.pt", "*.pth", "*.ckpt")
 
 _HEADS = {
@@ -290,7 +293,7 @@ def _check_files(directory: Path) -> None:
                 "missing; copy or download the encoder completely"
             )
     for kind, home in _modules_of(directory):
-        _check_home(directory, home, needs_weights=home == homes[0] or kind in _HOLDING)
+        _check_home(directory, home, needs_weights=kind in _HOLDING or (home == homes[0] and kind not in _WEIGHTLESS))
     _warn_of_unread(directory, homes)
 
 
@@ -631,6 +634,8 @@ def _check_vocabulary(model: SentenceTransformer | CrossEncoder, name: str) -> N
     if not hasattr(tokenizer, "get_vocab"):
         return
     vocabulary = tokenizer.get_vocab()  # built anew at each call
+    if not isinstance(vocabulary, dict):  # of counted words, or word vectors
+        return
     if set(vocabulary) <= set(getattr(tokenizer, "all_special_tokens", ())):
         raise ModelError(
             f"{name}: its tokenizer knows no words, as where tokenizer.json is missing; copy or download it completely"

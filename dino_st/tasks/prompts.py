@@ -122,8 +122,9 @@ class ChatTemplate:
 
     `takes_system` says whether it has a place for a system turn (some refuse it, and some leave it out without a word),
     `tells_date` whether it asks for a date, which is `TEMPLATE_DATE`; `strange_marks` are control tokens that it writes
-    and the tokenizer does not know; `sha256` is that of a chat that it made. A ModelError says that it cannot be
-    rendered, leaves a turn out or cuts it, or makes another chat each time.
+    and the tokenizer does not know; `ignores_roles` says whether it writes an answer's turn like a user's; `sha256` is
+    that of a chat that it made. A ModelError says that it cannot be rendered, leaves a turn out or cuts it, or makes
+    another chat each time.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -162,11 +163,20 @@ class ChatTemplate:
         marks, known = dict.fromkeys(_MARK.findall(f"{with_system}{rendered}")), tokenizer.get_vocab()
         read = (tokenizer(mark, add_special_tokens=False)["input_ids"] for mark in marks)
         self.strange_marks = tuple(mark for mark, ids in zip(marks, read, strict=True) if known.get(mark) not in ids)
+        self.ignores_roles = self._ignores_roles(rendered, user, opening)
         self.sha256 = hashlib.sha256(json.dumps([rendered, with_system]).encode()).hexdigest()
 
-    def render(self, user: str, opening: str = "", system: str = "") -> str:
+    def _ignores_roles(self, rendered: str, user: str, opening: str) -> bool:
+        """Whether a chat is the same where the user speaks in the assistant's place, with more than blanks between."""
+        try:
+            same = self.render(user, opening, answers="user") == rendered
+        except ModelError:
+            return False
+        return same and bool(rendered.partition(user)[2].removesuffix(opening).strip())
+
+    def render(self, user: str, opening: str = "", system: str = "", answers: str = "assistant") -> str:
         """A chat as text: a system turn, a user's turn and the beginning of the answer; a ModelError if that fails."""
-        turns = [("system", system)] * bool(system) + [("user", user)] + [("assistant", opening)] * bool(opening)
+        turns = [("system", system)] * bool(system) + [("user", user)] + [(answers, opening)] * bool(opening)
         chat: list[dict[str, Any]] = [
             {"role": role, "content": [{"type": "text", "text": text}] if self._in_parts else text}
             for role, text in turns

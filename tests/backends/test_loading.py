@@ -171,3 +171,19 @@ def test_the_weights_hash_tells_models_apart(model_directory: Path, make_model: 
     first, second = make_model("gpt2", seed=1), make_model("gpt2", seed=2)
     assert hash_weights(None, first) == hash_weights(None, make_model("gpt2", seed=1))
     assert len({from_files, hash_weights(None, first), hash_weights(None, second)}) == 3
+
+
+def test_a_model_that_is_handed_in_is_of_the_type_and_on_the_device_that_the_options_say(
+    make_model: Any, tokenizer: Any
+) -> None:
+    half = make_model("llama", dtype=torch.float16)
+    with pytest.raises(ConfigurationError, match=r"dtype is 'float32', but .*'float16'.*model\.to\(torch\.float32\)"):
+        LocalWriter((half, tokenizer), dtype="float32")
+    with pytest.raises(ConfigurationError, match=r"device is 'cuda', but .*'cpu'.*model\.to\('cuda'\)"):
+        LocalWriter((half, tokenizer), device="cuda")
+    assert LocalWriter((half, tokenizer), dtype="float16", device="cpu").dtype == "float16"
+
+
+def test_a_pair_of_other_things_is_refused_by_their_names(make_model: Any, tokenizer: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"given \(LlamaForCausalLM, Tokenizer\); expected .* of transformers"):
+        LocalWriter((make_model("llama"), tokenizer.backend_tokenizer))

@@ -17,7 +17,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Router, Transformer
+from sentence_transformers.sentence_transformer.modules import (
+    CNN,
+    LSTM,
+    BoW,
+    Dense,
+    Normalize,
+    Pooling,
+    Router,
+    Transformer,
+)
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -209,6 +218,18 @@ def test_an_adapter_is_merged_into_its_base_model(tmp_path: Path, family: str) -
     encoder.save(str(tmp_path / "saved"))
     again = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
     assert np.allclose(again.encode("the dog eats"), encoder.encode("the dog eats"), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft against transformers
+def test_an_adapter_of_virtual_tokens_is_refused_by_its_kind(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    base = save_model(tmp_path / "base", "llama")
+    config = peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
+    peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ModelError, match=r"of type PROMPT_TUNING, which adds virtual tokens.*such as LoRA"):
+        LocalWriter(tmp_path / "adapter")
 
 
 def test_a_model_of_the_hub_gets_the_pooling_asked_for_and_keeps_its_name(
@@ -757,7 +778,30 @@ def test_an_encoder_that_pads_before_the_words_and_counts_positions_from_there_i
     encoder, words = tiny_encoder(tmp_path / "bert"), {str(number): number for number in range(1000)}
     assert vectors_doubt(encoder, words) == ""
     encoder.tokenizer.padding_side = "left"
-    assert "another vector where a longer one is encoded with it" in vectors_doubt(encoder, words)
+    assert "words and positions are counted from it; set padding_side" in vectors_doubt(encoder, words)
+
+
+def test_an_encoder_with_a_layer_that_reads_the_padding_is_doubted_for_that(tmp_path: Path) -> None:
+    transformer, words = tiny_encoder(tmp_path / "bert")[0], {str(number): number for number in range(1000)}
+    size = transformer.get_embedding_dimension()
+    encoder = SentenceTransformer(modules=[transformer, CNN(size, 8), Pooling(24)], device="cpu")
+    assert "a layer goes over the padding, too (CNN)" in vectors_doubt(encoder, words)
+
+
+def test_an_encoder_that_cannot_encode_is_refused_as_one(tmp_path: Path) -> None:
+    transformer, words = tiny_encoder(tmp_path / "bert")[0], {str(number): number for number in range(1000)}
+    encoder = SentenceTransformer(
+        modules=[transformer, LSTM(transformer.get_embedding_dimension(), 8), Pooling(16)], device="cpu"
+    )
+    with pytest.raises(ModelError, match=r"Transformer \+ LSTM \+ Pooling cannot encode a sentence.*KeyError"):
+        vectors_doubt(encoder, words)
+
+
+def test_an_encoder_that_counts_words_needs_no_weights(tmp_path: Path) -> None:
+    vocabulary = ["cat", "dog", "sits", "runs"]
+    SentenceTransformer(modules=[BoW(vocabulary)], device="cpu").save_pretrained(str(tmp_path))
+    encoder = load_trainable_encoder(tmp_path, device="cpu")
+    assert encoder.encode(["dog runs"]).tolist() == [[0, 1, 0, 1]]
 
 
 @pytest.mark.parametrize(("family", "is_told"), [("bert", True), ("llama", False)])

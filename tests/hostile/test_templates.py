@@ -178,7 +178,7 @@ def test_control_tokens_of_another_family_in_a_template_are_told(
 ) -> None:
     whole = "{% for m in messages %}" + template + "{% endfor %}"
     LocalWriter((make_model("llama"), templated(tokenizer, whole)))
-    told = [str(warning.message) for warning in recwarn]
+    told = [str(warning.message) for warning in recwarn if "ordinary text" in str(warning.message)]
     assert [re.search(f"writes {marks}.*reads as ordinary text", one) is not None for one in told] == [True] * bool(
         marks
     )
@@ -187,6 +187,32 @@ def test_control_tokens_of_another_family_in_a_template_are_told(
     own = [*re.findall(r"<[|\w/]+>", template), "<｜user｜>", "<｜assistant｜>", "<｜system｜>"]
     marked.add_special_tokens({"additional_special_tokens": own})
     assert ChatTemplate(templated(marked, whole)).strange_marks == ()
+
+
+@pytest.mark.parametrize(
+    ("template", "is_told"),
+    [
+        ("{% for m in messages %}[INST] {{ m.content }} [/INST]{% endfor %}", True),
+        ("{{ bos_token }}{% for m in messages %}<|user|>{{ m.content }}{% endfor %}", True),
+        ("{% for m in messages %}{{ m.content }}\n{% endfor %}", False),
+        (TURNS, False),
+        (
+            "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% else %}{{ m.content }}"
+            "{% endif %}{% endfor %}",
+            False,
+        ),
+        (
+            "{% for m in messages %}{% if (m.role == 'user') != loop.first %}{{ raise_exception('No!') }}{% endif %}"
+            "[INST] {{ m.content }} [/INST]{% endfor %}",
+            False,
+        ),
+    ],
+)
+def test_a_template_that_writes_the_answers_turn_like_a_users_is_told(
+    template: str, is_told: bool, make_model: Any, tokenizer: Any, recwarn: pytest.WarningsRecorder
+) -> None:
+    LocalWriter((make_model("llama"), templated(tokenizer, template)))
+    assert any("writes an answer's turn like a user's" in str(one.message) for one in recwarn) == is_told
 
 
 def test_control_tokens_that_a_vocabulary_has_and_the_tokenizer_does_not_read_are_told(tokenizer: Any) -> None:
@@ -231,7 +257,11 @@ def test_the_rendered_probe_is_part_of_a_runs_configuration(
     assert len(generate(model, tmp_path)["configuration"]["template_sha256"]) == 64
     generate(model, tmp_path)
     render = ChatTemplate.render
-    monkeypatch.setattr(ChatTemplate, "render", lambda self, *turns: render(self, *turns).replace("<user>", "<User>"))
+
+    def changed(self: ChatTemplate, *turns: str, **roles: str) -> str:
+        return render(self, *turns, **roles).replace("<user>", "<User>")
+
+    monkeypatch.setattr(ChatTemplate, "render", changed)
     with pytest.raises(OutputError, match=r"the chat template of model .* has changed"):
         generate(model, tmp_path)
 
