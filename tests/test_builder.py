@@ -61,15 +61,15 @@ def test_a_pair_is_the_one_that_the_slow_reference_writes(make_builder: Any, mak
         assert (row["sentence2"], row["tries"], row["num_tokens"]) == (text, tries, len(ids))
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 500])
-def test_in_float64_the_data_set_does_not_depend_on_batch_size_or_order(batch_size: int, make_builder: Any) -> None:
+def test_in_float64_the_data_set_does_not_depend_on_batch_size_or_order(make_builder: Any) -> None:
     columns = ("sentence1", "sentence2", "score", "sample", "tries", "num_tokens")
 
     def rows(raw: Any) -> list[tuple[Any, ...]]:
         return sorted(tuple(row[name] for name in columns) for row in raw)
 
     expected = rows(make_builder(batch_size=24).generate(SENTENCES))
-    assert rows(make_builder(batch_size=batch_size).generate(SENTENCES[::-1])) == expected
+    for batch_size in (1, 7, 500):
+        assert rows(make_builder(batch_size=batch_size).generate(SENTENCES[::-1])) == expected, batch_size
 
 
 def test_a_task_says_what_ends_its_texts_and_whether_they_may_have_line_breaks(make_builder: Any) -> None:
@@ -250,24 +250,26 @@ def test_the_manifest_and_the_card_say_how_the_data_was_made(make_builder: Any, 
     assert "Write two sentences that mean the same thing" in card
 
 
-def test_the_data_set_is_the_same_in_another_process_with_another_hash_seed(model_directory: Path) -> None:
+@pytest.mark.filterwarnings("ignore")
+def test_the_data_set_is_the_same_in_another_process_with_another_hash_seed(
+    model_directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code = (
         "from dino_st import DinoDatasetBuilder\n"
         f"b = DinoDatasetBuilder({str(model_directory)!r}, dtype='float64', device='cpu', max_new_tokens=10, seed=3)\n"
         "raw = b.generate(['A man.', 'Two dogs run.'])\n"
         "print(raw.to_dict(), b.prepare(raw)['train'].to_dict() if len(raw) else '')"
     )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", code],
-            env=os.environ | {"PYTHONHASHSEED": str(seed), "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in (1, 2)
-    }
-    assert len(outputs) == 1
+    another = "1" if os.environ.get("PYTHONHASHSEED") == "0" else "0"
+    there = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env=os.environ | {"PYTHONHASHSEED": another},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    exec(code, {})
+    assert capsys.readouterr().out == there.stdout != ""
 
 
 def test_prepared_pairs_become_examples_and_a_loader(make_builder: Any) -> None:

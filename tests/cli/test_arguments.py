@@ -304,7 +304,7 @@ CONTRASTIVE = ["train-contrastive", "prepared-triplets", "--encoder", "dino-tiny
         (["syncse", *GENERATE[1:5], "--output", "triplets", "--seed", 7], "--seed was 42, now 7"),
         ([*SCORE, "--task", "sts-x2-missing"], "there is no built-in task"),
         ([*SCORE[:3], "./raw", *SCORE[4:]], "no model directory"),
-        (["score", "raw", *SCORE[2:]], "the pairs are others (were 24, now"),
+        (["score", "raw", *SCORE[2:]], "the pairs are others (24 as before"),
         (["prepare", "raw", "--output", "prepared", "--seed", 7], "--seed was 42, now 7"),
         (["prepare", "merged", "--output", "prepared"], "samples was 1, now 2"),
         (["prepare", "raq", "--output", "new"], "there is no such file or directory; did you mean 'raw'?"),

@@ -43,7 +43,8 @@ def main(model: str, directory: Path, kills: int) -> None:
         os.waitpid(child, 0)
         left.append(waves(directory))
     generate(model, directory)
-    print(json.dumps(left))
+    print(json.dumps(left), flush=True)
+    os._exit(0)  # a process that has forked may wait for ever for threads of its libraries at its end
 
 
 if __name__ == "__main__":
