@@ -26,6 +26,7 @@ from dino_st.inspection.options import AuditOptions, ReportOptions
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import LOCK
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
+from tests.cli.commands import run_light
 
 HEAVY = ("torch", "transformers", "datasets", "sentence_transformers", "mteb", "pyarrow", "scipy", "sklearn")
 
@@ -153,56 +154,44 @@ def test_a_command_gets_what_was_typed_and_nothing_else() -> None:
     assert run(small, ["--max-tries", "3"]).exit_code == 2
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message", "code"),
-    [
-        (["--help"], "Commands:", 0),
-        (["generate", "--help"], "Sampling and debiasing:", 0),
-        (["generate", "--model", "m", "--output", "o", "--topp", "1"], "No such option", 2),
-        (["generate", "--model", "m", "--output", "o", "--top-p", "3"], "--top-p = 3.0: expected above 0", 2),
-        (["generate", "--model", "m", "--output", "o", "--samples", "0"], "--samples is 0", 2),
-        (["generate", "--model", "m", "--output", "o", "--input", "no.txt"], "there is no such file", 1),
-        (["generate", "--model", "m", "--output", "o", "--task", "sts-x3"], "did you mean 'sts-x", 1),
-        (["syncse", "--model", "m", "--output", "o", "--max-tries", "0", "--num", "1"], "--max-tries is 0", 2),
-        (["generate", "--model", "m", "--output", "o", "--num", str(10**20)], "Invalid value for '--num'", 2),
-        (["syncse", "--model", "m", "--output", "o", "--num", str(10**20)], "Invalid value for '--num'", 2),
-        (["score", "no", "--model", "m", "--output", "o"], "there is no such file or directory", 1),
-        (["prepare", "no", "--output", "o"], "there is no such file or directory", 1),
-        (["prepare", "no", "--output", "o", "--label-smoothing", "2"], "--label-smoothing is 2.0", 2),
-        (
-            ["prepare", "no", "--output", "o", "--labels", "0,1"],
-            "'0,1' is no number; give the option once for each number: --labels 0 --labels 1",
-            2,
-        ),
-        (["prepare-triplets", "no", "--output", "o", "--negatives", "1"], "--negatives is '1'", 2),
-        (["prepare-triplets", "no.csv", "--output", "o"], "no.csv", 1),
-        (["train", "no", "--encoder", "e", "--output", "o", "--epochs", "0"], "--epochs is 0", 2),
-        (["train", "no", "--encoder", "e", "--output", "o"], "there is no such directory", 1),
-        (["train-contrastive", "no", "--encoder", "e", "--output", "o"], "there is no such directory", 1),
-        (["evaluate", "m", "--protocol", "al"], "did you mean 'all'", 2),
-        (["evaluate", "m", "--sts-dir", "no"], "there is no such directory", 1),
-        (["evaluate", "m", "--pairs", "no.csv"], "there is no such file", 1),
-        (["audit", "no", "-n", "0"], "--number is 0; expected greater", 2),
-        (["run", "quikstart", "--output", "o"], "did you mean 'quickstart'", 1),
-        (["run", "quickstart", "--output", "o", "--set", "train.lr=1"], "there is no option 'lr'", 2),
-        (["run", "sts-dino-x2", "--output", "o", "--set", "input=no.csv"], "no.csv: there is no such file", 1),
-    ],
-)
-def test_mistakes_are_told_before_anything_heavy_is_imported(
-    arguments: list[str], message: str, code: int, tmp_path: Path
-) -> None:
-    program = (
-        "import json, sys\n"
-        "from dino_st.cli.main import app\n"
-        "try:\n    app(json.loads(sys.argv[1]))\n"
-        f"finally:\n    print('heavy', [name for name in {HEAVY!r} if name in sys.modules])\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, json.dumps(arguments)], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert message in " ".join((done.stdout + done.stderr).split())
-    assert done.returncode == code
-    assert done.stdout.splitlines()[-1] == "heavy []"
+MISTAKES: list[tuple[list[str], str, int]] = [
+    (["--help"], "Commands:", 0),
+    (["generate", "--help"], "Sampling and debiasing:", 0),
+    (["generate", "--model", "m", "--output", "o", "--topp", "1"], "No such option", 2),
+    (["generate", "--model", "m", "--output", "o", "--top-p", "3"], "--top-p = 3.0: expected above 0", 2),
+    (["generate", "--model", "m", "--output", "o", "--samples", "0"], "--samples is 0", 2),
+    (["generate", "--model", "m", "--output", "o", "--input", "no.txt"], "there is no such file", 1),
+    (["generate", "--model", "m", "--output", "o", "--task", "sts-x3"], "did you mean 'sts-x", 1),
+    (["syncse", "--model", "m", "--output", "o", "--max-tries", "0", "--num", "1"], "--max-tries is 0", 2),
+    (["generate", "--model", "m", "--output", "o", "--num", str(10**20)], "Invalid value for '--num'", 2),
+    (["syncse", "--model", "m", "--output", "o", "--num", str(10**20)], "Invalid value for '--num'", 2),
+    (["score", "no", "--model", "m", "--output", "o"], "there is no such file or directory", 1),
+    (["prepare", "no", "--output", "o"], "there is no such file or directory", 1),
+    (["prepare", "no", "--output", "o", "--label-smoothing", "2"], "--label-smoothing is 2.0", 2),
+    (
+        ["prepare", "no", "--output", "o", "--labels", "0,1"],
+        "'0,1' is no number; give the option once for each number: --labels 0 --labels 1",
+        2,
+    ),
+    (["prepare-triplets", "no", "--output", "o", "--negatives", "1"], "--negatives is '1'", 2),
+    (["prepare-triplets", "no.csv", "--output", "o"], "no.csv", 1),
+    (["train", "no", "--encoder", "e", "--output", "o", "--epochs", "0"], "--epochs is 0", 2),
+    (["train", "no", "--encoder", "e", "--output", "o"], "there is no such directory", 1),
+    (["train-contrastive", "no", "--encoder", "e", "--output", "o"], "there is no such directory", 1),
+    (["evaluate", "m", "--protocol", "al"], "did you mean 'all'", 2),
+    (["evaluate", "m", "--sts-dir", "no"], "there is no such directory", 1),
+    (["evaluate", "m", "--pairs", "no.csv"], "there is no such file", 1),
+    (["audit", "no", "-n", "0"], "--number is 0; expected greater", 2),
+    (["run", "quikstart", "--output", "o"], "did you mean 'quickstart'", 1),
+    (["run", "quickstart", "--output", "o", "--set", "train.lr=1"], "there is no option 'lr'", 2),
+    (["run", "sts-dino-x2", "--output", "o", "--set", "input=no.csv"], "no.csv: there is no such file", 1),
+]
+
+
+def test_mistakes_are_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    told = run_light([arguments for arguments, _, _ in MISTAKES], tmp_path, HEAVY)
+    for (arguments, message, code), (found, words) in zip(MISTAKES, told, strict=True):
+        assert (found, message in words) == (code, True), f"{arguments}: {words}"
     assert not list(tmp_path.iterdir())
 
 
@@ -228,25 +217,17 @@ BEFORE = ("torch", "transformers", "sentence_transformers", "datasets", "mteb", 
 """What takes seconds to import."""
 
 
-def told_before_the_slow_part(arguments: list[Any], place: Path) -> str:
-    """What a refused command says, which imports nothing slow, and leaves everything as it was but for locks."""
+def told_before_the_slow_part(commands: list[list[Any]], place: Path) -> list[str]:
+    """What refused commands say, which import nothing slow, and leave everything as it was but for locks."""
 
     def times() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in place.rglob("*") if path.name != LOCK}
 
     before = times()
-    program = (
-        "import json, sys\n"
-        "from dino_st.cli.main import app\n"
-        "try:\n    app(json.loads(sys.argv[1]))\n"
-        f"finally:\n    print('slow', [name for name in {BEFORE!r} if name in sys.modules])\n"
-    )
-    given = json.dumps([str(argument) for argument in arguments])
-    done = subprocess.run([sys.executable, "-c", program, given], capture_output=True, text=True, cwd=place)
-    assert done.returncode in (1, 2), done.stderr
-    assert done.stdout.splitlines()[-1] == "slow []", done.stderr
+    told = run_light(commands, place, BEFORE)
     assert times() == before
-    return " ".join(done.stderr.split())
+    assert {code for code, _ in told} <= {1, 2}, told
+    return [words for _, words in told]
 
 
 @pytest.fixture(scope="module")
@@ -291,56 +272,54 @@ SCORE = ["score", "pairs.jsonl", "--model", "dino-tiny", "--output", "scored", "
 CONTRASTIVE = ["train-contrastive", "prepared-triplets", "--encoder", "dino-tiny-encoder", "--output", "model-2"]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([*GENERATE, "--output", "raw", "--seed", 7, "--top-k", 9], "--top-k was 5, now 9 --seed was 42, now 7"),
-        ([*GENERATE, "--output", "raw", "--dtype", "bfloat16"], "--dtype was 'float32', now 'bfloat16'"),
-        ([*GENERATE[:4], "other.txt", *GENERATE[5:], "--output", "raw"], "the sentences are others (were 8, now 7)"),
-        ([*GENERATE, "--task", "sts-x1", "--output", "raw"], "--num N"),
-        ([*GENERATE, "--output", "prepared"], "holds something else"),
-        ([*GENERATE[:2], "dino-tniy", *GENERATE[3:], "--output", "new"], "did you mean 'dino-tiny'?"),
-        ([*GENERATE[:4], "s.txr", *GENERATE[5:], "--output", "new"], "there is no such file; did you mean 's.txt'?"),
-        (["syncse", *GENERATE[1:5], "--output", "triplets", "--seed", 7], "--seed was 42, now 7"),
-        ([*SCORE, "--task", "sts-x2-missing"], "there is no built-in task"),
-        ([*SCORE[:3], "./raw", *SCORE[4:]], "no model directory"),
-        (["score", "raw", *SCORE[2:]], "the pairs are others (24 as before"),
-        (["prepare", "raw", "--output", "prepared", "--seed", 7], "--seed was 42, now 7"),
-        (["prepare", "merged", "--output", "prepared"], "samples was 1, now 2"),
-        (["prepare", "raq", "--output", "new"], "there is no such file or directory; did you mean 'raw'?"),
-        (["prepare-triplets", "raw", "--output", "prepared-triplets", "--seed", 7], "--seed was 42, now 7"),
-        ([*TRAIN, "--learning-rate", 1e-3, "--seed", 7], "--learning-rate was 2e-05, now 0.001; --seed was 42, now 7"),
-        ([*TRAIN[:3], "model", *TRAIN[4:]], "encoder was 'dino-tiny-encoder', now 'model'"),
-        ([*TRAIN[:3], "dino-tiny-encodr", *TRAIN[4:]], "did you mean 'dino-tiny-encoder'?"),
-        ([*TRAIN[:3], "./modle", *TRAIN[4:]], "did you mean"),
-        (["train", "raw", *TRAIN[2:]], "has no preparation.json"),
-        (["train", "prepraed", *TRAIN[2:]], "did you mean 'prepared'?"),
-        ([*TRAIN[:-1], 4000], "choose a smaller --batch-size"),
-        ([*CONTRASTIVE], "choose a smaller --batch-size"),
-        ([*CONTRASTIVE, "--batch-size", 4, "--scale", 7], "--scale was 20.0, now 7.0"),
-        (["train-contrastive", "prepared", *CONTRASTIVE[2:]], "holds pairs"),
-        (["merge", "s1", "s2", "--output", "raw"], "samples was 1, now 2"),
-        (["merge", "s1", "s1", "--output", "new"], "missing 2/2"),
-        (["evaluate", "dino-tiny-encodr", "--pairs", "pairs.jsonl"], "did you mean 'dino-tiny-encoder'?"),
-        (["evaluate", "mdel", "--pairs", "pairs.jsonl", "--output", "scores"], "did you mean 'model'?"),
-        (["evaluate", "mean:mdel", "--pairs", "pairs.jsonl"], "did you mean"),
-        (["evaluate", "model", "--pairs", "piars.jsonl"], "did you mean 'pairs.jsonl'?"),
-        (["evaluate", "model", "--sts-dir", "half"], "STS.input.MSRpar.txt' is missing, so 'half' is not a complete"),
-        (["evaluate", "model", "--tasks", "transfer", "--senteval-dir", "half"], "does not hold 'MR'"),
-        (["quickstart", "--sts-dir", "half", "--output", "new"], "'half' is not a complete directory"),
-        ([*CONTRASTIVE, "--checkpoint-choice", "sts-dev", "--sts-dir", "half"], "sts-dev.csv' is missing"),
-    ],
-)
-def test_what_a_directory_or_a_manifest_tells_is_told_before_the_slow_part(
-    arguments: list[Any], message: str, finished: Path
-) -> None:
-    assert message in told_before_the_slow_part(arguments, finished)
+REFUSED: list[tuple[list[Any], str]] = [
+    ([*GENERATE, "--output", "raw", "--seed", 7, "--top-k", 9], "--top-k was 5, now 9 --seed was 42, now 7"),
+    ([*GENERATE, "--output", "raw", "--dtype", "bfloat16"], "--dtype was 'float32', now 'bfloat16'"),
+    ([*GENERATE[:4], "other.txt", *GENERATE[5:], "--output", "raw"], "the sentences are others (were 8, now 7)"),
+    ([*GENERATE, "--task", "sts-x1", "--output", "raw"], "--num N"),
+    ([*GENERATE, "--output", "prepared"], "holds something else"),
+    ([*GENERATE[:2], "dino-tniy", *GENERATE[3:], "--output", "new"], "did you mean 'dino-tiny'?"),
+    ([*GENERATE[:4], "s.txr", *GENERATE[5:], "--output", "new"], "there is no such file; did you mean 's.txt'?"),
+    (["syncse", *GENERATE[1:5], "--output", "triplets", "--seed", 7], "--seed was 42, now 7"),
+    ([*SCORE, "--task", "sts-x2-missing"], "there is no built-in task"),
+    ([*SCORE[:3], "./raw", *SCORE[4:]], "no model directory"),
+    (["score", "raw", *SCORE[2:]], "the pairs are others (24 as before"),
+    (["prepare", "raw", "--output", "prepared", "--seed", 7], "--seed was 42, now 7"),
+    (["prepare", "merged", "--output", "prepared"], "samples was 1, now 2"),
+    (["prepare", "raq", "--output", "new"], "there is no such file or directory; did you mean 'raw'?"),
+    (["prepare-triplets", "raw", "--output", "prepared-triplets", "--seed", 7], "--seed was 42, now 7"),
+    ([*TRAIN, "--learning-rate", 1e-3, "--seed", 7], "--learning-rate was 2e-05, now 0.001; --seed was 42, now 7"),
+    ([*TRAIN[:3], "model", *TRAIN[4:]], "encoder was 'dino-tiny-encoder', now 'model'"),
+    ([*TRAIN[:3], "dino-tiny-encodr", *TRAIN[4:]], "did you mean 'dino-tiny-encoder'?"),
+    ([*TRAIN[:3], "./modle", *TRAIN[4:]], "did you mean"),
+    (["train", "raw", *TRAIN[2:]], "has no preparation.json"),
+    (["train", "prepraed", *TRAIN[2:]], "did you mean 'prepared'?"),
+    ([*TRAIN[:-1], 4000], "choose a smaller --batch-size"),
+    ([*CONTRASTIVE], "choose a smaller --batch-size"),
+    ([*CONTRASTIVE, "--batch-size", 4, "--scale", 7], "--scale was 20.0, now 7.0"),
+    (["train-contrastive", "prepared", *CONTRASTIVE[2:]], "holds pairs"),
+    (["merge", "s1", "s2", "--output", "raw"], "samples was 1, now 2"),
+    (["merge", "s1", "s1", "--output", "new"], "missing 2/2"),
+    (["evaluate", "dino-tiny-encodr", "--pairs", "pairs.jsonl"], "did you mean 'dino-tiny-encoder'?"),
+    (["evaluate", "mdel", "--pairs", "pairs.jsonl", "--output", "scores"], "did you mean 'model'?"),
+    (["evaluate", "mean:mdel", "--pairs", "pairs.jsonl"], "did you mean"),
+    (["evaluate", "model", "--pairs", "piars.jsonl"], "did you mean 'pairs.jsonl'?"),
+    (["evaluate", "model", "--sts-dir", "half"], "STS.input.MSRpar.txt' is missing, so 'half' is not a complete"),
+    (["evaluate", "model", "--tasks", "transfer", "--senteval-dir", "half"], "does not hold 'MR'"),
+    (["quickstart", "--sts-dir", "half", "--output", "new"], "'half' is not a complete directory"),
+    ([*CONTRASTIVE, "--checkpoint-choice", "sts-dev", "--sts-dir", "half"], "sts-dev.csv' is missing"),
+]
+
+
+def test_what_a_directory_or_a_manifest_tells_is_told_before_the_slow_part(finished: Path) -> None:
+    told = told_before_the_slow_part([arguments for arguments, _ in REFUSED], finished)
+    for (arguments, message), words in zip(REFUSED, told, strict=True):
+        assert message in words, f"{arguments}: {words}"
 
 
 def test_another_model_is_named_and_not_its_hash(finished: Path, model_directory: Path) -> None:
-    said = told_before_the_slow_part([*GENERATE[:2], model_directory, *GENERATE[3:], "--output", "raw"], finished)
-    named = f"--model was 'dino-tiny', now '{str(model_directory)[:40]}"  # of a long path, its beginning
-    assert named in said
-    assert "sha256" not in said
+    generating = [*GENERATE[:2], model_directory, *GENERATE[3:], "--output", "raw"]
     scoring = [*SCORE[:3], model_directory, *SCORE[4:]]
-    assert named in told_before_the_slow_part(scoring, finished)
+    for said in told_before_the_slow_part([generating, scoring], finished):
+        assert f"--model was 'dino-tiny', now '{str(model_directory)[:40]}" in said  # of a long path, its beginning
+        assert "sha256" not in said
