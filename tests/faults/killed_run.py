@@ -32,13 +32,16 @@ def main(model: str, directory: Path, kills: int) -> None:
     torch.set_num_threads(1)
     rng = random.Random(0)
     generate(model, directory.with_name("warm-up"))  # so that forks have everything loaded
+    start = time.monotonic()
+    generate(model, directory.with_name("timed"))
+    whole = time.monotonic() - start
     left = []
     for _ in range(kills):
         child = os.fork()
         if child == 0:
             generate(model, directory)
             os._exit(0)
-        time.sleep(rng.uniform(0.05, 0.5))
+        time.sleep(rng.uniform(0.05, 0.5) * whole)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         left.append(waves(directory))
