@@ -61,6 +61,9 @@ _MOST, _SAME = 0.4, 0.1
 _SURE, _FEWEST_SURE, _LONG = 0.95, 5, 5
 """The share of lines, their number, and the letters and digits of a code from which on it is no word of a sentence."""
 
+_AS_IN_CSV = re.compile(r'\s*"(?=.*?(?:,|""))(?:[^"]|"")+"\s*', re.DOTALL)
+"""A text as CSV quotes it, since it has a comma or quotation marks of its own."""
+
 _PHRASE, _ALL, _FEW_HUNDRED = 4, 0.95, 200
 """Words of the longest beginning or end that is looked for; the share of fewer texts that have it, and how many say
 more."""
@@ -102,10 +105,14 @@ def findings(texts: Sequence[str], told: Collection[str] = ()) -> Iterator[Findi
     Of texts of which something was told, before or here, no number, code or label is told.
     """
     signs: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    quoted = _quoted_as_in_csv(texts)
+    if quoted:
+        yield Finding("stand in quotation marks as a file of CSV has them", len(quoted), quoted[0][:60])
+    as_in_csv = {*quoted}
     for text in texts:
-        if (found := _ANY.search(text)) is not None:
+        if text not in as_in_csv and (found := _ANY.search(text)) is not None:
             signs[list(_SELDOM)[(found.lastindex or 1) - 1]].append((text, max(0, found.start() - 20)))
-    is_told = {*told}
+    is_told = {*told, *as_in_csv}
     for name, having in signs.items():
         if len(having) > _SELDOM[name][1] * len(texts):
             text, start = having[0]
@@ -146,6 +153,15 @@ def same_ends(texts: Sequence[str]) -> Iterator[Finding]:
                 example = next(text for text, one in zip(texts, words, strict=True) if tuple(one[part]) == most)
                 name = f"{where.strip()} with the same words (“{' '.join(most)}”)"
                 yield Finding(name, times, example[-60:] if where.startswith("end") else example[:60])
+
+
+def _quoted_as_in_csv(texts: Sequence[str]) -> list[str]:
+    """The texts that stand in quotation marks by the rules of CSV; none where these may be the marks of speech."""
+    quoted = [text for text in texts if _AS_IN_CSV.fullmatch(text)]
+    doubled = sum('""' in text.strip()[1:-1] for text in quoted)
+    if len(quoted) < _FEW or (doubled < _FEW and any("," in text or '"' in text for text in {*texts} - {*quoted})):
+        return []
+    return quoted
 
 
 def _with_field(texts: Sequence[str], field: re.Pattern[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Callable
@@ -130,6 +131,23 @@ def test_what_is_told_of_texts_is_not_told_again_as_their_first_and_last_words(
     file.write_text("\n".join(f"{write(i, text)}" for i, text in enumerate(SENTENCES * 2)), encoding="utf-8")
     read_sentences(file)
     assert [record.getMessage().partition(" hold ")[2].partition(",")[0] for record in caplog.records] == [told]
+
+
+@pytest.mark.parametrize(
+    "texts", [[f'{text} "no", {i}' for i, text in enumerate(SENTENCES[:3])], ["A, b.", "C, d.", "E, f."]]
+)
+def test_texts_in_the_quotation_marks_of_csv_are_told_though_they_are_few(
+    texts: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "a.txt"
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([text] for text in [*SENTENCES, *texts])
+    read_sentences(file)
+    assert "4 of 15 texts stand in quotation marks as a file of CSV has them, such as" in caplog.text
+    caplog.clear()
+    file.write_text("\n".join(['"He came, and went."'] * 4 + ["So, he came.", '"No, ""no"""']), encoding="utf-8")
+    read_sentences(file)
+    assert "CSV" not in caplog.text
 
 
 def test_single_words_are_told_where_they_are_many(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
