@@ -6,6 +6,7 @@ Raw pairs are a `datasets.Dataset` with `sentence1`, `sentence2` and either `sco
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -131,7 +132,10 @@ def refuse_blank(table: pa.Table, columns: Sequence[str], name: str) -> None:
 
 
 def as_table(dataset: Dataset | pa.Table, name: str = "the data set") -> pa.Table:
-    """The rows of a data set, which may be a table already; a DatasetError where it is neither."""
+    """The rows of a data set, which may be a table already, with the names of classes in place of their numbers.
+
+    Raises DatasetError where it is neither, or changes its rows as they are read.
+    """
     import pyarrow as pa
 
     if isinstance(dataset, pa.Table):
@@ -142,9 +146,32 @@ def as_table(dataset: Dataset | pa.Table, name: str = "the data set") -> pa.Tabl
         raise DatasetError(f"{name} has the splits {list(dataset)}; pass one of them, such as splits['train']")
     if not isinstance(dataset, Dataset):
         raise DatasetError(f"{name} is a {type(dataset).__name__}; expected a datasets.Dataset")
-    table: pa.Table = dataset.with_format("arrow")[:]
+    if dataset.format["type"] == "custom":
+        raise DatasetError(
+            f"{name} has a transform (set_transform or with_transform), which changes rows as they are read and would "
+            "be left out; write what it makes into the data set (dataset.map), or take it off (dataset.reset_format())"
+        )
+    table: pa.Table = _with_names(dataset.with_format("arrow")[:], dataset)
     scattered = table.num_columns and table.column(0).num_chunks * _ROWS_OF_A_CHUNK > len(table)
     return table.combine_chunks() if scattered else table  # selected rows are a chunk each, for which all is done anew
+
+
+def _with_names(table: pa.Table, dataset: Dataset) -> pa.Table:
+    """Puts the names of classes (`datasets.ClassLabel`) in place of their numbers, as numbers where all spell some."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from datasets import ClassLabel
+
+    for place, column in enumerate(table.column_names):
+        feature = dataset.features[column]
+        if isinstance(feature, ClassLabel):
+            names = pa.array(feature.names, pa.string())
+            with contextlib.suppress(pa.ArrowInvalid):
+                names = pc.cast(names, pa.float64())
+            numbers = table[column]
+            numbers = pc.if_else(pc.less(numbers, 0), None, numbers)  # -1 stands for none
+            table = table.set_column(place, column, pc.take(names, numbers))
+    return table
 
 
 def rows_hash(table: pa.Table) -> str:

@@ -23,6 +23,7 @@ from dino_st.data.columns import (
     SENTENCE1,
     SENTENCE2,
     TEXT,
+    as_table,
     text_column,
 )
 from dino_st.errors import DatasetError
@@ -170,7 +171,7 @@ def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions) -> RawP
     if not len(raw):
         raise DatasetError("the raw data set is empty; generate pairs first")
     names = [*text_columns, label_column, *more]
-    table = raw.select(names) if isinstance(raw, pa.Table) else raw.select_columns(names).with_format("arrow")[:]
+    table = raw.select(names) if isinstance(raw, pa.Table) else as_table(raw.select_columns(names), "the raw data set")
     for name in [*text_columns, *([label_column] if label_column == LABEL else [])]:
         hint = "; if it holds numbers, rename it to 'score'" if name == LABEL else ""
         place = table.column_names.index(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ class FitDataLoader(DataLoader[Any]):
             steps = (reader.get("steps_per_epoch") or len(self)) * reader["epochs"]
             _warn_of_warmup(reader["warmup_steps"], steps)
             _warn_of_model(reader["self"])
+            _check_reach(self, zip(reader.get("data_loaders", ()), reader.get("loss_fns", ()), strict=True))
             # The trainer behind fit asks for pinned memory everywhere, and fit has no option to leave it.
             message = "'pin_memory' argument is set as true but no accelerator"
             warnings.filterwarnings("ignore", message, UserWarning, r"torch\.utils\.data")
@@ -64,6 +65,20 @@ def _warn_of_warmup(warmup: int, steps: int) -> None:
             "warmup_steps=warmup_steps(loader, epochs), epochs=epochs) with `from dino_st import warmup_steps`.",
             DinoWarning,
             stacklevel=4,
+        )
+
+
+def _check_reach(loader: FitDataLoader, objectives: Iterable[tuple[Any, Any]]) -> None:
+    """Raises where a loss that fits cosines is to be trained on scores that no cosine has."""
+    from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
+
+    examples: Any = loader.dataset
+    scores = [example.label for example in examples]
+    is_off = min(scores) < -1 or max(scores) > 1
+    if is_off and any(other is loader and isinstance(loss, CosineSimilarityLoss) for other, loss in objectives):
+        raise DatasetError(
+            f"scores range from {min(scores):g} to {max(scores):g}, and CosineSimilarityLoss fits cosines, which lie "
+            "between -1 and 1; bring the scores there, or take CoSENTLoss, which looks at their order alone"
         )
 
 
@@ -116,7 +131,8 @@ def to_dataloader(
 
     What `fit` would train on wrongly without a word is refused here: labels that are all zero (it drops them and
     the loss crashes), fewer rows than a batch (it schedules no step, so the learning rate is zero), examples of
-    different lengths (it cuts them), columns beyond the pair (they would be text). A warning comes when `fit` is
+    different lengths (it cuts them), columns beyond the pair (they would be text), and, when `fit` is called, scores
+    beyond -1 and 1 for `CosineSimilarityLoss`. A warning comes when `fit` is
     called with a warm-up that is longer than the training, as its default is on small sets, where it learns nothing.
 
     Args:

@@ -6,17 +6,20 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
-from datasets import Dataset, DatasetDict, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 
 from dino_st.data.columns import PROVENANCE_COLUMNS, numeric_pairs, raw_pair, raw_schema, text_column
 from dino_st.data.pairs import read_pairs, read_raw, read_reference_jsonl, write_jsonl
 from dino_st.data.shards import ShardDirectory, Wave
 from dino_st.errors import DatasetError, InputError, OutputError
+from dino_st.preparation.prepare import prepare_pairs
 from dino_st.support.files import PREPARATION_RECORD
 from dino_st.tasks.spec import TaskSpec
+from dino_st.training.fit import to_input_examples
 from tests.shards_fixtures import write_triplet_shards
 
 PAIRS = {"sentence1": ["a b", "ü"], "sentence2": ["c", 'said "d"'], "score": [0.5, 1.0]}
@@ -360,3 +363,42 @@ def test_reference_labels_mixing_numbers_and_words_are_refused(tmp_path: Path) -
         message = rf"line {word}: field 'label' is no number, and that of .*x\.jsonl, line {number} is one; expected"
         with pytest.raises(InputError, match=message):
             read_reference_jsonl(lines(tmp_path / "x.jsonl", *rows))
+
+
+def of_classes(column: str, names: list[str]) -> Dataset:
+    numbers = [place % len(names) for place in range(12)]
+    rows = {
+        "sentence1": [f"The cat saw {number} dogs." for number in range(12)],
+        "sentence2": [f"{number} dogs were seen by the cat." for number in range(12)],
+        column: numbers,
+    }
+    return Dataset.from_dict(rows).cast_column(column, ClassLabel(names=names))
+
+
+def test_classes_of_a_data_set_are_their_names_and_not_their_numbers() -> None:
+    pairs = of_classes("score", ["1", "0.5", "0"])
+    assert [example.label for example in to_input_examples(pairs)] == [1, 0.5, 0] * 4
+    options: dict[str, Any] = {"label_smoothing": 0.0, "random_negatives": 0, "validation_share": 0}
+    prepared = prepare_pairs(pairs, **options)["train"]
+    assert {row["sentence1"]: row["score"] for row in prepared} == dict(
+        zip(pairs["sentence1"], [1, 0.5, 0] * 4, strict=True)
+    )
+    words = of_classes("label", ["same", "other"])
+    labels = prepare_pairs(words, **options)["train"]
+    assert sorted(labels["label"]) == ["other"] * 6 + ["same"] * 6
+    with pytest.raises(DatasetError, match="column 'score' of the data set holds string"):
+        to_input_examples(of_classes("score", ["entailment", "not_entailment"]))
+
+
+def test_a_class_that_stands_for_none_is_no_score() -> None:
+    pairs = of_classes("score", ["1", "0"]).to_dict()
+    pairs["score"][3] = -1
+    with pytest.raises(DatasetError, match=r"row 3 of the data set .*'score': None"):
+        to_input_examples(Dataset.from_dict(pairs).cast_column("score", ClassLabel(names=["1", "0"])))
+
+
+@pytest.mark.parametrize("read", [to_input_examples, prepare_pairs])
+def test_a_data_set_that_changes_its_rows_as_they_are_read_is_refused(read: Any) -> None:
+    pairs = of_classes("score", ["1", "0"])
+    with pytest.raises(DatasetError, match=r"has a transform .*dataset\.map"):
+        read(pairs.with_transform(lambda rows: rows))

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from packaging.version import Version
 from sentence_transformers import InputExample, SentenceTransformer
-from sentence_transformers.sentence_transformer.losses import CosineSimilarityLoss
+from sentence_transformers.sentence_transformer.losses import CoSENTLoss, CosineSimilarityLoss
 from torch.utils.data import DataLoader
 
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning
@@ -213,3 +213,13 @@ def test_fit_trains_half_the_bits_and_without_the_prompt_and_the_loader_says_so(
     model.prompts["mine"], model.default_prompt_name = "query: ", "mine"
     with pytest.warns(DinoWarning, match=r"model\.encode puts the default prompt 'query: ' before each sentence"):
         fit(model, loader, warmup_steps=steps)
+
+
+def test_fit_refuses_scores_that_no_cosine_has_for_the_loss_that_fits_cosines(
+    model: SentenceTransformer, train: Dataset
+) -> None:
+    wide = train.map(lambda row: {"score": 5 * row["score"]})
+    loader = to_dataloader(wide, batch_size=8)
+    with pytest.raises(DatasetError, match=r"scores range from 0 to 5, and CosineSimilarityLoss .* take CoSENTLoss"):
+        model.fit([(loader, CosineSimilarityLoss(model))], warmup_steps=1, show_progress_bar=False)
+    model.fit([(loader, CoSENTLoss(model))], warmup_steps=1, show_progress_bar=False)
