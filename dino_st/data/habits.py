@@ -17,7 +17,7 @@ from typing import NamedTuple
 from dino_st.data.alignment import shared_words, shares_of_strangers, texts_of_others
 from dino_st.data.layout import ENDED, cut_at, size_of
 from dino_st.support.hashes import keyed_bits
-from dino_st.support.languages import is_in_another_language
+from dino_st.support.languages import is_in_another_language, is_latin
 from dino_st.support.text import MARKS, UNSPACED, WORD, normal_form, printable
 
 SAMPLED = 1_000
@@ -262,7 +262,7 @@ def _compared(pairs: Sequence[tuple[str, str]]) -> tuple[dict[_Feature, dict[str
             first: second for first, second in pairs if second in ends
         }
     for first, second in pairs:
-        if _is_latin(second) != _is_latin(first) or is_in_another_language(second, first):
+        if is_latin(second) != is_latin(first) or is_in_another_language(second, first):
             having[_Feature("are in another language than their sentences", "", "language")][first] = second
     words = [[re.findall(_LETTERS, _plain(text)) for text in pair] for pair in pairs]
     for feature, (of_texts, of_sentences) in _altered(words).items():
@@ -300,11 +300,6 @@ def _without_accents(word: str) -> Iterator[str]:
         bare = "".join(sign for sign in unicodedata.normalize("NFKD", word.translate(_WHOLE)) if sign.isascii())
         lost = "".join(sign for sign in word if sign.isascii())
         yield from (one for one in (bare, lost, word.translate(_IN_TWO)) if one.isascii())
-
-
-def _is_latin(text: str) -> bool:
-    letters = [letter for letter in text if letter.isalpha()]
-    return 2 * sum(letter < "\u0250" or "\u1e00" <= letter <= "\u1eff" for letter in letters) >= len(letters)
 
 
 def _in_words(feature: _Feature, texts: Mapping[str, str], missing: int, pairs: int) -> str:

@@ -1,4 +1,4 @@
-"""Whether a text is in another language than its sentence, where both are in Latin script.
+"""Whether a text is in Latin script, and in another language than its sentence, where both are.
 
 Small words tell, of which sentences are seldom without any.
 """
@@ -117,6 +117,17 @@ def is_in_another_language(text: str, source: str, instruction: str = "", *, ask
     ):
         return True
     return not found.sure and not given.sure and found.are_told_apart(given)
+
+
+def is_latin(text: str) -> bool:
+    """Whether half of a text's letters or more are Latin; so it is where there are none.
+
+    Example:
+        >>> is_latin("Пять USB-кабелей"), is_latin("Năm cáp USB")
+        (False, True)
+    """
+    letters = [letter for letter in text if letter.isalpha()]
+    return 2 * sum(letter < "\u0250" or "\u1e00" <= letter <= "\u1eff" for letter in letters) >= len(letters)
 
 
 def goes_on(text: str) -> bool:
