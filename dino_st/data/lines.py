@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 from dino_st.data.layout import ENDED, code_in_lines, findings, same_ends
 from dino_st.errors import InputError
 from dino_st.support.progress import logger
-from dino_st.support.text import printable
+from dino_st.support.text import UNSPACED, printable
 
 MAX_TEXT = 1_000_000
 """Characters of the longest text that is taken for one; a tokenizer would need minutes for a file that forgot its
@@ -258,6 +258,10 @@ _ODDITIES = {
         rf"[\xc0-\xff]{{4}}|\ufffd|Ã[\x80-\xbf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]|{_MISREAD}"
     ),
     "control characters or further line ends": "[\x01-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029]|\\^M$",
+    "characters that are not seen (zero-width spaces, marks of byte order or of the direction of writing)": (
+        f"[\ufeff\u2060\u202d\u202e]|(?<![{UNSPACED}])\u200b(?![{UNSPACED}])"
+        "|^[^\u0590-\u08ff]*[\u202a\u202b\u2066-\u2068][^\u0590-\u08ff]*$"
+    ),
     "letters joined as in print, or soft hyphens, as PDF files have them": "[\ufb00-\ufb06]|\\w\xad\\w",
     "marks of a tokenizer": r"-[LR][RSC]B-|(?:^| )@[-.,]@(?: |$)|@@ |[▁Ġ]|(?:^| )##\w",
     "words with tags": r"(?:\S{1,40}[/_](?:[A-Z]{2,4}\$?|[.,:])(?:\s+|$)){3}",
@@ -276,7 +280,7 @@ _ODDITIES = {
 """What sentences seldom hold, as regular expressions; what is told only where most texts have it is in `layout`."""
 
 _MAY_BE_RARE = re.compile(
-    "[\t<>&%$♪♫\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029\ue000-\uf8ff\ufb00-\ufb06\xad▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}"
+    "[\t<>&%$♪♫\\\\\ufffdÃâÂ\x01-\x1f\x7f\x85\u2028\u2029\ue000-\uf8ff\ufb00-\ufb06\xad\ufeff\u200b\u202a-\u202e\u2060\u2066-\u2068▁Ġ@_/#\\[{|*=^]|-[LR]|'{3}"
     r"|[¢£¤¥¦§¨¬¯±¹³¸¼½¾¶]|[À-ÖØ-Þ](?<=[a-zß-öø-ÿ].)|[А-ЯЁ](?<=[а-яё].)|;(?<=[tp];)|\(cid:|^[\"'\s(:.-]|^b[\"']|"
     r"^\W*(?i:page|seite)|^\s*[-+\d#].{2,13}$|^\s*\w{3,4}[-.]?\d\d\s*$|"
     r"^(?i:\W*(?:grand|sub|tota|su[m]|av|me(?:an|dian)|count|number|(?:ins)?gesamt|mittelw|durchs|somm|moyen"

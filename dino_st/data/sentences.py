@@ -49,7 +49,7 @@ _JSON_OBJECT = re.compile(r'\s*\{\s*"(\w| )*"\s*:')
 
 
 class DistinctTexts(Sequence[str]):
-    """An ordered set of texts that is read like a tuple; two that differ in Unicode form or blanks alone are one.
+    """An ordered set of texts that is read like a tuple; two that differ as `without_form` says are one.
 
     They stand in a private SQLite database: in memory while they fit into its cache of two megabytes, in a temporary
     file that nobody else sees from then on.
@@ -128,7 +128,7 @@ class Sentences:
 def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Sentences:
     """Strips sentences, and byte-order marks, and skips and counts blank ones, duplicates, and ones with a NUL byte.
 
-    A duplicate may differ in its Unicode form, or in blanks.
+    A duplicate may differ in its Unicode form, in blanks, or in what is not seen.
 
     There may be any number of them, since few are in memory at a time; `limit` counts distinct ones. Raises InputError
     where an item is no text or nothing remains, and OutputError where the temporary directory has no more room.

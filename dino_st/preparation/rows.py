@@ -31,7 +31,7 @@ from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.posterior import check_log_probs, check_num_tokens
 from dino_st.support.hashes import random_order
 from dino_st.support.progress import logger
-from dino_st.support.text import printable, without_form
+from dino_st.support.text import WITHOUT_FORM, printable, without_form
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -355,12 +355,15 @@ def text_codes(columns: list[pa.ChunkedArray]) -> tuple[list[Codes], pa.LargeStr
 
 
 _BEYOND_ASCII = r"[^ -~]"
-_BLANKS = r"[\t-\r\x1c-\x1f\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]|  |^ | $"
-"""Blanks that are not one space between two words."""
+_BLANKS = (
+    r"[\t-\r\x1c-\x1f\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]|  |^ | $|"
+    f"[{WITHOUT_FORM}]"
+)
+"""Blanks that are not one space between two words, and what is not seen."""
 
 
 def _without_twins(codes: list[Codes], texts: pa.LargeStringArray) -> list[Codes]:
-    """The codes of texts, alike also for texts that differ in Unicode form or blanks alone, which is told."""
+    """The codes of texts, alike also for texts that differ as `without_form` says, which is told."""
     stands_for, first = np.arange(len(texts)), dict[str, int]()
     has_blanks = pc.match_substring_regex(texts, _BLANKS).to_numpy(zero_copy_only=False)
     others = np.flatnonzero(pc.match_substring_regex(texts, _BEYOND_ASCII))
@@ -375,7 +378,8 @@ def _without_twins(codes: list[Codes], texts: pa.LargeStringArray) -> list[Codes
     twins = np.flatnonzero(stands_for != np.arange(len(texts)))
     if len(twins):
         logger.info(
-            "%d texts differ from another one in Unicode form or blanks alone, such as %r; they count as the same",
+            "%d texts differ from another one in Unicode form, blanks or what is not seen alone, such as %r; they "
+            "count as the same",
             len(twins),
             printable(texts[int(twins[0])].as_py()),
         )

@@ -162,7 +162,7 @@ def _drop(triplets: Iterable[Texts], counts: dict[str, int]) -> list[Texts]:
     )
     kept: dict[Texts, None] = {}
     stripped = [tuple(text.strip() for text in triplet) for triplet in triplets]
-    alike: dict[str, str] = {}  # the first of texts that differ in Unicode form or blanks alone
+    alike: dict[str, str] = {}  # the first of texts that differ as `without_form` says
     for text in sorted({*chain.from_iterable(stripped)}):
         alike.setdefault(without_form(text), text)
     for triplet in stripped:

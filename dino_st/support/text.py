@@ -14,7 +14,10 @@ _UNPRINTABLE = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
 _INVISIBLE = frozenset({"Cc", "Cf", "Zl", "Zp", "Zs"})
 _INVISIBLE_LETTERS = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0]")
 """Fillers, joiners and variation selectors that Unicode counts as letters, marks or signs."""
-
+WITHOUT_FORM = "\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff"
+"""Characters, as ranges, that are not seen and change no letter: soft hyphens, zero-width spaces, marks of byte order,
+and those that turn the direction of writing. Joiners (U+200C, U+200D) do change letters."""
+_WITHOUT_FORM = re.compile(f"[{WITHOUT_FORM}]")
 
 UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
@@ -78,17 +81,19 @@ def is_blank(text: str) -> bool:
 
 def folded(text: str) -> str:
     """A text in compatibility forms, small letters and straight apostrophes."""
-    return unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    return unicodedata.normalize("NFKC", _WITHOUT_FORM.sub("", text)).casefold().replace("’", "'")
 
 
 def without_form(text: str) -> str:
-    """A text as it counts among others that differ in Unicode form (composed or not) or in blanks alone.
+    """A text as it counts among others that differ in Unicode form (composed or not), blanks or what is not seen.
 
     Example:
-        >>> without_form(" A  cafe\N{COMBINING ACUTE ACCENT}\N{NO-BREAK SPACE}is open. ")
+        >>> without_form(" A  cafe\N{COMBINING ACUTE ACCENT}\N{NO-BREAK SPACE}is\N{ZERO WIDTH SPACE} open. ")
         'A café is open.'
     """
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", _WITHOUT_FORM.sub("", text))
+    return " ".join(text.split())
 
 
 def words_in(text: str) -> list[re.Match[str]]:

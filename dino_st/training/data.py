@@ -35,6 +35,7 @@ from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.preparation.rows import text_codes
 from dino_st.support.files import PREPARATION_RECORD
 from dino_st.support.progress import logger
+from dino_st.support.text import WITHOUT_FORM
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.record import JUDGED, PEOPLE, RATED
 
@@ -305,11 +306,12 @@ def _warn_of_both(directory: Path, tables: Mapping[str, pa.Table], least: float 
 
 
 def _without_form(table: pa.Table) -> pa.Table:
-    """The texts of rows as they count among others: without Unicode form, blanks, case and the order of a pair's."""
+    """The texts of rows as they count among others: without form, blanks, case and the order of a pair's."""
     table = table.select([name for name in table.column_names if name in _TEXTS])
     for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            folded = pc.utf8_lower(pc.utf8_normalize(column, "NFC"))
+            seen = pc.replace_substring_regex(column, f"[{WITHOUT_FORM}]", "")
+            folded = pc.utf8_lower(pc.utf8_normalize(seen, "NFC"))
             folded = pc.utf8_trim_whitespace(pc.replace_substring_regex(folded, r"[\s\pZ]+", " "))
             table = table.set_column(place, name, folded)
     if not {SENTENCE1, SENTENCE2} <= set(table.column_names):

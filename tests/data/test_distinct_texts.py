@@ -31,6 +31,7 @@ def test_a_text_is_taken_once_and_leaves_no_gap(texts: DistinctTexts) -> None:
     assert not texts.add("Two.")
     assert not texts.add("Drei\u00a0– a\u0308.")
     assert not texts.add("Two of them.")
+    assert not texts.add("\ufeffT\u00adwo.")
     assert texts.add("Six.")
     assert texts[:] == [*TEXTS, "Six."]
 

@@ -804,7 +804,7 @@ def test_validation_rows_of_a_prepared_set_that_are_trained_on_are_told(tmp_path
 
 def test_validation_rows_that_are_trained_on_with_their_sentences_exchanged_are_told(tmp_path: Path) -> None:
     written(tmp_path / "train.csv", HEAD + "a,b,1\nc,d,0\ne,f,1\n")
-    written(tmp_path / "valid.csv", HEAD + "d,c,0\nb,a,1\nh,g,0\n")
+    written(tmp_path / "valid.csv", HEAD + "d,\u200bc,0\nb,a,1\nh,g,0\n")
     with pytest.warns(DinoWarning, match=r"2 of 3 rows of validation stand in train, too"):
         pair_splits(tmp_path, 2, "cosine")
 
@@ -1293,6 +1293,10 @@ def test_rows_that_annotators_turned_down_are_told(
         ("The company #39;s shares fell.", "characters as HTML writes them"),
         ("He said, quot;it rains.", "characters as HTML writes them"),
         ("A \x1b[31mman\x1b[0m plays.", "control characters"),
+        ("A man\ufeff plays.", "characters that are not seen"),
+        ("A\u200b man plays.", "characters that are not seen"),
+        ("A man \u202eplays\u202c.", "characters that are not seen"),
+        ("\u202aA man plays.\u202c", "characters that are not seen"),
         ("A man plays.^M", "control characters or further line ends"),
         ("A man\u2028plays.", "control characters or further line ends"),
         ("A man plays -LRB- well -RRB- .", "marks of a tokenizer"),
@@ -1653,6 +1657,8 @@ def test_sentences_about_sums_sources_and_tests_are_read_without_a_word(
         "Source code is read more often than written.",
         "Created in 1987, the museum was closed in 1999.",
         "Copyright law is hard to understand.",
+        "\u1781\u17d2\u1789\u17bb\u17c6\u200b\u179a\u17c0\u1793\u200b\u1797\u17b6\u179f\u17b6\u17d4",
+        "\u0642\u0631\u0623\u062a \u202ahello\u202c \u0627\u0644\u064a\u0648\u0645.",
         "Generated text has its writer's errors.",
         "Notes on a small island.",
         "Nobody knows who wrote this, unknown or not.",

@@ -89,14 +89,18 @@ def test_identical_blank_and_duplicate_pairs_are_dropped_and_counted() -> None:
     assert expected.items() <= splits.counts.items()
 
 
-def test_texts_that_differ_in_unicode_form_or_blanks_alone_are_the_same(caplog: pytest.LogCaptureFixture) -> None:
+def test_texts_that_differ_in_unicode_form_blanks_or_what_is_not_seen_alone_are_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     caplog.set_level("INFO", logger="dino_st")
     raw = [("a", "caf\u00e9 b", 1.0), ("a", "cafe\u0301  b", 1.0), ("a", "A b", 0.0), ("a ", "A b", 0.0)]
-    raw += [("x  y", "x\u00a0y ", 1.0)]
+    raw += [("x  y", "x\u00a0y ", 1.0), ("soft", "\u200bs\u00adoft\ufeff\u202c", 1.0)]
     splits = prepare_pairs(pairs(*raw), **PLAIN, validation_share=0)
     assert sorted(all_rows(splits)) == [("a", "A b", 0.0), ("a", "caf\u00e9 b", 1.0)]
-    assert {"dropped_identical": 1, "dropped_duplicate": 2}.items() <= splits.counts.items()
-    assert "3 texts differ from another one in Unicode form or blanks alone, such as 'a '" in caplog.text
+    assert {"dropped_identical": 2, "dropped_duplicate": 2}.items() <= splits.counts.items()
+    assert (
+        "4 texts differ from another one in Unicode form, blanks or what is not seen alone, such as 'a '" in caplog.text
+    )
 
 
 @pytest.mark.filterwarnings("ignore:all pairs have the label")

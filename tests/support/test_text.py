@@ -46,6 +46,8 @@ def test_every_mark_that_is_written_with_letters_is_part_of_a_word_and_no_punctu
         ("Cafe\u0301s, then!", "cafés then", True),
         ("वह किताब पढ़ता है।", "“वह किताब पढ़ता है!”", True),
         ("I like it \u2764\ufe0f", "I like it.", True),
+        ("\u202aHe re\u00adads.\u202c", "He reads", True),
+        ("\u0646\u0645\u06cc\u200c\u0631\u0648\u062f", "\u0646\u0645\u06cc\u0631\u0648\u062f", False),
     ],
 )
 def test_texts_are_equal_whose_words_and_numbers_are(one: str, other: str, is_equal: bool) -> None:
