@@ -1722,6 +1722,19 @@ def test_triplets_whose_columns_seem_exchanged_are_told(tmp_path: Path, caplog: 
     assert re.search(r"c\.csv: .* and negatives with the positive 0\.\d+, as where columns", caplog.text)
 
 
+@pytest.mark.parametrize(("further", "is_told"), [(6, True), (2, False)])
+def test_negatives_that_share_two_and_a_half_times_the_words_of_positives_are_told(
+    further: int, is_told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def row(i: int) -> str:
+        words = [f"w{chr(97 + i)}{chr(97 + place)}" for place in range(10 + further)]
+        near, far = [*words[:8], "near", "close"], [*words[:4], *words[10:]]
+        return ",".join(map(" ".join, (words[:10], far, near)))
+
+    triplets(written(tmp_path / "a.csv", "anchor,positive,negative\n" + "".join(f"{row(i)}\n" for i in range(25))))
+    assert ("negatives with the anchor 0.67, as where columns" in caplog.text) == is_told
+
+
 @pytest.mark.parametrize("read", [pairs, scored, triplets])
 @pytest.mark.parametrize("shift", [1, -1])
 def test_columns_that_are_shifted_by_a_row_are_told(
