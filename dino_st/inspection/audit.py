@@ -39,7 +39,7 @@ from dino_st.inspection.judgements import (
     read_judgements,
 )
 from dino_st.inspection.options import AuditOptions
-from dino_st.support.files import write_text
+from dino_st.support.files import no_directory, write_text
 from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import logger
 from dino_st.support.text import printable
@@ -271,6 +271,8 @@ def summarise(directory: Path, answers: Path) -> str:
     from dino_st.inspection.pairs import WrittenPairs
 
     _check_name(answers)
+    if not answers.exists() and not directory.is_dir():
+        raise InputError(no_directory(directory, "one of `dino-st generate` or `prepare`"))
     judgements = read_judgements(answers)
     if judgements.sample and (changed := changed_since(judgements.sample, lambda: WrittenPairs.read(directory))):
         logger.warning("%s", changed)

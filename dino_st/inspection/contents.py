@@ -22,7 +22,7 @@ from dino_st.inspection.audit import ANSWERS, changed_since
 from dino_st.inspection.judgements import Answer, has_judgements, read_judgements
 from dino_st.inspection.options import ReportOptions
 from dino_st.inspection.pairs import WrittenPairs, assigned_scores, has_many_scores
-from dino_st.support.files import PREPARATION_RECORD, REJECTED, SCORES, TRAINING_RECORD, similar_path
+from dino_st.support.files import PREPARATION_RECORD, REJECTED, SCORES, TRAINING_RECORD, no_directory
 from dino_st.support.text import count_words
 from dino_st.training.record import TrainingRecord, read_record
 
@@ -95,8 +95,7 @@ def places(directories: Sequence[Path], kind: str) -> list[Path]:
     found: list[Path] = []
     for directory in directories:
         if not directory.is_dir():
-            meant = similar_path(directory, "; expected one that a dino-st command wrote")
-            raise InputError(f"{directory}: there is no such directory{meant}")
+            raise InputError(no_directory(directory, "one that a dino-st command wrote"))
         folders = sorted(path for path in directory.iterdir() if path.is_dir())
         ordered = (directory, *sorted(folders, key=lambda path: path.name != kind))
         found += [path for path in ordered if (path / KINDS[kind]).is_file() and path not in found]

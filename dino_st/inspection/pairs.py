@@ -15,7 +15,7 @@ from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import DatasetError, InputError
 from dino_st.preparation.directory import read_tables
 from dino_st.preparation.options import PreparationOptions
-from dino_st.support.files import PREPARATION_RECORD, similar_path
+from dino_st.support.files import PREPARATION_RECORD, no_directory
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,10 +48,7 @@ class WrittenPairs:
         the manifest.
         """
         if not directory.is_dir():
-            raise InputError(
-                f"{directory}: there is no such directory"
-                + similar_path(directory, "; expected one of `dino-st generate` or `prepare`")
-            )
+            raise InputError(no_directory(directory, "one of `dino-st generate` or `prepare`"))
         if (directory / MANIFEST).is_file():
             return _read_raw(directory)
         if (directory / PREPARATION_RECORD).is_file():

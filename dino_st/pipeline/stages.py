@@ -44,7 +44,7 @@ from dino_st.generation.options import GenerationOptions, JudgeOptions, WritingO
 from dino_st.models import bundled_directory
 from dino_st.preparation.directory import check_replaces, read_record
 from dino_st.preparation.options import PreparationOptions, TripletOptions
-from dino_st.support.files import REJECTED, SCORES, check_can_become_directory, only_writer, similar_path
+from dino_st.support.files import REJECTED, SCORES, check_can_become_directory, no_directory, only_writer, similar_path
 from dino_st.support.objects import Place
 from dino_st.tasks.spec import TaskSpec
 from dino_st.tasks.syncse import ScratchSpec, SynCSESpec, check_arguments, is_syncse_task, load_syncse_spec
@@ -765,8 +765,7 @@ def check_files(work: Evaluation) -> None:
 
     for kind, folder in (("STS", work.sts_dir), ("the transfer tasks'", work.senteval_dir)):
         if folder is not None and not folder.is_dir():
-            meant = similar_path(folder, f"; expected {kind} data in SentEval layout")
-            raise InputError(f"{folder}: there is no such directory{meant}")
+            raise InputError(no_directory(folder, f"one with {kind} data in SentEval layout"))
     for file in (*work.pairs, work.whitening_sentences):
         if file is not None:
             named_files(file)

@@ -17,7 +17,7 @@ from dino_st.data.shards import run_changes
 from dino_st.errors import InputError, OutputError
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.documents import read_validated
-from dino_st.support.files import PREPARATION_RECORD, is_content, similar_path
+from dino_st.support.files import PREPARATION_RECORD, is_content, no_directory
 from dino_st.support.hashes import hash_file
 from dino_st.support.options import changes
 from dino_st.support.progress import logger
@@ -53,8 +53,7 @@ def read_record(directory: Path) -> PreparationRecord:
     """Reads and checks `preparation.json`."""
     file, again = directory / PREPARATION_RECORD, "run the preparation again"
     if not directory.is_dir():
-        meant = similar_path(directory, "; expected one written by `dino-st prepare`")
-        raise InputError(f"{directory}: there is no such directory{meant}")
+        raise InputError(no_directory(directory, "one written by `dino-st prepare`"))
     try:
         record = read_validated(file, PreparationRecord, InputError, again)
     except FileNotFoundError as error:

@@ -62,6 +62,18 @@ def similar_path(path: str | os.PathLike[str], otherwise: str = "") -> str:
     return otherwise
 
 
+def no_directory(path: Path, expected: str) -> str:
+    """A sentence about a path that should be a directory, and is none: it is a file, or what may be meant instead.
+
+    Example:
+        >>> no_directory(Path("prepraed"), "one written by `dino-st prepare`")
+        'prepraed: there is no such directory; expected one written by `dino-st prepare`'
+    """
+    if path.exists():
+        return f"{path}: is a file, and no directory; expected {expected}"
+    return f"{path}: there is no such directory{similar_path(path, f'; expected {expected}')}"
+
+
 @contextmanager
 def replacing(path: Place) -> Iterator[Path]:
     """Lets a file be written under a temporary name beside it, then flushes it to disk and renames it.

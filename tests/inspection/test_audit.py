@@ -411,6 +411,12 @@ def test_wrong_directories_and_names_are_explained(audit: Callable[..., Result],
         return " ".join(result.output.split())
 
     assert "there is no such directory" in message(audit("", directory=tmp_path / "no"))
+    table = tmp_path / "pairs.csv"
+    table.write_text("sentence1,sentence2,score\na,b,1\n", encoding="utf-8")
+    for arguments in ([], ["--summary"]):
+        assert "pairs.csv: is a file, and no directory; expected one of" in message(
+            audit("", *arguments, directory=table)
+        )
     (tmp_path / "prepared").mkdir()
     missing = message(audit("", directory=tmp_path))
     assert "holds neither manifest.json nor preparation.json" in missing
