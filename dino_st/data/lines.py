@@ -366,7 +366,6 @@ class Oddities:
         """Raises InputError where most texts of a column are none as they stand; to be called behind the last one."""
         for column, quoted in self._quoted.items():
             if 2 * quoted > self._of_columns[column]:
-                self._counts.pop(_QUOTED)  # which says so, too
                 of_column = f" of column {column!r}" if column else ""
                 raise InputError(
                     f"{quoted} of {self._of_columns[column]} texts{of_column} are such as "

@@ -242,8 +242,10 @@ def _plain_lines(lines: Iterator[str], source: str) -> Iterator[str]:
             odd.look(line)
             yield line
         odd.check()
-    finally:
+    except GeneratorExit:  # as many as were wanted are read
         odd.tell(source)
+        raise
+    odd.tell(source)
 
 
 def _table_texts(path: Path, column: str | None) -> Iterator[str]:
@@ -262,9 +264,15 @@ def _table_texts(path: Path, column: str | None) -> Iterator[str]:
             raise InputError(f"{where}: there are two columns {name!r}; rename or remove one")
         return {name: name}
 
-    for where, row in table_rows(path, name_unused(path, chosen)):
+    rows = table_rows(path, name_unused(path, chosen), may_stop=True)
+    for where, row in rows:
         for name, value in row.items():
-            yield text_value(where, name, value, is_whole=False)
+            try:
+                text = text_value(where, name, value, is_whole=False)
+            except InputError as error:
+                rows.throw(error)  # so that no more is told of the table
+                raise
+            yield text
 
 
 def _is_stsb(path: Path) -> bool:

@@ -16,7 +16,7 @@ import re
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from fnmatch import fnmatch
 from functools import partial
@@ -101,16 +101,23 @@ _SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "te
 """Words in a file's name by which `datasets`, too, knows its split."""
 
 
-def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
+def table_rows(path: str | os.PathLike[str], choose: Choice, *, may_stop: bool = False) -> Generator[Row, None, None]:
     """Reads a table whose columns have names (in CSV or TSV its first row): place and chosen values of each row.
 
     The path is a file (see `TABLE_FORMATS`), a pattern of files such as `data/train-*.parquet`, a directory of shards,
     one written by `datasets.Dataset.save_to_disk`, or one of parquet files; `choose` is called once for each set of
-    names, and must choose the same of all. Values are texts in CSV, and what they hold in JSON and parquet. Raises
-    InputError, with file and line, where there is no such file, it is no table, or cannot be read in one way only.
+    names, and must choose the same of all. Values are texts in CSV, and what they hold in JSON and parquet. What its
+    texts hold is told behind the last row, or where a reader that `may_stop` does so, and of no table that is refused.
+    Raises InputError, with file and line, where there is no such file, it is no table, or cannot be read in one way
+    only.
     """
     choose = _with_verdicts(_chosen_once(choose))
     odd, verdicts = Oddities(), Counter[tuple[str, str]]()
+
+    def tell() -> None:
+        odd.tell(os.fspath(path))
+        _tell_verdicts(verdicts, path)
+
     try:
         for file in _files(Path(path)):
             if file.is_dir():
@@ -134,9 +141,11 @@ def table_rows(path: str | os.PathLike[str], choose: Choice) -> Iterator[Row]:
         _check_texts(odd, path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({str(error.strerror or error).splitlines()[0]})") from None
-    finally:
-        odd.tell(os.fspath(path))
-        _tell_verdicts(verdicts, path)
+    except GeneratorExit:
+        if may_stop:
+            tell()
+        raise
+    tell()
 
 
 def _with_verdicts(choose: Choice) -> Choice:
@@ -268,7 +277,7 @@ def number_value(where: str, name: str, value: Any) -> float:
     """A value that must be, or spell, a finite number."""
     number = as_number(value)
     if number is None:
-        has_comma = isinstance(value, str) and re.fullmatch(r"\s*[-+]?\d*,\d+\s*", value)
+        has_comma = isinstance(value, str) and "," in value and as_number(value.replace(",", ".")) is not None
         hint = " (with a point before the decimals, not a comma)" if has_comma else ""
         raise InputError(f"{where}: field {name!r} is {_shown(value)}; expected a finite number{hint}")
     return number

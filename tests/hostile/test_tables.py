@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import random
@@ -420,8 +421,9 @@ def test_a_high_score_apart_from_all_others_is_told(
 
 
 def test_a_decimal_comma_is_told_as_that(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"'score' is '0,5'; expected a finite number \(with a point before the dec"):
-        pairs(written(tmp_path / "a.csv", "sentence1;sentence2;score\nA.;B.;0,5\n"))
+    for score in ("0,5", "5,00E-01"):
+        with pytest.raises(InputError, match=f"'score' is '{score}'; expected a finite number .with a point before"):
+            pairs(written(tmp_path / "a.csv", f"sentence1;sentence2;score\nA.;B.;{score}\n"))
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl"])
@@ -1705,6 +1707,35 @@ def test_labels_are_read_without_spaces_and_short_forms_are_told(
     assert not caplog.text
     pairs(written(file, "sentence1,sentence2,label\n" + rows + "One.,Two.,duplicates\n"))
     assert "the labels 'duplicate' and 'duplicates' may be two spellings of one" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("read", "name", "content"),
+    [
+        (pairs, "a.csv", HEAD + "A <b>man</b>.,N/A,1\nA.,B.,C.,0\n"),
+        (pairs, "a.csv", HEAD + "A <b>man</b>.,N/A,1\nA.,B.,01. Mai\n"),
+        (scored, "a.csv", HEAD + "A <b>man</b>.,N/A,1\nA.,B.,01. Mai\n"),
+        (triplets, "a.jsonl", '{"anchor": "<b>", "positive": "N/A", "negative": "x"}\n{"anchor": "a"}\n'),
+        (sentences, "a.jsonl", '{"text": "A <b>man</b>."}\n{"text": 3}\n'),
+        (sentences, "a.txt", b"A <b>man</b>.\nA caf\xe9.\n"),
+    ],
+)
+def test_nothing_is_told_of_the_texts_of_what_is_refused(
+    read: Reader, name: str, content: str | bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises((InputError, DatasetError), match=r"a\.(csv|txt|jsonl)") as caught:
+        read(written(tmp_path / name, content))
+    del caught
+    gc.collect()
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
+def test_what_is_read_up_to_a_limit_is_told(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = ['{"text": "A <b>man</b>."}', '{"text": "B."}', '{"text": 3}'] if name == "a.jsonl" else ["A <b>.", "B."]
+    read_sentences(written(tmp_path / name, "\n".join(lines)), limit=1)
+    gc.collect()
+    assert "1 of 1 texts hold tags of HTML or XML" in caplog.text
 
 
 def test_triplets_whose_columns_seem_exchanged_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
