@@ -67,6 +67,13 @@ _VISIBLE = re.compile(r"\S")
 _SEPARATOR = re.compile('"?sep=([,;|\t])"?[,;]*\\s*', re.IGNORECASE)
 """A first line in which Excel says what separates the columns of those below."""
 
+_AS_LINES = ", or give sentences as .txt, a line each"
+_WITHOUT_QUOTING = (
+    "; if marks quote nothing in this file, let Python write it so: import pandas; pandas.read_csv({!r}, sep='\\t', "
+    "quoting=3, dtype=str, keep_default_na=False).to_csv('quoted.csv', index=False)"
+)
+"""What to do where quotation marks stand out of place: in CSV, and between tabs, where many files quote nothing."""
+
 _TEXTS = (SENTENCE1, SENTENCE2, *TRIPLET_COLUMNS)
 """What names of columns that hold texts begin with; a number in another may be a score."""
 
@@ -567,13 +574,15 @@ def _strict_rows(
                 )
         except csv.Error as error:
             reason = str(error).partition(" - do you need")[0]
+            advice = _WITHOUT_QUOTING.format(os.fspath(file)) if separator == "\t" else _AS_LINES
             if "field limit" in reason:
                 raise InputError(
                     f"{where}: a cell holds more than {MAX_TEXT:,} characters, or a quotation mark is never closed"
+                    f"{advice}"
                 ) from None
             raise InputError(
                 f"{where}: the row that begins here has quotation marks or line ends out of place ({reason}); quote "
-                "such a text, and write a mark inside it twice, or give sentences as .txt, a line each"
+                f"such a text, and write a mark inside it twice{advice}"
             ) from None
         if row:
             yield line, row

@@ -227,3 +227,24 @@ def test_what_is_wrong_with_a_parquet_file_is_said_with_its_name(tmp_path: Path)
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(InputError, match=r"cannot be read as parquet \(.*; it is a Git LFS pointer file"):
         read_pairs(file)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        '"Go," he said.\tHe said "NA".\t1\n',
+        'A "b" c.\tNA\t1\n"Go home.\tGo.\t0\n',
+        '"Go home.\tGo.\t0\nA.\tHe "b".\t1\n',
+    ],
+)
+def test_a_table_between_tabs_that_quotes_nothing_is_refused_with_what_writes_it_right(
+    rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.tsv"
+    file.write_text("sentence1\tsentence2\tscore\n" + rows, encoding="utf-8-sig")
+    with pytest.raises(InputError, match="marks quote nothing in this file, let Python write it so: ") as caught:
+        read_pairs(file)
+    monkeypatch.chdir(tmp_path)
+    exec(str(caught.value).partition("write it so: ")[2], {})
+    found = [tuple(map(str, row.values())) for row in read_pairs("quoted.csv")]
+    assert found == [(*row.split("\t")[:2], f"{float(row[-1])}") for row in rows.splitlines()]
