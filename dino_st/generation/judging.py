@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -105,6 +106,9 @@ _OFTEN, _MOSTLY = 0.02, 0.3
 
 _APART, _OFTEN_TORN, _TORN = 0.6, 0.1, "ratings of the two orders far apart"
 """The difference of the ratings of a pair's two orders that are far apart, and the share of such pairs that is told."""
+
+_STUCK, _UNLIKELY = 20, 1e-6
+"""Pairs in a row with one rating, and by what chance, from which on a judge seems to have got stuck."""
 
 _FAILED = "failed requests"
 _OF_MODELS = ("dino-st", "torch", "transformers")
@@ -525,9 +529,31 @@ def tell_of_ratings(table: pa.Table, kind: str = "local") -> str:
             decimal,
         )
     scores = table[SCORE].to_pylist() if SCORE in table.column_names else []
+    if scores and (stuck := _stuck(judged, scores)) is not None:
+        logger.warning(
+            "rows %d to %d all have the rating %g, whatever their scores, and of the other pairs %.0f %%: as if the "
+            "judge had got stuck there, so leave these ratings out, or judge those pairs again",
+            *stuck,
+        )
     mean = f"mean rating {math.fsum(judged) / len(judged):.3f}"
     correlation = agreement(judged, scores, "the ratings")
     return mean if correlation is None else f"{mean}; Spearman with the assigned scores {correlation:.3f}"
+
+
+def _stuck(ratings: Sequence[float], scores: Sequence[float]) -> tuple[int, int, float, float] | None:
+    """Rows, from 1 on, whose one rating chance hardly makes; it, and its share of the other pairs of such scores."""
+    ends = [place for place, (one, other) in enumerate(pairwise(ratings), 1) if one != other]
+    start, end = max(pairwise([0, *ends, len(ratings)]), key=lambda run: run[1] - run[0])
+    size, ordered = end - start, sorted(scores[start:end])
+    least, most = ordered[size // 10], ordered[-1 - size // 10]
+    others = [
+        ratings[place] for place, score in enumerate(scores) if least <= score <= most and not start <= place < end
+    ]
+    share = others.count(ratings[start]) / max(len(others), 1)
+    is_mixed = most - least >= (max(scores) - min(scores)) / 2 > 0
+    if size < _STUCK or not is_mixed or 2 * len(others) < size or len(ratings) * max(share, 0.1) ** size > _UNLIKELY:
+        return None
+    return start + 1, end, ratings[start], 100 * share
 
 
 def _read(reply: ChatReply, before: Rating) -> Rating:

@@ -385,6 +385,30 @@ def test_ratings_on_another_scale_or_without_spread_are_told(
 
 
 @pytest.mark.parametrize(
+    ("order", "stuck", "told"),
+    [
+        ("mixed", range(90, 120), "rows 91 to 120 all have the rating 0.6, whatever their scores, and of the other"),
+        ("mixed", range(30, 60), "rows 31 to 60 all have the rating 0.6"),
+        ("mixed", range(0), ""),
+        ("mixed", range(15), ""),
+        ("sorted", range(0), ""),
+        ("sorted", range(40), ""),
+    ],
+)
+def test_a_judge_that_gets_stuck_at_a_rating_is_told_by_its_rows(
+    order: str, stuck: range, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores = [number % 3 / 2 for number in range(120)]
+    if order == "sorted":
+        scores.sort()
+    ratings = [min(1.0, round(5 * (0.8 * score + number * 7 % 4 / 20)) / 5) for number, score in enumerate(scores)]
+    for place in stuck:
+        ratings[place] = 0.6
+    tell_of_ratings(pa.table({"judged": ratings, "score": scores}), "openai")
+    assert (told in caplog.text) if told else "stuck" not in caplog.text
+
+
+@pytest.mark.parametrize(
     ("rate", "told"),
     [
         (
