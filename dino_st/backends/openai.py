@@ -384,7 +384,10 @@ class OpenAIChat:
         """Tells that the server is in trouble, so that nobody waits for one that is not there."""
         if error.server_trouble and not self._has_said:
             self._has_said = True
-            logger.warning("%s; trying again, up to %d times", error.reason, self.options.max_retries)
+            times = self.options.max_retries
+            if error.kind == "nobody" and not self._was_reached:
+                times = min(_TRIES_OF_NOBODY - 1, times)
+            logger.warning("%s; trying again, up to %d times", error.reason, times)
 
     def _note_name(self, name: str) -> None:
         """Tells once for each other name that the model answers under."""

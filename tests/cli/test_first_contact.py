@@ -121,7 +121,7 @@ def test_a_server_that_is_not_there_is_an_error_and_said_at_once(
     assert result.exit_code == 1
     assert "no connection to 127.0.0.1" in words_of(result)
     assert "tried 3 times. Look whether the server runs, and whether --base-url is right" in words_of(result)
-    assert [record.message for record in caplog.records if "trying again, up to 6 times" in record.message]
+    assert [record.message for record in caplog.records if "trying again, up to 2 times" in record.message]
 
 
 def test_a_server_that_went_away_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:

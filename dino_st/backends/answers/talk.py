@@ -494,6 +494,10 @@ _SIGNS = {
     r"(?-i:[a-z]~\[(?!sic\b)[a-z]+(?:~[a-z]+)*\]|~<[a-z]+(?:~[a-z]+)+>|[a-z]{3}\\[a-z]{3})": re.compile(r"[\[<\\]"),
     r"\A(?:\#\w+\s?)+\Z|\A\w+\s?=[\s'\"“]|\A[a-z]+=[a-z]": re.compile("[#=]"),
     r"""[.!?]["”)]?[⁰¹²³⁴-⁹*†‡]+\Z|\s\#{2,}\W*\Z""": None,
+    r"[a-z](?:\s?\[\d{1,2}\]|\s?[†‡]|\s[⁰¹²³⁴-⁹])[.!?]?\Z": re.compile(r"\[\d|[†‡⁰¹²³⁴-⁹]"),
+    r"(?-i:\A(?:null|undefined|NaN|TODO|TBD)~)|(?<!\w)\#(?:NAME\?|REF!|N/A|VALUE!|DIV/0!)": re.compile(
+        r"null|undefined|nan|todo|tbd|\#", re.IGNORECASE
+    ),
     r"(?:(?<!\w)[^\W\d_\u2e80-\uffff]~){4}": None,
     r"(?<=[^\W\d_])%(?:[2-7][\da-f]|[c-e][\da-f]%)|(?-i:[a-z]{2}=(?:[89A-F][\dA-F]|20|3D)(?![\dA-F]))": None,
     rf"(?<!\s\d)\s(?:{_JOINER}|>)\s(?=[^\W\d])|(?<=[a-z]{{3}}[.!?])(?:{_JOINER}|/)(?=[^\W\d_])|\A\w+>~": re.compile(
