@@ -346,8 +346,7 @@ class OpenAIChat:
                     self.pace.pause(min(error.wait, options.longest_wait_seconds))
                 if not attempts.goes_on(error):
                     break
-                is_last = attempt >= min(_TRIES_OF_NOBODY, options.max_retries + 1)
-                if error.kind == "nobody" and not self._was_reached and is_last:
+                if self._meets_nobody(error) and attempt >= self._most_attempts(error):
                     advice = "Look whether the server runs, and whether base_url is right; then run again"
                     self._stop(run, ModelError(f"{error.reason}, tried {attempt} times. {advice}"))
                     return None
@@ -384,10 +383,16 @@ class OpenAIChat:
         """Tells that the server is in trouble, so that nobody waits for one that is not there."""
         if error.server_trouble and not self._has_said:
             self._has_said = True
-            times = self.options.max_retries
-            if error.kind == "nobody" and not self._was_reached:
-                times = min(_TRIES_OF_NOBODY - 1, times)
-            logger.warning("%s; trying again, up to %d times", error.reason, times)
+            logger.warning("%s; trying again, up to %d times", error.reason, self._most_attempts(error) - 1)
+
+    def _meets_nobody(self, error: AttemptError) -> bool:
+        """Whether nobody answers at an address where nobody ever did."""
+        return error.kind == "nobody" and not self._was_reached
+
+    def _most_attempts(self, error: AttemptError) -> int:
+        """How often a request that ends so is made at most."""
+        most = self.options.max_retries + 1
+        return min(_TRIES_OF_NOBODY, most) if self._meets_nobody(error) else most
 
     def _note_name(self, name: str) -> None:
         """Tells once for each other name that the model answers under."""

@@ -39,7 +39,6 @@ class Prompter:
                 DinoWarning,
                 stacklevel=3,
             )
-
         if self._template and self._template.ignores_roles:
             warn(
                 f"the chat template of {name} writes an answer's turn like a user's, so that every answer begins as if "

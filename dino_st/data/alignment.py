@@ -20,7 +20,7 @@ _COMPARED, _ENOUGH = 10_000, 20
 
 _TIMES_AS_MANY, _MANY_SHARED = 2.5, 0.2
 """How many times as many words negatives share as the texts that should be alike, and at least which share. Negatives
-that alter a word or two share 1.3 (SICK) to 1.7 times as many at most, exchanged texts of a middle label 2.6 to 3.5."""
+that alter a word or two share fewer."""
 
 
 class _Rows:
@@ -264,7 +264,7 @@ def _warn_of_scores(rows: _Rows, scores: Sequence[float], source: str) -> None:
 
 _LONG_RUN, _NONE, _BACKWARDS, _SURE = 30, 0.1, -0.3, 4.5
 """Rows of a run; the most that words and scores go together in one that was moved, or turned round; and by how many
-standard errors from chance words go with the scores of others, or backwards: in one of 27,000 windows of 33 sets."""
+standard errors from chance words go with the scores of others, or backwards."""
 
 
 def _warn_of_moved_scores(overlap: Floats, scores: Sequence[float], source: str) -> bool:

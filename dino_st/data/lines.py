@@ -203,8 +203,7 @@ _BELOW = (
 _MONTH = "(?:jan|feb|ma[riy]|mär|mrz|apr|ju[nl]|aug|sept?|o[ck]t|nov|de[cz])"
 
 _MISREAD = r"[^\W\d_][¢£¤¥¦§¨¬¯±¹³¸¼½¾¶][^\W\d_]|[a-zß-öø-ÿ]{2}[À-ÖØ-Þ]|(?<![^\W\d_])[а-яё][А-ЯЁ]{4}"
-"""Signs and capitals inside words, as where a code page was taken for another one of as many bytes; in none of 403,738
-lines."""
+"""Signs and capitals inside words, as where a code page was taken for another one of as many bytes."""
 
 _ODDITIES = {
     "nothing but what Excel makes of a text (a date, a number, ###)": (
