@@ -353,8 +353,9 @@ class ShardDirectory(os.PathLike[str]):
         import pyarrow.parquet
 
         try:
+            # by this thread alone: one of Arrow's that lets go of Python's bytes while the program ends aborts it
             with self.file_of(number).open("rb") as file:
-                return pyarrow.parquet.ParquetFile(file).read()
+                return pyarrow.parquet.ParquetFile(file, pre_buffer=False).read(use_threads=False)
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{self.file_of(number)}: cannot be read ({first_line(error)}); {_MEND}") from None
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
@@ -46,6 +48,29 @@ def test_waves_come_back_in_order_with_their_counts(tmp_path: Path) -> None:
         assert store.to_dataset()["text"][:] == ["a", "b", "c"]
         assert store.to_dataset()["text"][:] == ["a", "b", "c"]
         assert store.counts == {"draws": 5, "rejected: empty": 2}
+
+
+def test_no_thread_but_pythons_own_lets_go_of_what_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of Arrow's that does while the program ends aborts it, behind its last line."""
+    released: list[int] = []
+
+    class Content(bytearray):
+        def __del__(self) -> None:
+            released.append(threading.get_ident())
+
+    class File(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return Content(super().read(size))  # type: ignore[return-value] # what it is made of is Arrow's to read
+
+    with opened(tmp_path / "raw") as store:
+        store.put(wave(*"abc"))
+        content = store.file_of(0).read_bytes()
+        monkeypatch.setattr(Path, "open", lambda path, mode: File(content))
+        known = {thread.ident for thread in threading.enumerate()}
+        for _ in range(40):
+            assert store._table_of(0).num_rows == 3
+    assert released
+    assert set(released) <= known
 
 
 def test_datasets_reads_the_directory_as_it_is(tmp_path: Path) -> None:
