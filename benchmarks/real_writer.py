@@ -104,6 +104,10 @@ ROWS = (
             "cross-fitted targets": {"folds": 3},
             "decayed hard negatives of label 0.5, width 0.17": {"objective": hard_negatives(0.5, decay_width=0.17)},
             "decayed hard negatives of label 0.5, width 8.58": {"objective": hard_negatives(0.5, decay_width=8.58)},
+            "8 random negatives, label-0 texts that share words out": {
+                "preparation": {"random_negatives": 8, **SHARED_WORDS_OUT},
+                "same_validation": True,
+            },
         }.items()
     ),
 )
@@ -237,7 +241,8 @@ class Study:
                 judged = number if row.rate_of is None else row.rate_of
                 if judged not in rates:
                     rates[judged] = self.choose_rate(student, ROWS[judged])
-                for seed in range(1 if student == "smollm2" and not self.options.all_seeds else self.options.seeds):
+                seeds = 1 if student == "smollm2" and not self.options.all_seeds else self.options.seeds
+                for seed in range(self.options.first_seed, self.options.first_seed + seeds):
                     place = self.train(student, row, seed, rates[judged])
                     scores = self.scores(place.name, place) | {"validation": self.validation(place)}
                     rows.setdefault(f"{row.name} ({rates[judged]:g})", []).append(scores)
@@ -315,6 +320,9 @@ def main() -> None:
         "--rows", type=int, nargs="+", help="numbers of the recipes, from 0 (default: see the protocol)"
     )
     parser.add_argument("--seeds", type=int, default=3, help="seeds of each row (default: 3)")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, help="rates are chosen with seed 0, whichever is the first"
+    )
     parser.add_argument(
         "--learning-rate", type=float, nargs="+", help="to choose from, instead of the protocol's; one is not chosen"
     )
