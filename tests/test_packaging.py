@@ -26,7 +26,8 @@ def test_the_wheel_carries_code_tasks_recipes_and_type_marks(wheel: Path) -> Non
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {"dino_st/py.typed", "mteb_tasks/py.typed", "dino_st/tasks/specs/sts-x2.json", "dino_st/recipes/README.md"}
     wanted |= {f"dino_st/recipes/{path.name}" for path in (ROOT / "recipes").iterdir()}
-    wanted |= {str(path.relative_to(ROOT)) for path in (ROOT / "dino_st/models").rglob("*") if path.is_file()}
+    models = (path for path in (ROOT / "dino_st/models").rglob("*") if path.is_file() and path.suffix != ".pyc")
+    wanted |= {str(path.relative_to(ROOT)) for path in models}
     assert wanted <= names
     assert {"dino_st/models/dino-tiny/model.safetensors", "dino_st/models/dino-tiny-encoder/README.md"} <= names
     assert not [name for name in names if name.startswith(("tests", "benchmarks", "tools"))]
