@@ -32,9 +32,12 @@ def main() -> None:
             samples = {label: habits.TextSample(those) for label, those in sorted(pairs.items())}
             told = [("several labels", habits.under_several_labels(samples))]
             told += [("one for many", words) for _, words in habits.ones_for_many(samples)[:1]]
+            told += [("out of word order", words) for _, words in habits.out_of_word_order(samples)]
             told += [("out of order", habits.out_of_order(samples[max(samples)], samples[min(samples)]))]
             for label, sample in samples.items():
-                checks = ("strangers", "copies", "answers") if label in quality._alike(samples) else ("copies",)
+                checks = (
+                    ("strangers", "copies", "answers", "apart") if label in quality._alike(samples) else ("copies",)
+                )
                 told += [(f"{check} {label}", getattr(sample, check)()) for check in checks]
                 size = len(sample.pairs())
                 for feature, texts in habits._compared(sample.pairs())[0].items():

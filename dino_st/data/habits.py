@@ -18,7 +18,7 @@ from dino_st.data.alignment import shared_words, shares_of_strangers, texts_of_o
 from dino_st.data.layout import ENDED, cut_at, size_of
 from dino_st.support.hashes import keyed_bits
 from dino_st.support.languages import is_in_another_language, is_latin
-from dino_st.support.text import MARKS, UNSPACED, WORD, normal_form, printable
+from dino_st.support.text import MARKS, UNSPACED, WORD, normal_form, printable, spaced
 
 SAMPLED = 1_000
 """Pairs of a label that are looked at."""
@@ -58,6 +58,13 @@ _FEW_TWICE, _SHARE_TWICE = 5, 0.02
 
 _ANSWERED = 0.5
 """Of how many of the sentences that ask something the texts ask nothing, at least."""
+
+_SHARE_APART, _LONG = 0.25, 4
+"""Texts without any word of so many letters, by its first ones, of their sentences, at least."""
+
+_BY_CHANCE, _FEW_STRANGE, _SHARE_STRANGE = 2, 20, 0.5
+"""How often chance alone would bring two words of the sentences side by side, at least, that never are; of how many
+such pairs of words the texts have which share, at least."""
 
 _LONGEST, _SHOWN, _LONG_AS_ONE, _LONG_AS_BARE = 1_000, 90, 9, 3
 _RUN = rf"[^\W{UNSPACED}](?:[^\W{UNSPACED}]|[{MARKS}])*"
@@ -164,6 +171,21 @@ class TextSample:
         of_them = f"for {len(found):,} of {len(asking):,} sentences that ask something"
         return f"{of_them}, texts ask nothing (as in “{printable(found[0])[:_SHOWN]}”)"
 
+    def apart(self) -> str:
+        """In words, that texts of one language with their sentences share no long word with them; else empty."""
+        pairs = self.pairs()
+        found = [
+            second
+            for first, second in pairs
+            if _long_words(second).isdisjoint(_long_words(first))
+            and is_latin(second) == is_latin(first)
+            and not is_in_another_language(second, first)
+        ]
+        if len(found) < max(_ENOUGH, _SHARE_APART * len(pairs)):
+            return ""
+        of_them = f"{len(found):,} of {len(pairs):,} share no word of {_LONG} letters or more with their sentences"
+        return f"{of_them} (as “{printable(found[0])[:_SHOWN]}”)"
+
     def copies(self) -> str:
         """In words, that texts are their own sentences but for case and marks; empty where few are."""
         pairs = self.pairs()
@@ -229,6 +251,54 @@ def ones_for_many(samples: Mapping[str, TextSample]) -> list[tuple[str, str]]:
     if sum(times for times, _, _ in found) < max(_FEW_SENTENCES, _SHARE_OF_ALL * number):
         found = [one for one in found if one[0] >= few]
     return [(label, told) for _, label, told in found[:_MOST]]
+
+
+def out_of_word_order(samples: Mapping[str, TextSample]) -> list[tuple[str, str]]:
+    """The label with most texts that have words side by side as no sentence has them, and that in words; if many do.
+
+    Looked at are words so frequent in the sentences that chance alone would have brought them together, as `the` behind
+    `an`. Texts have most such pairs of words where a fifth of them is shuffled, and fewer than half even where they are
+    of another kind than the sentences.
+    """
+    pairs = [(label, *pair) for label in sorted(samples) for pair in samples[label].pairs()]
+    known = Counter(both for sentence in {first for _, first, _ in pairs} for both in _neighbours(sentence))
+    before, behind = Counter[str](), Counter[str]()
+    for (one, other), times in known.items():
+        before[one] += times
+        behind[other] += times
+    strange: set[tuple[str, str]] = set()
+    by_number = behind.most_common()
+    for one, times in before.items():
+        for other, others in by_number:
+            if times * others < _BY_CHANCE * known.total():
+                break
+            if (one, other) not in known and (one or other):
+                strange.add((one, other))
+    found = [(label, second, both) for label, _, second in pairs if (both := strange.intersection(_neighbours(second)))]
+    seen = {two for *_, both in found for two in both}
+    if len(strange) < _FEW_STRANGE or len(seen) < _SHARE_STRANGE * len(strange):
+        return []
+    most = Counter(label for label, *_ in found).most_common(1)[0][0]
+    shown = ", ".join([f"“{printable(text)[:_SHOWN]}”" for label, text, _ in found if label == most][:2])
+    told = (
+        f"{len(seen):,} of {len(strange):,} pairs of frequent words that never stand side by side in the sentences "
+        f"do in {len(found):,} of {len(pairs):,} texts of all labels, as where they have no order (as in {shown})"
+    )
+    return [(most, told)]
+
+
+def _neighbours(text: str) -> list[tuple[str, str]]:
+    """Words side by side with no mark between them; beside the first and the last one is none."""
+    found = _WORD.findall(_plain(text))
+    words = [*("".join(re.findall(_LETTERS, word)[:1]) for word in found), ""]
+    inside = [(one, other) for word, one, other in zip(found, words, words[1:], strict=False) if word == one and other]
+    return [("", words[0]), *inside, (words[len(found) - 1], "")]
+
+
+def _long_words(text: str) -> set[str]:
+    """The first letters of a text's words that have so many; all numbers, and what has other letters than A to Z."""
+    words = spaced(normal_form(text)).split()
+    return {word[:_LONG] for word in words if len(word) >= _LONG or not (word.isascii() and word.isalpha())}
 
 
 def _habits_of(pairs: Sequence[tuple[str, str]]) -> list[str]:

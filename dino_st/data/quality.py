@@ -118,7 +118,7 @@ def summarise(
     parts: Iterable[Mapping[str, LabelStatistics]], samples: Mapping[str, TextSample] | None = None
 ) -> dict[str, dict[str, Any]]:
     """Joins what was seen of several parts of a data set, and looks for habits in samples of its texts."""
-    from dino_st.data.habits import ones_for_many, out_of_order, under_several_labels
+    from dino_st.data.habits import ones_for_many, out_of_order, out_of_word_order, under_several_labels
 
     samples = samples or {}
     whole: dict[str, LabelStatistics] = {}
@@ -147,8 +147,10 @@ def summarise(
         known = summary.setdefault(min(samples), {})
         known["out_of_order"] = "; ".join(filter(None, [known.get("out_of_order"), several]))
     highest_ones = sorted({*_alike(samples)}.difference(_lower(samples)))
-    answers = [(label, told) for label in highest_ones if (told := samples[label].answers())]
-    for label, habit in (*answers, *ones_for_many(samples)):
+    of_highest = [
+        (label, check()) for label in highest_ones for check in (samples[label].answers, samples[label].apart)
+    ]
+    for label, habit in (*filter(lambda one: one[1], of_highest), *ones_for_many(samples), *out_of_word_order(samples)):
         summary.setdefault(label, {})["habits"] = [*summary.get(label, {}).get("habits", ()), habit]
     for label in _lower(samples):
         if copies := samples[label].copies():

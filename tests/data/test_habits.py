@@ -204,6 +204,53 @@ def test_questions_that_are_answered_are_told(
     assert [words in one for one in found if "ask" in one] == [True] * is_told
 
 
+def shuffled(text: str) -> str:
+    words = text.removesuffix(".").split()
+    random.Random(text).shuffle(words)
+    return f"{' '.join(words)}."
+
+
+@pytest.mark.parametrize(
+    ("change", "is_told"),
+    [
+        (lambda text, i: text, False),
+        (lambda text, i: fronted(text), False),
+        (some(lambda text: f"The truth is, {inside(text)}", one_in=2), False),
+        (some(shuffled, one_in=50), False),
+        (some(shuffled, one_in=5), True),
+        (lambda text, i: shuffled(text), True),
+    ],
+)
+def test_texts_whose_words_stand_in_no_order_are_told(change: Callable[[str, int], str], *, is_told: bool) -> None:
+    good = TextSample(pairs(lambda text, i: text))
+    found = habits_in(summarise([], {"0": good, "0.5": TextSample(pairs(change))}))
+    told = "pairs of frequent words that never stand side by side in the sentences do in"
+    assert [told in one and one.startswith("label 0.5: ") for one in found if "side by side" in one] == [True] * is_told
+    assert habits_in(summarise([], {"0.5": TextSample(pairs(change, 9))})) == [], "so few tell nothing"
+
+
+@pytest.mark.parametrize(
+    ("label", "one_in", "text", "is_told"),
+    [
+        ("1", 3, "Later they went home to rest.", True),
+        ("1", 5, "Later they went home to rest.", False),
+        ("positive", 3, "Later they went home to rest.", True),
+        ("0.5", 3, "Later they went home to rest.", False),
+        ("1", 3, "Dann ging er nach Hause und schlief.", False),  # as a translation does
+    ],
+)
+def test_texts_that_share_no_long_word_with_sentences_that_they_should_say_again_are_told(
+    label: str, one_in: int, text: str, *, is_told: bool
+) -> None:
+    made = [
+        (one, f"{text[:-1]}{chr(97 + i % 26)}." if i % one_in == 0 else reworded(one))
+        for i, (one, _) in enumerate(pairs(lambda text, _: text))
+    ]
+    found = habits_in(summarise([], {label: TextSample(made), **({"1": TextSample()} if label == "0.5" else {})}))
+    told = f"share no word of 4 letters or more with their sentences (as “{text[:9]}"
+    assert [told in one for one in found if "share no word" in one] == [True] * is_told
+
+
 def test_a_beginning_that_the_sentences_have_as_often_is_none() -> None:
     made = [(f"Of course, {inside(one)}", f"Of course, {inside(two)}") for one, two in pairs(lambda text, _: text)]
     mixed = [(two, one) if i % 16 else (one, two) for i, (one, two) in enumerate(pairs(HABITS["contain “(”"]))]
