@@ -279,7 +279,8 @@ def out_of_word_order(samples: Mapping[str, TextSample]) -> list[tuple[str, str]
     if len(strange) < _FEW_STRANGE or len(seen) < _SHARE_STRANGE * len(strange):
         return []
     most = Counter(label for label, *_ in found).most_common(1)[0][0]
-    shown = ", ".join([f"“{printable(text)[:_SHOWN]}”" for label, text, _ in found if label == most][:2])
+    clearest = sorted((one for one in found if one[0] == most), key=lambda one: -len(one[2]))[:2]
+    shown = ", ".join(f"“{printable(text)[:_SHOWN]}”" for _, text, _ in clearest)
     told = (
         f"{len(seen):,} of {len(strange):,} pairs of frequent words that never stand side by side in the sentences "
         f"do in {len(found):,} of {len(pairs):,} texts of all labels, as where they have no order (as in {shown})"

@@ -256,6 +256,8 @@ _REMARKS = {
     r"""[,;–—-]\s(?:thanks|thank~you|cheers|you(?:['’]re|~are)~welcome)(?:~(?:so~much|very~much|a~lot|again|for~\w+ing))?
       \W*\Z""": pattern(rf"{_PERSONAL}|\b(?:thank|grateful|gratitude|appreciat|cheer|welcom|please|said|sa(?:id|ys?))"),
     r"(?<=\w)[;,]?\s(?:[-–—]\s)?in~other~words\b": pattern("words|terms"),
+    r"""\b(?:(?:closing|opening)~quotation~marks?|ibid|xoxo)\W*\Z|,~(?:wikipedia|chatgpt)~says\W*\Z
+      |\A\W*+unlike~the~original\b""": pattern("quotation|ibid|xo|wikipedia|chatgpt|original"),
     r"""[,;–—-]\s?(?:(?:and|but|while|though|although|as)~)?(?:this|it|the~original)~(?:retains?|preserves?|keeps?|maintains?|says|states|claims)\b
       (?:~\w+){0,4}\W*\Z|\bif~the~(?:sentence|statement|premise)~is\b
       |(?:,|\.{3})?~and~so~(?:on|forth)(?:~and~so~forth)?\W*\Z""": pattern(
@@ -360,7 +362,9 @@ _VARIANTS = {
     r"""["”]\s(?:and/)?or\s["“]""": _MARKED,
     r"(?-i:(?<=[a-z.!?,;\"”])\s(?:OR|VS)\s)": re.compile(r"/|\bOR\b|\bVS\b"),
     rf"\b{_DETERMINED}(?-i:[a-z]{{3,}}~?/~?[a-z]{{3,}}(?![\w/.]))": _OR,
-    r"(?-i:(?<![\w/.:])(?!and/or|his/her|her/his|him/her)[a-z]{3,}/[a-z]{3,}(?![\w/.]))": _OR,
+    r"""(?-i:(?<![\w/.:])(?!and/or|his/her|her/his|him/her)[a-z]{3,}/[a-z]{3,}(?![\w/.]))
+      |(?<![\w/])(?:(?:the|an?)/(?:the|an?)|(?:is|was|are|were)/(?:is|was|are|were)|(?:in|on|at)/(?:in|on|at))
+      (?![\w/])""": _OR,
     r"(?-i:[a-z]~\((?!some)[a-z]{4,}\)~[a-z]|[a-z]{2}\(e?s\))": _BRACKETED,
     r"""\((?:or|also|aka|i\.e\.|e\.g\.|alternatively|that~is|meaning|originally|instead~of|in~other~words),?
       ~(?:(?:an?|the)~)?[a-z]+(?:~[a-z]+)?\)""": _BRACKETED,
@@ -373,9 +377,8 @@ _VARIANTS = {
     r"\A(?!.*\b(?:and|or)\b)[\w'’]+(?:~[\w'’]+)?(?:,\s[\w'’]+(?:~[\w'’]+)?){3,}\W*\Z": re.compile(
         ",.*,|[;&/]|\\band\\b"
     ),
-    r"\bor,?~alternatively\b|\A\W*+(?:alternatively|or)\b\s?[,:]|[,;]~or~(?:rather|simply|just|else):": pattern(
-        "alternativ"
-    ),
+    r"""\bor,?~(?:alternatively|(?:to~)?(?:put|sa(?:id|y)|phrased?)~(?:it~)?(?:differently|another~way))\b
+      |\A\W*+(?:alternatively|or)\b\s?[,:]|[,;]~or~(?:rather|simply|just|else):""": pattern("alternativ"),
     r"\A\w+(?:,~and~\w+)?\s[=≈]\s\w+": re.compile("[=≈]"),
 }
 """Two variants in one text."""
@@ -447,6 +450,16 @@ _SHORT_REFUSALS = {
       \W*\Z""": pattern(r"possib|\bcan|could|\bable|unable|\bway\b|hopeless"),
     r"""\A\W*sorry,~(?:but~)?(?:the|your|this)~(?:input|sentence|prompt|request|message|text)~(?:you~\w+~)?(?:seems?|is|appears?|looks|was
       |does|cannot|can['’]t)\b""": pattern("sorry|apolog|input|sentence|prompt|request|message|text"),
+    r"""\A\W*+(?:the|this)~(?:ai~)?(?:assistant|(?:language~)?model|chat-?bot|bot)~(?:has~)?(?:declin\w+|refus\w+|(?:is|was)~unable)~to~\w
+      |\b(?:falls?|is|are|goes|lies)~(?:outside|beyond)~(?:of~)?(?:what~i~(?:can|am)\b|(?:the~scope~of~)?my~(?:scope|\w*abilit|guidelines))
+      |\bi~(?:\w+~){0,2}?(?:prefer|choose|have|need|must|like|try)~to~(?:stay|remain|be)~neutral\b|\A\W*+sorry,?~(?:but~)?no\W*\Z
+      |\A\W*+my~(?:\w+~)?(?:guidelines|programming|instructions)~(?:keeps?|prevents?|do(?:es)?~not|don['’]t|prohibits?|forbids?|stops?|bars?)\b
+      |\A\W*+(?:this|your)~(?:request|prompt|message|content|input)~(?:has~been|was|is)~(?:flagged|blocked|declined|denied|rejected|refused)\b
+      |\bnot~something~(?:that~)?i~(?:(?:can|could|will|would)~)?(?:do|discuss|help~with|engage~in)\W*\Z
+      |\A\W*+(?:(?:could|can|may|shall|should)~we|let['’]s)~(?:please~)?change~the~(?:subject|topic)\b""": pattern(
+        r"""assistant|model|bot\b|outside|beyond|neutral|sorry|guideline|programming|instruct|request|prompt|messag|content|input|something
+        |subject|topic"""
+    ),
     r"""\A\W*i(?:['’]d|~would)~(?:be~(?:glad|happy)|love|like)~to(?:~help)?,?~but\b.{0,40}
       \b(?:context|information|details?)\b""": pattern("context|inform|detail"),
 }
@@ -495,9 +508,8 @@ _SIGNS = {
     r"\A(?:\#\w+\s?)+\Z|\A\w+\s?=[\s'\"“]|\A[a-z]+=[a-z]": re.compile("[#=]"),
     r"""[.!?]["”)]?[⁰¹²³⁴-⁹*†‡]+\Z|\s\#{2,}\W*\Z""": None,
     r"[a-z](?:\s?\[\d{1,2}\]|\s?[†‡]|\s[⁰¹²³⁴-⁹])[.!?]?\Z": re.compile(r"\[\d|[†‡⁰¹²³⁴-⁹]"),
-    r"(?-i:\A(?:null|undefined|NaN|TODO|TBD)~)|(?<!\w)\#(?:NAME\?|REF!|N/A|VALUE!|DIV/0!)": re.compile(
-        r"null|undefined|nan|todo|tbd|\#", re.IGNORECASE
-    ),
+    r"""(?-i:\A(?:null|undefined|NaN|TODO|TBD|NAME)~)|(?<!\w)\#(?:NAME\?|REF!|N/A|VALUE!|DIV/0!)|(?-i:\bXYZ\b)|(?<!\w)N\.\s?N\.(?!\w)
+      |[(\[]\s?insert\b""": re.compile(r"null|undefined|nan|todo|tbd|name|xyz|n\.\s?n|insert|\#", re.IGNORECASE),
     r"(?:(?<!\w)[^\W\d_\u2e80-\uffff]~){4}": None,
     r"(?<=[^\W\d_])%(?:[2-7][\da-f]|[c-e][\da-f]%)|(?-i:[a-z]{2}=(?:[89A-F][\dA-F]|20|3D)(?![\dA-F]))": None,
     rf"(?<!\s\d)\s(?:{_JOINER}|>)\s(?=[^\W\d])|(?<=[a-z]{{3}}[.!?])(?:{_JOINER}|/)(?=[^\W\d_])|\A\w+>~": re.compile(
@@ -533,9 +545,11 @@ _SIGNS = {
 """What is left of other forms: footnotes, spaced or joined letters, escapes."""
 
 _RUN_TOGETHER = re.compile(
-    r"[a-z]{2}[.!?][A-Z][a-z]+(?:\s|\W{0,3}\Z)|[a-z]{3}(?:An?|The|It|He|She|They|There|This|In|On)\s[a-z]"
+    r"[a-z]{2}[.!?](?:[A-Z][a-z]+|A)(?:\s|\W{0,3}\Z)|[a-z]{3}(?:An?|The|It|He|She|They|There|This|In|On)\s[a-z]"
+    r"|[a-z]{2} (?:A(?! (?:is|was|are|were|and|or|in|on|to|ha[sd]|will|can|of|with|from|that|which)\b)|An|The|It|She"
+    r"|They|There|Her|Their|This|Some|Several)(?: [a-z]{2,}){2} [a-z]"
 )
-"""Sentences without a space between them."""
+"""Sentences without a space, or without a mark, between them."""
 
 _TWICE = pattern(
     r"""\b(the|an?|of|to|and|my|our|your|his|her|their|its|for|with|by|from|we|they|he|she|it|are|was|were|which
