@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -46,8 +46,7 @@ class FitDataLoader(DataLoader[Any]):
 
         reader = dict(sys._getframe(1).f_locals)  # those of `fit`, which hands its loader neither model nor options
         if isinstance(reader.get("self"), SentenceTransformer) and {"warmup_steps", "epochs"} <= reader.keys():
-            steps = (reader.get("steps_per_epoch") or len(self)) * reader["epochs"]
-            _warn_of_warmup(reader["warmup_steps"], steps)
+            _warn_of_schedule(self, reader)
             _warn_of_model(reader["self"])
             _check_reach(self, zip(reader.get("data_loaders", ()), reader.get("loss_fns", ()), strict=True))
             # The trainer behind fit asks for pinned memory everywhere, and fit has no option to leave it.
@@ -56,8 +55,18 @@ class FitDataLoader(DataLoader[Any]):
         return super().__iter__()
 
 
-def _warn_of_warmup(warmup: int, steps: int) -> None:
-    """Warns of a warm-up that does not end before the training."""
+_WASTED = 0.2
+"""Share of the steps for which no learning rate is left, from which on it is told."""
+
+
+def _warn_of_schedule(loader: FitDataLoader, reader: Mapping[str, Any]) -> None:
+    """Warns where the learning rate of a call of `fit`, whose variables are given, stays low, or ends before its steps.
+
+    It falls to zero within as many steps as there are whole batches; those of what is left over in each epoch follow.
+    """
+    warmup, epochs, objectives = reader["warmup_steps"], reader["epochs"], reader.get("data_loaders") or [loader]
+    given = reader.get("steps_per_epoch") or 0
+    steps = (given or min(map(len, objectives))) * len(objectives) * epochs
     if warmup > steps:
         warnings.warn(
             f"model.fit would warm up for {warmup:,} steps (its default is 10,000) and train for {steps:,}: the "
@@ -66,6 +75,22 @@ def _warn_of_warmup(warmup: int, steps: int) -> None:
             DinoWarning,
             stacklevel=4,
         )
+    left = 0 if given or len(objectives) > 1 else len(loader) - _whole_batches(loader)
+    if left >= _WASTED * len(loader):
+        pairs = len(loader.dataset)  # type: ignore[arg-type]
+        warnings.warn(
+            f"model.fit schedules {steps - left * epochs} steps for {pairs} pairs in batches of {loader.batch_size}, "
+            f"and makes {steps}: at the last {left * epochs} the learning rate is zero. Choose a batch_size of which "
+            f"whole batches make up the pairs, or nearly, such as {pairs // len(loader)}",
+            DinoWarning,
+            stacklevel=4,
+        )
+
+
+def _whole_batches(loader: DataLoader[Any]) -> int:
+    """Batches that are as large as asked for, of which `fit` makes its schedule; all of what is no DataLoader."""
+    rows, size = getattr(loader, "dataset", None), getattr(loader, "batch_size", None)
+    return len(loader) if size is None or not isinstance(rows, Sized) else len(rows) // size
 
 
 def _check_reach(loader: FitDataLoader, objectives: Iterable[tuple[Any, Any]]) -> None:
@@ -186,7 +211,7 @@ def _check_examples(examples: Sequence[InputExample]) -> None:
 
 
 def warmup_steps(loader: DataLoader[Any], epochs: int = _DEFAULTS.epochs, share: float = _DEFAULTS.warmup_share) -> int:
-    """The warm-up that `model.fit` should be called with: a share of all steps, rounded up.
+    """The warm-up that `model.fit` should be called with: a share of all steps, rounded up, but never all of them.
 
     Args:
         loader: What `to_dataloader` returned, or any `DataLoader`.
@@ -194,7 +219,8 @@ def warmup_steps(loader: DataLoader[Any], epochs: int = _DEFAULTS.epochs, share:
         share: Share of the steps in which the learning rate rises from zero to its peak.
 
     Returns:
-        Steps; the ceiling of `share * epochs * len(loader)`.
+        Steps; the ceiling of `share * epochs * len(loader)`, and fewer than `fit` makes its schedule for, which are
+        those of whole batches: at the end of it the learning rate is zero.
 
     Raises:
         ConfigurationError: `epochs` is not positive or `share` is not between 0 and 1.
@@ -203,4 +229,5 @@ def warmup_steps(loader: DataLoader[Any], epochs: int = _DEFAULTS.epochs, share:
         raise ConfigurationError(f"epochs is {epochs}; expected at least 1")
     if not 0 <= share <= 1:
         raise ConfigurationError(f"share is {share}; expected a number from 0 to 1")
-    return math.ceil(Fraction(str(share)) * epochs * len(loader))
+    wanted = math.ceil(Fraction(str(share)) * epochs * len(loader))
+    return max(0, min(wanted, epochs * _whole_batches(loader) - 1))

@@ -67,8 +67,8 @@ def test_examples_follow_a_selection_of_rows() -> None:
     assert [example.texts[0] for example in to_input_examples(chosen)] == ["ü"]
 
 
-@pytest.mark.parametrize(("steps", "epochs", "expected"), [(70, 1, 7), (71, 1, 8), (3, 1, 1), (30, 2, 6), (1, 1, 1)])
-def test_warmup_is_a_tenth_of_all_steps_rounded_up(steps: int, epochs: int, expected: int) -> None:
+@pytest.mark.parametrize(("steps", "epochs", "expected"), [(70, 1, 7), (71, 1, 8), (3, 1, 1), (30, 2, 6), (1, 1, 0)])
+def test_warmup_is_a_tenth_of_all_steps_rounded_up_but_never_all(steps: int, epochs: int, expected: int) -> None:
     assert warmup_steps(range(steps), epochs) == expected  # type: ignore[arg-type]
 
 
@@ -148,6 +148,31 @@ def test_exactly_one_batch_is_enough_to_train(model: SentenceTransformer, train:
     assert fit(model, loader, warmup_steps=1, epochs=4) > 1e-3
 
 
+@pytest.mark.parametrize(("rows", "epochs"), [(8, 1), (9, 1), (15, 1), (15, 2), (16, 1), (31, 1)])
+def test_a_set_of_hardly_more_than_a_batch_is_trained(
+    rows: int, epochs: int, model: SentenceTransformer, train: Dataset
+) -> None:
+    loader = to_dataloader(train.select(range(rows)), batch_size=8)
+    told = pytest.warns(DinoWarning, match="the learning rate is zero") if rows % 8 else contextlib.nullcontext()
+    with told:
+        assert fit(model, loader, warmup_steps=warmup_steps(loader, epochs), epochs=epochs) > 1e-3
+
+
+def test_steps_for_which_fit_leaves_no_learning_rate_are_told_with_a_size_that_helps(
+    model: SentenceTransformer, train: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(
+        torch.optim.AdamW, "step", lambda self, *args: rates.append(self.param_groups[0]["lr"]) or step(self, *args)
+    )
+    loader = to_dataloader(train.select(range(31)), batch_size=16)
+    with pytest.warns(DinoWarning, match=r"schedules 5 steps for 31 .* makes 10: at the last 5 .* such as 15"):
+        fit(model, loader, warmup_steps=warmup_steps(loader, 5), epochs=5)
+    assert len(rates) == 10
+    assert rates[-5:] == [0] * 5
+
+
 def test_trap_of_fit_mixed_lengths_are_cut_to_the_shortest(
     model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,12 +216,12 @@ def test_a_batch_size_below_one_is_refused(train: Dataset) -> None:
 def test_an_epoch_of_fit_takes_as_many_steps_as_the_warmup_counts(
     model: SentenceTransformer, train: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loader = to_dataloader(train.select(range(20)), batch_size=8)
+    loader = to_dataloader(train.select(range(44)), batch_size=8)
     steps = []
     step = torch.optim.AdamW.step
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *args: steps.append(1) or step(self, *args))
     fit(model, loader, warmup_steps=warmup_steps(loader))
-    assert len(steps) == len(loader) == 3
+    assert len(steps) == len(loader) == 6
 
 
 def test_fit_trains_half_the_bits_and_without_the_prompt_and_the_loader_says_so(
