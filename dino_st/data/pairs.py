@@ -172,6 +172,14 @@ def pair_table(rows: Iterable[Row], source_names: Mapping[str, str], path: str) 
     return table
 
 
+def doubt_pairs(pairs: pa.Table, source: str) -> None:
+    """Says of scored pairs that come from no file what is said of those of a table; raises as `check_scores` does."""
+    scores = pairs[SCORE].to_pylist()
+    first = {score: f"row {row} of {source}" for row, score in reversed([*enumerate(scores)])}
+    check_scores(scores, first, source)
+    warn_of_alignment(pairs.select([SENTENCE1, SENTENCE2]), source, scores)
+
+
 def check_scores(scores: Sequence[float], places: Mapping[float, str], source: str) -> None:
     """Refuses scores of which one seems to stand for none, and warns where they seem to be of two scales.
 

@@ -27,6 +27,7 @@ from dino_st.data.columns import (
     refuse_blank,
     rows_hash,
 )
+from dino_st.data.pairs import doubt_pairs
 from dino_st.data.tables import splits_of, table_ending
 from dino_st.data.triplets import read_pairs_or_triplets, triplet_table
 from dino_st.errors import DatasetError, DinoWarning, InputError, first_line
@@ -48,6 +49,9 @@ Tables = dict[str, pa.Table]
 _MAPPED_BYTES = 200_000_000
 """Size of a file from which on its rows are mapped into memory."""
 
+_PREPARATION = "preparation"
+"""Under which name a record has how the data was prepared."""
+
 _LABELS = ("label", "labels", "score", "scores")
 """Columns that sentence-transformers takes for labels, and the contrastive loss ignores."""
 
@@ -63,14 +67,16 @@ def pair_splits(
 ) -> tuple[Tables, dict[str, Any]]:
     """Reads pairs to train on: the columns of pairs of `train` and `validation`, and what is known of their origin.
 
-    Judged pairs take the place of the validation split, and leave the other.
+    Judged pairs take the place of the validation split, and leave the other, in whichever order of the sentences. What
+    is told of pairs in a file is told of those given, too, unless they were prepared.
 
     Raises DatasetError where a split or column is missing, scores are not finite numbers or out of the loss's reach,
     the training split is smaller than a batch, or all validation scores are equal; InputError where the directory
-    cannot be read.
+    cannot be read, or a score seems to stand for none.
     """
     source, provenance = _given_splits(data)
     splits = {}
+    is_read = isinstance(data, str | os.PathLike) or _PREPARATION in provenance  # and looked at then
     for name in ("train", "validation"):
         if set(TRIPLET_COLUMNS) <= set(getattr(source[name], "column_names", ())):
             raise DatasetError(
@@ -78,6 +84,8 @@ def pair_splits(
             )
         splits[name] = numeric_pairs(source[name], name=f"the {name} split")
         refuse_blank(splits[name], (SENTENCE1, SENTENCE2), f"the {name} split")
+        if not is_read and (name == "train" or judged is None):
+            doubt_pairs(splits[name], f"the {name} split")
     if judged is not None:
         splits, facts = _validated_on(numeric_pairs(judged, name="the judged pairs"), splits["train"])
         provenance = {**provenance, **({JUDGED: facts} if judged_by == PEOPLE else {RATED: {**facts, "by": judged_by}})}
@@ -115,6 +123,8 @@ def pair_splits(
             "no checkpoint can be chosen by Spearman's correlation; "
             + ("prepare more pairs, or a larger validation_share" if judged is None else "judge more pairs")
         )
+    if judged is None:
+        _warn_of_both(data, splits)
     return splits, provenance
 
 
@@ -168,9 +178,11 @@ def _without(table: pa.Table, columns: tuple[str, str], pairs: Set[tuple[str, st
 
 
 def _rows(table: pa.Table, columns: tuple[str, str]) -> Iterator[tuple[str, str]]:
-    """The texts of two columns, row by row."""
-    for batch in table.select(list(columns)).to_batches(max_chunksize=ROWS_AT_ONCE):
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    """The texts of two columns, row by row, as they count among others: those of a pair in either order are equal."""
+    pairs = table.select(list(columns)).rename_columns([SENTENCE1, SENTENCE2])
+    for batch in pairs.to_batches(max_chunksize=ROWS_AT_ONCE):
+        plain = _without_form(pa.Table.from_batches([batch]))
+        yield from zip(*(column.to_pylist() for column in plain.columns), strict=True)
 
 
 def triplet_splits(
@@ -192,6 +204,8 @@ def triplet_splits(
             "validation_share above 0"
         )
     _check_batches(splits["train"], options)
+    if options.checkpoint_choice == "validation":
+        _warn_of_both(data, splits)
     return splits, provenance
 
 
@@ -223,7 +237,6 @@ def _given_splits(data: str | os.PathLike[str] | DatasetDict) -> tuple[Mapping[s
         if (tables := _split_tables(Path(data))) is not None:
             return tables, {}
         record, tables = read_tables(Path(data), read=_rows_of)
-        _warn_of_both(Path(data), tables, least=_IN_BOTH)
         return tables, _origin(record.provenance, record.options, record.counts)
     if not isinstance(data, Mapping) or not {"train", "validation"} <= set(data):
         given = f"the splits {list(data)}" if isinstance(data, Mapping) else f"a {type(data).__name__}"
@@ -256,7 +269,7 @@ def _origin(
 ) -> dict[str, Any]:
     """Where prepared splits come from."""
     how = {"seed": options.seed} if isinstance(options, PreparationOptions) else options.model_dump(mode="json")
-    return {**provenance, "preparation": {**how, "counts": dict(counts)}}
+    return {**provenance, _PREPARATION: {**how, "counts": dict(counts)}}
 
 
 def _split_tables(directory: Path) -> Tables | None:
@@ -279,26 +292,24 @@ def _split_tables(directory: Path) -> Tables | None:
     others = [file.name for file in tables if [file] not in found.values()]
     if others:
         logger.info("%s: not trained on: %s", directory, ", ".join(others))
-    read = {name: read_pairs_or_triplets(file) for name, (file,) in found.items()}
-    _warn_of_both(directory, read)
-    return read
+    return {name: read_pairs_or_triplets(file) for name, (file,) in found.items()}
 
 
 _TEXTS = frozenset((SENTENCE1, SENTENCE2, *TRIPLET_COLUMNS))
 _IN_BOTH = 0.01
-"""Share of the validation rows of a set that was prepared, of which single ones may stand in train by chance."""
+"""Share of the validation rows of which single ones may stand in train by chance."""
 
 
-def _warn_of_both(directory: Path, tables: Mapping[str, pa.Table], least: float = 0) -> None:
-    """Warns where more than so many of the validation rows stand in train, too, but for order, blanks and case."""
+def _warn_of_both(data: str | os.PathLike[str] | DatasetDict, tables: Mapping[str, pa.Table]) -> None:
+    """Warns where more than a few of the validation rows stand in train, too, but for order, blanks and case."""
     both = [_without_form(tables[name]) for name in ("train", "validation")]
-    train, validation = (table.group_by(table.column_names).aggregate([]) for table in both)
-    twice = 0
-    if train.column_names and set(train.column_names) == set(validation.column_names):
-        twice = validation.join(train, validation.column_names, join_type="left semi").num_rows
-    if twice > least * len(validation):
+    train, validation = (table.group_by(table.column_names, use_threads=False).aggregate([]) for table in both)
+    found = validation.join(train, validation.column_names, join_type="left semi", use_threads=False)
+    twice = len(found)  # by threads memory would be let go of later
+    if twice > _IN_BOTH * len(validation):
+        where = data if isinstance(data, str | os.PathLike) else "the training data"
         warnings.warn(
-            f"{directory}: {twice} of {len(validation)} rows of validation stand in train, too, so that it says "
+            f"{where}: {twice} of {len(validation)} rows of validation stand in train, too, so that it says "
             "little of other texts; leave them out of one",
             DinoWarning,
             stacklevel=4,
@@ -306,7 +317,7 @@ def _warn_of_both(directory: Path, tables: Mapping[str, pa.Table], least: float 
 
 
 def _without_form(table: pa.Table) -> pa.Table:
-    """The texts of rows as they count among others: without form, blanks, case and the order of a pair's."""
+    """The texts of rows as they count among others: without form, blanks, case and the order of the first two."""
     table = table.select([name for name in table.column_names if name in _TEXTS])
     for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
@@ -314,10 +325,9 @@ def _without_form(table: pa.Table) -> pa.Table:
             folded = pc.utf8_lower(pc.utf8_normalize(seen, "NFC"))
             folded = pc.utf8_trim_whitespace(pc.replace_substring_regex(folded, r"[\s\pZ]+", " "))
             table = table.set_column(place, name, folded)
-    if not {SENTENCE1, SENTENCE2} <= set(table.column_names):
-        return table
-    one, other = table[SENTENCE1], table[SENTENCE2]
-    for name, sort in ((SENTENCE1, pc.min_element_wise), (SENTENCE2, pc.max_element_wise)):
+    first, second = (SENTENCE1, SENTENCE2) if SENTENCE1 in table.column_names else (ANCHOR, POSITIVE)
+    one, other = table[first], table[second]
+    for name, sort in ((first, pc.min_element_wise), (second, pc.max_element_wise)):
         table = table.set_column(table.column_names.index(name), name, sort(one, other))
     return table
 

@@ -237,9 +237,10 @@ def test_pairs_beside_the_triplets_are_as_many_as_their_batch(
 def test_repeated_texts_that_shrink_the_batches_are_warned_of(bert: Path, tmp_path: Path) -> None:
     from dino_st.training.data import triplet_splits
 
-    rows = [(f"a{i}", f"p{i}", f"n{i % 4}") for i in range(40)]
+    data = triplet_dict(*((f"a{i}", f"p{i}", f"n{i % 4}") for i in range(40)))
+    data["validation"] = triplet_dict(("a", "p", "n"))["train"]
     with pytest.warns(DinoWarning, match=r"10 of 40 .* batches will have about 4 triplets instead of 20"):
-        triplet_splits(triplet_dict(*rows), ContrastiveOptions(batch_size=20))
+        triplet_splits(data, ContrastiveOptions(batch_size=20))
 
 
 def test_each_kind_of_data_is_sent_to_its_own_training(

@@ -6,13 +6,14 @@ import hashlib
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
 import pytest
 
 from dino_st.data.columns import as_table, rows_hash
-from dino_st.errors import DatasetError, InputError
+from dino_st.errors import DatasetError, DinoWarning, InputError
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import save_prepared
 from dino_st.training import data
@@ -89,3 +90,54 @@ def test_a_text_that_most_triplets_hold_is_named_whatever_its_place() -> None:
     triplets = triplet_dict(("a", "z", "n"), ("n", "e", "z"), ("f", "n", "z"), ("g", "z", "h"))
     with pytest.raises(DatasetError, match="4 of 4 training triplets hold the text 'z'"):
         triplet_splits(triplets, ContrastiveOptions(batch_size=2))
+
+
+def sts_pairs(rows: int) -> list[dict[str, Any]]:
+    """Pairs whose scores go with the words that they share, each of sentences of its own."""
+    rng = random.Random(0)
+    found = []
+    for number in range(rows):
+        words = [f"w{number}x{place}" for place in range(8)]
+        alike = rng.randint(0, 8)
+        other = [word if place < alike else word + "o" for place, word in enumerate(words)]
+        found.append({"sentence1": " ".join(words), "sentence2": " ".join(other), "score": alike / 8})
+    return found
+
+
+def given(train: list[dict[str, Any]], validation: list[dict[str, Any]]) -> datasets.DatasetDict:
+    lists = {"train": train, "validation": validation}
+    return datasets.DatasetDict({name: datasets.Dataset.from_list(rows) for name, rows in lists.items()})
+
+
+def exchanged(row: dict[str, Any]) -> dict[str, Any]:
+    return {"sentence1": f" {row['sentence2'].upper()}", "sentence2": row["sentence1"], "score": row["score"]}
+
+
+def test_judged_pairs_leave_the_training_split_in_either_order_and_case() -> None:
+    rows = sts_pairs(60)
+    judged = datasets.Dataset.from_list([exchanged(row) for row in rows[10:20]])
+    splits, provenance = pair_splits(given(rows[:40], rows[40:]), 8, "cosine", judged=judged)
+    assert splits["train"].to_pylist() == [*rows[:10], *rows[20:40]]
+    assert list(provenance.values()) == [{"pairs": 10, "left out of training": 10}]
+
+
+def test_rows_of_both_splits_are_told_of_data_in_memory_too() -> None:
+    rows = sts_pairs(60)
+    with pytest.warns(DinoWarning, match="the training data: 20 of 20 rows of validation stand in train, too"):
+        pair_splits(given(rows, [exchanged(row) for row in rows[40:]]), 8, "cosine")
+    triplets = [(f"a{i}", f"p{i}", f"n{i}") for i in range(20)]
+    with pytest.warns(DinoWarning, match="the training data: 3 of 3 rows of validation stand in train, too"):
+        triplet_splits(triplet_dict(*triplets, validation=3), ContrastiveOptions(batch_size=8))
+
+
+@pytest.mark.parametrize("doubt", ["the lower their score", "the scores stand in order"])
+def test_scores_that_seem_wrong_are_told_of_data_in_memory_too(doubt: str, caplog: pytest.LogCaptureFixture) -> None:
+    rows = sts_pairs(300)
+    pair_splits(given(rows[:250], rows[250:]), 8, "cosine")
+    assert not caplog.records
+    wrong = [1 - row["score"] for row in rows]
+    if "order" in doubt:
+        wrong = sorted(row["score"] for row in rows)
+    rows = [row | {"score": score} for row, score in zip(rows, wrong, strict=True)]
+    pair_splits(given(rows[:250], rows[250:]), 8, "cosine")
+    assert f"the train split: {doubt}" in caplog.text.replace("the more words two sentences share, ", "")

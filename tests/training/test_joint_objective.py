@@ -116,7 +116,7 @@ def test_too_few_pairs_to_contrast_are_refused_before_the_encoder_is_loaded(
         train_encoder(splits, "no-encoder", tmp_path / "out", **JOINT, positive_score=2)
     one = Dataset.from_list([{"sentence1": "a", "sentence2": str(n), "score": n % 2} for n in range(40)])
     with pytest.raises(DatasetError, match=r"at least 0\.75, and those have 1 distinct"):
-        train_encoder(DatasetDict(train=one, validation=one), "no-encoder", tmp_path / "out", **JOINT)
+        train_encoder(DatasetDict(train=one, validation=splits["validation"]), "no-encoder", tmp_path / "out", **JOINT)
 
 
 def test_the_joint_objective_is_of_pairs_and_on_the_command_line(bert: Path, tmp_path: Path) -> None:

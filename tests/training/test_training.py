@@ -453,8 +453,10 @@ def test_data_that_say_the_same_of_every_pair_are_refused(
 
 
 def test_splits_with_scores_of_two_scales_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    columns = {"sentence1": ["a"] * 4, "sentence2": ["b"] * 4}
-    train, validation = (Dataset.from_dict({**columns, "score": scores}) for scores in ([0, 1, 0.5, 1], [0, 5, 3, 4]))
+    train, validation = (
+        Dataset.from_dict({"sentence1": [first] * 4, "sentence2": ["b"] * 4, "score": scores})
+        for first, scores in (("a", [0, 1, 0.5, 1]), ("c", [0, 5, 3, 4]))
+    )
     pair_splits(DatasetDict(train=train, validation=validation), 2, "cosine")
     assert "0 to 1 in the train split and 0 to 5 in the validation split, as if on two scales" in caplog.text
 
