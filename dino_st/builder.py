@@ -215,10 +215,6 @@ class DinoDatasetBuilder:
 
     @staticmethod
     def _check_arguments(spec: TaskSpec, sentences: Iterable[str] | None, num: int | None) -> None:
-        if isinstance(sentences, str):
-            raise ConfigurationError("sentences: expected a list of sentences, given one text; wrap it: [text]")
-        if sentences is not None and (isinstance(sentences, Mapping) or not isinstance(sentences, Iterable)):
-            raise ConfigurationError(f"sentences: expected a list of sentences, given {type(sentences).__name__}")
         if spec.needs_input and (sentences is None or num is not None):
             raise ConfigurationError(f"task {spec.task_name!r} writes for given sentences; give them, and no number")
         if not spec.needs_input and (sentences is not None or num is None):

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from dino_st import DinoDatasetBuilder
@@ -311,6 +312,8 @@ def test_wrong_calls_say_what_is_expected(make_builder: Any, make_model: Any, to
         make_builder("sts-x1").generate(SENTENCES)
     with pytest.raises(ConfigurationError, match="given one text; wrap it"):
         make_builder().generate("A man.")
+    with pytest.raises(ConfigurationError, match="given DataFrame, whose names of columns would be the sentences"):
+        make_builder().generate(datasets.Dataset.from_dict({"text": ["A man."]}).to_pandas())
     with pytest.raises(InputError, match="no sentence to start from"):
         make_builder().generate([" "])
 

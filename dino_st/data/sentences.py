@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -23,7 +23,7 @@ from dino_st.data.tables import (
     table_rows,
     text_value,
 )
-from dino_st.errors import InputError, OutputError, suggest
+from dino_st.errors import ConfigurationError, InputError, OutputError, suggest
 from dino_st.support.files import similar_path
 from dino_st.support.progress import logger
 from dino_st.support.text import is_blank, printable, without_form
@@ -130,9 +130,15 @@ def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Senten
 
     A duplicate may differ in its Unicode form, in blanks, or in what is not seen.
 
-    There may be any number of them, since few are in memory at a time; `limit` counts distinct ones. Raises InputError
-    where an item is no text or nothing remains, and OutputError where the temporary directory has no more room.
+    There may be any number of them, since few are in memory at a time; `limit` counts distinct ones. Raises
+    ConfigurationError where they are one text, a table or no texts at all, InputError where an item is no text or
+    nothing remains, and OutputError where the temporary directory has no more room.
     """
+    if isinstance(lines, str):
+        raise ConfigurationError("sentences: expected a list of sentences, given one text; wrap it: [text]")
+    if isinstance(lines, Mapping) or hasattr(lines, "columns") or not isinstance(lines, Iterable):
+        whose = ", whose names of columns would be the sentences; pass one of its columns" * hasattr(lines, "columns")
+        raise ConfigurationError(f"sentences: expected a list of sentences, given {type(lines).__name__}{whose}")
     if isinstance(lines, DistinctTexts):  # cleaned before
         return Sentences(lines, {"read": len(lines), "kept": len(lines)})
     counts: Counter[str] = Counter()

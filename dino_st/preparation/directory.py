@@ -93,7 +93,8 @@ def read_tables(
             raise InputError(f"{file}: cannot be read ({error}); run the preparation again") from error
         if table.column_names not in _COLUMNS:
             raise InputError(f"{file}: has the columns {table.column_names}; expected one of {list(_COLUMNS)}")
-        tables[split] = table.replace_schema_metadata(None)
+        usual = pa.schema([(field.name, _usual_type(field.type)) for field in table.schema])
+        tables[split] = table.replace_schema_metadata(None).cast(usual)
         hashes[split] = hash_file(file)
         if record.files.get(split) not in (None, hashes[split]):
             logger.warning("%s: is another file than the one that was written here; its rows are taken", file)
@@ -105,6 +106,15 @@ def read_tables(
     provenance = record.provenance | read_origin(directory)
     known = {"counts": record.counts | real, "provenance": provenance, "files": hashes}
     return record.model_copy(update=known), tables
+
+
+def _usual_type(kind: pa.DataType) -> pa.DataType:
+    """The type that is written here for what pandas, polars and others, who rewrote a file, have in one of theirs."""
+    import pyarrow as pa
+
+    if str((pa.types.is_dictionary(kind) and kind.value_type) or kind) in ("large_string", "string_view", "string"):
+        return pa.string()
+    return pa.float64() if pa.types.is_floating(kind) else kind
 
 
 def check_output(directory: Path) -> None:

@@ -30,7 +30,7 @@ from dino_st.data.shards import (
     write_rejected,
     write_waves,
 )
-from dino_st.errors import ConfigurationError, OutputError
+from dino_st.errors import OutputError
 from dino_st.models import warn_of_unknown_characters
 from dino_st.support.files import REJECTED
 from dino_st.support.hashes import hash_texts
@@ -317,8 +317,6 @@ def run_triplets(
 ) -> tuple[WaveStore, Counter[str]]:
     """Does the work of `generate_triplets`; returns where the triplets are, and the `usage` of the model."""
     check_arguments(spec, has_sentences=sentences is not None, num=num)
-    if isinstance(sentences, str):
-        raise ConfigurationError("sentences: expected a list of sentences, given one text; wrap it: [text]")
     texts = None if sentences is None else clean_sentences(sentences).texts
     warn_of_unknown_characters(str(model) if chat.backend == "local" else "", texts or ())
     of_backend = {**of_model, "seed": options.seed}

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, DatasetDict, load_dataset
 from typer.testing import CliRunner
@@ -28,12 +29,14 @@ from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputE
 from dino_st.pipeline import stages
 from dino_st.pipeline.stages import prepare_data
 from dino_st.preparation import prepare
+from dino_st.preparation.directory import read_tables
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.rows import draw_negatives, rank_among_equals, validation_rows
 from dino_st.preparation.splits import format_counts, load_prepared, save_prepared, write_prepared
 from dino_st.support.files import only_writer
 from dino_st.support.hashes import random_bits
+from dino_st.training.data import pair_splits
 from tests.training_fixtures import raw_pairs
 
 Row = tuple[str, str, float]
@@ -412,6 +415,22 @@ def test_a_split_that_was_exchanged_is_read_with_a_warning(tmp_path: Path, caplo
     shutil.copy(tmp_path / "b" / "data" / "train.parquet", tmp_path / "a" / "data")
     load_prepared(tmp_path / "a")
     assert "train.parquet: is another file than the one that was written here" in caplog.text
+
+
+def test_a_split_that_another_library_wrote_again_has_the_types_of_ours(tmp_path: Path) -> None:
+    save_prepared(prepare_pairs(raw_pairs(20)), tmp_path)
+    for name, kinds in {
+        "train": (pa.large_string(), pa.dictionary(pa.int32(), pa.string()), pa.float32()),
+        "validation": (pa.string_view(), pa.dictionary(pa.int8(), pa.large_string()), pa.float64()),
+    }.items():
+        file = tmp_path / "data" / f"{name}.parquet"
+        rows = pq.read_table(file).replace_schema_metadata(None)
+        columns = [column.cast(kind) for column, kind in zip(rows.columns, kinds, strict=True)]
+        pq.write_table(pa.table(dict(zip(rows.column_names, columns, strict=True))), file)
+        assert read_tables(tmp_path)[1][name].schema == rows.schema
+    report = CliRunner().invoke(app, ["report", str(tmp_path), "--output", str(tmp_path / "report")])
+    assert report.exit_code == 0, report.output
+    assert pair_splits(str(tmp_path), 8, "cosine")[0]["train"].schema == rows.schema
 
 
 def test_a_directory_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
