@@ -83,9 +83,10 @@ _VERDICTS = {
     "answer": (("accept",), ("reject", "ignore")),
     "status": (("submitted", "draft", "pending", "completed", "validated"), ("discarded",)),
     "was_cancelled": (("false", "none"), ("true",)),
+    "assignmentstatus": (("approved", "submitted"), ("rejected",)),
 }
-"""Columns in which annotation tools (Prodigy, Argilla, Label Studio) say what became of a row: the words for rows to
-use, and those for rows that were turned down."""
+"""Columns in which annotation tools (Prodigy, Argilla, Label Studio, Mechanical Turk) say what became of a row: the
+words for rows to use, and those for rows that were turned down."""
 
 _HOLDERS = ("response", "responses", "annotations", "completions", "rating", "ratings")
 """Columns in which such tools have answers as objects, each with what became of it."""

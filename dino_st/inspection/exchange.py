@@ -30,11 +30,12 @@ def read_export(path: Path) -> Found:
     """Reads who judged which pair how in an export of Argilla or Label Studio, a JSON list or a record a line.
 
     Argilla: `records.to_json`, or `records.to_list(flatten=True)` as JSON. Label Studio: JSON or JSON-MIN. Records have
-    the fields `sentence1` and `sentence2`, and one question whose answers are on the scale, as numbers or choices. An
-    InputError says that it cannot be read, is no such export, or has an answer that is not on the scale.
+    the fields `sentence1` and `sentence2`, and one question whose answers are on the scale, as numbers or choices. Of
+    several answers of one annotator to a pair the first counts, which is told. An InputError says that it cannot be
+    read, is no such export, or has an answer that is not on the scale.
     """
     found: Found = {}
-    stateless = 0
+    stateless = again = 0
     originals: dict[str, str] = {}
     for place, record in enumerate(_records(path), start=1):
         where = f"{path}, record {place}"
@@ -49,9 +50,16 @@ def read_export(path: Path) -> Found:
                     f"{path}: the annotators {originals[name]!r} and {person!r} would both be {name!r}, a part of "
                     "a file's name; rename one of them in the export"
                 )
-            found.setdefault(name, {})[texts] = judged
+            again += texts in found.setdefault(name, {})
+            found[name].setdefault(texts, judged)
     if not found:
         raise InputError(f"{path}: holds no finished judgement")
+    if again:
+        logger.warning(
+            "%s: %d answers are about pairs that the same annotator answered in an earlier record; the first counts",
+            path,
+            again,
+        )
     if stateless:
         logger.warning(
             "%s: the answers of %d records do not say whether they were submitted; drafts and discarded ones are taken "

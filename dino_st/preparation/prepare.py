@@ -78,7 +78,7 @@ def prepare_pairs(
     In this order: pairs with a blank text, identical pairs and duplicates are dropped; filters, where some are
     switched on, drop more; of each (x1, label) at most two pairs are kept, chosen at random; scores are smoothed, or
     what `target` says; each x1 gets random x2 of other entries with score 0; a tenth of the pairs of each score becomes
-    the validation split.
+    the validation split, where a pair that stands in both orders with one label is in one split.
 
     The split is drawn by the assigned label, and validation pairs keep the smoothed assigned label whatever the target
     (unless `validation_scores` says otherwise). So checkpoints and runs that differ in the target alone are judged on
@@ -298,14 +298,15 @@ def split(
     """Splits by label, shuffles and turns the numbers back into text.
 
     The rows of each split do not depend on the targets, so runs that differ in those alone are compared on the same
-    pairs; nor do the scores of the validation split, unless `validation_scores` says so. `values` are what stands for
-    each label, smoothed, and `targets`, shape `(rows,)`, the scores to train on where they are others. Raises
-    DatasetError where no row is left for training.
+    pairs; nor do the scores of the validation split, unless `validation_scores` says so. A pair that stands in both
+    orders with one label is in one split. `values` are what stands for each label, smoothed, and `targets`, shape
+    `(rows,)`, the scores to train on where they are others. Raises DatasetError where no row is left for training.
     """
     text_columns, label_column = raw.columns
     distinct, strata_of_label = np.unique(np.array(values), return_inverse=True)
     strata = np.unique(strata_of_label[rows.label], return_inverse=True)[1]
-    held_out, lifted = validation_rows(strata, options.validation_share, random_bits(options.seed, SPLIT))
+    drawn, lifted = validation_rows(strata, options.validation_share, random_bits(options.seed, SPLIT))
+    held_out = drawn[_leaders(rows)]
     order = random_order(len(rows), random_bits(options.seed, ORDER))
     splits = {}
     for name, mask in (("train", ~held_out), ("validation", held_out)):
@@ -338,6 +339,19 @@ def split(
                 stacklevel=4,
             )
     return splits
+
+
+def _leaders(rows: PairRows) -> Codes:
+    """The row whose split each row is in: its own, or the first of a written pair with one label in both orders."""
+    leaders = np.arange(len(rows))
+    texts, labels = int(max(rows.first.max(), rows.second.max())) + 1, int(rows.label.max()) + 1
+    keys = (np.minimum(rows.first, rows.second) * texts + np.maximum(rows.first, rows.second)) * labels + rows.label
+    written = rows.origin >= 0
+    forward, backward = keys[written & (rows.first < rows.second)], keys[written & (rows.first > rows.second)]
+    both = np.flatnonzero(written & np.isin(keys, np.intersect1d(forward, backward)))
+    _, first, place = np.unique(keys[both], return_index=True, return_inverse=True)
+    leaders[both] = both[first[place]]
+    return leaders
 
 
 def _fingerprint(header: str, texts: pa.LargeStringArray, codes: Sequence[Codes]) -> str:

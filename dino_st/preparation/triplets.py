@@ -81,7 +81,8 @@ def prepare_triplets(raw: Dataset, *, options: TripletOptions | None = None, **c
     """Turns raw triplets, or DINO pairs, into a training and a validation split.
 
     Triplets with a blank text, with two texts that are equal but for case, spaces and punctuation at the end, and
-    duplicates are dropped. The split is by anchor: all triplets of an anchor are in the same one.
+    duplicates are dropped. The split is by anchor: all triplets of an anchor are in the same one, and so are
+    those of two anchors that are each other's positives.
 
     Args:
         raw: Triplets as for `triplet_table`, or pairs as for `to_triplets`.
@@ -185,22 +186,41 @@ def _drop(triplets: Iterable[Texts], counts: dict[str, int]) -> list[Texts]:
 
 
 def _split(kept: Sequence[Texts], options: TripletOptions, counts: dict[str, int]) -> dict[str, list[Texts]]:
-    """Splits by anchor; the rows come in random order."""
-    anchors = _shuffled(options.seed, "validation", {triplet[0] for triplet in kept})
-    wanted = int(len(anchors) * options.validation_share + 1e-6)
-    if options.validation_share and len(anchors) >= 2:
+    """Splits by anchor, those that are each other's positives together; the rows come in random order."""
+    groups = _groups(kept, _shuffled(options.seed, "validation", {triplet[0] for triplet in kept}))
+    anchors = sum(map(len, groups))
+    wanted = int(anchors * options.validation_share + 1e-6)
+    if options.validation_share and anchors >= 2:
         wanted = max(wanted, 1)
     if options.max_validation:
         wanted = min(wanted, options.max_validation)
-    held_out = set(anchors[:wanted])
+    held_out: set[str] = set()
+    for group in groups:
+        if len(held_out) + len(group) <= wanted:
+            held_out.update(group)
+    if wanted and not held_out and len(groups) > 1:
+        smallest = min(groups, key=len)
+        held_out.update(smallest)
     ordered = sorted(kept, key=lambda triplet: keyed_bits(options.seed, "order", *triplet))
     parts = {
         "train": [triplet for triplet in ordered if triplet[0] not in held_out],
         "validation": [triplet for triplet in ordered if triplet[0] in held_out],
     }
-    counts |= {"anchors": len(anchors), "validation_anchors": wanted}
+    counts |= {"anchors": anchors, "validation_anchors": len(held_out)}
     counts |= {name: len(rows) for name, rows in parts.items()}
     return parts
+
+
+def _groups(triplets: Sequence[Texts], anchors: Sequence[str]) -> list[list[str]]:
+    """The anchors in groups that are in one split, in their order: those of a pair that stands in both directions."""
+    group_of = {anchor: [anchor] for anchor in anchors}
+    directions = {(anchor, positive) for anchor, positive, _ in triplets}
+    for anchor, positive in sorted(directions):
+        few, many = sorted((group_of[anchor], group_of.get(positive, [])), key=len)
+        if (positive, anchor) in directions and few is not many:
+            many.extend(few)
+            group_of.update(dict.fromkeys(few, many))
+    return list({id(group): group for group in map(group_of.__getitem__, anchors)}.values())
 
 
 def _rows(triplets: Dataset) -> Iterator[Texts]:

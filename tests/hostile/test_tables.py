@@ -1216,6 +1216,7 @@ def test_further_rows_of_names_are_refused(rows: str, message: str, tmp_path: Pa
     ("name", "values", "told"),
     [
         ("answer", ["accept", "reject", "ignore", "reject"], "2 of 4 say 'reject', 1 of 4 say 'ignore'"),
+        ("AssignmentStatus", ["Approved", "Rejected", "Submitted", "Approved"], "1 of 4 say 'rejected'"),
         ("status", ["submitted", "discarded", "draft", "submitted"], "1 of 4 say 'discarded'"),
         (
             "status",

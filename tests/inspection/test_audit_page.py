@@ -470,6 +470,19 @@ def test_exports_that_cannot_be_used_are_explained(records: str, message: str, t
         read_export(tmp_path / "export.json")
 
 
+def test_of_two_answers_of_an_annotator_to_a_pair_the_first_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers = [("ann", 0.9), ("ben", 0.1), ("ann", 0.1)]
+    records = [
+        {"sentence1": "a", "sentence2": "b", "q.responses": [str(judged)], "q.responses.users": [name]}
+        for name, judged in answers
+    ]
+    (tmp_path / "export.json").write_text(json.dumps(records))
+    assert read_export(tmp_path / "export.json") == {"ann": {("a", "b"): 0.9}, "ben": {("a", "b"): 0.1}}
+    assert "1 answers are about pairs that the same annotator answered in an earlier record; the first" in caplog.text
+
+
 def test_an_export_about_other_pairs_is_refused(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "export.json").write_text(json.dumps(exported("argilla", [("x", "y"), ("z", "z")])))
     with pytest.raises(InputError, match=r"none of its 3 judgements is of a pair of this sample; give the same -n"):

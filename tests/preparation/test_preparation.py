@@ -73,6 +73,14 @@ def test_the_splits_have_the_three_columns_of_a_training_set_and_all_rows() -> N
     assert Counter(splits["validation"]["score"]) == {0.0: 4, 0.1: 4, 0.5: 4, 0.9: 4}
 
 
+def test_a_pair_that_stands_in_both_orders_is_in_one_split() -> None:
+    rows = all_rows(DatasetDict(all=grid(50)))
+    splits = prepare_pairs(pairs(*rows, *((second, first, score) for first, second, score in rows)), random_negatives=0)
+    trained, held_out = ({frozenset(row[:2]) for row in all_rows(DatasetDict(one=splits[name]))} for name in splits)
+    assert not held_out & trained
+    assert all(10 <= count <= 30 for count in Counter(splits["validation"]["score"]).values())
+
+
 def test_published_smoothing_makes_tenths_and_leaves_random_pairs_at_zero() -> None:
     scores = Counter(row[2] for row in all_rows(prepare_pairs(grid(10))))
     assert scores == {0.1: 20, 0.5: 20, 0.9: 20, 0.0: 20}

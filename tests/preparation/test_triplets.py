@@ -40,6 +40,18 @@ def many(anchors: int) -> list[tuple[str, str, str]]:
     return [(f"anchor {i}", f"positive {i} {k}", f"negative {i} {k}") for i in range(anchors) for k in range(2)]
 
 
+def test_anchors_that_are_positives_of_each_other_are_in_one_split() -> None:
+    rows = [(f"anchor {i}", f"positive {i}", f"negative {i}") for i in range(100)]
+    both = [*rows, *((positive, anchor, "other " + negative) for anchor, positive, negative in rows)]
+    splits = prepare_triplets(dataset(both))
+    train, validation = ({frozenset(row[:2]) for row in tuples(splits[name])} for name in ("train", "validation"))
+    assert not train & validation
+    assert (len(splits["train"]), splits.counts["validation_anchors"]) == (180, 20)
+    chain = [(f"a {i}", f"a {i + step}", "no") for i in range(1, 6) for step in (-1, 1)]
+    few = prepare_triplets(dataset([*chain, ("b", "c", "no")]))
+    assert tuples(few["validation"]) == [("b", "c", "no")]
+
+
 @pytest.mark.parametrize("name", ["t.csv", "t.jsonl", "shards"])
 def test_triplets_are_read_from_whatever_holds_them(name: str, tmp_path: Path) -> None:
     file = tmp_path / name
