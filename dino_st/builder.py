@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +53,8 @@ class DinoDatasetBuilder:
         """Loads the language model.
 
         Args:
-            model: Hub name, directory, or a pair (model, tokenizer) that is loaded already.
+            model: Hub name, directory, or a pair (model, tokenizer) that is loaded already; the model is put into
+                evaluation mode, and both are looked at anew by every call, since they may have changed.
             task: Name of a built-in task, path of a task file, parsed mapping, or `TaskSpec`.
             writing: The options as an object, in place of keyword arguments.
             load: Whether to load the model now; without it, only when it is needed, which it is not in this process
@@ -75,11 +75,9 @@ class DinoDatasetBuilder:
         self.decoding = self._writing.decoding_for(self.spec)
         self.counts: Counter[str] = Counter()
         self._model = model
-        if load:
-            self._writer  # noqa: B018
+        self._writer = self._load() if load else None
 
-    @cached_property
-    def _writer(self) -> LocalWriter:
+    def _load(self) -> LocalWriter:
         from dino_st.backends.local import LocalWriter  # wrong options are told before torch is imported
 
         return LocalWriter(self._model, self.options)
@@ -241,4 +239,6 @@ class DinoDatasetBuilder:
         """A plan for the model of this process."""
         from dino_st.generation.run import GenerationRun
 
+        if self._writer is None or isinstance(self._model, tuple):  # which may be another model now
+            self._writer = self._load()
         return GenerationRun(self._writer, plan)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -12,6 +13,8 @@ from typing import Any
 
 import datasets
 import pytest
+import torch
+from tokenizers import normalizers
 
 from dino_st import DinoDatasetBuilder
 from dino_st.errors import ConfigurationError, InputError, OutputError, TaskSpecError
@@ -33,6 +36,24 @@ def make_builder(make_model: Any, tokenizer: Any) -> Any:
         return DinoDatasetBuilder((make_model("gpt2"), tokenizer), task, **(OPTIONS | options))
 
     return make
+
+
+@pytest.mark.parametrize("changed", ["weights", "tokenizer", "template"])
+def test_a_model_that_is_changed_in_place_is_another_one_for_the_same_builder(
+    changed: str, make_model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    model, own = make_model("gpt2"), copy.deepcopy(tokenizer)
+    builder = DinoDatasetBuilder((model, own), **OPTIONS)
+    builder.generate(SENTENCES, output_dir=tmp_path / "raw")
+    if changed == "weights":
+        with torch.no_grad():
+            next(model.parameters()).mul_(0.9)
+    elif changed == "tokenizer":
+        own.backend_tokenizer.normalizer = normalizers.Replace("zq", "z")
+    else:
+        own.chat_template = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+    with pytest.raises(OutputError, match="prompt_format was" if changed == "template" else f"{changed} .*has"):
+        builder.generate(SENTENCES, output_dir=tmp_path / "raw")
 
 
 def test_pairs_have_the_documented_columns_in_the_order_of_the_input(make_builder: Any) -> None:

@@ -204,13 +204,18 @@ def _words(tokenizer: Any) -> str:
     return json.dumps(json.loads(backend.to_str()) | {"padding": None, "truncation": None})
 
 
-def active_adapters(model: torch.nn.Module) -> list[tuple[str, list[str]]]:
-    """The layers of a loaded model that have adapters of PEFT's, with the names of those that are active."""
+def active_adapters(model: torch.nn.Module) -> list[tuple[str, dict[str, float | None]]]:
+    """The layers of a loaded model that have adapters of PEFT's, with the active ones and the factors of these."""
     return [
-        (name, [] if getattr(module, "disable_adapters", False) else module.active_adapters)
+        (name, {} if getattr(module, "disable_adapters", False) else _factors(module))
         for name, module in model.named_modules()
         if isinstance(getattr(module, "active_adapters", None), list)
     ]
+
+
+def _factors(module: Any) -> dict[str, float | None]:
+    factors = getattr(module, "scaling", None)
+    return {name: factors.get(name) if isinstance(factors, dict) else None for name in module.active_adapters}
 
 
 def merge_adapter(model: Any, adapter: Path) -> Any:

@@ -279,7 +279,7 @@ def check_saved_form(encoder: SentenceTransformer) -> None:
 
 _UNWRAP = (
     "Hand it in without what is wrapped around its parts: adapters by encoder.add_adapter(...) or merged into their "
-    "base (merge_and_unload), compilation by the option torch_compile"
+    "base (merge_and_unload), compilation by the option torch_compile; and with the tokenizer that it was loaded with"
 )
 
 

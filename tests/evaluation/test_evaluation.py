@@ -418,10 +418,16 @@ def test_which_adapters_of_a_model_handed_in_are_active_is_part_of_its_revision(
     found = set()
     for name in ("one", "two"):
         model.add_adapter(peft.LoraConfig(target_modules=["query"], init_lora_weights=False), name)
-    for change in (lambda: model.set_adapter("one"), lambda: model.set_adapter("two"), model.disable_adapters):
+    layer = next(module for module in model.modules() if isinstance(getattr(module, "scaling", None), dict))
+    for change in (
+        lambda: model.set_adapter("one"),
+        lambda: layer.set_scale("one", 3.0),
+        lambda: model.set_adapter("two"),
+        model.disable_adapters,
+    ):
         change()
         found.add(find_model(model).revision)
-    assert len(found) == 3
+    assert len(found) == 4
 
 
 def test_a_model_in_a_directory_named_like_a_floor_is_not_passed_over_in_silence(
