@@ -432,7 +432,7 @@ def sentence_lines(stream: BinaryIO) -> Iterator[str]:
     if code := code_in_lines(head):
         raise InputError(
             f"(nearly) every line has an id, a code or a time before or behind its text, such as {printable(code)!r}; "
-            f"{_ONE_A_LINE}"
+            f"{_ONE_A_LINE}, or, where it belongs to them, as a .csv with the column text"
         )
     yield from _without_conflicts(chain(head, lines))
 

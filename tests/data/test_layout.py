@@ -173,6 +173,13 @@ def test_single_words_are_told_where_they_are_many(tmp_path: Path, caplog: pytes
         lambda i, text: f"{text.split()[0]}!",
         lambda i, text: f"{NAMES[i]}: {text}",
         lambda i, text: f"{NAMES[i // 2]}: {text}",
+        lambda i, text: f"2-({i}-chlorophenyl)-1,3-dioxane was in Rome when {text.lower()}",
+        lambda i, text: f"2024-02-{10 + i} was the day in Rome when {text.lower()}",
+        lambda i, text: f"{12 + i} people saw how {text.lower()}",
+        lambda i, text: f"At 08:{10 + i} {text.lower()}",
+        lambda i, text: f"— {text}",
+        lambda i, text: f"§ {i} Abs. 1 {text}",
+        lambda i, text: f"See https://example.org/a?id={i} for how {text.lower()}",
     ],
 )
 def test_ordinary_sentences_are_read_without_a_word(
