@@ -174,8 +174,11 @@ def pair_table(rows: Iterable[Row], source_names: Mapping[str, str], path: str) 
 
 def doubt_pairs(pairs: pa.Table, source: str) -> None:
     """Says of scored pairs that come from no file what is said of those of a table; raises as `check_scores` does."""
+    import numpy as np
+
     scores = pairs[SCORE].to_pylist()
-    first = {score: f"row {row} of {source}" for row, score in reversed([*enumerate(scores)])}
+    distinct, places = np.unique(scores, return_index=True)
+    first = {score: f"row {row} of {source}" for score, row in zip(distinct.tolist(), places.tolist(), strict=True)}
     check_scores(scores, first, source)
     warn_of_alignment(pairs.select([SENTENCE1, SENTENCE2]), source, scores)
 
