@@ -221,6 +221,8 @@ def _read_lines(source: str, column: str | None) -> Iterator[str]:
             with path.open("rb") as stream:
                 yield from _plain_lines(sentence_lines(stream), source)
     except FileNotFoundError:
+        if re.search(r"[*?\[]", path.name):
+            raise InputError("there is no such file, and patterns are for tables; join files of lines first") from None
         raise InputError(f"there is no such file{similar_path(path)}") from None
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})") from None

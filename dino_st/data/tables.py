@@ -490,6 +490,10 @@ def _separated_rows(file: Path, choose: Choice) -> Iterator[Row]:
         first = next(lines, "")
         said = _SEPARATOR.fullmatch(first)
         first = next(lines, "") if said else first
+        if first.startswith('{"'):
+            raise InputError(
+                f"{file}, line {1 + (said is not None)}: is an object of JSON; give the file a name that ends in .jsonl"
+            )
         plain = re.sub('"[^"]*"', "", first)
         semicolons = ";" in plain and "," not in plain
         tabs = file.suffix.lower() == ".tsv" or "\t" in plain
@@ -501,9 +505,10 @@ def _separated_rows(file: Path, choose: Choice) -> Iterator[Row]:
         try:
             found = choose(header, f"{file}, line {line}")
         except (InputError, DatasetError) as error:
-            raise type(error)(
-                f"{error}. The first row of a table names its columns: if this one does not, write one above it"
-            ) from None
+            hint = "if this one does not, write one above it"
+            if tabs and len(header) == 1 and "," in plain:
+                hint = "here it has commas and no tab; give the file a name that ends in .csv"
+            raise type(error)(f"{error}. The first row of a table names its columns: {hint}") from None
         places = {column: header.index(name) for column, name in found.items()}
         names = sorted(map(_folded, header))
         for number, (line, row) in enumerate(rows, start=1):
@@ -715,6 +720,8 @@ def _parquet_rows(file: Path, choose: Choice) -> Iterator[Row]:
         with file.open("rb") as stream:
             kind = kind_of(stream.read(64))
         why = f"; it is a {kind} file" if kind else ""
+        if kind == "parquet":
+            why = "; it begins as parquet does, so a part of it is missing or damaged: copy it anew"
         raise InputError(f"{file}: cannot be read as parquet ({first_line(error)}){why}") from None
 
 

@@ -204,22 +204,25 @@ def known_pairs(spec: TaskSpec, table: pa.Table) -> dict[str, Any]:
     return {"task": spec.model_dump(mode="json"), "inputs": inputs}
 
 
-def scorable(dataset: Dataset | pa.Table) -> pa.Table:
+def scorable(dataset: Dataset | pa.Table, source: str = "the pairs") -> pa.Table:
     """Pairs as a table, in which the columns are there and every text is one."""
     table = as_table(dataset)
     names = table.column_names
     missing = [name for name in (SENTENCE1, SENTENCE2) if name not in names]
     if missing or not (SCORE in names or LABEL in names):
         raise DatasetError(
-            f"the pairs have the columns {names}; expected {SENTENCE1}, {SENTENCE2}, and {SCORE} or {LABEL}"
+            f"{source}: the columns are {names}; expected {SENTENCE1}, {SENTENCE2}, and {SCORE} or {LABEL}"
         )
     if not len(table):
-        raise DatasetError("there is no pair to score")
+        raise DatasetError(f"{source}: there is no pair to score")
     for name in (SENTENCE1, SENTENCE2):
         texts = table[name].to_pylist()
         row = next((i for i, text in enumerate(texts) if not isinstance(text, str) or not text.strip()), None)
         if row is not None:
-            raise DatasetError(f"column {name!r} is {texts[row]!r} in row {row}; expected a text")
+            raise DatasetError(
+                f"column {name!r} of {source} is {texts[row]!r} in pair {row + 1} of {len(texts)}; expected a text: "
+                "leave such pairs out"
+            )
     return table
 
 

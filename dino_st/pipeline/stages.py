@@ -416,7 +416,7 @@ def score_data(
     origin = {"model": provenance["model"]} if "model" in provenance else {}
     if (raw / MANIFEST).is_file():
         origin["counts"] = dict(ShardDirectory(raw).counts)
-    plan = ScoringPlan(spec, scorable(table), origin, chosen)
+    plan = ScoringPlan(spec, scorable(table, str(raw)), origin, chosen)
     warn_of_other_labels(spec, table)
     has_workers = _look_before(model, directory, {**plan.known, **chosen.known_identity()}, cluster)
     _write(plan, model, directory, cluster if has_workers else None)
@@ -487,7 +487,7 @@ def judge_data(
     kind = _kind_of_judge(model, chat)
     origin = {"model": provenance["model"]} if "model" in provenance else {}
     local = ModelOptions.take_from(dict(of_backend))
-    plan = JudgingPlan(spec, scorable(table), origin, kind, chosen, local)
+    plan = JudgingPlan(spec, scorable(table, str(raw)), origin, kind, chosen, local)
     directory.check_continues({**plan.known, "judge": {**plan.known["judge"], "model": model}})
     if kind == ServerJudge.kind:
         with opened(model, chat, of_backend, cluster, directory) as server:

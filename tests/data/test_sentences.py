@@ -174,6 +174,13 @@ def test_standard_input_is_read_for_a_dash(monkeypatch: pytest.MonkeyPatch) -> N
         ("a.tsv", "a\tb\tc\td\t5\tf\tg\n1\t2\t3\t4\t5\t6\t7\n", "none of the columns.*Columns: 'a', 'b'"),
         ("a.tsv", b"\xff\n", r"line 1 is not UTF-8"),
         ("a.parquet", b"PAR0", "cannot be read as parquet"),
+        ("a.parquet", b"PAR1" + b"0" * 99, "it begins as parquet does, so a part of it is missing or damaged"),
+        (
+            "a.csv",
+            '{"text":"One.","n":1}\n',
+            r"line 1: is an object of JSON; give the file a name that ends in \.jsonl",
+        ),
+        ("a.tsv", "n,words\n1,One.\n", r"here it has commas and no tab; give the file a name that ends in \.csv"),
         (
             "a.csv",
             'id,text\n1,"One.\n2,Two.\n',
@@ -204,6 +211,9 @@ def test_unusable_files_are_refused_with_their_name_and_the_reason(
 def test_a_missing_file_column_or_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"missing.txt: there is no such file"):
         read_sentences(tmp_path / "missing.txt")
+    written(tmp_path / "a.txt", "One.")
+    with pytest.raises(InputError, match=r"there is no such file, and patterns are for tables; join files of lines"):
+        read_sentences(tmp_path / "*.txt")
     with pytest.raises(InputError, match=r"there is no column 'txt'; did you mean 'text'"):
         read_sentences(written(tmp_path / "a.jsonl", json.dumps({"text": "One."})), column="txt")
     with pytest.raises(InputError, match=r"holds no table"):

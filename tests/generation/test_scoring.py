@@ -152,5 +152,5 @@ def test_a_pair_without_a_text_is_refused_by_its_row(tmp_path: Path) -> None:
     from datasets import Dataset
 
     dataset = Dataset.from_dict({"sentence1": ["a", "b"], "sentence2": ["c", " "], "score": [1.0, 0.0]})
-    with pytest.raises(DatasetError, match="'sentence2' is ' ' in row 1"):
-        scoring.scorable(dataset)
+    with pytest.raises(DatasetError, match=r"'sentence2' of a\.csv is ' ' in pair 2 of 2; expected"):
+        scoring.scorable(dataset, "a.csv")

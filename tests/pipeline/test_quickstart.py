@@ -11,6 +11,7 @@ from dino_st.pipeline import quickstart
 from dino_st.pipeline.quickstart import PICTURE, run_quickstart
 from dino_st.pipeline.recipe import load_recipe
 
+PAGE = Path(__file__).parents[2] / "docs" / "quick-start.md"
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -29,6 +30,8 @@ def test_the_quick_start_shows_scores_ten_pairs_and_a_picture(tmp_path: Path, mo
     assert list(outcome.table.scores) == ["untrained", "trained"]
     assert all(path.exists() for path in outcome.written)
     assert (tmp_path / PICTURE).read_bytes().startswith(PNG)
+    said = [f"quickstart/{path.relative_to(tmp_path)}: {what}" for path, what in outcome.written.items()]
+    assert "\n".join(["```text", *said, "```"]) in PAGE.read_text(encoding="utf-8")
     (tmp_path / PICTURE).unlink()
     monkeypatch.setattr(quickstart, "has_matplotlib", lambda: False)
     lines: list[str] = []
