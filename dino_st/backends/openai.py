@@ -540,6 +540,11 @@ class OpenAIChat:
     ) -> AttemptError | DinoError:
         """What an error status means for the request, or for all of them."""
         said = scrubbed(said)
+        if status in (401, 403) and said.startswith("<"):
+            return ConfigurationError(
+                f"{self._host} answers with a page ({status}: {said}), as a proxy or a firewall before a server does; "
+                "see what it says in a browser, and whether the address is right"
+            )
         if status in (401, 403):
             return ConfigurationError(
                 f"{self._host} does not accept the key in {KEY_VARIABLE} ({status}: {said}); set it to a valid one"

@@ -93,8 +93,8 @@ class Spelling:
     """How the options of a command are spelled on the command line, for messages of stages, which say keywords.
 
     An option is known in a message by how it stands there (`option 'seed'`, `seed=7`, `seed was 1`), and one whose name
-    has an underscore, be it of another command, wherever it stands alone; recipes have such names themselves. A call
-    is left as it is.
+    has an underscore, be it of another command, wherever it stands alone; recipes have such names themselves. A call,
+    and a text in typographic quotation marks, is left as it is.
     """
 
     _everywhere: ClassVar[dict[str, str]] = {}
@@ -118,14 +118,14 @@ class Spelling:
         names = "|".join(sorted(flags, key=len, reverse=True))
         alone = "(?!)" if self._is_for_recipes else "|".join(sorted(self._everywhere, key=len, reverse=True))
         pattern = re.compile(
-            r"(?P<code>\w\((?:[^()]|\([^()]*\))*\))|"
+            r"(?P<verbatim>\w\((?:[^()]|\([^()]*\))*\)|“[^”]*”)|"
             rf"\boption '(?P<option>{names})'|(?<![\w./'\"-])(?:(?P<set>{names})=(?P<value>'[^']*'|[\w.…-]*[\w…])"
             rf"|(?P<was>{names})(?= was | = )|(?P<alone>{alone})(?![\w/'\"=-]|\.\w))",
             re.MULTILINE,
         )
 
         def spelled(found: re.Match[str]) -> str:
-            if found["code"]:
+            if found["verbatim"]:
                 return found[0]
             flag, value = flags[found["option"] or found["set"] or found["was"] or found["alone"]], found["value"]
             if value in (None, "True"):

@@ -190,6 +190,15 @@ def test_a_server_that_will_answer_nothing_is_an_error_at_once(
     assert KEY not in str(raised.value)
 
 
+def test_a_page_of_a_proxy_is_told_as_one_and_not_as_a_wrong_key() -> None:
+    page = "<!DOCTYPE html><title>Attention Required! | Cloudflare</title>"
+    with (
+        hostile_server(always("ok"), respond=lambda *_: (403, page)) as server,
+        pytest.raises(ConfigurationError, match=r"answers with a page \(403: <!DOCTYPE .*, as a proxy"),
+    ):
+        client(server).complete(requests(1))
+
+
 def test_what_was_answered_before_a_key_expired_is_handed_over() -> None:
     came: list[ChatReply] = []
     with hostile_server(lambda prompt, _: "401" if prompt == "request 50" else "ok", seconds=0.01) as server:

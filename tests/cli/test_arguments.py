@@ -105,6 +105,10 @@ def test_values_of_options_are_written_as_they_are_typed() -> None:
         ("seed = 3: expected", "--seed = 3: expected"),
         ("there is no pair of score 1; the seed is fine", "there is no pair of score 1; the seed is fine"),
         ("/runs/batch_size/x: batch_size.txt has 'batch_size'", "/runs/batch_size/x: batch_size.txt has 'batch_size'"),
+        (
+            "as in “The batch_size was lost, seed=7”, batch_size",
+            "as in “The batch_size was lost, seed=7”, --batch-size",
+        ),
         ("f('a.csv', pooling='mean', g(seed=3)); seed=3", "f('a.csv', pooling='mean', g(seed=3)); --seed 3"),
         ("a larger validation_share of `prepare`", "a larger --validation-share of `prepare`"),
     ],

@@ -17,7 +17,7 @@ from dino_st.backends.chat import ChatRequest, whole_characters
 KEY_VARIABLE = "OPENAI_API_KEY"
 
 _LONGEST_REASON = 300
-_LARGEST_COUNT = 10**9
+_LARGEST_COUNT = 10**7
 _COMPLETE = re.compile(
     "none|null|stop|eos|eos_token|end|end_turn|end_of_text|end_of_turn|endoftext|stop_sequence|stop_token|stop_word|complete|"
     "completed|finish|finished|done|normal"
@@ -188,6 +188,8 @@ def _told_beside(record: dict[str, Any], depth: int = 3) -> Iterator[str]:
 
 def _joined(content: object) -> object:
     """The text of a message's content; one that comes in parts is put together, without thoughts, sounds and images."""
+    if isinstance(content, int | float) and not isinstance(content, bool):
+        return str(content)  # a judge's rating
     if not isinstance(content, list):
         return content
     parts = [part if isinstance(part, dict) else {"text": part} for part in content]
@@ -203,11 +205,12 @@ def part_of(content: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def count_of(usage: dict[str, Any], name: str) -> int:
-    """A number of tokens that a server says, as far as it is one."""
+    """A number of tokens that a server says; 0 where it can be none."""
     try:
-        return max(0, int(min(float(usage.get(name) or 0), _LARGEST_COUNT)))
+        number = float(usage.get(name) or 0)
     except (TypeError, ValueError):
         return 0
+    return int(number) if 0 <= number <= _LARGEST_COUNT else 0
 
 
 def error_message(body: object) -> str:
