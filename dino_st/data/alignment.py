@@ -239,7 +239,11 @@ def _warn_of_scores(rows: _Rows, scores: Sequence[float], source: str) -> None:
             rows.size,
         )
         return
-    is_told = found is not None and (_warn_of_moved_scores(overlap, scores, source) or found.statistic >= _WEAK)
+    is_told = found is not None and (
+        _warn_of_moved_scores(overlap, scores, source)
+        or _warn_of_an_end(overlap, np.asarray(scores), source)
+        or found.statistic >= _WEAK
+    )
     if is_told or rows.size < _RATED:
         return
     first, second = (rows.texts.slice(start, rows.size).to_pylist() for start in (0, rows.size))
@@ -260,6 +264,38 @@ def _warn_of_scores(rows: _Rows, scores: Sequence[float], source: str) -> None:
             source,
             0 if found is None else found.statistic,
         )
+
+
+_AT_AN_END, _NEAR, _ON_A_SCALE = 5, 0.3, 5e-4
+"""Pairs with the highest, or lowest, score; the share of the others that are nearest; and the chance of so few, or so
+many, shared words below which that score is none (0.006 at least in 1,974 windows of STS and SICK, rounded or not)."""
+
+
+def _warn_of_an_end(overlap: Floats, scores: Floats, source: str) -> bool:
+    """Says where the pairs of the highest score share fewer words than those next to it, or of the lowest score more.
+
+    So do those of a number that stands for no score, such as 6 or 0 on a scale of 1 to 5. Whether that is so.
+    """
+    import numpy as np
+    from scipy.stats import mannwhitneyu
+
+    for sign, which, how in ((1, "highest", "fewer"), (-1, "lowest", "more")):
+        ranked = sign * scores
+        is_end = ranked == ranked.max()
+        others = np.sort(ranked[~is_end])[::-1]
+        if len(np.unique(ranked)) < _GRADES or not _AT_AN_END <= is_end.sum() <= len(others):
+            continue
+        least = others[min(len(others) - 1, max(is_end.sum(), int(_NEAR * len(others))))]
+        is_near = ~is_end & (ranked >= least)
+        found = mannwhitneyu(sign * overlap[is_end], sign * overlap[is_near], alternative="less")
+        if found.pvalue < _ON_A_SCALE:
+            logger.warning(
+                "%s: the %d pairs of the %s score, %g, share %s words than those of the scores next to it (%.2f and "
+                "%.2f), as where it says that there is none; look at the pairs",
+                *(source, is_end.sum(), which, scores[is_end][0], how, overlap[is_end].mean(), overlap[is_near].mean()),
+            )
+            return True
+    return False
 
 
 _LONG_RUN, _NONE, _BACKWARDS, _SURE = 30, 0.1, -0.3, 4.5

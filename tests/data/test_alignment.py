@@ -56,10 +56,17 @@ def with_scores_turned(rows: Rows, begin: int) -> Rows:
     return [*rows[:begin], *((first, second, 5 - score) for first, second, score in rows[begin:])]
 
 
+def with_no_scores(rows: Rows, number: int) -> Rows:
+    """Every tenth score is a number that stands for none, of whole ones from 1 to 5."""
+    return [(*texts, number if i % 10 == 7 else round(score * 0.8) + 1) for i, (*texts, score) in enumerate(rows)]
+
+
 @pytest.mark.parametrize("read", [read_pairs, read_pair_file])
 @pytest.mark.parametrize(
     ("spoiled", "told"),
     [
+        (lambda rows: with_no_scores(rows, 6), "the 24 pairs of the highest score, 6, share fewer words than those"),
+        (lambda rows: with_no_scores(rows, 0), "the 24 pairs of the lowest score, 0, share more words than those"),
         (lambda rows: with_cell_deleted(rows, 180), "exchanged or shifted: from about row 1[78]"),
         (lambda rows: with_sorted(rows, 1), "upper half of the scores share 0.* one column was sorted or moved alone"),
         (lambda rows: with_sorted(rows, 2), "the scores stand in order, and go with the words .* by chance"),
@@ -69,6 +76,8 @@ def with_scores_turned(rows: Rows, begin: int) -> Rows:
         (lambda rows: with_scores_turned(rows, 160), "from about row 161 to row 240 .* but backwards"),
     ],
     ids=[
+        "sixes for none",
+        "noughts for none",
         "cell deleted",
         "second sentences sorted",
         "scores sorted",
