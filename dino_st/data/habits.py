@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import nsmallest
 from itertools import pairwise
 from statistics import fmean
@@ -33,6 +33,7 @@ _SHARES = {
     "text": 0.08,
     "cut": 0.1,
     "lack": 0.25,
+    "small": 0.05,
     "twice": 0.03,
     "joined": 0.02,
     "bare": 0.05,
@@ -66,7 +67,10 @@ _BY_CHANCE, _FEW_STRANGE, _SHARE_STRANGE = 2, 20, 0.5
 """How often chance alone would bring two words of the sentences side by side, at least, that never are; of how many
 such pairs of words the texts have which share, at least."""
 
-_LONGEST, _SHOWN, _LONG_AS_ONE, _LONG_AS_BARE = 1_000, 90, 9, 3
+_LONGEST, _SHOWN, _LONG_AS_BARE = 1_000, 90, 3
+_LONG_AS_ONE, _LONG_IF_RARE, _RARE = 9, 6, 2
+"""Letters of two words in one, at least: shorter ones (`sunset`) in so few texts, as words that exist come again."""
+
 _RUN = rf"[^\W{UNSPACED}](?:[^\W{UNSPACED}]|[{MARKS}])*"
 _LETTERS = rf"(?:[{UNSPACED}]|{_RUN}(?:['’-]{_RUN})*)"
 _WORD = re.compile(rf"(?:{_LETTERS}|[^\w{MARKS}\s])[^\w{MARKS}\s]*")
@@ -76,10 +80,7 @@ _HEAD = re.compile(rf"\W*(?:{WORD}['’ ]){{0,2}}({WORD})([,，、:：;—–]|\
 _PARTICIPLE = re.compile(r"\w+ing\b")
 _TWICE = re.compile(rf"(?<!\w)({WORD}(?: {WORD}){{0,2}}) \1(?!\w)")
 _ASKS = re.compile(r"[?？؟;\u037e][^\w\s]*\s*\Z")
-_LACKS: dict[str, Callable[[str], bool]] = {
-    "have no mark at their end": lambda text: ENDED.search(text) is None,
-    "have no capital": lambda text: text == text.lower(),
-}
+_BEGINS = re.compile(r"\W*(\w)")
 _IN_TWO = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "æ": "ae", "ø": "oe", "å": "aa"})
 _WHOLE = str.maketrans("łđøı", "ldoi")
 
@@ -350,18 +351,18 @@ def _altered(pairs: Sequence[Sequence[Sequence[str]]]) -> dict[_Feature, list[se
     What the other side has as a word, as `everyday` or `resume`, is none.
     """
     sides = [{word for pair in pairs for word in pair[side]} for side in (0, 1)]
+    times = Counter(word for pair in pairs for words in pair for word in set(words))
     joined = {one + other for pair in pairs for words in pair for one, other in pairwise(words)}
+    bare = {form for word in sides[0] | sides[1] for form in _without_accents(word) if len(form) >= _LONG_AS_BARE}
     altered = {
-        _Feature("have two words without the space between them", "", "joined"): (joined, _LONG_AS_ONE),
-        _Feature("have words without the accents that others have", "", "bare"): (
-            {form for word in sides[0] | sides[1] for form in _without_accents(word)},
-            _LONG_AS_BARE,
-        ),
+        _Feature("have two words without the space between them", "", "joined"): {
+            word
+            for word in joined
+            if len(word) >= _LONG_AS_ONE or (len(word) >= _LONG_IF_RARE and times[word] <= _RARE)
+        },
+        _Feature("have words without the accents that others have", "", "bare"): bare,
     }
-    return {
-        feature: [{word for word in (own - other) & made if len(word) >= least} for other, own in (sides, sides[::-1])]
-        for feature, (made, least) in altered.items()
-    }
+    return {feature: [(own - other) & made for other, own in (sides, sides[::-1])] for feature, made in altered.items()}
 
 
 def _without_accents(word: str) -> Iterator[str]:
@@ -401,7 +402,10 @@ def _features(text: str, other: str) -> set[_Feature]:
     words, last = _WORD.findall(plain), _WORD.findall(_JOINT.split(plain)[-1])
     found = {_Feature("contain", mark, "marks") for mark in _MARK.findall(plain)}
     found.add(_Feature("are", text.casefold().strip(), "text"))
-    found |= {_Feature(what, "", "lack") for what, lacks in _LACKS.items() if lacks(text)}
+    if ENDED.search(text) is None:
+        found.add(_Feature("have no mark at their end", "", "lack"))
+    if (first := _BEGINS.match(text)) and first[1].islower():
+        found.add(_Feature("begin with a small letter", "", "small"))
     if _TWICE.search(text.casefold()):
         found.add(_Feature("have one to three words twice in a row", "", "twice"))
     if (head := _HEAD.match(plain)) and head[1] not in re.findall(_LETTERS, _plain(other)):
