@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dino_st.support.similarity import Floats
 
-_COMPARED, _ENOUGH = 10_000, 20
+COMPARED, _ENOUGH = 10_000, 20
 """So many rows are compared, and from so many on their mean tells something."""
 
 _TIMES_AS_MANY, _MANY_SHARED = 2.5, 0.2
@@ -52,7 +52,7 @@ def warn_of_alignment(texts: pa.Table, source: str, scores: Iterable[float] | No
     The columns are both sides of pairs, or anchors, positives and negatives. A hard negative may share more words than
     a positive, but hardly several times as many; of pairs, those of the next row may share none.
     """
-    part = texts.slice(0, _COMPARED)
+    part = texts.slice(0, COMPARED)
     if len(part) < _ENOUGH:
         return
     rows = _Rows(part.columns)

@@ -141,3 +141,7 @@ def test_scores_that_seem_wrong_are_told_of_data_in_memory_too(doubt: str, caplo
     rows = [row | {"score": score} for row, score in zip(rows, wrong, strict=True)]
     pair_splits(given(rows[:250], rows[250:]), 8, "cosine")
     assert f"the train split: {doubt}" in caplog.text.replace("the more words two sentences share, ", "")
+    caplog.clear()
+    labels = sorted({row["score"] for row in rows})
+    prepare_pairs(datasets.Dataset.from_list(rows), labels=labels)
+    assert f"the raw pairs: {doubt}" in caplog.text.replace("the more words two sentences share, ", "")
