@@ -23,7 +23,7 @@ from dino_st.support.text import MARKS, UNSPACED, WORD, normal_form, printable, 
 SAMPLED = 1_000
 """Pairs of a label that are looked at."""
 
-_ENOUGH, _TIMES, _MOST = 10, 8, 3
+_ENOUGH, _FEW_TEXTS, _TIMES, _MOST = 10, 8, 8, 3
 _SHARES = {
     "marks": 0.08,
     "words": 0.15,
@@ -309,7 +309,7 @@ def _habits_of(pairs: Sequence[tuple[str, str]]) -> list[str]:
     told: set[str] = set()
     for feature in sorted(having, key=lambda one: (-len(having[one]) * (1 + len(one.words.split())), one)):
         texts = having[feature]
-        few = max(_ENOUGH, _SHARES[feature.kind] * len(pairs))
+        few = max(_FEW_TEXTS, _SHARES[feature.kind] * len(pairs))
         if len(texts) < max(few, _TIMES * (missing[feature] + 1)) or len(texts.keys() - told) < few:
             continue
         if feature.kind == "text" or len(set(texts.values())) >= few:

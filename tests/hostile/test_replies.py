@@ -2764,6 +2764,12 @@ SEEN = {
         "The hotel kept the money, as you can see above.",
         'Instead of "The hotel kept the deposit", say that it held the money.',
         "Instead of 'kept', the hotel held the money.",
+        *("Someone says that the hotel kept it.", "The author mentions that the hotel kept it."),
+        *("We are told that the hotel kept it.", "It's saying that the hotel kept it."),
+        *("The customer reports that the hotel kept it.", "This is about how the hotel kept it."),
+        *("They share the topic of money.", "Both are related to money.", "Something completely unrelated to money."),
+        *("This one has nothing to do with money.", "The meaning differs, but money is still the topic."),
+        *("First, I should look at the key parts.", "Let me think about hotels.", "I'd go with the hotel kept it."),
     ),
     "refusal": (
         *("Sorry, the input seems incomplete.", "I'd be glad to, but I need more context about the order."),
@@ -2790,6 +2796,7 @@ SEEN = {
             "The hotel kept it in the [furniture] room.",
         ),
         *("The [Bank] kept the money.", "The hotel **kept** the money.", "El hotel guardó el dinero N días."),
+        *("The hotel Ċ ĊĊ", "The hotel setValue kept it.", "The UIViewController hotel kept it."),
         *("The hotel kept it for ... days.", "The hotel kept it for … days.", "The hotel kept it for XX hours."),
     ),
 }
@@ -3106,6 +3113,14 @@ RIGHT = (
     ("It will rain, I think.", "I think that it will rain."),
     ("They were late, but I cannot say why.", "I do not know why they were late."),
     ("Il a dit « oui » en riant.", "Il a ri et dit oui."),
+    ("Someone says that it is late.", "There is a rumour that it is late."),
+    ("I'd go with the blue one.", "I would choose the blue one."),
+    ("Both are about a king.", "The two books deal with a king."),
+    ("Use getName on eBay.", "On eBay, call getName."),
+    ("Sens. John Kerry and Bob Graham voted no.", "Two of the senators voted no."),
+    ("Brian Halla, their head, claimed the deal made sense for both companies.", "The deal was a good one, he said."),
+    ("He is, um, really not on time.", "He's, like, totally late."),
+    ("His answer was: I don't know.", "He answered that he did not know."),
     ("It's 20% off at AT&T.", "AT&T gives a 20% discount."),
 )
 

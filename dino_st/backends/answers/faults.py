@@ -33,7 +33,7 @@ _BREAK = re.compile(
     r"(?<!\.)(\.|(?<![!?؟।])[!?؟।]+)([)\]”’»\"'“‘]{0,9})\s{1,9}\W{0,9}(\w)|(?<![。！？])[。！？]+(?=\w)"
 )
 _ABBREVIATED = re.compile(
-    r"(?<!\w)(?:mrs?|ms|dr|prof|st|jr|sr|vs|inc|ltd|co|corp|gen|col|sgt|lt|capt|rev|gov|sen|rep|hon|mt|ft|jan|feb|mar|apr"
+    r"(?<!\w)(?:mrs?|ms|dr|prof|st|jr|sr|vs|inc|ltd|co|corp|gen|col|sgt|lt|capt|rev|gov|sens?|reps?|hon|mt|ft|jan|feb|mar|apr"
     r"|jun|jul|aug|sept?|oct|nov|dec|approx|dept|est|figs?|al|etc|ca|bzw|str|fla|minn|calif|mass|conn|ill|wash|penn|tenn|ariz|colo|mich|wis|va|bros|cmdr|maj|insp|adm|mme|mlle|sra|dra|ph|op|vol|pp|[^\W\d_]|\d\d?)\Z",
     re.IGNORECASE,
 )

@@ -38,7 +38,9 @@ Reason = Literal[
 """Why a reply, or a part of it, yields no text."""
 TAGS = ("p", "div", "span", "li", "q", "b", "strong", "i", "em", "u", "blockquote")
 SAYS = r"(?:sa(?:y|id)|ask|add|wrote|writes|repl(?:y|ie)|thought|told|tell|shout|cried|call|whisper|answer)\w*"
-LABELLED = re.compile(r"[^\W\d][^:：.!?\n\"“]{0,60}[:：]\s*(?=[A-ZÀ-Þ]|[\u3040-\u9fff\uac00-\ud7af])")
+LABELLED = re.compile(
+    r"(?!(?:His|Her|Their) )[^\W\d][^:：.!?\n\"“]{0,60}[:：]\s*(?=[A-ZÀ-Þ]|[\u3040-\u9fff\uac00-\ud7af])"
+)
 """Few words, a colon and a new sentence: in any language a label or an announcement."""
 LABELLED_SMALL = re.compile(rf"[^\W\d][\w{MARKS}'’-]*(?: (?!{SAYS}:)[\w{MARKS}'’-]+)?\s?:\s(?=[^\W\d_])")
 """One or two words, none of which says something, a colon and a word in small letters."""
@@ -191,7 +193,7 @@ FAULTS = (
         re.compile(
             r"""[`|{}▁]|(?<![\w*])\*|(?<!\d)\*(?![\w*])|__|~~|(?<!\w)_\w|\w_(?!\w)|\]\(|\A\[(?=["'{\[])|"\s*:\s*["{[\d]|&(?:[a-z]{2,8}|#x?[\da-f]+);"""
             rf"""|\[(?:[\w' ]{{0,20}}\b)?(?i:{_BLANK})s?\]"""
-            r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]|\sĠ\w+.*\sĠ\w|[a-z]{3}\\n[a-z]{3}|\A/\w+\s"""
+            r"""|\\(?:(?:boxed|text\w*)\{|[nrt](?![a-z])|u[\da-f]{4}|\W|\Z)|[a-z.,][ĠĊ]|(?<!\w)Ċ+(?!\w)|\sĠ\w+.*\sĠ\w|[a-z]{3}\\n[a-z]{3}|\A/\w+\s"""
             r"""|【|(?:(?<=[^\W\d]\s)|(?<=[.!?"”)]\s)|(?<=[.!?"”)\]]))\[\^?\d{1,3}\](?=(?:\[\^?\d{1,3}\]){0,9}[\s.!?]{0,3}\Z)|\[\^\d+\]|citeturn\d"""
             r"""|\A\W*+(?:assistant|final)+(?=[A-Z])|[.!?…"”](?:final|analysis|commentary|\s?(?:assistant|im_end|im_start|user)){1,9}\W*\Z"""
         ),

@@ -72,7 +72,7 @@ _FACT = (
     "|outcome|result|action|event|actor|agent|person|animal|colou?r|meaning|sense|message|idea|information|details?"
 )
 """What can be changed in what a sentence tells."""
-_JOB = r"""meaning|(?<!makes~)sense|wording|phrasing|premise
+_JOB = r"""meaning|(?<!makes~)(?<!made~)sense|wording|phrasing|premise
     |(?:paraphras|rewrit|reword|restat|rephras|contradict|entail|simplif|clarif)\w*|negat(?:ion|ed|es|ing)|contrary|opposite|tense|polarity
     |synonyms?|verb|noun|adjective|adverb|pronoun|passive|(?:in)?formal(?:ly)?|(?:casual|neutral|literal|colloquial)(?:ly)?|concise|unrelated
     |clarity|brevity|differently|prompt|guidelines|grammar|(?<=for~)variety|sentences?|word~order|(?<!unlike~the~)original|register|tone|intent|(?:same|similar
@@ -186,15 +186,27 @@ _AROUND = {
         r"\b(?:stat|note|noti|mention|indicat|impl|assert|said|say|told|tell|announc|report|claim|accord|observ|add)|\b(?:my|i)\b"
     ),
     r"""\A\W*the~(?:user|speaker|author|writer)~
-      (?:says?|states?|asks?|wants?|means?|claims?|is~(?:saying|asking))\b|\A\W*user~(?:wants|asks)\b""": pattern(
-        r"\b(?:user|speaker|author|writ|wrote|novel|book)"
+      (?:says?|states?|asks?|wants?|means?|claims?|mentions|reports|is~(?:saying|asking))\b
+      |\A\W*user~(?:wants|asks)\b""": pattern(r"\b(?:user|speaker|author|writ|wrote|novel|book)"),
+    r"""\A\W*+(?:(?:some(?:one|body)|the~(?:person|customer))~(?:says|states|mentions|claims|reports|is~saying)|we~are~told|(?:it|this)(?:['’]s
+      |~is)~saying)~that\b|\A\W*+this~is~about~how\b""": pattern(
+        r"""\b(?:some|one|person|people|customer|client|we|us|sa(?:y|id)|stat|mention|claim|report|told|tell|talk|sp[eo]a?k|call|wr[io]te|hear|learn
+        |rumou?r|explain|announc|argu|believ|th(?:ink|ought)|answer|repl|about|accord)"""
+    ),
+    r"""\A\W*+(?:(?:they|both|these)~(?:both~)?share~(?:the|an?)~(?:\w+~)?(?:topic|theme|subject)\b|(?:they(?:~are|['’]re)~both|both~are)
+      ~(?:related~to|about)\b|this~one~has~nothing~to~do~with\b)""": pattern(
+        r"\b(?:share|topic|theme|subject|relat|both|two|about|nothing|concern|connect)"
+    ),
+    r"""\A\W*+(?:(?:first|next|now|so),?~i~(?:should|need~to|must|have~to)~(?:look~at|think~about|identify|consider|figure~out|come~up~with)
+      ~|let~me~think~(?:about|of)~(?!(?:it|this|that)\b)|i(?:['’]d|~would)~go~with~)""": pattern(
+        r"\b(?:i|my|me|you|we|our|let|th(?:ink|ought)|consider|go(?:es)?|should|must|choose|prefer)\b"
     ),
     rf"""\A\W*+(?:the|your|an?)~{_ASSISTANT}~(?:should|must|needs~to|has~to|ought~to|is~to|will|would|can|could)~
       (?:now~|then~)?(?:{_SAYING}|reply|respond|answer|produce|output|generate|give|provide|return|keep)\b""": pattern(
         rf"\b{_ASSISTANT}\b"
     ),
     r"""\A\W*+(?:\w+,~)?(?:on~an?~(?:(?:\w+ly)~)?(?:unrelated|different|separate|another|side)~(?:note|topic|subject|matter)
-      |(?:completely~|totally~)?unrelated(?:ly)?(?:,|~(?:to|but)\b)|speaking~of~something~(?:else|different)
+      |(?:something~)?(?:completely~|totally~)?unrelated(?:ly)?(?:,|~(?:to|but)\b)|speaking~of~something~(?:else|different)
       |(?:chang|switch)ing~(?:the~)?(?:subject|topic)s?)\b""": pattern("note|topic|subject|matter|relat|differ|else"),
     rf"""\A\W*what~(?:the|this|that|your)~{_OF_WORDS}~(?:\w+~){{0,2}}(?:is|means)\b""": _ABOUT_WORDS,
     rf"""\A\W*+(?:in|based~on|from|per)~(?:the|this|your)~(?:{_OF_WORDS}|\w+~(?:provided|given|available|above)),|\A\W*as~(?:stated|mentioned|noted)(?:~above)?,
@@ -331,7 +343,7 @@ _STATEMENTS = {
         rf"""{_ABOUT_WORDS.pattern}|\b(?:facts?|details?|inform|mean|number|name|word|origin|secret|let|think|thought|consider|figure
         |wonder|see|look)"""
     ),
-    r"\A\W*the~(?:\w+~)?meaning~(?:stays|remains|is|has|does|was)\b": pattern("mean"),
+    r"\A\W*the~(?:\w+~)?meaning~(?:stays|remains|is|has|does|was|differs)\b": pattern("mean"),
     r"\A\W*there(?:['’]s|~is)~nothing~(?:else~)?to~(?:change|rewrite|rephrase|add|improve|correct|fix)\b": pattern(
         r"\bnothing|\bno\b|\bnot\b|n['’]t\b"
     ),
@@ -352,7 +364,7 @@ _STATEMENTS = {
 _VARIANTS = {
     r"""["“][^"“”]{8,}["”]\s(?:to|becomes?|became|and|or|means|into|is)\s["“][^"“”]{8,}["”]\W*\Z""": _MARKED,
     r",~(?:(?:er+|um+),|(?:uh+|err+|umm+|sorry|or~rather),?)~(?=\w)|\ba\.?k\.?a\.?~(?-i:(?=[a-z]))": pattern(
-        r"\b(?:sorry|rather|a\.?k\.?a)\b"
+        r"\b(?:sorry|rather|a\.?k\.?a|um+|uh+|er+)\b|,~like,"
     ),
     r"(?-i:\([a-z]{3,}\)[^()]*\([a-z]{3,}\))": _BRACKETED,
     r"[a-z]{2}[.!?][\"”)]?\(?[2-9][.)]\s|[a-z]{2}[.!?];\s": None,
@@ -522,6 +534,7 @@ _SIGNS = {
     r"\A[a-z]{12,}\W*\Z": re.compile(r"\A\S+(?:\s\S+){0,2}\Z"),
     r"\A\[.*\]\W*\Z": _BRACKETED,
     r"\A(?:return|print|echo|assert)~?[\"'(]|\A(?:const|let|var|def)~\w+\s?=|(?<![\w'])''\Z|(?<=[.!?])''\Z": None,
+    r"(?-i:\b(?:[a-z]{3,}|[A-Z]{2,}[a-z]{2,})(?:[A-Z][a-z]{2,})+\b)": re.compile("[a-z][A-Z]"),
     r"\s<-{1,2}\s|\s(?:;;|::)\s|\"{2}": re.compile(r"<-|;;|::|\"\""),
     r"""(?-i:\b[A-Z]{2,}(?:_[A-Z\d]+)+\b|\[(?:[A-Z]{8,}|DONE)\]|(?<!\S)\$[A-Z_]{3,}\b(?!~?\d)|(?<!Bowl )\bX{3,}\b)
       |(?-i:[a-z]\*+[a-z])|(?<!\S)%[sd]\b|\[(?:\.{3}|…)\]""": None,
