@@ -2822,6 +2822,7 @@ def test_what_was_seen_in_place_of_a_sentence_is_told(reason: str) -> None:
         ("Das Hotel behielt alles, das heißt, es gab nichts zurück.", "Das Hotel gab nichts her.", "several answers"),
         ("Das [Möbelstück] steht im Zimmer.", "Der Schrank steht im Zimmer.", "markup"),
         ("酒店**没有退还**押金。", "酒店扣留了押金。", "markup"),
+        ("Someone says that the hotel kept it.", "One of some hotels kept it.", "talk"),
         ("L'hôtel ouvre pendant ... heures.", "L'hôtel ouvre pendant deux heures.", "markup"),
     ],
 )

@@ -190,7 +190,7 @@ _AROUND = {
       |\A\W*user~(?:wants|asks)\b""": pattern(r"\b(?:user|speaker|author|writ|wrote|novel|book)"),
     r"""\A\W*+(?:(?:some(?:one|body)|the~(?:person|customer))~(?:says|states|mentions|claims|reports|is~saying)|we~are~told|(?:it|this)(?:['’]s
       |~is)~saying)~that\b|\A\W*+this~is~about~how\b""": pattern(
-        r"""\b(?:some|one|person|people|customer|client|we|us|sa(?:y|id)|stat|mention|claim|report|told|tell|talk|sp[eo]a?k|call|wr[io]te|hear|learn
+        r"""\b(?:some(?:one|body)|person|people|customer|client|we|us|sa(?:y|id)|stat|mention|claim|report|told|tell|talk|sp[eo]a?k|call|wr[io]te|hear|learn
         |rumou?r|explain|announc|argu|believ|th(?:ink|ought)|answer|repl|about|accord)"""
     ),
     r"""\A\W*+(?:(?:they|both|these)~(?:both~)?share~(?:the|an?)~(?:\w+~)?(?:topic|theme|subject)\b|(?:they(?:~are|['’]re)~both|both~are)
