@@ -125,7 +125,8 @@ def test_a_preparation_says_how_its_labels_look_and_doubts_them(caplog: pytest.L
     assert "Of those that were dropped: how many" in caption
     assert head.split()[:2] == ["label", "kept"]
     assert zero.split() == ["0", "21", "0.0%", "0.50", "9", "9"]
-    [warning, of_habits] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    [of_scores, warning, of_habits] = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert of_scores.startswith("the raw pairs: the more words two sentences share, the lower their score")
     assert "label 1: 30 of 30 begin with “quite different”" in of_habits
     assert habits["1"] == [of_habits.partition("label 1: ")[2].partition("\n")[0]]
     assert "texts of label 0 share more words with x1 (median 0.50 against 0.20) than of 1" in warning
