@@ -268,7 +268,7 @@ def _warn_of_scores(rows: _Rows, scores: Sequence[float], source: str) -> None:
 
 _AT_AN_END, _NEAR, _ON_A_SCALE = 5, 0.3, 5e-4
 """Pairs with the highest, or lowest, score; the share of the others that are nearest; and the chance of so few, or so
-many, shared words below which that score is none (0.006 at least in 1,974 windows of STS and SICK, rounded or not)."""
+many, shared words below which that score is none."""
 
 
 def _warn_of_an_end(overlap: Floats, scores: Floats, source: str) -> bool:

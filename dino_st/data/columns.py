@@ -100,12 +100,18 @@ def raw_pair(
     return {SENTENCE1: x1, SENTENCE2: x2} | value | places | {INSTRUCTION: phrasing}
 
 
-def text_column(column: pa.ChunkedArray, name: str, whose: str, hint: str = "") -> pa.ChunkedArray:
-    """A column of text as strings, also where it is encoded as a dictionary or as views; bytes are no text."""
+def is_text(kind: pa.DataType) -> bool:
+    """Whether values of a type are text, also encoded as a dictionary or as views; bytes are none."""
     import pyarrow as pa
 
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if str(kind) not in ("string", "large_string", "string_view"):
+    return str(kind.value_type if pa.types.is_dictionary(kind) else kind) in ("string", "large_string", "string_view")
+
+
+def text_column(column: pa.ChunkedArray, name: str, whose: str, hint: str = "") -> pa.ChunkedArray:
+    """A column of text (see `is_text`) as strings."""
+    import pyarrow as pa
+
+    if not is_text(column.type):
         raise DatasetError(f"column {name!r} of {whose} holds {column.type}; expected text{hint}")
     return column if str(column.type) in ("string", "large_string") else column.cast(pa.string())
 

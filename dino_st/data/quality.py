@@ -148,9 +148,12 @@ def summarise(
         known["out_of_order"] = "; ".join(filter(None, [known.get("out_of_order"), several]))
     highest_ones = sorted({*_alike(samples)}.difference(_lower(samples)))
     of_highest = [
-        (label, check()) for label in highest_ones for check in (samples[label].answers, samples[label].apart)
+        (label, told)
+        for label in highest_ones
+        for check in (samples[label].answers, samples[label].apart)
+        if (told := check())
     ]
-    for label, habit in (*filter(lambda one: one[1], of_highest), *ones_for_many(samples), *out_of_word_order(samples)):
+    for label, habit in (*of_highest, *ones_for_many(samples), *out_of_word_order(samples)):
         summary.setdefault(label, {})["habits"] = [*summary.get(label, {}).get("habits", ()), habit]
     for label in _lower(samples):
         if copies := samples[label].copies():

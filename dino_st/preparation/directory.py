@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from dino_st.data.cards import read_origin
-from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS
+from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS, is_text
 from dino_st.data.shards import run_changes
 from dino_st.errors import InputError, OutputError
 from dino_st.preparation.options import PreparationOptions, TripletOptions
@@ -112,7 +112,7 @@ def _usual_type(kind: pa.DataType) -> pa.DataType:
     """The type that is written here for what pandas, polars and others, who rewrote a file, have in one of theirs."""
     import pyarrow as pa
 
-    if str((pa.types.is_dictionary(kind) and kind.value_type) or kind) in ("large_string", "string_view", "string"):
+    if is_text(kind):
         return pa.string()
     return pa.float64() if pa.types.is_floating(kind) else kind
 

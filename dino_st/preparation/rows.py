@@ -184,9 +184,8 @@ def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions) -> RawP
             )
             raise DatasetError(f"column {name!r} of the raw pairs has no value in row {row}{hint}")
     label, labels = _label_codes(table[label_column], options.labels, is_numeric=label_column == SCORE)
-    if (
-        isinstance(raw, Dataset) and label_column == SCORE and len(text_columns) > 1
-    ):  # what a file holds was looked at as it was read
+    was_read = isinstance(raw, pa.Table)  # from a file, and looked at then
+    if not was_read and label_column == SCORE and len(text_columns) > 1:
         first = table.slice(0, COMPARED)
         warn_of_alignment(first.select(text_columns), "the raw pairs", first[SCORE].to_pylist())
     num_tokens = _numbers(table[NUM_TOKENS], NUM_TOKENS) if NUM_TOKENS in more else None
