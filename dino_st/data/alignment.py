@@ -209,11 +209,15 @@ def _warn_of_negatives(rows: _Rows, texts: pa.Table, source: str, *, is_told: bo
             )
 
 
-_BY_CHANCE = 1e-6
+_BY_CHANCE = 1e-4
 """How unlikely so low a correlation is where there is none."""
 
 _SORTED, _GRADES = 200, 4
 """So many scores in order, of so many different ones, tell that they were sorted."""
+
+_SHUFFLED, _SPREAD = 300, 0.15
+"""From so many pairs on, and so large a standard deviation of the shares, it is told that scores go with shared words
+by chance. Parts of STS and SICK with such a deviation have correlations of 0.41 and more."""
 
 
 def _warn_of_scores(rows: _Rows, scores: Sequence[float], source: str) -> None:
@@ -263,6 +267,14 @@ def _warn_of_scores(rows: _Rows, scores: Sequence[float], source: str) -> None:
             "their column was sorted alone; look at the pairs",
             source,
             0 if found is None else found.statistic,
+        )
+    elif found is not None and rows.size >= _SHUFFLED and overlap.std() >= _SPREAD and 1 - found.pvalue > _DOUBT:
+        logger.warning(
+            "%s: the scores go with the words that pairs share by chance (Spearman %.2f over %d pairs), as where their "
+            "column was shuffled, or belongs to other pairs; unless the pairs were chosen so, look at them",
+            source,
+            found.statistic,
+            rows.size,
         )
 
 

@@ -148,10 +148,12 @@ def as_table(dataset: Dataset | pa.Table, name: str = "the data set") -> pa.Tabl
         return dataset
     from datasets import Dataset
 
-    if isinstance(dataset, dict):
+    if isinstance(dataset, dict) and all(isinstance(split, Dataset | pa.Table) for split in dataset.values()):
         raise DatasetError(f"{name} has the splits {list(dataset)}; pass one of them, such as splits['train']")
     if not isinstance(dataset, Dataset):
-        raise DatasetError(f"{name} is a {type(dataset).__name__}; expected a datasets.Dataset")
+        way = {"dict": "from_dict", "list": "from_list", "DataFrame": "from_pandas"}.get(type(dataset).__name__)
+        hint = f", as Dataset.{way} makes it" if way else ""
+        raise DatasetError(f"{name} is a {type(dataset).__name__}; expected a datasets.Dataset{hint}")
     if dataset.format["type"] == "custom":
         raise DatasetError(
             f"{name} has a transform (set_transform or with_transform), which changes rows as they are read and would "

@@ -244,7 +244,7 @@ _ODDITIES = {
         r"&(?:[A-Za-z]{2,8}|#\d{1,6}|#x[0-9A-Fa-f]{1,5});|(?<!\w)(?:#(?:3[4689]|1[45]\d|8[12]\d\d)|quot|[lg]t|amp|nbsp);"
     ),
     "characters as web addresses write them": r"%20|%[0-9A-F]{2}[^%\s]*%[0-9A-F]{2}",
-    "characters behind a backslash, as programs write them": r"\\(?:[ntr\"'/]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})|\\$",
+    "characters behind a backslash, as programs write them": r"\\(?:[ntr\"',/]|u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})|\\$",
     "places of a template": r"\$\{\w[\w.]*\}|%\(\w+\)[sdif]",
     "signs without a letter, as PDF files have them (cid, private use)": "\\(cid:\\d+\\)|[\ue000-\uf8ff]",
     "tags of forums ([b], [quote])": r"\[/(?:b|i|u|url|quote|img|code|color|size|list)\]",

@@ -7,9 +7,9 @@ import sqlite3
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import overload
 
@@ -43,6 +43,9 @@ _STSB_LINE = re.compile(
 
 _COMPARED = 100_000
 """So many sentences are compared without regard to capitals, which takes memory."""
+
+_HEAD, _FOLLOWING = 2, 20
+"""Words of a line that may name a column, at most, and lines below it that are looked at."""
 
 _JSON_OBJECT = re.compile(r'\s*\{\s*"(\w| )*"\s*:')
 """How a line of JSON begins."""
@@ -128,7 +131,7 @@ class Sentences:
 def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Sentences:
     """Strips sentences, and byte-order marks, and skips and counts blank ones, duplicates, and ones with a NUL byte.
 
-    A duplicate may differ in its Unicode form, in blanks, or in what is not seen.
+    A duplicate may differ in its Unicode form, in blanks, or in what is not seen. Those of a set are sorted.
 
     There may be any number of them, since few are in memory at a time; `limit` counts distinct ones. Raises
     ConfigurationError where they are one text, a table or no texts at all, InputError where an item is no text or
@@ -139,6 +142,8 @@ def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Senten
     if isinstance(lines, Mapping) or hasattr(lines, "columns") or not isinstance(lines, Iterable):
         whose = ", whose names of columns would be the sentences; pass one of its columns" * hasattr(lines, "columns")
         raise ConfigurationError(f"sentences: expected a list of sentences, given {type(lines).__name__}{whose}")
+    if isinstance(lines, Set):
+        lines = sorted(lines, key=str)  # the order of a set is another one in every process
     if isinstance(lines, DistinctTexts):  # cleaned before
         return Sentences(lines, {"read": len(lines), "kept": len(lines)})
     counts: Counter[str] = Counter()
@@ -242,11 +247,12 @@ def _plain_lines(lines: Iterator[str], source: str) -> Iterator[str]:
         raise InputError(
             f"line 1 names columns ({first:.60}), and is no sentence; give it as a file whose name ends in .csv or .tsv"
         )
-    if cells <= {*TEXT_COLUMNS}:
+    following = [*islice(lines, _FOLLOWING)]
+    if cells <= {*TEXT_COLUMNS} or _is_head(first, following):
         logger.warning("%s: line 1 is %r, which is taken for a sentence, though it may name a column", source, first)
     odd = Oddities()
     try:
-        for line in chain([first], lines):
+        for line in chain([first], following, lines):
             odd.look(line)
             yield line
         odd.check()
@@ -254,6 +260,13 @@ def _plain_lines(lines: Iterator[str], source: str) -> Iterator[str]:
         odd.tell(source)
         raise
     odd.tell(source)
+
+
+def _is_head(first: str, following: Sequence[str]) -> bool:
+    """Whether a line of one or two words without a mark at its end stands above lines that all have more words."""
+    lengths = [len(line.split()) for line in following if line.strip()]
+    is_short = len(first.split()) <= _HEAD and first.strip().rstrip(")")[-1:].isalnum()
+    return is_short and len(lengths) >= _FOLLOWING // 2 and min(lengths) > _HEAD
 
 
 def _table_texts(path: Path, column: str | None) -> Iterator[str]:

@@ -177,8 +177,8 @@ def to_dataloader(
 
     if batch_size < 1:
         raise ConfigurationError(f"batch_size is {batch_size}; expected at least 1")
-    if isinstance(dataset, Dataset | dict):
-        examples = to_input_examples(dataset)
+    if isinstance(dataset, Dataset | dict) or hasattr(dataset, "columns"):
+        examples = to_input_examples(dataset)  # which refuses what is no data set
     else:
         examples = list(dataset)
         _check_examples(examples)

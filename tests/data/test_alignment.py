@@ -61,6 +61,12 @@ def with_no_scores(rows: Rows, number: int) -> Rows:
     return [(*texts, number if i % 10 == 7 else round(score * 0.8) + 1) for i, (*texts, score) in enumerate(rows)]
 
 
+def with_scores_shuffled(rows: Rows) -> Rows:
+    scores = [score for _, _, score in rows]
+    random.Random(5).shuffle(scores)
+    return [(first, second, score) for (first, second, _), score in zip(rows, scores, strict=True)]
+
+
 @pytest.mark.parametrize("read", [read_pairs, read_pair_file])
 @pytest.mark.parametrize(
     ("spoiled", "told"),
@@ -74,6 +80,8 @@ def with_no_scores(rows: Rows, number: int) -> Rows:
         (lambda rows: with_scores_moved(rows[::-1], 120)[::-1], "to row 1[12]. .* scores of the row before"),
         (lambda rows: with_scores_moved(rows[60:140], 0), "to row 79 .* scores of the next row"),
         (lambda rows: with_scores_turned(rows, 160), "from about row 161 to row 240 .* but backwards"),
+        (lambda rows: with_scores_turned(rows[:24], 0), "the more words two sentences share, the lower their score"),
+        (lambda _: with_scores_shuffled(graded(360)), "scores go with the words .* by chance .*column was shuffled"),
     ],
     ids=[
         "sixes for none",
@@ -85,6 +93,8 @@ def with_no_scores(rows: Rows, number: int) -> Rows:
         "scores moved up in a part",
         "scores of few pairs moved",
         "scores of a part turned round",
+        "scores of few pairs turned round",
+        "scores shuffled",
     ],
 )
 def test_columns_out_of_step_with_the_others_are_told(
@@ -106,6 +116,7 @@ def test_columns_out_of_step_with_the_others_are_told(
     assert not look(rows)
     for column in range(3):
         assert not look(sorted(rows, key=lambda row: row[column])), "whole rows may stand in any order"
+    assert not look(graded(360))
     found = look(spoiled(rows))
     assert re.search(told, found)
     assert found.count("WARNING") == 1

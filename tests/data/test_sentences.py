@@ -273,6 +273,13 @@ def test_a_mark_of_byte_order_is_no_part_of_a_sentence(tmp_path: Path, caplog: p
     assert f"{tmp_path / 'a.csv'}: columns that are not used: 'id'" in caplog.text
 
 
+def test_a_set_has_one_order_in_every_process() -> None:
+    lines = [f"Sentence {number}." for number in range(100)]
+    assert clean_sentences({*lines}).texts[:] == sorted(lines)
+    with pytest.raises(InputError, match="expected text, given int"):
+        clean_sentences({"One.", 2})  # type: ignore[arg-type]
+
+
 def test_sentences_that_are_clean_are_taken_as_they_are() -> None:
     texts = clean_sentences(["One.", "Two.", "Two."]).texts
     again = clean_sentences(texts)

@@ -1274,6 +1274,7 @@ def test_rows_that_annotators_turned_down_are_told(
         (r"The man\u2019s flute.", "characters behind a backslash"),
         (r"It\'s a man.", "characters behind a backslash"),
         (r"and\/or", "characters behind a backslash"),
+        (r"Red\, and green.", "characters behind a backslash"),
         ("RT @ana: A man plays.", "signs of tweets"),
         ("A man plays. https://t.co/aB3dE9fGhI", "signs of tweets"),
         ("@ana A man plays.", "signs of tweets"),
@@ -1402,7 +1403,7 @@ def test_bullets_and_numbers_are_told_where_most_texts_have_them(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str
 ) -> None:
     others = "".join(f"It rains {word}.\n" for word in range(11))
-    sentences(written(tmp_path / "a.txt", f"{line}\n{others}"))
+    sentences(written(tmp_path / "a.txt", f"{others}{line}\n"))
     assert not caplog.text
     sentences(written(tmp_path / "a.txt", f"{line}\n" * 20 + others))
     assert "20 of 31 texts hold" in caplog.text
@@ -1445,6 +1446,23 @@ def test_sentences_that_differ_in_case_alone_are_told(tmp_path: Path, caplog: py
 def test_a_first_line_that_may_name_the_column_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert sentences(written(tmp_path / "a.csv.bak", "text\nA man plays.\n")) == [("text",), ("A man plays.",)]
     assert "line 1 is 'text', which is taken for a sentence, though it may name a column" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("first", "is_told"),
+    [("Sentences", True), ("Sentence (EN)", True), ("Product review", True), ("It rains.", False), ("He is it", False)],
+)
+def test_a_short_line_above_sentences_may_name_the_column(
+    first: str, is_told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plays = [
+        f"A man plays {tune}.\n" for tune in ("one", "a tune", "this", "all", "much", "it", "two", "so", "on", "up")
+    ]
+    assert len(sentences(written(tmp_path / "a.txt", f"{first}\n{''.join(plays)}"))) == 11
+    assert (f"line 1 is {first!r}, which is taken for a sentence" in caplog.text) is is_told
+    caplog.clear()
+    sentences(written(tmp_path / "b.txt", f"{first}\n{''.join(plays)}It rains.\n"))
+    assert "line 1" not in caplog.text, "where other lines are as short"
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_columns_that_change_between_pairs_and_triplets_are_refused(tmp_path: Pa
 
 def test_what_is_no_table_of_triplets_is_said() -> None:
     for given, message in (
-        ([1], r"^the data set is a list; expected a datasets\.Dataset$"),
+        ([1], r"^the data set is a list; expected a datasets\.Dataset, as Dataset\.from_list makes it$"),
         (Dataset.from_dict({name: [] for name in COLUMNS}), "^there is no row in the data set; generate triplets"),
         (pairs(("a", "b", 1.0)), r"^the data set: has the columns .* missing: anchor, .*; these are pairs, see `to_tr"),
         (Dataset.from_dict({"anchor": ["a"]}), r"^the data set: has .*; missing: positive, negative\. .* hard_neg\)$"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from packaging.version import Version
 from sentence_transformers import InputExample, SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss, CosineSimilarityLoss
@@ -188,6 +190,15 @@ def test_trap_of_fit_mixed_lengths_are_cut_to_the_shortest(
     assert [sorted(columns) for columns in seen][:1] == [["sentence_0", "sentence_1"]]
     with pytest.raises(DatasetError, match=r"example 0 has the texts \['a', 'b', 'c'\]; expected two"):
         to_dataloader(examples, batch_size=2)
+
+
+@pytest.mark.parametrize(("make", "way"), [(pandas.DataFrame, "from_pandas"), (dict, "from_dict")])
+def test_what_is_no_data_set_is_named_with_what_makes_one(make: Callable[[Any], Any], way: str) -> None:
+    for take in (to_dataloader, to_input_examples):
+        with pytest.raises(DatasetError, match=rf"is a {make.__name__}; expected a datasets.Dataset, as Dataset.{way}"):
+            take(make(PAIRS))
+    with pytest.raises(DatasetError, match=r"has the splits \['train'\]"):
+        to_dataloader(DatasetDict(train=Dataset.from_dict(PAIRS)))  # type: ignore[arg-type]
 
 
 def test_extra_columns_never_become_text() -> None:
