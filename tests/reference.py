@@ -64,6 +64,11 @@ def draw(probabilities: np.ndarray, top_k: int, top_p: float, number: float) -> 
     return chosen[-1][0]
 
 
+def is_cut(text: str) -> bool:
+    """Whether the mark behind a text opens a quotation in the middle of a sentence."""
+    return text != text.rstrip() and text.rstrip().rstrip("'’”)]")[-1] not in ".!?…。！？؟।"
+
+
 def generate(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], name: tuple[Any, ...], options: Any) -> Any:
     """Returns (text or None, tries, token ids of the last try)."""
     seed, x1, label, sample = name
@@ -82,6 +87,6 @@ def generate(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], name:
             if "\n" in so_far or "\r" in so_far:
                 break
         says_something = any(sign.isalpha() or sign.isnumeric() for sign in text or "")
-        if text is not None and says_something and not {"\n", "\r", "\ufffd"} & set(text):
+        if text is not None and says_something and not is_cut(text) and not {"\n", "\r", "\ufffd"} & set(text):
             return text.strip(), attempt + 1, tuple(ids)
     return None, options.max_tries, tuple(ids)

@@ -9,10 +9,23 @@ from typing import Any, Literal
 
 import torch
 
+_WHOLE = re.compile(r"[.!?…。！？؟।]['’”»)\]]*\s+\Z")
+"""How a text may end that has a blank before the mark behind it; any other goes on with what that mark opens."""
+
+_OPENS = '"“'
+"""Marks that may close a text, and behind a blank open a quotation."""
+
 _TAG = re.compile(r"<[^\s<>]+>|\[/?[A-Z_]{3,}\]|◁[^\s▷]+▷")
 
 Rejection = Literal[
-    "no closing quote", "empty", "newline", "too few words", "special token", "prompt too long", "broken character"
+    "no closing quote",
+    "empty",
+    "newline",
+    "quotation inside",
+    "too few words",
+    "special token",
+    "prompt too long",
+    "broken character",
 ]
 """Why a draw yields no text."""
 
@@ -43,7 +56,8 @@ class StopRule:
     text, taken alone, holds the end of a mark or a line break or is an unfinished character, so that only the rows that
     drew one are decoded. `unreachable`, likewise, marks tokens that are never drawn, since they mean end-of-text, are
     special, or are none of the tokenizer's: a model may have more output classes (`vocabulary_size`) than that. Bytes
-    that make no whole character are decoded to U+FFFD; a text with one is rejected.
+    that make no whole character are decoded to U+FFFD; a text with one is rejected. A mark behind a blank may open a
+    quotation inside the text (`the so-called "`), which would be cut there; it is rejected, too.
     """
 
     def __init__(
@@ -78,6 +92,8 @@ class StopRule:
             return Ending(None, "broken character")
         if not any(map(str.isalnum, body)):  # a lone full stop says as little as nothing
             return Ending(None, "empty")
+        if text[end] in _OPENS and text[:end][-1:].isspace() and not _WHOLE.search(text[:end]):
+            return Ending(None, "quotation inside")
         return Ending(None, "too few words") if self._form.count_words(body) < self._min_words else Ending(body, None)
 
     def _end(self, text: str) -> int | None:

@@ -30,7 +30,9 @@ def follow(stop: StopRule, ids: list[int]) -> tuple[Ending | None, int]:
     ("text", "expected"),
     [
         ('A cat."', Ending("A cat.", None)),
-        (' A cat " and more', Ending("A cat", None)),
+        (' A cat. " and more', Ending("A cat.", None)),
+        ('The so-called "cat" sat."', Ending(None, "quotation inside")),
+        ('She said: "No."', Ending(None, "quotation inside")),
         ('"', Ending(None, "empty")),
         (' \t"', Ending(None, "empty")),
         ('."', Ending(None, "empty")),
@@ -51,7 +53,7 @@ def test_a_mark_inside_a_larger_token_ends_the_text(tokenizer: Any) -> None:
     merged = [token for token in tokenizer.get_vocab() if '"' in token and len(token) > 1]
     assert merged, "the tokenizer of the tests is meant to have such tokens"
     for token in merged:
-        ids = [*tokenizer("A cat")["input_ids"], tokenizer.convert_tokens_to_ids(token)]
+        ids = [*tokenizer("A cat.")["input_ids"], tokenizer.convert_tokens_to_ids(token)]
         ending, used = follow(rule(tokenizer), ids)
         assert used == len(ids)
         assert ending is not None
@@ -65,6 +67,15 @@ def test_a_curly_mark_spread_over_three_tokens_ends_the_text_where_asked(tokeniz
     assert None not in ids
     assert follow(rule(tokenizer, closing_marks=('"', "“", "”")), ids) == (Ending("A cat", None), len(ids))
     assert follow(rule(tokenizer), ids)[0] is None
+
+
+def test_a_curly_mark_that_opens_a_quotation_ends_no_text(tokenizer: Any) -> None:
+    stop = rule(tokenizer, closing_marks=('"', "“", "”"))
+    for text, expected in (
+        ("The so-called “cat”", Ending(None, "quotation inside")),
+        ("A cat. “", Ending("A cat.", None)),
+    ):
+        assert follow(stop, tokenizer(text)["input_ids"])[0] == expected
 
 
 @pytest.mark.parametrize(

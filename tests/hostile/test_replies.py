@@ -364,6 +364,7 @@ SHAPES: dict[str, dict[str, str]] = {
     "several": {
         "1) TEXT 2) A flute is heard.": "several answers",
         "TEXT / A flute is heard.": "several answers",
+        "TEXT vs. A flute is heard.": "several answers",
         "TEXT -> A flute is heard.": "several answers",
         "TEXT Or: A flute is heard.": "several answers",
         "TEXT\nA flute is heard.": "several lines",
@@ -404,6 +405,7 @@ SHAPES: dict[str, dict[str, str]] = {
         "I am unable to rewrite this.\nIt may be harmful.": "refusal",
         "... plays the flute.": "cut off",
         "Someone plays the flute,": "cut off",
+        "Someone plays the flute (": "cut off",
     },
     "speech around a sentence": {
         'You could say "TEXT"': "",
@@ -1411,6 +1413,56 @@ def test_what_is_told_beside_the_finish_reason_goes_before_it(
         assert not raised.value.again
     else:
         assert read_answer(json.dumps(reply).encode()).finished == is_whole
+
+
+@pytest.mark.parametrize("place", ["choice", "reply"])
+@pytest.mark.parametrize("error", [{"code": 502, "message": "upstream went away"}, "upstream went away"])
+def test_a_text_beside_an_error_is_none(error: object, place: str) -> None:
+    reply = body("The train from Ankara ran")
+    (reply if place == "reply" else reply["choices"][0])["error"] = error
+    with pytest.raises(AttemptError, match="the server reports: upstream went away") as raised:
+        read_answer(json.dumps(reply).encode())
+    assert raised.value.again
+    assert raised.value.answer.completion_tokens == 3
+    (reply if place == "reply" else reply["choices"][0])["error"] = None
+    assert read_answer(json.dumps(reply).encode()).finished
+
+
+def test_a_refusal_goes_before_what_stands_beside_it() -> None:
+    reply = body(TEXT)
+    reply["choices"][0]["message"]["refusal"] = "I cannot write that."
+    assert read_answer(json.dumps(reply).encode()).text == "I cannot write that."
+
+
+@pytest.mark.parametrize(
+    ("text", "is_whole"),
+    [
+        (" They said ", False),
+        ("The so-called\t", False),
+        ("She answered: ", False),
+        ("They are late", True),
+        ("They are late. ", True),
+    ],
+)
+def test_a_completion_that_stopped_at_a_quotation_inside_is_cut_off(text: str, is_whole: bool) -> None:
+    reply = {"choices": [{"index": 0, "finish_reason": "stop", "text": text}]}
+    assert read_answer(json.dumps(reply).encode()).finished is is_whole
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b'data: {"choices": []}\n\ndata: [DONE]\n',
+        b": PROCESSING\n\ndata: {}\n",
+        b"event: message\ndata: {}\n",
+        b'{"message": {"content": "It"}}\n{"message": {"content": " rains."}}\n',
+    ],
+)
+def test_a_stream_is_named_as_what_it_is(stream: bytes) -> None:
+    with pytest.raises(AttemptError, match=r"the reply is streamed, though that was not asked for \(\d+ bytes\)"):
+        read_answer(stream)
+    with pytest.raises(AttemptError, match="truncated or no JSON"):
+        read_answer(b'{"choices": [{"message": {"content": "data: 1}')
 
 
 def test_the_choice_of_index_0_is_read_wherever_it_stands() -> None:

@@ -201,7 +201,7 @@ FAULTS = (
     Rule(
         "cut off",
         re.compile(
-            r"\A(?:\.{2,}|…)\s*\w|[,;]\Z|\s(?:the|and|because|although|their|my|your|its|than|[a-z]+ed by)\Z"
+            r"\A(?:\.{2,}|…)\s*\w|[,;(\[]\Z|\s(?:the|and|because|although|their|my|your|its|than|[a-z]+ed by)\Z"
             r"|\s(?:the|an?|and|of|to|with|their|my|your|its)\s?(?:\.{3}|…)\Z|\s(?:the|an|and|or)\.\Z|\s[-–—]{1,3}\Z"
         ),
     ),
@@ -215,7 +215,7 @@ FAULTS = (
     Rule(
         "several answers",
         pattern(
-            r"""(?<!\S)\S+\s\S+\s\S+\s/\s(?=\S+\s\S+\s\S)|[.!?"”]\s/\s|\s(?:->|=>|→|⇒)\s|(?:[.!?"”]|\A\S+)\s+\(?(?:[2-9][.)]|[b-e]\))\s
+            r"""(?<!\S)\S+\s\S+\s\S+\s/\s(?=\S+\s\S+\s\S)|[.!?"”]\s(?:/|vs\.)\s|\s(?:->|=>|→|⇒)\s|(?:[.!?"”]|\A\S+)\s+\(?(?:[2-9][.)]|[b-e]\))\s
             |(?<=[.!?"”])\s+(?:or|alternatively|another~(?:option|version|way))\b\s?[,:]
             |[,;]\s(?:or:|alternatively,)
             |\A(?=["“][^"“”]*[.!?…]["”]\W{1,9}(?:\w{1,20}\W{1,9})?["“].*["”]\Z)"""

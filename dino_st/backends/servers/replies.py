@@ -30,6 +30,8 @@ _OPEN_END = re.compile(r"[^\W_\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff]\Z|[,;:(â€
 _NAMES_ENDING = re.compile("(?:reason|status|type)$", re.IGNORECASE)
 _IS_CUT = {"truncated": "length", "stopped_limit": "length", "incomplete": "length", "filtered": "content_filter"}
 """What a server says beside `finish_reason`: names of fields with a reason, and flags with what they mean."""
+_STREAM = re.compile(rb"\s*(?:(?:data|event|id)?:\s|\{[^\n]*\}\r?\n\s*\{)")
+"""How events of a server, or JSON in lines, begin."""
 _MAY_PASS = re.compile("error|abort|aborted|cancelled|canceled|timeout|overloaded")
 
 
@@ -123,22 +125,20 @@ class Attempts:
 def read_answer(body: bytes, limit: int | None = None) -> Answer:
     """Reads a completion, of a chat or not, that came with status 200; a refusal, where marked as one, is its text.
 
-    Where the server does not say how the answer ended, or as many tokens were written as the `limit` allows, a text
-    that stops in a sentence is cut off.
+    Where the server does not say how the answer ended, as many tokens were written as the `limit` allows, or a blank
+    stands before the mark at which a completion was stopped, a text that stops in a sentence is cut off.
 
     Raises AttemptError where the body is no completion, holds no text, or did not end as answers do.
     """
     content = json_object(body)
     usage = part_of(content, "usage")
     cost = Answer("", True, count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens"))
-    if content.get("error") and not content.get("choices"):
-        status = part_of(content, "error").get("code")
-        said = f"the server reports: {error_message(content)}"
-        raise AttemptError(said, server_trouble=True, answer=cost, status=status if isinstance(status, int) else None)
+    _refuse_error(content, cost)
     choices = content.get("choices")
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise AttemptError("the reply has no choices", answer=cost)
     choice = next((other for other in choices if isinstance(other, dict) and other.get("index") == 0), choices[0])
+    _refuse_error(choice, cost)
     named = choice.get("finish_reason")
     told = [*_told_beside(choice), *_told_beside(content)]
     beside = (reason for kind in (_FILTERED, _CUT_OFF) for reason in told if kind.fullmatch(reason))
@@ -149,7 +149,8 @@ def read_answer(body: bytes, limit: int | None = None) -> Answer:
         reason = f"the answer ended with finish_reason {shortened(ending)!r}"
         raise AttemptError(reason, again=is_passing, server_trouble=is_passing, answer=cost)
     message = part_of(choice, "message")
-    texts = [_joined(message.get("content")), message.get("refusal"), choice.get("text")]  # no chat's
+    continued = choice.get("text")  # of no chat
+    texts = [message.get("refusal"), _joined(message.get("content")), continued]
     text = next((text for text in texts if isinstance(text, str) and text.strip()), None)
     if text is None and is_cut_off:
         reason = "the reply is empty at the limit of tokens; raise --max-new-tokens (models that think need many)"
@@ -159,9 +160,18 @@ def read_answer(body: bytes, limit: int | None = None) -> Answer:
     written_by = content.get("model")
     name = shortened(written_by) if isinstance(written_by, str) else ""
     used_up = limit is not None and cost.completion_tokens >= limit
-    is_in_doubt = named in (None, "", "None", "null") or used_up
+    opens_quotation = text == continued and text[-1:].isspace()  # where the server stopped at a mark inside
+    is_in_doubt = named in (None, "", "None", "null") or used_up or opens_quotation
     is_whole = is_whole and not (is_in_doubt and _OPEN_END.search(text.rstrip()))
     return replace(cost, text=text, finished=is_whole, model=name)
+
+
+def _refuse_error(part: dict[str, Any], cost: Answer) -> None:
+    """Raises AttemptError where a reply, or its choice, tells of an error, whatever text stands beside it."""
+    if part.get("error"):
+        status = part_of(part, "error").get("code")
+        said = f"the server reports: {error_message(part)}"
+        raise AttemptError(said, server_trouble=True, answer=cost, status=status if isinstance(status, int) else None)
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -169,7 +179,8 @@ def json_object(body: bytes) -> dict[str, Any]:
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        raise AttemptError(f"the reply is truncated or no JSON ({len(body)} bytes)", server_trouble=True) from None
+        what = "streamed, though that was not asked for" if _STREAM.match(body) else "truncated or no JSON"
+        raise AttemptError(f"the reply is {what} ({len(body)} bytes)", server_trouble=True) from None
     if not isinstance(content, dict):
         raise AttemptError("the reply is JSON, but no completion", server_trouble=True)
     return content
