@@ -7,7 +7,7 @@ import sqlite3
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -142,7 +142,7 @@ def clean_sentences(lines: Iterable[str], *, limit: int | None = None) -> Senten
     if isinstance(lines, Mapping) or hasattr(lines, "columns") or not isinstance(lines, Iterable):
         whose = ", whose names of columns would be the sentences; pass one of its columns" * hasattr(lines, "columns")
         raise ConfigurationError(f"sentences: expected a list of sentences, given {type(lines).__name__}{whose}")
-    if isinstance(lines, Set):
+    if isinstance(lines, set | frozenset):
         lines = sorted(lines, key=str)  # the order of a set is another one in every process
     if isinstance(lines, DistinctTexts):  # cleaned before
         return Sentences(lines, {"read": len(lines), "kept": len(lines)})

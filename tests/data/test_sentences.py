@@ -276,6 +276,7 @@ def test_a_mark_of_byte_order_is_no_part_of_a_sentence(tmp_path: Path, caplog: p
 def test_a_set_has_one_order_in_every_process() -> None:
     lines = [f"Sentence {number}." for number in range(100)]
     assert clean_sentences({*lines}).texts[:] == sorted(lines)
+    assert clean_sentences(dict.fromkeys(reversed(lines)).keys()).texts[:] == lines[::-1], "keys have an order"
     with pytest.raises(InputError, match="expected text, given int"):
         clean_sentences({"One.", 2})  # type: ignore[arg-type]
 
