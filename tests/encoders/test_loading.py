@@ -304,7 +304,7 @@ def test_a_tokenizer_that_lost_its_lower_casing_is_told_of(tmp_path: Path, caplo
     texts = ["The invoice was paid twice on Monday.", "My card was blocked at the airport in March."]
     encoder, file = bundled_copy(tmp_path / "encoder")
     warn_of_tokens(load_trainable_encoder(encoder), texts, "it")
-    assert not caplog.text
+    assert "dino_st" not in {record.name for record in caplog.records}
     content = json.loads(file.read_text(encoding="utf-8")) | {"normalizer": None}
     file.write_text(json.dumps(content), encoding="utf-8")
     warn_of_tokens(load_trainable_encoder(encoder), texts, "it")
@@ -487,7 +487,7 @@ def with_shifted_vocabulary(name: str, directory: Path) -> Path:
 
 def test_an_encoder_whose_vocabulary_is_shifted_is_doubted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load_trainable_encoder("dino-tiny-encoder", device="cpu")
-    assert not caplog.text
+    assert "dino_st" not in {record.name for record in caplog.records}
     load_trainable_encoder(with_shifted_vocabulary("dino-tiny-encoder", tmp_path / "a"), device="cpu")
     assert ": forms of one word, such as 'dog' and 'dogs', are no more alike in its embedding" in caplog.text
 

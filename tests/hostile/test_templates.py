@@ -139,7 +139,7 @@ UNUSABLE = {
     "truncates": ("{% for m in messages %}{{ m.content|truncate(500) }}{% endfor %}", "cuts or changes a user"),
     "raises at once": (
         "{{ raise_exception('Only for tools!') }}",
-        r"refuses a chat of user and assis.*for tools!",
+        r"(?:refuses a chat of user and assis.*for|TemplateError: Only for) tools!",
     ),
 }
 

@@ -429,7 +429,11 @@ def test_a_split_that_another_library_wrote_again_has_the_types_of_ours(tmp_path
     save_prepared(prepare_pairs(raw_pairs(20)), tmp_path)
     for name, kinds in {
         "train": (pa.large_string(), pa.dictionary(pa.int32(), pa.string()), pa.float32()),
-        "validation": (pa.string_view(), pa.dictionary(pa.int8(), pa.large_string()), pa.float64()),
+        "validation": (
+            getattr(pa, "string_view", pa.large_string)(),
+            pa.dictionary(pa.int8(), pa.large_string()),
+            pa.float64(),
+        ),
     }.items():
         file = tmp_path / "data" / f"{name}.parquet"
         rows = pq.read_table(file).replace_schema_metadata(None)
