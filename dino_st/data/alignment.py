@@ -217,7 +217,7 @@ _SORTED, _GRADES = 200, 4
 
 _SHUFFLED, _SPREAD = 300, 0.15
 """From so many pairs on, and so large a standard deviation of the shares, it is told that scores go with shared words
-by chance. Parts of STS and SICK with such a deviation have correlations of 0.41 and more."""
+by chance."""
 
 
 def _warn_of_scores(rows: _Rows, scores: Sequence[float], source: str) -> None:

@@ -83,8 +83,9 @@ class StopRule:
             return Ending(None, "special token")
         text: str = self._tokenizer.decode(list(ids), clean_up_tokenization_spaces=False)
         end = self._end(text)
-        body = text[:end].strip()
-        if not self._form.allow_newlines and ("\n" in text[:end] or "\r" in text[:end]):
+        written = text[:end]
+        body = written.strip()
+        if not self._form.allow_newlines and ("\n" in written or "\r" in written):
             return Ending(None, "newline")
         if end is None:
             return None
@@ -92,7 +93,7 @@ class StopRule:
             return Ending(None, "broken character")
         if not any(map(str.isalnum, body)):  # a lone full stop says as little as nothing
             return Ending(None, "empty")
-        if text[end] in _OPENS and text[:end][-1:].isspace() and not _WHOLE.search(text[:end]):
+        if text[end] in _OPENS and written[-1].isspace() and not _WHOLE.search(written):
             return Ending(None, "quotation inside")
         return Ending(None, "too few words") if self._form.count_words(body) < self._min_words else Ending(body, None)
 
