@@ -37,11 +37,12 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from dino_st.data.columns import ROWS_HASH
-from dino_st.encoders.directory import directory_revision, local_directory, state_revision
+from dino_st.encoders.directory import active_adapters, directory_revision, local_directory, state_revision
 from dino_st.encoders.loading import (
     check_saved_form,
     encoder_files,
@@ -55,6 +56,7 @@ from dino_st.errors import (
     DinoError,
     DinoWarning,
     InputError,
+    MissingExtraError,
     OutOfMemoryError,
     OutputError,
     TrainingError,
@@ -103,6 +105,12 @@ _LOOKED_AT = 500
 
 _CUT = "texts cut"
 """What the record calls the share of texts that are longer than what the encoder reads, of those that are looked at."""
+
+_ADAPTERS_SINCE = "5.6"
+"""The transformers that the extra `peft` asks for; 5.5 reads adapters back as they were before training."""
+
+_AS_BEFORE = 1e-4
+"""By how much less than this the best checkpoint's score differs when it is read back; rounding moves it by 1e-6."""
 
 
 def train_encoder(
@@ -371,6 +379,7 @@ def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> t
             "with sentence-transformers' own Trainer on these splits, with router_mapping, or take one without routes"
         )
     if model is encoder:
+        _check_adapters(model)
         with quiet_bars():
             check_saved_form(model)
     if not any(weight.requires_grad for weight in model.parameters()):
@@ -379,6 +388,17 @@ def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> t
             "adapter of PEFT into its base model first"
         )
     return model, cut
+
+
+def _check_adapters(model: SentenceTransformer) -> None:
+    """Refuses adapters that transformers would read back from a checkpoint without their weights."""
+    from packaging.version import Version
+
+    if active_adapters(model) and Version(there := version("transformers")) < Version(_ADAPTERS_SINCE):
+        raise MissingExtraError(
+            f"the encoder has an adapter of PEFT, and transformers {there} reads the checkpoints of adapters without "
+            f'their weights; it takes {_ADAPTERS_SINCE} or newer; run: pip install "dino-st[peft]"'
+        )
 
 
 def _train(
@@ -456,7 +476,7 @@ def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, second
         )
     best = max(curve, key=lambda score: score.spearman)
     loaded = trainer.evaluate()[METRIC]
-    if not abs(loaded - best.spearman) < 1e-3:
+    if not abs(loaded - best.spearman) < _AS_BEFORE:
         raise TrainingError(
             f"the best checkpoint (step {best.step}, Spearman {best.spearman:.4f}) could not be read back: the model "
             f"scores {loaded:.4f}. The checkpoints are in {Path(state.best_model_checkpoint).parent}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +16,9 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from huggingface_hub import ModelCardData
+from packaging.version import Version
 from safetensors import SafetensorError
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.modules import Router
 from transformers import AutoModel, TrainerCallback
 
@@ -26,6 +29,7 @@ from dino_st.errors import (
     DatasetError,
     DinoWarning,
     InputError,
+    MissingExtraError,
     ModelError,
     OutOfMemoryError,
     OutputError,
@@ -33,6 +37,7 @@ from dino_st.errors import (
 )
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import save_prepared
+from dino_st.training import train
 from dino_st.training.data import pair_splits
 from dino_st.training.train import train_encoder
 from tests.hub_stand_in import problems
@@ -525,20 +530,58 @@ def test_an_encoder_that_is_another_one_once_saved_is_refused_before_it_is_train
         train_encoder(splits, model, tmp_path / "out", **QUICK)
 
 
+def test_a_compiled_encoder_is_taken(tmp_path: Path) -> None:
+    model = tiny_encoder(tmp_path / "base")
+    transformer = cast("Any", model[0])
+    transformer.model = torch.compile(transformer.model, backend="eager")
+    try:
+        transformer.model(**model.preprocess(["the dog eats"]))
+    except NameError as error:
+        pytest.skip(f"transformers cannot be compiled by this torch: {error}")  # 5.5 by 2.6
+    check_saved_form(model)
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft against transformers
-def test_a_compiled_encoder_is_taken_and_an_adapter_that_sentence_transformers_added_is_trained_and_saved(
+def test_an_adapter_that_sentence_transformers_added_is_trained_and_saved(
     splits: DatasetDict, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     peft = pytest.importorskip("peft", reason="needs peft")
-    model = tiny_encoder(tmp_path / "base")
-    cast("Any", model[0]).model = torch.compile(cast("Any", model[0]).model, backend="eager")
-    check_saved_form(model)
+    if Version(version("transformers")) < Version(train._ADAPTERS_SINCE):
+        pytest.skip(f"needs transformers {train._ADAPTERS_SINCE}")
     model = tiny_encoder(tmp_path / "base")
     model.add_adapter(peft.LoraConfig(target_modules=["query", "value"]))
     trained = train_encoder(splits, model, tmp_path / "out", **QUICK)
     assert "nothing but zeros" not in caplog.text
+    assert all(weight.any() for name, weight in trained.named_parameters() if "lora_B" in name)
     saved = load_trainable_encoder(tmp_path / "out", device="cpu")
     assert np.allclose(saved.encode("the dog eats"), trained.encode("the dog eats"), atol=1e-5)
+
+
+def test_an_adapter_is_not_trained_where_its_checkpoints_would_be_read_back_untrained(
+    splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peft = pytest.importorskip("peft", reason="needs peft")
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert f"transformers>={train._ADAPTERS_SINCE}" in project["optional-dependencies"]["peft"]
+    monkeypatch.setattr(train, "version", lambda _: "5.5.4")
+    model = tiny_encoder(tmp_path / "base")
+    model.add_adapter(peft.LoraConfig(target_modules=["query", "value"]))
+    with pytest.raises(MissingExtraError, match=r"transformers 5\.5\.4 reads the checkpoints of adapters without"):
+        train_encoder(splits, model, tmp_path / "out", **QUICK)
+
+
+def test_weights_that_are_not_those_of_the_best_checkpoint_are_refused(
+    bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def misread(trainer: SentenceTransformerTrainer) -> None:
+        torch.manual_seed(0)
+        for weight in cast("SentenceTransformer", trainer.model).parameters():
+            torch.nn.init.normal_(weight)
+
+    monkeypatch.setattr(SentenceTransformerTrainer, "_load_best_model", misread)
+    with pytest.raises(TrainingError, match=r"best checkpoint \(step \d+, .* could not be read back: the model scores"):
+        train_encoder(splits, bert, tmp_path / "out", **QUICK)
+    assert (tmp_path / "out" / "checkpoints").is_dir()
 
 
 def test_something_else_handed_in_is_named(splits: DatasetDict, bert: Path, tmp_path: Path) -> None:
