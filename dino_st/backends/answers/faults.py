@@ -423,8 +423,18 @@ def _marks(pattern: re.Pattern[str], text: str) -> Iterator[str]:
 
 
 def has_paired_marks(text: str) -> bool:
-    """Whether every double quotation mark that opens is closed, and no other stands inside; inches have no pair."""
-    text = _INCHES.sub("", text)
+    """Whether every double quotation mark that opens is closed, and no other stands inside; inches have no pair.
+
+    The mark behind a number is taken for inches only where the marks have no pairs with it.
+
+    Examples:
+        >>> has_paired_marks('He sang "route 66" to us.'), has_paired_marks('A 5" nail and a "nut".')
+        (True, True)
+    """
+    return _is_paired(text) or _is_paired(_INCHES.sub("", text))
+
+
+def _is_paired(text: str) -> bool:
     places = [found.start() for found in re.finditer('"', text)]
     opens = all(not _ends_a_word(text[place - 1 : place]) for place in places[::2] if place)
     closes = all(not text[place + 1 : place + 2].isalnum() for place in places[1::2])
