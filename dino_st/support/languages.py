@@ -105,7 +105,7 @@ def is_in_another_language(text: str, source: str, instruction: str = "", *, ask
     found, given, asked = _Words.of(text), _Words.of(source), _Words.of(instruction)
     is_taken_for_english = asks_for_english or (given.shared and asked.are_english())
     clauses = [_Words.of(clause) for clause in _CLAUSE.split(text) if clause.strip().count(" ") >= _LONG]
-    if given.are_english() or (not given.strange and is_taken_for_english):
+    if given.are_english() or (not given.strange and not given.opener and is_taken_for_english):
         return found.are_of_others(given.all) or any(clause.are_of_others(given.all) for clause in clauses)
     if asks_for_english:
         return False

@@ -1196,6 +1196,18 @@ def test_marks_around_all_but_the_full_stop_are_taken_off(marks: str) -> None:
     assert parse_reply(f"{marks[0]}{KEEPS}{marks[1]}.", STORM) == Parsed(KEEPS)
 
 
+@pytest.mark.parametrize("marks", [("'''", "'''"), ("''", "''"), ("``", "''"), ("``", "``"), ('"""', '"""')])
+def test_quotation_marks_of_several_signs_are_taken_off(marks: tuple[str, str]) -> None:
+    assert parse_reply(KEEPS.join(marks), STORM) == Parsed(KEEPS)
+    assert parse_reply("Rock 'n' roll is being played.".join(marks), STORM).text == "Rock 'n' roll is being played."
+
+
+@pytest.mark.parametrize("text", ["'''" + KEEPS, KEEPS + "'''", KEEPS.replace("hotel", "'''hotel'''")])
+def test_three_signs_that_are_left_are_markup(text: str) -> None:
+    assert parse_reply(text, STORM).reason == "markup"
+    assert parse_reply(text, STORM.replace("hotel", "'''hotel'''")).reason is None
+
+
 @pytest.mark.parametrize("rest", ['"}', '",', '"]', '")', '"}]'])
 def test_what_closes_a_list_behind_the_closing_mark_of_a_pair_is_no_part_of_it(rest: str) -> None:
     assert parse_reply(f"{KEEPS}{rest}", STORM, closing_marks='"') == Parsed(KEEPS)
@@ -2729,6 +2741,8 @@ def test_where_english_is_asked_for_a_sentence_of_another_language_may_be_answer
     german, say = "Das Hotel behielt die Anzahlung nach dem Sturm.", "Write one English sentence that says the same."
     assert parse_reply(STORM, german, prompt=f"{say} {german}") == Parsed(STORM)
     assert parse_reply(german, "Der Sturm und das Hotel.", prompt=say) == Parsed(german)
+    source = "Der Nachbar isst am liebsten Suppe."  # no small word but its article tells the language
+    assert parse_reply("Der Nachbar isst nie Suppe.", source, prompt=f"{say} {source}").reason is None
 
 
 def test_a_language_in_the_sentence_is_none_that_the_prompt_names() -> None:
