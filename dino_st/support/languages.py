@@ -1,6 +1,6 @@
-"""Whether a text is in Latin script, and in another language than its sentence, where both are.
+"""Whether a text is in Latin script, and in another language than its sentence.
 
-Small words tell, of which sentences are seldom without any.
+In Latin script small words tell, of which sentences are seldom without any; in others, signs that only one has.
 """
 
 from __future__ import annotations
@@ -83,6 +83,19 @@ _IN_NAMES = frozenset(re.findall(r"\w+", "la de en un su al es le se te da di du
 """More of them, which stand in names, too; a sentence that has one may be English or not."""
 _SURE = _ENGLISH - frozenset(re.findall(r"\w+", "and but been had have he her him how not were"))
 """Small words of English that are no words of the others at all."""
+_SIGNS = (
+    (frozenset("іїєґ"), frozenset("ыэёъ")),  # Ukrainian and Russian; Belarusian has signs of both
+    (
+        frozenset(
+            "們這說對發過還從見長開樣經東車門問間關電話書買賣讓給應該實現頭馬鳥魚嗎誰請認識讀飛飯館錢歲熱愛錯處漢鄰師鐘邊樓湯雞鑰燈紅藍綠銀網學會國來個時"
+        ),
+        frozenset(
+            "们这说对发过还从见长开样经东车门问间关电话书买卖让给应该实现头马鸟鱼吗谁请认识读飞饭馆钱岁热爱错处汉邻师钟边楼汤鸡钥灯红蓝绿银网学会国来个时"
+        ),
+    ),  # traditional and simplified Chinese
+)
+"""Letters and signs of two languages in one script, of which each has some that the other never has."""
+_KANA = re.compile("[\u3040-\u30ff]")
 _FEW, _LONG, _EVERY, _AHEAD = 2, 4, 3, 2
 _WORD = re.compile(r"[^\W\d_]+")
 _CLAUSE = re.compile(r"[,;:.!?()\[\]/|\"“”«»]+\s*|\s[-–—]+\s")
@@ -102,21 +115,30 @@ def is_in_another_language(text: str, source: str, instruction: str = "", *, ask
         >>> is_in_another_language("Los Angeles beats El Paso.", "El Paso is beaten by the team of Los Angeles.")
         False
     """
+    if _has_other_signs(text.casefold(), source.casefold()):
+        return True
     found, given, asked = _Words.of(text), _Words.of(source), _Words.of(instruction)
     is_taken_for_english = asks_for_english or (given.shared and asked.are_english())
     clauses = [_Words.of(clause) for clause in _CLAUSE.split(text) if clause.strip().count(" ") >= _LONG]
     if given.are_english() or (not given.strange and not given.opener and is_taken_for_english):
         return found.are_of_others(given.all) or any(clause.are_of_others(given.all) for clause in clauses)
-    if asks_for_english:
-        return False
     has_some = len(found.english | found.shared) >= min(_FEW, len(found.all) // _EVERY)
     is_english = len(found.english) >= _FEW or (has_some and bool(found.sure - given.all))
-    if given.are_of_others(frozenset()) and (
-        (is_english and not found.others - given.all)
-        or any(len(clause.sure - given.all) >= _FEW and not clause.others for clause in clauses)
-    ):
+    is_in_english = (is_english and not found.others - given.all) or any(
+        len(clause.sure - given.all) >= _FEW and not clause.others for clause in clauses
+    )
+    if is_in_english and not asks_for_english and given.are_of_others(frozenset()):
         return True
     return not found.sure and not given.sure and found.are_told_apart(given)
+
+
+def _has_other_signs(text: str, source: str) -> bool:
+    """Whether a text has signs that its sentence's language has not, which that shows by its own; Japanese has both."""
+    return not _KANA.search(text + source) and any(
+        not own.isdisjoint(source) and own.isdisjoint(text) and other.isdisjoint(source) and not other.isdisjoint(text)
+        for pair in _SIGNS
+        for own, other in (pair, pair[::-1])
+    )
 
 
 def is_latin(text: str) -> bool:

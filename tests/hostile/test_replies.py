@@ -2745,6 +2745,28 @@ def test_where_english_is_asked_for_a_sentence_of_another_language_may_be_answer
     assert parse_reply("Der Nachbar isst nie Suppe.", source, prompt=f"{say} {source}").reason is None
 
 
+def test_signs_tell_languages_of_one_script_apart() -> None:
+    say = "Write one English sentence that says the same."
+    for source, text, same in (
+        ("Сусід живе у великому будинку.", "Сосед живёт в большом доме.", "Сусід мешкає у просторому домі."),
+        ("老師在站牌邊站了六十分鐘。", "老师在站牌边站了六十分钟。", "老師等公車等了一個小時。"),
+    ):
+        for one, other in ((source, text), (text, source)):
+            assert parse_reply(other, one, prompt=f"{say} {one}").reason == "another language"
+        assert parse_reply(same, source, prompt=f"{say} {source}").text == same
+        assert parse_reply(text, source, prompt=f"Say it in Russian or Chinese: {source}").text == text
+    assert not is_in_another_language("電車と学校", "电车")
+
+
+def test_where_english_is_asked_for_a_third_language_is_another() -> None:
+    say = "Write one English sentence that says the same."
+    source, text = (
+        "A criança perdeu a chave da casa e não acha mais.",
+        "El niño perdió la llave de la casa y no la encuentra.",
+    )
+    assert parse_reply(text, source, prompt=f"{say} {source}").reason == "another language"
+
+
 def test_a_language_in_the_sentence_is_none_that_the_prompt_names() -> None:
     german, say = "Das Hotel behielt die Anzahlung nach dem Sturm.", "Write a sentence that means the same."
     source = 'The French  hotel, "Le Parc", kept the deposit.'
