@@ -481,7 +481,7 @@ def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, second
             f"the best checkpoint (step {best.step}, Spearman {best.spearman:.4f}) could not be read back: the model "
             f"scores {loaded:.4f}. The checkpoints are in {Path(state.best_model_checkpoint).parent}"
         )
-    if record.start is not None and best.spearman < record.start:
+    if record.start is not None and round(best.spearman, 4) < round(record.start, 4):
         warnings.warn(
             f"training made the encoder worse on the {record.validation_kind} validation split: Spearman "
             f"{record.start:.4f} before, {best.spearman:.4f} at best. Choose another learning_rate, or look at the "
