@@ -19,6 +19,9 @@ from dino_st.support.text import is_blank
 from mteb_tasks.abstask import AbsTaskScoredPairs, sts_metadata
 from mteb_tasks.sts_files import ScoredPair, pairs_revision
 
+_TELLING = 30
+"""Pairs below which a rank correlation is mostly chance."""
+
 
 def read_pair_file(path: str | Path) -> list[ScoredPair]:
     """Reads scored pairs in the order of the file, under our names (`sentence1`, `sentence2`, `score`) or others.
@@ -50,6 +53,8 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
             "computed. Give pairs of varying similarity."
         )
     check_scores([pair.score for pair in pairs], first_of_score, str(file))
+    if len(pairs) < _TELLING:
+        logger.warning("%s: holds %d pairs; a correlation of so few says next to nothing", file, len(pairs))
     if disagreeing:
         logger.warning(
             "%s: %d of %d pairs stand there before with another score, in this or the other order: %s; each counts as "

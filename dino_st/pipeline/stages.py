@@ -530,7 +530,8 @@ def prepare_data(
     table, provenance, labels = read_raw(raw)
     # Log-probabilities stand in the order of the task's labels.
     in_another_order = LOG_PROBS in table.column_names and set(options.labels) == set(labels or ())
-    options = options.with_labels(labels if in_another_order or "labels" not in options.model_fields_set else None)
+    is_given = "labels" in options.model_fields_set
+    options = options.with_labels(labels if in_another_order or not is_given else None)
     if LOG_PROBS in table.column_names and options.uses_posterior and labels and set(labels) != set(options.labels):
         raise ConfigurationError(
             f"labels = {list(options.labels)}, and the log-probabilities of {raw} are those of the labels of its task: "
@@ -546,7 +547,11 @@ def prepare_data(
     del table  # whoever reads it takes it, so that every text is held once from then on
     with only_writer(output):
         try:
-            splits = prepare_rows(lambda: read_raw_pairs(tables.pop(), options), options, explain=explain)
+            splits = prepare_rows(
+                lambda: read_raw_pairs(tables.pop(), options, is_order_known=is_given or labels is not None),
+                options,
+                explain=explain,
+            )
         except NothingLeftError as error:
             if error.rejected is None or not save_rejected(error.rejected, output):
                 raise

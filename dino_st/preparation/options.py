@@ -95,7 +95,8 @@ class PreparationOptions(FrozenOptions):
         False, "divide log-probabilities by the number of tokens before they are compared"
     )
     label_prior: tuple[float, ...] = option(
-        (), "how frequent each label is before a pair is seen, in the order of the labels; else all alike"
+        (),
+        "how frequent each label is before a pair is seen, in the order of labels, which must be given; else all alike",
     )
 
     @field_validator("labels")
@@ -113,6 +114,8 @@ class PreparationOptions(FrozenOptions):
             raise ValueError("near_copy_edit or near_copy_overlap along with near_copy_labels, or else none is dropped")
         if self.max_words is not None and self.max_words < self.min_words:
             raise ValueError(f"max_words of at least min_words, which is {self.min_words}; given {self.max_words}")
+        if self.label_prior and "labels" not in self.model_fields_set:
+            raise ValueError("labels along with label_prior, which is in their order")
         return self._fits_labels() if "labels" in self.model_fields_set else self
 
     def _fits_labels(self) -> Self:
@@ -133,8 +136,14 @@ class PreparationOptions(FrozenOptions):
         return self
 
     def with_labels(self, labels: Sequence[float] | None = None) -> Self:
-        """These options with labels, by default their own; only now is it checked what must fit the labels."""
-        return type(self).of(self, labels=self.labels if labels is None else labels)
+        """These options with labels, by default their own; only now is it checked what must fit the labels.
+
+        Labels that are the same in another order take what is said of each along.
+        """
+        labels, prior = self.labels if labels is None else tuple(labels), self.label_prior
+        if len(prior) == len(labels) and set(labels) == set(self.labels):
+            prior = tuple(prior[self.labels.index(label)] for label in labels)
+        return type(self).of(self, labels=labels, label_prior=prior)
 
     @property
     def needs_posterior(self) -> bool:

@@ -90,7 +90,8 @@ def prepare_pairs(
     Args:
         raw: Columns `sentence1`, `sentence2`, `score`, or `label` instead of `score`, or `text` and `label`; what
             else it has (provenance) is left out. Options that look at the label posterior need `log_probs`, one number
-            for each of `labels` in this order, as `dino-st generate` and `dino-st score` write them;
+            for each of `labels`, which must then be given in the order of the task that the pairs were written for, as
+            `dino-st generate` and `dino-st score` write them;
             `min_token_log_prob` needs `plain_log_prob` and `num_tokens`.
         options: How to prepare. The same pairs and seed give the same splits, whatever the order of the rows.
         explain: Keep the pairs that were dropped, with the reason, in `PreparedSplits.rejected`.
@@ -104,10 +105,11 @@ def prepare_pairs(
     Raises:
         ConfigurationError: An option is unknown or out of range.
         DatasetError: A column is missing, a score is none of the labels (as in a file that was prepared already), a
-            log-probability is no number, or no pair is left.
+            log-probability is no number, `log_probs` are asked for without labels, or no pair is left.
     """
-    options = PreparationOptions.of(options, **changes).with_labels()
-    return prepare_rows(lambda: read_raw_pairs(raw, options), options, explain=explain)
+    given = PreparationOptions.of(options, **changes)
+    options, is_order_known = given.with_labels(), "labels" in given.model_fields_set
+    return prepare_rows(lambda: read_raw_pairs(raw, options, is_order_known=is_order_known), options, explain=explain)
 
 
 def prepare_rows(read: Callable[[], RawPairs], options: PreparationOptions, *, explain: bool = False) -> PreparedSplits:

@@ -160,14 +160,23 @@ class Rejections:
         return pa.concat_tables(tables)
 
 
-def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions) -> RawPairs:
-    """Reads a data set as `prepare_pairs` takes it, and refuses one that the options cannot be applied to."""
+def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions, *, is_order_known: bool = True) -> RawPairs:
+    """Reads a data set as `prepare_pairs` takes it, and refuses one that the options cannot be applied to.
+
+    The log-probabilities of a pair are in the order of the labels, where that is known to be the one of its task.
+    """
     from datasets import Dataset  # takes seconds, and who looks at a table needs none of it
 
     if not isinstance(raw, Dataset | pa.Table):
         hint = f"; it has the splits {list(raw)}, pass one of them" if isinstance(raw, dict) else ""
         raise DatasetError(f"the raw pairs are a {type(raw).__name__}; expected a datasets.Dataset{hint}")
     text_columns, label_column, more = check_columns(raw.column_names, options)
+    if LOG_PROBS in more and not is_order_known:
+        raise DatasetError(
+            f"option {more[LOG_PROBS]!r} reads the column {LOG_PROBS!r}, whose numbers are in the order of the labels "
+            "of the task that the pairs were written for, and the raw pairs do not say which; give labels in that "
+            "order (sts-x2: --labels 1 --labels 0.5 --labels 0), or the directory that `dino-st generate` wrote"
+        )
     if not len(raw):
         raise DatasetError("the raw data set is empty; generate pairs first")
     names = [*text_columns, label_column, *more]
@@ -212,8 +221,11 @@ def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions) -> RawP
     )
 
 
-def check_columns(names: Sequence[str], options: PreparationOptions) -> tuple[list[str], str, list[str]]:
-    """Which columns of raw data the options are applied to: texts, label, and more; refuses data that lack one."""
+def check_columns(names: Sequence[str], options: PreparationOptions) -> tuple[list[str], str, dict[str, str]]:
+    """Which columns of raw data the options are applied to: texts, label, and more; refuses data that lack one.
+
+    Of those beside texts and label, the option that asks for each is told.
+    """
     texts = [TEXT] if TEXT in names and SENTENCE1 not in names else [SENTENCE1, SENTENCE2]
     label = SCORE if SCORE in names and TEXT not in texts else LABEL
     missing = [name for name in [*texts, label] if name not in names]
@@ -238,8 +250,8 @@ def _check_fit(options: PreparationOptions, *, is_pair: bool, is_numeric: bool) 
             )
 
 
-def _more_columns(names: Sequence[str], options: PreparationOptions, *, is_numeric: bool) -> list[str]:
-    """The columns beside texts and label that the options ask for; refuses a set that lacks one."""
+def _more_columns(names: Sequence[str], options: PreparationOptions, *, is_numeric: bool) -> dict[str, str]:
+    """The columns beside texts and label that options ask for, and which; refuses a set that lacks one."""
     wanted: dict[str, str] = {}
     if options.needs_posterior:
         wanted[LOG_PROBS] = "target" if options.min_posterior is None else "min_posterior"
@@ -255,7 +267,7 @@ def _more_columns(names: Sequence[str], options: PreparationOptions, *, is_numer
         if name not in names:
             how = _HOW_TO_JUDGE if name == JUDGED else _HOW_TO_SCORE
             raise DatasetError(f"option {option!r} needs the column {name!r}, which the raw pairs lack; {how}")
-    return list(wanted)
+    return wanted
 
 
 def _label_codes(

@@ -163,8 +163,10 @@ def test_a_preparation_is_refused_before_it_computes_where_another_one_runs(
     generate(tmp_path / "raw")
     with only_writer(tmp_path / "prepared"), pytest.raises(OutputError, match="another process is writing there"):
         prepare_data(tmp_path / "raw", tmp_path / "prepared", PreparationOptions())
-    with pytest.raises(ConfigurationError, match="a label_prior of 3 numbers"):
-        prepare_data(tmp_path / "raw", tmp_path / "wrong", PreparationOptions(label_prior=(1,)))
+    with pytest.raises(ConfigurationError, match="near_copy_labels among the labels"):
+        prepare_data(
+            tmp_path / "raw", tmp_path / "wrong", PreparationOptions(near_copy_edit=0.9, near_copy_labels=(7,))
+        )
     assert not (tmp_path / "wrong").exists()
     shutil.copy(tmp_path / "raw/data/train-00000.parquet", tmp_path / "raw/data/extra.parquet")
     prepare_data(tmp_path / "raw", tmp_path / "prepared", PreparationOptions())

@@ -16,10 +16,11 @@ import pytest
 from datasets import Dataset, Features, List, Value
 
 from dino_st.errors import ConfigurationError, DatasetError, DinoWarning
+from dino_st.pipeline.stages import prepare_data
 from dino_st.preparation.filters import measure
 from dino_st.preparation.options import PreparationOptions
 from dino_st.preparation.prepare import prepare_pairs
-from dino_st.preparation.splits import load_prepared, save_prepared
+from dino_st.preparation.splits import PreparedSplits, load_prepared, save_prepared
 from dino_st.preparation.targets import target_scores
 from dino_st.support.files import REJECTED
 from dino_st.support.hashes import random_bits
@@ -34,6 +35,11 @@ KEEP_ALL: dict[str, Any] = {
     "label_smoothing": 0,
     "validation_share": 0,
 }
+
+
+def prepared(dataset: Dataset, **options: Any) -> PreparedSplits:
+    """With log-probabilities in the order of these labels."""
+    return prepare_pairs(dataset, **({"labels": [0.0, 0.5, 1.0]} | options))
 
 
 def texts(*values: str) -> pa.LargeStringArray:
@@ -51,7 +57,7 @@ def raw(*rows: tuple[str, str, float], **columns: list[Any]) -> Dataset:
 
 def kept(dataset: Dataset, **options: Any) -> tuple[set[tuple[str, float]], dict[str, int]]:
     """x2 and score of what is left, and the counts of what was dropped."""
-    splits = prepare_pairs(dataset, **(KEEP_ALL | options))
+    splits = prepared(dataset, **(KEEP_ALL | options))
     dropped = {name: count for name, count in splits.counts.items() if name.startswith("dropped") and count}
     return {(row["sentence2"], row["score"]) for row in splits["train"]}, dropped
 
@@ -281,7 +287,7 @@ def test_labels_that_conflict_are_told_where_they_stay(caplog: pytest.LogCapture
 
 def test_labels_that_are_words_can_conflict_too() -> None:
     rows = Dataset.from_dict({"text": ["a", "a", "b"], "label": ["x", "y", "x"]})
-    splits = prepare_pairs(rows, drop_label_conflicts=True, validation_share=0, min_words=1)
+    splits = prepared(rows, drop_label_conflicts=True, validation_share=0, min_words=1)
     assert splits["train"].to_list() == [{"text": "b", "label": "x"}]
 
 
@@ -298,7 +304,7 @@ def test_log_probabilities_may_be_of_any_list_type_and_precision() -> None:
     features = Features(scored(6).features) | {"log_probs": List(Value("float32"), length=3)}
     options: dict[str, Any] = {"target": "posterior-mixed", "posterior_weight": 1, "posterior_temperature": 2}
     exact, rounded = (
-        prepare_pairs(rows, **KEEP_ALL, **options)["train"]["score"][:]
+        prepared(rows, **KEEP_ALL, **options)["train"]["score"][:]
         for rows in (scored(6), scored(6).cast(Features(features)))
     )
     assert rounded == pytest.approx(exact, abs=1e-5)
@@ -325,15 +331,15 @@ def test_resampled_targets_are_smoothed_labels_as_frequent_as_the_mixture_says()
 @pytest.mark.parametrize("target", ["posterior-mixed", "posterior-resampled"])
 def test_a_weight_of_zero_gives_the_smoothed_labels(target: str) -> None:
     options: dict[str, Any] = {"posterior_temperature": 1, "random_negatives": 1}
-    plain = prepare_pairs(scored(120), random_negatives=1)
-    other = prepare_pairs(scored(120), target=target, posterior_weight=0, **options)
+    plain = prepared(scored(120), random_negatives=1)
+    other = prepared(scored(120), target=target, posterior_weight=0, **options)
     assert other["train"].to_list() == plain["train"].to_list()
 
 
 @pytest.mark.parametrize("target", ["posterior-mixed", "posterior-resampled"])
 def test_targets_change_the_scores_to_train_on_and_neither_the_pairs_nor_the_validation_split(target: str) -> None:
-    plain = prepare_pairs(scored(300), random_negatives=1)
-    other = prepare_pairs(scored(300), random_negatives=1, target=target, posterior_weight=1)
+    plain = prepared(scored(300), random_negatives=1)
+    other = prepared(scored(300), random_negatives=1, target=target, posterior_weight=1)
     assert other["validation"].to_list() == plain["validation"].to_list()
     for name in ("sentence1", "sentence2"):
         assert other["train"][name][:] == plain["train"][name][:]
@@ -346,21 +352,21 @@ def test_targets_change_the_scores_to_train_on_and_neither_the_pairs_nor_the_val
 
 def test_validation_scores_follow_the_target_when_asked() -> None:
     options: dict[str, Any] = {"target": "posterior-mixed", "random_negatives": 0}
-    plain = prepare_pairs(scored(300), **options)
-    other = prepare_pairs(scored(300), **options, validation_scores="target")
+    plain = prepared(scored(300), **options)
+    other = prepared(scored(300), **options, validation_scores="target")
     assert len(set(plain["validation"]["score"][:])) == 3
     assert len(set(other["validation"]["score"][:])) > 10
     assert other["train"].to_list() == plain["train"].to_list()
 
 
 def test_the_fitted_temperature_is_recorded(tmp_path: Path) -> None:
-    save_prepared(prepare_pairs(scored(300), target="posterior-mixed", random_negatives=0), tmp_path / "set")
+    save_prepared(prepared(scored(300), target="posterior-mixed", random_negatives=0), tmp_path / "set")
     facts = load_prepared(tmp_path / "set").provenance["label_posterior"]
     assert facts["fitted"] is True
     assert facts["held_out_pairs"] == 150
     assert facts["cross_entropy_after"] < math.log(3)
     assert facts["agreement_with_labels"] > 0.6
-    given = prepare_pairs(scored(300), target="posterior-mixed", random_negatives=0, posterior_temperature=3)
+    given = prepared(scored(300), target="posterior-mixed", random_negatives=0, posterior_temperature=3)
     assert given.provenance["label_posterior"]["temperature"] == 3
 
 
@@ -379,7 +385,7 @@ def test_everything_together_is_the_same_whatever_the_order_of_the_rows() -> Non
         "posterior_length_normalised": True,
         "explain": True,
     }
-    one_way, other_way = prepare_pairs(both, **options), prepare_pairs(both.shuffle(seed=5), **options)
+    one_way, other_way = prepared(both, **options), prepared(both.shuffle(seed=5), **options)
     for split in ("train", "validation"):
         assert one_way[split].to_list() == other_way[split].to_list()
     assert one_way.counts == other_way.counts
@@ -395,7 +401,7 @@ def test_the_guard_draws_no_negative_that_shares_too_many_words() -> None:
     sets = {text: set(text.split()) for text in [*rows["sentence1"], *rows["sentence2"]]}
 
     def overlaps(**options: Any) -> list[float]:
-        splits = prepare_pairs(rows, **(KEEP_ALL | {"random_negatives": 2} | options))
+        splits = prepared(rows, **(KEEP_ALL | {"random_negatives": 2} | options))
         pairs = [(row["sentence1"], row["sentence2"]) for row in splits["train"] if row["score"] == 0.0]
         assert len(pairs) == 80
         return [len(sets[a] & sets[b]) / len(sets[a] | sets[b]) for a, b in pairs]
@@ -407,7 +413,7 @@ def test_the_guard_draws_no_negative_that_shares_too_many_words() -> None:
 def test_a_guard_that_lets_nothing_through_warns_and_counts() -> None:
     rows = raw(*((f"the fox{i}", f"the fox {i}", 1.0) for i in range(10)))
     with pytest.warns(DinoWarning, match=r"20 of 20 random negatives .* share less than 0\.01 of the words"):
-        splits = prepare_pairs(rows, negative_guard="overlap", negative_guard_overlap=0.01)
+        splits = prepared(rows, negative_guard="overlap", negative_guard_overlap=0.01)
     assert splits.counts["random_negatives_missing"] == 20
     assert splits.counts["random_negatives_redrawn"] > 20
 
@@ -418,7 +424,7 @@ def test_rejected_rows_are_written_with_reason_and_value(tmp_path: Path) -> None
         ("a b", "g h", 1.0), ("a b", "i j", 1.0), ("k l", "m n", 0.0), ("o p", "q r", 0.0),
     )  # fmt: skip
     options: dict[str, Any] = {"min_words": 2, "max_per_input_and_label": 1, "validation_share": 0}
-    splits = prepare_pairs(rows, random_negatives=0, explain=True, **options)
+    splits = prepared(rows, random_negatives=0, explain=True, **options)
     save_prepared(splits, tmp_path / "set")
     lines = [json.loads(line) for line in (tmp_path / "set" / REJECTED).read_text(encoding="utf-8").splitlines()]
     assert [(line["sentence2"], line["score"], line["reason"], line["value"]) for line in lines[:4]] == [
@@ -429,7 +435,7 @@ def test_rejected_rows_are_written_with_reason_and_value(tmp_path: Path) -> None
     ]
     assert (lines[4]["reason"], len(lines)) == ("over_cap", 5)
     assert sum(count for name, count in splits.counts.items() if name.startswith("dropped")) == len(lines)
-    save_prepared(prepare_pairs(rows, random_negatives=0, **options), tmp_path / "set")
+    save_prepared(prepared(rows, random_negatives=0, **options), tmp_path / "set")
     assert not (tmp_path / "set" / REJECTED).exists()
 
 
@@ -443,7 +449,7 @@ def test_rejected_rows_are_written_with_reason_and_value(tmp_path: Path) -> None
 )
 def test_options_that_need_a_score_say_how_to_get_it(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
-        prepare_pairs(NOISY, **options)
+        prepared(NOISY, **options)
 
 
 @pytest.mark.parametrize(
@@ -463,16 +469,16 @@ def test_options_that_need_a_score_say_how_to_get_it(options: dict[str, Any], me
 def test_log_probabilities_that_do_not_fit_are_refused(log_probs: list[Any], message: str) -> None:
     rows = raw(("a", "b", 0.0), ("a", "c", 1.0), log_probs=log_probs)
     with pytest.raises(DatasetError, match=message):
-        prepare_pairs(rows, min_posterior=0.5)
+        prepared(rows, min_posterior=0.5)
 
 
 def test_other_numbers_that_do_not_fit_are_refused() -> None:
     rows = raw(("a", "b", 0.0), plain_log_prob=[math.nan], num_tokens=[3])
     with pytest.raises(DatasetError, match="'plain_log_prob' is nan in row 0"):
-        prepare_pairs(rows, min_token_log_prob=-1)
+        prepared(rows, min_token_log_prob=-1)
     rows = raw(("a", "b", 0.0), plain_log_prob=[-1.0], num_tokens=[0])
     with pytest.raises(DatasetError, match=r"num_tokens is 0\.0 in row 0; expected at least 1"):
-        prepare_pairs(rows, min_token_log_prob=-1)
+        prepared(rows, min_token_log_prob=-1)
 
 
 def test_log_probabilities_that_no_option_asks_for_are_not_looked_at() -> None:
@@ -482,7 +488,7 @@ def test_log_probabilities_that_no_option_asks_for_are_not_looked_at() -> None:
 
 def test_a_set_that_is_too_small_to_fit_a_temperature_gets_one_with_a_warning() -> None:
     with pytest.warns(DinoWarning, match=r"on 1 pairs; expected 20\. The posterior's temperature is 1"):
-        splits = prepare_pairs(
+        splits = prepared(
             raw(("a", "b", 0.0), log_probs=[[math.log(0.5), math.log(0.5), -999.0]]),
             **KEEP_ALL,
             target="posterior-mixed",
@@ -494,16 +500,40 @@ def test_a_set_that_is_too_small_to_fit_a_temperature_gets_one_with_a_warning() 
 def test_a_set_with_one_label_alone_gets_a_temperature_with_a_warning() -> None:
     rows = scored(90).filter(lambda row: row["score"] == 1.0)
     with pytest.warns(DinoWarning, match="all have one label"):
-        splits = prepare_pairs(rows, **KEEP_ALL, target="posterior-mixed")
+        splits = prepared(rows, **KEEP_ALL, target="posterior-mixed")
     assert len(splits["train"]) == 30
     alone = raw(("a", "b", 1.0), ("a", "c", 1.0), log_probs=[[-3.0], [-4.0]])
-    splits = prepare_pairs(alone, labels=[1], **KEEP_ALL, target="posterior-mixed", posterior_temperature=1)
+    splits = prepared(alone, labels=[1], **KEEP_ALL, target="posterior-mixed", posterior_temperature=1)
     assert splits["train"]["score"][:] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("target", "posterior-mixed"), ("min_posterior", 0.5), ("drop_label_conflicts", True)]
+)
+def test_log_probabilities_are_not_read_in_an_order_that_nobody_told(option: str, value: Any, tmp_path: Path) -> None:
+    scored(40).to_parquet(tmp_path / "table.parquet")
+    given = PreparationOptions.of(**{option: value})
+    told = rf"option '{option}' reads the column 'log_probs'.* give labels in that order \(sts-x2: --labels 1"
+    with pytest.raises(DatasetError, match=told):
+        prepare_pairs(scored(40), options=given)
+    with pytest.raises(DatasetError, match=told):
+        prepare_data(tmp_path / "table.parquet", tmp_path / "set", given)
+    with_labels = PreparationOptions.of(given, labels=[0.0, 0.5, 1.0])
+    by_command, _ = prepare_data(tmp_path / "table.parquet", tmp_path / "set", with_labels)
+    assert by_command["train"].to_list() == prepare_pairs(scored(40), options=with_labels)["train"].to_list()
+
+
+def test_a_prior_goes_with_its_labels_whatever_their_order() -> None:
+    with pytest.raises(ConfigurationError, match="labels along with label_prior, which is in their order"):
+        PreparationOptions.of(label_prior=(0.5, 0.3, 0.2))
+    given = PreparationOptions(labels=(0.0, 0.5, 1.0), label_prior=(0.5, 0.3, 0.2))
+    assert given.with_labels([1.0, 0.5, 0.0]).label_prior == (0.2, 0.3, 0.5)
+    assert given.with_labels().label_prior == (0.5, 0.3, 0.2)
 
 
 def test_log_probabilities_in_another_order_than_the_labels_are_noticed() -> None:
     with pytest.warns(DinoWarning, match=r"less than chance; are the numbers in log_probs in the order of the labels"):
-        prepare_pairs(
+        prepared(
             scored(300).map(lambda row: {"log_probs": row["log_probs"][1:] + row["log_probs"][:1]}),
             target="posterior-mixed",
             random_negatives=0,
@@ -513,14 +543,14 @@ def test_log_probabilities_in_another_order_than_the_labels_are_noticed() -> Non
 
 def test_when_every_pair_is_filtered_away_the_counts_say_why() -> None:
     with pytest.raises(DatasetError, match=r"no pair is left(.|\n)*dropped too short +8"):
-        prepare_pairs(NOISY, min_words=50, target="smoothed")
+        prepared(NOISY, min_words=50, target="smoothed")
     with pytest.raises(DatasetError, match=r"no pair is left(.|\n)*dropped too short +30"):
-        prepare_pairs(scored(30), min_words=50, min_posterior=0.5, drop_label_conflicts=True, near_copy_edit=0.5)
+        prepared(scored(30), min_words=50, min_posterior=0.5, drop_label_conflicts=True, near_copy_edit=0.5)
 
 
 def test_a_validation_split_that_takes_all_is_refused() -> None:
     with pytest.raises(DatasetError, match="no pair is left to train on: validation_share 1 takes all"):
-        prepare_pairs(raw(("a", "b", 0.0)), random_negatives=0, validation_share=0.9999999)
+        prepared(raw(("a", "b", 0.0)), random_negatives=0, validation_share=0.9999999)
 
 
 @pytest.mark.parametrize(
@@ -549,7 +579,7 @@ def test_a_validation_split_that_takes_all_is_refused() -> None:
 )
 def test_thresholds_out_of_range_are_refused_by_name(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        prepare_pairs(NOISY, **options)
+        prepared(NOISY, **options)
 
 
 @pytest.mark.parametrize(
@@ -563,10 +593,10 @@ def test_thresholds_out_of_range_are_refused_by_name(options: dict[str, Any], me
 )
 def test_options_that_make_no_sense_for_single_texts_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(DatasetError, match=message):
-        prepare_pairs(Dataset.from_dict({"text": ["a", "b"], "label": ["x", "y"]}), **options)
+        prepared(Dataset.from_dict({"text": ["a", "b"], "label": ["x", "y"]}), **options)
 
 
 def test_near_copies_of_labels_that_are_words_cannot_be_chosen_by_score() -> None:
     pairs = Dataset.from_dict({"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": ["x", "y"]})
     with pytest.raises(DatasetError, match="'near_copy_labels' needs scores"):
-        prepare_pairs(pairs, near_copy_labels=[0.0], near_copy_edit=0.8)
+        prepared(pairs, near_copy_labels=[0.0], near_copy_edit=0.8)

@@ -67,6 +67,7 @@ RESAMPLED: dict[str, Any] = {
     "target": "posterior-resampled",
     "validation_scores": "target",
     "posterior_length_normalised": True,
+    "labels": (0.0, 0.5, 1.0),
     "label_prior": (1, 2, 3),
 }
 CASES: dict[str, dict[str, Any]] = {
@@ -162,7 +163,8 @@ def write_shards(path: Path, shard: str | None = None) -> Path:
 @pytest.mark.filterwarnings("ignore::dino_st.errors.DinoWarning")
 @pytest.mark.parametrize("case", CASES)
 def test_the_prepared_pairs_are_those_of_before_in_memory_and_from_a_directory(case: str, tmp_path: Path) -> None:
-    in_memory = prepare_pairs(Dataset.from_list(list(written())), explain=True, **CASES[case])
+    labels = {"labels": list(map(float, LABELS))}  # which a directory knows by itself
+    in_memory = prepare_pairs(Dataset.from_list(list(written())), explain=True, **(labels | CASES[case]))
     assert digest(in_memory) == EXPECTED[case]
     options = PreparationOptions.of(**CASES[case])
     from_directory, _ = prepare_data(write_shards(tmp_path / "raw"), tmp_path / "set", options, explain=True)
