@@ -113,9 +113,9 @@ _STUCK, _UNLIKELY = 20, 1e-6
 _FAILED = "failed requests"
 _OF_MODELS = ("dino-st", "torch", "transformers")
 _OF_CROSS_ENCODERS = ("dino-st", "sentence-transformers", "torch", "transformers")
-_ALIKE, _SPREAD, _FEW = 0.95, 1e-3, 5
-"""Share of pairs with one and the same score from which on it is told, the least distance of the highest score from the
-lowest, and how many scores say on what scale they are."""
+_ALIKE, _DECIMALS, _SPREAD, _FEW = 0.95, 0.1, 1e-3, 5
+"""Share of pairs with one and the same score, or with one of another scale, from which on it is told, and of those of
+another scale that have decimals; the least distance of the highest score from the lowest; how many scores tell a scale."""
 
 
 class Rating(NamedTuple):
@@ -520,13 +520,17 @@ def tell_of_ratings(table: pa.Table, kind: str = "local") -> str:
             max(judged),
         )
     given = [HIGHEST * rating for rating in judged]
-    decimal = next((rating for rating in given if not math.isclose(2 * rating, round(2 * rating), abs_tol=1e-3)), None)
-    if kind == ServerJudge.kind and len(given) >= _FEW and max(given) <= 1 and decimal is not None:
+    low = [rating for rating in given if rating <= 1]
+    decimals = [rating for rating in low if not math.isclose(2 * rating, round(2 * rating), abs_tol=1e-3)]
+    is_told = len(given) >= _FEW and len(low) >= _ALIKE * len(given) and len(decimals) >= _DECIMALS * len(given)
+    if kind == ServerJudge.kind and is_told:
         logger.warning(
-            "no rating is above 1 of %d, and some have decimals, such as %.3g, as if the judge rated from 0 to 1: what "
-            "was asked for, and is taken, are ratings from 0 to 5",
+            "%d of %d ratings are not above 1, and many have decimals, such as %.3g, as if the judge rated from 0 to "
+            "1: what was asked for, and is taken, are ratings from 0 to %d",
+            len(low),
+            len(given),
+            decimals[0],
             HIGHEST,
-            decimal,
         )
     scores = table[SCORE].to_pylist() if SCORE in table.column_names else []
     if scores and (stuck := _stuck(judged, scores)) is not None:
