@@ -115,7 +115,7 @@ _OF_MODELS = ("dino-st", "torch", "transformers")
 _OF_CROSS_ENCODERS = ("dino-st", "sentence-transformers", "torch", "transformers")
 _ALIKE, _DECIMALS, _SPREAD, _FEW = 0.95, 0.1, 1e-3, 5
 """Share of pairs with one and the same score, or with one of another scale, from which on it is told, and of those of
-another scale that have decimals; the least distance of the highest score from the lowest; how many scores tell a scale."""
+another scale with decimals; the least distance of the highest score from the lowest; how many scores tell a scale."""
 
 
 class Rating(NamedTuple):

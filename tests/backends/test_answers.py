@@ -208,6 +208,13 @@ def test_an_entry_of_a_list_is_a_text_or_counted(reply: str, texts: list[str], l
 
 
 @pytest.mark.parametrize(
+    ("first", "text"), [("The", None), ("My", None), ("The text:", "Milk is drunk."), ("My answer", "Milk is drunk.")]
+)
+def test_a_line_that_is_a_sentences_first_word_is_no_announcement(first: str, text: str | None) -> None:
+    assert parse_reply(f"{first}\nMilk is drunk.", "A cat drinks milk.").text == text
+
+
+@pytest.mark.parametrize(
     ("text", "is_paired"),
     [
         ('He said "no" twice.', True),

@@ -102,7 +102,8 @@ LEADING_LINE = pattern(
     rf"""[*_#~]*(?:{SURE}[!.,:]*|(?:here~you~(?:go|are)|assistant|model)[:!.]?
     |(?:{SURE}[!.,]*~*)?(?:{_HERE}(?:{_TEXTS}.{{0,60}}[:.!]|(?:alternativ|option|list\b|example|answer|way\b).{{0,60}}:)
       |{_HELP}.{{0,60}}(?:{_TEXTS}|help).{{0,60}}[:.!])
-    |(?:(?:the|my|your|{KINDS}|final|answer|output|result|response|reply|sentences?|paraphrase|version|text)~*)+:?)[*_~]*"""
+    |(?!(?:the|my|your)\W*\Z)
+      (?:(?:the|my|your|{KINDS}|final|answer|output|result|response|reply|sentences?|paraphrase|version|text)~*)+:?)[*_~]*"""
 )
 _AFTERWORD = r"""
     [(\[*_]*(?:note\b(?!~of)|explanation\b|word~count:|(?:please~)?let~me~know\b|(?:i~)?hope~(?:this|that|these)\b|feel~free\b
