@@ -13,7 +13,10 @@ from dino_st.preparation.posterior import expected_score, fit_temperature, label
 from dino_st.preparation.rows import Codes, Floats, PairRows, RawPairs
 
 _FEWEST_TO_FIT = 20
-_FEWEST_TO_JUDGE = 100
+
+_MORE, _BY_CHANCE = 0.1, 3
+"""Of how many more of the pairs another order of the log-probabilities fits the labels: a share, and how often the root
+of their number, which chance does not reach."""
 
 
 def posterior_of_rows(
@@ -51,16 +54,28 @@ def posterior_of_rows(
             facts["held_out_pairs"] = fit.n_held_out
     posterior = label_posterior(temperature=temperature, **given)
     agreement = float((posterior.argmax(axis=1) == rows.label).mean()) if len(rows) else 0.0
-    if len(rows) >= _FEWEST_TO_JUDGE and agreement < 1 / log_probs.shape[1]:
-        warnings.warn(
-            f"the label posterior agrees with the label of {agreement:.0%} of the pairs only, less than chance; are "
-            f"the numbers in log_probs in the order of the labels {raw.labels}?",
-            DinoWarning,
-            stacklevel=5,
-        )
+    _warn_of_order(given["log_probs"], raw, rows)
     whole = np.full(log_probs.shape, np.nan)
     whole[rows.origin] = posterior
     return whole, facts | {"temperature": round(temperature, 6), "agreement_with_labels": round(agreement, 6)}
+
+
+def _warn_of_order(log_probs: Floats, raw: RawPairs, rows: PairRows) -> None:
+    """Warns of log-probabilities that would fit the labels of many more pairs if they were in another order."""
+    from scipy.optimize import linear_sum_assignment
+
+    counts = np.zeros((len(raw.labels), len(raw.labels)))
+    np.add.at(counts, (log_probs.argmax(axis=1), rows.label), 1)
+    order = linear_sum_assignment(counts, maximize=True)
+    fitting, others = np.trace(counts), counts[order].sum()
+    if others - fitting > max(_MORE * len(rows), _BY_CHANCE * len(rows) ** 0.5):
+        warnings.warn(
+            f"the log-probabilities are highest for the label of {fitting / len(rows):.0%} of the pairs, and would be "
+            f"for that of {others / len(rows):.0%} if they were in the order of the labels "
+            f"{[raw.labels[place] for place in order[1]]}; are they in the order of {raw.labels}?",
+            DinoWarning,
+            stacklevel=6,
+        )
 
 
 def target_scores(label: Codes, posterior: Floats, options: PreparationOptions, bits: np.random.PCG64) -> Floats:

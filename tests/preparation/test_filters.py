@@ -531,14 +531,29 @@ def test_a_prior_goes_with_its_labels_whatever_their_order() -> None:
     assert given.with_labels().label_prior == (0.5, 0.3, 0.2)
 
 
-def test_log_probabilities_in_another_order_than_the_labels_are_noticed() -> None:
-    with pytest.warns(DinoWarning, match=r"less than chance; are the numbers in log_probs in the order of the labels"):
-        prepared(
-            scored(300).map(lambda row: {"log_probs": row["log_probs"][1:] + row["log_probs"][:1]}),
-            target="posterior-mixed",
-            random_negatives=0,
-            posterior_temperature=1,
-        )
+@pytest.mark.parametrize(
+    ("pairs", "order", "told"),
+    [
+        (300, [1, 2, 0], r"would be for that of \d\d% if they were in the order of the labels \[0\.5, 1\.0, 0\.0\]"),
+        (
+            90,
+            [2, 1, 0],
+            r"in the order of the labels \[1\.0, 0\.5, 0\.0\]; are they in the order of \[0\.0, 0\.5, 1\.0\]",
+        ),
+    ],
+)
+def test_log_probabilities_in_another_order_than_the_labels_are_noticed(
+    pairs: int, order: list[int], told: str
+) -> None:
+    rows = scored(pairs).map(lambda row: {"log_probs": [row["log_probs"][place] for place in order]})
+    with pytest.warns(DinoWarning, match=told):
+        prepared(rows, target="posterior-mixed", random_negatives=0, posterior_temperature=1)
+
+
+def test_labels_that_a_writer_does_not_know_are_in_no_other_order() -> None:
+    draw = random.Random(5)
+    rows = scored(300).map(lambda row: {"log_probs": [-draw.random() for _ in row["log_probs"]]})
+    prepared(rows, target="posterior-mixed", random_negatives=0, posterior_temperature=1)  # warnings are errors
 
 
 def test_when_every_pair_is_filtered_away_the_counts_say_why() -> None:
