@@ -107,6 +107,15 @@ _OFTEN, _MOSTLY = 0.02, 0.3
 _APART, _OFTEN_TORN, _TORN = 0.6, 0.1, "ratings of the two orders far apart"
 """The difference of the ratings of a pair's two orders that are far apart, and the share of such pairs that is told."""
 
+_MANY = 0.2
+"""The share of pairs without a rating from which on it is told."""
+
+_REMEDIES = {
+    "rejected: cut off": "raise --max-new-tokens, so that a model which thinks comes to its rating",
+    "rejected: no number alone": "take a judge that answers with a number from 0 to 5 and nothing else",
+}
+"""What helps where many replies are rejected for a reason."""
+
 _STUCK, _UNLIKELY = 20, 1e-6
 """Pairs in a row with one rating, and by what chance, from which on a judge seems to have got stuck."""
 
@@ -466,6 +475,18 @@ def parse_rating(text: str, *, finished: bool = True) -> tuple[float | None, str
         return value / HIGHEST, ""
     top = next((top for top in _SCALES if HIGHEST < value <= top), None)
     return None, _OFF_SCALE if top is None else f"{_OFF_SCALE} (up to {top})"
+
+
+def check_rated(counts: Mapping[str, int], name: str) -> None:
+    """Warns of a judge that left many pairs without a rating; a ModelError where that are all. Both say why."""
+    rated, pairs = counts.get("rows", 0), counts.get("pairs", 0)
+    reasons = {name: count for name, count in counts.items() if name.startswith(("rejected", "left out", "failed"))}
+    why = max(reasons, key=lambda one: (reasons[one], one.startswith("rejected")), default="unknown")
+    told = f"{why}; {_REMEDIES[why]}" if why in _REMEDIES else why
+    if not rated:
+        raise ModelError(f"{name} rated none of {pairs:,} pairs: {told}")
+    if pairs - rated > _MANY * pairs:
+        logger.warning("%s rated %s of %s pairs alone: %s", name, f"{rated:,}", f"{pairs:,}", told)
 
 
 def check_scale(counts: Mapping[str, int], name: str) -> None:

@@ -479,6 +479,7 @@ def judge_data(
         JudgingRun,
         ServerJudge,
         check_orders,
+        check_rated,
         check_scale,
         tell_of_ratings,
     )
@@ -496,8 +497,7 @@ def judge_data(
         _write(plan, model, directory, cluster if cluster.engine == "ray" else None)
     counts = dict(directory.counts)
     state_origin(output, **read_origin(raw))
-    if not counts.get("rows"):
-        raise ModelError(f"{model} rated none of {counts.get('pairs', 0):,} pairs: {_most_frequent(counts)}")
+    check_rated(counts, model)
     check_scale(counts, model)
     check_orders(counts, model)
     return counts, tell_of_ratings(directory.table(), kind)
@@ -510,12 +510,6 @@ def _kind_of_judge(model: str, chat: ChatOptions) -> str:
     if chat.backend == "openai":
         return ServerJudge.kind
     return CrossEncoderJudge.kind if is_cross_encoder(locate_model(model)) else ModelJudge.kind
-
-
-def _most_frequent(counts: Mapping[str, int]) -> str:
-    """The reason that kept most pairs from a rating."""
-    reasons = {name: count for name, count in counts.items() if name.startswith(("rejected", "left out", "failed"))}
-    return max(reasons, key=reasons.__getitem__, default="unknown")
 
 
 def prepare_data(

@@ -35,6 +35,7 @@ from dino_st.generation.judging import (
     ModelJudge,
     ServerJudge,
     check_orders,
+    check_rated,
     check_scale,
     expected_rating,
     parse_rating,
@@ -445,6 +446,30 @@ def test_a_judge_that_rates_backwards_or_by_chance_is_told_by_judge_and_by_prepa
         caplog.clear()
         said(table)
         assert re.search(told, caplog.text) if told else "Spearman" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("counts", "told", "is_refused"),
+    [
+        ({"pairs": 60, "rows": 49, "left out: no rating": 11, "rejected: cut off": 66}, "", False),
+        (
+            {"pairs": 60, "rows": 1, "left out: no rating": 59, "rejected: cut off": 59},
+            "it rated 1 of 60 pairs alone: rejected: cut off; raise --max-new-tokens",
+            False,
+        ),
+        (
+            {"pairs": 60, "rows": 0, "left out: no rating": 60, "rejected: no number alone": 360},
+            "it rated none of 60 pairs: rejected: no number alone; take a judge that answers with a number",
+            True,
+        ),
+    ],
+)
+def test_a_judge_that_leaves_many_pairs_without_a_rating_is_told_with_what_helps(
+    counts: dict[str, int], told: str, is_refused: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ModelError, match=told) if is_refused else nullcontext():
+        check_rated(counts, "it")
+    assert is_refused or ((told in caplog.text) if told else not caplog.text)
 
 
 @pytest.mark.parametrize(
