@@ -53,8 +53,6 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
             "computed. Give pairs of varying similarity."
         )
     check_scores([pair.score for pair in pairs], first_of_score, str(file))
-    if len(pairs) < _TELLING:
-        logger.warning("%s: holds %d pairs; a correlation of so few says next to nothing", file, len(pairs))
     if disagreeing:
         logger.warning(
             "%s: %d of %d pairs stand there before with another score, in this or the other order: %s; each counts as "
@@ -140,6 +138,8 @@ class DinoPairs(AbsTaskScoredPairs):
         """
         self.file = Path(file).expanduser()
         self._pairs = read_pair_file(self.file)
+        if (number := len(self._pairs)) < _TELLING:
+            logger.warning("%s: holds %d pairs; a correlation of so few says next to nothing", self.file, number)
         self._name_after_content()
         super().__init__(seed=seed, **kwargs)
 

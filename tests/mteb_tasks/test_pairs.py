@@ -80,6 +80,14 @@ def test_tabs_in_texts_do_not_make_other_pairs_the_same(tmp_path: Path) -> None:
     assert len(names) == 2
 
 
+def test_pairs_too_few_for_a_correlation_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"sentence1": f"Bus {i} is late.", "sentence2": f"Bus {i} comes late.", "score": i / 30} for i in range(30)]
+    mteb_tasks.DinoPairs(write(tmp_path / "thirty.jsonl", rows))
+    assert "a correlation" not in caplog.text
+    mteb_tasks.DinoPairs(write(tmp_path / "few.jsonl", rows[1:]))
+    assert "few.jsonl: holds 29 pairs; a correlation of so few says next to nothing" in caplog.text
+
+
 def test_the_name_is_that_of_the_content_whatever_stands_in_the_texts(tmp_path: Path) -> None:
     def revision(*rows: tuple[str, str, float]) -> str:
         columns = ("sentence1", "sentence2", "score")
