@@ -379,9 +379,9 @@ def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> t
             "with sentence-transformers' own Trainer on these splits, with router_mapping, or take one without routes"
         )
     if model is encoder:
-        _check_adapters(model)
         with quiet_bars():
             check_saved_form(model)
+        _check_adapters(model)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise TrainingError(
             "no weight of the encoder can be trained, since all are frozen (requires_grad); thaw them, and merge an "
