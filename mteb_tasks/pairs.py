@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dino_st.data.alignment import warn_of_alignment
+from dino_st.data.alignment import FEWEST_RANKED, warn_of_alignment
 from dino_st.data.columns import LABEL, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import check_scores, pair_columns
 from dino_st.data.tables import name_unused, number_value, table_rows, text_value
@@ -18,9 +18,6 @@ from dino_st.support.progress import logger
 from dino_st.support.text import is_blank
 from mteb_tasks.abstask import AbsTaskScoredPairs, sts_metadata
 from mteb_tasks.sts_files import ScoredPair, pairs_revision
-
-_TELLING = 30
-"""Pairs below which a rank correlation is mostly chance."""
 
 
 def read_pair_file(path: str | Path) -> list[ScoredPair]:
@@ -138,7 +135,7 @@ class DinoPairs(AbsTaskScoredPairs):
         """
         self.file = Path(file).expanduser()
         self._pairs = read_pair_file(self.file)
-        if (number := len(self._pairs)) < _TELLING:
+        if (number := len(self._pairs)) < FEWEST_RANKED:
             logger.warning("%s: holds %d pairs; a correlation of so few says next to nothing", self.file, number)
         self._name_after_content()
         super().__init__(seed=seed, **kwargs)

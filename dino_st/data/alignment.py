@@ -343,6 +343,10 @@ _RATED, _WEAK, _DOUBT = 100, 0.1, 0.05
 where the chance of so high a one is larger than this if there is none."""
 
 
+FEWEST_RANKED = 30
+"""Pairs below which a rank correlation is mostly chance."""
+
+
 def agreement(judged: Sequence[float], scores: Sequence[float], source: str) -> float | None:
     """Spearman's correlation of a judge's ratings with the assigned scores; warns where it is backwards, or chance.
 

@@ -480,7 +480,7 @@ def parse_rating(text: str, *, finished: bool = True) -> tuple[float | None, str
 def check_rated(counts: Mapping[str, int], name: str) -> None:
     """Warns of a judge that left many pairs without a rating; a ModelError where that are all. Both say why."""
     rated, pairs = counts.get("rows", 0), counts.get("pairs", 0)
-    reasons = {name: count for name, count in counts.items() if name.startswith(("rejected", "left out", "failed"))}
+    reasons = {one: count for one, count in counts.items() if one.startswith(("rejected", "left out", "failed"))}
     why = max(reasons, key=lambda one: (reasons[one], one.startswith("rejected")), default="unknown")
     told = f"{why}; {_REMEDIES[why]}" if why in _REMEDIES else why
     if not rated:

@@ -160,7 +160,7 @@ class Rejections:
         return pa.concat_tables(tables)
 
 
-def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions, *, is_order_known: bool = True) -> RawPairs:
+def read_raw_pairs(raw: Dataset | pa.Table, options: PreparationOptions, *, is_order_known: bool) -> RawPairs:
     """Reads a data set as `prepare_pairs` takes it, and refuses one that the options cannot be applied to.
 
     The log-probabilities of a pair are in the order of the labels, where that is known to be the one of its task.

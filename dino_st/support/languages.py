@@ -95,7 +95,8 @@ _SIGNS = (
     ),  # traditional and simplified Chinese
 )
 """Letters and signs of two languages in one script, of which each has some that the other never has."""
-_KANA = re.compile("[\u3040-\u30ff]")
+KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
+"""The letters of Japanese, which Chinese has not."""
 _FEW, _LONG, _EVERY, _AHEAD = 2, 4, 3, 2
 _WORD = re.compile(r"[^\W\d_]+")
 _CLAUSE = re.compile(r"[,;:.!?()\[\]/|\"“”«»]+\s*|\s[-–—]+\s")
@@ -134,7 +135,7 @@ def is_in_another_language(text: str, source: str, instruction: str = "", *, ask
 
 def _has_other_signs(text: str, source: str) -> bool:
     """Whether a text has signs that its sentence's language has not, which that shows by its own; Japanese has both."""
-    return not _KANA.search(text + source) and any(
+    return not KANA.search(text + source) and any(
         not own.isdisjoint(source) and own.isdisjoint(text) and other.isdisjoint(source) and not other.isdisjoint(text)
         for pair in _SIGNS
         for own, other in (pair, pair[::-1])

@@ -41,6 +41,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from dino_st.data.alignment import FEWEST_RANKED
 from dino_st.data.columns import ROWS_HASH
 from dino_st.encoders.directory import active_adapters, directory_revision, local_directory, state_revision
 from dino_st.encoders.loading import (
@@ -96,9 +97,6 @@ if TYPE_CHECKING:
     Encoder: TypeAlias = str | os.PathLike[str] | SentenceTransformer
 
 logger = logging.getLogger(__name__)
-
-_TELLING = 30
-"""Validation rows below which a rank correlation is mostly chance."""
 
 _LOOKED_AT = 500
 """Training rows whose texts show what an encoder makes of them."""
@@ -315,7 +313,7 @@ def _train_or_resume(
 ) -> SentenceTransformer:
     """Trains into a directory, continues what was begun there, or returns what is finished there."""
     few = [size for name, size in record.data.items() if name.startswith("validation ") and isinstance(size, int)]
-    if few and 0 < min(few) < _TELLING:
+    if few and 0 < min(few) < FEWEST_RANKED:
         logger.warning(
             "the validation split has %d rows: its score says next to nothing, and neither does the choice of the "
             "checkpoint; generate from more sentences",

@@ -21,7 +21,7 @@ from dino_st.backends.answers.rules import (
     Rule,
 )
 from dino_st.backends.answers.talk import TALK
-from dino_st.support.languages import goes_on, is_in_another_language, is_latin
+from dino_st.support.languages import KANA, goes_on, is_in_another_language, is_latin
 from dino_st.support.text import count_words, normal_form
 
 _LIKE_AN_EXAMPLE = 5
@@ -126,7 +126,7 @@ _INFLECTION = re.compile(
     r"(?:e?[sdnr]|e?st|i?ng?|ings?|i?ons?|ly|y|al|ies|ied|i?ers?|ful|less|ness|able|ment|way|man|men)s?"
 )
 _OF_SIGNS = frozenset({"LATIN", "MODIFIER", "FULLWIDTH", "MATHEMATICAL", "IDEOGRAPHIC"})
-_KANA, _HAN = map(re.compile, ("[\u3041-\u3096\u30a1-\u30fa]", "[\u3400-\u9fff]"))
+_HAN = re.compile("[\u3400-\u9fff]")
 _LONG_HAN = 8
 """Chinese characters from which on a Japanese sentence has kana, too."""
 _OF_JAPANESE = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"})
@@ -341,13 +341,13 @@ def _is_in_another_script(text: str, source: str, prompt: str) -> bool:
     is_in_latin = not found and re.search("[a-z]{2}", text) is not None
     is_own = not is_latin(source) or bool(own & of_prompt)
     is_own &= not _NAMES_ONE_IN_LATIN.search(asked)
-    has_kana, is_chinese = ([bool(test(each)) for each in (source, text)] for test in (_KANA.search, _is_chinese))
-    is_mixed = (has_kana[0] and is_chinese[1]) or (is_chinese[0] and has_kana[1] and not _KANA.search(asked))
+    has_kana, is_chinese = ([bool(test(each)) for each in (source, text)] for test in (KANA.search, _is_chinese))
+    is_mixed = (has_kana[0] and is_chinese[1]) or (is_chinese[0] and has_kana[1] and not KANA.search(asked))
     return bool(found - own - of_prompt) or (is_in_latin and is_own) or is_mixed
 
 
 def _is_chinese(text: str) -> bool:
-    return len(_HAN.findall(text)) >= _LONG_HAN and not _KANA.search(text)
+    return len(_HAN.findall(text)) >= _LONG_HAN and not KANA.search(text)
 
 
 def _is_in_another_language(text: str, source: str, prompt: str) -> bool:
