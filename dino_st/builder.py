@@ -227,12 +227,14 @@ class DinoDatasetBuilder:
         self, spec: TaskSpec, sentences: Iterable[str] | None, num: int | None
     ) -> tuple[GenerationPlan, dict[str, int]]:
         """What is to be written, and the counts of the sentences that were skipped."""
+        from dino_st.backends.answers.faults import warn_of_passages
         from dino_st.generation.run import GenerationPlan
 
         self._check_arguments(spec, sentences, num)
         cleaned = None if sentences is None else clean_sentences(sentences)
         texts, skipped = (None, {}) if cleaned is None else (cleaned.texts, cleaned.skipped)
         warn_of_unknown_characters(self._model if isinstance(self._model, str) else "", texts or ())
+        warn_of_passages(spec.instructions, texts or ())
         return GenerationPlan(spec, self._writing.decoding_for(spec), self.options, texts, num), skipped
 
     def _run(self, plan: GenerationPlan) -> GenerationRun:

@@ -115,6 +115,12 @@ def test_the_pair_keeps_a_quotation_that_the_prompt_replaces(make_builder: Any) 
     assert set(raw["sentence1"]) == {'He said "no".'}
 
 
+def test_who_gives_passages_for_sentences_is_told(make_builder: Any, caplog: pytest.LogCaptureFixture) -> None:
+    passages = [f"Train {i} was late. We waited in the rain. Nobody knew why." for i in range(20)]
+    make_builder(max_new_tokens=1, max_tries=1).generate(passages)
+    assert "20 of 20 texts have 3 sentences or more" in caplog.text
+
+
 def test_counts_say_what_was_skipped_drawn_and_rejected(make_builder: Any) -> None:
     builder = make_builder()
     raw = builder.generate([*SENTENCES, SENTENCES[0], " ", "a\0b", "word " * 300])

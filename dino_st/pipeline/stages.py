@@ -191,6 +191,7 @@ def _by_server(work: Generation, given: dict[str, Any], model: str, output: Plac
     own = ("samples", "debias", "candidates", "max_new_tokens", "max_tries", "min_words", "decay_constant")
     _check_options(work.task, "openai", given, own)
     chosen = WritingOptions.of(**{name: given[name] for name in own if name in given})
+    from dino_st.backends.answers.faults import warn_of_passages
     from dino_st.generation.chat import ChatPairRun, check_debiasing
 
     check_debiasing(chosen.decoding.decay_constant)
@@ -200,6 +201,7 @@ def _by_server(work: Generation, given: dict[str, Any], model: str, output: Plac
     given = {name: value for name, value in given.items() if name not in own}
     sentences = work.sentences()
     texts = () if sentences is None else sentences.texts
+    warn_of_passages(spec.instructions, texts)
 
     def run(writer: ChatBackend) -> ChatPairRun:
         return ChatPairRun(writer, spec, chosen.decoding_for(spec), chosen.generation, texts)

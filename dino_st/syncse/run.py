@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from dino_st.backends.answers.faults import warn_of_passages
 from dino_st.backends.chat import ChatBackend, in_order, is_batching
 from dino_st.backends.chat_workers import opened
 from dino_st.backends.choice import backend_provenance, from_all_tokens, is_local
@@ -319,6 +320,8 @@ def run_triplets(
     check_arguments(spec, has_sentences=sentences is not None, num=num)
     texts = None if sentences is None else clean_sentences(sentences).texts
     warn_of_unknown_characters(str(model) if chat.backend == "local" else "", texts or ())
+    if isinstance(spec, PartialSpec):
+        warn_of_passages([spec.wording], texts or ())
     of_backend = {**of_model, "seed": options.seed}
     cluster = ClusterOptions.take_from(of_backend)
     directory = None if output_dir is None else ShardDirectory.of(output_dir)

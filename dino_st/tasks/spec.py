@@ -208,6 +208,11 @@ class TaskSpec(BaseModel):
         return any(PLACEHOLDER in spec.instructions[0] for spec in self.labels.values())
 
     @property
+    def instructions(self) -> list[str]:
+        """All phrasings of all labels."""
+        return [phrasing for spec in self.labels.values() for phrasing in spec.instructions]
+
+    @property
     def phrasings(self) -> int:
         """Phrasings of the label that has most of them."""
         return max(len(spec.instructions) for spec in self.labels.values())

@@ -100,6 +100,11 @@ class PartialSpec(_Model):
         before = (self.example.partition(placeholder)[0] for placeholder in (PLACEHOLDER, "<ANSWER>"))
         return tuple(text.rpartition("\n")[2].strip() for text in before)
 
+    @property
+    def wording(self) -> str:
+        """All that a model may be told, but the examples."""
+        return "\n".join([self.system, self.prompt, *(one.text for one in (*self.positive, *self.negative))])
+
     def instructions(self, role: str) -> tuple[Instruction, ...]:
         """The pool of a role, `positive` or `negative`."""
         return self.positive if role == "positive" else self.negative

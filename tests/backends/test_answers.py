@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 
 from dino_st.backends.answers.comparison import repeats
-from dino_st.backends.answers.faults import count_sentences, fault_of, is_refusal
+from dino_st.backends.answers.faults import count_sentences, fault_of, is_refusal, warn_of_passages
 from dino_st.backends.answers.markup import out_of_json, plain_text
 from dino_st.backends.answers.parsing import Parsed, parse_list, parse_reply
 from dino_st.generation.chat import LINE_LABELS
 from dino_st.support.text import normal_form
 from dino_st.tasks.spec import TaskSpec
+from dino_st.tasks.syncse import PartialSpec, load_syncse_spec
 
 SOURCE = "A man plays a flute."
 INSTRUCTION = "Say the following sentence again in other words, and change nothing of what it means."
@@ -466,3 +467,24 @@ def test_a_label_with_vowel_signs_is_one() -> None:
     text, source = "वह गाती है।", "एक आदमी बाँसुरी बजाता है।"
     assert LINE_LABELS.findall(f"वाक्य 1: {source}\nवाक्य 2: ") == ["वाक्य 1:", "वाक्य 2:"]
     assert parse_reply(f"वाक्य: {text}", source).reason == "label"
+
+
+class TestPassagesToWriteFor:
+    PASSAGES = tuple(f"The train to platform {i} was late. We waited in the rain. Nobody knew why." for i in range(20))
+
+    @pytest.mark.parametrize("task", ["sts-x2", "syncse-partial"])
+    def test_are_told_where_the_task_asks_for_a_sentence(self, task: str, caplog: pytest.LogCaptureFixture) -> None:
+        spec = load_syncse_spec(task) if task.startswith("syncse") else TaskSpec.load(task)
+        prompts = [spec.wording] if isinstance(spec, PartialSpec) else spec.instructions
+        warn_of_passages(prompts, [*self.PASSAGES[:9], *("A cat sat on the mat. It slept.",) * 11])
+        assert "9 of 20 texts have 3 sentences or more, such as 'The train to platform 0 was late." in caplog.text
+
+    def test_are_not_told_where_they_are_few_or_paragraphs_are_asked_for(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        few = [*self.PASSAGES[:8], *("Mr. J. Smith paid 3.5 million to Dr. No.",) * 12]
+        warn_of_passages(["Write a sentence"], few)
+        warn_of_passages(["Write a sentence"], self.PASSAGES[:19])
+        warn_of_passages(["Write a sentence", "Write a paragraph that is as long"], self.PASSAGES)
+        warn_of_passages(["Translate"], self.PASSAGES)
+        assert not caplog.records

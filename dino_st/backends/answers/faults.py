@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from dino_st.backends.answers import foreign
@@ -22,11 +22,14 @@ from dino_st.backends.answers.rules import (
 )
 from dino_st.backends.answers.talk import TALK
 from dino_st.support.languages import KANA, goes_on, is_in_another_language, is_latin
-from dino_st.support.text import count_words, normal_form
+from dino_st.support.progress import logger
+from dino_st.support.text import count_words, normal_form, printable
 
 _LIKE_AN_EXAMPLE = 5
 """Words in a row that a reply may not have in common with an example, unless its sentence has them, too."""
 _SHORT, _STEM, _FEW, _ALIKE, _AS_LONG = 3, 4, 4, 0.7, 0.6
+_PASSAGE, _LOOKED_AT, _ENOUGH, _MUCH, _SHOWN = 3, 1000, 20, 0.4, 60
+"""Sentences of a passage, texts that are looked at, and how many of these, and which share of them, tell something."""
 _BRACKETS = ("«»", "‹›", "「」", "『』", "《》", "【】")
 _INCHES = re.compile(r"""(?<=\d)"(?=\s[a-z])""")
 _BREAK = re.compile(
@@ -308,7 +311,30 @@ def _is_broken(word: str, source: str) -> bool:
 def _is_for_a_sentence(prompt: str, source: str) -> bool:
     """Whether one sentence is asked for, and not a longer text; so it is taken to be where there is no prompt."""
     prompt = _asked(prompt, source)
-    return not prompt or (bool(_OF_A_SENTENCE.search(prompt)) and not _OF_A_TEXT.search(prompt))
+    return not prompt or _asks_for_a_sentence(prompt)
+
+
+def _asks_for_a_sentence(prompt: str) -> bool:
+    return bool(_OF_A_SENTENCE.search(prompt)) and not _OF_A_TEXT.search(prompt)
+
+
+def warn_of_passages(prompts: Iterable[str], texts: Sequence[str]) -> None:
+    """Says in the log where many of the texts to write for are passages, and all prompts ask for a sentence.
+
+    Of 20 texts in a row of any English corpus that was looked at (STS, SentEval's, captions, SNLI, Tatoeba), a fifth at
+    most have three sentences.
+    """
+    sample = texts[:_LOOKED_AT]
+    passages = [text for text in sample if count_sentences(text) >= _PASSAGE]
+    if len(sample) >= _ENOUGH and len(passages) > _MUCH * len(sample) and all(map(_asks_for_a_sentence, prompts)):
+        logger.warning(
+            "%d of %d texts have %d sentences or more, such as %r, and a model is asked for one sentence to each, "
+            "which cannot mean the same; give a sentence a line, or word the instructions for paragraphs",
+            len(passages),
+            len(sample),
+            _PASSAGE,
+            printable(passages[0][:_SHOWN]),
+        )
 
 
 def _is_labelled(text: str, source: str) -> bool:
