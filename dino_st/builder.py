@@ -189,7 +189,10 @@ class DinoDatasetBuilder:
         from dino_st.preparation.prepare import prepare_pairs
 
         own = {"labels": [float(label) for label in self.spec.labels]} if self.spec.has_scores else {}
-        return prepare_pairs(raw, **({"seed": self.options.seed} | own | options))
+        splits = prepare_pairs(raw, **({"seed": self.options.seed} | own | options))
+        if self.counts and self._writer is not None:
+            splits.provenance.setdefault("model", self._writer.name)
+        return splits
 
     @staticmethod
     def to_input_examples(dataset: Dataset) -> list[InputExample]:

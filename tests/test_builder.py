@@ -302,7 +302,10 @@ def test_the_data_set_is_the_same_in_another_process_with_another_hash_seed(
 
 def test_prepared_pairs_become_examples_and_a_loader(make_builder: Any) -> None:
     builder = make_builder()
-    splits = builder.prepare(builder.generate(SENTENCES))
+    raw = builder.generate(SENTENCES)
+    splits = builder.prepare(raw)
+    assert splits.provenance == {"model": "GPT2LMHeadModel"}
+    assert make_builder().prepare(raw).provenance == {}  # pairs that it did not write itself
     assert splits["train"].column_names == ["sentence1", "sentence2", "score"]
     assert set(splits["train"]["score"]) == {0.0, 0.1, 0.5, 0.9}
     examples = builder.to_input_examples(splits["train"])

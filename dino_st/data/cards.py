@@ -16,8 +16,11 @@ from dino_st.support.files import CARD, write_text
 from dino_st.support.objects import Place
 from dino_st.tasks.spec import TaskSpec
 
-TAGS = ("sentence-transformers", "dino-st", "synthetic")
-"""Tags of what a language model wrote; sentence-transformers finds data sets by the first."""
+_TAGS, SYNTHETIC = ("sentence-transformers", "dino-st"), "synthetic"
+"""Tags of data sets, by the first of which sentence-transformers finds them, and of what a language model wrote."""
+
+NOBODY_KNOWS = "unknown"
+"""The model in the provenance of pairs that were scored or rated, and of which nothing is recorded."""
 
 SIMILARITY, CLASSIFICATION = "sentence-similarity", "text-classification"
 """The hub's tasks that our data sets are for."""
@@ -29,6 +32,17 @@ _RAW = """\
 {what} written by the language model `{model}` from instructions, {how} self-debiasing
 ([DINO](https://arxiv.org/abs/2104.07540)), by dino-st {version}. **Raw data**: run `dino-st prepare` on it before
 training. No human wrote or checked these texts or labels; they carry whatever errors and biases the language model has.
+
+```python
+from datasets import load_dataset
+
+dataset = load_dataset("{directory}", split="train")
+```
+"""
+
+_GIVEN = """\
+Sentence pairs that were scored or rated by dino-st {version}. Who wrote them, and where their labels come from, is not
+recorded. **Raw data**: run `dino-st prepare` on it before training.
 
 ```python
 from datasets import load_dataset
@@ -71,12 +85,18 @@ _FACTS = """
 """
 
 
-def dataset_card(title: str, text: str, *, rows: int, tags: Iterable[str] = TAGS, **header: Any) -> str:
+def writer_of(provenance: Mapping[str, Any]) -> str | None:
+    """The language model that wrote a data set; None where that is not recorded, as of people's own tables."""
+    return None if provenance.get("model") in (None, NOBODY_KNOWS) else str(provenance["model"])
+
+
+def dataset_card(title: str, text: str, *, rows: int, is_synthetic: bool, **header: Any) -> str:
     """The header that the hub reads (as `huggingface_hub.DatasetCardData` has it), a title, and text."""
     from huggingface_hub import DatasetCardData
 
+    tags = [*_TAGS, SYNTHETIC] if is_synthetic else [*_TAGS]
     size = _SIZES[min(max(len(str(rows)) - 3, 0), len(_SIZES) - 1)]
-    data = DatasetCardData(**header, pretty_name=title, size_categories=[size], tags=list(tags))
+    data = DatasetCardData(**header, pretty_name=title, size_categories=[size], tags=tags)
     return f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{text}"
 
 
@@ -132,15 +152,22 @@ def raw_card(
         for label, label_spec in spec.labels.items()
         for instruction in label_spec.instructions
     ]
-    about = _RAW.format(
+    writer = writer_of(provenance)
+    about = (_GIVEN if writer is None else _RAW).format(
         what="Sentence pairs" if spec.needs_input else "Texts",
         how="with" if configuration.get("decoding", {}).get("decay_constant", 1) else "without",
-        model=provenance["model"],
+        model=writer,
         version=provenance["versions"]["dino-st"],
         directory=directory,
     )
-    kind = SIMILARITY if spec.has_scores else None if spec.is_numeric else CLASSIFICATION
-    return _generated_card(spec.task_name, kind, about + _facts(quoted, configuration, counts), counts, spec.language)
+    return dataset_card(
+        f"{spec.task_name}, {'given' if writer is None else 'generated'}",
+        about + _facts(quoted, configuration, counts),
+        rows=counts.get("rows", 0),
+        is_synthetic=writer is not None,
+        language=spec.language,
+        task_categories=[SIMILARITY] if spec.has_scores else None if spec.is_numeric else [CLASSIFICATION],
+    )
 
 
 def triplet_card(
@@ -161,14 +188,13 @@ def triplet_card(
         directory=directory,
         columns=json.dumps(TRIPLET_COLUMNS),
     )
-    return _generated_card(task["task_name"], SIMILARITY, about + _facts(quoted, configuration, counts), counts)
-
-
-def _generated_card(
-    task: str, kind: str | None, text: str, counts: Mapping[str, int], language: str | None = None
-) -> str:
-    about, rows = {"language": language, "task_categories": None if kind is None else [kind]}, counts.get("rows", 0)
-    return dataset_card(f"{task}, generated", text, rows=rows, tags=TAGS, **about)
+    return dataset_card(
+        f"{task['task_name']}, generated",
+        about + _facts(quoted, configuration, counts),
+        rows=counts.get("rows", 0),
+        is_synthetic=True,
+        task_categories=[SIMILARITY],
+    )
 
 
 def _facts(instructions: Iterable[str], configuration: Mapping[str, Any], counts: Mapping[str, int]) -> str:

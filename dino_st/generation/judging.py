@@ -28,7 +28,7 @@ from dino_st.backends.files import locate_model, model_files
 from dino_st.backends.journal import Ask, journalled
 from dino_st.backends.options import ModelOptions
 from dino_st.data.alignment import agreement
-from dino_st.data.cards import raw_card
+from dino_st.data.cards import NOBODY_KNOWS, raw_card
 from dino_st.data.columns import JUDGED, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.shards import (
     ShardDirectory,
@@ -330,7 +330,7 @@ class JudgingPlan(PairsAgain):
             directory,
             waves,
             configuration={**self.known, "judge": {"kind": self.kind, **judge, **known}},
-            provenance={"model": "unknown", **self.provenance, "judged_by": name, **facts},
+            provenance={"model": NOBODY_KNOWS, **self.provenance, "judged_by": name, **facts},
             schema=self.schema(),
             card=partial(_card, self.spec, name),
             looks_again=self.kind == ServerJudge.kind,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from dino_st.backends.options import ModelOptions
-from dino_st.data.cards import raw_card
+from dino_st.data.cards import NOBODY_KNOWS, raw_card
 from dino_st.data.columns import (
     INSTRUCTION,
     LABEL,
@@ -139,7 +139,7 @@ class ScoringPlan(PairsAgain):
             writers.waves(rows),
             configuration={**self.known, **writers.identity, "batch_size": rows},
             provenance={
-                "model": "unknown",
+                "model": NOBODY_KNOWS,
                 **self.provenance,
                 "scored_by": writers.model,
                 "versions": dict(writers.installed),

@@ -170,7 +170,7 @@ def _training(name: str, path: Path) -> tuple[list[Section], bool]:
         ]
     tables = [Table(("", ""), facts, texts=frozenset({0, 1}))]
     if points:
-        tables.append(Table(("step", "Spearman × 100"), points, "On the generated validation pairs", folds=True))
+        tables.append(Table(("step", "Spearman × 100"), points, "On the validation pairs", folds=True))
     return [Section(_title("Training" if name == "model" else "Progress", name), (), (), tables, share=share)], is_whole
 
 

@@ -462,7 +462,7 @@ def audit_section(findings: Findings) -> Section:
 
 
 def training_section(findings: Findings) -> Section:
-    """How encoders were trained, and their scores on the generated validation pairs on the way."""
+    """How encoders were trained, and their scores on the validation pairs on the way."""
     runs = findings.training
     if not runs:
         return Section(

@@ -606,9 +606,7 @@ def train_model(
     judged, by = (None, "people") if validation is None else _validation_pairs(validation)
     train_encoder(prepared, encoder, output, options=options, judged=judged, judged_by=by, overwrite=overwrite)
     _leave_process_group()
-    return training_summary(
-        output, f"the {'generated' if judged is None else 'judged' if by == 'people' else 'given'} validation pairs"
-    )
+    return training_summary(output)
 
 
 def _validation_pairs(validation: str) -> tuple[pa.Table, str]:
@@ -682,10 +680,7 @@ def train_contrastive_model(
 
     train_contrastive(prepared, encoder, output, pairs=pairs, sts_dev=sts_dev, options=options, overwrite=overwrite)
     _leave_process_group()
-    if by_labels:
-        return training_summary(output, "STSb and SICK dev, averaged")
-    more = "" if pairs is None else " and the validation pairs, averaged"
-    return training_summary(output, "pairs of the generated validation triplets" + more)
+    return training_summary(output)
 
 
 def _look_at(prepared: Path) -> None:

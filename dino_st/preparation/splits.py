@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict
 
-from dino_st.data.cards import CLASSIFICATION, SIMILARITY, dataset_card
+from dino_st.data.cards import CLASSIFICATION, SIMILARITY, dataset_card, writer_of
 from dino_st.data.columns import LABEL, TRIPLET_COLUMNS, as_table
 from dino_st.data.quality import Summary, quality_section
 from dino_st.errors import ConfigurationError, InputError, OutputError
@@ -53,6 +53,10 @@ _ABOUT_TRIPLETS = (
     "followed its instructions (SynCSE, [arXiv 2305.15077](https://arxiv.org/abs/2305.15077), or DINO, [arXiv "
     "2104.07540](https://arxiv.org/abs/2104.07540)). No label comes from a person, and the triplets are noisy. Made "
     "with dino-st."
+)
+_ABOUT_GIVEN = (
+    "Prepared by dino-st. Who wrote the texts, and where the labels come from, is not recorded; all that is known "
+    "stands below."
 )
 
 
@@ -251,11 +255,13 @@ def _card(splits: PreparedSplits, provenance: Mapping[str, Any]) -> str:
     columns = splits["train"].column_names
     is_triplets = columns == list(TRIPLET_COLUMNS)
     kind = "triplets" if is_triplets else "pairs"
-    title = f"{kind.capitalize()} written by a language model"
+    is_generated = writer_of(provenance) is not None
+    about = (_ABOUT_TRIPLETS if is_triplets else _ABOUT_PAIRS) if is_generated else _ABOUT_GIVEN
+    title = f"{kind.capitalize()} written by a language model" if is_generated else f"{kind.capitalize()}, prepared"
     sizes = ", ".join(f"{name}: {splits[name].num_rows:,}" for name in FILES)
     steps = {name.replace("_", " "): f"{count:,}" for name, count in splits.counts.items()}
     text = f"""\
-{_ABOUT_TRIPLETS if is_triplets else _ABOUT_PAIRS}
+{about}
 
 ```python
 from datasets import load_dataset
@@ -281,6 +287,7 @@ Columns: {", ".join(f"`{name}`" for name in columns)}.
         title,
         text,
         rows=sum(map(len, splits.values())),
+        is_synthetic=is_generated,
         task_categories=[CLASSIFICATION if LABEL in columns else SIMILARITY],
         **{name: provenance[name] for name in ("language", "license") if provenance.get(name)},
     )

@@ -47,7 +47,7 @@ class Objective:
     evaluation_batch_size: int  # sentences encoded at once for the validation, on the CPU
     one_forward: Choice = "auto"  # whether the texts of a batch go through the encoder together
     batch_sampler: Callable[..., Any] | None = None  # as the trainer's argument; None for its default
-    data_name: str = "pairs written by a language model"  # what the model's card calls the data
+    data_name: str = "sentence pairs"  # what the model's card calls the data
 
     def parts(self) -> list[Dataset]:
         """The data sets that are trained on: one, or one for each loss."""
@@ -168,7 +168,7 @@ def triplet_objective(
         evaluation_batch_size=min(options.batch_size, 128),
         one_forward=options.one_forward,
         batch_sampler=functools.partial(batches_by_kind, pairs_batch_size=options.pairs_batch_size),
-        data_name="triplets written by a language model" + (", and pairs" if pairs is not None else ""),
+        data_name="triplets" if pairs is None else "triplets, and sentence pairs",
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from dino_st.data.cards import SYNTHETIC, writer_of
 from dino_st.data.columns import ROWS_HASH
 from dino_st.errors import OutputError, TrainingError
 from dino_st.support.documents import read_validated
@@ -34,6 +35,9 @@ RATED = "validation pairs that others than people rated"
 
 PEOPLE = "people"
 
+PAIRS = "pairs"
+"""What it calls the origin of pairs that were trained on along with triplets."""
+
 _FORMAT = "dino-st training run, version 1"
 _MODEL_FILES = ("modules.json", "config.json", "model.safetensors", CARD)
 _FREE_OPTIONS = {
@@ -46,7 +50,7 @@ _FREE_OPTIONS = {
     "dataloader_num_workers",
     "report_to",
 }
-_CARD_HEADING = "## Training data: written by a language model"
+_CARD_HEADING = "## Training data: "
 
 
 class Score(BaseModel):
@@ -80,8 +84,35 @@ class TrainingRecord(BaseModel):
 
     @property
     def validation_kind(self) -> str:
-        """Whether the pairs that choose the checkpoint were `judged` by people, `rated` by others, or `generated`."""
-        return "judged" if JUDGED in self.provenance else "rated" if RATED in self.provenance else "generated"
+        """What the pairs are that choose the checkpoint.
+
+        They were `judged` by people, `rated` by others, `human-scored`, `generated`, or, of unknown origin, `given`.
+        """
+        if JUDGED in self.provenance or RATED in self.provenance:
+            return "judged" if JUDGED in self.provenance else "rated"
+        if self._is_by_human_scores:
+            return "human-scored"
+        return "generated" if self.is_generated else "given"
+
+    @property
+    def is_generated(self) -> bool:
+        """Whether it is recorded that a language model wrote all that the encoder is trained on."""
+        parts = [self.provenance, *(self.provenance[part] for part in (PAIRS,) if part in self.provenance)]
+        return all(writer_of(part) is not None for part in parts)
+
+    @property
+    def _is_by_human_scores(self) -> bool:
+        return isinstance(self.options, ContrastiveOptions) and self.options.checkpoint_choice == "sts-dev"
+
+    @property
+    def validated_on(self) -> str:
+        """What the checkpoint was chosen by, in words."""
+        if self._is_by_human_scores:
+            return "STSb and SICK dev, averaged"
+        if isinstance(self.options, ContrastiveOptions):
+            more = " and the validation pairs, averaged" if PAIRS in self.provenance else ""
+            return f"pairs of the {self.validation_kind} validation triplets{more}"
+        return f"the {self.validation_kind} validation pairs"
 
 
 def read_record(directory: Path) -> TrainingRecord | None:
@@ -135,14 +166,15 @@ def differences(old: TrainingRecord, new: TrainingRecord) -> list[str]:
     return found
 
 
-def training_summary(directory: Path, validation: str) -> str:
-    """A sentence about how a finished training went, with the words for what the checkpoint was chosen by."""
+def training_summary(directory: Path) -> str:
+    """A sentence about how a finished training went."""
     record = read_record(directory)
     if record is None or record.best is None:
         raise TrainingError(f"{directory}: training left no record of its scores; run it again")
     return (
-        f"Spearman × 100 on {validation}: {hundredfold(record.start)} untrained, {hundredfold(record.best.spearman)} "
-        f"at step {record.best.step} (kept), {record.seconds:.0f} s. The encoder is in {directory}"
+        f"Spearman × 100 on {record.validated_on}: {hundredfold(record.start)} untrained, "
+        f"{hundredfold(record.best.spearman)} at step {record.best.step} (kept), {record.seconds:.0f} s. "
+        f"The encoder is in {directory}"
     )
 
 
@@ -152,50 +184,66 @@ def fill_card(card: SentenceTransformerModelCardData, record: TrainingRecord) ->
     The licence is nobody's to guess: `--license` states it.
     """
     card.task_name = "semantic textual similarity"
-    card.add_tags(["dino-st", "synthetic"])
+    card.add_tags(["dino-st", SYNTHETIC] if record.is_generated else ["dino-st"])
     if language := record.provenance.get("language"):
         card.set_language(language)
 
 
 def add_to_card(card: Path, record: TrainingRecord) -> None:
     """Adds a section on data and training to the card that sentence-transformers wrote; an earlier one is replaced."""
-    how = (
-        "A language model wrote the second sentence of each pair from an instruction that stands for the score "
-        "(DINO, [arXiv 2104.07540](https://arxiv.org/abs/2104.07540))."
-    )
-    if record.options.objective == "joint":
-        how += (
-            f" The pairs of a score of at least {record.options.positive_score:g} were contrasted with one another as "
-            "well (MultipleNegativesRankingLoss), each loss on batches of its own."
-        )
-    labels = "No human label was used, neither to train nor to choose the checkpoint."
-    validation = "the generated validation split"
-    if JUDGED in record.provenance:
-        labels = "No human label was used to train; the checkpoint was chosen by pairs that people judged."
-        validation = "the judged validation pairs"
-    elif RATED in record.provenance:
-        by = record.provenance[RATED]["by"]
-        labels = f"No human label was used to train; the checkpoint was chosen by pairs that have the scores of {by}."
-        validation = f"validation pairs with the scores of {by}"
-    if isinstance(record.options, ContrastiveOptions):
-        how = (
-            "Trained with a contrastive loss on triplets whose positives and hard negatives a language model wrote "
-            "(the training of SynCSE, [arXiv 2305.15077](https://arxiv.org/abs/2305.15077))."
-        )
-        if record.options.checkpoint_choice == "sts-dev":
-            labels = "No human label was used to train; the checkpoint was chosen by pairs that people scored."
-            validation = "the development pairs of the STS Benchmark and SICK, averaged"
+    kind = "triplets" if isinstance(record.options, ContrastiveOptions) else "pairs"
+    title = "written by a language model" if record.is_generated else f"given {kind}"
     curve = {f"step {score.step}": hundredfold(score.spearman) for score in record.curve}
+    best = record.best and record.best.step
     section = [
-        _CARD_HEADING,
-        f"{how} {labels} Trained with dino-st from `{record.encoder}`.",
+        _CARD_HEADING + title,
+        f"{_how_trained(record)} {_whose_labels(record)} Trained with dino-st from `{record.encoder}`.",
         facts_table("fact", {**flat_facts(record.provenance), **record.data}),
         f"Training and evaluation took {record.seconds or 0:,.0f} seconds on {record.hardware or 'unknown hardware'}.",
-        f"Spearman × 100 on {validation} (the checkpoint of step {record.best and record.best.step} was kept):",
+        f"Spearman × 100 on {record.validated_on} (the checkpoint of step {best} was kept):",
         facts_table("evaluation", {"untrained start": hundredfold(record.start), **curve}),
     ]
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     write_text(card, "\n\n".join([text.partition(_CARD_HEADING)[0].rstrip(), *section]) + "\n")
+
+
+def _how_trained(record: TrainingRecord) -> str:
+    """What the card says of the data and the losses."""
+    options = record.options
+    if isinstance(options, ContrastiveOptions):
+        return "Trained with a contrastive loss on triplets" + (
+            " whose positives and hard negatives a language model wrote (the training of SynCSE, [arXiv 2305.15077]"
+            "(https://arxiv.org/abs/2305.15077))."
+            if record.is_generated
+            else "."
+        )
+    how = (
+        "A language model wrote the second sentence of each pair from an instruction that stands for the score "
+        "(DINO, [arXiv 2104.07540](https://arxiv.org/abs/2104.07540))."
+        if record.is_generated
+        else "Trained on pairs of sentences with scores."
+    )
+    if options.objective == "joint":
+        how += (
+            f" The pairs of a score of at least {options.positive_score:g} were contrasted with one another as well "
+            "(MultipleNegativesRankingLoss), each loss on batches of its own."
+        )
+    return how
+
+
+def _whose_labels(record: TrainingRecord) -> str:
+    """What the card says of people's part in labels and checkpoint, as far as it is recorded."""
+    whose = {
+        "judged": "people judged",
+        "rated": f"have the scores of {record.provenance.get(RATED, {}).get('by')}",
+        "human-scored": "people scored",
+    }.get(record.validation_kind)
+    chosen = whose and f"the checkpoint was chosen by pairs that {whose}."
+    if not record.is_generated:
+        return "Who wrote and labelled the data is not recorded" + (f"; {chosen}" if chosen else ".")
+    if chosen:
+        return f"No human label was used to train; {chosen}"
+    return "No human label was used, neither to train nor to choose the checkpoint."
 
 
 def hundredfold(spearman: float | None) -> str:

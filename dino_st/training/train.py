@@ -69,6 +69,7 @@ from dino_st.training.distributed import check_agreement, count_processes, hush_
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.record import (
     CHECKPOINTS,
+    PAIRS,
     Score,
     TrainingRecord,
     add_to_card,
@@ -242,7 +243,7 @@ def train_contrastive(
             tables, pair_parts = without_validated(tables, pair_parts, options)
         pair_facts = data_facts(pair_parts, "rows")
         more = as_datasets(pair_parts, pair_facts)
-        provenance = {**provenance, "pairs": origin}
+        provenance = {**provenance, PAIRS: origin}
     triplet_facts = data_facts(tables, "triplets")
     facts = {**triplet_facts, **{f"pairs {name}": value for name, value in pair_facts.items()}}
     if sts_dev is not None:

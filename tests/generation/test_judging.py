@@ -265,7 +265,10 @@ def test_a_cross_encoder_rates_as_it_predicts(tmp_path: Path) -> None:
     assert [row["judged"] for row in rows_of(tmp_path / "judged")] == pytest.approx(expected.tolist(), abs=1e-6)
     assert counts["rows"] == 3
     assert "Spearman with the assigned scores" in sentence
-    assert "column `judged`" in (tmp_path / "judged" / "README.md").read_text(encoding="utf-8").lower()
+    card = (tmp_path / "judged" / "README.md").read_text(encoding="utf-8")
+    assert "column `judged`" in card.lower()
+    assert "Who wrote them, and where their labels come from, is not" in card
+    assert "written by the language model" not in card
 
 
 def test_another_run_is_refused_before_the_judge_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

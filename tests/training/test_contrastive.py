@@ -41,7 +41,9 @@ SMALL: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def triplets() -> PreparedSplits:
     """About 100 triplets to train on; their negatives are other sentences, which is easily learned."""
-    return prepare_triplets(raw_pairs(60), negatives="0")
+    splits = prepare_triplets(raw_pairs(60), negatives="0")
+    splits.provenance["model"] = "tiny-lm"
+    return splits
 
 
 @pytest.fixture(scope="module")

@@ -35,10 +35,12 @@ from dino_st.errors import (
     OutputError,
     TrainingError,
 )
+from dino_st.pipeline.stages import train_model
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import save_prepared
 from dino_st.training import train
 from dino_st.training.data import pair_splits
+from dino_st.training.options import TrainingOptions
 from dino_st.training.train import train_encoder
 from tests.hub_stand_in import problems
 from tests.training_fixtures import (
@@ -241,7 +243,7 @@ def test_mixed_precision_keeps_the_weights_in_float32(bert: Path, splits: Datase
 
 
 def test_the_card_says_where_the_data_comes_from_and_the_record_keeps_it(bert: Path, tmp_path: Path) -> None:
-    provenance = {"generator": {"model": "tiny-lm", "weights": "abc"}, "task": "sts-x2", "seed": 42}
+    provenance = {"model": "tiny-lm", "generator": {"model": "tiny-lm", "weights": "abc"}, "task": "sts-x2", "seed": 42}
     save_prepared(prepare_pairs(raw_pairs(30)), tmp_path / "set", provenance=provenance)
     state_origin(tmp_path / "set", language=["en"], license="cc-by-4.0")
     train_encoder(tmp_path / "set", bert, tmp_path / "out", **QUICK)
@@ -259,6 +261,21 @@ def test_the_card_says_where_the_data_comes_from_and_the_record_keeps_it(bert: P
     assert (header.pipeline_tag, header.library_name) == ("sentence-similarity", "sentence-transformers")
     assert {"sentence-transformers", "dino-st", "synthetic"} <= set(header.tags)
     assert not problems(card, "model")
+
+
+@pytest.mark.parametrize("provenance", [{}, {"raw": "own.csv"}, {"model": "unknown", "scored_by": "tiny-lm"}])
+def test_no_card_says_of_pairs_of_unknown_origin_who_wrote_or_labelled_them(
+    provenance: dict[str, str], bert: Path, tmp_path: Path
+) -> None:
+    save_prepared(prepare_pairs(raw_pairs(30)), tmp_path / "set", provenance=provenance)
+    summary = train_model(tmp_path / "set", str(bert), tmp_path / "out", TrainingOptions.of(**QUICK))
+    assert "Spearman × 100 on the given validation pairs" in summary
+    for place, unknown in (("set", "Who wrote the texts"), ("out", "Who wrote and labelled the data")):
+        card = (tmp_path / place / "README.md").read_text(encoding="utf-8")
+        assert unknown in card
+        assert "language model" not in card
+        assert "human" not in card
+        assert "synthetic" not in read_header(tmp_path / place)["tags"]
 
 
 @pytest.mark.parametrize(
