@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
-from dino_st.data.cards import read_header, read_origin, state_origin, with_header
+from dino_st.data.cards import read_header, read_origin, state_origin, with_header, writer_of
 from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.errors import DinoError, HubError, InputError, first_line
 from dino_st.support.files import CARD, PREPARATION_RECORD, TRAINING_RECORD
@@ -189,7 +189,7 @@ def _contents(directory: Path) -> _Contents:
     if record == PREPARATION_RECORD:
         from dino_st.preparation.directory import FILES, read_tables
 
-        model = read_tables(directory)[0].provenance.get("model")
+        model = writer_of(read_tables(directory)[0].provenance)
         known = {name.as_posix(): directory / name for name in FILES.values() if (directory / name).is_file()}
         return _Contents(directory, record, _with_papers(directory, record, known), model)
     if record == TRAINING_RECORD:
@@ -207,7 +207,7 @@ def _raw(directory: Path) -> _Contents:
     if part := shards.configuration.get("shard"):
         raise InputError(f"{directory}: is shard {part} of a data set; `dino-st merge` joins them, and uploads as well")
     files = {file.relative_to(directory).as_posix(): file for file in shards.intact_files()}
-    return _Contents(directory, MANIFEST, _with_papers(directory, MANIFEST, files), shards.provenance.get("model"))
+    return _Contents(directory, MANIFEST, _with_papers(directory, MANIFEST, files), writer_of(shards.provenance))
 
 
 def _encoder(directory: Path) -> _Contents:
@@ -279,9 +279,12 @@ def _card(contents: _Contents, text: str, repo: str, base: Mapping[str, Any] | N
         header["configs"] = [{"config_name": "default", "data_files": splits}]
     if "license" not in read_header(contents.directory):
         terms = f"; its card on the hub says `{base['license']}`" if base and base.get("license") else ""
-        what = "the sentences that were given and the terms" if contents.kind == "dataset" else "the data and the terms"
-        model = _last_part(contents.model or "the model")
-        text += f"\n## Licence\n\nNot stated. It follows from {what} of `{model}`{terms}.\n"
+        is_data = contents.kind == "dataset"
+        basis = ["the sentences that were given" if is_data else "the data"]
+        if contents.model or not is_data:
+            model = f"`{_last_part(contents.model)}`" if contents.model else "the encoder that training started from"
+            basis.append(f"the terms of {model}{terms}")
+        text += f"\n## Licence\n\nNot stated. It follows from {' and '.join(basis)}.\n"
     return with_header(text, **header)
 
 

@@ -109,6 +109,14 @@ def test_no_path_no_server_and_no_token_goes_up(hub: Hub, tmp_path: Path) -> Non
     assert "Not stated. It follows from the sentences" in everything
 
 
+def test_no_model_is_named_for_data_whose_writer_is_not_recorded(hub: Hub, tmp_path: Path) -> None:
+    save_prepared(prepare_pairs(raw_pairs(20)), tmp_path / "own", provenance={"model": "unknown"})
+    push_to_hub(tmp_path / "own", "me/own")
+    text = hub.repositories["me/own"].files["README.md"].decode()
+    assert "Not stated. It follows from the sentences that were given.\n" in text
+    assert "base_model" not in hub.header("me/own")
+
+
 @pytest.mark.filterwarnings("ignore:all pairs have the label 0.5")
 def test_language_and_licence_go_on_from_step_to_step(hub: Hub, tmp_path: Path) -> None:
     run = CliRunner()
