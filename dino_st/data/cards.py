@@ -29,7 +29,7 @@ _ORIGIN = ("language", "license")
 _SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M", "100M<n<1B", "n>1B")
 
 _RAW = """\
-{what} written by the language model `{model}` from instructions, {how} self-debiasing
+{what} written by the language model `{model}` from instructions{how}
 ([DINO](https://arxiv.org/abs/2104.07540)), by dino-st {version}. **Raw data**: run `dino-st prepare` on it before
 training. No human wrote or checked these texts or labels; they carry whatever errors and biases the language model has.
 
@@ -152,10 +152,11 @@ def raw_card(
         for label, label_spec in spec.labels.items()
         for instruction in label_spec.instructions
     ]
-    writer = writer_of(provenance)
+    writer, decoding = writer_of(provenance), configuration.get("decoding")
+    is_debiased = decoding and decoding.get("decay_constant", 1)
     about = (_GIVEN if writer is None else _RAW).format(
         what="Sentence pairs" if spec.needs_input else "Texts",
-        how="with" if configuration.get("decoding", {}).get("decay_constant", 1) else "without",
+        how=f", {'with' if is_debiased else 'without'} self-debiasing" if decoding else "",  # unknown where scored
         model=writer,
         version=provenance["versions"]["dino-st"],
         directory=directory,

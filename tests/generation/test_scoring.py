@@ -87,6 +87,13 @@ def _renamed_task(directory: Path) -> Path:
     return path
 
 
+def test_the_card_of_scored_pairs_says_what_is_known_of_who_wrote_them(raw: Path, tmp_path: Path) -> None:
+    score_data(raw, "dino-tiny", tmp_path / "scored")
+    cards = [(place / "README.md").read_text() for place in (raw, tmp_path / "scored")]
+    assert "written by the language model `dino-tiny` from instructions, with self-debiasing\n" in cards[0]
+    assert "written by the language model `dino-tiny` from instructions\n" in cards[1]  # λ is not recorded there
+
+
 def test_a_file_of_pairs_can_be_scored_and_prepared(tmp_path: Path) -> None:
     pairs = [("A dog runs.", "One dog runs.", 1.0), ("A dog runs.", "The bank is closed today.", 0.0)]
     file = tmp_path / "pairs.jsonl"
