@@ -152,11 +152,12 @@ def raw_card(
         for label, label_spec in spec.labels.items()
         for instruction in label_spec.instructions
     ]
-    writer, decoding = writer_of(provenance), configuration.get("decoding")
-    is_debiased = decoding and decoding.get("decay_constant", 1)
+    writer, how = writer_of(provenance), ""
+    if decoding := configuration.get("decoding"):  # which is not recorded where pairs are scored or rated
+        how = f", {'with' if decoding.get('decay_constant', 1) else 'without'} self-debiasing"
     about = (_GIVEN if writer is None else _RAW).format(
         what="Sentence pairs" if spec.needs_input else "Texts",
-        how=f", {'with' if is_debiased else 'without'} self-debiasing" if decoding else "",  # unknown where scored
+        how=how,
         model=writer,
         version=provenance["versions"]["dino-st"],
         directory=directory,

@@ -27,7 +27,7 @@ from dino_st.backends.options import (
     ModelOptions,
     SynCSEOptions,
 )
-from dino_st.data.cards import read_origin, state_origin
+from dino_st.data.cards import read_origin, state_origin, writer_of
 from dino_st.data.columns import JUDGED, LOG_PROBS, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import check_not_prepared, read_raw
 from dino_st.data.quality import Summary
@@ -633,7 +633,7 @@ def _validation_pairs(validation: str) -> tuple[pa.Table, str]:
     from dino_st.preparation.directory import read_tables
 
     record, tables = read_tables(Path(validation))
-    return tables["validation"], f"the instructions of {record.provenance.get('model', 'another data set')}"
+    return tables["validation"], f"the instructions of {writer_of(record.provenance) or 'another data set'}"
 
 
 def _judged_pairs(directory: str) -> pa.Table:

@@ -97,8 +97,8 @@ class TrainingRecord(BaseModel):
     @property
     def is_generated(self) -> bool:
         """Whether it is recorded that a language model wrote all that the encoder is trained on."""
-        parts = [self.provenance, *(self.provenance[part] for part in (PAIRS,) if part in self.provenance)]
-        return all(writer_of(part) is not None for part in parts)
+        pairs = self.provenance.get(PAIRS, self.provenance)
+        return None not in (writer_of(self.provenance), writer_of(pairs))
 
     @property
     def _is_by_human_scores(self) -> bool:
@@ -238,12 +238,11 @@ def _whose_labels(record: TrainingRecord) -> str:
         "rated": f"have the scores of {record.provenance.get(RATED, {}).get('by')}",
         "human-scored": "people scored",
     }.get(record.validation_kind)
-    chosen = whose and f"the checkpoint was chosen by pairs that {whose}."
-    if not record.is_generated:
-        return "Who wrote and labelled the data is not recorded" + (f"; {chosen}" if chosen else ".")
-    if chosen:
-        return f"No human label was used to train; {chosen}"
-    return "No human label was used, neither to train nor to choose the checkpoint."
+    known = "Who wrote and labelled the data is not recorded"
+    if record.is_generated:
+        share = " to train" if whose else ", neither to train nor to choose the checkpoint"
+        known = "No human label was used" + share
+    return f"{known}." if whose is None else f"{known}; the checkpoint was chosen by pairs that {whose}."
 
 
 def hundredfold(spearman: float | None) -> str:

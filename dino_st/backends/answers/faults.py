@@ -319,14 +319,12 @@ def _asks_for_a_sentence(prompt: str) -> bool:
 
 
 def warn_of_passages(prompts: Iterable[str], texts: Sequence[str]) -> None:
-    """Says in the log where many of the texts to write for are passages, and all prompts ask for a sentence.
-
-    Of 20 texts in a row of any English corpus that was looked at (STS, SentEval's, captions, SNLI, Tatoeba), a fifth at
-    most have three sentences.
-    """
+    """Says in the log where many of the texts to write for are passages, and all prompts ask for a sentence."""
+    if len(texts) < _ENOUGH or not all(map(_asks_for_a_sentence, prompts)):
+        return
     sample = texts[:_LOOKED_AT]
     passages = [text for text in sample if count_sentences(text) >= _PASSAGE]
-    if len(sample) >= _ENOUGH and len(passages) > _MUCH * len(sample) and all(map(_asks_for_a_sentence, prompts)):
+    if len(passages) > _MUCH * len(sample):
         logger.warning(
             "%d of %d texts have %d sentences or more, such as %r, and a model is asked for one sentence to each, "
             "which cannot mean the same; give a sentence a line, or word the instructions for paragraphs",
