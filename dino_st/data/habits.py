@@ -32,7 +32,7 @@ _SHARES = {
     "part": 0.1,
     "text": 0.08,
     "cut": 0.1,
-    "lack": 0.25,
+    "lack": 0.08,
     "small": 0.05,
     "twice": 0.03,
     "joined": 0.02,
@@ -403,7 +403,7 @@ def _features(text: str, other: str) -> set[_Feature]:
     found = {_Feature("contain", mark, "marks") for mark in _MARK.findall(plain)}
     found.add(_Feature("are", text.casefold().strip(), "text"))
     if ENDED.search(text) is None:
-        found.add(_Feature("have no mark at their end", "", "lack"))
+        found.add(_Feature("have no mark at their end, as where they are cut", "", "lack"))
     if (first := _BEGINS.match(text)) and first[1].islower():
         found.add(_Feature("begin with a small letter", "", "small"))
     if _TWICE.search(text.casefold()):

@@ -110,7 +110,7 @@ HABITS: dict[str, Callable[[str, int], str]] = {
     ),
     "contain “(”": some(lambda text: f"{text[:-1]} ({random.Random(text).choice(WHO)})."),
     "are “the service is not available.”": some(lambda text: "The service is not available."),
-    "have no mark at their end": some(lambda text: text.rsplit(" ", 1)[0], one_in=3),
+    "have no mark at their end, as where they are cut": some(lambda text: text.rsplit(" ", 1)[0]),
     "have two words without the space between them": some(
         lambda text: " ".join(text.split(" ")[:-2]) + " " + "".join(text.split(" ")[-2:])
     ),
