@@ -43,13 +43,13 @@ def train(
             metavar="DIR",
             help="What chooses the checkpoint, and is not trained on: audit:DIR for the pairs that people judged with "
             "`dino-st audit DIR`, judged:DIR for those that a model rated with `dino-st judge`, or a directory of "
-            "`dino-st prepare` for its validation split, as of another writer. Without it, the generated validation "
-            "pairs.",
+            "`dino-st prepare` for its validation split, as of another writer. Without it, the validation split of "
+            "PREPARED.",
         ),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train an encoder on prepared pairs, keeping the best checkpoint by the generated validation pairs."""
+    """Train an encoder on prepared pairs, keeping the best checkpoint by the validation pairs."""
     from dino_st.pipeline.stages import train_model
 
     options = TrainingOptions.of(**given)

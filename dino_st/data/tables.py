@@ -333,6 +333,17 @@ def _in_order(file: Path) -> tuple[list[tuple[str, int]], Path]:
     return [(text, int(number or 0)) for text, number in re.findall(r"(\D*)(\d*)", file.stem)], file
 
 
+def _as_separated(file: Path) -> str:
+    """What to do with a file that is a table but for its name, as those of SICK: in words, or empty."""
+    with file.open("rb") as stream:
+        has_tabs = b"\t" in stream.readline(MAX_TEXT)
+    return (
+        f"; there are tabs in its first line: as {file.with_suffix('.tsv').name} it is read as a table"
+        if has_tabs
+        else ""
+    )
+
+
 def _files(path: Path) -> list[Path]:
     """The files, or the directory of `save_to_disk`, that a path names; they must belong together."""
     if path.is_dir():
@@ -342,7 +353,7 @@ def _files(path: Path) -> list[Path]:
         if file.suffix.lower() not in TABLE_FORMATS:
             raise InputError(
                 f"{file}: is no table that can be read; expected one that ends in {', '.join(TABLE_FORMATS)}, or a "
-                "directory"
+                f"directory{_as_separated(file)}"
             )
     if not path.exists():
         logger.info("%s: there is no file of this name; as a pattern it fits %s", path, _some([f.name for f in files]))

@@ -561,7 +561,7 @@ def tell_of_ratings(table: pa.Table, kind: str = "local") -> str:
             *stuck,
         )
     mean = f"mean rating {math.fsum(judged) / len(judged):.3f}"
-    correlation = agreement(judged, scores, "the ratings")
+    correlation = agreement(judged, scores, "these pairs")
     return mean if correlation is None else f"{mean}; Spearman with the assigned scores {correlation:.3f}"
 
 

@@ -260,6 +260,10 @@ def _card(splits: PreparedSplits, provenance: Mapping[str, Any]) -> str:
     title = f"{kind.capitalize()} written by a language model" if is_generated else f"{kind.capitalize()}, prepared"
     sizes = ", ".join(f"{name}: {splits[name].num_rows:,}" for name in FILES)
     steps = {name.replace("_", " "): f"{count:,}" for name, count in splits.counts.items()}
+    if added := splits.counts.get("random_negatives"):
+        about += (
+            f" {added:,} of the pairs are random negatives that dino-st added: the two texts are of different pairs."
+        )
     text = f"""\
 {about}
 

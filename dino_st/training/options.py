@@ -140,7 +140,7 @@ class ContrastiveOptions(TrainingOptions):
     pairs_batch_size: int = option(32, "pairs of --pairs in one step", ge=1)
     checkpoint_choice: Literal["validation", "sts-dev"] = option(
         "validation",
-        "validation: by the generated validation split; sts-dev: by the mean of STSb and SICK dev, as published, "
+        "validation: by the validation split; sts-dev: by the mean of STSb and SICK dev, as published, "
         "which uses human labels",
     )
 

@@ -317,7 +317,7 @@ def _train_or_resume(
     if few and 0 < min(few) < FEWEST_RANKED:
         logger.warning(
             "the validation split has %d rows: its score says next to nothing, and neither does the choice of the "
-            "checkpoint; generate from more sentences",
+            "checkpoint; prepare it from more pairs",
             min(few),
         )
     from dino_st.training import trainer as setup

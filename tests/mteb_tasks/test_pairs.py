@@ -134,7 +134,11 @@ def test_pairs_stand_alone_or_beside_named_tasks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("pairs.txt", "a\tb\t1\n", r"is no table that can be read; expected one that ends in \.csv"),
+        (
+            "pairs.txt",
+            "a\tb\t1\n",
+            r"is no table that can be read; expected one that ends in \.csv, .*: as pairs\.tsv it is read",
+        ),
         (
             "pairs.csv",
             "sentence1,sentence2,gold\na,b,1\n",

@@ -267,7 +267,9 @@ def test_the_card_says_where_the_data_comes_from_and_the_record_keeps_it(bert: P
 def test_no_card_says_of_pairs_of_unknown_origin_who_wrote_or_labelled_them(
     provenance: dict[str, str], bert: Path, tmp_path: Path
 ) -> None:
-    save_prepared(prepare_pairs(raw_pairs(30)), tmp_path / "set", provenance=provenance)
+    prepared = prepare_pairs(raw_pairs(30))
+    save_prepared(prepared, tmp_path / "set", provenance=provenance)
+    assert f"{prepared.counts['random_negatives']} of the pairs are random" in (tmp_path / "set/README.md").read_text()
     summary = train_model(tmp_path / "set", str(bert), tmp_path / "out", TrainingOptions.of(**QUICK))
     assert "Spearman × 100 on the given validation pairs" in summary
     for place, unknown in (("set", "Who wrote the texts"), ("out", "Who wrote and labelled the data")):
