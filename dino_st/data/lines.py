@@ -294,9 +294,9 @@ _MAY_BE_RARE = re.compile(
 _ANY = re.compile("|".join(f"({sign})" for sign in _ODDITIES.values()))
 
 _NO_VALUE = re.compile(
-    r"[-–—.…?_\"'″〃]{1,3}|[-–—]\"[-–—]|[<(\[{]?(?:nan|nil|null|none|n/?\.?a\.?|undefined|not (?:available"
+    r"[-–—.…?_\"'″〃]{1,3}|[-–—]\"[-–—]|[<(\[{]?(?:nan|nil|null|none|n/?\.?a\.?|undefined|missing|not (?:available"
     r"|applicable)|tb[ad]"
-    r"|todo|fixme|x{2,}|(?:left |intentionally )?blank|placeholder|(?:your |insert |enter )?(?:text"
+    r"|todo|fixme|x+|(?:left |intentionally )?blank|placeholder|(?:your |insert |enter )?(?:text"
     r"|sentence) (?:goes )?here"
     r"|lorem ipsum\b.*|(?:unit ?)?test(?:ing)?(?: ?\d+| (?:sentence|text|entry|row|only))?|dummy(?: \w+)?|asdf\w*"
     r"|qwert\w*"
@@ -307,8 +307,8 @@ _NO_VALUE = re.compile(
     r"|voir ci-dessus|ver arriba|no (?:answer|response|comments?|text|data|value|translation)(?: given)?"
     r"|skip(?:ped)?|deleted"
     r"|untranslated|(?:not|un)translatable|unintelligible|inaudible)[>)\]}.!]{0,2}"
-    r"|\[(?:deleted|removed|empty|missing|image|video|audio|sticker|gif|redacted)\]|#n/a|\\n"
-    r"|#(?:name\?|ref!|value!|div/0!|num!|error!|spill!)",
+    r"|\[(?:deleted|removed|empty|missing|image|video|audio|sticker|gif|redacted)\]|#\w/\w|#nv|\\n"
+    r"|#(?:name\?|ref!|value!|div/0!|num!|error!|spill!)|(?-i:#[¡¿]?[A-ZÀ-ÞŚŹА-Я]{3,}(?:[ _/][A-Z0]+)*[!?])",
     re.IGNORECASE | re.DOTALL,
 )
 """What other programs, and people, write where there is no value, or none yet."""

@@ -355,6 +355,12 @@ def test_values_that_mean_none_elsewhere_are_counted(tmp_path: Path, caplog: pyt
         "your text here",
         "no answer",
         "wie oben",
+        "missing",
+        "X",
+        "#BEZUG!",
+        "#¿NOMBRE?",
+        "#Н/Д",
+        "#NV",
     ],
 )
 def test_what_people_write_for_no_value_is_counted_wherever_it_stands(
