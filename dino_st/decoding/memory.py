@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -105,8 +105,20 @@ def free_memory(device: torch.device) -> int:
 
 
 def context_length(model: Any, longest: int) -> int:
-    """Tokens that a model can attend to, or `longest` where it could do more."""
-    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or longest
+    """Tokens that a model can attend to, or `longest` where it could do more.
+
+    Beyond the length up to which it treats a position alike in all batches it is not asked: LongRoPE (Phi-3) takes
+    other frequencies for a whole batch as soon as its longest row is longer, and Llama 4 scales queries by places in
+    the batch.
+    """
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None) or longest
+    rope = getattr(config, "rope_parameters", None) or {}
+    for part in (rope, *(one for one in rope.values() if isinstance(one, Mapping))):
+        if part.get("rope_type") == "longrope":
+            positions = min(positions, part.get("original_max_position_embeddings") or positions)
+    if getattr(config, "attn_temperature_tuning", False):
+        positions = min(positions, config.floor_scale - 1)
     for name, module in model.named_modules():  # RoBERTa counts positions from the one after its padding
         if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
             positions = min(positions, module.num_embeddings - module.padding_idx - 1)

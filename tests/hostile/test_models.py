@@ -191,6 +191,41 @@ def test_a_decoder_that_counts_positions_from_its_padding_reads_as_many_as_it_ha
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        (
+            "phi3",
+            {
+                "original_max_position_embeddings": 40,
+                "rope_parameters": {
+                    "rope_type": "longrope",
+                    "rope_theta": 10_000.0,
+                    "short_factor": [1.0] * 4,
+                    "long_factor": [4.0] * 4,
+                    "original_max_position_embeddings": 40,
+                },
+            },
+        ),
+        (
+            "llama4_text",
+            SIDE_BY_SIDE["llama4_text"] | {"attn_temperature_tuning": True, "floor_scale": 41, "attn_scale": 9.0},
+        ),
+    ],
+)
+def test_a_model_reads_no_further_than_it_treats_positions_alike_in_every_batch(
+    kind: str, more: dict[str, Any]
+) -> None:
+    model = build(kind, **more)
+    assert model.config.max_position_embeddings == 128
+    assert memory.context_length(model, 1024) == 40
+    both = score(model, SHORT, LONG)  # 35 tokens with the text
+    assert both == pytest.approx([plain_score(model, SHORT, TEXT), plain_score(model, LONG, TEXT)], abs=1e-3)
+    longer = tuple(range(9, 60))
+    alone = plain_score(model, SHORT, TEXT)
+    assert abs(score(model, SHORT, longer)[0] - alone) > 0.01, "beside a text beyond it another one is scored otherwise"
+
+
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated", "ignore:torch.quantize_per_tensor")
 def test_an_output_layer_that_torch_quantised_is_refused_in_words() -> None:
     packed = torch.ao.quantization.quantize_dynamic(llama(), {torch.nn.Linear}, torch.qint8)

@@ -1862,6 +1862,7 @@ def test_what_is_left_of_a_turn_s_tokens_is_no_part_of_the_text(reply: str) -> N
         ("Someone is playing\\nthe flute.", "markup"),
         ("Someone is playing the flute.【4†source】", "markup"),
         ("Someone is playing the flute[1].", "markup"),
+        ("Someone is playing the flute [^1^].", "markup"),
         ("Someone is playing the flute ¹.", "markup"),
         ("Someone is playing the flute†.", "markup"),
         ("null is playing the flute.", "markup"),
