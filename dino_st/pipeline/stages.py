@@ -319,7 +319,7 @@ _REMEDIES = {
     "no closing quote": "raise max_new_tokens, or take a model that follows instructions",
     "cut off": "raise max_new_tokens; where that changes nothing, the server ends replies, by a limit or a stop mark",
     "too few words": "lower min_words",
-    "prompt too long": "shorten the sentences, or take a model with a longer context",
+    "prompt too long": "shorten the sentences, raise max_total_tokens, or take a model with a longer context",
     "echo of the prompt": "take another model, or word the task's instructions otherwise",
 }
 """What helps where many tries end for a reason."""
