@@ -567,6 +567,8 @@ SHAPES: dict[str, dict[str, str]] = {
         "Someone+is+playing.": "markup",
         "Someone_is_playing_it.": "markup",
         "Someoneisplayingtheflute.": "markup",
+        "Someone'splaying,quiteloud.": "markup",
+        "The' flute is played.": "markup",
         "Someone &amp plays.": "markup",
         "Caf\\xe9 flutes are played.": "markup",
         "print('TEXT')": "talk",
