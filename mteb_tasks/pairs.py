@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from dino_st.data.alignment import FEWEST_RANKED, warn_of_alignment
+from dino_st.data.alignment import FEWEST_RANKED
 from dino_st.data.columns import LABEL, SCORE, SENTENCE1, SENTENCE2
 from dino_st.data.pairs import check_scores, pair_columns
 from dino_st.data.tables import name_unused, number_value, table_rows, text_value
@@ -17,7 +17,7 @@ from dino_st.support.hashes import hash_texts
 from dino_st.support.progress import logger
 from dino_st.support.text import is_blank
 from mteb_tasks.abstask import AbsTaskScoredPairs, sts_metadata
-from mteb_tasks.sts_files import ScoredPair, pairs_revision
+from mteb_tasks.sts_files import ScoredPair, pairs_revision, tell_of_alignment
 
 
 def read_pair_file(path: str | Path) -> list[ScoredPair]:
@@ -27,8 +27,6 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
     InputError, which names the row, says that the file is missing, empty, of another kind, lacks a column, or holds a
     score that is not a finite number, or seems to stand for none, or a text that is blank.
     """
-    import pyarrow as pa
-
     file = Path(path).expanduser()
     pairs: list[ScoredPair] = []
     first_of_score: dict[float, str] = {}
@@ -74,9 +72,7 @@ def read_pair_file(path: str | Path) -> list[ScoredPair]:
             fmean(same),
             fmean(others),
         )
-    sides = [pa.array([getattr(pair, name) for pair in pairs], pa.string()) for name in (SENTENCE1, SENTENCE2)]
-    texts = pa.table(sides, names=[SENTENCE1, SENTENCE2])
-    warn_of_alignment(texts, str(file), [pair.score for pair in pairs])
+    tell_of_alignment(pairs, file)
     return pairs
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from dino_st.data.alignment import warn_of_alignment
+from dino_st.data.columns import SENTENCE1, SENTENCE2
 from dino_st.errors import DatasetError, InputError
 from dino_st.support.files import similar_path
 
@@ -72,6 +74,7 @@ class YearLayout:
         for (source, expected), (inputs, gold) in zip(self.sources.items(), self.paths(root), strict=True):
             found = _read_source(inputs, gold, root, source)
             _check_count(found, expected, f"source '{source}'", gold)
+            tell_of_alignment(found, gold)
             pairs.extend(found)
         return pairs
 
@@ -102,6 +105,7 @@ class TableFile:
             score = _parse_score(fields[self.score_column], path, number)
             pairs.append(ScoredPair(fields[first], fields[second], score))
         _check_count(pairs, self.pairs, f"'{path.stem}'", path)
+        tell_of_alignment(pairs, path)
         return pairs
 
 
@@ -187,6 +191,15 @@ def pairs_revision(splits: Mapping[str, Iterable[ScoredPair]]) -> str:
             line = "\t".join((pair.source, pair.sentence1, pair.sentence2, repr(pair.score)))
             digest.update(f"{line}\n".encode())
     return digest.hexdigest()[:40]
+
+
+def tell_of_alignment(pairs: Sequence[ScoredPair], file: Path) -> None:
+    """Says where sentences or scores of a file seem to belong to other rows; see `dino_st.data.alignment`."""
+    import pyarrow as pa
+
+    sides = [pa.array([getattr(pair, name) for pair in pairs], pa.string()) for name in (SENTENCE1, SENTENCE2)]
+    texts = pa.table(sides, names=[SENTENCE1, SENTENCE2])
+    warn_of_alignment(texts, str(file), [pair.score for pair in pairs])
 
 
 def pairs_dataset(pairs: Sequence[ScoredPair]) -> Dataset:

@@ -743,16 +743,21 @@ class ShardDirectory(os.PathLike[str]):
             )
 
     def _warn_of_strays(self) -> None:
-        """Warns of files beside the shards that may be read with them."""
+        """Warns of files beside the shards that may be read with them, and of others that people may take for read."""
         known = {shard["file"] for shard in self.shards.values()}
-        found = sorted(f"data/{path.name}" for path in (self.path / "data").glob("*.parquet"))
+        found = sorted(f"data/{path.name}" for path in (self.path / "data").glob("*.*"))
         strays = [name for name in found if name not in known]
-        if strays:
-            logger.warning(
-                "%s: %s is not of this run, but datasets.load_dataset may read it, too; move it elsewhere",
-                self.path,
-                ", ".join(strays[:3]) + (", …" if len(strays) > 3 else ""),
-            )
+        for endings, how in (
+            ((".parquet",), "but datasets.load_dataset may read it, too"),
+            ((".csv", ".tsv", ".json", ".jsonl"), "and is not read: a table is given by its own name"),
+        ):
+            if those := [name for name in strays if name.lower().endswith(endings)]:
+                logger.warning(
+                    "%s: %s is not of this run, %s; move it elsewhere",
+                    self.path,
+                    ", ".join(those[:3]) + (", …" if len(those) > 3 else ""),
+                    how,
+                )
 
 
 WaveStore = RowsInMemory | ShardDirectory

@@ -107,6 +107,11 @@ def _distinct_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def _name_of(key: Any) -> str:
+    """A key as a name; numbers that are equal are one, as they are in a dictionary."""
+    return f"{key:.15g}" if isinstance(key, int | float) else str(key)
+
+
 class _StrictLoader(yaml.SafeLoader):
     """YAML's safe loader, except that what it would silently lose or take for something else is an error.
 
@@ -121,7 +126,7 @@ class _StrictLoader(yaml.SafeLoader):
                     f"line {key.start_mark.line + 1}: YAML reads the key {key.value or '~'} as "
                     f'{_KINDS_OF_KEYS[key.tag]}; put it in quotation marks: "{key.value}"'
                 )
-        _distinct_keys([(str(self.construct_object(key, deep=True)), None) for key in keys])
+        _distinct_keys([(_name_of(self.construct_object(key, deep=True)), None) for key in keys])
         return super().construct_mapping(node, deep=deep)
 
     def construct_decimal(self, node: yaml.ScalarNode) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -20,6 +20,7 @@ from dino_st.errors import ConfigurationError, TaskSpecError, suggest
 from dino_st.support.documents import read_document
 from dino_st.support.files import similar_path
 from dino_st.support.options import explain
+from dino_st.support.progress import logger
 
 MOST_TEXTS = 100_000_000
 """Texts that one run from scratch may be asked for: weeks of work on any machine, and still countable in memory."""
@@ -31,6 +32,8 @@ SHIPPED = resources.files("dino_st.tasks") / "specs"
 """The specifications that come with the package."""
 
 _SUFFIXES = (".json", ".yaml", ".yml")
+_ESCAPED = re.compile(r"\\n(?![a-z])")
+"""A line break that was not read as one; what goes on in small letters may be a command of LaTeX."""
 
 OPENED_BY = {'"': '"', "”": "“„”", "“": "„", "»": "«", "«": "»", "」": "「", "』": "『"}
 """Closing quotation marks, and the marks that open a quotation which they close."""
@@ -291,12 +294,29 @@ def _validated(content: Any, source: str) -> TaskSpec:
 def read_spec(file: Path | Traversable) -> Any:
     """Reads a specification in JSON or YAML, in which no key may stand twice, or raises TaskSpecError."""
     try:
-        return read_document(file, TaskSpecError)
+        content = read_document(file, TaskSpecError)
     except FileNotFoundError:
         known = ", ".join(builtin_tasks() + builtin_tasks(".yaml"))
         raise TaskSpecError(
             f"{file}: there is no such task file{similar_path(str(file))}; built-in tasks: {known}"
         ) from None
+    if escaped := next((text for text in _texts_in(content) if _ESCAPED.search(text)), None):
+        logger.warning(
+            "%s: %r holds a line break as two signs, a backslash and an n, and so will the prompt; in YAML, a text of "
+            "several lines stands behind |-, or in double quotation marks",
+            file,
+            escaped[:80],
+        )
+    return content
+
+
+def _texts_in(content: Any) -> Iterator[str]:
+    """All texts of a document, however deep they stand."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, Mapping | list):
+        for part in content.values() if isinstance(content, Mapping) else content:
+            yield from _texts_in(part)
 
 
 def check_number(num: int) -> None:

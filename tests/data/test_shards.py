@@ -332,8 +332,11 @@ def test_files_that_would_be_read_with_the_shards_are_named(tmp_path: Path, capl
     with opened(tmp_path) as store:
         store.put(wave("a"))
         (tmp_path / "data/train-00099.parquet").write_bytes(b"")
+        (tmp_path / "data/edited.csv").write_bytes(b"")
         store.finish(CARD)
-    assert ["data/train-00099.parquet is not of this run" in record.getMessage() for record in caplog.records] == [True]
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "data/train-00099.parquet is not of this run, but datasets.load_dataset may read it" in first
+    assert "data/edited.csv is not of this run, and is not read" in second
 
 
 def test_a_changed_configuration_is_refused_and_said(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from pathlib import Path
 
@@ -210,10 +211,29 @@ def test_the_hash_names_the_content_and_not_the_line_ends(sts_dir: Path, tmp_pat
     assert pairs_revision({"test": sts_files.SICK_TEST.read(tmp_path)}) != before
 
 
+def test_scores_that_were_shifted_by_a_line_are_told(broken: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = broken / "STS" / "STS12-en-test"
+    drawn = random.Random(0)
+    scores = [drawn.randrange(6) for _ in range(750)]
+    words = [f"a{i} b{i} c{i} d{i} e{i}".split() for i in range(750)]
+    pairs = [
+        " ".join(one) + "\t" + " ".join(one[:score] + ["x"] * (5 - score))
+        for one, score in zip(words, scores, strict=True)
+    ]
+    (folder / "STS.input.MSRpar.txt").write_text("\n".join(pairs) + "\n")
+    gold = folder / "STS.gs.MSRpar.txt"
+    for moved, is_told in ((scores, False), (scores[1:] + scores[:1], True)):
+        caplog.clear()
+        gold.write_text("".join(f"{score}\n" for score in moved))
+        sts_files.STS12.read(broken)
+        assert ("STS.gs.MSRpar.txt: from about row 1 to row" in caplog.text) == is_told
+
+
 @needs_real_data
-def test_the_real_files_have_the_published_sizes() -> None:
+def test_the_real_files_have_the_published_sizes(caplog: pytest.LogCaptureFixture) -> None:
     root = find_root(SHARED)
     totals = {year: len(getattr(sts_files, year).read(root)) for year in YEARS}
     assert totals == {"STS12": 3108, "STS13": 1500, "STS14": 3750, "STS15": 3000, "STS16": 1186}
     tables = (sts_files.STS_BENCHMARK_TEST, sts_files.SICK_TRAIN, sts_files.SICK_TRIAL, sts_files.SICK_TEST)
     assert [len(table.read(root)) for table in tables] == [1379, 4500, 500, 4927]
+    assert caplog.text == ""

@@ -191,6 +191,7 @@ def test_an_unknown_task_names_the_nearest(tmp_path: Path) -> None:
         ("a: {b: 1", r"cannot be parsed as YAML, line 1: 'a: \{b: 1'; a bracket or quotation mark may be open"),
         ("a: b: c", r"line 1: 'a: b: c'; .* a text with a colon"),
         ("a: 1\na: 2", r"the key 'a' stands twice"),
+        ("labels: {1: {instruction: a}, 1.0: {instruction: b}}", r"the key '1' stands twice"),
         ("[" * 3000, r"nested too deeply"),
     ],
 )
@@ -199,6 +200,17 @@ def test_mistakes_in_yaml_are_told_in_words_for_people(content: str, words: str,
     with pytest.raises(TaskSpecError, match=words) as mistake:
         TaskSpec.load(tmp_path / "task.yaml")
     assert "<unicode string>" not in str(mistake.value)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "is_told"), [("'Same.\\nText: \"'", True), ('"Same.\\nText: \\""', False), ("'\\nabla: \"'", False)]
+)
+def test_a_line_break_that_yaml_reads_as_two_signs_is_told(
+    instruction: str, is_told: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "task.yaml").write_text(f"task_name: a\nlabels: {{a: {{instruction: {instruction}}}}}")
+    TaskSpec.load(tmp_path / "task.yaml")
+    assert ("task.yaml: 'Same" in caplog.text and "a backslash and an n" in caplog.text) == is_told
 
 
 def test_yaml_may_merge_what_an_anchor_names(tmp_path: Path) -> None:
