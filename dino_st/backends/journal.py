@@ -39,6 +39,9 @@ CREATE TABLE IF NOT EXISTS replies (
     finished INTEGER NOT NULL
 ) WITHOUT ROWID
 """
+_NAMES = "CREATE TABLE IF NOT EXISTS names (name TEXT PRIMARY KEY) WITHOUT ROWID"
+"""What servers called the model that replies came from, where that was another name than was asked for."""
+
 _FIELDS = tuple(field.name for field in fields(ChatReply))
 
 
@@ -96,9 +99,11 @@ class ReplyJournal:
         known: dict[str, ChatReply],
     ) -> None:
         """Asks a backend for the replies that are not known, and keeps them."""
+        self._restore_names(backend)
         if missing:
 
             def keep(reply: ChatReply) -> None:
+                self._store_names(backend)
                 self._store(reply, hashes[reply.key])
                 known[reply.key] = reply
 
@@ -165,6 +170,7 @@ class ReplyJournal:
         self._database.execute("PRAGMA synchronous = NORMAL")
         self._database.execute("BEGIN IMMEDIATE")
         self._database.execute(_TABLE)
+        self._database.execute(_NAMES)
         self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
         self._database.execute(f"PRAGMA user_version = {_VERSION}")
         self._database.execute("COMMIT")
@@ -188,6 +194,28 @@ class ReplyJournal:
         places = ", ".join(f":{name}" for name in values)
         with self._explained():
             self._database.execute(f"INSERT OR REPLACE INTO replies ({', '.join(values)}) VALUES ({places})", values)
+
+    def _restore_names(self, backend: ChatBackend) -> None:
+        """Adds the names that replies came under before to those that a backend has met, and says so once."""
+        known: list[str] | None = getattr(backend, "answered_as", None)
+        if known is None:
+            return
+        with self._explained():
+            names = [name for (name,) in self._database.execute("SELECT name FROM names ORDER BY name")]
+            if earlier := [name for name in names if name not in known]:
+                known += earlier
+                logger.warning(
+                    "%s: replies that are kept here came from a model that its server called %s; where another one "
+                    "answers now, its replies stand beside them",
+                    self.path.parent,
+                    ", ".join(map(repr, earlier)),
+                )
+
+    def _store_names(self, backend: ChatBackend) -> None:
+        names = [(name,) for name in getattr(backend, "answered_as", None) or ()]
+        if names:
+            with self._explained():
+                self._database.executemany("INSERT OR IGNORE INTO names VALUES (?)", names)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

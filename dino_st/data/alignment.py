@@ -365,7 +365,7 @@ def agreement(judged: Sequence[float], scores: Sequence[float], source: str) -> 
             source,
             told,
         )
-    elif len(judged) >= _RATED and (found.statistic < _WEAK or found.pvalue > _DOUBT):
+    elif len(judged) >= FEWEST_RANKED and (found.statistic < _WEAK or found.pvalue > _DOUBT):
         logger.warning(
             "%s: the judge's ratings go with the assigned scores hardly better than by chance (%s): either says little "
             "about these pairs; look at some (dino-st audit) before you train on the ratings",

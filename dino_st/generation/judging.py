@@ -122,9 +122,10 @@ _STUCK, _UNLIKELY = 20, 1e-6
 _FAILED = "failed requests"
 _OF_MODELS = ("dino-st", "torch", "transformers")
 _OF_CROSS_ENCODERS = ("dino-st", "sentence-transformers", "torch", "transformers")
-_ALIKE, _DECIMALS, _SPREAD, _FEW = 0.95, 0.1, 1e-3, 5
+_ALIKE, _DECIMALS, _LOWEST, _SPREAD, _FEW = 0.95, 0.1, 0.1, 1e-3, 5
 """Share of pairs with one and the same score, or with one of another scale, from which on it is told, and of those of
-another scale with decimals; the least distance of the highest score from the lowest; how many scores tell a scale."""
+another scale with decimals, or with its lowest number; the least distance of the highest score from the lowest; how
+many scores tell a scale."""
 
 
 class Rating(NamedTuple):
@@ -540,7 +541,7 @@ def tell_of_ratings(table: pa.Table, kind: str = "local") -> str:
             min(judged),
             max(judged),
         )
-    given = [HIGHEST * rating for rating in judged]
+    given = [round(HIGHEST * rating, 6) for rating in judged]
     low = [rating for rating in given if rating <= 1]
     decimals = [rating for rating in low if not math.isclose(2 * rating, round(2 * rating), abs_tol=1e-3)]
     is_told = len(given) >= _FEW and len(low) >= _ALIKE * len(given) and len(decimals) >= _DECIMALS * len(given)
@@ -551,6 +552,15 @@ def tell_of_ratings(table: pa.Table, kind: str = "local") -> str:
             len(low),
             len(given),
             decimals[0],
+            HIGHEST,
+        )
+    if kind == ServerJudge.kind and min(given) >= 1 and given.count(1) >= max(_FEW, _LOWEST * len(given)):
+        logger.warning(
+            "no rating is below 1, and %d of %d are 1, as if the judge rated from 1 to %d: what was asked for, and is "
+            "taken, are ratings from 0 to %d; look at pairs that have nothing in common",
+            given.count(1),
+            len(given),
+            HIGHEST,
             HIGHEST,
         )
     scores = table[SCORE].to_pylist() if SCORE in table.column_names else []

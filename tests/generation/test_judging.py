@@ -384,6 +384,14 @@ def test_what_a_cross_encoder_does_not_read_is_told(
         ([0.16, 0.02, 0.14, 0.2, 0.16, 0.18], "cross-encoder", ""),
         ([0.2, 0.0, 0.1, 0.2, 0.0, 0.1], "openai", ""),
         ([0.16, 0.02, 0.14, 0.2, 0.16, 0.8], "openai", ""),
+        (
+            [0.2] * 8 + [0.6, 1.0] * 20,
+            "openai",
+            "no rating is below 1, and 8 of 48 are 1, as if the judge rated from 1 to",
+        ),
+        ([0.0] + [0.2] * 8 + [0.6, 1.0] * 20, "openai", ""),
+        ([0.2] * 4 + [0.6, 1.0] * 20, "openai", ""),
+        ([0.4] * 8 + [0.6, 1.0] * 20, "openai", ""),
     ],
 )
 def test_ratings_on_another_scale_or_without_spread_are_told(
@@ -449,6 +457,15 @@ def test_a_judge_that_rates_backwards_or_by_chance_is_told_by_judge_and_by_prepa
         caplog.clear()
         said(table)
         assert re.search(told, caplog.text) if told else "Spearman" not in caplog.text
+
+
+@pytest.mark.parametrize(("pairs", "is_told"), [(30, True), (27, False)])
+def test_by_chance_is_told_of_as_many_pairs_as_a_correlation_takes(
+    pairs: int, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores = [number % 3 / 2 for number in range(pairs)]
+    tell_of_ratings(pa.table({"judged": [number * 37 % 101 / 101 for number in range(pairs)], "score": scores}))
+    assert ("hardly better than by chance" in caplog.text) == is_told
 
 
 @pytest.mark.parametrize(

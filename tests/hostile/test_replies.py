@@ -1573,6 +1573,25 @@ def test_a_server_that_answers_under_another_name_is_believed_and_named_once(
     assert caplog.text.count("answers as 'gpt-4-0613' where 'tiny-chat' is asked") == 2
 
 
+def test_the_name_under_which_replies_came_outlives_the_run_that_was_broken_off(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = iter(["gpt-4-0613"] * 2)
+
+    def script(prompt: str, attempt: int) -> dict[str, Any]:
+        return body(f"Someone heard {hashlib.sha256(prompt.encode()).hexdigest()[:12]}.", model=next(names, MODEL))
+
+    with hostile_server(script) as server:
+        for stops in (True, False):
+            backend = client(server, concurrency=1)
+            with ReplyJournal(tmp_path / "replies.sqlite") as journal:
+                for request in asked_for(2 if stops else 4):
+                    journal.complete(backend, [request])
+            assert backend.answered_as == ["gpt-4-0613"]
+        assert sum(server.asked.values()) == 4
+    assert caplog.text.count("came from a model that its server called 'gpt-4-0613'") == 1
+
+
 @pytest.mark.parametrize(
     ("option", "error"),
     [
