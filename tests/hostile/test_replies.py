@@ -1890,6 +1890,8 @@ def test_what_is_left_of_a_turn_s_tokens_is_no_part_of_the_text(reply: str) -> N
         ("#NAME? is playing the flute.", "markup"),
         ("Someone is playing the flute.[1][2]", "markup"),
         ("CUDA out of memory.", "no answer"),
+        ("The requested model is currently at capacity.", "no answer"),
+        ("Function timed out after 30 seconds.", "no answer"),
         ("Request timed out.", "no answer"),
         ("You exceeded your current quota.", "no answer"),
         ("No changes necessary.", "no answer"),

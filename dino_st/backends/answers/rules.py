@@ -268,6 +268,19 @@ FAULTS = (
         ),
         re.compile(r"\A\W*\w+\W*\Z"),
     ),
+    Rule(  # what servers say of themselves, where the sentence speaks of nothing of that kind
+        "no answer",
+        pattern(
+            r"""\A\W*+(?:(?:the|this|your|our|that)~)?(?:requested~|selected~|upstream~)?(?:model|function|request|server|service|endpoint
+            |deployment|api|gateway|backend)~(?:call~|invocation~|host~)?(?:(?:has~|have~)?timed~out
+            |(?:is|was|are|has~been|does)~(?:currently~|temporarily~|now~|no~longer~|not~)*(?:at~capacity|over(?:loaded|capacity)
+            |(?:un)?available|deprecated|retired|disabled|offline|loading|exist|supported|found|aborted|throttled|rate~limited))
+            \b[^.!?]{0,60}\W*\Z"""
+        ),
+        re.compile(
+            r"\b(?:models?|functions?|requests?|servers?|services?|endpoints?|apis?|gateways?|backends?)\b", re.I
+        ),
+    ),
     Rule(
         "repetition",
         pattern(
