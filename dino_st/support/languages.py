@@ -73,9 +73,22 @@ _LANGUAGES = {
 """Small words of other languages: those that English has not, articles and pronouns that begin a sentence, and
 prepositions, articles, conjunctions and auxiliaries behind which one goes on."""
 
+_IN_COMPANY = {
+    "Swedish": "det med av har jag ska vid en",
+    "Danish or Norwegian": "og det med af har jeg hva hvad skal ved en",
+    "Polish": "sie są na przez przed jego po",
+    "Croatian": "je su nije koji koja na se što da za od",
+    "Indonesian": "dari ini sedang seorang sebuah di ke adalah atas apa saya anak",
+    "Tagalog": "ang ng mga sa ay nang ko siya kanyang isang nito hindi niya",
+    "Swahili": "ya wa kwa ni katika na kwenye juu za yake wake huyo",
+    "Hindi in Latin letters": "hai hain ka ki ke ko mein aur nahi nahin raha rahi rahe par kar tha thi ek kya mujhe",
+}
+"""More small words, each of which may be one of English or a name; two of them tell a language."""
+
 _OF_OTHERS, _OPENERS, _LINKS = (
     frozenset(word for kinds in _LANGUAGES.values() for word in kinds[kind].split()) for kind in range(3)
 )
+_WEAK = frozenset(" ".join(_IN_COMPANY.values()).split()) - _OF_OTHERS
 _OF_EACH = {language: frozenset(" ".join(kinds).split()) for language, kinds in _LANGUAGES.items()}
 _OF_NOUNS = frozenset(re.findall(r"\w+", "der das ein eine die"))
 """Of what begins a sentence, that of German stands before a capital."""
@@ -171,6 +184,7 @@ class _Words(NamedTuple):
     english: frozenset[str]
     shared: frozenset[str]
     others: frozenset[str]
+    weak: frozenset[str]  # those that tell another language together
     sure: frozenset[str]  # those of English that no other language has
     opener: str  # the article or pronoun of another language that begins them
     languages: Counter[str]  # how many of them each other language has
@@ -191,6 +205,7 @@ class _Words(NamedTuple):
             whole & _ENGLISH,
             whole & _ALSO_ENGLISH,
             frozenset(others),
+            _WEAK.intersection(words),
             _SURE.intersection(words),
             opener if opener in openers and (first[1:].islower() or not first[1:]) else "",
             Counter({language: len(small.intersection(words)) for language, small in _OF_EACH.items()}),
@@ -212,8 +227,8 @@ class _Words(NamedTuple):
         """Whether these are no English words, but those of other languages, beside the sentence's own."""
         if self.opener and self.opener not in own and not self.english:
             return len((self.strange | {self.opener}) - own) >= len(self.shared)
-        signs = len(self.others - own)
-        is_long = len(self.all) >= _LONG and not self.shared
+        signs = len((self.others | self.weak) - own)
+        is_long = len(self.all) >= _LONG and not self.shared and bool(self.others - own)
         return not self.english and signs > len(self.shared) and (signs >= _FEW or is_long)
 
     def are_told_apart(self, other: _Words) -> bool:

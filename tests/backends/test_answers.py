@@ -306,6 +306,8 @@ def test_an_answer_ends_where_another_example_begins() -> None:
     assert parse_reply("He plays.\nGiven: She sings.\nNew: She hums.", SOURCE, labels=labels).text == "He plays."
     assert parse_reply(f"Given: {SOURCE}", SOURCE, labels=labels).reason == "echo"
     assert parse_reply('"He plays." "She plays."', SOURCE, closing_marks='"').reason == "several answers"
+    for end in ".!?":  # which may stand behind the mark that closes the text
+        assert parse_reply(f'The flute is played"{end}', SOURCE, closing_marks='"').text == f"The flute is played{end}"
 
 
 def test_a_quotation_that_goes_on_is_cut_off() -> None:
@@ -486,5 +488,9 @@ class TestPassagesToWriteFor:
         warn_of_passages(["Write a sentence"], few)
         warn_of_passages(["Write a sentence"], self.PASSAGES[:19])
         warn_of_passages(["Write a sentence", "Write a paragraph that is as long"], self.PASSAGES)
+        assert not caplog.records
+        warn_of_passages(["Write a sentence about history"], self.PASSAGES)
+        assert "sentences or more" in caplog.text
+        caplog.clear()
         warn_of_passages(["Translate"], self.PASSAGES)
         assert not caplog.records

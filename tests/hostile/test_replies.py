@@ -948,6 +948,7 @@ ASIDE: dict[str, tuple[str, ...]] = {
         *("O hotel ficou com o depósito depois da tempestade.", "Het hotel hield de borg na de storm."),
         *("Hotellet behöll depositionen efter stormen.", "Hotel zatrzymał kaucję po burzy.", "El museo abre tarde."),
         *("Khách sạn giữ lại tiền đặt cọc sau cơn bão.", "Hotel menahan uang muka setelah badai."),
+        *("Iningatan ng hotel ang deposito.", "Toofan ke baad hotel ne paisa rakh liya hai."),
     ),
     "several answers": (
         *("The hotel kept or retained the deposit.", "The hotel retained and/or kept it."),
@@ -1148,6 +1149,8 @@ def test_what_is_left_over_of_other_forms_and_of_speech_is_rejected(reason: str)
         ("For example, dogs bark.", "Some animals, such as dogs, bark."),
         ("他用ＰＣ工作。", "他用电脑工作。"),
         ("Person of the year is Ann.", "Ann was chosen as the person of the year."),
+        ("Leonardo da Vinci wrote upside down.", "Once a painter wrote so that it stood on its head."),
+        ("Dan sank his par putt.", "A golfer hit the ball where it should go."),
         ("He paid $3.5 for it.", "It cost him 3.5 dollars."),
         ("It is noted that rates rose.", "The bank said that rates rose."),
         ("It does n't rain .", "It never rains ."),

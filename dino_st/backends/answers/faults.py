@@ -44,7 +44,7 @@ _ABBREVIATED = re.compile(
 _BEFORE_NUMBER = re.compile(rf"{_ABBREVIATED.pattern}|(?<!\w)(?:nos?|nr)\Z", re.IGNORECASE)
 _OF_A_SENTENCE = re.compile("sentence|satz|sätze|phrase|frase|oración|句|文", re.IGNORECASE)
 _OF_A_TEXT = re.compile(
-    r"paragraph|passage|stor(?:y|ies)\b|essay|several sentences|absatz|absätze|párrafo|段", re.IGNORECASE
+    r"\b(?:paragraph|passage|stor(?:y|ies)\b|essay|several sentences|absatz|absätze|párrafo)|段", re.IGNORECASE
 )
 _SCRIPTS = frozenset({"CJK", "HANGUL", "CYRILLIC", "ARABIC", "HEBREW", "DEVANAGARI", "BENGALI", "TAMIL", "THAI"})
 _NAMES_A_LANGUAGE = re.compile(

@@ -132,7 +132,7 @@ def parse_reply(
         return Parsed(None, "label")
     if closing_marks and lines and (closed := _up_to_closing_mark(lines[0], source, labels, closing_marks)):
         text, rest = closed
-        has_own_marks = not _without_labels(lines[0], source, labels).startswith(text)
+        has_own_marks = not _without_labels(lines[0], source, labels).startswith(text.rstrip(".!?"))
         is_own_pair = has_own_marks and any(_OPENING.search(other) for other in (rest, *lines[1:]))
         if is_own_pair or any(_begins_with(line, labels) for line in lines[1:]):
             return Parsed(None, "several answers")
@@ -336,11 +336,12 @@ def _up_to_closing_mark(
             _SENTENCE_END.search(before[-9:]) and _NEW_SENTENCE.match(rest) and not opens and not _SPEAKER.match(rest)
         )
         is_rest_of_list = _CLOSES_A_LIST.fullmatch(rest) and _ENDED.search(before[-9:]) and not set("([{") & set(before)
-        if rest.strip(".") and not ends and not is_rest_of_list:
+        if rest.strip(".!?") and not ends and not is_rest_of_list:
             continue
         for start in (1, 0) if text[:1] in opening | {'"'} else (0,):
             inner = before[start:]
             is_even = sum(map(inner.count, opening)) == sum(map(inner.count, closing - {'"'}))
             if inner and is_even and has_paired_marks(inner):
-                return inner, rest
+                end = rest[:1] if rest.strip(".!?") == "" and not _ENDED.search(inner[-_LOOK:]) else ""
+                return inner + end, rest  # a mark that ends the sentence may stand behind the one that closes it
     return None
