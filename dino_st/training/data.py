@@ -289,7 +289,9 @@ def _split_tables(directory: Path) -> Tables | None:
                 f"{directory}: expected one table of the {name} split, such as {name}.csv, found {there}; move what "
                 "is not to be trained on elsewhere, or name a directory of `dino-st prepare`"
             )
-    others = [file.name for file in tables if [file] not in found.values()]
+    read = [file for (file,) in found.values()]
+    below = [file for file in sorted(directory.rglob("[!.]*")) if table_ending(file) and file.is_file()]
+    others = [str(file.relative_to(directory)) for file in below if not any(file.is_relative_to(one) for one in read)]
     if others:
         logger.info("%s: not trained on: %s", directory, ", ".join(others))
     return {name: read_pairs_or_triplets(file) for name, (file,) in found.items()}

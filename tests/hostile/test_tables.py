@@ -795,10 +795,12 @@ def test_training_warns_of_validation_rows_that_are_trained_on(
     written(tmp_path / "train.csv", HEAD + "a,b,1\nc,d,0\ne,f,1\n")
     for name in ("valid.csv", "test.csv"):
         written(tmp_path / name, HEAD + "c,d,0\na,b,1\ng,h,0\n")
+    (tmp_path / "old").mkdir()
+    written(tmp_path / "old/train.csv", HEAD + "c,d,0\n")
     with pytest.warns(DinoWarning, match=r"2 of 3 rows of validation stand in train, too"):
         splits, _ = pair_splits(tmp_path, 2, "cosine")
     assert [splits[name].num_rows for name in splits] == [3, 3]
-    assert "not trained on: test.csv" in caplog.text
+    assert "not trained on: old/train.csv, test.csv" in caplog.text
 
 
 def test_validation_rows_of_a_prepared_set_that_are_trained_on_are_told(tmp_path: Path) -> None:

@@ -148,6 +148,22 @@ def test_negatives_are_x2_of_other_inputs_each_once_with_their_own_score() -> No
     assert all(x2.split()[0] != x1 for x1, x2 in negatives)
 
 
+@pytest.mark.parametrize(
+    ("labels", "score", "is_told"),
+    [((1, 3, 5), 0.0, True), ((1, 3, 5), 1.0, False), ((0, 3, 5), 0.0, False), ((0.5, 1), 0.0, False)],
+)
+def test_negatives_below_the_scale_of_the_labels_are_told(
+    labels: tuple[float, ...], score: float, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        {"sentence1": f"x{i}", "sentence2": f"x{i} {label:g}", "score": float(label)}
+        for i in range(12)
+        for label in labels
+    ]
+    prepare_pairs(Dataset.from_list(rows), labels=labels, random_negative_score=score, label_smoothing=0.0)
+    assert ("have the score 0, and the labels begin at 1" in caplog.text) == is_told
+
+
 @pytest.mark.filterwarnings("ignore:all pairs have the label")
 def test_a_negative_never_stands_in_the_raw_data_in_either_direction() -> None:
     # b is x2 of a and x1 itself; c's x2 is a: (b, a) would contradict (a, b) with score 1, (b, b) would be identical.
