@@ -2748,6 +2748,8 @@ TRAIN = "The train to the coast leaves at nine, so he went home for his umbrella
         ("You rework single English sentences for a data set. Say it in clearly different words.", True),
         ("Write the sentence anew in the English language.", True),
         ("Polish the sentence, and keep what it says.", True),
+        ("Write the English sentence anew, in everyday language.", True),
+        ("Write the sentence anew in the same language.", True),
         ("Schreibe einen englischen Satz, der dasselbe sagt.", True),
         ("Rework the English sentence, or write it in German.", False),
         ("Rework the English sentence in another language.", False),

@@ -53,10 +53,16 @@ _NAMES_A_LANGUAGE = re.compile(
     re.IGNORECASE,
 )
 """Where a prompt says in which language the answer is to be."""
+_STYLES = (
+    *("everyday", "plain", "simple", "formal", "informal", "clear", "spoken", "colloquial", "casual", "natural"),
+    *("technical", "figurative", "vivid", "neutral", "same", "einfache", "einfacher"),
+)
+_OF_STYLE = "".join(f"(?<!{word} )" for word in _STYLES)
+"""Language that is no language: `in everyday language`, and that of the sentence."""
 _NAMES_ONE_IN_LATIN = re.compile(
     "english|englisch|inglés|anglais|german|deutsch|allemand|french|französisch|français|spanish|spanisch|español|espagnol"
     r"|italian|portugu|dutch|niederländ|swedish|danish|norwegian|polish(?!\s+(?:the|this|it|up|your|my|an?)\b)|czech|turkish|romanian|finnish|hungarian|indonesian"
-    "|vietnamese|language|sprache|langue|idioma|lingua",
+    rf"|vietnamese|{_OF_STYLE}language|(?<!alltags)(?<!umgangs){_OF_STYLE}sprache|langue|idioma|lingua",
     re.IGNORECASE,
 )
 _NAMES_ENGLISH = re.compile(
