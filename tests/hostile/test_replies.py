@@ -1888,6 +1888,18 @@ def test_what_is_left_of_a_turn_s_tokens_is_no_part_of_the_text(reply: str) -> N
         ("Someone is playing the flute[1].", "markup"),
         ("Someone is playing the flute [^1^].", "markup"),
         ("Someone is playing the flute ¹.", "markup"),
+        ("Someone is playing the flute¹.", "markup"),
+        *((reply, "markup") for reply in ("Someone plays it loud.1", "Someone plays it. eot", "Someone plays it.null")),
+        *((reply, "markup") for reply in ("Someone plays it loud.…", "Someone plays it . . .", "en_XX Someone plays.")),
+        *((reply, "markup") for reply in ("² Someone plays it.", "s Someone plays it.", "B The flute is played.")),
+        *((reply, "markup") for reply in ("Some@@ one plays it.", "Someone plays it．", "The one ? man plays it.")),
+        *(
+            (reply, "markup")
+            for reply in ("SomeSome one plays it.", "Someone isA man playing it.", "Some- one plays it.")
+        ),
+        ("Someone ﬁnally plays it.", "markup"),
+        ("Someone plays it in the.", "cut off"),
+        ("Someone is playing is playing the flute.", "repetition"),
         ("Someone is playing the flute†.", "markup"),
         ("null is playing the flute.", "markup"),
         ("#NAME? is playing the flute.", "markup"),

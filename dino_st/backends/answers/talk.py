@@ -557,6 +557,23 @@ _SIGNS = {
     r"(?<![:;=8-])\((?=[^()]{2,}\Z)": re.compile(r"\([^()]*\Z"),
 }
 """What is left of other forms: footnotes, spaced or joined letters, escapes."""
+_LEFTOVERS = {
+    r"""[a-z]{2}[.!?]\d{1,3}\Z|(?<=[a-z]{3})\.(?:…|[!?_,;])\Z|(?:\s\.){2,}\Z""": re.compile(r"\.\s?[\d….!?_,;]"),
+    r"""[.!?]["”]?\s?(?:eot|eos|eom|ok|null|undefined|nan)\W*\Z""": None,
+    r"\A(?-i:[a-z]{2}_[A-Z]{2}\b|[²³¹]\s|[b-hj-np-z]\s(?=[^\W\d_]))": re.compile(r"\A[b-hj-np-z²³¹]\s|_"),
+    r"\A(?-i:(?:[B-HJ-Z]|[A-Z]{2,4}|New)\s(?:An?|The|This|There|He|She|It|They|Two|His|Her)\s)": re.compile(
+        r"\A(?:[B-HJ-Z]|[A-Z]{2,4}|New)\s"
+    ),
+    r"\w@@|[a-z]\ufe0f|[a-z][．。]|[\ufb00-\ufb06]": re.compile(r"@@|[\ufe0f．。\ufb00-\ufb06]"),
+    r"[a-z]\s\?\s(?-i:[a-z])": re.compile(r"\s\?"),
+    r"(?-i:\b([A-Z][a-z]{2,})\1\b|\b[a-z]{2,}(?:An?|The|He|She|It|They)\s)": re.compile("[a-z][A-Z]"),
+    r"""[a-z]{2}-\s(?!(?:and|or|to|und|oder|bis|et|y|o|e|n|as|in|through|than|but|versus|vs|rather|at)\b)
+      (?-i:[a-z]{2})""": re.compile(r"\w-\s"),
+    r"[a-z]{3}[⁰¹²³⁴-⁹][.!?]?\Z": re.compile("[⁰¹²³⁴-⁹]"),
+}
+"""Tokens, pieces of words and single signs that stand where a text begins or ends, or break its words."""
+_OPEN_BEFORE_MARK = re.compile(r"\s(?:an|a|the|and|or|because|although|their|my|your|its|than)\.\Z")
+"""Words with which no sentence ends, before a full stop."""
 
 _RUN_TOGETHER = re.compile(
     r"[a-z]{2}[.!?](?:[A-Z][a-z]+|A)(?:\s|\W{0,3}\Z)|[a-z]{3}(?:An?|The|It|He|She|They|There|This|In|On)\s[a-z]"
@@ -575,6 +592,10 @@ _AGAIN = pattern(
     r"""\b(\w+(?:~\w+){2,15})~\1\b|\b(\w+(?:~\w+){3,15})(?:,?~(?:and|or|but|then)~|,~)\2\b|\A(\w+(?:~\w+){3,15})\b.{8,300}~\3\W*\Z"""
 )
 """Three words or more twice in a row, or four that a link joins to themselves, or that a text begins and ends with."""
+_TWO_AGAIN = pattern(
+    r"\b(?!([a-z']+)\s\1\b)([a-z']+\s(?!(?:and|by|or|after|to|upon|for|on|in|of|n|with)\b)[a-z']+)\s\2\b"
+)
+"""Two words twice in a row, of which the second is none that joins them, as in `again and again and again`."""
 _HALF_QUOTED = re.compile(
     r"\A(?!.*(?:(?<!\w)['‘](?!\Z)|['’](?!\w).)).*[.!?…]['’]\Z"
     r"|(?<![\w.\])'])'(?!(?i:em|til|till|cause|tis|twas|round|bout|n|s)\b)[^\W\d_](?:[^'’]|(?<=\w)['’](?=\w))*\Z"
@@ -592,10 +613,13 @@ TALK = (
     *_rules("no answer", _OPENERS),
     *_rules("talk", _SPOKEN),
     *_rules("markup", _SIGNS),
+    Rule("cut off", _OPEN_BEFORE_MARK, _OPEN_BEFORE_MARK),
     Rule("several sentences", _RUN_TOGETHER, _RUN_TOGETHER),
+    *_rules("markup", _LEFTOVERS),
     Rule("repetition", _TWICE, _TWICE),
     Rule("repetition", pattern(rf"\A(?=.*{_SMALL_WORDS}).*?{_DOUBLED}"), pattern(_DOUBLED)),
     Rule("repetition", _AGAIN, _AGAIN),
+    Rule("repetition", _TWO_AGAIN, _TWO_AGAIN),
     Rule("unmatched quotation mark", _HALF_QUOTED, re.compile("(?<!\\w)['’]|['’](?!\\w)")),
 )
 """All of these; looked at behind what is known to be an echo or a copy."""
