@@ -307,7 +307,7 @@ _NO_VALUE = re.compile(
     r"|voir ci-dessus|ver arriba|no (?:answer|response|comments?|text|data|value|translation)(?: given)?"
     r"|skip(?:ped)?|deleted"
     r"|untranslated|(?:not|un)translatable|unintelligible|inaudible)[>)\]}.!]{0,2}"
-    r"|\[(?:deleted|removed|empty|missing|image|video|audio|sticker|gif|redacted)\]|#\w/\w|#nv|\\n"
+    r"|\[(?:deleted|removed|empty|missing|image|video|audio|sticker|gif|redacted)\]|#\w/\w|#nv|err:\d{3}|loading(?:\.{3}|…)|\\n"
     r"|#(?:name\?|ref!|value!|div/0!|num!|error!|spill!)|(?-i:#[¡¿]?[A-ZÀ-ÞŚŹА-Я]{3,}(?:[ _/][A-Z0]+)*[!?])",
     re.IGNORECASE | re.DOTALL,
 )

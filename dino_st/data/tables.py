@@ -464,7 +464,37 @@ def _check_parts(files: Sequence[Path], pattern: str | None = None) -> None:
         raise InputError(
             f"{files[0].parent}: {_some(others)} is no part of what the other files are parts of; move it elsewhere"
         )
+    counted = {(part.string, parent) for (parent, *_), parts in series.items() if len(parts) > 1 for part in parts}
+    _warn_of_gaps([file for file in files if (file.name, file.parent) not in counted])
     _check_copies(files)
+
+
+def _warn_of_gaps(files: Sequence[Path]) -> None:
+    """Tells of numbers that are missing in names which differ in one number alone, wherever it stands, as Spark's do.
+
+    Spark writes no file for a part without rows, so that nothing is refused.
+    """
+    alike: dict[tuple[Path, str], list[Path]] = {}
+    for file in files:
+        alike.setdefault((file.parent, re.sub(r"\d+", "#", file.name)), []).append(file)
+    for (parent, _), those in alike.items():
+        columns = [*zip(*(re.findall(r"\d+", file.name) for file in those), strict=True)]
+        varying = [place for place, column in enumerate(columns) if len(set(column)) > 1]
+        if len(varying) != 1:
+            continue
+        numbers = {*map(int, columns[varying[0]])}
+        width = min(map(len, columns[varying[0]]))
+        is_counted = any(number[:1] == "0" for number in columns[varying[0]])
+        if not is_counted or max(numbers) - min(numbers) > _MOST_PARTS:
+            continue
+        pieces = re.split(r"(\d+)", those[0].name)
+        names = [
+            "".join([*pieces[: 2 * varying[0] + 1], f"{number:0{width}d}", *pieces[2 * varying[0] + 2 :]])
+            for number in range(min(numbers), max(numbers))
+            if number not in numbers
+        ]
+        if names:
+            logger.warning("%s: read without %s, as if a part were missing", parent, _some(names))
 
 
 def _check_copies(files: Sequence[Path]) -> None:

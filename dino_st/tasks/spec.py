@@ -285,10 +285,17 @@ def _validated(content: Any, source: str) -> TaskSpec:
             f"{source}: expected an object with 'task_name' and 'labels', given {type(content).__name__}"
         )
     try:
-        return TaskSpec.model_validate(content)
+        spec = TaskSpec.model_validate(content)
     except ValidationError as error:
         problems = "\n  ".join(explain(error, TaskSpec))
         raise TaskSpecError(f"{source} is not a valid task specification:\n  {problems}") from error
+    labels: dict[tuple[str, ...], str] = {}
+    for label, one in spec.labels.items():
+        if (other := labels.setdefault(tuple(one.instructions), label)) != label:
+            logger.warning(
+                "%s: the labels %r and %r have the same instruction, and so the same texts", source, other, label
+            )
+    return spec
 
 
 def read_spec(file: Path | Traversable) -> Any:

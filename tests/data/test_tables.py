@@ -157,6 +157,15 @@ def test_parts_make_a_whole(names: list[str], pattern: str, message: str | None,
         (["v1-a", "v3-a"], None),
         (["2012", "2014"], None),
         (["a0", "a3"], "a1.parquet, a2.parquet"),
+        (
+            [f"part-{number:05d}-0b5c-4f1e-c000.snappy" for number in (0, 2)],
+            "part-00001-0b5c-4f1e-c000.snappy.parquet",
+        ),
+        (["000_pairs", "002_pairs"], "001_pairs.parquet"),
+        (["3_000000_000000", "3_000002_000000"], "3_000001_000000.parquet"),
+        (["part-0.zstd", "part-2.zstd"], "part-1.zstd.parquet"),
+        (["part-00000.c000.snappy", "part-00001.c000.snappy"], None),
+        (["data_0_0_0.snappy", "data_0_1_2.snappy"], None),
     ],
 )
 def test_a_number_that_may_be_missing_is_said(

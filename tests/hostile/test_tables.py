@@ -361,6 +361,8 @@ def test_values_that_mean_none_elsewhere_are_counted(tmp_path: Path, caplog: pyt
         "#¿NOMBRE?",
         "#Н/Д",
         "#NV",
+        "Err:502",
+        "Loading...",
     ],
 )
 def test_what_people_write_for_no_value_is_counted_wherever_it_stands(

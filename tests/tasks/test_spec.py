@@ -213,6 +213,13 @@ def test_a_line_break_that_yaml_reads_as_two_signs_is_told(
     assert ("task.yaml: 'Same" in caplog.text and "a backslash and an n" in caplog.text) == is_told
 
 
+def test_labels_with_one_instruction_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    TaskSpec.load(spec({"1": {"instruction": X1}, "0": {"instruction": f"Other. {X1}"}}))
+    assert not caplog.records
+    TaskSpec.load(spec({"1": {"instruction": X1}, "0": {"instruction": X1}}))
+    assert "the labels '1' and '0' have the same instruction" in caplog.text
+
+
 def test_yaml_may_merge_what_an_anchor_names(tmp_path: Path) -> None:
     (tmp_path / "task.yaml").write_text(
         'task_name: t\nlabels:\n  "1": &one {instruction: "Go on: \\""}\n  "0":\n    <<: *one\n'
