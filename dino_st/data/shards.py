@@ -743,21 +743,27 @@ class ShardDirectory(os.PathLike[str]):
             )
 
     def _warn_of_strays(self) -> None:
-        """Warns of files beside the shards that may be read with them, and of others that people may take for read."""
-        known = {shard["file"] for shard in self.shards.values()}
-        found = sorted(f"data/{path.name}" for path in (self.path / "data").glob("*.*"))
-        strays = [name for name in found if name not in known]
-        for endings, how in (
-            ((".parquet",), "but datasets.load_dataset may read it, too"),
-            ((".csv", ".tsv", ".json", ".jsonl"), "and is not read: a table is given by its own name"),
-        ):
-            if those := [name for name in strays if name.lower().endswith(endings)]:
-                logger.warning(
-                    "%s: %s is not of this run, %s; move it elsewhere",
-                    self.path,
-                    ", ".join(those[:3]) + (", …" if len(those) > 3 else ""),
-                    how,
-                )
+        warn_of_strays(self.path, [shard["file"] for shard in self.shards.values()])
+
+
+def warn_of_strays(directory: Path | ObjectPath, known: Sequence[str]) -> None:
+    """Warns of tables beside those of a directory that may be read with them, or be taken for read."""
+    inside = sorted(f"data/{file.name}" for file in (directory / "data").glob("*.*"))
+    beside = sorted(file.name for file in directory.glob("*.*"))
+    with_shards = [name for name in inside if name.lower().endswith(".parquet")]
+    alone = [name for name in inside if name.lower().endswith((".csv", ".tsv", ".json", ".jsonl"))]
+    alone += [name for name in beside if name.lower().endswith((".csv", ".tsv", ".parquet"))]
+    for names, how in (
+        (with_shards, "but datasets.load_dataset may read it, too"),
+        (alone, "and is not read: a table is given by its own name"),
+    ):
+        if strays := [name for name in names if name not in known]:
+            logger.warning(
+                "%s: %s is not of this run, %s; move it elsewhere",
+                directory,
+                ", ".join(strays[:3]) + (", …" if len(strays) > 3 else ""),
+                how,
+            )
 
 
 WaveStore = RowsInMemory | ShardDirectory

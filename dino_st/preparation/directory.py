@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from dino_st.data.cards import read_origin
 from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS, is_text
-from dino_st.data.shards import run_changes
+from dino_st.data.shards import run_changes, warn_of_strays
 from dino_st.errors import InputError, OutputError
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.documents import read_validated
@@ -98,6 +98,7 @@ def read_tables(
         hashes[split] = hash_file(file)
         if record.files.get(split) not in (None, hashes[split]):
             logger.warning("%s: is another file than the one that was written here; its rows are taken", file)
+    warn_of_strays(directory, [name.as_posix() for name in FILES.values()])
     real = {split: len(rows) for split, rows in tables.items() if split in record.counts}
     if real.items() - record.counts.items():
         logger.warning(

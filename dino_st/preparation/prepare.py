@@ -152,12 +152,13 @@ def prepare_rows(read: Callable[[], RawPairs], options: PreparationOptions, *, e
         if pairs.is_pair and options.random_negatives:
             rows = add_negatives(pairs, rows, known, options, counts)
             values.append(options.random_negative_score)
-            if len(pairs.labels) > 2 and min(pairs.labels) >= 1 > options.random_negative_score:
+            lowest = min(map(float, pairs.labels))
+            if len(pairs.labels) > 2 and lowest >= 1 > options.random_negative_score:
                 logger.warning(
                     "random negatives have the score %g, and the labels begin at %g; if that means unrelated, set "
                     "random_negative_score to it, too",
                     options.random_negative_score,
-                    min(pairs.labels),
+                    lowest,
                 )
             if targets is not None:
                 targets = np.pad(targets, (0, len(rows) - len(targets)), constant_values=options.random_negative_score)

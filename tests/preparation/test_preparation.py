@@ -439,6 +439,12 @@ def test_a_split_that_was_exchanged_is_read_with_a_warning(tmp_path: Path, caplo
     shutil.copy(tmp_path / "b" / "data" / "train.parquet", tmp_path / "a" / "data")
     load_prepared(tmp_path / "a")
     assert "train.parquet: is another file than the one that was written here" in caplog.text
+    assert "is not of this run" not in caplog.text
+    shutil.copy(tmp_path / "b" / "data" / "train.parquet", tmp_path / "a" / "data" / "train-more.parquet")
+    (tmp_path / "a" / "train.csv").write_text("sentence1,sentence2,score\n")
+    load_prepared(tmp_path / "a")
+    assert "data/train-more.parquet is not of this run, but datasets.load_dataset may read it" in caplog.text
+    assert "train.csv is not of this run, and is not read" in caplog.text
 
 
 def test_a_split_that_another_library_wrote_again_has_the_types_of_ours(tmp_path: Path) -> None:

@@ -532,7 +532,7 @@ _SIGNS = {
     r"\A[^\W\d_]+(?:[+_][^\W\d_]+){2,}\W*\Z|\b[^\W_]{1,30}(?:[+_][^\W\d_]{1,30}){4}": None,
     r"&(?:(?:amp|quot|apos|lt|gt|nbsp)\b|\#x?\d{2})|\\x[\da-f]{2}|\A\w+\(['\"]": None,
     r"\A(?!<)(?=\S*[^\W\d_]{5})[!-,.-\x7eÀ-ӿ–—‘’“”„«»…]{12,}\Z": re.compile(r"\A\S+(?:\s\S+){0,2}\Z"),
-    r"\A(?!.*(?<!\w)['‘’]).*?(?<=[^\W\d_])(?<![sxzno])['’](?=\s)": re.compile(r"\w['’]\s"),
+    r"\A(?!.*(?<!\w)['‘’]).*?(?<=[^\W\d_])(?<![sxzno])(?<!\bol)['’](?=\s)": re.compile(r"\w['’]\s"),
     r"\A\[.*\]\W*\Z": _BRACKETED,
     r"\A(?:return|print|echo|assert)~?[\"'(]|\A(?:const|let|var|def)~\w+\s?=|(?<![\w'])''\Z|(?<=[.!?])''\Z": None,
     r"(?-i:\b(?:[a-z]{3,}|[A-Z]{2,}[a-z]{2,})(?:[A-Z][a-z]{2,})+\b)": re.compile("[a-z][A-Z]"),
@@ -592,10 +592,9 @@ _AGAIN = pattern(
     r"""\b(\w+(?:~\w+){2,15})~\1\b|\b(\w+(?:~\w+){3,15})(?:,?~(?:and|or|but|then)~|,~)\2\b|\A(\w+(?:~\w+){3,15})\b.{8,300}~\3\W*\Z"""
 )
 """Three words or more twice in a row, or four that a link joins to themselves, or that a text begins and ends with."""
-_TWO_AGAIN = pattern(
-    r"\b(?!([a-z']+)\s\1\b)([a-z']+\s(?!(?:and|by|or|after|to|upon|for|on|in|of|n|with)\b)[a-z']+)\s\2\b"
-)
-"""Two words twice in a row, of which the second is none that joins them, as in `again and again and again`."""
+_JOINS = r"(?:and|by|or|after|to|upon|for|on|in|of|n|with)\b"
+_TWO_AGAIN = pattern(rf"\b(?!([a-z']+)\s\1\b)(?!{_JOINS})([a-z']+\s(?!{_JOINS})[a-z']+)\s\2\b")
+"""Two words twice in a row, of which neither joins them, as in `again and again and again`."""
 _HALF_QUOTED = re.compile(
     r"\A(?!.*(?:(?<!\w)['‘](?!\Z)|['’](?!\w).)).*[.!?…]['’]\Z"
     r"|(?<![\w.\])'])'(?!(?i:em|til|till|cause|tis|twas|round|bout|n|s)\b)[^\W\d_](?:[^'’]|(?<=\w)['’](?=\w))*\Z"
