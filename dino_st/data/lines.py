@@ -216,8 +216,8 @@ _ODDITIES = {
     ),
     "signs of chats (whom one speaks to, emoji by their names, what the program said)": (
         r"<[@#!:][^<>\s]{1,60}>|<https?://[^<>\s]+>|(?<!\S):[a-z][a-z0-9_+-]+:(?!\S)"
-        r"|^(?i:(?:.{1,40} )?(?:has )?(?:joined|left)"
-        r" (?:the (?:channel|group|server|room|conversation|chat)|using .*)\.?|pinned a message.*"
+        r"|^(?i:(?:\S{1,40} ){0,3}(?:has )?(?:joined|left)"
+        r" (?:the (?:channel|group|server|(?<=joined the )room|conversation|chat)|using .*)\.?|pinned a message.*"
         r"|this message was deleted\.?"
         r"|<?(?:media|image|video|audio|sticker|gif|document) omitted>?|missed (?:voice|video|group) call.*"
         r"|messages and calls are end-to-end encrypted.*)$"
