@@ -1286,6 +1286,8 @@ def test_rows_that_annotators_turned_down_are_told(
         (r"and\/or", "characters behind a backslash"),
         (r"Red\, and green.", "characters behind a backslash"),
         ("RT @ana: A man plays.", "signs of tweets"),
+        ("Ana Maria has joined the group.", "signs of chats"),
+        ("Ben left the chat", "signs of chats"),
         ("A man plays. https://t.co/aB3dE9fGhI", "signs of tweets"),
         ("@ana A man plays.", "signs of tweets"),
         ("43831", "nothing but what Excel makes of a text"),
@@ -1377,6 +1379,13 @@ def test_what_sentences_seldom_hold_is_told_wherever_they_come_from(
         caplog.clear()
         assert text.strip() in [str(value).strip() for row in read(source) for value in row]
         assert re.search(f"{told}.*; they are taken as they stand", caplog.text), source
+
+
+def test_somebody_who_left_a_room_is_told_as_no_sign_of_a_chat(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sentences(written(tmp_path / "a.txt", "She answered him once and then left the room.\nHe left the room.\n"))
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
