@@ -109,7 +109,7 @@ def _distinct_keys(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _name_of(key: Any) -> str:
     """A key as a name; numbers that are equal are one, as they are in a dictionary."""
-    return f"{key:.15g}" if isinstance(key, int | float) else str(key)
+    return str(int(key) if isinstance(key, float) and key.is_integer() else key)
 
 
 class _StrictLoader(yaml.SafeLoader):

@@ -532,7 +532,9 @@ _SIGNS = {
     r"\A[^\W\d_]+(?:[+_][^\W\d_]+){2,}\W*\Z|\b[^\W_]{1,30}(?:[+_][^\W\d_]{1,30}){4}": None,
     r"&(?:(?:amp|quot|apos|lt|gt|nbsp)\b|\#x?\d{2})|\\x[\da-f]{2}|\A\w+\(['\"]": None,
     r"\A(?!<)(?=\S*[^\W\d_]{5})[!-,.-\x7eÀ-ӿ–—‘’“”„«»…]{12,}\Z": re.compile(r"\A\S+(?:\s\S+){0,2}\Z"),
-    r"\A(?!.*(?<!\w)['‘’]).*?(?<=[^\W\d_])(?<![sxzno])(?<!\bol)['’](?=\s)": re.compile(r"\w['’]\s"),
+    r"\A(?!.*(?<!\w)['‘’]).*?(?:\b(?:the|an?|he|she|it|we|they)|[^\W\d_]{4})(?<![sxzno])['’](?=\s)": re.compile(
+        r"\w['’]\s"
+    ),
     r"\A\[.*\]\W*\Z": _BRACKETED,
     r"\A(?:return|print|echo|assert)~?[\"'(]|\A(?:const|let|var|def)~\w+\s?=|(?<![\w'])''\Z|(?<=[.!?])''\Z": None,
     r"(?-i:\b(?:[a-z]{3,}|[A-Z]{2,}[a-z]{2,})(?:[A-Z][a-z]{2,})+\b)": re.compile("[a-z][A-Z]"),
@@ -560,14 +562,15 @@ _SIGNS = {
 _LEFTOVERS = {
     r"""[a-z]{2}[.!?]\d{1,3}\Z|(?<=[a-z]{3})\.(?:…|[!?_,;])\Z|(?:\s\.){2,}\Z""": re.compile(r"\.\s?[\d….!?_,;]"),
     r"""[.!?]["”]?\s?(?:eot|eos|eom|ok|null|undefined|nan)\W*\Z""": None,
-    r"\A(?-i:[a-z]{2}_[A-Z]{2}\b|[²³¹]\s|[b-hj-np-z]\s(?=[^\W\d_]))": re.compile(r"\A[b-hj-np-z²³¹]\s|_"),
+    r"\A(?-i:[a-z]{2}_[A-Z]{2}\b|[²³¹]\s|[b-hj-np-z]\s(?=[A-Z]))": re.compile(r"\A[b-hj-np-z²³¹]\s|_"),
     r"\A(?-i:(?:[B-HJ-Z]|[A-Z]{2,4}|New)\s(?:An?|The|This|There|He|She|It|They|Two|His|Her)\s)": re.compile(
         r"\A(?:[B-HJ-Z]|[A-Z]{2,4}|New)\s"
     ),
-    r"\w@@|[a-z]\ufe0f|[a-z][．。]|[\ufb00-\ufb06]": re.compile(r"@@|[\ufe0f．。\ufb00-\ufb06]"),
-    r"[a-z]\s\?\s(?-i:[a-z])": re.compile(r"\s\?"),
+    r"\w@@|[a-z]\ufe0f|[a-z]\s[a-z]+[．。]|[\ufb00-\ufb06]": re.compile(r"@@|[\ufe0f．。\ufb00-\ufb06]"),
+    r"\b(?:an?|the|of|in|on|to|and|his|her|their|with)\s\?\s(?-i:[a-z])": re.compile(r"\s\?"),
     r"(?-i:\b([A-Z][a-z]{2,})\1\b|\b[a-z]{2,}(?:An?|The|He|She|It|They)\s)": re.compile("[a-z][A-Z]"),
-    r"""[a-z]{2}-\s(?!(?:and|or|to|und|oder|bis|et|y|o|e|n|as|in|through|than|but|versus|vs|rather|at)\b)
+    r"""[a-z]{2}-\s(?!(?:and|or|to|und|oder|bis|et|y|o|e|n|as|in|through|than|but|versus|vs|rather|at
+      |bzw|sowie|noch|wie|och|eller|og|en|of|ja|tai|lub|ou)\b)
       (?-i:[a-z]{2})""": re.compile(r"\w-\s"),
     r"[a-z]{3}[⁰¹²³⁴-⁹][.!?]?\Z": re.compile("[⁰¹²³⁴-⁹]"),
 }
