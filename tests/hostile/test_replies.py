@@ -940,7 +940,8 @@ ASIDE: dict[str, tuple[str, ...]] = {
         "The request was rejected by the content filter.",
     ),
     "cut off": tuple(
-        f"The hotel kept the deposit {word}" for word in ("after", "after a", "which", "that", "of", "or")
+        f"The hotel kept the deposit {word}"
+        for word in ("after", "after a", "which", "that", "of", "or", "every", "no")
     ),
     "another language": (
         *("Das Hotel behielt die Anzahlung nach dem Sturm.", "L'hôtel a gardé la caution après la tempête."),
@@ -1154,6 +1155,10 @@ def test_what_is_left_over_of_other_forms_and_of_speech_is_rejected(reason: str)
         ("Que faire ? se demande le roi.", "Le roi se demande quoi faire."),
         ("w parku gra muzyk", "muzyk gra na dworze"),
         ("Die Vor- sowie Nachteile sind bekannt.", "Man kennt Gutes und Schlechtes."),
+        ("The lights were on", "Somebody had switched all lamps on."),
+        ("A crowd looks on", "People watch the game."),
+        ("She has no hat on", "Her head is bare."),
+        ("He came in", "The man entered the room."),
         ("Leonardo da Vinci wrote upside down.", "Once a painter wrote so that it stood on its head."),
         ("Dan sank his par putt.", "A golfer hit the ball where it should go."),
         ("He paid $3.5 for it.", "It cost him 3.5 dollars."),
@@ -1904,6 +1909,7 @@ def test_what_is_left_of_a_turn_s_tokens_is_no_part_of_the_text(reply: str) -> N
         ),
         ("Someone ﬁnally plays it.", "markup"),
         ("Someone plays it in the.", "cut off"),
+        *((reply, "cut off") for reply in ("A woman plays on", "Someone throws a cat on", "The musician sits in")),
         ("Someone is playing is playing the flute.", "repetition"),
         ("Someone is playing the flute†.", "markup"),
         ("null is playing the flute.", "markup"),

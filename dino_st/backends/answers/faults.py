@@ -109,6 +109,14 @@ _STRANDED = re.compile(
     r"\b(?:at|for|to|as|by|toward|towards|through|about)\Z(?<!\bin for)(?<!\bas for)(?<!near by)(?<!close by)"
     r"|\s(?:between|during|until|upon|among|against|without|despite)\Z(?<!in between)(?<!far between)",
 )
+_PARTICLE = re.compile(
+    r"\b(?!(?:look|watch|go|c[ao]m|carr|put|turn|mov|keep|hold|set|log|break|jump|dig|fill|giv|check|get|got|let|tak|tried)\w*\s)"
+    r"(?!(?:clothes|glasses|hats?|coats?|shirts?|dress|masks?|helmets?|shoes|paint|lights?|tv|radio|power|engine)\s)"
+    r"(?!(?:on|in|back|early|later|so|him|her|it|them|me|us|is|are|was|were|be|been|'s)\s)\w+\s(?:on|in)\Z"
+    r"|\s(?:no|very|every|these|those|(?<!guess )(?<!so )(?<!know )(?<!say )what)\Z",
+    re.IGNORECASE,
+)
+"""`On` or `in` behind a word that neither is worn nor goes with it, and other words behind which a sentence goes on."""
 _MAY_STRAND = re.compile(
     r"\b(?:that|which|who\w*|what\w*|where|how|than)\b|\w (?:he|she|it|they|we|you|I) (?:\w+ ){1,2}\w+\Z|\bto \w+ \w+\Z"
     r"|\b(?:is|are|was|were|be|been|being|gets?|got) (?:\w+ )?\w+(?:ed|nt|ght) (?:at|for|to|about)\Z"
@@ -297,7 +305,7 @@ def _stops(text: str, source: str) -> bool:
     last = re.findall(r"\w+", end)[-1].casefold()
     if normal_form(source).split()[-1:] == [last]:
         return False
-    is_left = _STRANDED.search(end) and not _MAY_STRAND.search(end)
+    is_left = (_STRANDED.search(end) or _PARTICLE.search(end)) and not _MAY_STRAND.search(end)
     is_bare = _AUXILIARY.search(end) and not _MAY_REST.search(end)
     if is_left or is_bare or goes_on(end):
         return True
