@@ -396,7 +396,7 @@ def _parquet_files(path: Path) -> list[Path]:
     if not files:
         raise InputError(
             f"{path}: holds no table: neither manifest.json (a directory of dino-st), state.json (save_to_disk) nor "
-            "*.parquet or data/*.parquet"
+            f"*.parquet or data/*.parquet{_below(path)}"
         )
     groups = sorted({(file.parent, split) for file in files for split in splits_of(file) or ["others"]})
     if len(groups) > 1:
@@ -406,6 +406,12 @@ def _parquet_files(path: Path) -> list[Path]:
         )
     _check_parts(files)
     return files
+
+
+def _below(path: Path) -> str:
+    """Where tables lie in folders below, as parts by a column's values do: in words, or empty."""
+    found = next((file for file in sorted(path.rglob("[!.]*")) if table_ending(file) and file.is_file()), None)
+    return f"; give a folder below, such as {found.parent}, or the file there" if found else ""
 
 
 def table_ending(file: Path) -> str:

@@ -46,6 +46,7 @@ from dino_st.preparation.directory import check_replaces, read_record
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED, SCORES, check_can_become_directory, no_directory, only_writer, similar_path
 from dino_st.support.objects import Place
+from dino_st.support.progress import logger
 from dino_st.tasks.spec import TaskSpec
 from dino_st.tasks.syncse import ScratchSpec, SynCSESpec, check_arguments, is_syncse_task, load_syncse_spec
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
@@ -641,10 +642,14 @@ def _judged_pairs(directory: str) -> pa.Table:
     import pyarrow as pa
 
     from dino_st.inspection.agreement import judged_rows
-    from dino_st.inspection.audit import ANSWERS
+    from dino_st.inspection.audit import ANSWERS, changed_since
     from dino_st.inspection.judgements import read_judgements
+    from dino_st.inspection.pairs import WrittenPairs
 
-    rows = judged_rows(read_judgements(Path(directory) / ANSWERS))
+    judgements = read_judgements(Path(directory) / ANSWERS)
+    if judgements.sample and (changed := changed_since(judgements.sample, lambda: WrittenPairs.read(Path(directory)))):
+        logger.warning("%s; what people judged chooses the checkpoint all the same", changed.partition(";")[0])
+    rows = judged_rows(judgements)
     if not rows:
         raise DatasetError(f"{directory}: nobody has judged a pair yet; `dino-st audit {directory}` asks")
     return pa.Table.from_pylist(rows)

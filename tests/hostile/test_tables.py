@@ -695,6 +695,7 @@ def parts(directory: Path, *names: str, text: str = "text") -> Path:
         (["data/train-00000.parquet", "data/train-00002.parquet"], r"train-00001\.parquet is missing"),
         (["a.parquet", "b.csv"], r"b\.csv would not be read beside a\.parquet; give one file, or a pattern"),
         (["a.parquet", "sub/b.parquet"], r"sub/b\.parquet would not be read"),
+        (["split=train/b.parquet"], r"holds no table: .* give a folder below, such as .*split=train, or the file"),
         (["train.parquet", "train.jsonl"], r"train\.jsonl would not be read"),
         (["a.parquet", "b.csv.gz"], r"b\.csv\.gz would not be read"),
         (["a.parquet", "b.arrow"], r"b\.arrow would not be read"),

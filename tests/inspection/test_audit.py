@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -34,6 +35,7 @@ from dino_st.inspection.judgements import (
 )
 from dino_st.inspection.options import AuditOptions
 from dino_st.inspection.pairs import WrittenPairs, assigned_scores
+from dino_st.pipeline.stages import _judged_pairs
 from dino_st.support.hashes import hash_file
 from dino_st.support.text import printable
 
@@ -403,6 +405,18 @@ def test_a_summary_says_where_the_pairs_are_not_those_of_the_data_any_more(
     assert "written anew since these pairs were drawn" in caplog.text
     assert audit("", "--summary", "--output", answers, directory=tmp_path / "gone").exit_code == 0
     assert "there is no such directory" in caplog.text
+
+
+def test_judged_pairs_that_are_not_of_the_data_any_more_choose_a_checkpoint_with_a_warning(
+    audit: Callable[..., Result], raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert audit("9\n").exit_code == 0
+    assert len(_judged_pairs(str(raw))) > 0
+    assert not caplog.messages
+    other = write_raw(tmp_path / "other", [0.0, 0.5, 1.0] * 5, text="Other {}.")
+    shutil.copy(raw / "audit.jsonl", other)
+    assert _judged_pairs(str(other)) == _judged_pairs(str(raw))
+    assert "other was written anew since these pairs were drawn; what people judged chooses" in caplog.text
 
 
 def test_wrong_directories_and_names_are_explained(audit: Callable[..., Result], tmp_path: Path, raw: Path) -> None:
