@@ -57,6 +57,9 @@ _FEW_WRONG, _SHARE_WRONG = 5, 0.1
 _FEW_TWICE, _SHARE_TWICE = 5, 0.02
 """Texts that stand under several labels of one sentence, at least."""
 
+_FEW_LACKING, _SHARE_LACKING = 3, 0.05
+"""Texts of all labels without the last mark of their sentences, at least, and for each that has one its own lacks."""
+
 _ANSWERED = 0.5
 """Of how many of the sentences that ask something the texts ask nothing, at least."""
 
@@ -287,6 +290,23 @@ def out_of_word_order(samples: Mapping[str, TextSample]) -> list[tuple[str, str]
         f"do in {len(found):,} of {len(pairs):,} texts of all labels, as where they have no order (as in {shown})"
     )
     return [(most, told)]
+
+
+def without_last_marks(samples: Mapping[str, TextSample]) -> list[tuple[str, str]]:
+    """The label with most texts that lack the mark which their sentences end with, and that in words, if many do.
+
+    All labels are counted together, so that a twentieth of a small run is seen, as where a server cuts some replies.
+    """
+    pairs = [(label, *pair) for label in sorted(samples) for pair in samples[label].pairs()]
+    ended = [(label, text, *(ENDED.search(one) is not None for one in (first, text))) for label, first, text in pairs]
+    found = [(label, text) for label, text, given, own in ended if given and not own]
+    gained = sum(own and not given for _, _, given, own in ended)
+    if len(found) < max(_FEW_LACKING, _SHARE_LACKING * len(pairs), _FEW_LACKING * (gained + 1)):
+        return []
+    most = Counter(label for label, _ in found).most_common(1)[0][0]
+    examples = ", ".join(f"“{printable(text)[-_SHOWN:]}”" for _, text in found[:2])
+    told = f"{len(found):,} of {len(pairs):,} texts of all labels have no mark at their end, as where they are cut"
+    return [(most, f"{told} (as in {examples})")]
 
 
 def _neighbours(text: str) -> list[tuple[str, str]]:

@@ -497,7 +497,7 @@ def kind_of(begin: bytes) -> str | None:
 
 def _how_to_convert(encoding: str | None) -> str:
     first = "convert the file first, for example" if encoding else "find out its encoding, and convert the file first"
-    return f"{first}: iconv -f {encoding or 'ENCODING'} -t utf-8 FILE > FILE.utf8"
+    return f"{first}: iconv -f {encoding or 'ENCODING'} -t utf-8 FILE > utf8-FILE"
 
 
 def _encoding(line: bytes, offset: int) -> str | None:

@@ -118,7 +118,13 @@ def summarise(
     parts: Iterable[Mapping[str, LabelStatistics]], samples: Mapping[str, TextSample] | None = None
 ) -> dict[str, dict[str, Any]]:
     """Joins what was seen of several parts of a data set, and looks for habits in samples of its texts."""
-    from dino_st.data.habits import ones_for_many, out_of_order, out_of_word_order, under_several_labels
+    from dino_st.data.habits import (
+        ones_for_many,
+        out_of_order,
+        out_of_word_order,
+        under_several_labels,
+        without_last_marks,
+    )
 
     samples = samples or {}
     whole: dict[str, LabelStatistics] = {}
@@ -153,7 +159,9 @@ def summarise(
         for check in (samples[label].answers, samples[label].apart)
         if (told := check())
     ]
-    for label, habit in (*of_highest, *ones_for_many(samples), *out_of_word_order(samples)):
+    is_known = any("no mark at their end" in habit for one in summary.values() for habit in one.get("habits", ()))
+    lacking = [] if is_known else without_last_marks(samples)
+    for label, habit in (*of_highest, *ones_for_many(samples), *out_of_word_order(samples), *lacking):
         summary.setdefault(label, {})["habits"] = [*summary.get(label, {}).get("habits", ()), habit]
     for label in _lower(samples):
         if copies := samples[label].copies():

@@ -151,6 +151,19 @@ def test_good_texts_have_no_habit(change: Callable[[str, int], str]) -> None:
     assert TextSample(pairs(change)).habits() == []
 
 
+@pytest.mark.parametrize(("cut", "of", "is_told"), [(5, 60, True), (2, 60, False), (3, 60, True), (3, 400, False)])
+def test_texts_of_all_labels_that_lack_their_last_mark_are_told_together(cut: int, of: int, is_told: bool) -> None:
+    def stopped(text: str, i: int) -> str:
+        return text.rsplit(" ", 1)[0] if i < cut else text
+
+    good = TextSample(pairs(lambda text, i: text, of // 2))
+    samples = {"1": good, "0": TextSample(pairs(stopped, of - of // 2))}
+    told = [one for one in habits_in(summarise([], samples)) if "no mark at their end" in one]
+    assert [
+        f"label 0: {cut} of {len(good.pairs()) + len(samples['0'].pairs())} texts of all labels" in one for one in told
+    ] == ([True] * is_told)
+
+
 def test_eight_of_sixty_texts_are_told_and_seven_are_not() -> None:
     few, less = (
         TextSample(pairs(lambda text, i, many=many: with_words_twice(text, 2) if i < many else text, 60)).habits()

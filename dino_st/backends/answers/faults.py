@@ -112,7 +112,9 @@ _STRANDED = re.compile(
 _PARTICLE = re.compile(
     r"\b(?!(?:look|watch|go|c[ao]m|carr|put|turn|mov|keep|hold|set|log|break|jump|dig|fill|giv|check|get|got|let|tak|tried)\w*\s)"
     r"(?!(?:clothes|glasses|hats?|coats?|shirts?|dress|masks?|helmets?|shoes|paint|lights?|tv|radio|power|engine)\s)"
-    r"(?!(?:on|in|back|early|later|so|him|her|it|them|me|us|is|are|was|were|be|been|'s)\s)\w+\s(?:on|in)\Z"
+    r"(?!(?:on|in|back|early|later|so|him|her|it|them|me|us)\s)"
+    r"(?<!lights )(?<!light )(?<!lamp )(?<!tv )(?<!radio )(?<!power )(?<!engine )(?<!game )(?<!show )(?<!party )"
+    r"(?<!race )\w+\s(?:on|in)\Z"
     r"|\s(?:no|very|every|these|those|(?<!guess )(?<!so )(?<!know )(?<!say )what)\Z",
     re.IGNORECASE,
 )
