@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,7 @@ from dino_st.cli.upload import HUB_PANEL, publishes
 from dino_st.evaluation.options import EvaluationOptions
 from dino_st.models import ENCODER
 from dino_st.pipeline.publish import PublishOptions
+from dino_st.support.progress import logger
 from dino_st.training.options import PAIRS_ONLY, ContrastiveOptions, TrainingOptions
 
 Encoder = Annotated[
@@ -152,6 +154,8 @@ def evaluate(
     """Score encoders on the STS tasks through mteb."""
     from dino_st.pipeline.stages import Evaluation, evaluate_models
 
+    if sts_dir and pairs and tasks is None and not official and os.environ.get("DINO_ST_STS_DIR") != str(sts_dir):
+        logger.warning("--sts-dir is not used: along with --pairs no other task is scored; for both, add --tasks sts")
     options = EvaluationOptions.of(**given)
     chosen = tuple((languages or "").replace(",", " ").split())
     work = Evaluation(tasks, sts_dir, senteval_dir, tuple(pairs or ()), whitening_sentences, options, official, chosen)

@@ -297,15 +297,20 @@ def without_last_marks(samples: Mapping[str, TextSample]) -> list[tuple[str, str
 
     All labels are counted together, so that a twentieth of a small run is seen, as where a server cuts some replies.
     """
-    pairs = [(label, *pair) for label in sorted(samples) for pair in samples[label].pairs()]
-    ended = [(label, text, *(ENDED.search(one) is not None for one in (first, text))) for label, first, text in pairs]
-    found = [(label, text) for label, text, given, own in ended if given and not own]
-    gained = sum(own and not given for _, _, given, own in ended)
-    if len(found) < max(_FEW_LACKING, _SHARE_LACKING * len(pairs), _FEW_LACKING * (gained + 1)):
+    number, gained = 0, 0
+    found: list[tuple[str, str]] = []
+    for label in sorted(samples):
+        for first, second in samples[label].pairs():
+            is_ended, was_ended = (ENDED.search(text) is not None for text in (second, first))
+            number += 1
+            gained += is_ended and not was_ended
+            if was_ended and not is_ended:
+                found.append((label, second))
+    if len(found) < max(_FEW_LACKING, _SHARE_LACKING * number, _FEW_LACKING * (gained + 1)):
         return []
     most = Counter(label for label, _ in found).most_common(1)[0][0]
     examples = ", ".join(f"“{printable(text)[-_SHOWN:]}”" for _, text in found[:2])
-    told = f"{len(found):,} of {len(pairs):,} texts of all labels have no mark at their end, as where they are cut"
+    told = f"{len(found):,} of {number:,} texts of all labels have no mark at their end, as where they are cut"
     return [(most, f"{told} (as in {examples})")]
 
 

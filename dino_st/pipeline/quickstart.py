@@ -97,14 +97,14 @@ def run_quickstart(
     """Generates, prepares, trains and evaluates with what the package carries, and draws what training changed.
 
     A second run continues in the directory, and does nothing twice. With a directory of STS data the seven STS tasks
-    are scored, too. `report` is called with a line for every stage.
+    are scored, too, also of what a run without one made. `report` is called with a line for every stage.
     """
     output = Path(output)
     recipe = recipe or load_recipe(RECIPE)
     if sts_dir is not None:
         evaluate = recipe.evaluate.model_copy(update={"sts_dir": str(sts_dir)})
         recipe = recipe.model_copy(update={"evaluate": evaluate})
-    outcome = run_recipe(recipe, output, report=report)
+    outcome = run_recipe(recipe, output, report=report, overwrite_scores=True)
     written = {
         output / "raw": "generated pairs with provenance; `datasets.load_dataset` reads them",
         output / "prepared": "training and validation pairs",

@@ -283,6 +283,7 @@ def run_recipe(
     output: str | Path,
     *,
     overwrite: bool = False,
+    overwrite_scores: bool = False,
     report: Callable[[str], Any] = lambda _: None,
 ) -> RecipeOutcome:
     """Generates, prepares, trains and evaluates.
@@ -293,6 +294,7 @@ def run_recipe(
             `method: contrastive` the validation pairs and `prepared-pairs` (where pairs are trained on). A second run
             continues where the first one stopped.
         overwrite: Replace what another recipe, or this one with other options, left there; what is the same stays.
+        overwrite_scores: Replace the scores on other tasks alone.
         report: Called with a line for every stage.
 
     Returns:
@@ -304,7 +306,7 @@ def run_recipe(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    steps = _Steps(recipe, _language_model(recipe), Path(output), report, overwrite)
+    steps = _Steps(recipe, _language_model(recipe), Path(output), report, overwrite, overwrite_scores)
     steps.check()
     outcome = steps.generate()
     steps.prepare()
@@ -336,6 +338,7 @@ class _Steps:
     directory: Path
     report: Callable[[str], Any]
     overwrite: bool = False
+    overwrite_scores: bool = False
 
     @property
     def encoder(self) -> str:
@@ -488,4 +491,5 @@ class _Steps:
         """Scores the encoder before and after training."""
         self.report("4/4 evaluating")
         models = {"untrained": self.untrained(), "trained": str(self.directory / "model")}
-        return evaluate_models(models, self.evaluation, self.directory / "scores", overwrite=self.overwrite)
+        replaces = self.overwrite or self.overwrite_scores
+        return evaluate_models(models, self.evaluation, self.directory / "scores", overwrite=replaces)

@@ -201,10 +201,13 @@ def test_a_shard_without_a_wave_is_no_failure(run: Run, sentences: Path, model_d
     assert "0 pairs in" in result.output
 
 
-def test_pairs_of_ones_own_need_no_other_task(run: Run, tmp_path: Path) -> None:
+def test_pairs_of_ones_own_need_no_other_task(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pairs = tmp_path / "mine.csv"
     pairs.write_text("sentence1,sentence2,score\na cat,a cat,1\na cat,a dog,0\nthe dog,a dog,0.9\n")
     result = run("evaluate", "token-jaccard", "--pairs", pairs, "--output", tmp_path / "scores")
+    assert "--sts-dir is not used" not in caplog.text
+    run("evaluate", "token-jaccard", "--pairs", pairs, "--sts-dir", tmp_path)
+    assert "--sts-dir is not used: along with --pairs no other task is scored" in caplog.text
     assert result.exit_code == 0, result.output
     [name, _] = json.loads((tmp_path / "scores/scores.json").read_text())["token-jaccard"]
     assert name.startswith("DinoPairs-mine-")

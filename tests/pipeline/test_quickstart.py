@@ -10,6 +10,7 @@ from dino_st.errors import MissingExtraError
 from dino_st.pipeline import quickstart
 from dino_st.pipeline.quickstart import PICTURE, run_quickstart
 from dino_st.pipeline.recipe import load_recipe
+from tests.mteb_tasks.fixtures import write_sts_directory
 
 PAGE = Path(__file__).parents[2] / "docs" / "quick-start.md"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -40,6 +41,8 @@ def test_the_quick_start_shows_scores_ten_pairs_and_a_picture(tmp_path: Path, mo
     assert again.examples == outcome.examples
     assert any('pip install "dino-st[report]"' in line for line in lines)
     assert not (tmp_path / PICTURE).exists()
+    with_tasks = run_quickstart(tmp_path, recipe=recipe, sts_dir=write_sts_directory(tmp_path / "data"))
+    assert [len(scores) for scores in with_tasks.table.scores.values()] == [8, 8], "the seven, and its own pairs"
 
 
 def test_the_data_directory_reaches_the_recipe_whatever_its_name(
