@@ -17,7 +17,7 @@ from typing import NamedTuple
 from dino_st.data.alignment import shared_words, shares_of_strangers, texts_of_others
 from dino_st.data.layout import ENDED, cut_at, size_of
 from dino_st.support.hashes import keyed_bits
-from dino_st.support.languages import is_in_another_language, is_latin
+from dino_st.support.languages import is_in_another_language, is_latin, languages_of
 from dino_st.support.text import MARKS, UNSPACED, WORD, normal_form, printable, spaced
 
 SAMPLED = 1_000
@@ -312,6 +312,19 @@ def without_last_marks(samples: Mapping[str, TextSample]) -> list[tuple[str, str
     examples = ", ".join(f"“{printable(text)[-_SHOWN:]}”" for _, text in found[:2])
     told = f"{len(found):,} of {number:,} texts of all labels have no mark at their end, as where they are cut"
     return [(most, f"{told} (as in {examples})")]
+
+
+def in_other_languages(samples: Mapping[str, TextSample]) -> list[tuple[str, str]]:
+    """Labels whose texts together are in another language than their sentences, none in English, and that in words."""
+    found: list[tuple[str, str]] = []
+    for label in sorted(samples):
+        pairs = samples[label].pairs()
+        if two := languages_of((second for _, second in pairs), (first for first, _ in pairs)):
+            shown = ", ".join(f"“{printable(second)[:_SHOWN]}”" for _, second in pairs[:2])
+            found.append(
+                (label, "{} texts seem to be in {}, and their sentences in {} (as {})".format(len(pairs), *two, shown))
+            )
+    return found
 
 
 def _neighbours(text: str) -> list[tuple[str, str]]:

@@ -119,6 +119,7 @@ def summarise(
 ) -> dict[str, dict[str, Any]]:
     """Joins what was seen of several parts of a data set, and looks for habits in samples of its texts."""
     from dino_st.data.habits import (
+        in_other_languages,
         ones_for_many,
         out_of_order,
         out_of_word_order,
@@ -160,8 +161,9 @@ def summarise(
         if (told := check())
     ]
     is_known = any("no mark at their end" in habit for one in summary.values() for habit in one.get("habits", ()))
+    of_all = (*ones_for_many(samples), *out_of_word_order(samples), *in_other_languages(samples))
     lacking = [] if is_known else without_last_marks(samples)
-    for label, habit in (*of_highest, *ones_for_many(samples), *out_of_word_order(samples), *lacking):
+    for label, habit in (*of_highest, *of_all, *lacking):
         summary.setdefault(label, {})["habits"] = [*summary.get(label, {}).get("habits", ()), habit]
     for label in _lower(samples):
         if copies := samples[label].copies():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _ENGLISH = frozenset(
@@ -111,6 +112,8 @@ _SIGNS = (
 KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
 """The letters of Japanese, which Chinese has not."""
 _FEW, _LONG, _EVERY, _AHEAD = 2, 4, 3, 2
+_AHEAD_IN_ALL, _SHARE_AHEAD = 10, 0.2
+"""Small words by which the language of many texts is ahead of that of their sentences, and the share that is beyond."""
 _WORD = re.compile(r"[^\W\d_]+")
 _CLAUSE = re.compile(r"[,;:.!?()\[\]/|\"“”«»]+\s*|\s[-–—]+\s")
 _ACCENTED = re.compile("[\u00df-\u024f\u1e00-\u1eff]")
@@ -153,6 +156,32 @@ def _has_other_signs(text: str, source: str) -> bool:
         for pair in _SIGNS
         for own, other in (pair, pair[::-1])
     )
+
+
+def languages_of(texts: Iterable[str], sources: Iterable[str]) -> tuple[str, str] | None:
+    """The languages of many texts and of their sentences, where small words tell two, none of which is English.
+
+    Texts of languages that are as near as Spanish and Portuguese show it together, each of them seldom.
+    """
+    own, its = (_small_words(side) for side in (texts, sources))
+    return None if own is None or its is None else _two_languages(own, its, _AHEAD_IN_ALL, _SHARE_AHEAD)
+
+
+def _small_words(texts: Iterable[str]) -> Counter[str] | None:
+    """How many small words of each language texts have; None where half as many are of English alone."""
+    languages, english = Counter[str](), 0
+    for words in map(_Words.of, texts):
+        languages.update(words.languages)
+        english += len(words.english)
+    return None if 2 * english >= max(languages.values(), default=0) else languages
+
+
+def _two_languages(own: Counter[str], its: Counter[str], ahead: int, share: float = 0.0) -> tuple[str, str] | None:
+    """The languages that two counts of small words have most of, if they are others, and each well ahead in its own."""
+    first = max(sorted(own), key=lambda each: (own[each], its[each]))
+    second = max(sorted(its), key=lambda each: (its[each], own[each]))
+    lead = (own[first] - own[second] - share * own[first], its[second] - its[first] - share * its[second])
+    return (first, second) if min(lead) >= ahead else None
 
 
 def is_latin(text: str) -> bool:
@@ -233,6 +262,4 @@ class _Words(NamedTuple):
 
     def are_told_apart(self, other: _Words) -> bool:
         """Whether the language that most of these are of is not that of the others, in which either is well ahead."""
-        own, its = (max(words.languages, key=words.languages.__getitem__) for words in (self, other))
-        ahead = (self.languages[own] - self.languages[its], other.languages[its] - other.languages[own])
-        return min(ahead) >= _AHEAD
+        return bool(_two_languages(self.languages, other.languages, _AHEAD))

@@ -151,6 +151,43 @@ def test_good_texts_have_no_habit(change: Callable[[str, int], str]) -> None:
     assert TextSample(pairs(change)).habits() == []
 
 
+PORTUGUESE, SPANISH = (
+    [" ".join(random.Random(f"{language} {i}").choice(part) for part in parts) for i in range(40)]
+    for language, parts in {
+        "pt": (
+            ("O homem", "Uma mulher", "A criança", "O trem"),
+            ("fica na rua", "chega ao parque", "corre pelo campo"),
+            ("com o cão.", "no domingo.", "em casa."),
+        ),
+        "es": (
+            ("El hombre", "Una mujer", "La niña", "El tren"),
+            ("queda en la calle", "llega al parque", "corre por el campo"),
+            ("con el perro.", "el domingo.", "en casa."),
+        ),
+    }.items()
+)
+
+
+@pytest.mark.parametrize(
+    ("sentences", "texts", "told"),
+    [
+        (PORTUGUESE, SPANISH, "texts seem to be in Spanish, and their sentences in Portuguese (as “"),
+        (SPANISH, PORTUGUESE, "texts seem to be in Portuguese, and their sentences in Spanish (as “"),
+        (PORTUGUESE, PORTUGUESE[::-1], ""),
+        (SPANISH, SPANISH[::-1], ""),
+        ([sentence(i, "first") for i in range(40)], [sentence(i, "second") for i in range(40)], ""),
+    ],
+)
+def test_texts_that_are_together_in_a_language_near_that_of_their_sentences_are_told(
+    sentences: list[str], texts: list[str], told: str
+) -> None:
+    found = habits_in(summarise([], {"0.5": TextSample(zip(sentences, texts, strict=True))}))
+    assert [one for one in found if "seem to be in" in one and told and told in one] == [
+        one for one in found if "seem to be in" in one
+    ]
+    assert any("seem to be in" in one for one in found) == bool(told)
+
+
 @pytest.mark.parametrize(("cut", "of", "is_told"), [(5, 60, True), (2, 60, False), (3, 60, True), (3, 400, False)])
 def test_texts_of_all_labels_that_lack_their_last_mark_are_told_together(cut: int, of: int, is_told: bool) -> None:
     def stopped(text: str, i: int) -> str:

@@ -1150,6 +1150,7 @@ def test_what_is_left_over_of_other_forms_and_of_speech_is_rejected(reason: str)
         ("For example, dogs bark.", "Some animals, such as dogs, bark."),
         ("他用ＰＣ工作。", "他用电脑工作。"),
         ("Person of the year is Ann.", "Ann was chosen as the person of the year."),
+        ("No fim de semana iremos à praia.", "O preço da gasolina subiu muito este ano."),
         ("Va' via subito, disse il re.", "Vattene, disse il re."),
         ("« Que faire ? » se demande l'homme.", "L'homme se demande quoi faire."),
         ("Que faire ? se demande le roi.", "Le roi se demande quoi faire."),
