@@ -83,7 +83,7 @@ class Killer:
         self.left -= 1
         if self.left < 0:
             directory, self.directory = self.directory, None  # what follows is not the run's any more
-            shutil.copytree(directory, snapshot(directory))
+            take_snapshot(directory)
             raise Killed
 
     @contextmanager
@@ -100,6 +100,18 @@ class Killer:
 
 def snapshot(directory: Path) -> Path:
     return directory.with_name("snapshot")
+
+
+def take_snapshot(directory: Path) -> None:
+    """Copies a directory, anew where another thread of the run removed a file while it was copied."""
+    for _ in range(20):
+        try:
+            shutil.copytree(directory, snapshot(directory))
+        except OSError:
+            shutil.rmtree(snapshot(directory), ignore_errors=True)
+        else:
+            return
+    raise RuntimeError(f"{directory} does not come to rest")
 
 
 KILLER = Killer()
