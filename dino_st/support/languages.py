@@ -117,6 +117,8 @@ _AHEAD_IN_ALL, _SHARE_AHEAD = 10, 0.2
 _WORD = re.compile(r"[^\W\d_]+")
 _CLAUSE = re.compile(r"[,;:.!?()\[\]/|\"“”«»]+\s*|\s[-–—]+\s")
 _ACCENTED = re.compile("[\u00df-\u024f\u1e00-\u1eff]")
+_NOT_OF_LOANS = re.compile("[äöüßåøæőűłńśźżčšřěąęğı]")
+"""Letters that English seldom has in words that it took from others, as it has those of `café`."""
 _ING = re.compile("[a-z]{2,}[^aeiou]ing")
 
 
@@ -257,8 +259,10 @@ class _Words(NamedTuple):
         if self.opener and self.opener not in own and not self.english:
             return len((self.strange | {self.opener}) - own) >= len(self.shared)
         signs = len((self.others | self.weak) - own)
-        is_long = len(self.all) >= _LONG and not self.shared and bool(self.others - own)
-        return not self.english and signs > len(self.shared) and (signs >= _FEW or is_long)
+        strange = self.others - own
+        is_telling = len(self.all) >= _LONG or any(map(_NOT_OF_LOANS.search, strange))
+        is_sure = signs >= _FEW or (bool(strange) and is_telling and not self.shared)
+        return not self.english and signs > len(self.shared) and is_sure
 
     def are_told_apart(self, other: _Words) -> bool:
         """Whether the language that most of these are of is not that of the others, in which either is well ahead."""

@@ -949,6 +949,7 @@ ASIDE: dict[str, tuple[str, ...]] = {
         *("O hotel ficou com o depósito depois da tempestade.", "Het hotel hield de borg na de storm."),
         *("Hotellet behöll depositionen efter stormen.", "Hotel zatrzymał kaucję po burzy.", "El museo abre tarde."),
         *("Khách sạn giữ lại tiền đặt cọc sau cơn bão.", "Hotel menahan uang muka setelah badai."),
+        *("Anzahlung größtenteils einbehalten.", "Rezeption schließt früh."),
         *("Iningatan ng hotel ang deposito.", "Toofan ke baad hotel ne paisa rakh liya hai."),
     ),
     "several answers": (
