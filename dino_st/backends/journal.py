@@ -58,6 +58,7 @@ class ReplyJournal:
         self.path = Path(path)
         self._lock = RLock()
         self._free, self._being_asked = Condition(self._lock), set[str]()
+        self._names: list[str] = []
         with self._explained():
             # Several threads ask, one at a time, and in a notebook another than this one closes.
             self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
@@ -174,6 +175,7 @@ class ReplyJournal:
         self._database.execute(f"PRAGMA application_id = {_APPLICATION}")
         self._database.execute(f"PRAGMA user_version = {_VERSION}")
         self._database.execute("COMMIT")
+        self._names = [name for (name,) in self._database.execute("SELECT name FROM names ORDER BY name")]
 
     def _pragma(self, name: str) -> Any:
         return self._database.execute(f"PRAGMA {name}").fetchone()[0]
@@ -200,22 +202,21 @@ class ReplyJournal:
         known: list[str] | None = getattr(backend, "answered_as", None)
         if known is None:
             return
-        with self._explained():
-            names = [name for (name,) in self._database.execute("SELECT name FROM names ORDER BY name")]
-            if earlier := [name for name in names if name not in known]:
-                known += earlier
-                logger.warning(
-                    "%s: replies that are kept here came from a model that its server called %s; where another one "
-                    "answers now, its replies stand beside them",
-                    self.path.parent,
-                    ", ".join(map(repr, earlier)),
-                )
+        if earlier := [name for name in self._names if name not in known]:
+            known += earlier
+            logger.warning(
+                "%s: replies that are kept here came from a model that its server called %s; where another one "
+                "answers now, its replies stand beside them",
+                self.path.parent,
+                ", ".join(map(repr, earlier)),
+            )
 
     def _store_names(self, backend: ChatBackend) -> None:
-        names = [(name,) for name in getattr(backend, "answered_as", None) or ()]
-        if names:
-            with self._explained():
-                self._database.executemany("INSERT OR IGNORE INTO names VALUES (?)", names)
+        with self._explained():
+            for name in getattr(backend, "answered_as", None) or ():
+                if name not in self._names:
+                    self._database.execute("INSERT OR IGNORE INTO names VALUES (?)", (name,))
+                    self._names.append(name)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -152,13 +152,13 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Score encoders on the STS tasks through mteb."""
-    from dino_st.pipeline.stages import Evaluation, evaluate_models
+    from dino_st.pipeline.stages import STS_VARIABLE, Evaluation, evaluate_models
 
-    if sts_dir and pairs and tasks is None and not official and os.environ.get("DINO_ST_STS_DIR") != str(sts_dir):
-        logger.warning("--sts-dir is not used: along with --pairs no other task is scored; for both, add --tasks sts")
     options = EvaluationOptions.of(**given)
     chosen = tuple((languages or "").replace(",", " ").split())
     work = Evaluation(tasks, sts_dir, senteval_dir, tuple(pairs or ()), whitening_sentences, options, official, chosen)
+    if sts_dir and pairs and not work.names and os.environ.get(STS_VARIABLE) != str(sts_dir):
+        logger.warning("--sts-dir is not used: along with --pairs no other task is scored; for both, add --tasks sts")
     table = evaluate_models(models, work, output, overwrite=overwrite)
     note(output=output, scores=table.to_dict())
     say(table.to_rich(), wrap=True)

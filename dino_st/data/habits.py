@@ -57,6 +57,9 @@ _FEW_WRONG, _SHARE_WRONG = 5, 0.1
 _FEW_TWICE, _SHARE_TWICE = 5, 0.02
 """Texts that stand under several labels of one sentence, at least."""
 
+LACKING = "have no mark at their end, as where they are cut"
+"""How it is said of texts that they lack the last mark which their sentences have."""
+
 _FEW_LACKING, _SHARE_LACKING = 3, 0.05
 """Texts of all labels without the last mark of their sentences, at least, and for each that has one its own lacks."""
 
@@ -284,7 +287,7 @@ def out_of_word_order(samples: Mapping[str, TextSample]) -> list[tuple[str, str]
         return []
     most = Counter(label for label, *_ in found).most_common(1)[0][0]
     clearest = sorted((one for one in found if one[0] == most), key=lambda one: -len(one[2]))[:2]
-    shown = ", ".join(f"“{printable(text)[:_SHOWN]}”" for _, text, _ in clearest)
+    shown = _quoted(text for _, text, _ in clearest)
     told = (
         f"{len(seen):,} of {len(strange):,} pairs of frequent words that never stand side by side in the sentences "
         f"do in {len(found):,} of {len(pairs):,} texts of all labels, as where they have no order (as in {shown})"
@@ -309,9 +312,8 @@ def without_last_marks(samples: Mapping[str, TextSample]) -> list[tuple[str, str
     if len(found) < max(_FEW_LACKING, _SHARE_LACKING * number, _FEW_LACKING * (gained + 1)):
         return []
     most = Counter(label for label, _ in found).most_common(1)[0][0]
-    examples = ", ".join(f"“{printable(text)[-_SHOWN:]}”" for _, text in found[:2])
-    told = f"{len(found):,} of {number:,} texts of all labels have no mark at their end, as where they are cut"
-    return [(most, f"{told} (as in {examples})")]
+    ends = ", ".join(f"“{printable(text)[-_SHOWN:]}”" for _, text in found[:2])
+    return [(most, f"{len(found):,} of {number:,} texts of all labels {LACKING} (as in {ends})")]
 
 
 def in_other_languages(samples: Mapping[str, TextSample]) -> list[tuple[str, str]]:
@@ -320,7 +322,7 @@ def in_other_languages(samples: Mapping[str, TextSample]) -> list[tuple[str, str
     for label in sorted(samples):
         pairs = samples[label].pairs()
         if two := languages_of((second for _, second in pairs), (first for first, _ in pairs)):
-            shown = ", ".join(f"“{printable(second)[:_SHOWN]}”" for _, second in pairs[:2])
+            shown = _quoted(second for _, second in pairs[:2])
             found.append(
                 (label, "{} texts seem to be in {}, and their sentences in {} (as {})".format(len(pairs), *two, shown))
             )
@@ -415,10 +417,14 @@ def _without_accents(word: str) -> Iterator[str]:
 def _in_words(feature: _Feature, texts: Mapping[str, str], missing: int, pairs: int) -> str:
     """A habit for people, with the number of its texts and two of them."""
     words = f" “{feature.words}”" if feature.kind != "cut" and feature.words else f" {feature.words}".rstrip()
-    shown = (printable(text)[:_SHOWN] for text in sorted(texts.values(), key=keyed_bits)[:2])
     also = f"; the same of their sentences: {missing:,}" if missing else ""
-    examples = ", ".join(f"“{text}”" for text in shown)
+    examples = _quoted(sorted(texts.values(), key=keyed_bits)[:2])
     return f"{len(texts):,} of {pairs:,} {feature.what}{words}{also} (as in {examples})"
+
+
+def _quoted(texts: Iterable[str]) -> str:
+    """The beginnings of some texts, for people."""
+    return ", ".join(f"“{printable(text)[:_SHOWN]}”" for text in texts)
 
 
 def _shortened(text: str) -> str:
@@ -441,7 +447,7 @@ def _features(text: str, other: str) -> set[_Feature]:
     found = {_Feature("contain", mark, "marks") for mark in _MARK.findall(plain)}
     found.add(_Feature("are", text.casefold().strip(), "text"))
     if ENDED.search(text) is None:
-        found.add(_Feature("have no mark at their end, as where they are cut", "", "lack"))
+        found.add(_Feature(LACKING, "", "lack"))
     if (first := _BEGINS.match(text)) and first[1].islower():
         found.add(_Feature("begin with a small letter", "", "small"))
     if _TWICE.search(text.casefold()):

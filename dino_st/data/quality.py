@@ -119,6 +119,7 @@ def summarise(
 ) -> dict[str, dict[str, Any]]:
     """Joins what was seen of several parts of a data set, and looks for habits in samples of its texts."""
     from dino_st.data.habits import (
+        LACKING,
         in_other_languages,
         ones_for_many,
         out_of_order,
@@ -160,7 +161,7 @@ def summarise(
         for check in (samples[label].answers, samples[label].apart)
         if (told := check())
     ]
-    is_known = any("no mark at their end" in habit for one in summary.values() for habit in one.get("habits", ()))
+    is_known = any(LACKING in habit for one in summary.values() for habit in one.get("habits", ()))
     of_all = (*ones_for_many(samples), *out_of_word_order(samples), *in_other_languages(samples))
     lacking = [] if is_known else without_last_marks(samples)
     for label, habit in (*of_highest, *of_all, *lacking):

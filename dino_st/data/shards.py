@@ -505,9 +505,10 @@ class ShardDirectory(os.PathLike[str]):
         """Marks the run as complete and writes the dataset card; what a killed worker was writing goes."""
         self.is_complete = True
         remove_leftovers(self.path, self.path / "data")
-        self.write_card(card + quality_section(self.quality()))
+        quality = self.quality()
+        self.write_card(card + quality_section(quality))
         self._save()
-        warn_of_doubts(self.quality(), self.configuration)
+        warn_of_doubts(quality, self.configuration)
         self._warn_of_strays()
         self.warn_of_no_row()
 

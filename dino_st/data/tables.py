@@ -410,8 +410,13 @@ def _parquet_files(path: Path) -> list[Path]:
 
 def _below(path: Path) -> str:
     """Where tables lie in folders below, as parts by a column's values do: in words, or empty."""
-    found = next((file for file in sorted(path.rglob("[!.]*")) if table_ending(file) and file.is_file()), None)
-    return f"; give a folder below, such as {found.parent}, or the file there" if found else ""
+    found = tables_below(path)
+    return f"; give a folder below, such as {found[0].parent}, or the file there" if found else ""
+
+
+def tables_below(path: Path) -> list[Path]:
+    """The tables in a directory and in those below it, but for hidden ones, in the order of their names."""
+    return [file for file in sorted(path.rglob("[!.]*")) if table_ending(file) and file.is_file()]
 
 
 def table_ending(file: Path) -> str:

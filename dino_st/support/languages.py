@@ -165,8 +165,9 @@ def languages_of(texts: Iterable[str], sources: Iterable[str]) -> tuple[str, str
 
     Texts of languages that are as near as Spanish and Portuguese show it together, each of them seldom.
     """
-    own, its = (_small_words(side) for side in (texts, sources))
-    return None if own is None or its is None else _two_languages(own, its, _AHEAD_IN_ALL, _SHARE_AHEAD)
+    if (its := _small_words(sources)) is None or (own := _small_words(texts)) is None:
+        return None
+    return _two_languages(own, its, _AHEAD_IN_ALL, _SHARE_AHEAD)
 
 
 def _small_words(texts: Iterable[str]) -> Counter[str] | None:

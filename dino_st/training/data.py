@@ -28,7 +28,7 @@ from dino_st.data.columns import (
     rows_hash,
 )
 from dino_st.data.pairs import doubt_pairs
-from dino_st.data.tables import splits_of, table_ending
+from dino_st.data.tables import splits_of, table_ending, tables_below
 from dino_st.data.triplets import read_pairs_or_triplets, triplet_table
 from dino_st.errors import DatasetError, DinoWarning, InputError, first_line
 from dino_st.preparation.directory import read_tables
@@ -290,8 +290,11 @@ def _split_tables(directory: Path) -> Tables | None:
                 "is not to be trained on elsewhere, or name a directory of `dino-st prepare`"
             )
     read = [file for (file,) in found.values()]
-    below = [file for file in sorted(directory.rglob("[!.]*")) if table_ending(file) and file.is_file()]
-    others = [str(file.relative_to(directory)) for file in below if not any(file.is_relative_to(one) for one in read)]
+    others = [
+        str(file.relative_to(directory))
+        for file in tables_below(directory)
+        if not any(file.is_relative_to(one) for one in read)
+    ]
     if others:
         logger.info("%s: not trained on: %s", directory, ", ".join(others))
     return {name: read_pairs_or_triplets(file) for name, (file,) in found.items()}

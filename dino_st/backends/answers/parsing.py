@@ -336,12 +336,13 @@ def _up_to_closing_mark(
             _SENTENCE_END.search(before[-9:]) and _NEW_SENTENCE.match(rest) and not opens and not _SPEAKER.match(rest)
         )
         is_rest_of_list = _CLOSES_A_LIST.fullmatch(rest) and _ENDED.search(before[-9:]) and not set("([{") & set(before)
-        if rest.strip(".!?") and not ends and not is_rest_of_list:
+        has_more = rest.strip(".!?") != ""
+        if has_more and not ends and not is_rest_of_list:
             continue
         for start in (1, 0) if text[:1] in opening | {'"'} else (0,):
             inner = before[start:]
             is_even = sum(map(inner.count, opening)) == sum(map(inner.count, closing - {'"'}))
             if inner and is_even and has_paired_marks(inner):
-                end = rest[:1] if rest.strip(".!?") == "" and not _ENDED.search(inner[-_LOOK:]) else ""
+                end = "" if has_more or _ENDED.search(inner[-_LOOK:]) else rest[:1]
                 return inner + end, rest  # a mark that ends the sentence may stand behind the one that closes it
     return None

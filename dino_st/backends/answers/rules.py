@@ -203,7 +203,8 @@ FAULTS = (
         "cut off",
         re.compile(
             r"\A(?:\.{2,}|…)\s*\w|[,;(\[]\Z|\s(?:the|and|because|although|their|my|your|its|than|[a-z]+ed by)\Z"
-            r"|\s(?:the|an?|and|of|to|with|their|my|your|its)\s?(?:\.{3}|…)\Z|\s(?:the|an|and|or)\.\Z|\s[-–—]{1,3}\Z"
+            r"|\s(?:the|an?|and|of|to|with|their|my|your|its)\s?(?:\.{3}|…)\Z|\s[-–—]{1,3}\Z"
+            r"|\s(?:the|an?|and|or|because|although|their|my|your|its|than)\.\Z"
         ),
     ),
     Rule(

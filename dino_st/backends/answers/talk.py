@@ -575,8 +575,6 @@ _LEFTOVERS = {
     r"[a-z]{3}[⁰¹²³⁴-⁹][.!?]?\Z": re.compile("[⁰¹²³⁴-⁹]"),
 }
 """Tokens, pieces of words and single signs that stand where a text begins or ends, or break its words."""
-_OPEN_BEFORE_MARK = re.compile(r"\s(?:an|a|the|and|or|because|although|their|my|your|its|than)\.\Z")
-"""Words with which no sentence ends, before a full stop."""
 
 _RUN_TOGETHER = re.compile(
     r"[a-z]{2}[.!?](?:[A-Z][a-z]+|A)(?:\s|\W{0,3}\Z)|[a-z]{3}(?:An?|The|It|He|She|They|There|This|In|On)\s[a-z]"
@@ -615,7 +613,6 @@ TALK = (
     *_rules("no answer", _OPENERS),
     *_rules("talk", _SPOKEN),
     *_rules("markup", _SIGNS),
-    Rule("cut off", _OPEN_BEFORE_MARK, _OPEN_BEFORE_MARK),
     Rule("several sentences", _RUN_TOGETHER, _RUN_TOGETHER),
     *_rules("markup", _LEFTOVERS),
     Rule("repetition", _TWICE, _TWICE),
