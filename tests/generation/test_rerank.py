@@ -25,7 +25,12 @@ from tests.shards_fixtures import rows_of
 
 SPEC = TaskSpec.load("sts-x2")
 SENTENCES = ["A man plays a flute.", "Two dogs run in a park.", "Stocks fell on Monday."]
-TEXTS = tuple(f"{who} {what} {where}." for who in ("A cat", "Nobody") for what in ("ran", "sat") for where in "xyz")
+TEXTS = tuple(
+    f"{who} {what} {where}."
+    for who in ("A cat", "Nobody")
+    for what in ("ran", "sat")
+    for where in ("alone", "away", "again")
+)
 WORDS_AND_MARKS = r" ?\w+|[^\w\s]|\s"
 
 

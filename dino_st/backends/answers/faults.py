@@ -178,14 +178,14 @@ def fault_of(
         return "refusal"
     if _is_in_another_script(text, source, prompt):
         return "another script"
+    if any(label.casefold() in text.casefold() and label not in source for label in filter(is_label, labels)):
+        return "label"
     if _is_in_another_language(text, source, prompt):
         return "another language"
     if reason := _fault_by((*FAULTS, *foreign.FAULTS), text, source):
         return reason
     if not words:
         return "empty"
-    if any(label.casefold() in text.casefold() and label not in source for label in filter(is_label, labels)):
-        return "label"
     if not has_paired_marks(text) and has_paired_marks(source):
         return "unmatched quotation mark"
     is_within = given and f" {given} " in f" {words} "
@@ -300,7 +300,7 @@ def _stops(text: str, source: str) -> bool:
         return True
     if _DOTS.search(end) and not re.search(r"\.{3}|…", source):
         end = _DOTS.sub("", end)
-        if goes_on(end) or re.search(r"\s(?!I\Z)[^\W\d_]\Z", end):
+        if goes_on(end, source) or re.search(r"\s(?!I\Z)[^\W\d_]\Z", end):
             return True
     if not (end[-1:].isalpha() and source.lstrip("¿¡\"“«'")[:1].isupper() and re.search(r"[.!?][\"”’)]*\Z", source)):
         return False
@@ -309,7 +309,7 @@ def _stops(text: str, source: str) -> bool:
         return False
     is_left = (_STRANDED.search(end) or _PARTICLE.search(end)) and not _MAY_STRAND.search(end)
     is_bare = _AUXILIARY.search(end) and not _MAY_REST.search(end)
-    if is_left or is_bare or goes_on(end):
+    if is_left or is_bare or goes_on(end, source):
         return True
     return bool(_GOES_ON.search(end) or _OPEN_CLAUSE.search(end)) or (
         text[:1].isupper() and _is_broken(last, source.casefold())
