@@ -1230,6 +1230,19 @@ def test_names_and_loans_make_english_no_other_language(text: str, source: str) 
     assert not is_in_another_language(text, source, "Write a sentence that means the same.")
 
 
+@pytest.mark.parametrize(
+    "form", ["{}. **{}:** {}", "{}. **{}**: {}", "{}) **{}** – {}", "- __{1}__: {2}", "**{1}:** {2}"]
+)
+def test_titles_in_bold_go_where_every_entry_of_a_list_has_one(form: str) -> None:
+    titles = ("Morning walk", "At the market", "Old ship")
+    sentences = ("The train to the coast leaves early.", "My neighbour paints old boats.", '"Go!", said the man.')
+    lines = [form.format(i, *each) for i, each in enumerate(zip(titles, sentences, strict=True), 1)]
+    assert parse_list("\n".join(["Sure! Here are the sentences:", "", *lines])).texts == sentences
+    assert not {*sentences}.intersection(parse_list("\n".join([*lines, f"4. {TEXT}"])).texts)
+    small = [line.replace("The train", "the train").replace("My", "my") for line in lines]
+    assert sentences[0] not in parse_list("\n".join(small)).texts
+
+
 def test_two_languages_of_which_none_is_english_are_told_apart() -> None:
     for language, (text, other) in IN_OTHER_LANGUAGES.items():
         assert parse_reply(other, text) == Parsed(other), language

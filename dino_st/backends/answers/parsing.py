@@ -72,6 +72,10 @@ _NUMBER = re.compile(
     rf"(?:\(?(?:\d{{1,3}}|[a-zA-Z])\)(?=\s)|(?:\d{{1,3}}[.:]|[a-z]\.)(?=\s)|\[\d{{1,3}}\]|{_MARK})\s*"
 )
 _BULLET = re.compile(rf"(?:{_MARK})\s*")
+_TITLED = re.compile(
+    r"(\W{0,3}?(?:\d{1,3}[.)]\s*)?)(?:\*\*|__)[^\s*_][^*_]{0,60}(?::(?:\*\*|__)|(?:\*\*|__)\s*(?::|[-–—]))\s+(?=[\"“]?[^\W\d_])"
+)
+"""A title in bold, set apart from the sentence behind it."""
 _INITIAL = re.compile(
     r"[A-Z]\.\s(?!(?:The|An?|He|She|It|They|We|I|You|This|That|Th[eo]se|There|No|Some\w*|In|On|At|When|My|His|Her|Our)\b)"
     r"(?=[A-ZÀ-Þ])"
@@ -159,7 +163,8 @@ def parse_reply(
 def parse_list(reply: str, *, prompt: str = "", finished: bool = True, min_words: int = 3) -> ParsedList:
     r"""Takes the texts out of a reply that was to be a list of sentences, a line each, or a list in JSON.
 
-    The last entry of a reply that was cut off (`finished` is False) is left out.
+    Titles in bold go where each entry has one. The last entry of a reply that was cut off (`finished` is False) is
+    left out.
 
     Example:
         >>> parse_list('Here are two sentences:\n1. "The bus was late."\n2. Rain fell all night.').texts
@@ -180,6 +185,9 @@ def parse_list(reply: str, *, prompt: str = "", finished: bool = True, min_words
         lines = [
             f"{i}. {line[one.end() :]}" for i, (line, one) in enumerate(zip(lines, counted, strict=True), 1) if one
         ]
+    titled = [found for line in lines if (found := _TITLED.match(line)) and not line[found.end()].islower()]
+    if 1 < len(titled) == len(lines):
+        lines = [f"{found[1]}{found.string[found.end() :]}" for found in titled]
     numbered = {line for line in lines if _NUMBER.match(line)}
     is_numbered = 2 * len(numbered) > len(lines) > 1  # then what has no number is talk between the entries
     number = _NUMBER if is_numbered else _FIRST if len(lines) == 1 else None
