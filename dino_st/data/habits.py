@@ -37,7 +37,7 @@ _SHARES = {
     "twice": 0.03,
     "joined": 0.02,
     "bare": 0.05,
-    "language": 0.2,
+    "language": 0.03,
 }
 """Of how many of the texts a habit of each kind is one, at least. What right pairs have of all that is told here,
 `benchmarks/habits.py` prints."""

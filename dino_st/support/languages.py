@@ -54,6 +54,7 @@ _OF_OTHERS = frozenset(
 _TELLING = 100.0
 """How much likelier English becomes by a small word of its own."""
 _POOLED = 500
+"""Texts that tell their language together, at most."""
 _WORD = re.compile(r"[^\W\d_]+")
 _CLAUSE = re.compile(r"[,;:.!?()\[\]/|\"“”«»]+\s*|\s[-–—]+\s")
 
@@ -151,8 +152,10 @@ def _expected(source: str, instruction: str) -> dict[str, float]:
 
 def _is_unlike_english(text: str) -> bool:
     """Whether a text has no small word of English and, with or without its first capital, looks like no English."""
-    found = [_probabilities(each) for each in (text, text[:1].lower() + text[1:])]
-    return not _has_small_words(text) and any(each["en"] < _UNLIKE_ENGLISH * max(each.values()) for each in found)
+    if _has_small_words(text):
+        return False
+    found = map(_probabilities, (text, text[:1].lower() + text[1:]))
+    return any(each["en"] < _UNLIKE_ENGLISH * max(each.values()) for each in found)
 
 
 def _has_small_words(text: str) -> bool:

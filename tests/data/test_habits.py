@@ -116,7 +116,7 @@ HABITS: dict[str, Callable[[str, int], str]] = {
     ),
     "have one to three words twice in a row": lambda text, i: text if i % 25 else with_words_twice(text, 1 + i % 3),
     "begin with a small letter": some(lambda text: text.split(" ", 1)[1], one_in=12),
-    "are in another language than their sentences": lambda text, i: german(i) if i % 3 else text,
+    "are in another language than their sentences": lambda text, i: text if i % 25 else german(i),
     "are cut at 6 words": lambda text, i: " ".join(text.split()[:6]),
     "are cut at 25 characters": lambda text, i: text[:25].rstrip(),
 }
