@@ -1256,6 +1256,8 @@ def test_an_english_instruction_speaks_for_a_sentence_of_few_words() -> None:
     assert all(is_in_another_language(german, english, say) for english in (SOURCE, "A man plays.", "The naïve élite."))
     assert not is_in_another_language("Un hombre toca con una flauta.", "No me toca de flauta a mi.", say)
     assert not is_in_another_language(german, "Flötenspieler singt", say)
+    assert is_in_another_language(german, "Men singing.", say)
+    assert not is_in_another_language(german, "Men singing.")
 
 
 def test_a_language_that_the_prompt_names_or_speaks_may_be_answered_in() -> None:
