@@ -144,7 +144,8 @@ def evaluate(
         typer.Option("--official", help="Run MTEB's own STS12 … SICK-R as well (data of the hub), shown in a row."),
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Directory for scores.json, scores.md and mteb's results.")
+        Path | None,
+        typer.Option(help="Directory for scores.json, scores.md and mteb's results; without it they are only printed."),
     ] = None,
     whitening_sentences: Annotated[
         Path | None, typer.Option(help="Unlabelled sentences (as for generate --input) to fit whitened baselines on.")
