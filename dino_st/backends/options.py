@@ -6,9 +6,12 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from dino_st.support.options import FrozenOptions, option
+from dino_st.errors import ConfigurationError, suggest
+from dino_st.support.options import FrozenOptions, device_name, option
 
 BackendName = Literal["local", "openai"]
+DTYPES = ("auto", "float32", "float64", "bfloat16", "float16")
+"""Number types of a local model; `auto` takes bfloat16 where the hardware computes in it."""
 
 
 def _auto_or_number(value: int | str, unit: str) -> int | str:
@@ -41,6 +44,18 @@ class ModelOptions(FrozenOptions):
         """What of a model's identity these options settle by themselves; see `LocalWriter.identity`."""
         known = {"prompt_format": self.prompt_format, "dtype": self.dtype, "device": self.device.partition(":")[0]}
         return {name: value for name, value in known.items() if value != "auto"}
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, value: str) -> str:
+        return device_name(value)
+
+    @field_validator("dtype")
+    @classmethod
+    def _is_a_dtype(cls, value: str) -> str:
+        if value not in DTYPES:
+            raise ConfigurationError(f"dtype {value!r} is unknown; {suggest(value, DTYPES)}")
+        return value
 
     @field_validator("batch_size")
     @classmethod

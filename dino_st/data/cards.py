@@ -8,6 +8,7 @@ where the revision tells data sets apart, `dino_st.pipeline.publish` adds the li
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -98,6 +99,13 @@ def dataset_card(title: str, text: str, *, rows: int, is_synthetic: bool, **head
     size = _SIZES[min(max(len(str(rows)) - 3, 0), len(_SIZES) - 1)]
     data = DatasetCardData(**header, pretty_name=title, size_categories=[size], tags=tags)
     return f"---\n{data.to_yaml()}\n---\n\n# {title}\n\n{text}"
+
+
+def without_rows(card: str) -> str:
+    """A card of a data set of which no row came: `load_dataset` cannot open it."""
+    return re.sub(
+        r"```python\n.*?```\n", "**No row came of this run**: the counts below say why.\n", card, flags=re.DOTALL
+    )
 
 
 def read_origin(directory: Place) -> dict[str, Any]:

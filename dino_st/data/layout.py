@@ -112,7 +112,7 @@ def findings(texts: Sequence[str], told: Collection[str] = ()) -> Iterator[Findi
     Of texts of which something was told, before or here, no number, code or label is told.
     """
     signs: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    quoted = _quoted_as_in_csv(texts)
+    quoted = quoted_as_in_csv(texts)
     if quoted:
         yield Finding("stand in quotation marks as a file of CSV has them", len(quoted), quoted[0][:60])
     as_in_csv = {*quoted}
@@ -162,8 +162,10 @@ def same_ends(texts: Sequence[str]) -> Iterator[Finding]:
                 yield Finding(name, times, example[-60:] if where.startswith("end") else example[:60])
 
 
-def _quoted_as_in_csv(texts: Sequence[str]) -> list[str]:
-    """The texts that stand in quotation marks by the rules of CSV; none where these may be the marks of speech."""
+def quoted_as_in_csv(texts: Sequence[str]) -> list[str]:
+    """The texts that stand in quotation marks by the rules of CSV, or all; none where these may mark speech."""
+    if len(texts) >= _MANY and all(len(text) > 1 and text[0] == text[-1] == '"' for text in texts):
+        return [*texts]
     quoted = [text for text in texts if _AS_IN_CSV.fullmatch(text)]
     doubled = sum('""' in text.strip()[1:-1] for text in quoted)
     if len(quoted) < _FEW or (doubled < _FEW and any("," in text or '"' in text for text in {*texts} - {*quoted})):
@@ -214,7 +216,8 @@ def cut_at(texts: Sequence[str], share: float = _SHARE_CUT) -> Cut | None:
             if size >= least and number >= fewest:
                 ends = [text for text, one in zip(texts, sizes, strict=True) if size - lost <= one <= size]
                 open_ends = [text for text in ends if not ENDED.search(text)]
-                if len(open_ends) >= max(fewest, _ALL_BUT_FEW * number):
+                is_often = len({*open_ends}) >= _FEWEST_SURE  # a sentence stands in many pairs
+                if is_often and len(open_ends) >= max(fewest, _ALL_BUT_FEW * number):
                     return Cut(size, unit, open_ends)
             longer += numbers[size]
     return None

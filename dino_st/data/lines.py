@@ -27,6 +27,9 @@ A_TEXT = f"a sentence, of {MAX_TEXT:,} at most"
 
 _MAX_LINE = 16 * MAX_TEXT
 
+_LOOKED_AT = 400
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+"""Control characters that no text has."""
 _BEGINNINGS = {
     b"\x1f\x8b": "gzip",
     b"PK\x03\x04": "zip (perhaps .docx or .xlsx)",
@@ -480,6 +483,8 @@ def decoded_lines(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
         try:
             if number == 1 and len(line) > 3 and 2 * line.count(0) >= len(line) - 1:
                 raise UnicodeDecodeError("utf-8", line, line.index(0), line.index(0) + 1, "every second byte is NUL")
+            if number == 1 and (wide := _first_of_wide(line)) is not None:
+                raise UnicodeDecodeError("utf-8", line, wide, wide + 1, "every second byte is no letter")
             text = line.decode()
         except UnicodeDecodeError as error:
             raise InputError(
@@ -488,6 +493,15 @@ def decoded_lines(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
             ) from None
         offset += len(line)
         yield text.lstrip("\ufeff")  # in any line, as where files were joined
+
+
+def _first_of_wide(line: bytes) -> int | None:
+    """Where the first control character stands, if every second byte is one, as of Latin or Cyrillic text in UTF-16."""
+    for start in (1, 0):
+        halves = line[start : start + _LOOKED_AT : 2]
+        if len(halves) > 1 and 10 * len(_CONTROL.findall(halves)) >= 9 * len(halves):
+            return start
+    return None
 
 
 def kind_of(begin: bytes) -> str | None:
@@ -504,8 +518,9 @@ def _encoding(line: bytes, offset: int) -> str | None:
     """The encoding in which a line is probably written that is not UTF-8; None where there are many it may be."""
     if line.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")) and not offset:
         return "utf-32" if b"\x00\x00" in line[:4] else "utf-16"
-    if b"\x00" not in line:
+    if b"\x00" not in line and _first_of_wide(line) is None:
         if re.search(rb"[\x80-\xff]{4}", line):  # in the languages of western Europe few letters are beyond ASCII
             return None
         return "CP1252" if re.search(rb"[\x80-\x9f]", line) else "latin1"  # what lies there is no text in Latin-1
-    return "utf-16le" if (offset + line.index(b"\x00")) % 2 else "utf-16be"
+    first = line.index(b"\x00") if (wide := _first_of_wide(line)) is None else wide
+    return "utf-16le" if (offset + first) % 2 else "utf-16be"

@@ -24,7 +24,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from dino_st.data.cards import read_origin, with_header
+from dino_st.data.cards import read_origin, with_header, without_rows
 from dino_st.data.columns import ANCHOR, NEGATIVE, POSITIVE, SENTENCE1, SENTENCE2, TEXT
 from dino_st.data.habits import TextSample
 from dino_st.data.quality import (
@@ -506,15 +506,19 @@ class ShardDirectory(os.PathLike[str]):
         self.is_complete = True
         remove_leftovers(self.path, self.path / "data")
         quality = self.quality()
-        self.write_card(card + quality_section(quality))
+        self.write_card((card if self.has_rows() else without_rows(card)) + quality_section(quality))
         self._save()
         warn_of_doubts(quality, self.configuration)
         self._warn_of_strays()
         self.warn_of_no_row()
 
+    def has_rows(self) -> bool:
+        """Whether any shard has a row."""
+        return any(shard["rows"] for shard in self.shards.values())
+
     def warn_of_no_row(self) -> bool:
         """Warns of a run of which no row came; says whether it did."""
-        is_empty = not any(shard["rows"] for shard in self.shards.values())
+        is_empty = not self.has_rows()
         if is_empty:
             logger.warning(
                 "%s: no row came of this run; datasets.load_dataset opens no data set without rows", self.path

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dino_st.support.options import FrozenOptions, option
+from pydantic import field_validator
+
+from dino_st.support.options import FrozenOptions, device_name, option
 
 SourceProtocol = Literal["all", "mean", "wmean"]
 """Which number of a task with several sources is reported: of the pooled pairs, or a mean over the sources."""
@@ -21,3 +23,8 @@ class EvaluationOptions(FrozenOptions):
         "or wmean (weighted by their sizes)",
     )
     add_to_card: bool = option(False, "state the scores in the card (README.md) of each encoder directory")
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, value: str) -> str:
+        return device_name(value)

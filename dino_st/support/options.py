@@ -22,12 +22,23 @@ _EXPECTED = {
 }
 """What pydantic expects, by the beginning of the type of its error, in words of those who write options and files."""
 
+_DEVICE = re.compile(r"(cpu|cuda|mps|xpu|xla|hpu|npu|mtia|meta|privateuseone)(:\d+)?")
+"""Kinds of devices that torch or one of its extensions computes on."""
 _YAML_HINT = "YAML reads yes, no, on and off without quotation marks as true or false"
 
 
 def option(default: Any, description: str, **bounds: Any) -> Any:
     """A field of an option model, with its help and its bounds (`ge`, `gt`, `le`, `lt`, `min_length`)."""
     return Field(default, description=description, **bounds)
+
+
+def device_name(name: str) -> str:
+    """A device's name if torch may know one of that kind, before torch is there to say; else a ConfigurationError."""
+    if name != "auto" and not _DEVICE.fullmatch(name):
+        raise ConfigurationError(
+            f"device {name!r} cannot be used here (torch knows no such device); use auto, cpu, cuda, cuda:1, … or mps"
+        )
+    return name
 
 
 class NumbersAreNoAnswers(BaseModel):
@@ -143,6 +154,8 @@ def explain(error: ValidationError, model: Any, *, noun: str = "field") -> list[
             lines.append(f"{unknown}{': ' if noun == 'option' else '; '}{suggest(name, legal)}")
         elif problem["type"] == "missing":
             lines.append(f"{where}: this {noun} is missing")
+        elif noun == "option" and isinstance(problem.get("ctx", {}).get("error"), ConfigurationError):
+            lines.append(message)  # which has the option's name and what it was
         elif noun == "option":
             expected = f"expected {message.removeprefix('Input should be ')}{hint}"
             lines.append(f"option {where!r} is {given!r}; {expected}" if where else expected)

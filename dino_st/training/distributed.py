@@ -33,14 +33,16 @@ def count_processes() -> int:
     Some of its variables alone are left over from something else: they are taken out of the environment of this
     process, in which torch would wait for others forever.
     """
-    if all(os.environ.get(name) for name in LAUNCHER):
+    if all(os.environ.get(name) for name in LAUNCHER) and os.environ["WORLD_SIZE"].isdecimal():
         return int(os.environ["WORLD_SIZE"])
     left = {name: os.environ.pop(name) for name in LAUNCHER[:3] if name in os.environ}
-    if int(left.get("WORLD_SIZE") or 1) > 1:
-        logger.warning(
-            "WORLD_SIZE is set, but %s is not: one process trains",
-            " and ".join(name for name in LAUNCHER if name not in (*left, *os.environ)),
-        )
+    size = left.get("WORLD_SIZE") or "1"
+    if not size.isdecimal():
+        logger.warning("WORLD_SIZE is %r, expected a number of processes: one process runs", size)
+    elif int(size) > 1:
+        missing = [name for name in LAUNCHER if name not in (*left, *os.environ)]
+        are = "is" if len(missing) == 1 else "are"
+        logger.warning("WORLD_SIZE is set, but %s %s not: one process runs", " and ".join(missing), are)
     return 1
 
 

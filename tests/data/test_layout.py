@@ -253,6 +253,7 @@ NOT_CUT = {
     "lengths that are spread evenly": [LONGER[i:][: 41 + i // 6] for i in range(54)],
     "one long heading": [*SENTENCES * 5, LONGER],
     "a few long headings among many": [*SENTENCES * 60, *(LONGER[i:][:80] for i in range(7))],
+    "two long headings that stand in many rows": [*SENTENCES * 5, *[LONGER[:80], LONGER[1:81]] * 12],
     "many of one length, most with a mark": [
         *SENTENCES * 5,
         *(LONGER[i:][:79] + ".!?"[i % 3] for i in range(12)),

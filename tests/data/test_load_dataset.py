@@ -110,6 +110,14 @@ def test_waves_without_rows_are_done_and_do_not_come_again(tmp_path: Path, caplo
     assert "no row came of this run" in caplog.text
 
 
+def test_the_card_of_a_run_without_rows_recommends_no_load_dataset(tmp_path: Path) -> None:
+    words: dict[str, list[str]] = {"some": ["a"], "none": []}
+    for name, texts in words.items():
+        write_raw(tmp_path / name, texts)
+        card = (tmp_path / name / "README.md").read_text()
+        assert ("load_dataset(" in card, "No row came of this run" in card) == (bool(texts), not texts)
+
+
 def test_shards_of_an_older_version_without_rows_are_written_again(tmp_path: Path) -> None:
     directory = write_raw(tmp_path, ["a"])
     manifest = json.loads((tmp_path / "manifest.json").read_text())

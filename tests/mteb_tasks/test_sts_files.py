@@ -229,6 +229,30 @@ def test_scores_that_were_shifted_by_a_line_are_told(broken: Path, caplog: pytes
         assert ("STS.gs.MSRpar.txt: from about row 1 to row" in caplog.text) == is_told
 
 
+QUOTED = {
+    "as published": ('"No", he said.', False),
+    "where needed": ('"""No"", he said."', True),
+    "all": ('"No."', True),
+}
+
+
+@pytest.mark.parametrize("how", QUOTED)
+def test_texts_that_a_csv_writer_has_quoted_are_told(
+    how: str, sts_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text, is_told = QUOTED[how]
+    name = Path("STS", "STSBenchmark", "sts-test.csv")
+    (tmp_path / name).parent.mkdir(parents=True)
+    rows = [line.split("\t")[:5] for line in (sts_dir / name).read_text().splitlines()]
+    others = [text if how == "all" else "He said no."] * len(rows)
+    others[::9] = [text] * len(others[::9])
+    (tmp_path / name).write_text(
+        "".join("\t".join([*row, text, other]) + "\n" for row, other in zip(rows, others, strict=True))
+    )
+    sts_files.STS_BENCHMARK_TEST.read(tmp_path)
+    assert ("texts stand in quotation marks as a file of CSV has them" in caplog.text) == is_told
+
+
 @needs_real_data
 def test_the_real_files_have_the_published_sizes(caplog: pytest.LogCaptureFixture) -> None:
     root = find_root(SHARED)

@@ -248,3 +248,24 @@ def test_a_process_that_is_killed_ends_the_others_and_the_same_command_goes_on(r
     assert runs.done.stdout.count("Spearman × 100") == 1
     outcome = record(runs.directory / "out")
     assert (outcome["status"], [score["step"] for score in outcome["curve"]]) == ("complete", [1, 2, 3, 4, 5, 6])
+
+
+@pytest.mark.parametrize(
+    ("left", "words"),
+    [
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "here"}, "but MASTER_PORT is not: one"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "but MASTER_ADDR and MASTER_PORT are not: one"),
+        (dict.fromkeys(distributed.LAUNCHER, "abc"), "WORLD_SIZE is 'abc', expected a number of processes: one"),
+        ({"WORLD_SIZE": "1"}, ""),
+    ],
+)
+def test_what_a_launcher_left_over_is_named(
+    left: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in distributed.LAUNCHER:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in left.items():
+        monkeypatch.setenv(name, value)
+    assert distributed.count_processes() == 1
+    assert (words in caplog.text) if words else not caplog.text
+    assert "WORLD_SIZE" not in os.environ

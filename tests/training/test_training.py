@@ -495,7 +495,9 @@ def test_an_output_below_a_file_is_refused_before_anything_is_loaded(splits: Dat
         train_encoder(splits, "no-encoder", tmp_path / "file" / "model")
 
 
-@pytest.mark.parametrize("left", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}])
+@pytest.mark.parametrize(
+    "left", [{"WORLD_SIZE": "2"}, {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}, {"WORLD_SIZE": "abc"}]
+)
 def test_variables_left_over_from_a_launcher_change_nothing(
     bert: Path, splits: DatasetDict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: dict[str, str]
 ) -> None:
