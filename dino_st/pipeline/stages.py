@@ -524,6 +524,7 @@ def prepare_data(
     pairs are written, too, with the reasons. What became of the directory is returned as a sentence; see
     `write_prepared`.
     """
+    check_can_become_directory(output)
     table, provenance, labels = read_raw(raw)
     # Log-probabilities stand in the order of the task's labels.
     in_another_order = LOG_PROBS in table.column_names and set(options.labels) == set(labels or ())
@@ -560,6 +561,7 @@ def prepare_triplet_data(
     raw: Place, output: Path, options: TripletOptions, *, overwrite: bool = False
 ) -> tuple[PreparedSplits, str]:
     """Prepares triplets, or DINO pairs as triplets, from shards or a file; otherwise as `prepare_data`."""
+    check_can_become_directory(output)
     table, provenance = _read_triplets_or_pairs(raw)
     check_replaces(output, options, provenance, overwrite=overwrite)
     from datasets import Dataset

@@ -138,8 +138,8 @@ def test_a_path_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     lines = [f'{{"text_a": "x{i}", "text_b": "y{i}", "label": {i % 2}}}\n' for i in range(20)]
     (tmp_path / "pairs.jsonl").write_text("".join(lines))
     result = CliRunner().invoke(app, ["prepare", str(tmp_path / "pairs.jsonl"), "--output", str(tmp_path / HALF)])
-    assert "unexpected" not in result.output
-    assert result.exit_code == 0 or "is not UTF-8" in result.output
+    assert (result.exit_code, "the name is not UTF-8; rename the directory" in result.output) == (1, True)
+    assert [place.name for place in tmp_path.iterdir()] == ["pairs.jsonl"]
 
 
 def test_training_into_a_path_that_is_not_utf_8_is_refused_before_it_begins(tmp_path: Path) -> None:
