@@ -42,8 +42,8 @@ from dino_st.errors import (
     ModelError,
     OutOfMemoryError,
     first_line,
-    suggest,
 )
+from dino_st.support.options import device_name, dtype_name, unusable_device
 
 _PLAIN_TEXT = re.compile(r"[^\W\d_]+|[.,!?;:'-]")
 """A word, or a mark as sentences have it, which is no special token."""
@@ -55,34 +55,26 @@ _WORD, _TOKENIZER_MARK = re.compile(r"\w+"), re.compile(r"[ĠĊ▁]|##|</w>|<0x"
 
 _LANGUAGE_MODELS = ("CausalLM", "LMHead", "ForConditionalGeneration")
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
 
 def resolve_device(device: str) -> torch.device:
     """Turns a device name into a device, or else raises ConfigurationError; `auto` takes a GPU where there is one."""
-    if device == "auto":
+    if device_name(device) == "auto":
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return torch.device(accelerator.type if accelerator is not None else "cpu")
     try:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError, ModuleNotFoundError, NotImplementedError) as error:
-        reason = first_line(error)
-        if "Expected one of" in reason:  # a list of every kind of device that there ever was
-            reason = "torch knows no such device"
-        raise ConfigurationError(
-            f"device {device!r} cannot be used here ({reason}); use auto, cpu, cuda, cuda:1, … or mps"
-        ) from None
+        raise ConfigurationError(unusable_device(device, first_line(error))) from None
     return chosen
 
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """Turns a dtype name into a dtype; `auto` means bfloat16 where the hardware computes in it, else float32."""
-    if dtype == "auto":
+    if dtype_name(dtype) == "auto":
         return torch.bfloat16 if _has_bfloat16(device) else torch.float32
-    if dtype not in DTYPES:
-        raise ConfigurationError(f"dtype {dtype!r} is unknown; {suggest(dtype, ['auto', *DTYPES])}")
-    return DTYPES[dtype]
+    chosen: torch.dtype = getattr(torch, dtype)
+    return chosen
 
 
 def load_causal_model(

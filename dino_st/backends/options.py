@@ -6,12 +6,9 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from dino_st.errors import ConfigurationError, suggest
-from dino_st.support.options import FrozenOptions, device_name, option
+from dino_st.support.options import FrozenOptions, device_name, dtype_name, option
 
 BackendName = Literal["local", "openai"]
-DTYPES = ("auto", "float32", "float64", "bfloat16", "float16")
-"""Number types of a local model; `auto` takes bfloat16 where the hardware computes in it."""
 
 
 def _auto_or_number(value: int | str, unit: str) -> int | str:
@@ -53,9 +50,7 @@ class ModelOptions(FrozenOptions):
     @field_validator("dtype")
     @classmethod
     def _is_a_dtype(cls, value: str) -> str:
-        if value not in DTYPES:
-            raise ConfigurationError(f"dtype {value!r} is unknown; {suggest(value, DTYPES)}")
-        return value
+        return dtype_name(value)
 
     @field_validator("batch_size")
     @classmethod

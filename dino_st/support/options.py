@@ -22,6 +22,8 @@ _EXPECTED = {
 }
 """What pydantic expects, by the beginning of the type of its error, in words of those who write options and files."""
 
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+"""Number types in which a local model computes."""
 _DEVICE = re.compile(r"(cpu|cuda|mps|xpu|xla|hpu|npu|mtia|meta|privateuseone)(:\d+)?")
 """Kinds of devices that torch or one of its extensions computes on."""
 _YAML_HINT = "YAML reads yes, no, on and off without quotation marks as true or false"
@@ -35,9 +37,19 @@ def option(default: Any, description: str, **bounds: Any) -> Any:
 def device_name(name: str) -> str:
     """A device's name if torch may know one of that kind, before torch is there to say; else a ConfigurationError."""
     if name != "auto" and not _DEVICE.fullmatch(name):
-        raise ConfigurationError(
-            f"device {name!r} cannot be used here (torch knows no such device); use auto, cpu, cuda, cuda:1, … or mps"
-        )
+        raise ConfigurationError(unusable_device(name, "torch knows no such device"))
+    return name
+
+
+def unusable_device(name: str, reason: str) -> str:
+    """Says in an error's words why a device cannot be used, and which names there are."""
+    return f"device {name!r} cannot be used here ({reason}); use auto, cpu, cuda, cuda:1, … or mps"
+
+
+def dtype_name(name: str) -> str:
+    """The name of a number type, or `auto`; of another name a ConfigurationError."""
+    if name not in ("auto", *DTYPES):
+        raise ConfigurationError(f"dtype {name!r} is unknown; {suggest(name, ['auto', *DTYPES])}")
     return name
 
 
