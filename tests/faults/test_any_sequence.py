@@ -92,8 +92,9 @@ class Killer:
         try:
             yield
         except Killed:  # on its way out the exception removed files, and a killed process would not
-            shutil.rmtree(directory)
-            snapshot(directory).rename(directory)
+            shutil.rmtree(directory, ignore_errors=True)
+            if snapshot(directory).exists():  # else it was killed before it made the directory
+                snapshot(directory).rename(directory)
         finally:
             self.directory = None
 
@@ -105,6 +106,8 @@ def snapshot(directory: Path) -> Path:
 def take_snapshot(directory: Path) -> None:
     """Copies a directory, anew where another thread of the run removed a file while it was copied."""
     for _ in range(20):
+        if not directory.exists():
+            return
         try:
             shutil.copytree(directory, snapshot(directory))
         except OSError:
