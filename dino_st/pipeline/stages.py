@@ -334,7 +334,7 @@ def _remedies(counts: Mapping[str, int]) -> list[str]:
     lines = []
     for name, count in counts.items():
         reason = name.rpartition(": ")[2]
-        share = count / max(counts.get("tries", 0), 1)
+        share = count / max(counts.get("tries", 0), count, 1)  # a prompt that is too long is never tried
         if name.startswith("rejected: ") and reason in _REMEDIES and share > _MANY:
             lines.append(f"{share:.0%} of the tries were rejected ({reason}): {_REMEDIES[reason]}")
     return lines

@@ -81,6 +81,8 @@ def test_where_many_tries_fail_for_one_reason_a_remedy_is_named(tmp_path: Path) 
     assert stages._remedies({"tries": 100, "rejected: no closing quote": 10, "rejected: too few words": 21}) == [
         "21% of the tries were rejected (too few words): lower min_words"
     ]
+    [told] = stages._remedies({"rejected: prompt too long": 36})
+    assert told.startswith("100% of the tries were rejected (prompt too long)")
 
 
 def test_preparing_warns_where_training_would_refuse(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
