@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import field_validator, model_validator
 
-from dino_st.support.options import FrozenOptions, device_name, dtype_name, option
+from dino_st.support.options import DeviceName, DtypeName, FrozenOptions, option
 
 BackendName = Literal["local", "openai"]
 
@@ -28,8 +28,8 @@ class ModelOptions(FrozenOptions):
         "streams (rows of the model's batch) decoded together; one text takes a stream for its label and one for each "
         "counter-label; auto goes by free memory",
     )
-    device: str = option("auto", "auto, cpu, cuda, cuda:1, … or mps")
-    dtype: str = option(
+    device: DeviceName = option("auto", "auto, cpu, cuda, cuda:1, … or mps")
+    dtype: DtypeName = option(
         "auto", "auto (bfloat16 where the hardware computes in it), float32, bfloat16, float16 or float64"
     )
     prompt_format: Literal["auto", "raw", "chat"] = option(
@@ -41,16 +41,6 @@ class ModelOptions(FrozenOptions):
         """What of a model's identity these options settle by themselves; see `LocalWriter.identity`."""
         known = {"prompt_format": self.prompt_format, "dtype": self.dtype, "device": self.device.partition(":")[0]}
         return {name: value for name, value in known.items() if value != "auto"}
-
-    @field_validator("device")
-    @classmethod
-    def _is_a_device(cls, value: str) -> str:
-        return device_name(value)
-
-    @field_validator("dtype")
-    @classmethod
-    def _is_a_dtype(cls, value: str) -> str:
-        return dtype_name(value)
 
     @field_validator("batch_size")
     @classmethod

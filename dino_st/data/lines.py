@@ -518,9 +518,9 @@ def _encoding(line: bytes, offset: int) -> str | None:
     """The encoding in which a line is probably written that is not UTF-8; None where there are many it may be."""
     if line.startswith((b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")) and not offset:
         return "utf-32" if b"\x00\x00" in line[:4] else "utf-16"
-    if b"\x00" not in line and _first_of_wide(line) is None:
+    first = _first_of_wide(line)
+    if first is None and b"\x00" not in line:
         if re.search(rb"[\x80-\xff]{4}", line):  # in the languages of western Europe few letters are beyond ASCII
             return None
         return "CP1252" if re.search(rb"[\x80-\x9f]", line) else "latin1"  # what lies there is no text in Latin-1
-    first = line.index(b"\x00") if (wide := _first_of_wide(line)) is None else wide
-    return "utf-16le" if (offset + first) % 2 else "utf-16be"
+    return "utf-16le" if (offset + (line.index(b"\x00") if first is None else first)) % 2 else "utf-16be"

@@ -23,15 +23,20 @@ _SIGNS = (
 )
 """Letters and signs of two languages in one script, of which each has some that the other never has."""
 _LINKS = {
-    "de": "der den dem des die einen einem einer eine und oder aber weil dass ob für gegen ohne seit "
-    "zwischen während bis zum zur im am vom beim ins ans",
-    "fr": "à au aux de du le la les un une et ou mais que qui dans par pour avec sans vers chez entre depuis "
-    "pendant ce cet cette ces mon ton ses leur nos vos notre votre sont ont",
-    "es": "el los las una unos unas de del al en con para por sobre desde hasta hacia y o e pero que su sus mi tu han",
-    "it": "il i gli uno di da e o per tra fra dello della dei degli delle allo alla ai agli alle dal dalla nel "
-    "nella nei nelle sul sulla ma che",
-    "pt": "os as um uma do da de dos das em no na nos nas ao aos às com pelo pela para por sem sob e o que seu sua mas",
-    "nl": "de die een en van tegen zonder tussen tijdens sinds maar omdat",
+    language: frozenset(words.split())
+    for language, words in {
+        "de": "der den dem des die einen einem einer eine und oder aber weil dass ob für gegen ohne seit "
+        "zwischen während bis zum zur im am vom beim ins ans",
+        "fr": "à au aux de du le la les un une et ou mais que qui dans par pour avec sans vers chez entre depuis "
+        "pendant ce cet cette ces mon ton ses leur nos vos notre votre sont ont",
+        "es": "el los las una unos unas de del al en con para por sobre desde hasta hacia y o e pero "
+        "que su sus mi tu han",
+        "it": "il i gli uno di da e o per tra fra dello della dei degli delle allo alla ai agli alle dal dalla nel "
+        "nella nei nelle sul sulla ma che",
+        "pt": "os as um uma do da de dos das em no na nos nas ao aos às com pelo pela para por sem sob e "
+        "o que seu sua mas",
+        "nl": "de die een en van tegen zonder tussen tijdens sinds maar omdat",
+    }.items()
 }
 """Prepositions, articles, conjunctions and auxiliaries of six languages, behind which a sentence goes on."""
 _NONE = frozenset({"zxx", "pcm"})
@@ -76,13 +81,13 @@ def is_in_another_language(text: str, source: str, instruction: str = "", *, ask
     if is_latin(text) != is_latin(source) or min(_number_of_words(text), _number_of_words(source)) < _FEW:
         return False
     its = _expected(source, instruction)
-    clauses = (clause for clause in _CLAUSE.split(text) if _number_of_words(clause) >= _LONG and clause not in source)
-    rest = _without_names_of(source, text)
-    if all(its["en"] > 0.5 and _is_unlike_english(each) for each in (text, rest)):
+    parts = (text, _without_names_of(source, text))
+    if its["en"] > 0.5 and all(map(_is_unlike_english, parts)):
         return True
     if asks_for_english:
         its["en"] = 1.0
-    return all(_alike(_probabilities(each), its) < _ALIKE for each in (text, rest)) or any(
+    clauses = (clause for clause in _CLAUSE.split(text) if _number_of_words(clause) >= _LONG and clause not in source)
+    return all(_alike(_probabilities(part), its) < _ALIKE for part in parts) or any(
         _alike(_probabilities(clause), its) < _ALIKE_IN_PART for clause in clauses
     )
 
@@ -118,7 +123,7 @@ def goes_on(text: str, source: str) -> bool:
         (True, False)
     """
     words = _WORD.findall(text)
-    languages = [language for language, links in _LINKS.items() if words and words[-1].casefold() in links.split()]
+    languages = [language for language, links in _LINKS.items() if words and words[-1].casefold() in links]
     if not languages:
         return False
     found = _probabilities(source)
@@ -142,12 +147,11 @@ def _without_names_of(source: str, text: str) -> str:
 
 def _expected(source: str, instruction: str) -> dict[str, float]:
     """The probabilities of a source's language, of which the instruction tells something, too."""
-    its = dict(_probabilities(source))
-    if instruction:
-        asked = _probabilities(instruction)
-        its = {language: share * (asked[language] + _FLOOR) for language, share in its.items()}
-    whole = sum(its.values())
-    return {language: share / whole for language, share in its.items()}
+    its = _probabilities(source)
+    if not instruction:
+        return dict(its)
+    asked = _probabilities(instruction)
+    return _normalized({language: share * (asked[language] + _FLOOR) for language, share in its.items()})
 
 
 def _is_unlike_english(text: str) -> bool:
@@ -159,10 +163,16 @@ def _is_unlike_english(text: str) -> bool:
 
 
 def _has_small_words(text: str) -> bool:
-    """Whether a text has a small word that is one of English alone, such as `the` or `of`."""
+    """Whether a text has a small word that is one of English alone, such as `the` or `with`."""
+    return not _small_words().isdisjoint(map(str.casefold, _WORD.findall(text)))
+
+
+@cache
+def _small_words() -> frozenset[str]:
+    """Small words that are ones of English alone."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    return any(word in ENGLISH_STOP_WORDS and word not in _OF_OTHERS for word in map(str.casefold, _WORD.findall(text)))
+    return frozenset(ENGLISH_STOP_WORDS - _OF_OTHERS)
 
 
 def _number_of_words(text: str) -> int:
@@ -181,8 +191,12 @@ def _probabilities(text: str) -> Mapping[str, float]:
     found = dict(_identifier().rank(text))
     if _has_small_words(text):
         found["en"] *= _TELLING
-    whole = sum(found.values())
-    return {language: share / whole for language, share in found.items()}
+    return _normalized(found)
+
+
+def _normalized(shares: Mapping[str, float]) -> dict[str, float]:
+    whole = sum(shares.values())
+    return {language: share / whole for language, share in shares.items()}
 
 
 def _name(code: str) -> str:
@@ -194,7 +208,7 @@ def _name(code: str) -> str:
 
 @cache
 def _identifier() -> Any:
-    """The identifier, which takes half a second to load."""
+    """The identifier, loaded where it is first needed."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

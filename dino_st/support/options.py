@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Self, get_args
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from dino_st.errors import ConfigurationError, suggest
 
@@ -51,6 +60,11 @@ def dtype_name(name: str) -> str:
     if name not in ("auto", *DTYPES):
         raise ConfigurationError(f"dtype {name!r} is unknown; {suggest(name, ['auto', *DTYPES])}")
     return name
+
+
+DeviceName = Annotated[str, AfterValidator(device_name)]
+DtypeName = Annotated[str, AfterValidator(dtype_name)]
+"""Fields of options that hold the name of a device, or of a number type."""
 
 
 class NumbersAreNoAnswers(BaseModel):
