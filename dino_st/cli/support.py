@@ -118,21 +118,22 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
         _quieten_libraries()
         signal.signal(signal.SIGTERM, _terminate)
         try:
-            return command(*args, **kwargs)
-        except KeyboardInterrupt:
-            _tell(INTERRUPTED)
-            code = EXIT_INTERRUPTED
-        except _Terminated:
+            try:
+                return command(*args, **kwargs)
+            except KeyboardInterrupt:
+                _tell(INTERRUPTED)
+                code = EXIT_INTERRUPTED
+            except DinoError as error:
+                _tell(str(error), *(("pending: ", "bold") if isinstance(error, PendingError) else ("error: ",)))
+                code = exit_code(error)
+            except Exception as error:
+                if type(error).__module__.startswith(("click", "typer")):
+                    raise
+                _tell(*_worded(error))
+                code = EXIT_FAILURE
+        except _Terminated:  # in the command, or while it is told why that ends
             _tell(INTERRUPTED)
             raise
-        except DinoError as error:
-            _tell(str(error), *(("pending: ", "bold") if isinstance(error, PendingError) else ("error: ",)))
-            code = exit_code(error)
-        except Exception as error:
-            if type(error).__module__.startswith(("click", "typer")):
-                raise
-            _tell(*_worded(error))
-            code = EXIT_FAILURE
         raise SystemExit(code)
 
     return wrapper

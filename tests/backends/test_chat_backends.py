@@ -595,19 +595,19 @@ def test_after_a_kill_no_journalled_request_is_asked_again(tmp_path: Path) -> No
             journal.complete(backend, asked)
         """
     )
-    at_random = random_faults(seed=3, share=0.1)
+    at_random, running, killed = random_faults(seed=3, share=0.1), list[subprocess.Popen[bytes]](), list[int]()
 
     def faults(prompt: str, attempt: int) -> str:
+        if not killed and sum(server.answered.values()) >= 200:
+            running[0].kill()
+            killed.append(running[0].wait())
         fault = at_random(prompt, attempt)
         return "ok" if fault == "hang" else fault
 
     with hostile_server(faults, seconds=0.01) as server:
-        process = subprocess.Popen([sys.executable, "-c", program, server.url, str(path)], env=dict(os.environ))
+        running.append(subprocess.Popen([sys.executable, "-c", program, server.url, str(path)], env=dict(os.environ)))
+        assert running[0].wait(120) == -signal.SIGKILL
         deadline = time.monotonic() + 120
-        while sum(server.answered.values()) < 200 and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
         while server.in_flight and time.monotonic() < deadline:
             time.sleep(0.005)
         database = sqlite3.connect(path)

@@ -209,6 +209,24 @@ def test_sigterm_is_obeyed_within_two_seconds_wherever_it_comes(work: str) -> No
     assert (process.returncode, "Run the same command again" in message) == (143, True)
 
 
+@pytest.mark.parametrize("error", [InputError, ValueError])
+def test_sigterm_while_an_error_is_worded_ends_no_command_in_silence(
+    error: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Late(error):  # type: ignore[misc,valid-type]  # made in the test
+        def __str__(self) -> str:
+            signal.raise_signal(signal.SIGTERM)
+            return "told"
+
+    @support.friendly
+    def fails() -> None:
+        raise Late
+
+    with pytest.raises(SystemExit, match="143"):
+        fails()
+    assert "Run the same command again" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("seconds", [0.1, 0.2, 0.3])
 def test_ctrl_c_at_the_start_shows_no_traceback(seconds: float) -> None:
     process = subprocess.Popen(

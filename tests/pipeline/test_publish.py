@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -213,11 +215,19 @@ def test_a_killed_upload_goes_on_with_the_same_command(tmp_path: Path) -> None:
             text=True,
         )
 
-        def kill(method: str, _: str) -> int | None:
-            if method == "PUT" and hub.blobs:
-                process.kill()
-                return 500
-            return None
+        order, begun = threading.Lock(), list[str]()
+
+        def kill(method: str, path: str) -> int | None:
+            if method != "PUT":
+                return None
+            with order:  # files are sent side by side
+                begun.append(path)
+                if len(begun) == 1:
+                    return None
+            while not hub.blobs:
+                time.sleep(0.01)
+            process.kill()
+            return 500
 
         hub.refuse = kill
         process.communicate(timeout=120)
