@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset, DatasetDict
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.base.losses.merged_forward import embed_columns
 from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator, SequentialEvaluator
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
@@ -125,23 +124,6 @@ def graded_loss(model: SentenceTransformer, *, name: Loss) -> Any:
     """The loss of pairs with scores that goes by a name, over the whole batch of all processes."""
     loss = getattr(losses, LOSSES[name])(model)
     return loss if name == "cosine" else compare_all(loss)  # the mean over pairs is that of the processes' means
-
-
-def in_one_forward(loss: Any) -> Any:
-    """Has losses encode the texts of a batch together, where they take whole columns of embeddings.
-
-    sentence-transformers gives the first column a forward pass of its own, since it may hold queries that are much
-    shorter than documents; the texts of our columns are alike. Its weights and gradients are those of separate passes
-    but for rounding and dropout. Cached losses split their batches as they are told, and stay as they are.
-    """
-    if isinstance(loss, dict):
-        return {name: in_one_forward(part) for name, part in loss.items()}
-    together: Any = loss
-    if isinstance(loss, losses.CosineSimilarityLoss | losses.CoSENTLoss | losses.MultipleNegativesRankingLoss):
-        together.forward = lambda columns, labels: loss.compute_loss_from_embeddings(
-            embed_columns(loss.model, columns, separate_first=False), labels
-        )
-    return together
 
 
 def joint_loss(model: SentenceTransformer, *, graded: Callable[[SentenceTransformer], Any]) -> dict[str, Any]:

@@ -31,8 +31,9 @@ from dino_st.support.files import write_text
 from dino_st.support.progress import progress
 from dino_st.training.batches import tokens_ahead
 from dino_st.training.distributed import ShareOfBatches, check_devices, check_shares
-from dino_st.training.objective import METRIC, Objective, in_one_forward
+from dino_st.training.objective import METRIC, Objective
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
+from dino_st.training.passes import in_one_pass, in_passes_by_length
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +149,9 @@ def make_trainer(
     vars(card)["set_widget_examples"] = lambda _: None  # shows a progress bar even where no examples are wanted
     loss = objective.loss(model)
     if objective.one_forward == "on" or (objective.one_forward == "auto" and not arguments.use_cpu):
-        loss = in_one_forward(loss)
+        loss = in_one_pass(loss)
+    elif objective.one_forward == "auto" and arguments.world_size == 1 and not arguments.torch_compile:
+        loss = in_passes_by_length(loss)
     try:
         kind = SharingTrainer if arguments.world_size > 1 else SentenceTransformerTrainer
         trainer: SentenceTransformerTrainer = kind(

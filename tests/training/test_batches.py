@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 import dino_st.training.trainer
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError
+from dino_st.training import passes
 from dino_st.training.batches import SortedBatches, TokensAhead, sorted_order, tokens_ahead
-from dino_st.training.objective import encode_once, in_one_forward, pair_objective
+from dino_st.training.objective import encode_once, pair_objective
 from dino_st.training.options import TrainingOptions
+from dino_st.training.passes import in_one_pass, in_passes_by_length
 from dino_st.training.train import train_encoder
 from tests.training_fixtures import QUICK, make_tokenizer, prepared_splits, save_model, tiny_encoder, weights
 
@@ -144,36 +148,80 @@ LOSSES = {
 }
 
 
+@pytest.mark.parametrize(("change", "number"), [(in_one_pass, 1), (in_passes_by_length, 3)])
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("kind", ["bert", "llama"])
-def test_one_forward_pass_for_all_texts_gives_the_same_loss_and_gradients(loss: str, kind: str, tmp_path: Path) -> None:
+def test_other_forward_passes_give_the_same_loss_and_gradients(
+    kind: str, loss: str, change: Any, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dino_st.training.passes._TOKENS_OF_A_PASS", 2)
     model = load_trainable_encoder(save_model(tmp_path, kind), device="cpu").double().eval()
-    passes: list[int] = []
-    model[0].register_forward_hook(lambda *_: passes.append(1))
-    columns = [["the dog eats", "a cat"], ["fish " * 9, "the bird sees the river"]]
-    labels, found = torch.tensor([0.2, 0.9]), []
-    for change in (lambda made: made, in_one_forward):
-        passes.clear()
+    encoded: list[torch.Size] = []
+    model[0].register_forward_pre_hook(lambda _, given: encoded.append(given[0]["input_ids"].shape))
+    columns = [["fish " * 9, "a cat", "the dog eats"], ["the dog eats", "the bird sees the river", "cat"]]
+    labels, found = torch.tensor([0.2, 0.9, 0.4]), []
+    for how in (lambda made: made, change):
+        encoded.clear()
         model.zero_grad()
-        value = change(LOSSES[loss](model))([model.preprocess(column) for column in columns], labels)
+        value = how(LOSSES[loss](model))([model.preprocess(column) for column in columns], labels)
         value.backward()
         gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
-        found.append((len(passes), value.detach(), gradients))
-    (two, apart, separate), (one, together, joint) = found
-    assert (two, one) == (2, 1)
+        found.append(([*encoded], value.detach(), gradients))
+    (columns_of_texts, apart, separate), (groups, together, joint) = found
+    assert (len(columns_of_texts), len(groups)) == (2, number)
+    assert sum(rows for rows, _ in groups) == 6
+    assert number == 1 or sum(map(math.prod, groups)) < sum(map(math.prod, columns_of_texts))
     assert torch.allclose(apart, together, rtol=1e-6, atol=1e-9)
     assert separate.keys() == joint.keys()
     assert all(torch.allclose(gradient, joint[name], rtol=1e-5, atol=1e-8) for name, gradient in separate.items())
 
 
-@pytest.mark.parametrize(("choice", "passes"), [("auto", 2), ("on", 1)])
-def test_the_cpu_encodes_each_column_by_itself_unless_told_otherwise(
-    choice: str, passes: int, bert: Path, splits: DatasetDict, tmp_path: Path
+@pytest.mark.parametrize("side", ["left", "static", "empty"])
+def test_texts_that_cannot_be_grouped_by_length_are_encoded_by_column(side: str, bert: Path, tmp_path: Path) -> None:
+    static = SentenceTransformer(modules=[StaticEmbedding(make_tokenizer(pad=True), embedding_dim=8)], device="cpu")
+    model = static if side == "static" else load_trainable_encoder(bert, device="cpu").eval()
+    if side == "left":
+        model.tokenizer.padding_side = "left"
+    columns = [["fish " * 9, "a cat"], ["the dog eats", "cat"]]
+    features = [model.preprocess(column) for column in columns]
+    if side == "empty":
+        features[0]["attention_mask"][1] = 0
+    expected = losses.CosineSimilarityLoss(model)([dict(column) for column in features], torch.ones(2))
+    counted: list[int] = []
+    model[0].register_forward_hook(lambda *_: counted.append(1))
+    found = in_passes_by_length(losses.CosineSimilarityLoss(model))(features, torch.ones(2))
+    assert (len(counted), torch.equal(found, expected)) == (2, True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_groups_cost_the_least_of_all(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    lengths = sorted(rng.integers(1, rng.integers(2, 150), seed % 9 + 1).tolist())
+
+    def cost(bounds: Sequence[int]) -> int:
+        return sum((end - begin) * lengths[end - 1] + 100 for begin, end in itertools.pairwise(bounds))
+
+    inner = range(1, len(lengths))
+    every = (
+        [0, *chosen, len(lengths)] for size in range(len(lengths)) for chosen in itertools.combinations(inner, size)
+    )
+    assert cost(passes._ends(lengths)) == min(map(cost, every))
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("off", 2), ("on", 1), ("auto", 1)])
+def test_passes_are_those_of_the_option(
+    choice: str,
+    expected: int,
+    bert: Path,
+    splits: DatasetDict,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(passes, "_TOKENS_OF_A_PASS", 10_000)
     model, counted = load_trainable_encoder(bert, device="cpu"), []
     model[0].register_forward_hook(lambda module, *_: counted.append(module.training))
     train_encoder(splits, model, tmp_path / "run", **QUICK, one_forward=choice)
-    assert sum(counted) == passes * math.ceil(len(splits["train"]) / QUICK["batch_size"])
+    assert sum(counted) == expected * math.ceil(len(splits["train"]) / QUICK["batch_size"])
 
 
 def test_each_sentence_is_encoded_once_for_the_validation_and_scores_as_before(bert: Path) -> None:

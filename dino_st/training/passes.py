@@ -1,0 +1,89 @@
+"""In which forward passes of the encoder the texts of a batch are embedded."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from sentence_transformers.base.losses.merged_forward import embed_columns, merge_feature_batches
+from sentence_transformers.sentence_transformer import losses
+
+_TOKENS_OF_A_PASS = 100
+"""What a pass costs beside its tokens, in tokens.
+
+Each has launches of its own, and a gradient of the whole embedding, which is written and added.
+"""
+
+
+def in_one_pass(loss: Any) -> Any:
+    """Has losses encode the texts of a batch together, where they take whole columns of embeddings.
+
+    sentence-transformers gives the first column a forward pass of its own, since it may hold queries that are much
+    shorter than documents; the texts of our columns are alike. Its weights and gradients are those of separate passes
+    but for rounding and dropout. Cached losses split their batches as they are told, and stay as they are.
+    """
+    return _embedding_by(loss, lambda model, columns: embed_columns(model, columns, separate_first=False))
+
+
+def in_passes_by_length(loss: Any) -> Any:
+    """Has losses encode the texts of a batch in groups of about the same length, so that little is padding.
+
+    That is for the CPU, on which padding costs what text costs. Weights and gradients are those of a pass for each
+    column but for rounding and dropout. Where the texts of a batch cannot be put together, as those of static
+    encoders, or their padding is on the left, each column is encoded by itself.
+    """
+    return _embedding_by(loss, _embed_by_length)
+
+
+def _embedding_by(loss: Any, embed: Callable[[Any, Sequence[dict[str, Any]]], list[torch.Tensor]]) -> Any:
+    if isinstance(loss, dict):
+        return {name: _embedding_by(part, embed) for name, part in loss.items()}
+    changed: Any = loss
+    if isinstance(loss, losses.CosineSimilarityLoss | losses.CoSENTLoss | losses.MultipleNegativesRankingLoss):
+        changed.forward = lambda columns, labels: loss.compute_loss_from_embeddings(
+            embed(loss.model, list(columns)), labels
+        )
+    return changed
+
+
+def _embed_by_length(model: Any, columns: Sequence[dict[str, Any]]) -> list[torch.Tensor]:
+    """The embeddings of each column of texts, shape `(texts, size)`."""
+    merged = merge_feature_batches(list(columns))
+    mask = None if merged is None else merged.get("attention_mask")
+    if merged is None or mask is None or not _ends_in_padding(mask):
+        return [model(column)["sentence_embedding"] for column in columns]
+    lengths = mask.sum(1)
+    order = lengths.argsort(stable=True)
+    found = [
+        model(_rows(merged, order[begin:end], int(lengths[order[end - 1]])))["sentence_embedding"]
+        for begin, end in itertools.pairwise(_ends(lengths[order].tolist()))
+    ]
+    return list(torch.cat(found)[order.argsort()].chunk(len(columns)))
+
+
+def _ends_in_padding(mask: torch.Tensor) -> bool:
+    """Whether a mask, shape `(texts, tokens)`, has texts without gaps, none empty, and padding behind them."""
+    lengths = mask.sum(1, keepdim=True)
+    return bool((lengths > 0).all()) and torch.equal(mask > 0, torch.arange(mask.shape[1]) < lengths)
+
+
+def _rows(features: dict[str, Any], rows: torch.Tensor, width: int) -> dict[str, Any]:
+    """The features of some texts, with so many tokens; what is no tensor, and a prompt's length, is that of all."""
+    found = dict(features)
+    for name, value in features.items():
+        if isinstance(value, torch.Tensor) and name != "prompt_length":
+            found[name] = value[rows, :width] if value.ndim > 1 else value[rows]
+    return found
+
+
+def _ends(lengths: Sequence[int]) -> list[int]:
+    """Where groups of sorted lengths begin and end for which tokens, with padding, and passes cost least."""
+    changes = [place for place, (one, following) in enumerate(itertools.pairwise(lengths), 1) if one != following]
+    best: list[tuple[int, list[int]]] = [(0, [0])]  # of the texts up to each change: what they cost, and the groups
+    for end in [*changes, len(lengths)]:
+        paid = ((cost + (end - ends[-1]) * lengths[end - 1], ends) for cost, ends in best)
+        cost, ends = min(paid)
+        best.append((cost + _TOKENS_OF_A_PASS, [*ends, end]))
+    return best[-1][1]
