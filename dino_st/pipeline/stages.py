@@ -36,7 +36,7 @@ from dino_st.data.shards import MANIFEST, ShardDirectory
 from dino_st.data.tables import named_files
 from dino_st.data.triplets import read_pairs_or_triplets
 from dino_st.decoding.options import DecodingOptions
-from dino_st.encoders.directory import check_named
+from dino_st.encoders.directory import check_named, local_directory
 from dino_st.encoders.loading import encoder_files
 from dino_st.errors import ConfigurationError, DatasetError, InputError, ModelError, OutputError, suggest
 from dino_st.evaluation.options import EvaluationOptions
@@ -45,6 +45,7 @@ from dino_st.models import bundled_directory
 from dino_st.preparation.directory import check_replaces, read_record
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.files import REJECTED, SCORES, check_can_become_directory, no_directory, only_writer, similar_path
+from dino_st.support.hub import check_within_reach
 from dino_st.support.objects import Place
 from dino_st.support.progress import logger
 from dino_st.tasks.spec import TaskSpec
@@ -389,7 +390,12 @@ def _check_answered(usage: Mapping[str, int], output: Place) -> None:
 
 def _notes(usage: Mapping[str, int], output: Place, missing: int, what: str, then: str) -> list[str]:
     """What a run asked of a model, and what it left out."""
-    asked = "Asked in this run: " + ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in usage.items())
+    counted = {name: f"{name.replace('_', ' ')} {count:,}" for name, count in usage.items()}
+    if usage.get("requests", 0) > usage.get("failures", 0) and not usage.get("completion_tokens"):
+        known = [words for name, words in counted.items() if "tokens" not in name and name != "cost"]
+        asked = f"Asked in this run: {', '.join(known)}; the server does not say how many tokens"
+    else:
+        asked = f"Asked in this run: {', '.join(counted.values())}"
     left = f"{missing:,} {what}: {output / REJECTED} says why; with the same command, {then}"
     return [asked, left] if missing else [asked]
 
@@ -712,14 +718,21 @@ def evaluate_models(
 
     The table of the same models on the same tasks is renewed, another one replaced only with `overwrite`.
     """
+    of_hub = []
     for model in models.values() if isinstance(models, Mapping) else models:
         check_named(model)
-        if not {"/", ":"} & set(model) and not Path(model).exists() and similar_path(model):
+        if ":" in model or Path(model).exists():
+            continue
+        if "/" in model and local_directory(model) is None:
+            of_hub.append(model)
+        if "/" not in model and similar_path(model):
             from dino_st.evaluation.floors import FLOORS
 
             if model not in FLOORS:
                 encoder_files(model)
     check_files(work)
+    for model in of_hub:
+        check_within_reach(model)
     earlier = {} if output is None or overwrite else earlier_scores(output)
     _check_same_scores(output, "models", earlier, models)
     tasks = select_tasks(work)

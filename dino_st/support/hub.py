@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -92,9 +93,7 @@ def fetch_model(name: str, file: str | None = None, *, weights: bool = True) -> 
     import huggingface_hub as hub
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
-    whole = "/".join(filter(None, (name, file)))
-    meant = similar_path(whole)
-    missing = f"model {whole!r}: there is no such directory{f' ({meant[2:]})' if meant else ''}, and "
+    missing = _not_here("/".join(filter(None, (name, file))))
     reason = hub_out_of_reach()
     try:
         if not reason:
@@ -112,7 +111,27 @@ def fetch_model(name: str, file: str | None = None, *, weights: bool = True) -> 
         raise ModelError(f"{missing}the hub has no model of this name that may be read. Check the spelling") from error
     except (EntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
         raise ModelError(f"{missing}the hub did not send it ({first_line(error)}). Try again") from error
-    raise ModelError(
-        f"{missing}as a name on the hub it is not in the local cache, and the hub is out of reach ({reason}). Check "
+    raise ModelError(_out_of_reach(missing, reason or ""))
+
+
+def check_within_reach(name: str) -> None:
+    """Raises ModelError for a model of the hub of which nothing is cached, while the hub is out of reach."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    folder = repo_folder_name(repo_id=name, repo_type="model")
+    places = (constants.HF_HUB_CACHE, os.environ.get("SENTENCE_TRANSFORMERS_HOME"))
+    if not any(place and Path(place, folder).exists() for place in places) and (reason := hub_out_of_reach()):
+        raise ModelError(_out_of_reach(_not_here(name), reason))
+
+
+def _not_here(name: str) -> str:
+    meant = similar_path(name)
+    return f"model {name!r}: there is no such directory{f' ({meant[2:]})' if meant else ''}, and "
+
+
+def _out_of_reach(begin: str, reason: str) -> str:
+    return (
+        f"{begin}as a name on the hub it is not in the local cache, and the hub is out of reach ({reason}). Check "
         "the spelling, and the connection"
     )

@@ -10,9 +10,11 @@ the last rows of an epoch where they cannot be shared: fewer than there are proc
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -23,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What `torchrun` and `accelerate launch` set for each process that they start."""
+
+_SILENT_SECONDS = 10.0
+"""How long processes may wait for one another without a word."""
 
 _LOST = re.compile(r"gloo|NCCL|Connection (closed|reset) by peer|Broken pipe", re.IGNORECASE)
 
@@ -56,6 +61,23 @@ def hush_others() -> None:
     if not is_first():
         logging.getLogger("dino_st").setLevel(logging.CRITICAL)
         warnings.simplefilter("ignore", DinoWarning)
+
+
+@contextlib.contextmanager
+def telling_of_waits(processes: int) -> Iterator[None]:
+    """Has a process say for whom it waits, where the others are long in coming; torch waits for minutes in silence."""
+    words = "this process (rank %s) waits for the others, %d in all, at %s:%s, since %s are set, as torchrun does; "
+    words += "where nothing has started others, take these variables out of the environment"
+    where = [os.environ.get(name) for name in ("RANK", "MASTER_ADDR", "MASTER_PORT")]
+    facts = (where[0], processes, *where[1:], ", ".join(LAUNCHER))
+    timer = threading.Timer(_SILENT_SECONDS, logger.critical, (words, *facts))  # as loud as is heard of every rank
+    timer.daemon = True
+    if processes > 1:
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def check_shares(processes: int, sizes: Mapping[str, int]) -> None:

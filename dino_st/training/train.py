@@ -65,7 +65,7 @@ from dino_st.errors import (
 )
 from dino_st.support.files import CARD, check_can_become_directory, only_writer
 from dino_st.support.hashes import versions
-from dino_st.training.distributed import check_agreement, count_processes, hush_others, lost_another
+from dino_st.training.distributed import check_agreement, count_processes, hush_others, lost_another, telling_of_waits
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.record import (
     CHECKPOINTS,
@@ -322,7 +322,8 @@ def _train_or_resume(
         )
     from dino_st.training import trainer as setup
 
-    arguments = setup.training_arguments(record.options, place.directory / CHECKPOINTS, record.processes)
+    with telling_of_waits(record.processes):
+        arguments = setup.training_arguments(record.options, place.directory / CHECKPOINTS, record.processes)
     with _worded(record.options, place.directory):
         if record.processes > 1:
             check_agreement(_common(record, place.earlier))

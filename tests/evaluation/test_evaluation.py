@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +337,20 @@ def test_without_network_the_official_tasks_are_named_before_anything_is_scored(
     with pytest.raises(InputError, match=r"the data of STS12, STS13, STS14, STS15, STS16, STSBenchmark, SICK-R cannot"):
         evaluate_models([str(encoder)], work, None)
     assert not encoded
+
+
+def test_an_encoder_out_of_reach_is_told_before_mteb_is_imported(sts_dir: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys; from dino_st.cli.main import main\n"
+        "try: main()\n"
+        "finally: print([name for name in ('mteb', 'torch') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", program, "evaluate", "someone/nothing", "--sts-dir", str(sts_dir)]
+    done = subprocess.run(
+        command, env=os.environ | {"HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout) == (1, "[]\n")
+    assert "'someone/nothing': there is no such directory, and as a name on the hub it is not in the" in done.stderr
 
 
 @pytest.mark.filterwarnings("ignore:The task 'STSBenchmark' is superseded")

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import example, settings
 from hypothesis import given as drawn
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from dino_st.backends.answers.comparison import repeats
 from dino_st.backends.answers.faults import fault_of
@@ -27,6 +28,7 @@ from dino_st.backends.local import LocalWriter, Request
 from dino_st.backends.openai import OpenAIChat
 from dino_st.backends.servers.replies import AttemptError, read_answer
 from dino_st.builder import DinoDatasetBuilder
+from dino_st.cli.main import app
 from dino_st.data.columns import raw_schema
 from dino_st.data.shards import RowsInMemory, ShardDirectory
 from dino_st.decoding.batch import Drawn
@@ -1615,6 +1617,40 @@ def test_a_cost_that_is_not_known_is_none_and_said_once(caplog: pytest.LogCaptur
         backend.complete(asked_for(3))
     assert "cost" not in backend.usage
     assert caplog.text.count("the cost is unknown") == 1
+
+
+@pytest.mark.parametrize(
+    ("usage", "words"),
+    [
+        (None, "requests 4, retries 0, failures 0; the server does not say how many tokens"),
+        (
+            {"prompt_tokens": 7, "completion_tokens": 3},
+            "requests 4, retries 0, failures 0, prompt tokens 28, completion tokens 12",
+        ),
+    ],
+)
+def test_tokens_that_are_not_told_are_not_shown_as_none(
+    usage: dict[str, int] | None, words: str, tmp_path: Path
+) -> None:
+    def script(prompt: str, attempt: int) -> dict[str, Any]:
+        return body(f"Someone heard {hashlib.sha256(prompt.encode()).hexdigest()[:12]}.", usage=usage)
+
+    (tmp_path / "s.txt").write_text("A cat sleeps in the sun.\nA dog runs over the field.\n")
+    with hostile_server(script) as server:
+        command = [
+            "syncse",
+            "--backend",
+            "openai",
+            "--model",
+            MODEL,
+            "--base-url",
+            server.url,
+            "--input",
+            str(tmp_path / "s.txt"),
+        ]
+        done = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "raw")])
+    assert done.exit_code == 0, done.output
+    assert f"Asked in this run: {words}\n" in done.output
 
 
 def test_numbers_that_no_file_can_hold_are_left_out(tmp_path: Path) -> None:

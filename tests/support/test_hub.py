@@ -14,7 +14,7 @@ from huggingface_hub import constants
 
 from dino_st.errors import InputError, ModelError
 from dino_st.support import hub
-from dino_st.support.hub import asking_hub, fetch_model, hub_out_of_reach
+from dino_st.support.hub import asking_hub, check_within_reach, fetch_model, hub_out_of_reach
 
 
 @pytest.fixture
@@ -61,6 +61,19 @@ def test_out_of_reach_the_cached_model_is_taken(
 ) -> None:
     online.close()
     assert fetch_model_from(cache(tmp_path, monkeypatch, "config.json")) == "a" * 40
+
+
+def test_a_model_of_which_nothing_is_cached_is_refused_out_of_reach(
+    online: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    online.close()
+    cache(tmp_path, monkeypatch, "config.json")
+    check_within_reach("someone/small")
+    with pytest.raises(ModelError, match=r"'someone/nothing': .*not in the local cache, and the hub is out of reach"):
+        check_within_reach("someone/nothing")
+    monkeypatch.setenv("SENTENCE_TRANSFORMERS_HOME", str(tmp_path / "st"))
+    (tmp_path / "st/models--someone--nothing").mkdir(parents=True)
+    check_within_reach("someone/nothing")
 
 
 def fetch_model_from(snapshot: Path) -> str:

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,25 @@ def test_the_first_process_alone_tells_how_it_goes(
     assert distributed.is_first() == told
     assert [entry.message for entry in caplog.records] == ["a line"] * told
     assert len(warned) == told
+
+
+@pytest.mark.parametrize(("processes", "told"), [(3, True), (1, False)])
+def test_a_process_says_for_whom_it_waits(
+    processes: int, told: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(distributed, "_SILENT_SECONDS", 0.01)
+    for name, value in LAUNCHED.items():
+        monkeypatch.setenv(name, value)
+    distributed.hush_others()
+    with distributed.telling_of_waits(processes):
+        deadline = time.monotonic() + 20 * told
+        while not caplog.records and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert [*map(str, (record.getMessage() for record in caplog.records))] == [
+        "this process (rank 0) waits for the others, 3 in all, at localhost:29500, since WORLD_SIZE, RANK, LOCAL_RANK, "
+        "MASTER_ADDR, MASTER_PORT are set, as torchrun does; where nothing has started others, take these variables "
+        "out of the environment"
+    ] * told
 
 
 @pytest.mark.parametrize(("rank", "told"), [("0", True), ("1", False)])
