@@ -91,8 +91,7 @@ def read_tables(
             table = read(file) if read else pyarrow.parquet.ParquetFile(file).read()
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{file}: cannot be read ({error}); run the preparation again") from error
-        if table.column_names not in _COLUMNS:
-            raise InputError(f"{file}: has the columns {table.column_names}; expected one of {list(_COLUMNS)}")
+        table = _only_ours(table, file)
         usual = pa.schema([(field.name, _usual_type(field.type)) for field in table.schema])
         tables[split] = table.replace_schema_metadata(None).cast(usual)
         hashes[split] = hash_file(file)
@@ -107,6 +106,17 @@ def read_tables(
     provenance = record.provenance | read_origin(directory)
     known = {"counts": record.counts | real, "provenance": provenance, "files": hashes}
     return record.model_copy(update=known), tables
+
+
+def _only_ours(table: pa.Table, file: Path) -> pa.Table:
+    """The columns that were written here; others, which pandas and people add, are named in the log."""
+    names = table.column_names
+    known = [columns for columns in _COLUMNS if set(columns) <= set(names)]
+    if len(known) != 1 or any(names.count(name) > 1 for name in known[0]):
+        raise InputError(f"{file}: has the columns {names}; expected one of {list(_COLUMNS)}")
+    if unused := [name for name in names if name not in known[0]]:
+        logger.info("%s: columns that are not used: %s", file, ", ".join(map(repr, unused)))
+    return table.select(known[0])
 
 
 def _usual_type(kind: pa.DataType) -> pa.DataType:

@@ -467,6 +467,23 @@ def test_a_split_that_another_library_wrote_again_has_the_types_of_ours(tmp_path
     assert pair_splits(str(tmp_path), 8, "cosine")[0]["train"].schema == rows.schema
 
 
+def test_columns_that_people_and_pandas_add_to_a_split_are_named_and_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_prepared(prepare_pairs(raw_pairs(20)), tmp_path)
+    file = tmp_path / "data" / "train.parquet"
+    rows = pq.read_table(file).replace_schema_metadata(None)
+    index = pa.array(range(len(rows)))
+    pq.write_table(rows.select([2, 1, 0]).append_column("__index_level_0__", index).append_column("note", index), file)
+    with caplog.at_level(logging.INFO, "dino_st"):
+        assert read_tables(tmp_path)[1]["train"].equals(rows)
+    assert f"{file}: columns that are not used: '__index_level_0__', 'note'" in caplog.text
+    for name in ("label", "score"):  # either may be meant, or stands twice
+        pq.write_table(pa.Table.from_arrays([*rows.columns, rows.column(2)], [*rows.column_names, name]), file)
+        with pytest.raises(InputError, match=r"train\.parquet: has the columns \['sentence1'.*; expected one of"):
+            read_tables(tmp_path)
+
+
 def test_a_directory_that_another_process_writes_to_is_refused(tmp_path: Path) -> None:
     splits = prepare_pairs(raw_pairs(20))
     with only_writer(tmp_path), pytest.raises(OutputError, match="another process is writing there"):
