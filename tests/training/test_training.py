@@ -433,7 +433,7 @@ def test_running_out_of_memory_says_what_to_make_smaller(
     def exhausted(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(CosineSimilarityLoss, "forward", exhausted)
+    monkeypatch.setattr(CosineSimilarityLoss, "compute_loss_from_embeddings", exhausted)
     with pytest.raises(OutOfMemoryError, match=r"a batch of 16 pairs does not fit.*smaller batch_size"):
         train_encoder(splits, bert, tmp_path / "out", **QUICK)
 
