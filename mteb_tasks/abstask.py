@@ -20,6 +20,7 @@ from dino_st.errors import DatasetError, EvaluationError, InputError
 from dino_st.evaluation.metrics import correlate, pairwise_cosine, score_sources
 from dino_st.support.hub import asking_hub
 from mteb_tasks.sts_files import ScoredPair, TableFile, YearLayout, find_root, pairs_dataset, pairs_revision
+from mteb_tasks.variables import STS_DIR_VARIABLE
 
 if TYPE_CHECKING:
     from mteb._evaluators.any_sts_evaluator import STSEvaluatorScores
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from mteb.timing import TimingStack
 
 
-STS_DIR_VARIABLE = "DINO_ST_STS_DIR"
 HOW_TO_NAME_THE_DIRECTORY = (
     "Give a directory in SentEval layout with `--sts-dir DIR`, `sts_dir=...`, in a recipe `evaluate.sts_dir`, or the "
     f"variable {STS_DIR_VARIABLE}"

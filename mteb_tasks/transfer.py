@@ -28,15 +28,15 @@ from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from dino_st.errors import DatasetError, InputError
-from mteb_tasks.abstask import STS_DIR_VARIABLE, EmbeddingRecorder, local_metadata, sts_metadata
+from mteb_tasks.abstask import EmbeddingRecorder, local_metadata, sts_metadata
 from mteb_tasks.sts_files import TRANSFER_LAYOUT, find_root, read_lines
 from mteb_tasks.tasks import bibtex
+from mteb_tasks.variables import SENTEVAL_DIR_VARIABLE, STS_DIR_VARIABLE
 
 if TYPE_CHECKING:
     from mteb.models import MTEBModels
 
 TRANSFER_BENCHMARK = "DinoTransfer(eng, v1)"
-SENTEVAL_DIR_VARIABLE = "DINO_ST_SENTEVAL_DIR"
 
 _FOLDS, _SEED = 10, 1111
 """Of SentEval."""

@@ -20,6 +20,7 @@ from dino_st.models import ENCODER
 from dino_st.pipeline.publish import PublishOptions
 from dino_st.support.progress import logger
 from dino_st.training.options import PAIRS_ONLY, ContrastiveOptions, TrainingOptions
+from mteb_tasks.variables import SENTEVAL_DIR_VARIABLE, STS_DIR_VARIABLE
 
 Encoder = Annotated[
     str,
@@ -77,7 +78,7 @@ def train_contrastive(
     sts_dir: Annotated[
         Path | None,
         typer.Option(
-            envvar="DINO_ST_STS_DIR", help="STS data in SentEval layout; read only for --checkpoint-choice sts-dev."
+            envvar=STS_DIR_VARIABLE, help="STS data in SentEval layout; read only for --checkpoint-choice sts-dev."
         ),
     ] = None,
     overwrite: Overwrite = False,
@@ -115,11 +116,11 @@ def evaluate(
     ],
     given: dict[str, Any],
     sts_dir: Annotated[
-        Path | None, typer.Option(envvar="DINO_ST_STS_DIR", help="STS data in SentEval layout; without it, the hub's.")
+        Path | None, typer.Option(envvar=STS_DIR_VARIABLE, help="STS data in SentEval layout; without it, the hub's.")
     ] = None,
     senteval_dir: Annotated[
         Path | None,
-        typer.Option(envvar="DINO_ST_SENTEVAL_DIR", help="The transfer tasks' data in SentEval layout."),
+        typer.Option(envvar=SENTEVAL_DIR_VARIABLE, help="The transfer tasks' data in SentEval layout."),
     ] = None,
     tasks: Annotated[
         str | None,
@@ -153,12 +154,12 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Score encoders on the STS tasks through mteb."""
-    from dino_st.pipeline.stages import STS_VARIABLE, Evaluation, evaluate_models
+    from dino_st.pipeline.stages import Evaluation, evaluate_models
 
     options = EvaluationOptions.of(**given)
     chosen = tuple((languages or "").replace(",", " ").split())
     work = Evaluation(tasks, sts_dir, senteval_dir, tuple(pairs or ()), whitening_sentences, options, official, chosen)
-    if sts_dir and pairs and not work.names and os.environ.get(STS_VARIABLE) != str(sts_dir):
+    if sts_dir and pairs and not work.names and os.environ.get(STS_DIR_VARIABLE) != str(sts_dir):
         logger.warning("--sts-dir is not used: along with --pairs no other task is scored; for both, add --tasks sts")
     table = evaluate_models(models, work, output, overwrite=overwrite)
     note(output=output, scores=table.to_dict())
@@ -233,7 +234,7 @@ def quickstart(
     sts_dir: Annotated[
         Path | None,
         typer.Option(
-            envvar="DINO_ST_STS_DIR", help="STS data in SentEval layout, to score on the seven STS tasks, too."
+            envvar=STS_DIR_VARIABLE, help="STS data in SentEval layout, to score on the seven STS tasks, too."
         ),
     ] = None,
 ) -> None:

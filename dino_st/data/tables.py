@@ -470,7 +470,7 @@ def _check_parts(files: Sequence[Path], pattern: str | None = None) -> None:
         if missing and (of or (is_padded and width >= _DIGITS_OF_PARTS)):
             raise InputError(f"{where}: {_some(missing)} is missing; fetch it, or name the files that are to be read")
         if missing and (is_padded or start == 1):
-            logger.warning("%s: read without %s, as if a part were missing", where, _some(missing))
+            _warn_without(where, missing)
     if len(others) < len(files) and others and any(part["of"] for parts in series.values() for part in parts):
         raise InputError(
             f"{files[0].parent}: {_some(others)} is no part of what the other files are parts of; move it elsewhere"
@@ -478,6 +478,10 @@ def _check_parts(files: Sequence[Path], pattern: str | None = None) -> None:
     counted = {(part.string, parent) for (parent, *_), parts in series.items() if len(parts) > 1 for part in parts}
     _warn_of_gaps([file for file in files if (file.name, file.parent) not in counted])
     _check_copies(files)
+
+
+def _warn_without(where: str | Path, missing: Sequence[str]) -> None:
+    logger.warning("%s: read without %s, as if a part were missing", where, _some(missing))
 
 
 def _warn_of_gaps(files: Sequence[Path]) -> None:
@@ -505,7 +509,7 @@ def _warn_of_gaps(files: Sequence[Path]) -> None:
             if number not in numbers
         ]
         if names:
-            logger.warning("%s: read without %s, as if a part were missing", parent, _some(names))
+            _warn_without(parent, names)
 
 
 def _check_copies(files: Sequence[Path]) -> None:

@@ -17,6 +17,7 @@ from dino_st.encoders.directory import directory_name
 from dino_st.encoders.loading import homes_of
 from dino_st.errors import ModelError
 from dino_st.support.files import TRAINING_RECORD
+from dino_st.support.languages import in_three_letters
 
 if TYPE_CHECKING:
     from mteb.models import ModelMeta
@@ -159,8 +160,8 @@ def _languages(given: Any) -> list[str] | None:
     from mteb.languages import iso_mappings
 
     codes = [given] if isinstance(given, str) else given if isinstance(given, list) else []
-    long, scripts = iso_mappings._get_iso1_to_iso3(), iso_mappings._get_iso3_to_default_script()
-    names = [long.get(str(code), str(code)) for code in codes]
+    scripts = iso_mappings._get_iso3_to_default_script()
+    names = [in_three_letters(str(code)) for code in codes]
     return [f"{name}-{scripts[name]}" for name in names] if names and all(name in scripts for name in names) else None
 
 

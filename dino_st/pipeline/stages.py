@@ -51,6 +51,7 @@ from dino_st.support.progress import logger
 from dino_st.tasks.spec import TaskSpec
 from dino_st.tasks.syncse import ScratchSpec, SynCSESpec, check_arguments, is_syncse_task, load_syncse_spec
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
+from mteb_tasks.variables import STS_DIR_VARIABLE
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,9 +63,6 @@ if TYPE_CHECKING:
     from dino_st.generation.judging import JudgingPlan
     from dino_st.generation.scoring import ScoringPlan
     from dino_st.preparation.splits import PreparedSplits
-
-STS_VARIABLE = "DINO_ST_STS_DIR"
-"""The variable that names the directory of STS data."""
 
 
 @dataclass(frozen=True)
@@ -681,7 +679,7 @@ def train_contrastive_model(
     if by_labels and sts_dir is None:
         raise ConfigurationError(
             "checkpoint_choice is 'sts-dev', which needs STS data in SentEval layout; give its directory with "
-            f"--sts-dir or the variable {STS_VARIABLE}"
+            f"--sts-dir or the variable {STS_DIR_VARIABLE}"
         )
     for directory in (prepared, *([pairs] if pairs else [])):
         _look_at(directory)
@@ -826,5 +824,5 @@ def check_evaluation(work: Evaluation) -> None:
 
 def named_sts_dir(given: str | None) -> Path | None:
     """The directory of STS data: the one given, else the one that the variable names."""
-    name = given or os.environ.get(STS_VARIABLE)
+    name = given or os.environ.get(STS_DIR_VARIABLE)
     return Path(name) if name else None

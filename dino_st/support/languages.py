@@ -201,9 +201,16 @@ def _normalized(shares: Mapping[str, float]) -> dict[str, float]:
 
 def _name(code: str) -> str:
     """The English name of a language; its code where mteb has no name."""
+    from mteb.languages.iso_mappings import ISO_TO_LANGUAGE
+
+    return str(ISO_TO_LANGUAGE.get(in_three_letters(code), code))
+
+
+def in_three_letters(code: str) -> str:
+    """The ISO 639-3 code, by which mteb goes, of a language with one of two letters; other codes as they are."""
     from mteb.languages import iso_mappings
 
-    return str(iso_mappings.ISO_TO_LANGUAGE.get(iso_mappings._get_iso1_to_iso3().get(code, code), code))
+    return str(iso_mappings._get_iso1_to_iso3().get(code, code))
 
 
 @cache
