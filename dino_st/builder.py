@@ -190,8 +190,8 @@ class DinoDatasetBuilder:
 
         own = {"labels": [float(label) for label in self.spec.labels]} if self.spec.has_scores else {}
         splits = prepare_pairs(raw, **({"seed": self.options.seed} | own | options))
-        if self.counts and self._writer is not None:
-            splits.provenance.setdefault("model", self._writer.name)
+        if self.counts:  # this builder wrote, here or with workers, which are given a name
+            splits.provenance.setdefault("model", str(self._model) if self._writer is None else self._writer.name)
         return splits
 
     @staticmethod

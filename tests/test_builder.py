@@ -17,6 +17,7 @@ import torch
 from tokenizers import normalizers
 
 from dino_st import DinoDatasetBuilder
+from dino_st.data.shards import ShardDirectory
 from dino_st.errors import ConfigurationError, InputError, OutputError, TaskSpecError
 from dino_st.tasks.spec import TaskSpec
 from tests import reference
@@ -298,6 +299,20 @@ def test_the_data_set_is_the_same_in_another_process_with_another_hash_seed(
     )
     exec(code, {})
     assert capsys.readouterr().out == there.stdout != ""
+
+
+def test_what_workers_wrote_has_its_model_recorded(
+    make_builder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(directory: ShardDirectory, model: Any, *_: Any) -> ShardDirectory:
+        make_builder().generate_shards(directory.path, SENTENCES)
+        return ShardDirectory(tmp_path / "raw")
+
+    monkeypatch.setattr("dino_st.generation.workers.write_with_workers", write)
+    builder = DinoDatasetBuilder("someone/model", load=False, **OPTIONS)
+    assert builder.generate_shards(tmp_path / "raw", SENTENCES, engine="ray")["rows"] > 0
+    raw = ShardDirectory(tmp_path / "raw").to_dataset()
+    assert builder.prepare(raw).provenance == {"model": "someone/model"}
 
 
 def test_prepared_pairs_become_examples_and_a_loader(make_builder: Any) -> None:
