@@ -24,6 +24,7 @@ from dino_st.training.batches import BalancedBatches, SortedBatches, batches_by_
 from dino_st.training.distributed import compare_all
 from dino_st.training.heads import WithMaskedTokens
 from dino_st.training.options import LOSSES, Choice, ContrastiveOptions, Loss, TrainingOptions
+from dino_st.training.passes import in_mini_batches_by_length
 
 METRIC = "eval_sequential_score"
 """The trainer's name of the score by which the best checkpoint is chosen."""
@@ -162,6 +163,8 @@ def contrastive_loss(model: SentenceTransformer, *, options: ContrastiveOptions,
         contrastive: Any = losses.MultipleNegativesRankingLoss(model, **shared)
     else:
         contrastive = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=size, **shared)
+        if options.one_forward != "off":
+            contrastive = in_mini_batches_by_length(contrastive)
     if options.mlm_weight:
         contrastive = WithMaskedTokens(model, contrastive, options)
     return {"triplets": contrastive, "pairs": graded_loss(model, name=options.loss)} if with_pairs else contrastive

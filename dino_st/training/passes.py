@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ def in_one_pass(loss: Any) -> Any:
 
     sentence-transformers gives the first column a forward pass of its own, since it may hold queries that are much
     shorter than documents; the texts of our columns are alike. Its weights and gradients are those of separate passes
-    but for rounding and dropout. Cached losses split their batches as they are told, and stay as they are.
+    but for rounding and dropout. Cached losses split their batches as they are told.
     """
     return _embedding_by(loss, lambda model, columns: embed_columns(model, columns, separate_first=False))
 
@@ -35,6 +35,45 @@ def in_passes_by_length(loss: Any) -> Any:
     encoders, or their padding is on the left, each column is encoded by itself.
     """
     return _embedding_by(loss, _embed_by_length)
+
+
+def in_mini_batches_by_length(loss: Any) -> Any:
+    """Has a cached loss encode texts of about the same length together, so that little of a mini-batch is padding.
+
+    Each column is sorted by itself, and its embeddings are put back in their order before they are compared: weights
+    and gradients are the same but for rounding and dropout. Where the padding of a column is on the left, or
+    there is none, the columns stay as they are.
+    """
+    embed, compare = loss.forward, loss.calculate_loss
+    orders: list[torch.Tensor] = []
+
+    def forward(columns: Iterable[dict[str, Any]], labels: torch.Tensor | None) -> torch.Tensor:
+        columns = list(columns)
+        masks = [column.get("attention_mask") for column in columns]
+        orders[:] = [mask.sum(1).argsort(stable=True) for mask in masks if mask is not None and _ends_in_padding(mask)]
+        if len(orders) == len(columns):
+            columns = [_rows(*each) for each in zip(columns, orders, strict=True)]
+        found: torch.Tensor = embed(columns, labels)
+        return found
+
+    def calculate_loss(parts: Sequence[Sequence[torch.Tensor]], *more: Any, **named: Any) -> torch.Tensor:
+        if len(orders) < len(parts):
+            as_they_are: torch.Tensor = compare(parts, *more, **named)
+            return as_they_are
+        with torch.no_grad():
+            whole = [torch.cat([*each])[order.argsort()] for each, order in zip(parts, orders, strict=True)]
+        for column in whole:
+            column.requires_grad_(torch.is_grad_enabled())
+        found: torch.Tensor = compare([[column] for column in whole], *more, **named)
+        for column, order, own in zip(whole, orders, parts, strict=True):
+            if column.grad is not None:  # as the loss leaves it for the second pass over the mini-batches
+                sizes = [len(part) for part in own]
+                for part, gradient in zip(own, torch.split(column.grad[order], sizes), strict=True):
+                    part.grad = gradient
+        return found
+
+    loss.forward, loss.calculate_loss = forward, calculate_loss
+    return loss
 
 
 def _embedding_by(loss: Any, embed: Callable[[Any, Sequence[dict[str, Any]]], list[torch.Tensor]]) -> Any:
@@ -65,12 +104,16 @@ def _embed_by_length(model: Any, columns: Sequence[dict[str, Any]]) -> list[torc
 
 def _ends_in_padding(mask: torch.Tensor) -> bool:
     """Whether a mask, shape `(texts, tokens)`, has texts without gaps, none empty, and padding behind them."""
+    if mask.ndim != 2:
+        return False
     lengths = mask.sum(1, keepdim=True)
-    return bool((lengths > 0).all()) and torch.equal(mask > 0, torch.arange(mask.shape[1]) < lengths)
+    return bool((lengths > 0).all()) and torch.equal(
+        mask > 0, torch.arange(mask.shape[1], device=mask.device) < lengths
+    )
 
 
-def _rows(features: dict[str, Any], rows: torch.Tensor, width: int) -> dict[str, Any]:
-    """The features of some texts, with so many tokens; what is no tensor, and a prompt's length, is that of all."""
+def _rows(features: dict[str, Any], rows: torch.Tensor, width: int | None = None) -> dict[str, Any]:
+    """The features of some texts, with all tokens or so many; what is no tensor, or a prompt's length, is of all."""
     found = dict(features)
     for name, value in features.items():
         if isinstance(value, torch.Tensor) and name != "prompt_length":

@@ -23,9 +23,9 @@ from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError
 from dino_st.training import passes
 from dino_st.training.batches import SortedBatches, TokensAhead, sorted_order, tokens_ahead
-from dino_st.training.objective import encode_once, pair_objective
-from dino_st.training.options import TrainingOptions
-from dino_st.training.passes import in_one_pass, in_passes_by_length
+from dino_st.training.objective import contrastive_loss, encode_once, pair_objective
+from dino_st.training.options import ContrastiveOptions, TrainingOptions
+from dino_st.training.passes import in_mini_batches_by_length, in_one_pass, in_passes_by_length
 from dino_st.training.train import train_encoder
 from tests.training_fixtures import QUICK, make_tokenizer, prepared_splits, save_model, tiny_encoder, weights
 
@@ -174,6 +174,51 @@ def test_other_forward_passes_give_the_same_loss_and_gradients(
     assert torch.allclose(apart, together, rtol=1e-6, atol=1e-9)
     assert separate.keys() == joint.keys()
     assert all(torch.allclose(gradient, joint[name], rtol=1e-5, atol=1e-8) for name, gradient in separate.items())
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+@pytest.mark.parametrize("side", ["right", "left", "gap"])
+def test_mini_batches_by_length_give_the_same_loss_and_gradients(kind: str, side: str, tmp_path: Path) -> None:
+    model = load_trainable_encoder(save_model(tmp_path, kind), device="cpu").double().eval()
+    model.tokenizer.padding_side = "left" if side == "left" else "right"
+    encoded: list[torch.Size] = []
+    model[0].register_forward_pre_hook(lambda _, given: encoded.append(given[0]["input_ids"].shape))
+    longer = ["fish " * 9, "a cat", "the dog eats the bird", "cat", "the river " * 4]
+    columns = [longer, longer[::-1], [*longer[2:], *longer[:2]]]
+    found = []
+
+    def features() -> list[dict[str, Any]]:
+        made = [dict(model.preprocess(column)) for column in columns]
+        if side == "gap":
+            made[1]["attention_mask"][0, 0] = 0
+        return made
+
+    for change in (lambda made: made, in_mini_batches_by_length):
+        loss = change(losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=2))
+        with torch.no_grad():
+            scored = loss(features(), None)
+        encoded.clear()
+        model.zero_grad()
+        value = loss(features(), None)
+        value.backward()
+        gradients = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
+        found.append((sum(map(math.prod, encoded)), scored, value.detach(), gradients))
+    (tokens, *values, gradients), (fewer, *sorted_values, sorted_gradients) = found
+    assert (fewer < tokens) == (side == "right")
+    assert torch.allclose(torch.stack(values), torch.stack(sorted_values), rtol=1e-12)
+    assert gradients.keys() == sorted_gradients.keys()
+    assert all(
+        torch.allclose(gradient, sorted_gradients[name], rtol=1e-9, atol=1e-12) for name, gradient in gradients.items()
+    )
+
+
+@pytest.mark.parametrize(("choice", "is_sorted"), [("auto", True), ("on", True), ("off", False)])
+def test_the_mini_batches_of_triplets_are_sorted_unless_told_otherwise(
+    choice: Any, is_sorted: bool, bert: Path
+) -> None:
+    model = load_trainable_encoder(bert, device="cpu")
+    options = ContrastiveOptions(batch_size=8, mini_batch_size=2, one_forward=choice)
+    assert ("calculate_loss" in vars(contrastive_loss(model, options=options, with_pairs=False))) == is_sorted
 
 
 @pytest.mark.parametrize("side", ["left", "static", "empty"])
