@@ -70,7 +70,7 @@ def telling_of_waits(processes: int) -> Iterator[None]:
     words += "where nothing has started others, take these variables out of the environment"
     where = [os.environ.get(name) for name in ("RANK", "MASTER_ADDR", "MASTER_PORT")]
     facts = (where[0], processes, *where[1:], ", ".join(LAUNCHER))
-    timer = threading.Timer(_SILENT_SECONDS, logger.critical, (words, *facts))  # as loud as is heard of every rank
+    timer = threading.Timer(_SILENT_SECONDS, logger.critical, (words, *facts))  # which `hush_others` lets through
     timer.daemon = True
     if processes > 1:
         timer.start()
