@@ -721,9 +721,9 @@ def evaluate_models(
         check_named(model)
         if ":" in model or Path(model).exists():
             continue
-        if "/" in model and local_directory(model) is None:
-            of_hub.append(model)
-        if "/" not in model and similar_path(model):
+        if "/" in model:
+            of_hub += [model] if local_directory(model) is None else []
+        elif similar_path(model):
             from dino_st.evaluation.floors import FLOORS
 
             if model not in FLOORS:

@@ -5,7 +5,7 @@ Nothing here imports `datasets`, so that a mistake in what is given can be told 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from dino_st.data.cards import read_origin
 from dino_st.data.columns import LABEL, PAIR_COLUMNS, SENTENCE1, SENTENCE2, TEXT, TRIPLET_COLUMNS, is_text
 from dino_st.data.shards import run_changes, warn_of_strays
+from dino_st.data.tables import name_unused
 from dino_st.errors import InputError, OutputError
 from dino_st.preparation.options import PreparationOptions, TripletOptions
 from dino_st.support.documents import read_validated
@@ -91,7 +92,7 @@ def read_tables(
             table = read(file) if read else pyarrow.parquet.ParquetFile(file).read()
         except (OSError, pa.ArrowException) as error:
             raise InputError(f"{file}: cannot be read ({error}); run the preparation again") from error
-        table = _only_ours(table, file)
+        table = table.select([*name_unused(file, _our_columns)(table.column_names, str(file))])
         usual = pa.schema([(field.name, _usual_type(field.type)) for field in table.schema])
         tables[split] = table.replace_schema_metadata(None).cast(usual)
         hashes[split] = hash_file(file)
@@ -108,15 +109,12 @@ def read_tables(
     return record.model_copy(update=known), tables
 
 
-def _only_ours(table: pa.Table, file: Path) -> pa.Table:
-    """The columns that were written here; others, which pandas and people add, are named in the log."""
-    names = table.column_names
+def _our_columns(names: Sequence[str], where: str) -> dict[str, str]:
+    """The columns that were written here, among which there may be those of pandas and of people."""
     known = [columns for columns in _COLUMNS if set(columns) <= set(names)]
     if len(known) != 1 or any(names.count(name) > 1 for name in known[0]):
-        raise InputError(f"{file}: has the columns {names}; expected one of {list(_COLUMNS)}")
-    if unused := [name for name in names if name not in known[0]]:
-        logger.info("%s: columns that are not used: %s", file, ", ".join(map(repr, unused)))
-    return table.select(known[0])
+        raise InputError(f"{where}: has the columns {list(names)}; expected one of {list(_COLUMNS)}")
+    return {name: name for name in known[0]}
 
 
 def _usual_type(kind: pa.DataType) -> pa.DataType:

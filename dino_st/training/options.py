@@ -72,8 +72,8 @@ class TrainingOptions(FrozenOptions):
     one_forward: Choice = option(
         "auto",
         "encode all texts of a batch in one forward pass, not the first of each pair by themselves; auto does so on a "
-        "GPU, and takes several for texts of about the same length on the CPU, as mini-batches of triplets have unless "
-        "it is off: the same weights but for rounding and dropout",
+        "GPU, and on the CPU takes some passes, each for texts of about the same length, of which mini-batches of "
+        "triplets are made, too, unless it is off: the same weights but for rounding and dropout",
     )
     torch_compile: bool = option(
         False, "compile the encoder with torch: some minutes at the start, and quicker steps, which long runs repay"

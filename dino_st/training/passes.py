@@ -49,8 +49,8 @@ def in_mini_batches_by_length(loss: Any) -> Any:
 
     def forward(columns: Iterable[dict[str, Any]], labels: torch.Tensor | None) -> torch.Tensor:
         columns = list(columns)
-        masks = [column.get("attention_mask") for column in columns]
-        orders[:] = [mask.sum(1).argsort(stable=True) for mask in masks if mask is not None and _ends_in_padding(mask)]
+        lengths = map(_lengths, columns)
+        orders[:] = [each.argsort(stable=True) for each in lengths if each is not None]
         if len(orders) == len(columns):
             columns = [_rows(*each) for each in zip(columns, orders, strict=True)]
         found: torch.Tensor = embed(columns, labels)
@@ -90,10 +90,9 @@ def _embedding_by(loss: Any, embed: Callable[[Any, Sequence[dict[str, Any]]], li
 def _embed_by_length(model: Any, columns: Sequence[dict[str, Any]]) -> list[torch.Tensor]:
     """The embeddings of each column of texts, shape `(texts, size)`."""
     merged = merge_feature_batches(list(columns))
-    mask = None if merged is None else merged.get("attention_mask")
-    if merged is None or mask is None or not _ends_in_padding(mask):
+    lengths = _lengths(merged or {})
+    if merged is None or lengths is None:
         return [model(column)["sentence_embedding"] for column in columns]
-    lengths = mask.sum(1)
     order = lengths.argsort(stable=True)
     found = [
         model(_rows(merged, order[begin:end], int(lengths[order[end - 1]])))["sentence_embedding"]
@@ -102,14 +101,14 @@ def _embed_by_length(model: Any, columns: Sequence[dict[str, Any]]) -> list[torc
     return list(torch.cat(found)[order.argsort()].chunk(len(columns)))
 
 
-def _ends_in_padding(mask: torch.Tensor) -> bool:
-    """Whether a mask, shape `(texts, tokens)`, has texts without gaps, none empty, and padding behind them."""
-    if mask.ndim != 2:
-        return False
-    lengths = mask.sum(1, keepdim=True)
-    return bool((lengths > 0).all()) and torch.equal(
-        mask > 0, torch.arange(mask.shape[1], device=mask.device) < lengths
-    )
+def _lengths(features: dict[str, Any]) -> torch.Tensor | None:
+    """The tokens of each text, shape `(texts,)`; None unless all have some, without gaps, and padding behind them."""
+    mask = features.get("attention_mask")
+    if mask is None or mask.ndim != 2:
+        return None
+    lengths: torch.Tensor = mask.sum(1)
+    padded = torch.arange(mask.shape[1], device=mask.device) < lengths[:, None]
+    return lengths if bool((lengths > 0).all()) and torch.equal(mask > 0, padded) else None
 
 
 def _rows(features: dict[str, Any], rows: torch.Tensor, width: int | None = None) -> dict[str, Any]:
