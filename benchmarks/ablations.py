@@ -23,6 +23,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from scipy.stats import t as student_t
+
 import mteb_tasks
 from dino_st import DinoDatasetBuilder, evaluate_encoder, train_encoder
 from dino_st.data.sentences import read_sentences
@@ -34,8 +36,6 @@ from dino_st.training.record import read_record
 
 INPUTS = 2000
 RATES = {"static": (5e-4, 1e-3, 2e-3, 4e-3), "transformer": (1e-4, 3e-4)}
-T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-"""Student's t for a two-sided 95 % interval of a mean of so many values."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +186,8 @@ def lower_end(values: Sequence[float]) -> float:
 
 
 def half_width(values: Sequence[float]) -> float:
-    """Half width of the 95 % interval of the mean."""
-    return T_95[len(values)] * statistics.stdev(values) / len(values) ** 0.5
+    """Half width of the 95 % interval of the mean (Student's t)."""
+    return float(student_t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
 
 
 def study_options(description: str | None, seeds: int) -> argparse.Namespace:

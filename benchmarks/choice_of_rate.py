@@ -1,0 +1,166 @@
+"""Rules that choose a learning rate by generated validation pairs: a table of `docs/results.md`.
+
+The static encoders of `benchmarks/choice.py` that differ by learning rate alone, with several seeds: seven rates for
+each of two recipes and three sizes. Each rule sees what a user has, the encoders' cosines on the generated validation
+split; how much it loses is measured on STSb's development pairs, which people have scored. What is compared is written
+down in `docs/benchmarks/real-writer-protocol.md`.
+
+    python benchmarks/choice_of_rate.py --pairs DIR --sts-dir DIR --work DIR --seeds 1 2 3
+
+The work directory is kept, and may be that of the other two programs; a rerun computes what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from ablations import half_width
+from choice import RATES, SIZES, SmallerStudy, similarities
+from real_writer import ROWS, Row, Study
+from scipy.stats import rankdata, spearmanr
+from sentence_transformers import SentenceTransformer
+
+from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
+from mteb_tasks.sts_files import read_dev_pairs
+
+REPLICATES = 400
+"""Of the bootstrap; the standard error of its standard error is 3.5 %."""
+
+Numbers = npt.NDArray[np.float64]
+
+
+class Choice(NamedTuple):
+    """Encoders that differ by learning rate alone, lowest rate first."""
+
+    name: str
+    seed: int
+    cosines: Numbers  # on the validation split, shape (rates, pairs)
+    scores: Numbers  # of these pairs
+    dev: Numbers  # Spearman × 100 on STSb's development pairs, shape (rates,)
+
+    @property
+    def validation(self) -> Numbers:
+        """Spearman × 100 on the validation split, shape (rates,)."""
+        return np.array([100 * spearmanr(row, self.scores).statistic for row in self.cosines])
+
+    def standard_errors(self) -> Numbers:
+        """Standard error of how far each encoder is below the best one, on other pairs like these, shape (rates,).
+
+        By the bootstrap over pairs (Efron 1979), the same pairs for both of a difference.
+        """
+        random = np.random.default_rng(0)
+        best, differences = int(self.validation.argmax()), []
+        for _ in range(REPLICATES):
+            drawn = random.integers(len(self.scores), size=len(self.scores))
+            rows = np.vstack((self.cosines[:, drawn], self.scores[drawn]))
+            ranks = rankdata(rows, axis=1)
+            found = 100 * np.corrcoef(ranks)[-1, :-1]
+            differences.append(found[best] - found)
+        return np.std(differences, axis=0, ddof=1)
+
+
+def within(errors: float) -> Callable[[Choice], int]:
+    """The lowest rate whose encoder is so many standard errors, at most, below the best one.
+
+    With one it is the one-standard-error rule (Breiman et al. 1984): of those that the pairs cannot tell apart, that
+    which has moved least from its start.
+    """
+
+    def chosen(choice: Choice) -> int:
+        behind = choice.validation.max() - choice.validation
+        return int((behind <= errors * choice.standard_errors()).argmax())
+
+    return chosen
+
+
+RULES: dict[str, Callable[[Choice], int]] = {
+    "the best (as published)": lambda choice: int(choice.validation.argmax()),
+    "the lowest within one standard error of the best": within(1),
+    "the lowest within two": within(2),
+}
+
+
+def choices(options: argparse.Namespace) -> Iterator[Choice]:
+    """All sets of encoders."""
+    dev = read_dev_pairs(options.sts_dir)["STSb dev"]
+    studies: Sequence[Study] = (Study(options), *(SmallerStudy(options, pairs) for pairs in SIZES))
+    for seed in options.seeds:
+        for study in studies:
+            study.work.mkdir(parents=True, exist_ok=True)
+            for row in ROWS[:2]:
+                yield compared(study, row, seed, dev)
+
+
+def compared(study: Study, row: Row, seed: int, dev: dict[str, list[str]]) -> Choice:
+    """One set of encoders, from the work directory where it is there."""
+    place = study.work / f"choice-{row.name}-{seed}.npz"
+    if not place.is_file():
+        judged = study.prepared("static", seed)["validation"]
+        cosines, of_dev = [], []
+        for rate in RATES:
+            encoder = SentenceTransformer(str(study.train("static", row, seed, rate)), device="cpu")
+            cosines.append(similarities(encoder, judged[SENTENCE1], judged[SENTENCE2]))
+            found = similarities(encoder, dev[SENTENCE1], dev[SENTENCE2])
+            of_dev.append(100 * spearmanr(found, dev[SCORE]).statistic)
+        np.savez(place, cosines=np.array(cosines), scores=np.array(judged[SCORE]), dev=np.array(of_dev))
+    with np.load(place) as kept:
+        return Choice(f"{study.work.name}, {row.name}", seed, kept["cosines"], kept["scores"], kept["dev"])
+
+
+def as_markdown(found: Sequence[Choice]) -> str:
+    """Mean regret of each rule, and its difference to the first, paired by choice."""
+    lines = [
+        "| rule | mean regret | largest | difference to the first | rates, of 7 |",
+        "| --- | ---: | ---: | ---: | --- |",
+    ]
+    first: list[float] = []
+    for name, rule in RULES.items():
+        taken = [rule(choice) for choice in found]
+        regrets = [float(choice.dev.max() - choice.dev[number]) for choice, number in zip(found, taken, strict=True)]
+        first = first or regrets
+        differences = [own - other for own, other in zip(regrets, first, strict=True)]
+        lines.append(
+            f"| {name} | {statistics.mean(regrets):.3f} | {max(regrets):.2f} | "
+            f"{'' if regrets is first else f'{statistics.mean(differences):+.3f} ± {half_width(differences):.3f}'} | "
+            f"{' '.join(str(number + 1) for number in taken)} |"
+        )
+    return "\n".join(lines) + f"\n\n{len(found)} choices of a learning rate.\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=Path, required=True, help="directory of `dino-st generate`")
+    parser.add_argument("--sts-dir", type=Path, required=True, help="STS data in SentEval layout")
+    parser.add_argument("--work", type=Path, required=True, help="directory for everything")
+    parser.add_argument("--seeds", type=int, nargs="+", required=True, help="of preparation and training")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", module="mteb")
+    logging.getLogger("dino_st").setLevel(logging.WARNING)
+    options.students, options.glove, options.model, options.transformer_pairs = ["static"], None, None, 0
+    options.learning_rate = None
+    found = []
+    for choice in choices(options):
+        found.append(choice)
+        told = {"validation": choice.validation, "errors": choice.standard_errors(), "dev": choice.dev}
+        print(
+            choice.name,
+            choice.seed,
+            json.dumps({name: values.round(2).tolist() for name, values in told.items()}),
+            flush=True,
+        )
+    report = as_markdown(found)
+    (options.work / "choice_of_rate.md").write_text(report, encoding="utf-8")
+    print(report)
+
+
+if __name__ == "__main__":
+    main()
