@@ -163,7 +163,7 @@ def find_root(
     """
     given = Path(directory).expanduser()
     if not given.is_dir():
-        problem = "is a file." if given.exists() else f"does not exist{similar_path(given, '.')}"
+        problem = "is a file." if given.exists() else f"does not exist{similar_path(given, '.', is_directory=True)}"
     else:
         for root in (given, given / "downstream", given / "data" / "downstream"):
             if any((root / folder).is_dir() for folder in folders):

@@ -29,10 +29,15 @@ _OBJECT_STORE_BYTES = 200_000_000
 _LOG_LINES = 8
 
 
-def ray_package() -> Any:
-    """Ray, which is never to report how it is used; a MissingExtraError where it is not installed."""
+def check_ray() -> None:
+    """Raises MissingExtraError where Ray is not installed."""
     if find_spec("ray") is None:
         raise MissingExtraError("engine 'ray' needs Ray; run: pip install \"dino-st[ray]\"")
+
+
+def ray_package() -> Any:
+    """Ray, which is never to report how it is used; see `check_ray`."""
+    check_ray()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     return import_module("ray")

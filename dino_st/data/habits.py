@@ -151,7 +151,7 @@ class TextSample:
             text, other = found[0]
             return (
                 f"{len(found):,} of {len(pairs):,} texts share many words with other sentences and hardly any with "
-                f"their own (as “{printable(text)[:_SHOWN]}” with “{printable(other)[:_SHOWN]}”)"
+                f"their own (as {_quoted([text])} with {_quoted([other])})"
             )
         own, others = shares
         return (
@@ -176,7 +176,7 @@ class TextSample:
         if len(found) < max(_ENOUGH, _ANSWERED * len(asking), _TIMES * (gained + 1)):
             return ""
         of_them = f"for {len(found):,} of {len(asking):,} sentences that ask something"
-        return f"{of_them}, texts ask nothing (as in “{printable(found[0])[:_SHOWN]}”)"
+        return f"{of_them}, texts ask nothing (as in {_quoted(found[:1])})"
 
     def apart(self) -> str:
         """In words, that texts of one language with their sentences share no long word with them; else empty."""
@@ -191,7 +191,7 @@ class TextSample:
         if len(found) < max(_ENOUGH, _SHARE_APART * len(pairs)):
             return ""
         of_them = f"{len(found):,} of {len(pairs):,} share no word of {_LONG} letters or more with their sentences"
-        return f"{of_them} (as “{printable(found[0])[:_SHOWN]}”)"
+        return f"{of_them} (as {_quoted(found[:1])})"
 
     def copies(self) -> str:
         """In words, that texts are their own sentences but for case and marks; empty where few are."""
@@ -199,7 +199,7 @@ class TextSample:
         found = [second for first, second in pairs if first != second and normal_form(first) == normal_form(second)]
         if len(found) < max(_FEW_COPIES, _SHARE_OF_COPIES * len(pairs)):
             return ""
-        return f"{len(found):,} of {len(pairs):,} (as in “{printable(found[0])[:_SHOWN]}”)"
+        return f"{len(found):,} of {len(pairs):,} (as in {_quoted(found[:1])})"
 
 
 def out_of_order(upper: TextSample, lower: TextSample) -> str:
@@ -229,8 +229,8 @@ def under_several_labels(samples: Mapping[str, TextSample]) -> str:
     found = sorted(pair for pair, those in labels.items() if len(those) > 1)
     if len(found) < max(_FEW_TWICE, _SHARE_TWICE * len(labels)):
         return ""
-    shown = printable(found[0][1])[:_SHOWN]
-    return f"{len(found):,} of {len(labels):,} texts stand under several labels of their sentence (“{shown}”)"
+    shown = _quoted([found[0][1]])
+    return f"{len(found):,} of {len(labels):,} texts stand under several labels of their sentence ({shown})"
 
 
 def ones_for_many(samples: Mapping[str, TextSample]) -> list[tuple[str, str]]:
@@ -252,7 +252,7 @@ def ones_for_many(samples: Mapping[str, TextSample]) -> list[tuple[str, str]]:
         shared = sum(len(words & other) / len(words | other) for other in others)
         if shared <= _FOREIGN * len(others):
             (label, example), _ = Counter(of_sentences.values()).most_common(1)[0]
-            told = f"“{printable(example)[:_SHOWN]}” is the text of {len(others):,} different sentences"
+            told = f"{_quoted([example])} is the text of {len(others):,} different sentences"
             found.append((len(others), label, f"{told}, among {number:,} pairs of all labels"))
     few = max(_FEW_SENTENCES, _SHARE_OF_ONE * number)
     if sum(times for times, _, _ in found) < max(_FEW_SENTENCES, _SHARE_OF_ALL * number):
@@ -312,8 +312,8 @@ def without_last_marks(samples: Mapping[str, TextSample]) -> list[tuple[str, str
     if len(found) < max(_FEW_LACKING, _SHARE_LACKING * number, _FEW_LACKING * (gained + 1)):
         return []
     most = Counter(label for label, _ in found).most_common(1)[0][0]
-    ends = ", ".join(f"“{printable(text)[-_SHOWN:]}”" for _, text in found[:2])
-    return [(most, f"{len(found):,} of {number:,} texts of all labels {LACKING} (as in {ends})")]
+    shown = _quoted((text for _, text in found[:2]), are_ends=True)
+    return [(most, f"most of the {len(found):,} in {number:,} texts of all labels that {LACKING} (as in {shown})")]
 
 
 def in_other_languages(samples: Mapping[str, TextSample]) -> list[tuple[str, str]]:
@@ -418,13 +418,18 @@ def _in_words(feature: _Feature, texts: Mapping[str, str], missing: int, pairs: 
     """A habit for people, with the number of its texts and two of them."""
     words = f" “{feature.words}”" if feature.kind != "cut" and feature.words else f" {feature.words}".rstrip()
     also = f"; the same of their sentences: {missing:,}" if missing else ""
-    examples = _quoted(sorted(texts.values(), key=keyed_bits)[:2])
+    are_ends = feature.kind in ("cut", "lack") or feature.what.startswith("end ")
+    examples = _quoted(sorted(texts.values(), key=keyed_bits)[:2], are_ends=are_ends)
     return f"{len(texts):,} of {pairs:,} {feature.what}{words}{also} (as in {examples})"
 
 
-def _quoted(texts: Iterable[str]) -> str:
-    """The beginnings of some texts, for people."""
-    return ", ".join(f"“{printable(text)[:_SHOWN]}”" for text in texts)
+def _quoted(texts: Iterable[str], *, are_ends: bool = False) -> str:
+    """The beginnings of some texts, or their ends, for people; an ellipsis stands for the rest."""
+    shown = []
+    for text in map(printable, texts):
+        rest = "…" * (len(text) > _SHOWN)
+        shown.append(f"“{rest}{text[-_SHOWN:]}”" if are_ends else f"“{text[:_SHOWN]}{rest}”")
+    return ", ".join(shown)
 
 
 def _shortened(text: str) -> str:

@@ -108,7 +108,7 @@ def check_model_directory(path: str | Path) -> Path:
         what = "is a file" if directory.exists() else "does not exist"
         if directory.is_file() and directory.suffix == ".gguf":
             what += " in GGUF, which is read for generating and judging only"
-        meant = "." if directory.exists() else similar_path(directory, ".")
+        meant = "." if directory.exists() else similar_path(directory, ".", is_directory=True)
         raise ModelError(f"The model directory '{directory}' {what}{meant} Give a directory that holds a model.")
     if not any((directory / name).is_file() for name in ("modules.json", "config.json", ADAPTER)):
         raise ModelError(

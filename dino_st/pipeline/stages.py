@@ -178,6 +178,10 @@ def _look_before(
     A model of the hub is fetched where it is loaded.
     """
     has_workers = cluster is not None and cluster.engine == "ray"
+    if has_workers:
+        from dino_st.backends.cluster import check_ray
+
+        check_ray()
     if has_workers and not Path(model).expanduser().exists() and not bundled_directory(model):
         directory.check_continues(known)
     else:
@@ -723,7 +727,7 @@ def evaluate_models(
             continue
         if "/" in model:
             of_hub += [model] if local_directory(model) is None else []
-        elif similar_path(model):
+        elif similar_path(model, is_directory=True):
             from dino_st.evaluation.floors import FLOORS
 
             if model not in FLOORS:

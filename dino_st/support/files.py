@@ -38,8 +38,10 @@ def is_content(file: Path) -> bool:
     return file.suffix != ".tmp" and file.name != LOCK
 
 
-def similar_path(path: str | os.PathLike[str], otherwise: str = "") -> str:
+def similar_path(path: str | os.PathLike[str], otherwise: str = "", *, is_directory: bool = False) -> str:
     """The end of a sentence about a path that does not exist: the neighbour that may be meant, or other words.
+
+    Where a directory is wanted, no file is meant.
 
     Example:
         >>> Path("data").mkdir(), Path("data/pairs.csv").touch()
@@ -57,7 +59,7 @@ def similar_path(path: str | os.PathLike[str], otherwise: str = "") -> str:
         return otherwise
     for name in difflib.get_close_matches(missing.name, names, cutoff=0.66):
         found = missing.with_name(name) / whole.relative_to(missing)
-        if found.exists():
+        if found.is_dir() if is_directory else found.exists():
             return f"; did you mean {str(found)!r}?"
     return otherwise
 
@@ -71,7 +73,7 @@ def no_directory(path: Path, expected: str) -> str:
     """
     if path.exists():
         return f"{path}: is a file, and no directory; expected {expected}"
-    return f"{path}: there is no such directory{similar_path(path, f'; expected {expected}')}"
+    return f"{path}: there is no such directory{similar_path(path, f'; expected {expected}', is_directory=True)}"
 
 
 @contextmanager

@@ -126,7 +126,7 @@ def check_within_reach(name: str) -> None:
 
 
 def _not_here(name: str) -> str:
-    meant = similar_path(name)
+    meant = similar_path(name, is_directory=not name.endswith(".gguf"))
     return f"model {name!r}: there is no such directory{f' ({meant[2:]})' if meant else ''}, and "
 
 

@@ -71,6 +71,19 @@ def test_explain_says_where_the_dropped_pairs_are(pairs: Path, tmp_path: Path) -
     assert "rejected.jsonl" in "".join(result.output.split())
 
 
+def test_ray_that_is_not_installed_is_told_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s.txt").write_text("A dog runs.\nTwo cats sleep.\n")
+    monkeypatch.setattr("dino_st.backends.cluster.find_spec", lambda name: None)
+    monkeypatch.setattr(stages, "look_at_model", pytest.fail)
+    command = ["generate", "--model", "dino-tiny", "--input", tmp_path / "s.txt", "--output", tmp_path / "raw"]
+    result = run(*command, "--engine", "ray")
+    assert result.exit_code == 1
+    assert 'engine ray needs Ray; run: pip install "dino-st[ray]"' in words_of(result).replace("'", "")
+    assert not (tmp_path / "raw").exists()
+
+
 def test_where_many_tries_fail_for_one_reason_a_remedy_is_named(tmp_path: Path) -> None:
     (tmp_path / "s.txt").write_text("A dog runs.\nTwo cats sleep.\n")
     command = ["generate", "--model", "dino-tiny", "--input", tmp_path / "s.txt", "--output", tmp_path / "raw"]

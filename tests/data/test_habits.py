@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
@@ -197,8 +198,22 @@ def test_texts_of_all_labels_that_lack_their_last_mark_are_told_together(cut: in
     samples = {"1": good, "0": TextSample(pairs(stopped, of - of // 2))}
     told = [one for one in habits_in(summarise([], samples)) if "no mark at their end" in one]
     assert [
-        f"label 0: {cut} of {len(good.pairs()) + len(samples['0'].pairs())} texts of all labels" in one for one in told
+        f"label 0: most of the {cut} in {len(good.pairs()) + len(samples['0'].pairs())} texts of all labels that" in one
+        for one in told
     ] == ([True] * is_told)
+
+
+@pytest.mark.parametrize("are_cut", [True, False])
+def test_an_excerpt_shows_where_the_rest_of_a_text_is(are_cut: bool) -> None:
+    def altered(text: str, i: int) -> str:
+        long = f"{sentence(i, 'second')[:-1]}, {sentence(i + 400, 'second')[:-1]}, {text}"
+        return long[:-1] if are_cut else f"Note: {long}"
+
+    told = [one for one in TextSample(pairs(altered, 60)).habits() if ("no mark" if are_cut else "Note") in one]
+    for shown in re.findall("“([^”]{30,})”", told[0]):
+        assert len(shown) == 91
+        assert shown[0 if are_cut else -1] == "…"
+        assert are_cut or shown.startswith("Note: ")
 
 
 def test_eight_of_sixty_texts_are_told_and_seven_are_not() -> None:

@@ -252,6 +252,15 @@ def test_what_may_be_a_name_on_the_hub_is_left_to_it(name: str) -> None:
     assert local_directory(name) is None
 
 
+def test_a_file_is_not_meant_where_a_directory_is_wanted(tmp_path: Path) -> None:
+    (tmp_path / "encoder.log").touch()
+    with pytest.raises(ModelError, match=r"encoders' does not exist\. Give"):
+        local_directory(tmp_path / "encoders")
+    (tmp_path / "encoder").mkdir()
+    with pytest.raises(ModelError, match=r"encoders' does not exist; did you mean '.*encoder'\?"):
+        local_directory(tmp_path / "encoders")
+
+
 def test_a_file_in_gguf_is_told_to_be_for_generating(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"GGUF")
     with pytest.raises(ModelError, match=r"a\.gguf' is a file in GGUF, which is read for generating and judging only"):
