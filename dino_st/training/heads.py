@@ -31,6 +31,7 @@ from dino_st.encoders.loading import encoder_files, homes_of, quiet_transformers
 from dino_st.errors import ConfigurationError
 from dino_st.support.hashes import random_bits
 from dino_st.training.options import ContrastiveOptions, TrainingOptions
+from dino_st.training.passes import parts_by_length
 
 _SPREAD = 0.02  # of the layer's first weights, where the encoder's configuration has no `initializer_range`
 _IGNORED = -100
@@ -88,7 +89,8 @@ class MaskedTokenHead(Module):
 class WithMaskedTokens(nn.Module):
     """A contrastive loss together with that of predicting masked tokens.
 
-    The latter's gradients are computed at once, a few texts at a time, as gradient caching does; with several processes
+    The latter's gradients are computed at once, a few texts of about the same length at a time, as gradient caching
+    does; with several processes
     they are those of one process: the mean is over the masked tokens of all, and what is masked depends on the seed,
     the step and the row in the whole batch.
     """
@@ -123,14 +125,14 @@ class WithMaskedTokens(nn.Module):
         if not total:
             return value
         for column, target in zip(columns, targets, strict=True):
-            for start in range(0, len(target), self.options.mini_batch_size or len(target)):
-                part = slice(start, start + (self.options.mini_batch_size or len(target)))
-                chosen = target[part] != _IGNORED
+            for rows, part in parts_by_length(column, self.options.mini_batch_size):
+                wanted = target[rows, : part["input_ids"].shape[1]]
+                chosen = wanted != _IGNORED
                 if not chosen.any():
                     continue
-                inputs = {name: values[part] for name, values in column.items() if name in _INPUTS}
+                inputs = {name: values for name, values in part.items() if name in _INPUTS}
                 scores = head.scores(model[0].model, inputs)[chosen].float()
-                summed = nn.functional.cross_entropy(scores, target[part][chosen], reduction="sum")
+                summed = nn.functional.cross_entropy(scores, wanted[chosen], reduction="sum")
                 loss = self.options.mlm_weight * get_world_size() * summed / total
                 loss.backward()  # type: ignore[no-untyped-call]
                 value += loss.detach()

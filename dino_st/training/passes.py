@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,25 @@ def in_mini_batches_by_length(loss: Any) -> Any:
 
     loss.forward, loss.calculate_loss = forward, calculate_loss
     return loss
+
+
+def parts_by_length(features: dict[str, Any], most: int) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
+    """The texts of a column in parts of about the same length: their rows, and their features without needless padding.
+
+    A part has so many texts, at most; with 0 all of them are one on a GPU, and on the CPU what costs least there.
+    Where padding is on the left, or there is none, they stay in their order.
+    """
+    lengths = _lengths(features)
+    if lengths is None:
+        rows = torch.arange(len(features["input_ids"]), device=features["input_ids"].device)
+        yield from ((part, _rows(features, part)) for part in rows.split(most or len(rows)))
+        return
+    order = lengths.argsort(stable=True)
+    ends = [*range(0, len(order), most or len(order)), len(order)]
+    if not most and order.device.type == "cpu":
+        ends = _ends(lengths[order].tolist())
+    for begin, end in itertools.pairwise(ends):
+        yield order[begin:end], _rows(features, order[begin:end], int(lengths[order[end - 1]]))
 
 
 def _embedding_by(loss: Any, embed: Callable[[Any, Sequence[dict[str, Any]]], list[torch.Tensor]]) -> Any:

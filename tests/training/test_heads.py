@@ -16,6 +16,7 @@ from transformers import AutoTokenizer, BertForMaskedLM
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError
 from dino_st.pipeline.recipe import load_recipe, run_recipe
+from dino_st.training import passes
 from dino_st.training.heads import training_heads
 from dino_st.training.objective import contrastive_loss
 from dino_st.training.options import ContrastiveOptions
@@ -34,22 +35,39 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def seen_by_masked_model(loss: Any, columns: list[list[str]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Runs a loss forward and backward, and returns it with the masked texts that the masked model was given."""
+    """Runs a loss forward and backward, and returns it with the masked texts that the masked model was given.
+
+    It is given each of them once, whatever their order, with less padding than their columns have.
+    """
     given: list[torch.Tensor] = []
+    whole: list[torch.Tensor] = []
     head = next(module for module in loss.model if hasattr(module, "masked"))
-    scores = head.scores
+    scores, mask = head.scores, loss._mask
+
+    def masking(model: Any, head: Any, features: list[dict[str, torch.Tensor]]) -> list[torch.Tensor]:
+        targets: list[torch.Tensor] = mask(model, head, features)
+        whole.extend(column["input_ids"] for column in features)
+        return targets
+
+    loss._mask = masking
     head.scores = lambda encoder, inputs: given.append(inputs["input_ids"]) or scores(encoder, inputs)
     value = loss([dict(loss.model.preprocess(column)) for column in columns], None)
     value.backward()
-    longest = max(ids.shape[1] for ids in given)
-    padded = [torch.nn.functional.pad(ids, (0, longest - ids.shape[1]), value=1) for ids in given]
-    return value.detach(), torch.cat(padded), torch.cat([ids != 1 for ids in padded])
+    longest = max(ids.shape[1] for ids in whole)
+    rows, seen = (
+        torch.cat([torch.nn.functional.pad(ids, (0, longest - ids.shape[1]), value=1) for ids in parts])
+        for parts in (whole, given)
+    )
+    assert sorted(rows.tolist()) == sorted(seen.tolist())
+    assert sum(ids.numel() for ids in given) < sum(ids.numel() for ids in whole)
+    return value.detach(), rows, rows != 1
 
 
 @pytest.mark.parametrize("mini_batch_size", [0, 5])
 def test_the_loss_and_its_gradients_are_those_of_the_masked_language_model(
-    tmp_path: Path, mini_batch_size: int
+    tmp_path: Path, mini_batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(passes, "_TOKENS_OF_A_PASS", 1)
     directory, texts = masked_bert(tmp_path / "bert"), sentences(48)
     columns = [texts[:16], texts[16:32], texts[32:]]
     options = ContrastiveOptions(batch_size=16, mini_batch_size=mini_batch_size, mlm_weight=0.3, mlm_probability=0.4)
