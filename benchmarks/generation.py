@@ -70,8 +70,8 @@ from transformers.generation import (
 from dino_st.decoding import engine as decoding_engine
 from dino_st.decoding.engine import DecodingEngine, Draw
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.probe import probe
-from dino_st.decoding.slots.batch import Slots
+from dino_st.decoding.slots import Slots
+from dino_st.forward.probe import probe
 
 SHAPES = {
     "tiny": {"n_embd": 128, "n_layer": 2, "n_head": 2},

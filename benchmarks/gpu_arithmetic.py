@@ -31,14 +31,13 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from dino_st.decoding import probe
-from dino_st.decoding.attention import Scoring
-from dino_st.decoding.cache import PackedStates
+from dino_st.decoding.drawing import TokenDrawing
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.slots import drawing
-from dino_st.decoding.slots.cache import Rows, SlotCache, groups_by_prompt
-from dino_st.decoding.slots.drawing import TokenDrawing
+from dino_st.forward import kernels, probe
+from dino_st.forward.attention import Scoring
+from dino_st.forward.cache import PackedStates
+from dino_st.forward.slot_cache import Rows, SlotCache, groups_by_prompt
 
 SHAPES = (
     (64, 25, 1, None, None),
@@ -148,7 +147,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=60, help="x1 for which small models write; 0 leaves them out")
     arguments = parser.parse_args()
     device, failed = torch.device(arguments.device), False
-    drawing._KERNEL_DEVICES = (device.type,)
+    kernels._DEVICES = (device.type,)
     if importlib.util.find_spec("triton") is None:
         print("skipped: there is no Triton here")
         sys.exit(device.type != "cpu")

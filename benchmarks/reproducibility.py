@@ -24,7 +24,7 @@ import transformers
 
 from dino_st import DinoDatasetBuilder
 from dino_st.backends.loading import load_causal_model
-from dino_st.decoding import head
+from dino_st.forward import head
 from dino_st.tasks.prompts import build_prompts
 from dino_st.tasks.spec import TaskSpec
 

@@ -15,8 +15,6 @@ from warnings import warn
 import torch
 
 from dino_st.backends.files import GGUF, base_of, check_gguf, hash_weight_files, locate_model, model_files
-from dino_st.decoding.head import multiplies_bfloat16
-from dino_st.decoding.probe import probe
 from dino_st.decoding.stopping import end_of_text_ids
 from dino_st.encoders.directory import (
     ADAPTER,
@@ -43,6 +41,8 @@ from dino_st.errors import (
     OutOfMemoryError,
     first_line,
 )
+from dino_st.forward.head import multiplies_bfloat16
+from dino_st.forward.probe import probe
 from dino_st.support.options import device_name, dtype_name, unusable_device
 
 _PLAIN_TEXT = re.compile(r"[^\W\d_]+|[.,!?;:'-]")

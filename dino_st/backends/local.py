@@ -24,9 +24,9 @@ from dino_st.backends.prompting import Prompter
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.memory import automatic_rows, typical_length
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.probe import probe
 from dino_st.decoding.stopping import TextForm
 from dino_st.errors import ConfigurationError
+from dino_st.forward.probe import probe
 from dino_st.support.text import count_words
 from dino_st.tasks.prompts import TEMPLATE_DATE, encode_prompt, quotable_in
 from dino_st.tasks.spec import TaskSpec

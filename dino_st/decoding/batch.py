@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from dino_st.decoding.cache import Indices, PromptStates, RowCache, on_device
-from dino_st.decoding.runner import CausalModel
+from dino_st.forward.cache import Indices, PromptStates, RowCache, on_device
+from dino_st.forward.runner import CausalModel
 
 
 @dataclass(frozen=True)

@@ -18,17 +18,17 @@ import numpy.typing as npt
 import torch
 
 from dino_st.decoding.batch import Draw, Drawn, StreamBatch
-from dino_st.decoding.cache import Indices, PackedStates, PromptStates, on_device
-from dino_st.decoding.head import float32_head
 from dino_st.decoding.memory import context_length, is_out_of_memory, release_memory, streams_at_once
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.probe import probe
-from dino_st.decoding.runner import CausalModel, Prompts, chunks_by_length
 from dino_st.decoding.sampling import draw_debiased, draw_key, uniforms
-from dino_st.decoding.slots.batch import Flight, Slots
-from dino_st.decoding.slots.fused import fused_forwards, replaced
+from dino_st.decoding.slots import Flight, Slots
 from dino_st.decoding.stopping import Ending, StopRule, TextForm, end_of_text_ids
 from dino_st.errors import ConfigurationError, OutOfMemoryError
+from dino_st.forward.cache import Indices, PackedStates, PromptStates, on_device
+from dino_st.forward.fused import fused_forwards, replaced
+from dino_st.forward.head import float32_head
+from dino_st.forward.probe import probe
+from dino_st.forward.runner import CausalModel, Prompts, chunks_by_length
 
 
 class DecodingEngine:

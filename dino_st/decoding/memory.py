@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from dino_st.decoding.runner import Reading
+from dino_st.forward.runner import Reading
 
 _USABLE = 0.6
 """Share of the free memory that a batch may plan with."""

@@ -14,8 +14,8 @@ from dino_st.backends.loading import check_decoding, load_outline, resolve_devic
 from dino_st.backends.options import ModelOptions
 from dino_st.backends.prompting import Prompter
 from dino_st.decoding.memory import automatic_rows, context_length, decoding_bytes, free_memory, typical_length
-from dino_st.decoding.runner import Reading
 from dino_st.errors import ConfigurationError
+from dino_st.forward.runner import Reading
 from dino_st.generation.options import WritingOptions
 from dino_st.tasks.spec import TaskSpec
 

@@ -85,7 +85,7 @@ def parts_by_length(features: dict[str, Any], most: int) -> Iterator[tuple[torch
     lengths = _lengths(features)
     if lengths is None:
         rows = torch.arange(len(features["input_ids"]), device=features["input_ids"].device)
-        yield from ((part, _rows(features, part)) for part in rows.split(most or len(rows)))
+        yield from ((part, _rows(features, part)) for part in torch.split(rows, most or len(rows)))
         return
     order = lengths.argsort(stable=True)
     ends = [*range(0, len(order), most or len(order)), len(order)]

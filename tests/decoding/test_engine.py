@@ -12,12 +12,12 @@ import torch
 
 from dino_st.decoding import engine as engine_module
 from dino_st.decoding import memory
-from dino_st.decoding.attention import SharedCache
 from dino_st.decoding.engine import DecodingEngine, Draw, Drawn
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.probe import probe
-from dino_st.decoding.runner import CausalModel
 from dino_st.errors import ConfigurationError, OutOfMemoryError
+from dino_st.forward.attention import SharedCache
+from dino_st.forward.probe import probe
+from dino_st.forward.runner import CausalModel
 from dino_st.tasks.prompts import build_prompts, encode_prompt
 from dino_st.tasks.spec import TaskSpec
 from tests import reference
@@ -383,7 +383,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
 def test_half_precision_models_give_float32_logits_and_get_their_head_back(
     dtype: torch.dtype, has_instructions: bool, make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dino_st.decoding import head
+    from dino_st.forward import head
 
     monkeypatch.setattr(head, "multiplies_bfloat16", lambda: has_instructions)
     monkeypatch.setattr(head, "_LARGE", 0)
@@ -404,7 +404,7 @@ def test_half_precision_models_give_float32_logits_and_get_their_head_back(
 
 
 def test_logits_far_from_zero_keep_their_digits_where_products_are_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dino_st.decoding import head
+    from dino_st.forward import head
 
     monkeypatch.setattr(head, "multiplies_bfloat16", lambda: True)
     monkeypatch.setattr(head, "_LARGE", 0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dino_st.decoding import memory
-from dino_st.decoding.probe import probe
+from dino_st.forward.probe import probe
 
 GIB = 2**30
 

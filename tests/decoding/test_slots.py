@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from dino_st.decoding import probe, slots
+from dino_st import forward
+from dino_st.decoding import slots
+from dino_st.decoding.drawing import TokenDrawing
 from dino_st.decoding.engine import DecodingEngine, Draw
-from dino_st.decoding.slots import batch as slot_batch
-from dino_st.decoding.slots import drawing, fused
-from dino_st.decoding.slots.batch import Slots, _Step
-from dino_st.decoding.slots.cache import TOGETHER, SlotCache, groups_by_prompt
-from dino_st.decoding.slots.drawing import TokenDrawing
+from dino_st.decoding.slots import Slots, _Step
+from dino_st.forward import fused, kernels, probe
+from dino_st.forward.slot_cache import TOGETHER, SlotCache, groups_by_prompt
 from dino_st.tasks.prompts import encode_prompt
 from tests import reference
 from tests.conftest import FAMILIES
@@ -34,7 +34,7 @@ from tests.decoding.test_scoring import scored_draws
 def attended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Decodes on a CPU as on a GPU, in slots; a list that grows with every use of their attention."""
     monkeypatch.setattr(probe, "SLOT_DEVICES", ("cpu",))
-    monkeypatch.setattr(slot_batch, "_FEWEST", 3)
+    monkeypatch.setattr(slots, "_FEWEST", 3)
     return count_attention(monkeypatch, SlotCache)
 
 
@@ -255,15 +255,15 @@ def test_without_triton_decoding_takes_several_steps_and_says_so_once(
 ) -> None:
     model, draws = make_model("llama", dtype=torch.float32), sts_draws(tokenizer)[:4]
     expected = outcomes(DecodingEngine(model, tokenizer, OPTIONS, seed=7, rows=30).decode(draws))
-    monkeypatch.setattr(drawing, "_KERNEL_DEVICES", ("cpu",))
-    monkeypatch.setattr(drawing, "_without_kernel", [])
-    monkeypatch.setitem(sys.modules, "dino_st.decoding.slots.kernel", None)
-    monkeypatch.delattr(slots, "kernel", raising=False)
+    monkeypatch.setattr(kernels, "_DEVICES", ("cpu",))
+    monkeypatch.setattr(kernels, "_without_kernel", [])
+    monkeypatch.setitem(sys.modules, "dino_st.forward.triton_kernels", None)
+    monkeypatch.delattr(forward, "triton_kernels", raising=False)
     engine = DecodingEngine(model, tokenizer, OPTIONS, seed=7, rows=30)
     with caplog.at_level(logging.INFO, logger="dino_st"):
         assert [outcomes(engine.decode(draws)) for _ in range(2)] == [expected] * 2
     [record] = caplog.records
-    assert "which is slower: import of dino_st.decoding.slots.kernel halted" in record.message
+    assert "which is slower: import of dino_st.forward.triton_kernels halted" in record.message
 
 
 @pytest.mark.parametrize("top_k", [0, 5])

@@ -34,9 +34,9 @@ from dino_st.backends.options import ModelOptions
 from dino_st.data.shards import ShardDirectory
 from dino_st.decoding import memory
 from dino_st.decoding.engine import score_texts
-from dino_st.decoding.probe import _in_company, probe
-from dino_st.decoding.runner import CausalModel
 from dino_st.errors import DinoWarning, MissingExtraError, ModelError
+from dino_st.forward.probe import _in_company, probe
+from dino_st.forward.runner import CausalModel
 from dino_st.generation.dry_run import Outline
 from dino_st.models import bundled_directory
 from tests.conftest import VOCABULARY

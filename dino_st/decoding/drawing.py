@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from typing import Any
-
 import torch
 
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.sampling import draw_debiased, draw_tokens, top_k_top_p
-from dino_st.errors import first_line
-
-logger = logging.getLogger(__name__)
-
-_KERNEL_DEVICES = ("cuda",)
-"""Where Triton's kernels (`slots.kernel`) do what takes several steps elsewhere."""
+from dino_st.forward.kernels import give_up_kernels, kernels_for
 
 _ENTRIES = 2**28
 """Probabilities that are debiased and cut at once without the kernel."""
@@ -26,7 +18,7 @@ class TokenDrawing:
     def __init__(self, options: DecodingOptions, unreachable: torch.Tensor, dtype: torch.dtype) -> None:
         """`unreachable` holds the ids that are never drawn; `dtype` is that of the logits."""
         self._options, self._unreachable = options, unreachable
-        found = triton_kernels(unreachable.device, dtype)
+        found = kernels_for(unreachable.device, dtype)
         fits = found is not None and 0 < options.top_k <= found.LARGEST_TOP_K
         self._kernel = found if fits and (options.decay_floor > 0 or options.decay_constant == 0) else None
         if self._kernel is not None:
@@ -76,26 +68,3 @@ class TokenDrawing:
         counters = probabilities[:, 1:].masked_fill_((rows[:, 1:] < 0).unsqueeze(-1), 0)
         probabilities[:, 0].masked_fill_(rows[:, :1] < 0, 1)  # whatever the row holds, some token is drawn
         return draw_debiased(probabilities[:, 0], counters, uniform, self._options)
-
-
-_without_kernel: list[str] = []
-"""Why Triton's kernels are not used any more."""
-
-
-def triton_kernels(device: torch.device, dtype: torch.dtype) -> Any | None:
-    """The module of Triton's kernels; None where it has no place, is missing or broken, or has failed before."""
-    if device.type not in _KERNEL_DEVICES or dtype == torch.float64 or _without_kernel:
-        return None
-    try:
-        from dino_st.decoding.slots import kernel
-    except Exception as error:  # noqa: BLE001  # a broken installation raises whatever
-        give_up_kernels(error)
-        return None
-    return kernel
-
-
-def give_up_kernels(error: Exception) -> None:
-    """Says once that decoding goes on without Triton's kernels, and why."""
-    if not _without_kernel:
-        _without_kernel.append(first_line(error))
-        logger.warning("decoding does without Triton's kernels, which is slower: %s", _without_kernel[0])

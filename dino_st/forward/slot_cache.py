@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-from dino_st.decoding.attention import MaskFunction, Scoring
-from dino_st.decoding.cache import Indices, PackedStates
-from dino_st.decoding.slots.drawing import give_up_kernels, triton_kernels
+from dino_st.forward.attention import MaskFunction, Scoring
+from dino_st.forward.cache import Indices, PackedStates
+from dino_st.forward.kernels import give_up_kernels, kernels_for
 
 _WIDTHS = 64
 """Lengths of prompts are told apart in steps of so many tokens, where a mask hides some of them."""
@@ -83,7 +83,7 @@ class SlotCache(Cache):
         self.room, self.slots, self.prompts = room, slots, states.layers
         self.width = -(-longest // _WIDTHS) * _WIDTHS
         keys = own[0][0]
-        kernel = triton_kernels(keys.device, keys.dtype)
+        kernel = kernels_for(keys.device, keys.dtype)
         fits = kernel is not None and max(each[0].shape[3] for each in own) <= kernel.LARGEST_HEAD
         self._kernel = kernel if fits else None
         self._hides: list[bool] = []

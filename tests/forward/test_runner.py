@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from dino_st.decoding.runner import chunks_by_length, common_heads
+from dino_st.forward.runner import chunks_by_length, common_heads
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -16,14 +16,13 @@ pytest.importorskip("triton", reason='needs Triton: pip install "dino-st[kernel]
 if os.environ["TRITON_INTERPRET"] != "1":
     pytest.skip("needs TRITON_INTERPRET=1", allow_module_level=True)
 
-from dino_st.decoding import probe
-from dino_st.decoding.attention import Scoring
-from dino_st.decoding.cache import PackedStates
+from dino_st.decoding.drawing import TokenDrawing
 from dino_st.decoding.engine import DecodingEngine
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.slots import drawing, kernel
-from dino_st.decoding.slots.cache import Rows, SlotCache, groups_by_prompt
-from dino_st.decoding.slots.drawing import TokenDrawing
+from dino_st.forward import kernels, probe, triton_kernels
+from dino_st.forward.attention import Scoring
+from dino_st.forward.cache import PackedStates
+from dino_st.forward.slot_cache import Rows, SlotCache, groups_by_prompt
 from tests.decoding.test_engine import decode_at_once, outcomes, sts_draws
 
 
@@ -74,7 +73,7 @@ def test_attention_over_a_prompt_and_a_slot(
 ) -> None:
     generator = torch.Generator().manual_seed(size + repeats)
     room, rows = 19, 3 * len(lengths) + 2
-    monkeypatch.setattr(drawing, "_KERNEL_DEVICES", ("cpu",) if by == "kernel" else ())
+    monkeypatch.setattr(kernels, "_DEVICES", ("cpu",) if by == "kernel" else ())
 
     def numbers(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator)
@@ -132,7 +131,7 @@ def test_tokens_drawn_by_the_kernel_are_those_drawn_without(
     logits, rows = wide[:, :vocabulary], torch.tensor([[0, 1, 2], [3, -1, -1], [-1, -1, -1], [8, 4, -1], [5, 6, 7]])
     uniform, found = torch.rand(5, generator=generator, dtype=torch.float64), []
     for devices in ((), ("cpu",)):
-        monkeypatch.setattr(drawing, "_KERNEL_DEVICES", devices)
+        monkeypatch.setattr(kernels, "_DEVICES", devices)
         draws = TokenDrawing(options, torch.tensor([2, vocabulary - 1]), torch.float32)
         assert (draws._kernel is not None) == bool(devices)
         given = logits.clone() if not devices else logits
@@ -148,15 +147,15 @@ def test_tokens_drawn_by_the_kernel_are_those_drawn_without(
 def test_texts_written_by_the_kernel_are_those_written_without(
     family: str, make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model, used, attend = make_model(family, dtype=torch.float32), [], kernel.attend
+    model, used, attend = make_model(family, dtype=torch.float32), [], triton_kernels.attend
     assert probe.probe(model).shares
     decode_at_once(monkeypatch, (4, 5))
     options = DecodingOptions(max_new_tokens=6, max_tries=2)
     draws = sts_draws(tokenizer, ["A man is playing a flute."], 1)
     expected = outcomes(DecodingEngine(model, tokenizer, options, seed=1, rows=30).decode(draws))
     monkeypatch.setattr(probe, "SLOT_DEVICES", ("cpu",))
-    monkeypatch.setattr(drawing, "_KERNEL_DEVICES", ("cpu",))
-    monkeypatch.setattr(kernel, "attend", lambda *given, **named: used.append(1) or attend(*given, **named))
+    monkeypatch.setattr(kernels, "_DEVICES", ("cpu",))
+    monkeypatch.setattr(triton_kernels, "attend", lambda *given, **named: used.append(1) or attend(*given, **named))
     monkeypatch.delitem(probe._known, model)
     assert outcomes(DecodingEngine(model, tokenizer, options, seed=1, rows=30).decode(draws)) == expected
     assert used
@@ -173,9 +172,9 @@ def test_a_kernel_that_fails_is_given_up_and_said_once(
         raise RuntimeError("PTX was compiled with an unsupported toolchain\nand more")
 
     monkeypatch.setattr(probe, "SLOT_DEVICES", ("cpu",))
-    monkeypatch.setattr(drawing, "_KERNEL_DEVICES", ("cpu",))
-    monkeypatch.setattr(drawing, "_without_kernel", [])
-    monkeypatch.setattr(kernel, "attend", fail)
+    monkeypatch.setattr(kernels, "_DEVICES", ("cpu",))
+    monkeypatch.setattr(kernels, "_without_kernel", [])
+    monkeypatch.setattr(triton_kernels, "attend", fail)
     monkeypatch.delitem(probe._known, model)
     with caplog.at_level("INFO", logger="dino_st"):
         engine = DecodingEngine(model, tokenizer, options, seed=1, rows=30)
@@ -189,7 +188,7 @@ COMPILE = """
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
-from dino_st.decoding.slots import kernel
+from dino_st.forward import triton_kernels
 
 floats = {"scaling": "fp32", "softcap": "fp32", "decay": "fp32", "floor": "fp32"}
 floats |= dict.fromkeys(("logits", "result", "normalisers", "values", "sums"), "*fp32")
@@ -197,9 +196,9 @@ whole = {"hidden": "*u8"} | dict.fromkeys(("members", "slots", "starts", "length
 half = ("query", "key", "value", "prompt_keys", "prompt_values", "own_keys", "own_values", "sinks", "output")
 attention = dict(has_hidden=True, has_softcap=True, has_sinks=True, padded_size=128, block=16, together=4)
 for compiled, constants, kinds in (
-    (kernel._attend, attention | {"lanes": 16}, whole | floats | dict.fromkeys(half, "*bf16")),
-    (kernel._normalisers, {"block": 4096}, floats),
-    (kernel._candidates, {"block": 4096, "count": 5}, floats | whole),
+    (triton_kernels._attend, attention | {"lanes": 16}, whole | floats | dict.fromkeys(half, "*bf16")),
+    (triton_kernels._normalisers, {"block": 4096}, floats),
+    (triton_kernels._candidates, {"block": 4096, "count": 5}, floats | whole),
 ):
     kinds = kinds | dict.fromkeys(constants, "constexpr")
     signature = {name: kinds.get(name, "i32") for name in compiled.arg_names}

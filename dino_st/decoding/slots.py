@@ -17,12 +17,12 @@ import numpy.typing as npt
 import torch
 
 from dino_st.decoding.batch import Draw, prompt_table, text_scores
-from dino_st.decoding.cache import Indices, PackedStates, PromptRoom, on_device
+from dino_st.decoding.drawing import TokenDrawing
 from dino_st.decoding.memory import is_out_of_memory
 from dino_st.decoding.options import DecodingOptions
-from dino_st.decoding.slots.cache import TOGETHER, Rows, SlotCache, groups_by_prompt
-from dino_st.decoding.slots.drawing import TokenDrawing
 from dino_st.errors import first_line
+from dino_st.forward.cache import Indices, PackedStates, PromptRoom, on_device
+from dino_st.forward.slot_cache import TOGETHER, Rows, SlotCache, groups_by_prompt
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache, DynamicCache
 
-from dino_st.decoding.attention import SharedCache, shared_attention
-from dino_st.decoding.cache import (
+from dino_st.forward.attention import SharedCache, shared_attention
+from dino_st.forward.cache import (
     CopiedCache,
     Indices,
     Layers,
@@ -24,8 +24,8 @@ from dino_st.decoding.cache import (
     RowCache,
     StreamBuffers,
 )
-from dino_st.decoding.head import HeadRows, head_rows
-from dino_st.decoding.slots.cache import SlotCache
+from dino_st.forward.head import HeadRows, head_rows
+from dino_st.forward.slot_cache import SlotCache
 
 _PASS = {"cpu": 64}
 _PASS_ELSEWHERE = 8192

@@ -10,11 +10,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 
-from dino_st.decoding.cache import PackedStates, PromptRoom, PromptStates, on_device
-from dino_st.decoding.head import float32_head
-from dino_st.decoding.runner import CausalModel, Reading
-from dino_st.decoding.slots.cache import Rows, SlotCache, groups_by_prompt
 from dino_st.errors import ConfigurationError, ModelError, OutOfMemoryError, first_line
+from dino_st.forward.cache import PackedStates, PromptRoom, PromptStates, on_device
+from dino_st.forward.head import float32_head
+from dino_st.forward.runner import CausalModel, Reading
+from dino_st.forward.slot_cache import Rows, SlotCache, groups_by_prompt
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from transformers import AttentionInterface
 from transformers.cache_utils import Cache
 from transformers.masking_utils import AttentionMaskInterface, causal_mask_function
 
-from dino_st.decoding.cache import Indices, PromptStates, RowCache, RowLayer, StreamBuffers, on_device
+from dino_st.forward.cache import Indices, PromptStates, RowCache, RowLayer, StreamBuffers, on_device
 
 NAME = "dino_st_shared_prompts"
 """Under which the attention function stands in transformers' registry."""

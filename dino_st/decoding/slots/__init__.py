@@ -1,1 +1,0 @@
-"""Decoding with work of a fixed shape, for GPUs: a slot for every stream, Triton kernels, CUDA graphs."""
