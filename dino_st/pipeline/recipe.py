@@ -77,6 +77,8 @@ def _options(content: Any, info: ValidationInfo) -> Any:
         return None
     if not isinstance(content, Mapping):
         raise ConfigurationError(f"expected a mapping of options, given {type(content).__name__}")
+    if of_whole := [name for name in content if name in Recipe.model_fields and name != "seed"]:
+        raise ConfigurationError(f"{of_whole[0]!r} stands beside {section!r}, not in it")
     given = {"seed": fields.get("seed", 42), **content}
     if section == "generate" and is_contrastive and is_syncse_task(fields.get("task", "")):
         others = dict(given)
