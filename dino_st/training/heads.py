@@ -90,9 +90,8 @@ class WithMaskedTokens(nn.Module):
     """A contrastive loss together with that of predicting masked tokens.
 
     The latter's gradients are computed at once, a few texts of about the same length at a time, as gradient caching
-    does; with several processes
-    they are those of one process: the mean is over the masked tokens of all, and what is masked depends on the seed,
-    the step and the row in the whole batch.
+    does; with several processes they are those of one process: the mean is over the masked tokens of all, and what is
+    masked depends on the seed, the step and the row in the whole batch.
     """
 
     def __init__(self, model: SentenceTransformer, loss: nn.Module, options: ContrastiveOptions) -> None:
