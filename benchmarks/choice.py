@@ -117,17 +117,23 @@ def as_markdown(found: Mapping[str, Numbers], sets: Sequence[str]) -> str:
     return "\n".join(lines) + f"\n\n{len(dev)} encoders; {len(names)} choices of a learning rate.\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def static_options(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The command line of a study of static encoders alone, with what else the parser knows."""
     parser.add_argument("--pairs", type=Path, required=True, help="directory of `dino-st generate`")
     parser.add_argument("--sts-dir", type=Path, required=True, help="STS data in SentEval layout")
-    parser.add_argument("--work", type=Path, required=True, help="that of benchmarks/real_writer.py")
-    parser.add_argument("--other-pairs", type=Path, required=True, help="the same by another writer")
+    parser.add_argument("--work", type=Path, required=True, help="that of benchmarks/real_writer.py, or another")
     options = parser.parse_args()
     warnings.filterwarnings("ignore", module="mteb")
     logging.getLogger("dino_st").setLevel(logging.WARNING)
     options.students, options.glove, options.model, options.transformer_pairs = ["static"], None, None, 0
     options.learning_rate = None
+    return options
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--other-pairs", type=Path, required=True, help="as --pairs, by another writer")
+    options = static_options(parser)
     table, _, _ = read_raw(options.other_pairs)
     other = [table[column].to_pylist() for column in (SENTENCE1, SENTENCE2, SCORE)]
     dev = read_dev_pairs(options.sts_dir)["STSb dev"]

@@ -1,11 +1,11 @@
-"""Rules that choose a learning rate by generated validation pairs: a table of `docs/results.md`.
+"""Rules that choose a learning rate by generated validation pairs, compared.
 
 The static encoders of `benchmarks/choice.py` that differ by learning rate alone, with several seeds: seven rates for
 each of two recipes and three sizes. Each rule sees what a user has, the encoders' cosines on the generated validation
 split; how much it loses is measured on STSb's development pairs, which people have scored. What is compared is written
 down in `docs/benchmarks/real-writer-protocol.md`.
 
-    python benchmarks/choice_of_rate.py --pairs DIR --sts-dir DIR --work DIR --seeds 1 2 3
+    python benchmarks/choice_of_rate.py --pairs DIR --sts-dir DIR --work DIR --seeds 3 4 5
 
 The work directory is kept, and may be that of the other two programs; a rerun computes what is missing.
 """
@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import statistics
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 from ablations import half_width
-from choice import RATES, SIZES, SmallerStudy, similarities
+from choice import RATES, SIZES, SmallerStudy, similarities, static_options
+from datasets import Dataset
 from real_writer import ROWS, Row, Study
 from scipy.stats import rankdata, spearmanr
 from sentence_transformers import SentenceTransformer
@@ -38,7 +37,8 @@ REPLICATES = 400
 Numbers = npt.NDArray[np.float64]
 
 
-class Choice(NamedTuple):
+@dataclass(frozen=True)
+class Choice:
     """Encoders that differ by learning rate alone, lowest rate first."""
 
     name: str
@@ -47,11 +47,12 @@ class Choice(NamedTuple):
     scores: Numbers  # of these pairs
     dev: Numbers  # Spearman × 100 on STSb's development pairs, shape (rates,)
 
-    @property
+    @cached_property
     def validation(self) -> Numbers:
         """Spearman × 100 on the validation split, shape (rates,)."""
         return np.array([100 * spearmanr(row, self.scores).statistic for row in self.cosines])
 
+    @cached_property
     def standard_errors(self) -> Numbers:
         """Standard error of how far each encoder is below the best one, on other pairs like these, shape (rates,).
 
@@ -77,7 +78,7 @@ def within(errors: float) -> Callable[[Choice], int]:
 
     def chosen(choice: Choice) -> int:
         behind = choice.validation.max() - choice.validation
-        return int((behind <= errors * choice.standard_errors()).argmax())
+        return int((behind <= errors * choice.standard_errors).argmax())
 
     return chosen
 
@@ -100,7 +101,7 @@ def choices(options: argparse.Namespace) -> Iterator[Choice]:
                 yield compared(study, row, seed, dev)
 
 
-def compared(study: Study, row: Row, seed: int, dev: dict[str, list[str]]) -> Choice:
+def compared(study: Study, row: Row, seed: int, dev: Dataset) -> Choice:
     """One set of encoders, from the work directory where it is there."""
     place = study.work / f"choice-{row.name}-{seed}.npz"
     if not place.is_file():
@@ -138,19 +139,12 @@ def as_markdown(found: Sequence[Choice]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=Path, required=True, help="directory of `dino-st generate`")
-    parser.add_argument("--sts-dir", type=Path, required=True, help="STS data in SentEval layout")
-    parser.add_argument("--work", type=Path, required=True, help="directory for everything")
     parser.add_argument("--seeds", type=int, nargs="+", required=True, help="of preparation and training")
-    options = parser.parse_args()
-    warnings.filterwarnings("ignore", module="mteb")
-    logging.getLogger("dino_st").setLevel(logging.WARNING)
-    options.students, options.glove, options.model, options.transformer_pairs = ["static"], None, None, 0
-    options.learning_rate = None
+    options = static_options(parser)
     found = []
     for choice in choices(options):
         found.append(choice)
-        told = {"validation": choice.validation, "errors": choice.standard_errors(), "dev": choice.dev}
+        told = {"validation": choice.validation, "errors": choice.standard_errors, "dev": choice.dev}
         print(
             choice.name,
             choice.seed,

@@ -87,12 +87,7 @@ def parts_by_length(features: dict[str, Any], most: int) -> Iterator[tuple[torch
         rows = torch.arange(len(features["input_ids"]), device=features["input_ids"].device)
         yield from ((part, _rows(features, part)) for part in torch.split(rows, most or len(rows)))
         return
-    order = lengths.argsort(stable=True)
-    ends = [*range(0, len(order), most or len(order)), len(order)]
-    if not most and order.device.type == "cpu":
-        ends = _ends(lengths[order].tolist())
-    for begin, end in itertools.pairwise(ends):
-        yield order[begin:end], _rows(features, order[begin:end], int(lengths[order[end - 1]]))
+    yield from _sorted_parts(features, lengths, most)
 
 
 def _embedding_by(loss: Any, embed: Callable[[Any, Sequence[dict[str, Any]]], list[torch.Tensor]]) -> Any:
@@ -112,12 +107,21 @@ def _embed_by_length(model: Any, columns: Sequence[dict[str, Any]]) -> list[torc
     lengths = _lengths(merged or {})
     if merged is None or lengths is None:
         return [model(column)["sentence_embedding"] for column in columns]
+    rows, parts = zip(*_sorted_parts(merged, lengths, 0), strict=True)
+    found = torch.cat([model(part)["sentence_embedding"] for part in parts])
+    return list(found[torch.cat(rows).argsort()].chunk(len(columns)))
+
+
+def _sorted_parts(
+    features: dict[str, Any], lengths: torch.Tensor, most: int
+) -> Iterator[tuple[torch.Tensor, dict[str, Any]]]:
+    """See `parts_by_length`; the lengths are those of the texts."""
     order = lengths.argsort(stable=True)
-    found = [
-        model(_rows(merged, order[begin:end], int(lengths[order[end - 1]])))["sentence_embedding"]
-        for begin, end in itertools.pairwise(_ends(lengths[order].tolist()))
-    ]
-    return list(torch.cat(found)[order.argsort()].chunk(len(columns)))
+    ends = [*range(0, len(order), most or len(order)), len(order)]
+    if not most and order.device.type == "cpu":
+        ends = _ends(lengths[order].tolist())
+    for begin, end in itertools.pairwise(ends):
+        yield order[begin:end], _rows(features, order[begin:end], int(lengths[order[end - 1]]))
 
 
 def _lengths(features: dict[str, Any]) -> torch.Tensor | None:

@@ -210,7 +210,9 @@ def test_an_excerpt_shows_where_the_rest_of_a_text_is(are_cut: bool) -> None:
         return long[:-1] if are_cut else f"Note: {long}"
 
     told = [one for one in TextSample(pairs(altered, 60)).habits() if ("no mark" if are_cut else "Note") in one]
-    for shown in re.findall("“([^”]{30,})”", told[0]):
+    excerpts = re.findall("“([^”]{30,})”", told[0])
+    assert len(excerpts) == 2
+    for shown in excerpts:
         assert len(shown) == 91
         assert shown[0 if are_cut else -1] == "…"
         assert are_cut or shown.startswith("Note: ")
