@@ -4,7 +4,7 @@ What is compared, on which students, and what chooses is written down in `docs/b
 work directory is kept; a rerun computes what is missing, and the table grows run by run.
 
     python benchmarks/real_writer.py --pairs DIR --sts-dir DIR --work DIR [--glove DIR] [--model DIR]
-        [--students static glove smollm2] [--rows 0 1] [--seeds 3] [--transformer-pairs 8000]
+        [--students static glove smollm2] [--rows 0 1] [--seeds 3] [--transformer-pairs 8000] [--layers 4]
     python benchmarks/real_writer.py ... --rows 1 9 10 11 12 13 14 15 16 17 18 --learning-rate 1e-3 2e-3
 
 `--pairs` is a directory of `dino-st generate`; `--glove` and `--model` (`smollm2.gguf`, or a directory) come of
@@ -58,7 +58,8 @@ RATES = {
     "glove": (1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2),
     "smollm2": (3e-4, 1e-3),
 }
-LAYERS = 4
+SHAPE = {"layers": 4, "pooling": "mean", "bidirectional": False}
+"""Of the transformer; see `load_trainable_encoder`."""
 SHARED_WORDS_OUT = {"near_copy_overlap": 0.1, "near_copy_labels": (0.0,)}
 MASK_ALONE = {"temperature": 0.05, "contrast_anchors": False, "contrast_positives": False}
 
@@ -135,13 +136,23 @@ class Study:
             table = table.slice(0, end)
         return Dataset(table), None if labels is None else tuple(labels)
 
+    def name(self, student: str) -> str:
+        """A student's name in the work directory; that of a transformer says what differs from the first one."""
+        if student != "smollm2":
+            return student
+        shape = {name: getattr(self.options, name) for name in SHAPE}
+        differs = [
+            name if value is True else f"{name}-{value}" for name, value in shape.items() if value != SHAPE[name]
+        ]
+        return "-".join([student, *differs])
+
     def start(self, student: str) -> str:
         """The untrained student."""
         if student == "static":
             return str(self.students[student])
-        place = self.work / {"glove": "glove-words-in-use", "smollm2": f"smollm2-{LAYERS}-layers"}[student]
+        place = self.work / f"{self.name(student)}-start"
         if not (place / "modules.json").is_file():
-            shape = {"layers": LAYERS, "pooling": "mean"} if student == "smollm2" else {}
+            shape = {name: getattr(self.options, name) for name in SHAPE} if student == "smollm2" else {}
             with transformers_directory(self.students[student]) as source:
                 encoder = load_trainable_encoder(source, device="cpu", **shape)
             if student == "glove":
@@ -159,7 +170,7 @@ class Study:
 
     def train(self, student: str, row: Row, seed: int, rate: float) -> Path:
         """A trained encoder."""
-        place = self.work / f"{student}-{row.name.replace(' ', '-').replace(',', '')}-{rate:g}-{seed}"
+        place = self.work / f"{self.name(student)}-{row.name.replace(' ', '-').replace(',', '')}-{rate:g}-{seed}"
         record = read_record(place)
         if record is None or record.status != "complete":
             splits = self.splits(student, row, seed, rate)
@@ -235,7 +246,8 @@ class Study:
         """Computes what is missing, and writes the table after every row."""
         table: dict[str, dict[str, list[dict[str, float]]]] = {}
         for student in self.students:
-            rows = table.setdefault(student, {"untrained": [self.scores(f"{student}-untrained", self.start(student))]})
+            name = self.name(student)
+            rows = table.setdefault(name, {"untrained": [self.scores(f"{name}-untrained", self.start(student))]})
             rates: dict[int, float] = {}
             for number, row in self.chosen_rows(student):
                 judged = number if row.rate_of is None else row.rate_of
@@ -328,6 +340,11 @@ def main() -> None:
     )
     parser.add_argument("--scorer", type=Path, help="encoder to train across folds (default: the student)")
     parser.add_argument("--all-seeds", action="store_true", help="train the transformer with all seeds, not one")
+    parser.add_argument("--layers", type=int, default=SHAPE["layers"], help="of the transformer (default: 4)")
+    parser.add_argument(
+        "--pooling", choices=("mean", "weighted-mean", "last"), default=SHAPE["pooling"], help="(default: mean)"
+    )
+    parser.add_argument("--bidirectional", action="store_true", help="lift the transformer's causal mask")
     parser.add_argument("--transformer-pairs", type=int, default=8000, help="pairs for the transformer (default: 8000)")
     parser.add_argument(
         "--transformer-dtype",

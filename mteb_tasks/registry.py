@@ -282,9 +282,16 @@ def known_benchmarks() -> list[str]:
 
 
 def check_names(kind: str, given: Iterable[str], known: Sequence[str], listing: str) -> None:
-    """Refuses an unknown name (ConfigurationError), with the nearest one and where the others are listed."""
+    """Refuses an unknown name (ConfigurationError), with the nearest one and where the others are listed.
+
+    Nearest to the head of a column of our tables, such as "STSb", is its task.
+    """
+    from dino_st.evaluation.table import task_of_column
+
     for name in given:
         if name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else "no name is similar to it."
+            near = task_of_column(name)
+            if near not in known:
+                near = next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.7)), None)
+            hint = f"did you mean {near!r}?" if near else "no name is similar to it."
             raise ConfigurationError(f"There is no {kind} {name!r}; {hint} {listing}")

@@ -777,7 +777,7 @@ def _limit_length(model: SentenceTransformer | CrossEncoder, length: int | None,
 
     if isinstance(model[0], StaticEmbedding):
         if length is not None:
-            logger.info("%s averages over any number of words; max_seq_length is not used", name)
+            logger.info("%s averages over the words of whole texts; max_seq_length is for other encoders", name)
         return
     positions = _positions(getattr(model[0], "model", None))
     if length is not None and positions is not None and positions < length:

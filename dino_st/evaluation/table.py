@@ -94,6 +94,12 @@ def column_head(task: str) -> str:
     return next((each.columns[task] for each in PUBLISHED if task in each.columns), task)
 
 
+def task_of_column(head: str) -> str | None:
+    """The task of dino-st that the papers call so, in whatever case; None where there is none."""
+    tasks = {name.casefold(): task for each in PUBLISHED for task, name in each.columns.items()}
+    return tasks.get(head.casefold())
+
+
 MTEBS_OWN = {task: head for task, head in STS_SCORES.columns.items() if head.startswith("STS1")} | {
     "DinoSTSBenchmark": "STSBenchmark",
     "DinoSICKR": "SICK-R",

@@ -281,6 +281,14 @@ def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
         mteb_tasks.select_tasks("SciDocRR")
 
 
+@pytest.mark.parametrize(("column", "task"), [("STSb", "DinoSTSBenchmark"), ("sick", "DinoSICKR"), ("TREC", "DinoTREC")])
+def test_the_head_of_a_column_is_answered_with_its_task_and_not_with_a_name_that_is_spelled_alike(
+    column: str, task: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=rf"no task '{column}'; did you mean '{task}'\?"):
+        mteb_tasks.select_tasks(column)
+
+
 def test_plain_mteb_evaluates_a_task(sts_dir: Path) -> None:
     task = mteb_tasks.DinoSTS16(sts_dir=sts_dir)
     model = make_bag_of_words()
