@@ -163,7 +163,7 @@ def explain(error: ValidationError, model: Any, *, noun: str = "field") -> list[
     The model, or union of models, is the one that was asked for; `noun` is `option` for keyword arguments, `field` for
     what stands in a file.
     """
-    lines = []
+    lines, of_whole = [], [name for kind in _models_in(model) for name in kind.model_fields]
     for problem in error.errors():
         where, legal = _place(model, problem["loc"])
         message, given = problem["msg"].removeprefix("Value error, "), problem["input"]
@@ -176,8 +176,10 @@ def explain(error: ValidationError, model: Any, *, noun: str = "field") -> list[
             message += f"; {nearest}?" if is_near else ""
         hint = f" ({_YAML_HINT})" if given in ("true", "false") or isinstance(given, bool) else ""
         if problem["type"] == "extra_forbidden":
-            unknown = f"there is no option {name!r}" if noun == "option" else f"{where}: unknown field"
-            lines.append(f"{unknown}{': ' if noun == 'option' else '; '}{suggest(name, legal)}")
+            unknown = f"there is no option {name!r}: " if noun == "option" else f"{where}: unknown field; "
+            nearest = suggest(name, legal)
+            is_of_whole = len(problem["loc"]) > 1 and name in of_whole and not nearest.startswith("did you mean")
+            lines.append(f"{name!r} stands beside {problem['loc'][0]!r}, not in it" if is_of_whole else unknown + nearest)
         elif problem["type"] == "missing":
             lines.append(f"{where}: this {noun} is missing")
         elif noun == "option" and isinstance(problem.get("ctx", {}).get("error"), ConfigurationError):

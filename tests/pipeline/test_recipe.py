@@ -103,6 +103,7 @@ def test_an_input_is_looked_for_beside_the_recipe(recipe_file: Path) -> None:
         ("generate.sample=1", "generate: there is no option 'sample': did you mean 'samples'"),
         ("train.lr=1", "train: there is no option 'lr'"),
         ("generate.limit=20", "generate: 'limit' stands beside 'generate', not in it"),
+        ("evaluate.limit=20", "'limit' stands beside 'evaluate', not in it"),
         ("sentences.options.topp=1", "sentences → num: this field is missing"),
         ("evaluate.task=sts", "evaluate → task: unknown field; did you mean 'tasks'"),
         ("num=3", "are for recipes with 'method: contrastive'"),
