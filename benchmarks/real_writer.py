@@ -320,8 +320,9 @@ def as_markdown(table: dict[str, dict[str, list[dict[str, float]]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def read_options(description: str | None) -> argparse.Namespace:
+    """The command line; makes the work directory and quiets what is not of the study."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=Path, required=True, help="directory of `dino-st generate`")
     parser.add_argument("--sts-dir", type=Path, required=True, help="STS data in SentEval layout")
     parser.add_argument("--work", type=Path, required=True, help="directory for everything")
@@ -356,7 +357,11 @@ def main() -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore", module="mteb")
     logging.getLogger("dino_st").setLevel(logging.WARNING)
-    Study(options).run()
+    return options
+
+
+def main() -> None:
+    Study(read_options(__doc__)).run()
 
 
 if __name__ == "__main__":

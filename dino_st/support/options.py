@@ -179,7 +179,9 @@ def explain(error: ValidationError, model: Any, *, noun: str = "field") -> list[
             unknown = f"there is no option {name!r}: " if noun == "option" else f"{where}: unknown field; "
             nearest = suggest(name, legal)
             is_of_whole = len(problem["loc"]) > 1 and name in of_whole and not nearest.startswith("did you mean")
-            lines.append(f"{name!r} stands beside {problem['loc'][0]!r}, not in it" if is_of_whole else unknown + nearest)
+            lines.append(
+                f"{name!r} stands beside {problem['loc'][0]!r}, not in it" if is_of_whole else unknown + nearest
+            )
         elif problem["type"] == "missing":
             lines.append(f"{where}: this {noun} is missing")
         elif noun == "option" and isinstance(problem.get("ctx", {}).get("error"), ConfigurationError):

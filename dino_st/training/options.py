@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from dino_st.encoders.loading import PoolingName
 from dino_st.support.options import FrozenOptions, option
@@ -86,10 +87,28 @@ class TrainingOptions(FrozenOptions):
         "write checkpoints of better weights alone, without the optimizer's state, which is twice their size: an "
         "interrupted run then starts over",
     )
+    start_share: float | str = option(
+        0.0,
+        "keep the mean of the start's weights, with this share from 0 (published) to below 1, and the best "
+        "checkpoint's; auto: the share of 0, 0.25, 0.5 and 0.75 that the validation split likes best",
+    )
     keep_checkpoints: bool = option(False, "leave the trainer's checkpoints in the output")
     report_to: Literal["none", "tensorboard", "wandb", "trackio", "mlflow"] = option(
         "none", "experiment tracker that is shown progress and parameters; a package of this name must be installed"
     )
+
+    @field_validator("start_share")
+    @classmethod
+    def _auto_or_share(cls, value: float | str) -> float | str:
+        if value == "auto":
+            return value
+        try:
+            share = float(value)
+        except ValueError:
+            share = math.nan
+        if not 0 <= share < 1:
+            raise ValueError("'auto', or a number from 0 to below 1")
+        return share
 
     @model_validator(mode="after")
     def _batches_have_one_order(self) -> Self:
@@ -144,6 +163,12 @@ class ContrastiveOptions(TrainingOptions):
         "validation: by the validation split; sts-dev: by the mean of STSb and SICK dev, as published, "
         "which uses human labels",
     )
+
+    @model_validator(mode="after")
+    def _the_start_has_no_new_layer(self) -> Self:
+        if self.start_share and self.mlp_head == "keep":
+            raise ValueError("either start_share or mlp_head='keep', whose layer has no start but random weights")
+        return self
 
 
 PAIRS_ONLY = ("balanced_batches", "sorted_batches", "objective", "positive_score")

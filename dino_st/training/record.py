@@ -62,6 +62,15 @@ class Score(BaseModel):
     spearman: float
 
 
+class Average(BaseModel):
+    """The mean of the weights before training and those of the best checkpoint, and its score as in `Score`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    start_share: float
+    spearman: float
+
+
 class TrainingRecord(BaseModel):
     """What `training.json` holds."""
 
@@ -79,6 +88,7 @@ class TrainingRecord(BaseModel):
     start: float | None = None  # Spearman of the untrained start; null where it is undefined
     curve: tuple[Score, ...] = ()  # Spearman at every evaluation
     best: Score | None = None  # the evaluation whose checkpoint was kept
+    averages: tuple[Average, ...] = ()  # of the start and that checkpoint, the one that was kept first
     seconds: float | None = None  # of training and evaluation since the last start or resumption
     hardware: str | None = None  # as torch names it
 
@@ -171,10 +181,12 @@ def training_summary(directory: Path) -> str:
     record = read_record(directory)
     if record is None or record.best is None:
         raise TrainingError(f"{directory}: training left no record of its scores; run it again")
+    found = f"{hundredfold(record.best.spearman)} at step {record.best.step}"
+    if record.averages and (kept := record.averages[0]).start_share:
+        found += f", {hundredfold(kept.spearman)} with a share of {kept.start_share:g} of the start's weights"
     return (
-        f"Spearman × 100 on {record.validated_on}: {hundredfold(record.start)} untrained, "
-        f"{hundredfold(record.best.spearman)} at step {record.best.step} (kept), {record.seconds:.0f} s. "
-        f"The encoder is in {directory}"
+        f"Spearman × 100 on {record.validated_on}: {hundredfold(record.start)} untrained, {found} (kept), "
+        f"{record.seconds:.0f} s. The encoder is in {directory}"
     )
 
 
@@ -194,13 +206,19 @@ def add_to_card(card: Path, record: TrainingRecord) -> None:
     kind = "triplets" if isinstance(record.options, ContrastiveOptions) else "pairs"
     title = "written by a language model" if record.is_generated else f"given {kind}"
     curve = {f"step {score.step}": hundredfold(score.spearman) for score in record.curve}
-    best = record.best and record.best.step
+    best = f"the checkpoint of step {record.best and record.best.step} was kept"
+    if record.averages:
+        kept = record.averages[0].start_share
+        best += f", {kept:g} of its weights being those before training" if kept else ""
+        curve |= {
+            f"{each.start_share:g} of the start's weights": hundredfold(each.spearman) for each in record.averages
+        }
     section = [
         _CARD_HEADING + title,
         f"{_how_trained(record)} {_whose_labels(record)} Trained with dino-st from `{record.encoder}`.",
         facts_table("fact", {**flat_facts(record.provenance), **record.data}),
         f"Training and evaluation took {record.seconds or 0:,.0f} seconds on {record.hardware or 'unknown hardware'}.",
-        f"Spearman × 100 on {record.validated_on} (the checkpoint of step {best} was kept):",
+        f"Spearman × 100 on {record.validated_on} ({best}):",
         facts_table("evaluation", {"untrained start": hundredfold(record.start), **curve}),
     ]
     text = card.read_text(encoding="utf-8") if card.is_file() else ""

@@ -30,6 +30,7 @@ rounding and dropout: see `dino_st.training.distributed`.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import os
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
         SentenceTransformerTrainingArguments,
     )
 
+    from dino_st.training.averaging import Weights
     from dino_st.training.objective import Objective
 
     Splits: TypeAlias = str | os.PathLike[str] | DatasetDict
@@ -382,6 +384,11 @@ def _load(encoder: Encoder, objective: Objective, options: TrainingOptions) -> t
         with quiet_bars():
             check_saved_form(model)
         _check_adapters(model)
+    if options.start_share and active_adapters(model):
+        raise ConfigurationError(
+            "start_share together with an adapter of PEFT, whose factors have no mean; merge it into its base model "
+            "first, or leave start_share out"
+        )
     if not any(weight.requires_grad for weight in model.parameters()):
         raise TrainingError(
             "no weight of the encoder can be trained, since all are frozen (requires_grad); thaw them, and merge an "
@@ -418,6 +425,7 @@ def _train(
     from accelerate import PartialState
 
     from dino_st.training import trainer as setup
+    from dino_st.training.averaging import weights_of
     from dino_st.training.heads import training_heads
     from dino_st.training.objective import METRIC
 
@@ -435,6 +443,7 @@ def _train(
             PartialState().wait_for_everyone()
             report = written.enter_context(contextlib.closing(setup.ReportProgress()))
             setup.set_gradient_checkpointing(record.options, model)
+            start = weights_of(model) if record.options.start_share else {}
             trainer = setup.make_trainer(model, objective, arguments, report)
             if record.start is None:
                 record = record.model_copy(update={"start": setup.start_score(trainer)})
@@ -443,7 +452,8 @@ def _train(
             if is_main and record.options.report_to != "none":
                 trainer.add_callback(make_tracker(record, directory, METRIC))
             trainer.train(resume_from_checkpoint=setup.newest_checkpoint(checkpoints))
-            record = _outcome(trainer, record, time.monotonic() - started)
+            record = _outcome(trainer, record, start)
+            record = record.model_copy(update={"seconds": round(time.monotonic() - started, 1)})
             trainer.accelerator.wait_for_everyone()  # the others are done with reading the best checkpoint
         if is_main:
             fill_card(model.model_card_data, record)
@@ -455,10 +465,14 @@ def _train(
         trainer.accelerator.wait_for_everyone()
 
 
-def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, seconds: float) -> TrainingRecord:
-    """Reads the curve and the best score from the trainer, and makes sure that the best weights are loaded."""
+def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, start: Weights) -> TrainingRecord:
+    """Reads the curve and the best score from the trainer, and makes sure that the model has the weights to keep.
+
+    They are those of the best checkpoint, or their mean with those of the start.
+    """
+    from dino_st.training.averaging import keep_average
     from dino_st.training.objective import METRIC
-    from dino_st.training.trainer import hardware_name
+    from dino_st.training.trainer import hardware_name, validation_score
 
     state = trainer.state
     scores = [Score(step=int(entry["step"]), spearman=entry[METRIC]) for entry in state.log_history if METRIC in entry]
@@ -481,16 +495,19 @@ def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, second
             f"the best checkpoint (step {best.step}, Spearman {best.spearman:.4f}) could not be read back: the model "
             f"scores {loaded:.4f}. The checkpoints are in {Path(state.best_model_checkpoint).parent}"
         )
-    if record.start is not None and round(best.spearman, 4) < round(record.start, 4):
+    outcome: dict[str, Any] = {"curve": curve, "best": best, "hardware": hardware_name(trainer.args.device)}
+    kept = best.spearman
+    if share := record.options.start_share:
+        score = functools.partial(validation_score, trainer)
+        outcome["averages"] = keep_average(trainer.model, start, share, kept, score)
+        kept = outcome["averages"][0].spearman
+    if record.start is not None and round(kept, 4) < round(record.start, 4):
         warnings.warn(
             f"training made the encoder worse on the {record.validation_kind} validation split: Spearman "
-            f"{record.start:.4f} before, {best.spearman:.4f} at best. Choose another learning_rate, or look at the "
-            "pairs",
+            f"{record.start:.4f} before, {kept:.4f} at best. Choose another learning_rate, or look at the pairs",
             DinoWarning,
             stacklevel=5,
         )
-    where = hardware_name(trainer.args.device)
-    outcome = {"curve": curve, "best": best, "seconds": round(seconds, 1), "hardware": where}
     return record.model_copy(update={"status": "complete", **outcome})
 
 

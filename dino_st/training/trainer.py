@@ -244,14 +244,20 @@ def mend_checkpoints(folder: Path) -> None:
         return
 
 
-def start_score(trainer: SentenceTransformerTrainer) -> float | None:
-    """Spearman's correlation before training, or None where it is undefined; each process computes it.
+def validation_score(trainer: SentenceTransformerTrainer) -> float:
+    """Spearman's correlation of the model as it is, NaN where it is undefined; the same in each process.
 
     Not by `trainer.evaluate()`: called before `train()` under `torchrun`, it leaves the trainer with a model that is
     not wrapped for distributed training, and the processes then train apart without a word.
     """
     evaluator: Any = trainer.evaluator
-    score = evaluator(trainer.model)[METRIC.removeprefix("eval_")]
+    score: float = evaluator(trainer.model)[METRIC.removeprefix("eval_")]
+    return broadcast_object_list([float(score)])[0] if trainer.args.world_size > 1 else float(score)
+
+
+def start_score(trainer: SentenceTransformerTrainer) -> float | None:
+    """Spearman's correlation before training, or None where it is undefined."""
+    score = validation_score(trainer)
     if not math.isfinite(score):
         logger.warning(
             "untrained start: no Spearman correlation on the validation split, since the encoder gives all sentences "
@@ -259,7 +265,7 @@ def start_score(trainer: SentenceTransformerTrainer) -> float | None:
         )
         return None
     logger.info("untrained start: Spearman %.4f on the validation split", score)
-    return float(score)
+    return score
 
 
 class TellEpoch(TrainerCallback):
