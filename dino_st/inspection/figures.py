@@ -112,7 +112,7 @@ def training_curve(record: TrainingRecord) -> Figure:
         axis.axhline(100 * record.start, color=_GREY, linestyle="--", linewidth=1, label="untrained")
     axis.plot(steps, scores, color=_BLUE, marker="o", markersize=3.5, linewidth=1.6)
     if record.best is not None:
-        label = f"kept: step {record.best.step:,}, {100 * record.best.spearman:.2f}"
+        label = f"{'best' if record.averages else 'kept'}: step {record.best.step:,}, {100 * record.best.spearman:.2f}"
         axis.plot([record.best.step], [100 * record.best.spearman], "o", color=_RED, markersize=8, label=label)
     axis.set(
         xlabel="training steps",

@@ -33,7 +33,7 @@ from dino_st.inspection.page import (
     subject_of,
 )
 from dino_st.support.files import make_directory, replacing, write_text
-from dino_st.training.record import hundredfold
+from dino_st.training.record import hundredfold, kept_in_words
 
 _NEAR_COPY = 0.9
 _UNDEFINED = "undefined"
@@ -484,7 +484,7 @@ def training_section(findings: Findings) -> Section:
                 name.replace("_", " "): "–" if options[name] is None else str(options[name]) for name in _TRAINING_FACTS
             },
             "Spearman × 100 untrained": hundredfold(record.start),
-            "Spearman × 100 kept": "–" if best is None else f"{hundredfold(best.spearman)} at step {best.step:,}",
+            "Spearman × 100 kept": kept_in_words(record),
             "seconds": seconds,
         }
         for fact in (*own, *facts):

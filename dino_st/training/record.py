@@ -181,13 +181,20 @@ def training_summary(directory: Path) -> str:
     record = read_record(directory)
     if record is None or record.best is None:
         raise TrainingError(f"{directory}: training left no record of its scores; run it again")
-    found = f"{hundredfold(record.best.spearman)} at step {record.best.step}"
+    return (
+        f"Spearman × 100 on {record.validated_on}: {hundredfold(record.start)} untrained, {kept_in_words(record)} "
+        f"(kept), {record.seconds:.0f} s. The encoder is in {directory}"
+    )
+
+
+def kept_in_words(record: TrainingRecord) -> str:
+    """The score of the best checkpoint, and of what was made of it; a dash before the first evaluation."""
+    if record.best is None:
+        return "–"
+    found = f"{hundredfold(record.best.spearman)} at step {record.best.step:,}"
     if record.averages and (kept := record.averages[0]).start_share:
         found += f", {hundredfold(kept.spearman)} with a share of {kept.start_share:g} of the start's weights"
-    return (
-        f"Spearman × 100 on {record.validated_on}: {hundredfold(record.start)} untrained, {found} (kept), "
-        f"{record.seconds:.0f} s. The encoder is in {directory}"
-    )
+    return found
 
 
 def fill_card(card: SentenceTransformerModelCardData, record: TrainingRecord) -> None:
@@ -209,10 +216,9 @@ def add_to_card(card: Path, record: TrainingRecord) -> None:
     best = f"the checkpoint of step {record.best and record.best.step} was kept"
     if record.averages:
         kept = record.averages[0].start_share
-        best += f", {kept:g} of its weights being those before training" if kept else ""
-        curve |= {
-            f"{each.start_share:g} of the start's weights": hundredfold(each.spearman) for each in record.averages
-        }
+        best += f", in the mean with the start's weights, whose share is {kept:g}" if kept else ""
+        found = sorted((each.start_share, each.spearman) for each in record.averages)
+        curve |= {f"share of the start {share:g}": hundredfold(spearman) for share, spearman in found}
     section = [
         _CARD_HEADING + title,
         f"{_how_trained(record)} {_whose_labels(record)} Trained with dino-st from `{record.encoder}`.",

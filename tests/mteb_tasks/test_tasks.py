@@ -281,7 +281,9 @@ def test_an_unknown_task_is_refused_with_the_nearest_name() -> None:
         mteb_tasks.select_tasks("SciDocRR")
 
 
-@pytest.mark.parametrize(("column", "task"), [("STSb", "DinoSTSBenchmark"), ("sick", "DinoSICKR"), ("TREC", "DinoTREC")])
+@pytest.mark.parametrize(
+    ("column", "task"), [("STSb", "DinoSTSBenchmark"), ("sick", "DinoSICKR"), ("TREC", "DinoTREC")]
+)
 def test_the_head_of_a_column_is_answered_with_its_task_and_not_with_a_name_that_is_spelled_alike(
     column: str, task: str
 ) -> None:

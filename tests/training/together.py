@@ -111,8 +111,10 @@ def trainings(directory: Path) -> None:
     train_contrastive(triplet_splits(), encoder, place(directory, "whole"), **whole)
     everything = {**TRIPLETS, **HEADS, "keep_checkpoints": True, "loss": "cosent", "pairs_batch_size": 32}
     train_contrastive(triplet_splits(), encoder, place(directory, "everything"), pairs=pairs, **everything)
-    train_encoder(pairs, encoder, place(directory, "cosine"), **kept, balanced_batches=True)
-    train_encoder(pairs, encoder, place(directory, "joint"), **kept | {"batch_size": 20}, objective="joint")
+    train_encoder(pairs, encoder, place(directory, "cosine"), **kept, balanced_batches=True, start_share="auto")
+    train_encoder(
+        pairs, encoder, place(directory, "joint"), **kept | {"batch_size": 20, "start_share": 0.25}, objective="joint"
+    )
     train_encoder(directory / "set", directory / "bert", place(directory, "plain"), **QUICK)
 
 
