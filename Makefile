@@ -1,4 +1,4 @@
-# make quickstart   the main job, offline, in two minutes
+# make quickstart   the main job, offline, in one to three minutes
 # make test         the whole test suite
 # make ray-faults   workers of a Ray cluster that are killed, lost, doomed or strange; five minutes
 # make lint         ruff, mypy, what may import what, and the map of the packages

@@ -58,6 +58,11 @@ def prompt_table(draws: Sequence[Draw], states: PromptStates) -> tuple[Indices, 
     return streams, prompts
 
 
+def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Log-probabilities of tokens in nats, shape (...), from logits of shape (..., vocabulary)."""
+    return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(dim=-1)
+
+
 def text_scores(log_probs: torch.Tensor, lengths: Sequence[int], streams: Indices) -> list[list[float]]:
     """Sums over each draw's text, so many tokens long, of what its streams make of each token.
 
@@ -109,16 +114,29 @@ class StreamBatch:
         """The random number of each draw for its step, shape (draws,)."""
         return self._uniforms[on_device(draws, self._device), on_device(steps, self._device)]
 
-    def record(self, draws: Indices, steps: Indices, probabilities: torch.Tensor, tokens: torch.Tensor) -> None:
+    def record(
+        self,
+        draws: Indices,
+        steps: Indices,
+        logits: torch.Tensor,
+        probabilities: torch.Tensor,
+        tokens: torch.Tensor,
+    ) -> None:
         """Keeps how likely each stream found the token that was drawn, if texts are scored.
 
-        Probabilities have shape (draws, streams of each, vocabulary), tokens (draws,).
+        Logits and probabilities have shape (draws, streams of each, vocabulary), tokens (draws,).
         """
         if self._log_probs is not None:
             count = probabilities.shape[1]
-            chosen = probabilities.gather(-1, tokens.view(-1, 1, 1).expand(-1, count, 1)).squeeze(-1)
+            chosen = tokens.view(-1, 1).expand(-1, count)
+            found = probabilities.gather(-1, chosen.unsqueeze(-1)).squeeze(-1)
+            if bool((rare := found < torch.finfo(found.dtype).tiny).any()):  # whose logarithm has lost its digits
+                found[rare] = token_log_probs(logits[rare], chosen[rare])
+                found[~rare] = found[~rare].log()
+            else:
+                found.log_()
             places, columns = on_device(draws, self._device), on_device(steps, self._device)
-            self._log_probs[places, :count, columns] = chosen.clamp_(min=torch.finfo(chosen.dtype).tiny).log_()
+            self._log_probs[places, :count, columns] = found
 
     def log_probs(self, lengths: Sequence[int]) -> list[list[float]]:
         """Scores of the last tries, so many tokens long, for each stream; empty if nothing was kept."""

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dino_st.decoding.batch import Draw, Drawn, StreamBatch
+from dino_st.decoding.batch import Draw, Drawn, StreamBatch, token_log_probs
 from dino_st.decoding.memory import context_length, is_out_of_memory, release_memory, streams_at_once
 from dino_st.decoding.options import DecodingOptions
 from dino_st.decoding.sampling import draw_debiased, draw_key, uniforms
@@ -124,7 +124,10 @@ class DecodingEngine:
     def _halving(
         self, work: Callable[[Sequence[_Given]], list[_Made]], items: Sequence[_Given], rows: Callable[[_Given], int]
     ) -> list[_Made]:
-        """Works on items together; where memory runs out, on each half, and later batches take no more rows than it."""
+        """Works on items together; where memory runs out, on each half, and later ones take no more rows than it."""
+        half = len(items) // 2
+        if half and sum(map(rows, items)) > self.rows:
+            return self._halving(work, items[:half], rows) + self._halving(work, items[half:], rows)
         try:
             return work(items)
         except (RuntimeError, MemoryError) as error:
@@ -139,8 +142,7 @@ class DecodingEngine:
         if self._slots is not None:
             self._slots.release()
         release_memory(self._model.device)
-        half = len(items) // 2
-        self.rows = max(1, min(self.rows, sum(map(rows, items[:half]))))
+        self.rows = min(self.rows, max(sum(map(rows, items[:half])), sum(map(rows, items[half:]))))
         return self._halving(work, items[:half], rows) + self._halving(work, items[half:], rows)
 
     def _batches(self, draws: Sequence[Draw], indices: Sequence[int]) -> Iterator[list[int]]:
@@ -257,7 +259,7 @@ class DecodingEngine:
                 probabilities = torch.softmax(rows, dim=-1, out=room)
                 target, counters = probabilities[:, 0], probabilities[:, 1:]
                 tokens.append(draw_debiased(target, counters, uniform[these], self.options))
-                batch.record(draws[these], steps[these], probabilities, tokens[-1])
+                batch.record(draws[these], steps[these], rows, probabilities, tokens[-1])
                 row, first = row + count * streams, these.stop
         return torch.cat(tokens)
 
@@ -320,11 +322,6 @@ _ENTRIES_ELSEWHERE = 2**27
 _TOKENS = {"cpu": 1024}
 _TOKENS_ELSEWHERE, _LOGITS_ELSEWHERE = 32_768, 2**30
 """Tokens read at once; each takes a row as long as the vocabulary, of which there are so many entries at most."""
-
-
-def token_log_probs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities of tokens in nats, shape (...), from logits of shape (..., vocabulary)."""
-    return logits.gather(-1, tokens.unsqueeze(-1)).squeeze(-1) - logits.logsumexp(dim=-1)
 
 
 def score_texts(

@@ -34,7 +34,7 @@ def merge_shards(directories: Sequence[Place], output: Place, *, overwrite: bool
             return merged
         if merged.waves or (merged.is_begun and merged.configuration != configuration):
             merged.clear(run_changes(merged.configuration, configuration) or ["other shards of the same run"])
-        provenance = parts[0].provenance
+        provenance = (waves[0][1] if waves else parts[0]).provenance
         merged.copy_from(waves, configuration=configuration, provenance=provenance)
         described = {"configuration": configuration, "provenance": provenance, "counts": merged.counts}
         merged.finish(raw_card(TaskSpec.load(configuration["task"]), merged.path.name, **described))
@@ -57,7 +57,9 @@ def _common_configuration(parts: Sequence[ShardDirectory]) -> dict[str, Any]:
     common: dict[str, Any] = parts[0].configuration | {"shard": None}
     gpus = dict.fromkeys(part.configuration["gpu"] for part in parts if "gpu" in part.configuration)
     if gpus:
-        common["gpu"] = ", ".join(gpus)  # what kinds wrote it; shards are whole, so that they need not be of one
+        common["gpu"] = ", ".join(
+            sorted(gpus)
+        )  # what kinds wrote it; shards are whole, so that they need not be of one
     for part in parts[1:]:
         configuration = part.configuration | {name: common[name] for name in ("shard", "gpu") if name in common}
         if changed := run_changes(common, configuration):

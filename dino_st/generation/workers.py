@@ -204,6 +204,7 @@ class Crew(Workforce[_Worker]):
         self._job, self._plan, self._token = job, plan, token
         self._fresh: Iterator[int] = iter(())
         self._again: deque[int] = deque()
+        self._finished: list[StoredWave] = []  # waves that are to be entered yet
         self._victims: Counter[int] = Counter()  # workers that ended on a wave
         self._lost: dict[int, str] = {}  # waves given up, and what the last worker said
         self._at_once = 1  # waves that a worker gets in one call
@@ -255,24 +256,30 @@ class Crew(Workforce[_Worker]):
         """The waves that a store lacks, those together that finish at about the same time."""
         numbers, start = self._plan.numbers(streams), time.monotonic()
         self._fresh = (number for number in numbers if number not in store)
-        finished: list[StoredWave] = []
+        finished = self._finished
         entered, rows, waves = start, 0, 0
         with progress(self._plan.title, len(numbers), "waves", done=len(store.waves), shown=show_progress) as advance:
             while True:
                 is_writing = self._hand_out(streams)
                 if finished and (not is_writing or time.monotonic() - entered > _ENTER_SECONDS):
-                    yield finished
+                    yield list(finished)
                     rows += sum(wave.shard["rows"] for wave in finished)
                     alive = sum(worker.is_admitted for worker in self.places)
                     seconds = time.monotonic() - start
                     rate, waves = rows / seconds, waves + len(finished)
                     self._at_once = min(max(1, int(_CALL_SECONDS * waves / seconds / max(alive, 1))), _MOST_AT_ONCE)
                     advance(len(finished), f"{rate:,.1f} pairs a second, {alive} of {len(self.places)} workers alive")
-                    finished, entered = [], time.monotonic()
+                    entered = time.monotonic()
+                    finished.clear()
                 elif not is_writing:
                     break
                 else:
-                    finished += self._step(_ENTER_SECONDS if finished else 1.0)
+                    try:
+                        self._step(_ENTER_SECONDS if finished else 1.0)
+                    except BaseException:
+                        if finished:
+                            yield list(finished)
+                        raise
         if self._lost:
             number, said = next(iter(self._lost.items()))
             raise ClusterError(
@@ -305,14 +312,14 @@ class Crew(Workforce[_Worker]):
         """
         return [self._again.popleft()] if self._again else []
 
-    def _step(self, seconds: float) -> list[StoredWave]:
-        """Waits for an answer, up to so many seconds, and takes in all that have come; the finished waves."""
+    def _step(self, seconds: float) -> None:
+        """Waits for an answer, up to so many seconds, and takes in all that have come."""
         self._grow()
         answers = {call.answer: worker for worker in self.places for call in worker.calls}
         ready, _ = self._ray.wait(list(answers), num_returns=1, timeout=seconds)
         if ready and len(answers) > 1:
             ready, _ = self._ray.wait(list(answers), num_returns=len(answers), timeout=0)
-        came, finished = set(ready), []
+        came = set(ready)
         for worker in {id(answers[answer]): answers[answer] for answer in ready}.values():
             while worker.calls and worker.calls[0].answer in came:
                 try:
@@ -328,13 +335,12 @@ class Crew(Workforce[_Worker]):
                 call = worker.calls.popleft()
                 if call.numbers:
                     worker.deaths = 0
-                    finished += pickle.loads(answer)
+                    self._finished += pickle.loads(answer)
                 elif not worker.sight:
                     self._seen(worker, answer)
                 else:
                     worker.loaded = answer
                     self._admit(worker)
-        return finished
 
     def _grow(self) -> None:
         """Takes in machines that were added, and says now and then where no worker has room."""

@@ -1,4 +1,4 @@
-"""The whole of dino-st in two minutes, offline: the `quickstart` recipe, its examples and a picture."""
+"""The whole of dino-st offline, in one to three minutes: the `quickstart` recipe, its examples and a picture."""
 
 from __future__ import annotations
 

@@ -238,8 +238,8 @@ def drop_worthless(raw: RawPairs, options: PreparationOptions, rejections: Rejec
 
 
 def _preferences(raw: RawPairs, rows: PairRows) -> list[Floats]:
-    """Orders equal pairs by what a model said of them, so that which one stays does not depend on their order."""
-    keys: list[Floats] = []
+    """Orders equal pairs by what models said of them, so that which one stays does not depend on their order."""
+    keys: list[Floats] = [] if raw.judged is None else [-raw.judged[rows.origin]]
     if raw.num_tokens is not None:
         keys.append(raw.num_tokens[rows.origin].astype(np.float64))
     if raw.plain_log_prob is not None:
@@ -315,8 +315,8 @@ def split(
     text_columns, label_column = raw.columns
     distinct, strata_of_label = np.unique(np.array(values), return_inverse=True)
     strata = np.unique(strata_of_label[rows.label], return_inverse=True)[1]
-    drawn, lifted = validation_rows(strata, options.validation_share, random_bits(options.seed, SPLIT))
-    held_out = drawn[_leaders(rows)]
+    bits = random_bits(options.seed, SPLIT)
+    held_out, lifted = validation_rows(strata, _leaders(rows), options.validation_share, bits)
     order = random_order(len(rows), random_bits(options.seed, ORDER))
     splits = {}
     for name, mask in (("train", ~held_out), ("validation", held_out)):

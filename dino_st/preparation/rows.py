@@ -471,18 +471,24 @@ def _positions(count: int, size: int, bits: np.random.PCG64) -> Codes:
     return (bits.random_raw(count) % np.uint64(size)).astype(np.int64)
 
 
-def validation_rows(strata: Codes, share: float, bits: np.random.PCG64) -> tuple[Mask, int]:
+def validation_rows(strata: Codes, leaders: Codes, share: float, bits: np.random.PCG64) -> tuple[Mask, int]:
     """A mask of the rows of the validation split, the same share of each stratum.
 
-    The share of a stratum is rounded down, as published; but a stratum of at least two rows gives at least one. How
-    many got theirs only so is returned beside the mask. Strata are numbered from 0, shape `(rows,)`.
+    A row is held out with its leader, which is in the same stratum; of most rows it is the row itself. The share of a
+    stratum is rounded down, as published; but a stratum of at least two leaders gives at least one, and one of a single
+    leader none. How many got theirs only so is returned beside the mask. Strata are numbered from 0, shape `(rows,)`.
     """
     sizes = np.bincount(strata)
+    groups = np.bincount(strata[leaders == np.arange(len(leaders))], minlength=len(sizes))
     # 0.29 * 100 is 28.999999999999996: a millionth of a row makes up for the representation of the share.
     wanted = np.floor(sizes * share + 1e-6).astype(np.int64)
-    lifted = (wanted == 0) & (sizes >= 2) & (share > 0)
+    lifted = (wanted == 0) & (groups >= 2) & (share > 0)
     wanted[lifted] = 1
+    wanted[groups < 2] = 0
     order = random_order(len(strata), bits)
     mask = np.empty(len(strata), np.bool_)
     mask[order] = rank_among_equals(strata[order]) < wanted[strata[order]]
-    return mask, int(lifted.sum())
+    held_out = mask[leaders]
+    missed = np.setdiff1d(strata[mask], strata[held_out])  # no leader was drawn there: those of the drawn rows, then
+    held_out |= np.isin(leaders, leaders[mask & np.isin(strata, missed)])
+    return held_out, int(lifted.sum())

@@ -80,8 +80,8 @@ def to_pairs(triplets: Dataset) -> Dataset:
 def prepare_triplets(raw: Dataset, *, options: TripletOptions | None = None, **changes: Any) -> PreparedSplits:
     """Turns raw triplets, or DINO pairs, into a training and a validation split.
 
-    Triplets with a blank text, with two texts that are equal but for case, spaces and punctuation at the end, and
-    duplicates are dropped. The split is by anchor: all triplets of an anchor are in the same one, and so are
+    Triplets with a blank text, with two texts that are equal but for case, spaces and punctuation, and duplicates
+    are dropped. The split is by anchor: all triplets of an anchor are in the same one, and so are
     those of two anchors that are each other's positives.
 
     Args:

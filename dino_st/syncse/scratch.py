@@ -100,8 +100,8 @@ class SentenceWriter:
 
         The combinations come in an order that the seed decides, all of them once, then all of them again. Sentences are
         looked at in the order of requests, and the first ones that are like none before are taken, so that nothing
-        depends on how many requests are made at a time. No more is asked for than is wanted, and half as many sentences
-        at once where an answer does not come in time.
+        depends on how many requests are made at a time. Half as many sentences are asked for at once where an answer
+        does not come in time.
 
         There are fewer than `num` where `REQUESTS_PER_SENTENCE` were not enough; where requests failed, that is a
         ModelError. Returns counts, too: `sentence requests`, `failed sentence requests`, `duplicate sentences`, `left

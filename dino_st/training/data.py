@@ -90,6 +90,11 @@ def pair_splits(
         splits, facts = _validated_on(numeric_pairs(judged, name="the judged pairs"), splits["train"])
         provenance = {**provenance, **({JUDGED: facts} if judged_by == PEOPLE else {RATED: {**facts, "by": judged_by}})}
     _check_enough(splits["train"].num_rows, "pairs", batch_size, size_option)
+    if not splits["validation"].num_rows:
+        raise DatasetError(
+            "the validation split is empty, so no checkpoint can be chosen by it; "
+            + ("prepare with a validation_share above 0" if judged is None else "judge more pairs")
+        )
     lowest, highest = pc.min_max(splits["train"][SCORE]).as_py().values()
     if lowest == highest:
         raise DatasetError(

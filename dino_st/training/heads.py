@@ -185,11 +185,11 @@ def training_heads(
     if not isinstance(options, ContrastiveOptions):
         yield
         return
-    if options.mlm_weight:
-        model.append(MaskedTokenHead(masked_language_model(encoder)))
-    if options.mlp_head != "none":
-        model.append(_layer_with_tanh(model, options))
     try:
+        if options.mlm_weight:
+            model.append(MaskedTokenHead(masked_language_model(encoder)))
+        if options.mlp_head != "none":
+            model.append(_layer_with_tanh(model, options))
         yield
     finally:
         for place in reversed(range(len(model))):

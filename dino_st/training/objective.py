@@ -48,6 +48,7 @@ class Objective:
     one_forward: Choice = "auto"  # whether the texts of a batch go through the encoder together
     batch_sampler: Callable[..., Any] | None = None  # as the trainer's argument; None for its default
     data_name: str = "sentence pairs"  # what the model's card calls the data
+    batch_sizes: tuple[str, ...] = ("batch_size",)  # options that say how large batches are
 
     def parts(self) -> list[Dataset]:
         """The data sets that are trained on: one, or one for each loss."""
@@ -140,18 +141,22 @@ def triplet_objective(
     splits: DatasetDict, pairs: DatasetDict | None, sts_dev: Mapping[str, Dataset] | None, options: ContrastiveOptions
 ) -> Objective:
     """Trains on triplets, and on pairs where there are some; chooses by the validation splits or by human scores."""
-    train, validation = splits["train"], {"triplets": to_pairs(splits["validation"])}
+    train, validation = splits["train"], dict(sts_dev or {})
     if pairs is not None:
         train = DatasetDict(triplets=splits["train"], pairs=pairs["train"])
-        validation["pairs"] = pairs["validation"]
+    if not validation:
+        validation["triplets"] = to_pairs(splits["validation"])
+        if pairs is not None:
+            validation["pairs"] = pairs["validation"]
     return Objective(
         train=train,
         loss=functools.partial(contrastive_loss, options=options, with_pairs=pairs is not None),
-        validation=sts_dev or validation,
+        validation=validation,
         evaluation_batch_size=min(options.batch_size, 128),
         one_forward=options.one_forward,
         batch_sampler=functools.partial(batches_by_kind, pairs_batch_size=options.pairs_batch_size),
         data_name="triplets" if pairs is None else "triplets, and sentence pairs",
+        batch_sizes=("batch_size",) if pairs is None else ("batch_size", "pairs_batch_size"),
     )
 
 

@@ -165,6 +165,13 @@ class ContrastiveOptions(TrainingOptions):
     )
 
     @model_validator(mode="after")
+    def _pairs_only(self) -> Self:
+        for name in PAIRS_ONLY:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"no {name}, which is of training on pairs alone")
+        return self
+
+    @model_validator(mode="after")
     def _the_start_has_no_new_layer(self) -> Self:
         if self.start_share and self.mlp_head == "keep":
             raise ValueError("either start_share or mlp_head='keep', whose layer has no start but random weights")

@@ -91,8 +91,6 @@ def parts_by_length(features: dict[str, Any], most: int) -> Iterator[tuple[torch
 
 
 def _embedding_by(loss: Any, embed: Callable[[Any, Sequence[dict[str, Any]]], list[torch.Tensor]]) -> Any:
-    if isinstance(loss, dict):
-        return {name: _embedding_by(part, embed) for name, part in loss.items()}
     changed: Any = loss
     if isinstance(loss, losses.CosineSimilarityLoss | losses.CoSENTLoss | losses.MultipleNegativesRankingLoss):
         changed.forward = lambda columns, labels: loss.compute_loss_from_embeddings(

@@ -165,11 +165,12 @@ def check_same_run(directory: Path, old: TrainingRecord, new: TrainingRecord) ->
 def differences(old: TrainingRecord, new: TrainingRecord) -> list[str]:
     """What one run has otherwise than another, in words."""
     found = changes(*(one.options.model_dump(exclude=_FREE_OPTIONS) for one in (old, new)))
-    for name in new.data:
+    names = list(dict.fromkeys((*new.data, *old.data)))
+    for name in names:
         part = name.removesuffix(ROWS_HASH)
-        if part != name and old.data.get(name) != new.data[name]:
-            counted = next(other for other in new.data if other.startswith(f"{part} ") and other != name)
-            found.append(are_others(counted, old.data.get(counted, "none"), new.data[counted]))
+        if part != name and old.data.get(name) != new.data.get(name):
+            counted = next(other for other in names if other.startswith(f"{part} ") and other != name)
+            found.append(are_others(counted, *(one.data.get(counted, "none") for one in (old, new))))
     if (old.encoder_revision or old.encoder) != (new.encoder_revision or new.encoder):
         what = changes({"encoder": old.encoder}, {"encoder": new.encoder})
         found += what or [f"the content of encoder {new.encoder!r} has changed, as that of an object does in training"]

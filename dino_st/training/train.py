@@ -315,17 +315,19 @@ def _train_or_resume(
     encoder: Encoder, objective: Objective, place: _Place, record: TrainingRecord
 ) -> SentenceTransformer:
     """Trains into a directory, continues what was begun there, or returns what is finished there."""
-    few = [size for name, size in record.data.items() if name.startswith("validation ") and isinstance(size, int)]
-    if few and 0 < min(few) < FEWEST_RANKED:
+    few = min(map(len, objective.validation.values()))
+    if few < FEWEST_RANKED:
         logger.warning(
-            "the validation split has %d rows: its score says next to nothing, and neither does the choice of the "
-            "checkpoint; prepare it from more pairs",
-            min(few),
+            "the checkpoint is chosen by %d pairs: their score says next to nothing, and neither does the choice; "
+            "prepare a validation split from more pairs",
+            few,
         )
     from dino_st.training import trainer as setup
 
     with telling_of_waits(record.processes):
-        arguments = setup.training_arguments(record.options, place.directory / CHECKPOINTS, record.processes)
+        arguments = setup.training_arguments(
+            record.options, place.directory / CHECKPOINTS, record.processes, batch_sizes=objective.batch_sizes
+        )
     with _worded(record.options, place.directory):
         if record.processes > 1:
             check_agreement(_common(record, place.earlier))

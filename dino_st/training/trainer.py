@@ -8,7 +8,7 @@ import logging
 import math
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,9 @@ from dino_st.support.files import write_text
 from dino_st.support.progress import progress
 from dino_st.training.batches import tokens_ahead
 from dino_st.training.distributed import ShareOfBatches, check_devices, check_shares
+from dino_st.training.heads import WithMaskedTokens
 from dino_st.training.objective import METRIC, Objective
-from dino_st.training.options import ContrastiveOptions, TrainingOptions
+from dino_st.training.options import Choice, TrainingOptions
 from dino_st.training.passes import in_one_pass, in_passes_by_length
 
 logger = logging.getLogger(__name__)
@@ -42,15 +43,14 @@ _LARGE = 100_000_000
 
 
 def training_arguments(
-    options: TrainingOptions, checkpoints: Path, processes: int = 1
+    options: TrainingOptions, checkpoints: Path, processes: int = 1, *, batch_sizes: Sequence[str] = ("batch_size",)
 ) -> SentenceTransformerTrainingArguments:
     """The recipe in the words of the trainer; with several processes, as under `torchrun`, this joins their group.
 
-    Raises ConfigurationError where the device is missing, there are fewer GPUs than processes, or these cannot share a
-    batch.
+    `batch_sizes` are the options that say how large the batches are. Raises ConfigurationError where the device is
+    missing, there are fewer GPUs than processes, or these cannot share a batch.
     """
-    sizes = ("batch_size", "pairs_batch_size") if isinstance(options, ContrastiveOptions) else ("batch_size",)
-    check_shares(processes, {name: getattr(options, name) for name in sizes})
+    check_shares(processes, {name: getattr(options, name) for name in batch_sizes})
     on_cpu = use_cpu(options.device)
     if not on_cpu:
         check_devices(processes)
@@ -148,10 +148,7 @@ def make_trainer(
         arguments.batch_sampler = objective.batch_sampler
     vars(card)["set_widget_examples"] = lambda _: None  # shows a progress bar even where no examples are wanted
     loss = objective.loss(model)
-    if objective.one_forward == "on" or (objective.one_forward == "auto" and not arguments.use_cpu):
-        loss = in_one_pass(loss)
-    elif objective.one_forward == "auto" and arguments.world_size == 1 and not arguments.torch_compile:
-        loss = in_passes_by_length(loss)
+    choose_passes(loss, objective.one_forward, arguments)
     try:
         kind = SharingTrainer if arguments.world_size > 1 else SentenceTransformerTrainer
         trainer: SentenceTransformerTrainer = kind(
@@ -167,6 +164,16 @@ def make_trainer(
     trainer.remove_callback(PrinterCallback)
     trainer.data_collator.preprocess_fn = tokens_ahead(model, objective.parts(), prompt or None)
     return trainer
+
+
+def choose_passes(loss: Any, one_forward: Choice, arguments: SentenceTransformerTrainingArguments) -> None:
+    """Has a loss, or several by name, encode the texts of a batch in the passes that `one_forward` asks for."""
+    for each in loss.values() if isinstance(loss, dict) else [loss]:
+        encodes = each.loss if isinstance(each, WithMaskedTokens) else each
+        if one_forward == "on" or (one_forward == "auto" and not arguments.use_cpu):
+            in_one_pass(encodes)
+        elif one_forward == "auto" and arguments.world_size == 1 and not arguments.torch_compile:
+            in_passes_by_length(encodes)
 
 
 class SharingTrainer(SentenceTransformerTrainer):

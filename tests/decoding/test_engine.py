@@ -343,6 +343,21 @@ def test_running_out_of_memory_halves_the_batch_and_changes_nothing(
     assert engine.rows <= 10 + 3
 
 
+def test_after_memory_ran_out_no_batch_is_tried_that_is_as_large(make_model: Any, tokenizer: Any) -> None:
+    engine = DecodingEngine(make_model("gpt2"), tokenizer, OPTIONS, seed=3, rows=8)
+    tried: list[int] = []
+
+    def work(items: Any) -> list[int]:
+        tried.append(len(items))
+        if len(items) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return list(items)
+
+    for _ in range(2):
+        assert engine._halving(work, range(8), lambda _: 1) == list(range(8))
+    assert tried == [8, 4, 2, 2, 2, 2] + [2] * 4
+
+
 def test_a_draw_that_never_fits_gives_an_error_that_says_what_to_do(
     make_model: Any, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

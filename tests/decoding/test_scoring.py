@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from dino_st.decoding import engine as engine_module
+from dino_st.decoding.batch import StreamBatch, token_log_probs
 from dino_st.decoding.engine import DecodingEngine, Draw
 from dino_st.decoding.options import DecodingOptions
 from tests import reference
@@ -84,7 +85,19 @@ def test_the_size_of_a_slice_of_probabilities_changes_nothing(
     assert [(one.tokens, one.tries, one.log_probs) for one in engine.decode(draws)] == expected
 
 
+def test_a_token_that_is_hardly_possible_keeps_its_log_probability(make_model: Any, tokenizer: Any) -> None:
+    model = DecodingEngine(make_model("gpt2", dtype=torch.float32), tokenizer, OPTIONS, seed=3, rows=9)._model
+    draw = next(draw for draw in scored_draws(tokenizer) if draw.streams > 1)
+    batch = StreamBatch([draw], model, model.read_prompts([*draw.prompts, *draw.scored]), steps=1, most_rows=9)
+    logits = torch.zeros(1, draw.streams, 7)
+    logits[0, 1:, 4] = -200  # less than any number of single precision, as a probability
+    place = np.zeros(1, np.int64)
+    batch.record(place, place, logits, torch.softmax(logits, dim=-1), torch.tensor([4]))
+    others = [-200 - np.log(6)] * (draw.streams - 1)
+    assert batch.log_probs([1])[0] == pytest.approx([-np.log(7), *others])
+
+
 def test_log_probs_of_tokens_are_those_of_the_softmax() -> None:
     logits = torch.tensor([[0.0, 1.0, -torch.inf], [2.0, 2.0, 2.0]])
-    found = engine_module.token_log_probs(logits, torch.tensor([1, 0]))
+    found = token_log_probs(logits, torch.tensor([1, 0]))
     assert found.tolist() == pytest.approx([np.log(np.e / (1 + np.e)), np.log(1 / 3)])

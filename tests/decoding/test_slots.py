@@ -289,7 +289,8 @@ def test_every_row_is_in_one_group_and_groups_have_one_prompt(prompts: list[int]
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("family", "norms", "activations"), [("llama", 5, 0), ("gemma2", 9, 2), ("qwen3", 9, 0), ("gpt2", 0, 2)]
+    ("family", "norms", "activations"),
+    [("llama", 5, 0), ("gemma2", 9, 2), ("qwen3", 9, 0), ("gpt2", 0, 2), ("gpt_neox", 0, 0)],
 )
 def test_norms_and_activations_in_one_kernel_are_those_of_the_model(
     family: str, norms: int, activations: int, dtype: torch.dtype, make_model: Any
@@ -308,6 +309,13 @@ def test_norms_and_activations_in_one_kernel_are_those_of_the_model(
         hidden = torch.randn(3, 2, width, generator=generator).to(dtype)
         rounding = 1e-5 if dtype == torch.float32 else 0.02
         torch.testing.assert_close(function(hidden), module(hidden), rtol=rounding, atol=rounding)
+
+
+def test_the_two_forms_of_gelu_are_told_apart() -> None:
+    exact, tanh = torch.nn.GELU(), torch.nn.GELU("tanh")
+    model: Any = torch.nn.Sequential(tanh, exact)
+    model.device = torch.device("cpu")
+    assert [module for module, _ in fused._fused(model)] == [tanh]
 
 
 def test_a_norm_with_a_hook_or_other_arithmetic_is_left_alone(make_model: Any) -> None:

@@ -77,11 +77,10 @@ def after_the_first_wave(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[
         happened: list[Any] = []
         step = Crew._step
 
-        def watched(crew: Crew, seconds: float) -> Any:
-            finished = step(crew, seconds)
-            if finished and not happened:
+        def watched(crew: Crew, seconds: float) -> None:
+            step(crew, seconds)
+            if crew._finished and not happened:
                 happened.append(action(crew))
-            return finished
 
         monkeypatch.setattr(Crew, "_step", watched)
         return happened
@@ -330,6 +329,25 @@ def test_a_wave_that_is_given_out_again_is_alone_with_its_worker() -> None:
         assert [call.numbers for call in worker.calls] == [[number]]
         worker.calls.clear()
     assert not crew._hand_out(1)
+
+
+def test_waves_that_are_finished_are_entered_before_an_error_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = SimpleNamespace(title="pairs", numbers=lambda _: [0, 1], warn_if_short=lambda _: None)
+    crew = Crew.__new__(Crew)
+    crew.places, crew._plan, crew._finished, crew._lost = [], plan, [], {}  # type: ignore[assignment]
+    wave: Any = SimpleNamespace(shard={"rows": 3})
+
+    def step(crew: Crew, _: float) -> None:
+        crew._finished.append(wave)
+        raise ClusterError("the second wave has too little memory")
+
+    monkeypatch.setattr(Crew, "_hand_out", lambda *_: True)
+    monkeypatch.setattr(Crew, "_step", step)
+    store: Any = SimpleNamespace(waves=[], counts={}, __contains__=lambda _: False)
+    waves = crew.waves(4, False, store)
+    assert next(waves) == [wave]
+    with pytest.raises(ClusterError, match="the second wave has too little memory"):
+        next(waves)
 
 
 # What takes longer

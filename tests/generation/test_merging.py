@@ -209,4 +209,8 @@ def test_shards_of_several_kinds_of_gpu_fit_together_and_all_kinds_are_named(gen
         manifest = json.loads((part / "manifest.json").read_text())
         manifest["configuration"]["gpu"] = gpu
         (part / "manifest.json").write_text(json.dumps(manifest))
-    assert merge_shards(parts, tmp_path / "merged").configuration["gpu"] == "NVIDIA A10G, NVIDIA H100"
+    for number, order in enumerate((parts, parts[::-1])):
+        merged = merge_shards(order, tmp_path / f"merged{number}")
+        assert merged.configuration["gpu"] == "NVIDIA A10G, NVIDIA H100"
+    one, other = ((tmp_path / f"merged{number}" / "manifest.json").read_bytes() for number in range(2))
+    assert one == other

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from datasets import Dataset
 from typer.testing import CliRunner
 
 from dino_st import DinoDatasetBuilder
@@ -19,6 +20,7 @@ from dino_st.cli.main import app
 from dino_st.data.columns import LOG_PROBS, PLAIN_LOG_PROB
 from dino_st.errors import ConfigurationError, DatasetError, OutputError
 from dino_st.generation import scoring
+from dino_st.generation.scoring import scorable
 from dino_st.pipeline.stages import prepare_data, score_data
 from dino_st.preparation.options import PreparationOptions
 from tests.shards_fixtures import rows_of
@@ -153,6 +155,13 @@ def test_pairs_are_not_scored_into_their_own_directory(raw: Path) -> None:
 def test_a_task_without_pairs_is_refused(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="has no pairs"):
         score_data(raw, "dino-tiny", tmp_path / "scored", task="sts-x1")
+
+
+@pytest.mark.parametrize(("name", "values"), [("score", [1.0, None]), ("label", ["same", None])])
+def test_a_pair_without_a_label_is_refused_by_its_row(name: str, values: list[Any]) -> None:
+    data = Dataset.from_dict({"sentence1": ["a", "b"], "sentence2": ["c", "d"], name: values})
+    with pytest.raises(DatasetError, match=f"column '{name}' of the pairs is empty in pair 2 of 2"):
+        scorable(data)
 
 
 def test_a_pair_without_a_text_is_refused_by_its_row(tmp_path: Path) -> None:

@@ -81,6 +81,21 @@ def test_a_pair_that_stands_in_both_orders_is_in_one_split() -> None:
     assert all(10 <= count <= 30 for count in Counter(splits["validation"]["score"]).values())
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_score_whose_pairs_stand_in_both_orders_is_held_out_only_if_some_are_left(seed: int) -> None:
+    one, other = ("a cat sits", "a dog sits", 0.5), ("a dog sits", "a cat sits", 0.5)
+    two = [("a fish swims", "a bird sings", 0.5), ("a bird sings", "a fish swims", 0.5)]
+    rows = [row for row in all_rows(DatasetDict(all=grid(20))) if row[2] != 0.5]
+    options: dict[str, Any] = {"random_negatives": 0, "label_smoothing": 0.0, "seed": seed}
+    with pytest.warns(DinoWarning, match=r"1 score\(s\) have a single pair"):
+        alone = prepare_pairs(pairs(*rows, one, other), **options)
+    assert Counter(alone["train"]["score"])[0.5] == 2
+    assert alone.counts["validation_lifted_to_one"] == 0
+    both = prepare_pairs(pairs(*rows, one, other, *two), **options)
+    assert Counter(both["validation"]["score"])[0.5] == Counter(both["train"]["score"])[0.5] == 2
+    assert both.counts["validation_lifted_to_one"] == 1
+
+
 def test_published_smoothing_makes_tenths_and_leaves_random_pairs_at_zero() -> None:
     scores = Counter(row[2] for row in all_rows(prepare_pairs(grid(10))))
     assert scores == {0.1: 20, 0.5: 20, 0.9: 20, 0.0: 20}
@@ -207,6 +222,20 @@ def test_negatives_are_drawn_as_often_as_their_entries() -> None:
     assert 540 < draws.count(10) < 660  # expected 600, deviation about 12
 
 
+def test_which_of_two_equal_pairs_stays_does_not_depend_on_the_order_of_their_ratings() -> None:
+    rows = [
+        {"sentence1": a, "sentence2": b, "score": score, "judged": 0.4}
+        for a, b, score in all_rows(DatasetDict(all=grid(9)))
+    ]
+    twins = [{**rows[0], "judged": 0.2}, {**rows[0], "sentence2": rows[0]["sentence2"] + " ", "judged": 0.9}]
+    found = []
+    for pair in (twins, twins[::-1]):
+        splits = prepare_pairs(Dataset.from_list([*rows[1:], *pair]), target="judged", random_negatives=0)
+        found.append(sorted(all_rows(DatasetDict(train=splits["train"]))))
+    assert found[0] == found[1]
+    assert {row[2] for row in found[0]} == {0.4, 0.9}
+
+
 def test_the_same_seed_gives_the_same_rows_in_the_same_order_whatever_the_order_of_the_input() -> None:
     raw = raw_pairs(30)
     assert all_rows(prepare_pairs(raw)) == all_rows(prepare_pairs(raw.shuffle(seed=3)))
@@ -233,20 +262,20 @@ def test_the_files_do_not_depend_on_the_hash_seed(tmp_path: Path) -> None:
 
 def test_the_split_holds_out_a_tenth_of_every_score() -> None:
     strata = np.repeat([0, 1, 2], [100, 59, 10])
-    mask, lifted = validation_rows(strata, 0.1, random_bits(0, 0))
+    mask, lifted = validation_rows(strata, np.arange(len(strata)), 0.1, random_bits(0, 0))
     assert np.bincount(strata[mask]).tolist() == [10, 5, 1]
     assert lifted == 0
 
 
 def test_a_score_with_few_pairs_still_gets_one_validation_row_and_is_counted() -> None:
     strata = np.repeat([0, 1, 2], [9, 2, 1])
-    mask, lifted = validation_rows(strata, 0.1, random_bits(0, 0))
+    mask, lifted = validation_rows(strata, np.arange(len(strata)), 0.1, random_bits(0, 0))
     assert np.bincount(strata[mask], minlength=3).tolist() == [1, 1, 0]
     assert lifted == 2
 
 
 def test_a_validation_share_that_is_no_binary_fraction_is_not_cut_by_a_row() -> None:
-    mask, _ = validation_rows(np.zeros(100, np.int64), 0.29, random_bits(0, 0))
+    mask, _ = validation_rows(np.zeros(100, np.int64), np.arange(100), 0.29, random_bits(0, 0))
     assert mask.sum() == 29
 
 

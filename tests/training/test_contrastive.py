@@ -14,18 +14,18 @@ from typer.testing import CliRunner
 
 from dino_st.cli.main import app
 from dino_st.encoders.loading import load_trainable_encoder
-from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputError
+from dino_st.errors import ConfigurationError, DatasetError, DinoWarning, InputError, OutputError
 from dino_st.pipeline.recipe import load_recipe, recipe_names, run_recipe
 from dino_st.preparation.prepare import prepare_pairs
 from dino_st.preparation.splits import PreparedSplits
 from dino_st.preparation.triplets import prepare_triplets, to_triplets
 from dino_st.training.batches import batches_by_kind
 from dino_st.training.data import pair_splits, triplet_splits, without_validated
-from dino_st.training.objective import contrastive_loss
+from dino_st.training.objective import contrastive_loss, triplet_objective
 from dino_st.training.options import ContrastiveOptions
 from dino_st.training.train import train_contrastive, train_encoder
 from tests.mteb_tasks.fixtures import write_sts_directory
-from tests.training_fixtures import raw_pairs, record
+from tests.training_fixtures import raw_pairs, record, validation_spearman
 
 SMALL: dict[str, Any] = {
     "batch_size": 32,
@@ -84,6 +84,44 @@ def test_a_finished_run_is_returned_and_another_one_refused(
     assert isinstance(again, SentenceTransformer)
     with pytest.raises(RuntimeError, match=r"holds another training run \(scale was 20\.0, now 10\.0\)"):
         train_contrastive(triplets, bert, trained, **SMALL, scale=10)
+
+
+def test_a_run_with_pairs_is_not_the_answer_to_one_without(
+    bert: Path, triplets: PreparedSplits, splits: DatasetDict, tmp_path: Path
+) -> None:
+    place, dev = tmp_path / "out", {"dev": splits["validation"]}
+    options: dict[str, Any] = {**SMALL, "checkpoint_choice": "sts-dev", "sts_dev": dev, "epochs": 1}
+    train_contrastive(triplets, bert, place, pairs=splits, **options)
+    with pytest.raises(OutputError, match=r"the pairs train rows are others \(were 160, now none\)"):
+        train_contrastive(triplets, bert, place, **options)
+
+
+def test_human_scores_choose_without_a_validation_split(
+    bert: Path, triplets: PreparedSplits, splits: DatasetDict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = DatasetDict(train=triplets["train"], validation=triplets["validation"].select([]))
+    options: dict[str, Any] = {**SMALL, "checkpoint_choice": "sts-dev", "epochs": 1}
+    model = train_contrastive(data, bert, tmp_path / "out", sts_dev={"dev": splits["validation"]}, **options)
+    kept = record(tmp_path / "out")["best"]["spearman"]
+    assert kept == pytest.approx(validation_spearman(model, splits["validation"]), abs=1e-5)
+    assert "next to nothing" not in caplog.text
+    train_contrastive(data, bert, tmp_path / "few", sts_dev={"dev": splits["validation"].select(range(9))}, **options)
+    assert "the checkpoint is chosen by 9 pairs: their score says next to nothing" in caplog.text
+
+
+@pytest.mark.parametrize("change", [{"balanced_batches": True}, {"sorted_batches": 50}, {"positive_score": 0.5}])
+def test_options_of_pairs_alone_are_refused(
+    change: dict[str, Any], bert: Path, triplets: PreparedSplits, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match=f"no {next(iter(change))}, which is of training on pairs alone"):
+        train_contrastive(triplets, bert, tmp_path / "out", **SMALL, **change)
+
+
+def test_only_batches_that_there_are_must_be_shared(triplets: PreparedSplits, splits: DatasetDict) -> None:
+    options = ContrastiveOptions(batch_size=30)
+    both = ("batch_size", "pairs_batch_size")
+    assert triplet_objective(triplets, None, None, options).batch_sizes == ("batch_size",)
+    assert triplet_objective(triplets, splits, None, options).batch_sizes == both
 
 
 def test_gradient_caching_gives_the_gradients_of_the_whole_batch(bert: Path, triplets: PreparedSplits) -> None:

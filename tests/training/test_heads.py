@@ -16,11 +16,12 @@ from transformers import AutoTokenizer, BertForMaskedLM
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError
 from dino_st.pipeline.recipe import load_recipe, run_recipe
-from dino_st.training import passes
-from dino_st.training.heads import training_heads
+from dino_st.training import heads, passes
+from dino_st.training.heads import WithMaskedTokens, training_heads
 from dino_st.training.objective import contrastive_loss
-from dino_st.training.options import ContrastiveOptions
+from dino_st.training.options import Choice, ContrastiveOptions
 from dino_st.training.train import train_contrastive
+from dino_st.training.trainer import choose_passes, training_arguments
 from tests.training.test_training_resume import stop_after
 from tests.training.together import SHORT, masked_bert, triplet_splits
 from tests.training_fixtures import record, save_model, sentences, tiny_encoder, weights
@@ -203,6 +204,36 @@ def test_a_model_handed_in_gets_its_shape_back_when_training_fails(
     stop_after(monkeypatch, 1)
     with pytest.raises(KeyboardInterrupt):
         train_contrastive(triplet_splits(), model, tmp_path / "out", **TRIPLETS, mlp_head="train")
+    assert len(model) == 2
+
+
+@pytest.mark.parametrize("one_forward", ["on", "auto", "off"])
+def test_masked_tokens_leave_the_passes_of_the_other_loss_as_they_are_asked_for(
+    encoder: Path, one_forward: Choice, tmp_path: Path
+) -> None:
+    model = load_trainable_encoder(encoder, device="cpu", pooling="mean")
+    options = ContrastiveOptions(mlm_weight=0.1, mini_batch_size=0)
+    arguments = training_arguments(ContrastiveOptions(device="cpu"), tmp_path)
+    with training_heads(model, encoder, options):
+        loss = contrastive_loss(model, options=options, with_pairs=True)
+        choose_passes(loss, one_forward, arguments)
+    assert isinstance(loss["triplets"], WithMaskedTokens)
+    changed = ["forward" in vars(each) for each in (loss["triplets"].loss, loss["pairs"], loss["triplets"])]
+    assert changed == [one_forward != "off", one_forward != "off", False]
+
+
+def test_a_model_handed_in_gets_its_shape_back_when_a_head_cannot_be_made(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_trainable_encoder(encoder, device="cpu", pooling="mean")
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("no memory for the layer")
+
+    monkeypatch.setattr(heads, "_layer_with_tanh", fails)
+    options = ContrastiveOptions(mlm_weight=0.1, mlp_head="train")
+    with pytest.raises(RuntimeError, match="no memory"), training_heads(model, encoder, options):
+        pass
     assert len(model) == 2
 
 

@@ -327,6 +327,14 @@ def test_data_that_cannot_be_trained_on_is_refused(bert: Path, splits: DatasetDi
     assert not (tmp_path / "out").exists()
 
 
+def test_an_empty_validation_split_is_named(bert: Path, splits: DatasetDict, tmp_path: Path) -> None:
+    data = DatasetDict(train=splits["train"], validation=splits["validation"].select([]))
+    with pytest.raises(
+        DatasetError, match=r"the validation split is empty, .* prepare with a validation_share above 0"
+    ):
+        train_encoder(data, bert, tmp_path / "out", **QUICK)
+
+
 def test_extra_columns_never_become_text(bert: Path, splits: DatasetDict, tmp_path: Path) -> None:
     extended = splits.map(lambda row: row | {"sentence3": "noise", "label": 0.3})
     plain = weights(train_encoder(splits, bert, tmp_path / "a", **QUICK))
