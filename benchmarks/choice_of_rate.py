@@ -6,6 +6,7 @@ split; how much it loses is measured on STSb's development pairs, which people h
 down in `docs/benchmarks/real-writer-protocol.md`.
 
     python benchmarks/choice_of_rate.py --pairs DIR --sts-dir DIR --work DIR --seeds 3 4 5
+    python benchmarks/choice_of_rate.py --pairs DIR --sts-dir DIR --work DIR --seeds 4 5 --averages
 
 The work directory is kept, and may be that of the other two programs; a rerun computes what is missing.
 """
@@ -27,6 +28,7 @@ from datasets import Dataset
 from real_writer import ROWS, Row, Study
 from scipy.stats import rankdata, spearmanr
 from sentence_transformers import SentenceTransformer
+from start_share import Averages
 
 from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
 from mteb_tasks.sts_files import read_dev_pairs
@@ -42,6 +44,8 @@ class Choice:
     """Encoders that differ by learning rate alone, lowest rate first."""
 
     name: str
+    study: Study
+    row: Row
     seed: int
     cosines: Numbers  # on the validation split, shape (rates, pairs)
     scores: Numbers  # of these pairs
@@ -114,7 +118,36 @@ def compared(study: Study, row: Row, seed: int, dev: Dataset) -> Choice:
             of_dev.append(100 * spearmanr(found, dev[SCORE]).statistic)
         np.savez(place, cosines=np.array(cosines), scores=np.array(judged[SCORE]), dev=np.array(of_dev))
     with np.load(place) as kept:
-        return Choice(f"{study.work.name}, {row.name}", seed, kept["cosines"], kept["scores"], kept["dev"])
+        return Choice(f"{study.work.name}, {row.name}", study, row, seed, kept["cosines"], kept["scores"], kept["dev"])
+
+
+def of_averages(choice: Choice, dev: Dataset) -> float:
+    """Spearman × 100 on STSb's development pairs of the averaged encoder (`start_share="auto"`) that validation likes.
+
+    Of all rates and shares it is the best one on the validation split; at a tie the largest share.
+    """
+    found: dict[tuple[float, float, float], Averages] = {}
+    for rate in RATES:
+        averages = Averages(choice.study, "static", choice.row, choice.seed, rate)
+        found |= {(score, share, rate): averages for share, score in averages.validation().items()}
+    (_, share, _), averages = max(found.items(), key=lambda item: item[0])
+    encoder = averages.encoder(share)
+    cosines = similarities(encoder, dev[SENTENCE1], dev[SENTENCE2])
+    return float(100 * spearmanr(cosines, dev[SCORE]).statistic)
+
+
+def averages_as_markdown(found: Sequence[Choice], dev: Dataset) -> str:
+    """Mean regret of averaged encoders beside that of the published choice, against the best rate as trained."""
+    first = [float(choice.dev.max() - choice.dev[int(choice.validation.argmax())]) for choice in found]
+    own = [float(choice.dev.max()) - of_averages(choice, dev) for choice in found]
+    differences = [one - other for one, other in zip(own, first, strict=True)]
+    return (
+        "| choice | mean regret | largest | difference |\n| --- | ---: | ---: | ---: |\n"
+        f"| the best as trained | {statistics.mean(first):.3f} | {max(first):.2f} | |\n"
+        f"| the best average with the start | {statistics.mean(own):.3f} | {max(own):.2f} | "
+        f"{statistics.mean(differences):+.3f} ± {half_width(differences):.3f} |\n\n"
+        f"{' '.join(format(regret, '.2f') for regret in own)}\n"
+    )
 
 
 def as_markdown(found: Sequence[Choice]) -> str:
@@ -140,6 +173,7 @@ def as_markdown(found: Sequence[Choice]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", required=True, help="of preparation and training")
+    parser.add_argument("--averages", action="store_true", help="choose among averages with the start, too")
     options = static_options(parser)
     found = []
     for choice in choices(options):
@@ -152,6 +186,8 @@ def main() -> None:
             flush=True,
         )
     report = as_markdown(found)
+    if options.averages:
+        report += "\n" + averages_as_markdown(found, read_dev_pairs(options.sts_dir)["STSb dev"])
     (options.work / "choice_of_rate.md").write_text(report, encoding="utf-8")
     print(report)
 
