@@ -222,7 +222,7 @@ def drop_worthless(raw: RawPairs, options: PreparationOptions, rejections: Rejec
     """Drops blank texts, identical pairs and duplicates; what is left comes in the order of the texts.
 
     Of equal pairs the one that is likelier under its own instruction comes first, and stays, where log-probabilities
-    are used.
+    are used; the mean of their ratings is what they are rated, where these are.
     """
     rows = raw.rows
     blank = blank_texts(raw.texts)
@@ -233,6 +233,9 @@ def drop_worthless(raw: RawPairs, options: PreparationOptions, rejections: Rejec
     if options.drop_duplicates:
         repeats = np.zeros(len(rows), np.bool_)
         repeats[1:] = (np.diff(rows.first) == 0) & (np.diff(rows.second) == 0) & (np.diff(rows.label) == 0)
+        if raw.judged is not None:
+            pair = np.cumsum(~repeats) - 1
+            raw.judged[rows.origin] = (np.bincount(pair, raw.judged[rows.origin]) / np.bincount(pair))[pair]
         rows = rejections.drop(rows, repeats, "duplicate")
     return rows
 

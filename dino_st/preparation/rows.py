@@ -346,7 +346,7 @@ def _judged(column: pa.ChunkedArray) -> Floats:
             f"column {JUDGED!r} is {values[0]:g} in all {len(values)} rows: the judge does not tell pairs apart; take "
             "another, or another target"
         )
-    return values
+    return values.copy()  # that of a table cannot be written to, as where equal pairs get their mean
 
 
 def text_codes(columns: list[pa.ChunkedArray]) -> tuple[list[Codes], pa.LargeStringArray]:
@@ -484,7 +484,7 @@ def validation_rows(strata: Codes, leaders: Codes, share: float, bits: np.random
     wanted = np.floor(sizes * share + 1e-6).astype(np.int64)
     lifted = (wanted == 0) & (groups >= 2) & (share > 0)
     wanted[lifted] = 1
-    wanted[groups < 2] = 0
+    wanted[(groups < 2) & (sizes > groups)] = 0
     order = random_order(len(strata), bits)
     mask = np.empty(len(strata), np.bool_)
     mask[order] = rank_among_equals(strata[order]) < wanted[strata[order]]

@@ -84,7 +84,7 @@ EXPECTED = {
     "filters": "bbd3c03a020032ee",
     "posterior": "4e7fee4cc32bac94",
     "resampled": "a6e126d99c26ff0d",
-    "judged": "244f3bbf847e777c",
+    "judged": "57a8c32a7999ba3d",
     "nothing is dropped": "3b11061250003b82",
     "many negatives": "0b4d466c156f946c",
     "words as labels": "07d66f6ae4d73f3f",
