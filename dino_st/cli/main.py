@@ -238,7 +238,7 @@ def quickstart(
         ),
     ] = None,
 ) -> None:
-    """Show the whole of dino-st offline, in one to three minutes: generate, prepare, train, evaluate, with a picture."""
+    """Show the whole of dino-st offline, in minutes: generate, prepare, train, evaluate, with a picture."""
     from dino_st.pipeline.quickstart import run_quickstart
 
     outcome = run_quickstart(output, sts_dir=sts_dir, report=say)
