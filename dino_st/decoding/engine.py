@@ -30,6 +30,21 @@ from dino_st.forward.head import float32_head
 from dino_st.forward.probe import probe
 from dino_st.forward.runner import CausalModel, Prompts, chunks_by_length
 
+__all__ = ["DecodingEngine", "Draw", "Drawn"]
+
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+_Item = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
+"""Prompts, and a text for each."""
+
+_ENTRIES = {"cpu": 2**21}
+_ENTRIES_ELSEWHERE = 2**27
+"""Probabilities that are debiased and cut at once: what a cache holds, or little of a GPU's memory."""
+
+_TOKENS = {"cpu": 1024}
+_TOKENS_ELSEWHERE, _LOGITS_ELSEWHERE = 32_768, 2**30
+"""Tokens read at once; each takes a row as long as the vocabulary, of which there are so many entries at most."""
+
 
 class DecodingEngine:
     """Writes texts for many draws at once.
@@ -315,15 +330,6 @@ class _Tries:
         return goes_on
 
 
-_ENTRIES = {"cpu": 2**21}
-_ENTRIES_ELSEWHERE = 2**27
-"""Probabilities that are debiased and cut at once: what a cache holds, or little of a GPU's memory."""
-
-_TOKENS = {"cpu": 1024}
-_TOKENS_ELSEWHERE, _LOGITS_ELSEWHERE = 32_768, 2**30
-"""Tokens read at once; each takes a row as long as the vocabulary, of which there are so many entries at most."""
-
-
 def score_texts(
     model: CausalModel, states: PromptStates, prompts: Prompts, texts: Prompts, unreachable: torch.Tensor
 ) -> list[float]:
@@ -355,11 +361,3 @@ def _score_chunk(
     lengths = torch.tensor([len(text) for text in texts], device=device)
     behind = torch.arange(1, longest, device=device) >= lengths.unsqueeze(1)
     return total + token_log_probs(logits, padded[:, 1:]).masked_fill_(behind, 0).sum(dim=1)
-
-
-__all__ = ["DecodingEngine", "Draw", "Drawn"]
-
-_Given = TypeVar("_Given")
-_Made = TypeVar("_Made")
-_Item = tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]
-"""Prompts, and a text for each."""

@@ -61,7 +61,7 @@ class PairDraw:
     text: str | None = None
     tries: int = 0
     num_tokens: int = 0
-    rejection: str | None = None
+    rejected: tuple[str, ...] = ()  # why texts of it were not taken
     failed: str | None = None
     log_probs: tuple[float, ...] | None = None  # of the text under each label of the task, where it was scored
     scored: int = 0  # candidates among which it was chosen
@@ -330,7 +330,7 @@ def check_debiasing(decay_constant: float) -> None:
 
 def _rejected(draw: PairDraw, reason: str | None) -> PairDraw:
     """A draw with one more reason why a text of it was not taken, if there is one."""
-    return replace(draw, rejection="; ".join(filter(None, (draw.rejection, reason))) or None)
+    return draw if reason is None else replace(draw, rejected=(*draw.rejected, reason))
 
 
 def _best(spec: TaskSpec, group: Sequence[PairDraw]) -> PairDraw:
@@ -341,10 +341,10 @@ def _best(spec: TaskSpec, group: Sequence[PairDraw]) -> PairDraw:
     if written:
         best = written[widest(spec, best.label, [draw.log_probs or () for draw in written])]
     best = best if failed is None else replace(failed, text=None, log_probs=None)
-    reasons = "; ".join(draw.rejection for draw in group if draw.rejection)
+    rejected = tuple(reason for draw in group for reason in draw.rejected)
     alike = sum(len({round(value, 4) for value in draw.log_probs or ()}) == 1 < len(spec.labels) for draw in written)
     tries = sum(draw.tries for draw in group)
-    return replace(best, tries=tries, rejection=reasons or None, scored=len(written), alike=alike)
+    return replace(best, tries=tries, rejected=rejected, scored=len(written), alike=alike)
 
 
 def _counts(draws: Sequence[PairDraw]) -> dict[str, int]:
@@ -363,11 +363,11 @@ def _counts(draws: Sequence[PairDraw]) -> dict[str, int]:
                 **({_ALIKE: draw.alike} if draw.alike else {}),
             }
         )
-        counts.update(f"rejected: {reason}" for reason in (draw.rejection or "").split("; ") if reason)
+        counts.update(f"rejected: {reason}" for reason in draw.rejected)
     return dict(counts)
 
 
 def _lost_line(draw: PairDraw) -> dict[str, Any]:
-    reason = f"request failed: {draw.failed}" if draw.failed else draw.rejection
+    reason = f"request failed: {draw.failed}" if draw.failed else "; ".join(draw.rejected) or None
     names = {"x1_index": draw.x1_index, SENTENCE1: draw.x1, LABEL: draw.label, "sample": draw.sample}
     return names | {"reason": reason}
