@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dino_st.errors import ConfigurationError, DinoWarning, suggest
+from dino_st.errors import ConfigurationError, DinoError, DinoWarning, suggest
 
 if TYPE_CHECKING:
     from mteb.abstasks import AbsTask
@@ -159,7 +159,10 @@ def _compare_data_revisions(undo: ExitStack) -> None:
         except ValueError as error:  # cut off in the middle of being written
             logger.warning("A stored result of %s is unreadable and computed again: %s", task_name, error)
             return None
-        outdated = result is not None and result.dataset_revision != tasks[task_name]().data_revision()
+        try:
+            outdated = result is not None and result.dataset_revision != tasks[task_name]().data_revision()
+        except DinoError:  # no variable says where its data are, which this task may know by itself
+            return result
         return None if outdated else result
 
     _replace(cache_class, "load_task_result", load_task_result, undo)

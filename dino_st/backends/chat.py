@@ -130,7 +130,7 @@ class ParallelBackend(ChatBackend, Protocol):
     calls_at_once: int
     """Calls of `complete` that keep it busy."""
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Ends whatever is being answered."""
 
 
@@ -173,7 +173,7 @@ def in_order(
                 yield first, result.result()
         except BaseException as error:
             if not isinstance(error, Exception):
-                backend.stop()
+                backend.close()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 

@@ -27,7 +27,6 @@ A_TEXT = f"a sentence, of {MAX_TEXT:,} at most"
 
 _MAX_LINE = 16 * MAX_TEXT
 
-_LOOKED_AT = 400
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 """Control characters that no text has."""
 _BEGINNINGS = {
@@ -71,7 +70,7 @@ _BEGINNINGS = {
 }
 """How files begin that would be read as rubbish, whatever the ending of their name."""
 
-_HEAD_LINES, _HEAD_CHARACTERS, _LOOKED_AT = 200, 1 << 16, 10_000
+_HEAD_LINES, _HEAD_CHARACTERS, _LINE_CHARACTERS = 200, 1 << 16, 10_000
 """So much of a file, and of a line, is looked at to see what it is."""
 
 _ONE_A_LINE = "take the sentences out of it first, one a line"
@@ -349,7 +348,7 @@ class Oddities:
             and len(sample := self._samples[column]) < _SAMPLE
         ):
             sample.append(text)
-        whole, text = text, text[:_LOOKED_AT]
+        whole, text = text, text[:_LINE_CHARACTERS]
         if _NO_VALUE.fullmatch(text.strip()):
             self._missing[text[:_NAMED]] += 1
             return
@@ -423,7 +422,7 @@ def sentence_lines(stream: BinaryIO) -> Iterator[str]:
         size += len(line)
         if len(head) == _HEAD_LINES or size > _HEAD_CHARACTERS:
             break
-    text = "\n".join(line[:_LOOKED_AT] for line in head)
+    text = "\n".join(line[:_LINE_CHARACTERS] for line in head)
     for kind, signs in _SIGNS:
         if signs.search(text):
             raise InputError(f"this looks like {kind.name}, whose lines are no sentences; {kind.advice}")
@@ -498,7 +497,7 @@ def decoded_lines(stream: BinaryIO, longest: int = _MAX_LINE) -> Iterator[str]:
 def _first_of_wide(line: bytes) -> int | None:
     """Where the first control character stands, if every second byte is one, as of Latin or Cyrillic text in UTF-16."""
     for start in (1, 0):
-        halves = line[start : start + _LOOKED_AT : 2]
+        halves = line[start : start + _LINE_CHARACTERS : 2]
         if len(halves) > 1 and 10 * len(_CONTROL.findall(halves)) >= 9 * len(halves):
             return start
     return None

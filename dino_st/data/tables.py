@@ -600,7 +600,7 @@ def _strict_rows(
     file: Path, lines: Iterable[str], separator: str, *, lines_before: int = 0
 ) -> Iterator[tuple[int, list[str]]]:
     """Rows that are not blank with the line that each begins at; refuses quotation marks that can be read otherwise."""
-    csv.field_size_limit(MAX_TEXT)
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_TEXT))
     taken: list[str] = []
     after_plain = False
     width = 0  # columns of the first row, where not all of its cells are quoted

@@ -162,13 +162,21 @@ def adapter_base(directory: Path) -> str | None:
 
 
 def _relevant_files(directory: Path) -> Iterator[Path]:
-    for file in directory.rglob("*"):
+    for file in _files_below(directory):
         folders = file.relative_to(directory).parts[:-1]
         hidden = any(part.startswith(".") for part in (*folders, file.name))
         leftovers = any(part in _IRRELEVANT_FOLDERS or part.startswith("checkpoint-") for part in folders)
         documentation = file.name in _IRRELEVANT_FILES or file.suffix.lower() in _IRRELEVANT_SUFFIXES
         if file.is_file() and not (hidden or leftovers or documentation):
             yield file
+
+
+def _files_below(directory: Path) -> Iterator[Path]:
+    """All files, those of folders that are links included; a link to a folder around it is not followed."""
+    for folder, folders, files in os.walk(directory, followlinks=True):
+        around = [Path(folder).resolve(), *Path(folder).resolve().parents]
+        folders[:] = [name for name in folders if Path(folder, name).resolve() not in around]
+        yield from (Path(folder, name) for name in files)
 
 
 def state_revision(encoder: SentenceTransformer) -> str:
@@ -197,10 +205,12 @@ def state_revision(encoder: SentenceTransformer) -> str:
 
 
 def _words(tokenizer: Any) -> str:
-    """What a fast tokenizer reads, as JSON; how it pads and cuts changes with every text. Empty for any other."""
+    """What a tokenizer reads, as JSON; how it pads and cuts changes with every text. Empty where it does not say."""
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if not hasattr(backend, "to_str"):
-        return ""
+        words = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else ()
+        left_out = sorted(getattr(tokenizer, "stop_words", ()))
+        return json.dumps([list(words.items() if isinstance(words, dict) else words), left_out])
     return json.dumps(json.loads(backend.to_str()) | {"padding": None, "truncation": None})
 
 

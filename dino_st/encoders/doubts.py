@@ -108,6 +108,8 @@ def files_doubt(tokenizer: Any, vocabulary: Mapping[str, int]) -> str:
             words = {word: number for number, word in enumerate(written.read_text("utf-8").rstrip("\n").split("\n"))}
         elif (written := directory / "vocab.json").is_file():
             words = json.loads(written.read_text("utf-8"))
+            if not isinstance(words, dict):
+                raise ValueError("no vocabulary")
         else:
             return ""
     except (OSError, ValueError):

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dino_st.errors import first_line
 from dino_st.support.files import CARD, write_text
 from dino_st.support.progress import logger
 
@@ -18,13 +19,18 @@ def add_scores(directory: Path, scores: Mapping[str, float], tasks: Iterable[Abs
 
     Tasks are described by their data: that of the hub, or `local/NAME` with the hash of the pairs.
     """
+    import yaml
     from huggingface_hub import EvalResult, ModelCard
 
     file = directory / CARD
     if not file.is_file():
         logger.warning("%s: there is no card to add scores to", directory)
         return
-    card = ModelCard.load(file)
+    try:
+        card = ModelCard.load(file)
+    except (ValueError, TypeError, yaml.YAMLError) as error:
+        logger.warning("%s: its header cannot be read (%s), so that no scores are added to it", file, first_line(error))
+        return
     added = []
     for task in tasks:
         about = task.metadata

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import inspect
 import logging
 import math
 import tempfile
@@ -117,6 +118,7 @@ def evaluate_encoder(
     own = [task for task in instances if hasattr(task, "data_revision")]  # these ask the hub themselves, if at all
     others = [task for task in instances if task not in own]
     # What is on this machine is looked for before the hub is asked, and all models before the first is scored.
+    output_dir = None if output_dir is None else Path(output_dir).expanduser()
     with _open_results(output_dir) as cache:
         for floor in FLOORS.keys() & {model for model in named.values() if isinstance(model, str)}:
             tell_of_namesake(floor)
@@ -134,11 +136,11 @@ def evaluate_encoder(
             asking = asking_hub(f"the data of {names}", advice) if others else contextlib.nullcontext()
             with asking, _loaded(others):
                 table = ScoreTable({name: work.score(name, model) for name, model in found.items()})
+                if output_dir is not None:
+                    table.write(output_dir)
                 for name, model in found.items() if options.add_to_card else ():
                     if not isinstance(model, str) and model.directory is not None:
                         add_scores(model.directory, table.scores[name], instances, options.protocol)
-        if output_dir is not None:
-            table.write(output_dir)
     return table
 
 
@@ -172,8 +174,9 @@ class _Work:
     def _stored(self, task: AbsTask, found: FoundEncoder) -> TaskResult | None:
         if self.cache is None:
             return None
+        load = inspect.unwrap(type(self.cache).load_task_result)  # of registered tasks it compares with other data
         try:
-            result = self.cache.load_task_result(task.metadata.name, found.name, found.revision)
+            result: TaskResult | None = load(self.cache, task.metadata.name, found.name, found.revision)
         except (OSError, ValueError) as error:
             logger.warning("A stored result of %s is unreadable and computed again: %s", task.metadata.name, error)
             return None

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
-from dino_st.errors import ConfigurationError
+from dino_st.errors import ConfigurationError, EvaluationError
 from dino_st.evaluation.metrics import Vector, correlate, score_sources
 from dino_st.support.text import MARKS, spaced
 
@@ -84,8 +84,13 @@ def _score_split(name: str, split: Any, task: AbsTask, protocol: str) -> float:
     similarities = FLOORS[name](list(split["sentence1"]), list(split["sentence2"]))
     gold = np.asarray(split["score"], dtype=np.float64)
     words = {"measured": f"floor {name!r}", "cause": _NOTHING_SHARED if not similarities.any() else _ALL_ALIKE}
-    if protocol == "all" or "source" not in split.column_names:
+    if protocol == "all" or not getattr(task, "has_sources", False):
         return correlate(similarities, gold, task.metadata.name, **words)[1]
+    if "source" not in split.column_names:
+        raise EvaluationError(
+            f"{task.metadata.name} has no sources here, of which the protocol {protocol!r} takes the mean; give "
+            "data in SentEval layout (--sts-dir), or the protocol 'all'"
+        )
     return float(score_sources(similarities, gold, split["source"], task.metadata.name, **words)[protocol])
 
 

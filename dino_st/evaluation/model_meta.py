@@ -178,7 +178,8 @@ def _first(names: Any) -> str | None:
 
 def _training_datasets(record: dict[str, Any]) -> set[str] | None:
     """Tasks of mteb that training saw, as far as that is known: of the sentences that were given it is not."""
-    chosen = record.get("options", {}).get("checkpoint_choice") == "sts-dev"
+    options = record.get("options")
+    chosen = isinstance(options, dict) and options.get("checkpoint_choice") == "sts-dev"
     return set(_CHOSEN_BY_PEOPLE) if chosen else None
 
 

@@ -193,7 +193,7 @@ class ScoreTable:
 
     def write(self, directory: str | Path) -> None:
         """Writes `scores.json`, `scores.md` and `scores.tex`, each complete or not at all, or raises OutputError."""
-        folder = Path(directory)
+        folder = Path(directory).expanduser()
         make_directory(folder)
         for name, content in (
             (SCORES, self.to_json()),

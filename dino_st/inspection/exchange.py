@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dino_st.data.columns import SENTENCE1, SENTENCE2
-from dino_st.errors import InputError
+from dino_st.errors import DinoError, InputError, first_line
 from dino_st.inspection.judgements import SCALE, SCALE_IN_WORDS, AuditPair, Judgements
 
 logger = logging.getLogger(__name__)
@@ -41,8 +41,14 @@ def read_export(path: Path) -> Found:
         where = f"{path}, record {place}"
         if not isinstance(record, Mapping):
             raise InputError(f"{where}: is no record; expected an export of Argilla or Label Studio")
-        texts, answers = _read_record(record, where)
-        stateless += bool(answers) and _has_no_states(record)
+        try:
+            texts, answers = _read_record(record, where)
+            stateless += bool(answers) and _has_no_states(record)
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, DinoError):
+                raise
+            what = f"{type(error).__name__}: {first_line(error)}"
+            raise InputError(f"{where}: is no record of Argilla or Label Studio as they export it ({what})") from error
         for person, judged in answers:
             name = re.sub("[^A-Za-z0-9_-]+", "-", person).strip("-_")[:40] or "annotator"
             if originals.setdefault(name, person) != person:

@@ -308,7 +308,8 @@ def _without_places(contents: _Contents) -> dict[str, str]:
     A path keeps its last part. The task is left as it is: what was asked of the model decides the data.
     """
     small = [name for name, file in contents.files.items() if file.suffix in (".json", ".md")]
-    small = [name for name in small if name == CARD or contents.files[name].stat().st_size <= _LARGEST_TEXT]
+    always = (CARD, contents.record)
+    small = [name for name in small if name in always or contents.files[name].stat().st_size <= _LARGEST_TEXT]
     read = {name: contents.files[name].read_text(encoding="utf-8") for name in small}
     places = {str(contents.directory): contents.directory.name}
     for name, text in read.items():

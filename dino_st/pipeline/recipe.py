@@ -308,7 +308,7 @@ def run_recipe(
     """
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(recipe)
-    steps = _Steps(recipe, _language_model(recipe), Path(output), report, overwrite, overwrite_scores)
+    steps = _Steps(recipe, _language_model(recipe), Path(output).expanduser(), report, overwrite, overwrite_scores)
     steps.check()
     outcome = steps.generate()
     steps.prepare()

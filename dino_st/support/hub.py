@@ -50,9 +50,10 @@ def asking_hub(what: str, advice: str) -> Iterator[None]:
     """
     import datasets
     from datasets.exceptions import DatasetNotFoundError
-    from huggingface_hub import constants
+    from huggingface_hub import constants, errors
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+    broken_off = errors.HTTPError  # type: ignore[attr-defined]  # of httpx
     reason = hub_out_of_reach()
     with contextlib.ExitStack() as patches:
         if reason:
@@ -62,7 +63,7 @@ def asking_hub(what: str, advice: str) -> Iterator[None]:
                 settings.HF_HUB_OFFLINE = True
         try:
             yield
-        except (ConnectionError, DatasetNotFoundError, EntryNotFoundError, HfHubHTTPError) as error:
+        except (ConnectionError, DatasetNotFoundError, EntryNotFoundError, HfHubHTTPError, broken_off) as error:
             why = f"it is not in the local cache, and the hub is out of reach ({reason})"
             why = why if reason else first_line(error)
             raise InputError(f"{what} cannot be fetched: {why}. {advice}") from error
@@ -91,7 +92,7 @@ def fetch_model(name: str, file: str | None = None, *, weights: bool = True) -> 
     Raises ModelError where the hub has no such model, or it is neither in the cache nor to be had.
     """
     import huggingface_hub as hub
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HFValidationError, RepositoryNotFoundError
 
     missing = _not_here("/".join(filter(None, (name, file))))
     reason = hub_out_of_reach()
@@ -109,7 +110,7 @@ def fetch_model(name: str, file: str | None = None, *, weights: bool = True) -> 
         raise ModelError(f"{missing}the hub has no names like this. Check the path") from error
     except RepositoryNotFoundError as error:
         raise ModelError(f"{missing}the hub has no model of this name that may be read. Check the spelling") from error
-    except (EntryNotFoundError, HfHubHTTPError, ConnectionError) as error:
+    except (EntryNotFoundError, hub.errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # of httpx
         raise ModelError(f"{missing}the hub did not send it ({first_line(error)}). Try again") from error
     raise ModelError(_out_of_reach(missing, reason or ""))
 

@@ -53,7 +53,7 @@ def place(path: str | os.PathLike[str] | ObjectPath) -> Place:
         return path
     address = address_of(path)
     if address is None:
-        return Path(path)
+        return Path(path).expanduser()
     protocol, _, rest = address.partition("://")
     if protocol in ("file", "local"):
         return Path("/" + rest.lstrip("/"))

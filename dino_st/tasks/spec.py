@@ -269,7 +269,7 @@ def _label_name(value: Any) -> Any:
     """YAML reads an unquoted 0.5 as a number; labels are names."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
-    return f"{value:g}"
+    return f"{value:.15g}"
 
 
 def _is_finite_number(label: str) -> bool:

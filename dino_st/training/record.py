@@ -164,7 +164,8 @@ def check_same_run(directory: Path, old: TrainingRecord, new: TrainingRecord) ->
 
 def differences(old: TrainingRecord, new: TrainingRecord) -> list[str]:
     """What one run has otherwise than another, in words."""
-    found = changes(*(one.options.model_dump(exclude=_FREE_OPTIONS) for one in (old, new)))
+    free = _FREE_OPTIONS | ({"start_share"} if old.status == "running" else set())  # which has its turn in the end
+    found = changes(*(one.options.model_dump(exclude=free) for one in (old, new)))
     names = list(dict.fromkeys((*new.data, *old.data)))
     for name in names:
         part = name.removesuffix(ROWS_HASH)

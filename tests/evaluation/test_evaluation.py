@@ -19,13 +19,15 @@ import torch
 from datasets import Dataset, DatasetDict
 from mteb.abstasks.sts import AbsTaskSTS
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from sentence_transformers.sentence_transformer.modules import Pooling, StaticEmbedding, WordEmbeddings
+from sentence_transformers.sentence_transformer.modules.tokenizer import WhitespaceTokenizer
 
 import mteb_tasks
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError, DinoWarning, EvaluationError, InputError, ModelError, OutputError
 from dino_st.evaluation import evaluate
 from dino_st.evaluation.evaluate import evaluate_encoder, find_model
+from dino_st.evaluation.floors import floor_score
 from dino_st.evaluation.model_meta import loaded_meta
 from dino_st.evaluation.table import MTEBS_OWN
 from dino_st.pipeline.stages import Evaluation, evaluate_models
@@ -130,6 +132,41 @@ def test_what_changes_no_embedding_changes_no_revision(encoder: Path, tmp_path: 
     (copy / "1_Pooling").mkdir()
     (copy / "1_Pooling" / "config.json").write_text("{}")
     assert directory_revision(copy) != directory_revision(encoder)
+
+
+def test_what_a_folder_behind_a_link_holds_is_part_of_the_revision(tmp_path: Path) -> None:
+    from dino_st.encoders.directory import directory_revision
+
+    directory = make_transformer(tmp_path / "encoder")
+    pooling = tmp_path / "pooling"
+    (directory / "1_Pooling").mkdir(exist_ok=True)
+    (directory / "1_Pooling").rename(pooling)
+    (directory / "1_Pooling").symlink_to(pooling)
+    (directory / "itself").symlink_to(directory)
+    (pooling / "config.json").write_text('{"pooling_mode": "cls"}')
+    before = directory_revision(directory)
+    (pooling / "config.json").write_text('{"pooling_mode": "mean"}')
+    assert directory_revision(directory) != before
+
+
+def test_the_words_of_word_vectors_are_part_of_a_revision() -> None:
+    vectors = np.eye(3, dtype=np.float32)
+    found = set()
+    for words, stop_words in ((["a", "b", "c"], []), (["c", "b", "a"], []), (["a", "b", "c"], ["a"])):
+        tokenizer = WhitespaceTokenizer(words, stop_words=stop_words)
+        embeddings = WordEmbeddings(tokenizer=tokenizer, embedding_weights=vectors)
+        model = SentenceTransformer(modules=[embeddings, Pooling(3)], device="cpu")
+        found.add(find_model(model).revision)
+    assert len(found) == 3
+
+
+def test_a_floor_does_not_answer_with_another_protocol(sts_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = Dataset.from_dict({"sentence1": ["a b", "c d"], "sentence2": ["a", "e"], "score": [1.0, 0.0]})
+    task = mteb_tasks.DinoSTS12(sts_dir=sts_dir)
+    task.dataset, task.data_loaded = DatasetDict(dict.fromkeys(task.eval_splits, split)), True
+    with pytest.raises(EvaluationError, match="DinoSTS12 has no sources here, of which the protocol 'mean'"):
+        floor_score("token-jaccard", task, "mean")
+    assert floor_score("token-jaccard", task, "all") == pytest.approx(1.0)
 
 
 def test_changed_data_are_evaluated_again(encoder: Path, tmp_path: Path, encoded: list[str]) -> None:

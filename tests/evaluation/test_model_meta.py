@@ -124,6 +124,22 @@ def test_measured_scores_go_into_the_card_once(encoder: Path, tmp_path: Path) ->
     assert not problems(str(card), "model")
 
 
+def test_scores_are_kept_where_a_card_cannot_be_read(
+    encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (encoder / "README.md").write_text("---\nlanguage: [en\n---\n# card\n", encoding="utf-8")
+    tasks = mteb_tasks.select_tasks(["DinoSTS13"], sts_dir=write_sts_directory(tmp_path / "sts"))
+    evaluate_encoder(str(encoder), tasks=tasks, output_dir=tmp_path / "out", add_to_card=True)
+    assert (tmp_path / "out" / "scores.json").is_file()
+    assert "README.md: its header cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize("options", [None, "x", []])
+def test_a_foreign_record_of_training_is_no_obstacle(encoder: Path, options: Any) -> None:
+    (encoder / "training.json").write_text(json.dumps({"options": options}), encoding="utf-8")
+    assert meta(encoder).training_datasets is None
+
+
 def test_without_the_option_no_card_changes(encoder: Path, tmp_path: Path) -> None:
     before = (encoder / "README.md").read_bytes()
     evaluate_encoder(str(encoder), tasks=mteb_tasks.select_tasks(["DinoSTS13"], sts_dir=write_sts_directory(tmp_path)))

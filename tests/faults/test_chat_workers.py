@@ -8,14 +8,17 @@ import re
 import signal
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from threading import Barrier, Event, Lock
 from typing import Any
 from zlib import crc32
 
 import pytest
 
 from dino_st.backends import chat_workers
+from dino_st.backends.chat import ParallelBackend, in_order
 from dino_st.backends.chat_workers import ChatCrew
 from dino_st.backends.openai import Pace
 from dino_st.data.shards import ShardDirectory
@@ -107,6 +110,36 @@ def test_triplets_of_a_server_are_the_same_whoever_asked_and_nothing_is_asked_tw
     triplets(server, directory, ray_address=cluster.address, **RAY)
     assert_same(directory, expected)
     assert dict(server.asked) == before
+
+
+def test_workers_are_asked_several_at_a_time_and_ended_when_a_run_is_interrupted() -> None:
+    crew = ChatCrew.__new__(ChatCrew)
+    crew.name, crew.is_chat, crew.calls_at_once = "model", True, 4
+    crew._front, crew._usage, crew._stopped = None, Counter(), Event()
+    assert isinstance(crew, ParallelBackend)
+    running, most, ended = 0, 0, []
+    vars(crew)["close"] = lambda: ended.append(True)
+    together, lock = Barrier(4, timeout=20), Lock()
+
+    def work(item: int) -> int:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        together.wait()
+        with lock:
+            running -= 1
+        return item
+
+    assert [result for _, result in in_order(crew, work, range(8))] == list(range(8))
+    assert most == 4
+
+    def interrupted(item: int) -> int:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(in_order(crew, interrupted, range(2)))
+    assert ended == [True]
 
 
 def test_a_worker_that_is_killed_loses_no_reply_that_was_handed_over(

@@ -462,6 +462,18 @@ def test_judgements_made_elsewhere_join_the_others(program: str, lines: bool, ra
             '[{"from_name": "x", "value": {}}, {"from_name": "y", "value": {}}]}]}]',
             r"record 1: answers 2 questions \(x, y\); expected one",
         ),
+        (
+            '[{"fields": {"sentence1": "a", "sentence2": "b"}, "responses": {"x": [{"value": 0.5}]}}]',
+            r"record 1: is no record of Argilla or Label Studio as they export it \(KeyError: 'user_id'\)",
+        ),
+        (
+            '[{"sentence1": "a", "sentence2": "b", "x.responses": [0.5, 1], "x.responses.users": ["u"]}]',
+            "record 1: is no record of .*ValueError: zip",
+        ),
+        (
+            '[{"data": {"sentence1": "a", "sentence2": "b"}, "annotations": [7]}]',
+            "record 1: is no record of .*AttributeError: 'int' object",
+        ),
     ],
 )
 def test_exports_that_cannot_be_used_are_explained(records: str, message: str, tmp_path: Path) -> None:

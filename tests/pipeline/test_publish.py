@@ -26,6 +26,7 @@ from dino_st.cli.main import app
 from dino_st.cli.upload import publishes
 from dino_st.data.cards import read_origin, state_origin
 from dino_st.errors import ConfigurationError, HubError, InputError
+from dino_st.pipeline import publish
 from dino_st.pipeline.publish import PublishOptions, check_upload
 from dino_st.preparation.splits import load_prepared, save_prepared
 from tests.data.test_load_dataset import write_raw
@@ -109,6 +110,16 @@ def test_no_path_no_server_and_no_token_goes_up(hub: Hub, tmp_path: Path) -> Non
     )
     assert "`small`" in everything
     assert "Not stated. It follows from the sentences" in everything
+
+
+def test_no_path_goes_up_in_the_manifest_of_many_waves(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "_LARGEST_TEXT", 10)
+    push_to_hub(raw(tmp_path / "raw"), "me/pairs")
+    manifest = hub.repositories["me/pairs"].files["manifest.json"].decode()
+    for secret in ("anna", "/mnt/", "gpu7", str(tmp_path)):
+        assert secret not in manifest
 
 
 def test_no_model_is_named_for_data_whose_writer_is_not_recorded(hub: Hub, tmp_path: Path) -> None:

@@ -95,6 +95,13 @@ def test_labels_that_are_not_numbers_carry_no_score() -> None:
     assert not TaskSpec.load(spec({"nan": {"instruction": X1}, "1": {"instruction": X1}})).is_numeric
 
 
+def test_a_label_of_many_digits_keeps_them(tmp_path: Path) -> None:
+    content = spec({"1": {"instruction": X1}, "0": {"instruction": X1}})
+    written = json.dumps(content).replace('"1":', "0.1234567:").replace('"0":', "0.1234568:")
+    (tmp_path / "task.yaml").write_text(written)
+    assert list(TaskSpec.load(tmp_path / "task.yaml").labels) == ["0.1234567", "0.1234568"]
+
+
 def test_json_and_yaml_files_load_alike(tmp_path: Path) -> None:
     content = spec({"1": {"instruction": X1}, "0.5": {"instruction": X1, "counter_labels": ["1"]}})
     (tmp_path / "a.json").write_text(json.dumps(content))
