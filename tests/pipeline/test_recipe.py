@@ -68,11 +68,11 @@ def test_the_recipe_with_more_negatives_differs_from_the_papers_in_nothing_else(
     assert more.train == TrainingOptions.of(published.train, learning_rate=5e-4)
 
 
-def test_the_joint_recipe_differs_from_the_papers_in_its_objective_and_batches_alone() -> None:
+def test_the_joint_recipe_differs_from_the_papers_in_its_objective_its_batches_and_what_it_keeps_alone() -> None:
     joint, published = load_recipe("sts-dino-joint"), load_recipe("sts-dino-x2")
     same = {"model", "encoder", "task", "generate", "prepare", "evaluate"}
     assert all(getattr(joint, name) == getattr(published, name) for name in same)
-    assert joint.train == TrainingOptions.of(published.train, objective="joint", batch_size=128)
+    assert joint.train == TrainingOptions.of(published.train, objective="joint", batch_size=128, start_share="auto")
 
 
 def test_fields_can_be_set_from_the_command_line(recipe_file: Path) -> None:
