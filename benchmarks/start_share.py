@@ -20,8 +20,8 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import EmbeddingSimilarityEvaluator
 
 from dino_st.data.columns import SCORE, SENTENCE1, SENTENCE2
+from dino_st.encoders.averaging import SHARES, average_weights, weights_of
 from dino_st.encoders.loading import load_trainable_encoder
-from dino_st.training.averaging import SHARES, average_weights, weights_of
 from dino_st.training.objective import encode_once
 
 Scores = dict[str, float]
@@ -71,7 +71,7 @@ def rows_of(averages: list[Averages]) -> tuple[dict[str, list[Scores]], Counter[
     taken = Counter[float]()
     for encoder in averages:
         validation = encoder.validation()
-        chosen = max(SHARES, key=lambda share: (validation[share], share))
+        chosen = max(SHARES, key=validation.__getitem__)
         taken[chosen] += 1
         for name, share in zip(table, (0.0, 0.5, chosen), strict=True):
             table[name].append(encoder.scores(share))

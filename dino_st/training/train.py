@@ -71,6 +71,7 @@ from dino_st.training.options import ContrastiveOptions, TrainingOptions
 from dino_st.training.record import (
     CHECKPOINTS,
     PAIRS,
+    Average,
     Score,
     TrainingRecord,
     add_to_card,
@@ -93,7 +94,7 @@ if TYPE_CHECKING:
         SentenceTransformerTrainingArguments,
     )
 
-    from dino_st.training.averaging import Weights
+    from dino_st.encoders.averaging import Weights
     from dino_st.training.objective import Objective
 
     Splits: TypeAlias = str | os.PathLike[str] | DatasetDict
@@ -426,8 +427,8 @@ def _train(
     """
     from accelerate import PartialState
 
+    from dino_st.encoders.averaging import weights_of
     from dino_st.training import trainer as setup
-    from dino_st.training.averaging import weights_of
     from dino_st.training.heads import training_heads
     from dino_st.training.objective import METRIC
 
@@ -472,7 +473,7 @@ def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, start:
 
     They are those of the best checkpoint, or their mean with those of the start.
     """
-    from dino_st.training.averaging import keep_average
+    from dino_st.encoders.averaging import keep_average
     from dino_st.training.objective import METRIC
     from dino_st.training.trainer import hardware_name, validation_score
 
@@ -501,8 +502,9 @@ def _outcome(trainer: SentenceTransformerTrainer, record: TrainingRecord, start:
     kept = best.spearman
     if share := record.options.start_share:
         score = functools.partial(validation_score, trainer)
-        outcome["averages"] = keep_average(trainer.model, start, share, kept, score)
-        kept = outcome["averages"][0].spearman
+        found = keep_average(trainer.model, start, share, kept, score)
+        outcome["averages"] = tuple(Average(start_share=number, spearman=reached) for number, reached in found)
+        kept = found[0][1]
     if record.start is not None and round(kept, 4) < round(record.start, 4):
         warnings.warn(
             f"training made the encoder worse on the {record.validation_kind} validation split: Spearman "

@@ -13,10 +13,10 @@ from datasets import DatasetDict
 from sentence_transformers import SentenceTransformer
 from torch import nn
 
+from dino_st.encoders.averaging import SHARES, keep_average, weights_of
 from dino_st.encoders.loading import load_trainable_encoder
 from dino_st.errors import ConfigurationError, TrainingError
-from dino_st.training.averaging import SHARES, keep_average, weights_of
-from dino_st.training.record import Average, training_summary
+from dino_st.training.record import training_summary
 from dino_st.training.train import train_contrastive, train_encoder
 from tests.training import together
 from tests.training_fixtures import QUICK, record, tiny_encoder, validation_spearman, weights
@@ -31,7 +31,7 @@ class Scale(nn.Module):
         self.register_buffer("count", torch.tensor(7))
 
 
-def averaged(scores: dict[float, float], share: float | str) -> tuple[float, tuple[Average, ...]]:
+def averaged(scores: dict[float, float], share: float | str) -> tuple[float, list[tuple[float, float]]]:
     """A model whose weight goes from 0 to 8, with correlations by what the weight is; the weight that is kept."""
     model = Scale(8.0)
     start = weights_of(Scale(0.0))
@@ -43,19 +43,19 @@ def averaged(scores: dict[float, float], share: float | str) -> tuple[float, tup
 def test_auto_keeps_the_mean_that_scores_best() -> None:
     weight, found = averaged({8.0: 0.5, 6.0: 0.7, 4.0: 0.8, 2.0: 0.6}, "auto")
     assert weight == 4.0
-    assert found[0] == Average(start_share=0.5, spearman=0.8)
-    assert sorted(average.start_share for average in found) == list(SHARES)
+    assert found[0] == (0.5, 0.8)
+    assert sorted(share for share, _ in found) == list(SHARES)
 
 
-def test_at_a_tie_more_of_the_start_is_kept_and_an_undefined_score_chooses_nothing() -> None:
+def test_at_a_tie_what_was_trained_is_kept_and_an_undefined_score_chooses_nothing() -> None:
     weight, found = averaged({8.0: 0.8, 6.0: 0.8, 4.0: math.nan, 2.0: 0.6}, "auto")
-    assert weight == 6.0
-    assert [average.start_share for average in found] == [0.25, 0.0, 0.75]
+    assert weight == 8.0
+    assert [share for share, _ in found] == [0.0, 0.25, 0.75]
 
 
 def test_a_share_that_is_given_is_taken_whatever_it_scores_unless_that_is_undefined() -> None:
     scores = {8.0: 0.8, 2.0: 0.6}
-    assert averaged(scores, 0.75) == (2.0, (Average(start_share=0.75, spearman=0.6),))
+    assert averaged(scores, 0.75) == (2.0, [(0.75, 0.6)])
     with pytest.raises(TrainingError, match=r"start_share = 0\.75: the mean .* choose another share, or auto"):
         averaged(scores | {2.0: math.nan}, 0.75)
 

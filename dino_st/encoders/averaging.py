@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from dino_st.errors import TrainingError
-from dino_st.training.record import Average
 
 SHARES = (0.0, 0.25, 0.5, 0.75)
 """Shares of the start of which `auto` takes one; 1 is the untrained start."""
@@ -37,19 +36,19 @@ def average_weights(model: nn.Module, start: Weights, trained: Weights, share: f
 
 def keep_average(
     model: nn.Module, start: Weights, share: float | str, spearman: float, score: Callable[[], float]
-) -> tuple[Average, ...]:
+) -> list[tuple[float, float]]:
     """Sets a trained model's weights to the mean of its start's and its own, in the share asked for.
 
     Args:
         model: The encoder after training.
         start: Its weights before, as `weights_of` copied them.
         share: Share of the start, from 0 to below 1, or `auto` for that of `SHARES` which scores best; at a tie the
-            largest.
+            smallest.
         spearman: The trained encoder's correlation on the validation split.
         score: Computes that of the model as it is; NaN where it is undefined.
 
     Returns:
-        The shares that were tried and what they scored, the one that was kept first.
+        The shares that were tried, each with what it scored, the one that was kept first.
 
     Raises:
         TrainingError: Spearman's correlation is undefined for the share that was given.
@@ -59,12 +58,12 @@ def keep_average(
         average_weights(model, start, trained, number)
         reached = score() if number else spearman
         if math.isfinite(reached):
-            found.append(Average(start_share=number, spearman=reached))
+            found.append((number, reached))
     if not found:
         raise TrainingError(
             f"start_share = {share}: the mean of the weights before and after training gives all sentences the same "
             "embedding, or is not finite; choose another share, or auto"
         )
-    found.sort(key=lambda average: (-average.spearman, -average.start_share))
-    average_weights(model, start, trained, found[0].start_share)
-    return tuple(found)
+    found.sort(key=lambda average: -average[1])
+    average_weights(model, start, trained, found[0][0])
+    return found
