@@ -124,7 +124,7 @@ def compared(study: Study, row: Row, seed: int, dev: Dataset) -> Choice:
 def of_averages(choice: Choice, dev: Dataset) -> tuple[float, float]:
     """Spearman × 100 on STSb's development pairs: of the average that the validation split likes best, and the highest.
 
-    The choice is among all rates and shares of the start (`start_share="auto"`); at a tie the largest share.
+    The choice is among all rates and shares of the start that `start_share="auto"` tries; at a tie the largest share.
     """
     found: dict[tuple[float, float, float], float] = {}
     for rate in RATES:

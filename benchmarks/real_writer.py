@@ -138,13 +138,13 @@ class Study:
 
     def name(self, student: str) -> str:
         """A student's name in the work directory; that of a transformer says what differs from the first one."""
-        if student != "smollm2":
-            return student
-        shape = {name: getattr(self.options, name) for name in SHAPE}
-        differs = [
-            name if value is True else f"{name}-{value}" for name, value in shape.items() if value != SHAPE[name]
-        ]
+        shape = self.shape(student).items()
+        differs = [name if value is True else f"{name}-{value}" for name, value in shape if value != SHAPE[name]]
         return "-".join([student, *differs])
+
+    def shape(self, student: str) -> dict[str, Any]:
+        """What is asked of a transformer; nothing of the other students."""
+        return {name: getattr(self.options, name) for name in SHAPE} if student == "smollm2" else {}
 
     def start(self, student: str) -> str:
         """The untrained student."""
@@ -152,9 +152,8 @@ class Study:
             return str(self.students[student])
         place = self.work / f"{self.name(student)}-start"
         if not (place / "modules.json").is_file():
-            shape = {name: getattr(self.options, name) for name in SHAPE} if student == "smollm2" else {}
             with transformers_directory(self.students[student]) as source:
-                encoder = load_trainable_encoder(source, device="cpu", **shape)
+                encoder = load_trainable_encoder(source, device="cpu", **self.shape(student))
             if student == "glove":
                 encoder = without_unused_words(encoder, self.texts())
             encoder.save_pretrained(str(place))

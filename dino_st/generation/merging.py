@@ -55,11 +55,8 @@ def _common_configuration(parts: Sequence[ShardDirectory]) -> dict[str, Any]:
     if not parts:
         raise ConfigurationError("nothing to merge: give the directories of all shards")
     common: dict[str, Any] = parts[0].configuration | {"shard": None}
-    gpus = dict.fromkeys(part.configuration["gpu"] for part in parts if "gpu" in part.configuration)
-    if gpus:
-        common["gpu"] = ", ".join(
-            sorted(gpus)
-        )  # what kinds wrote it; shards are whole, so that they need not be of one
+    if gpus := sorted({part.configuration["gpu"] for part in parts if "gpu" in part.configuration}):
+        common["gpu"] = ", ".join(gpus)  # what kinds wrote it; shards are whole, so that they need not be of one
     for part in parts[1:]:
         configuration = part.configuration | {name: common[name] for name in ("shard", "gpu") if name in common}
         if changed := run_changes(common, configuration):

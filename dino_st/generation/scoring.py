@@ -223,8 +223,8 @@ def scorable(dataset: Dataset | pa.Table, source: str = "the pairs") -> pa.Table
                 f"column {name!r} of {source} is {texts[row]!r} in pair {row + 1} of {len(texts)}; expected a text: "
                 "leave such pairs out"
             )
-    for name in {SCORE, LABEL} & {*names}:
-        if table[name].null_count:
+    for name in (SCORE, LABEL):
+        if name in names and table[name].null_count:
             row = table[name].to_pylist().index(None)
             raise DatasetError(f"column {name!r} of {source} is empty in pair {row + 1} of {len(table)}")
     return table
