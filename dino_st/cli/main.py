@@ -100,7 +100,7 @@ def _tell_training(output: Path, summary: str) -> None:
     say(summary)
     record = read_record(output)
     if record is not None:
-        scores = record.model_dump(include={"start", "best", "curve"})
+        scores = record.model_dump(include={"start", "best", "curve"} | ({"averages"} if record.averages else set()))
         note(output=output, data=record.data, scores=scores, training_seconds=record.seconds)
 
 

@@ -83,6 +83,10 @@ def test_training_and_scores_are_summed_up(raw: Path, tmp_path: Path) -> None:
     assert found["scores"] == {name: record[name] for name in ("start", "best", "curve")}
     assert found["data"]["train pairs"] == record["data"]["train pairs"]
     assert any("validation split" in line for line in found["warnings"])  # which is small
+    averaged = (*train[:-1], tmp_path / "averaged", "--start-share", "0.5", "--json")
+    averages = summary(run(*averaged))["scores"]["averages"]
+    assert averages == json.loads((tmp_path / "averaged" / "training.json").read_text())["averages"]
+    assert averages[0]["start_share"] == 0.5
     pairs = tmp_path / "prepared" / "data" / "validation.parquet"
     scores = summary(run("evaluate", "dino-tiny-encoder", "--pairs", pairs, "--json"))["scores"]
     assert scores["dino-tiny-encoder"].keys() >= {"average"}
